@@ -1,0 +1,76 @@
+# Stillroom: `make serve` starts it, `make test` tests it; both install what they need first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .make
+
+.PHONY: help install serve test test-root check lint format lock clean
+
+help:
+	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
+	@echo "make test       install and run all tests that need no root"
+	@echo "make test-root  the tests that mount filesystems; needs root"
+	@echo "make check      linters, types, imports and the quick tests: the inner loop"
+	@echo "make format     format the code"
+	@echo "make lock       pin all dependencies anew, with hashes"
+
+install: $(STAMP)/server
+
+# Any free port and other settings: STILLROOM_PORT=9000 make serve
+serve: install
+	@exec $(BIN)/stillroom serve
+
+test: $(STAMP)/dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not root"
+
+test-root: $(STAMP)/dev
+	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
+	$(BIN)/pytest -m root
+
+check: lint
+	$(BIN)/pytest -q -m "not root and not slow"
+
+lint: $(STAMP)/dev
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports > $(STAMP)/imports.log || { cat $(STAMP)/imports.log; exit 1; }
+
+format: $(STAMP)/dev
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+lock: $(STAMP)/dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" --extra server pyproject.toml \
+		--output-file requirements/server.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
+		requirements/dev.in --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" \
+		requirements/build.in --output-file requirements/build.txt
+
+clean:
+	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Stillroom needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+
+$(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/build.txt -r requirements/server.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/dev: $(STAMP)/server requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@

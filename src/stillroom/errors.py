@@ -1,0 +1,161 @@
+"""Everything that Stillroom raises on purpose.
+
+StillroomError
+├── InvalidInput            what the caller sent is not what the operation takes
+│   ├── InvalidPath         the name is no image path
+│   ├── InvalidParameter    a query parameter is missing its form
+│   ├── InvalidUpload       no `file` part, or two
+│   └── DigestMismatch      the bytes that came are not those that were announced
+├── Unauthenticated         no token, or not a valid one; never says which
+├── Forbidden               a valid token that does not cover this
+├── ImageNotFound           no image under this path
+├── PathConflict            a folder stands where a file should go, or the other way round
+├── PreconditionFailed      If-Match or If-None-Match does not hold
+├── MalformedBody           the multipart body is broken or incomplete
+├── UnsupportedMedia        not multipart, or not an image where one is required
+├── TooLarge                more bytes than allowed
+├── StorageFull             the medium has no room
+├── BackendUnavailable      the medium failed, or the outcome is unknown; a retry may succeed
+│   └── ReadOnly            a sync failed: nothing is accepted until a restart
+└── ConfigurationError      the settings cannot work; stops the start with one sentence
+
+`code` is public API: clients branch on it, so it never changes. Messages may.
+HTTP numbers are not here; `http/problems.py` owns that table.
+"""
+
+from typing import ClassVar
+
+
+class StillroomError(Exception):
+    """The root of the tree; never raised itself."""
+
+    code: ClassVar[str] = "error"
+
+
+class InvalidInput(StillroomError):
+    """What the caller sent is not what the operation takes.
+
+    Args:
+        message: One sentence for the caller.
+        at: Where in the request, as FastAPI spells it: `("query", "limit")`.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, *, at: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+class InvalidPath(InvalidInput):
+    """The name is no image path."""
+
+    code = "invalid_path"
+
+    def __init__(self, message: str, *, at: tuple[str, ...] = ("path", "path")) -> None:
+        super().__init__(message, at=at)
+
+
+class InvalidParameter(InvalidInput):
+    """A query parameter does not have the form it needs."""
+
+    code = "invalid_parameter"
+
+
+class InvalidUpload(InvalidInput):
+    """A well-formed form without a `file` part, or with two."""
+
+    code = "invalid_upload"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, at=("body", "file"))
+
+
+class DigestMismatch(InvalidInput):
+    """The bytes that came are not those that `Repr-Digest` announced."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, at=("header", "repr-digest"))
+
+
+class Unauthenticated(StillroomError):
+    """No token, or not a valid one. The message never says which."""
+
+    code = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("a valid bearer token is required")
+
+
+class Forbidden(StillroomError):
+    """A valid token whose scope or prefix does not cover this."""
+
+    code = "forbidden"
+
+
+class ImageNotFound(StillroomError):
+    """No image under this path."""
+
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no such image")
+
+
+class PathConflict(StillroomError):
+    """A folder stands where a file should go, or a file where a folder should."""
+
+    code = "path_conflict"
+
+
+class PreconditionFailed(StillroomError):
+    """If-Match or If-None-Match does not hold; nothing was changed."""
+
+    code = "precondition_failed"
+
+    def __init__(self) -> None:
+        super().__init__("the image is not in the state that the request's condition demands")
+
+
+class MalformedBody(StillroomError):
+    """The multipart body is broken, or ended before its closing boundary."""
+
+    code = "malformed_body"
+
+
+class UnsupportedMedia(StillroomError):
+    """Not multipart/form-data; or not an image where one is required."""
+
+    code = "unsupported_media"
+
+
+class TooLarge(StillroomError):
+    """More bytes than allowed."""
+
+    code = "too_large"
+
+
+class StorageFull(StillroomError):
+    """The medium has no room for this image."""
+
+    code = "storage_full"
+
+
+class BackendUnavailable(StillroomError):
+    """The medium failed, or the outcome is unknown. A retry may succeed."""
+
+    code = "backend_unavailable"
+
+
+class ReadOnly(BackendUnavailable):
+    """A sync failed once, so no save can be promised to last until a restart."""
+
+    code = "read_only"
+
+
+class ConfigurationError(StillroomError):
+    """The settings cannot work. The message names the setting and the remedy."""
+
+    code = "configuration"

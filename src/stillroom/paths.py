@@ -1,0 +1,205 @@
+"""Names: what a caller may call an image, and where its bytes are kept.
+
+A caller's name becomes an `ImagePath` once, at the border, and an `ImagePath`
+becomes a `StorageKey` here and nowhere else. Behind the border nobody handles
+raw names, so nobody can forget to check one. Refuse, never repair: a name
+quietly cleaned is two names for one image.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from stillroom.errors import InvalidPath
+
+COMPUTE_PREFIX: Final = "compute/"
+"""Where the images of the five operations live, on every backend."""
+
+MAX_KEY_BYTES: Final = 1024
+"""Longest key with its prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+
+MAX_SEGMENT_BYTES: Final = 255
+"""Longest file name on Linux filesystems (NAME_MAX), and on SeaweedFS."""
+
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
+"""Names that no rule below can refuse: they are nearly all names, and this is quick."""
+
+_FORBIDDEN = re.compile(
+    "["
+    "\\x00-\\x1f\\x7f-\\x9f"  # controls (Cc)
+    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"  # bidi controls
+    "\\u200b\\u2060-\\u2064\\ufeff"  # invisible, and not needed to write any script
+    "\\u2028\\u2029"  # line and paragraph separators
+    "\\ud800-\\udfff"  # surrogates
+    "\\ufdd0-\\ufdef"  # noncharacters, and the two at the end of each plane
+    + "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(17))
+    + "]"
+)
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_DOT_SEGMENTS = frozenset((".", ".."))
+_NEVER_IN_A_READING = re.compile("[/\\\\\\x00-\\x1f\\x7f-\\x9f]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImagePath:
+    """A caller's name for an image, such as `cats/2026/tom.webp`; checked, relative, NFC.
+
+    Ordered as whole UTF-8 byte strings, since Python orders strings by code
+    point and UTF-8 keeps that order.
+    """
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Turn decoded, untrusted text into a path.
+
+        Raises:
+            InvalidPath: for every reason that `docs/adr/0004-refusals.md` lists.
+        """
+        for segment in text.split("/"):
+            _check_segment(segment, whole=True)
+        _check_length(text)
+        return cls(text)
+
+    @classmethod
+    def from_target(cls, raw: bytes) -> Self:
+        """Turn the raw bytes of a request target, behind the route's prefix, into a path.
+
+        They are percent-decoded exactly once, and strictly.
+
+        Raises:
+            InvalidPath: also for a broken escape or invalid UTF-8.
+        """
+        return cls.parse(_decode_once(raw, at=("path", "path")))
+
+    def quoted(self) -> str:
+        """The path as it stands in a URL, slashes kept."""
+        return quote(self.text, safe="/")
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePrefix:
+    """Literal text that a valid path can begin with; the empty one begins them all."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Turn untrusted text into a prefix.
+
+        Raises:
+            InvalidPath: no valid path begins with this text.
+        """
+        *folders, begun = text.split("/")
+        for segment in folders:
+            _check_segment(segment, whole=True, at=("query", "prefix"))
+        _check_segment(begun, whole=False, at=("query", "prefix"))
+        _check_length(text, at=("query", "prefix"))
+        return cls(text)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StorageKey:
+    """Where bytes are kept, the same on every backend: `compute/<path>`."""
+
+    text: str
+
+    @classmethod
+    def of_image(cls, path: ImagePath) -> Self:
+        """The key of an image that the five operations see."""
+        return cls(COMPUTE_PREFIX + path.text)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPrefix:
+    """Literal text at the beginning of keys, for a listing."""
+
+    text: str
+
+    @classmethod
+    def of_images(cls, prefix: ImagePrefix) -> Self:
+        """All keys whose image path begins with `prefix`."""
+        return cls(COMPUTE_PREFIX + prefix.text)
+
+
+def image_key_bound(text: str) -> str:
+    """Where in the order of keys a listing of images goes on after the entry `text`."""
+    return COMPUTE_PREFIX + text
+
+
+def image_entry(key_text: str) -> str:
+    """What a caller sees of a listed key or folder: its text without `compute/`."""
+    return key_text.removeprefix(COMPUTE_PREFIX)
+
+
+def is_segment(name: str) -> bool:
+    """Whether a name found on a medium can be part of a path at all."""
+    if _PLAIN_SEGMENT.fullmatch(name):
+        return True
+    try:
+        _check_segment(name, whole=True)
+    except InvalidPath:
+        return False
+    return True
+
+
+def decode_query_text(raw: bytes, *, at: tuple[str, ...]) -> str:
+    """Decode one name or value of a query strictly; `+` is a space, as in every form.
+
+    Raises:
+        InvalidPath: a broken escape or invalid UTF-8.
+    """
+    return _decode_once(raw.replace(b"+", b" "), at=at)
+
+
+def _decode_once(raw: bytes, *, at: tuple[str, ...]) -> str:
+    if _BROKEN_ESCAPE.search(raw):
+        raise InvalidPath("a percent sign is not followed by two hexadecimal digits", at=at)
+    try:
+        return unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidPath("not valid UTF-8", at=at) from None
+
+
+def _check_length(text: str, *, at: tuple[str, ...] = ("path", "path")) -> None:
+    limit = MAX_KEY_BYTES - len(COMPUTE_PREFIX)
+    if len(text) * 4 > limit and (size := len(text.encode())) > limit:
+        raise InvalidPath(f"the path is {size} bytes long, the limit is {limit}", at=at)
+
+
+def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
+    """Refuse a segment that is unsafe, ambiguous or unprintable.
+
+    With `whole=False` the segment is only begun, as in a prefix: what more
+    text could still mend (being empty, or dots) passes.
+    """
+    if _PLAIN_SEGMENT.fullmatch(segment):
+        return
+    if whole and not segment:
+        raise InvalidPath("a segment is empty (a leading, trailing or double slash)", at=at)
+    if whole and segment in _DOT_SEGMENTS:
+        raise InvalidPath("a segment is `.` or `..`", at=at)
+    if "\\" in segment:
+        raise InvalidPath("a backslash is not allowed", at=at)
+    if found := _FORBIDDEN.search(segment):
+        raise InvalidPath(f"the character U+{ord(found[0]):04X} is not allowed", at=at)
+    if not unicodedata.is_normalized("NFC", segment):
+        raise InvalidPath("not in Unicode normalization form C (NFC)", at=at)
+    if len(segment.encode()) > MAX_SEGMENT_BYTES:
+        raise InvalidPath(f"a segment is longer than {MAX_SEGMENT_BYTES} bytes", at=at)
+    _check_reading(unicodedata.normalize("NFKC", segment), whole=whole, at=at)
+    if "%" in segment:
+        _check_reading(unquote(segment, errors="replace"), whole=whole, at=at)
+
+
+def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
+    """Refuse a segment that a careless reader behind us could take for another path."""
+    if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):
+        raise InvalidPath(
+            "a segment reads as a dot segment, slash, backslash or control once it is "
+            "normalized (NFKC) or percent-decoded again",
+            at=at,
+        )

@@ -1,0 +1,1 @@
+"""Bytes under keys. Knows nothing of users, HTTP or SQL."""

@@ -1,0 +1,117 @@
+"""Folders on the way to an image: made when needed, and known to be on the disk.
+
+A file is only as durable as the entries of every folder above it. Syncing all
+of them for every save would cost a sync a level, so each process remembers
+which chains it has synced itself; another process may have made a folder a
+moment ago and not synced it yet.
+"""
+
+import os
+from typing import Final
+
+from stillroom.storage.disk.home import DataDirectory
+
+_REMEMBERED: Final = 65_536
+"""Folders whose chain is known to be durable; about 10 MiB at most."""
+
+
+class Folders:
+    """Opens folders below a data directory. Used from many threads."""
+
+    def __init__(self, home: DataDirectory) -> None:
+        self._home = home
+        self._durable: dict[str, int] = {}  # folder -> its inode when its chain was synced
+        self._epoch = home.folder_epoch
+
+    def open(self, folder: str) -> int:
+        """Open an existing folder for locking, linking and syncing.
+
+        Raises:
+            OSError: ENOENT, ENOTDIR, ELOOP as `open_beneath` raises them.
+        """
+        return self._home.open_beneath(self._home.fd, folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def open_or_make(self, folder: str) -> int:
+        """Open a folder; it and all above it exist and will survive a power cut.
+
+        Raises:
+            OSError: ENOTDIR if a file stands in the way, ELOOP if a link does;
+                ENOENT if somebody removes folders at the same time.
+            ReadOnly: a sync failed.
+        """
+        epoch = self._home.folder_epoch
+        if epoch != self._epoch:
+            self._durable.clear()
+            self._epoch = epoch
+        try:
+            fd = self.open(folder)
+        except FileNotFoundError:
+            return self._make_chain(folder)
+        try:
+            known = self._durable.get(folder) == os.fstat(fd).st_ino
+        except OSError:
+            os.close(fd)
+            raise
+        if known:
+            return fd
+        os.close(fd)
+        return self._make_chain(folder)
+
+    def _make_chain(self, folder: str) -> int:
+        path = ""
+        parent_fd = os.dup(self._home.fd)
+        try:
+            for name in folder.split("/"):
+                path = f"{path}/{name}" if path else name
+                self._home.make_folder_at(parent_fd, name)
+                self._home.sync_folder(parent_fd)
+                fd = self.open(path)
+                os.close(parent_fd)
+                parent_fd = fd
+            inode = os.fstat(parent_fd).st_ino
+        except BaseException:
+            os.close(parent_fd)
+            raise
+        if len(self._durable) >= _REMEMBERED:
+            self._durable.clear()
+        self._durable[folder] = inode
+        return parent_fd
+
+    def remove_empty_tree(self, parent_fd: int, name: str) -> bool:
+        """Remove a folder below which there is nothing but folders.
+
+        Returns:
+            False if anything else lies below it; then whatever stands there stays.
+        """
+        if not _holds_only_folders(parent_fd, name):
+            return False
+        self._home.note_removed_folder()
+        try:
+            _remove_folders(parent_fd, name)
+        except OSError:
+            return False  # somebody saved into it meanwhile, which is just as good an answer
+        finally:
+            self._home.note_removed_folder()
+        return True
+
+
+def _holds_only_folders(parent_fd: int, name: str) -> bool:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        with os.scandir(fd) as entries:
+            return all(
+                entry.is_dir(follow_symlinks=False) and _holds_only_folders(fd, entry.name)
+                for entry in entries
+            )
+    finally:
+        os.close(fd)
+
+
+def _remove_folders(parent_fd: int, name: str) -> None:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
+    try:
+        for below in os.listdir(fd):
+            _remove_folders(fd, below)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent_fd)

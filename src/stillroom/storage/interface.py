@@ -1,0 +1,252 @@
+"""What every backend promises, and the values that cross the port."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, Self
+
+from stillroom.errors import PreconditionFailed
+from stillroom.paths import KeyPrefix, StorageKey
+
+ANY: Final = "*"
+"""An `If-Match` or `If-None-Match` that names any image at all."""
+
+EntityTags = frozenset[str] | Literal["*"]
+"""Strong entity tags with their quotes, or `ANY`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """The facts about one saved image; all of them from the same save.
+
+    Attributes:
+        size: Bytes.
+        etag: Strong, with its quotes; differs after every save that changes the content.
+        modified_ns: When it was saved, nanoseconds since the epoch.
+        content_type: By its content first, then by its name.
+        sha256: 32 bytes, or None where nobody has hashed it yet.
+        save_id: Names this very save: the same bytes saved again have another one.
+    """
+
+    key: StorageKey
+    size: int
+    etag: str
+    modified_ns: int
+    content_type: str
+    sha256: bytes | None
+    save_id: str
+
+
+class LocalImage(Protocol):
+    """An image whose bytes this process can read itself. Close it."""
+
+    image: StoredImage
+
+    def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, `length` of them; neither blocks the event loop.
+
+        Raises:
+            BackendUnavailable: they cannot be read, or the file has become shorter.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the descriptor back; a second call does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image that somebody else serves, under `url`."""
+
+    url: str
+
+
+Location = LocalImage | RemoteImage
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of the stored image for a change to happen (RFC 9110, 13.1)."""
+
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is demanded at all."""
+        return self.if_match is not None or self.if_none_match is not None
+
+    @property
+    def create_only(self) -> bool:
+        """Whether the change may only make a new image, and nothing else is demanded."""
+        return self.if_none_match == ANY and self.if_match is None
+
+    def check(self, etag: str | None) -> None:
+        """Raise unless the demand holds of the stored image's etag (None: no image).
+
+        Raises:
+            PreconditionFailed: it does not hold.
+        """
+        if self.if_match is not None and not _matches(self.if_match, etag):
+            raise PreconditionFailed
+        if self.if_none_match is not None and _matches(self.if_none_match, etag):
+            raise PreconditionFailed
+
+
+UNCONDITIONAL: Final = Condition()
+
+
+def _matches(tags: EntityTags, etag: str | None) -> bool:
+    return etag is not None and (tags == ANY or etag in tags)
+
+
+class ImageSource(Protocol):
+    """The bytes of one upload on their way in.
+
+    Attributes:
+        most_bytes: No more than this will come; None where nobody knows.
+        expected_sha256: What the client says the bytes hash to. Read it after the
+            last chunk: a multipart part announces it only when it begins.
+    """
+
+    most_bytes: int | None
+    expected_sha256: bytes | None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks. Any exception means that the upload broke off."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRules:
+    """What every save must keep to, whatever the backend.
+
+    Attributes:
+        max_bytes: More is `TooLarge`, as soon as it is known.
+        require_image: Anything that is not an image by its content is refused.
+    """
+
+    max_bytes: int
+    require_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """One page of a listing.
+
+    Attributes:
+        prefix: Keys that begin with this literal text.
+        after: Only entries behind this text in the byte order of whole keys;
+            empty from the start.
+        limit: Most entries on the page, 1 to 10,000.
+        fold: Answer everything below the next slash behind the prefix as one
+            entry that ends in it.
+    """
+
+    prefix: KeyPrefix
+    after: str = ""
+    limit: int = 100
+    fold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries in the byte order of whole keys, and whether more follow."""
+
+    entries: Sequence[str]
+    more: bool = False
+
+
+class ImageStorage(Protocol):
+    """Bytes under keys, nothing more.
+
+    Every backend keeps these promises; `tests/contract` checks each by name:
+
+    * whole or absent: a reader meets the old image or the new one, never a part of
+      one, also after a crash; what a location reads is one image from end to end;
+    * durable: once `save` or `delete` has returned, a power cut changes nothing;
+    * a refused or broken save leaves nothing behind and changes nothing;
+    * conditions hold across processes: of two create-only saves one wins;
+    * a missing image raises `ImageNotFound`; a failure of the medium raises
+      `BackendUnavailable` with the driver's exception as its cause.
+    """
+
+    description: str
+    """One line for the log: which backend, and where."""
+
+    async def save(
+        self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
+    ) -> StoredImage:
+        """Store what `source` gives under `key`, replacing what is there.
+
+        What can be refused beforehand is refused before `source` is read at all.
+
+        Raises:
+            PreconditionFailed, PathConflict, TooLarge, UnsupportedMedia,
+            DigestMismatch, StorageFull, BackendUnavailable: as their names say.
+        """
+        ...
+
+    async def locate(self, key: StorageKey) -> Location:
+        """Where the image can be had; close a `LocalImage` after use.
+
+        Raises:
+            ImageNotFound, BackendUnavailable: as their names say.
+        """
+        ...
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """The facts without the bytes.
+
+        Raises:
+            ImageNotFound, BackendUnavailable: as their names say.
+        """
+        ...
+
+    async def list(self, query: ListQuery) -> Page:
+        """One page, in memory that does not grow with the number of images.
+
+        Raises:
+            BackendUnavailable: the medium failed.
+        """
+        ...
+
+    async def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> None:
+        """Remove the image; once this returns it stays removed.
+
+        Raises:
+            ImageNotFound, PreconditionFailed, BackendUnavailable: as their names say.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if images can be saved and read right now.
+
+        Raises:
+            StillroomError: with the reason, for people.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs and give everything back."""
+        ...
+
+
+class BytesSource:
+    """An upload that is already in memory; tests and small tools use it."""
+
+    def __init__(self, data: bytes, *, expected_sha256: bytes | None = None) -> None:
+        self._data = data
+        self.most_bytes: int | None = len(data)
+        self.expected_sha256 = expected_sha256
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._data:
+            raise StopAsyncIteration
+        await asyncio.sleep(0)
+        data, self._data = self._data, b""
+        return data

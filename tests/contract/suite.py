@@ -1,0 +1,439 @@
+"""The promises of `ImageStorage`, one test each. Every backend subclasses this.
+
+A subclass provides the `storage` fixture and never overrides a test. Where a real
+service differs in a way that is documented and pinned, it says so in an attribute.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import ClassVar
+
+import httpx
+import pytest
+
+from stillroom.errors import DigestMismatch, ImageNotFound, PreconditionFailed, TooLarge
+from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
+from stillroom.storage.interface import (
+    ANY,
+    BytesSource,
+    Condition,
+    ImageStorage,
+    ListQuery,
+    Page,
+    RemoteImage,
+    SaveRules,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
+
+RULES = SaveRules(max_bytes=64 * 1024**2)
+"""What the storages under test are opened with."""
+
+UNUSUAL_NAMES = (
+    "with space.png",
+    "plus+and+more.png",
+    "hash#tag?query=1&x=2.png",
+    "100%.png",
+    "percent%41.png",
+    "~tilde'quote\"double.png",
+    "semi;colon,comma=.png",
+    ".hidden/..two-dots-first.png",
+    "ends-with-dot./x.",
+    "кошка/猫/قطة.png",
+    "family-👩\u200d👩\u200d👧.png",
+    "a" * 255,
+    "/".join(["deep"] * 100),
+)
+
+
+def key(path: str) -> StorageKey:
+    return StorageKey.of_image(ImagePath.parse(path))
+
+
+def everything(prefix: str = "") -> KeyPrefix:
+    return KeyPrefix.of_images(ImagePrefix.parse(prefix))
+
+
+class Chunks:
+    """An upload in pieces, which may break off."""
+
+    def __init__(
+        self,
+        *chunks: bytes,
+        breaks: BaseException | None = None,
+        most_bytes: int | None = None,
+        expected_sha256: bytes | None = None,
+    ) -> None:
+        self.chunks = chunks
+        self.breaks = breaks
+        self.most_bytes = most_bytes
+        self.expected_sha256 = expected_sha256
+        self.asked = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            self.asked += 1
+            await asyncio.sleep(0)
+            yield chunk
+        if self.breaks is not None:
+            raise self.breaks
+
+
+async def read(storage: ImageStorage, path: str) -> bytes:
+    location = await storage.locate(key(path))
+    if isinstance(location, RemoteImage):
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(location.url)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+    try:
+        size = location.image.size
+        return b"".join([chunk async for chunk in location.chunks(0, size)])
+    finally:
+        location.close()
+
+
+async def save(storage: ImageStorage, path: str, data: bytes = PNG) -> str:
+    return (await storage.save(key(path), BytesSource(data))).etag
+
+
+def entries(page: Page) -> list[str]:
+    return [image_entry(entry) for entry in page.entries]
+
+
+class StorageContract:
+    """Subclass this and provide a `storage` fixture, opened with `RULES`."""
+
+    order: ClassVar[Callable[[Iterable[str]], list[str]]] = sorted
+    """How the service orders whole keys. The contract is byte order; see a subclass for why not."""
+
+    # Saving and reading
+
+    @pytest.mark.parametrize("size", [0, 1, 65_537, 1024**2, 3 * 1024**2 + 1])
+    async def test_what_was_saved_is_read_back_byte_for_byte(
+        self, storage: ImageStorage, size: int
+    ) -> None:
+        data = random.Random(size).randbytes(size)
+
+        await storage.save(key("a/b.bin"), Chunks(data[: size // 3], data[size // 3 :]))
+
+        assert await read(storage, "a/b.bin") == data
+
+    async def test_a_save_answers_the_facts_that_stat_answers_later(
+        self, storage: ImageStorage
+    ) -> None:
+        saved = await storage.save(key("cat.png"), BytesSource(PNG))
+
+        found = await storage.stat(key("cat.png"))
+        assert (found.size, found.etag, found.content_type, found.save_id) == (
+            len(PNG),
+            saved.etag,
+            "image/png",
+            saved.save_id,
+        )
+        assert found.sha256 == saved.sha256 == hashlib.sha256(PNG).digest()
+        assert found.etag.startswith('"')
+        assert found.etag.endswith('"')
+
+    @pytest.mark.parametrize(
+        ("path", "data", "content_type"),
+        [
+            ("wrong-suffix.txt", PNG, "image/png"),
+            ("drawing.png", SVG, "image/svg+xml"),
+            ("page.png", b"<!DOCTYPE html><script>1</script>", "text/html"),
+            ("by-name.webp", b"nobody knows", "image/webp"),
+            ("no-suffix", b"nobody knows", "application/octet-stream"),
+        ],
+    )
+    async def test_the_content_decides_the_type_and_the_name_only_where_it_is_silent(
+        self, storage: ImageStorage, path: str, data: bytes, content_type: str
+    ) -> None:
+        await save(storage, path, data)
+
+        assert (await storage.stat(key(path))).content_type == content_type
+
+    @pytest.mark.parametrize("name", UNUSUAL_NAMES)
+    async def test_an_unusual_name_is_kept_exactly(self, storage: ImageStorage, name: str) -> None:
+        await save(storage, name, name.encode())
+
+        assert await read(storage, name) == name.encode()
+        assert entries(await storage.list(ListQuery(everything()))) == [name]
+        await storage.delete(key(name))
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_a_save_replaces_the_image_and_changes_its_etag(
+        self, storage: ImageStorage
+    ) -> None:
+        first = await save(storage, "a.png", b"old")
+
+        second = await save(storage, "a.png", b"new")
+
+        assert first != second
+        assert await read(storage, "a.png") == b"new"
+
+    async def test_the_same_bytes_saved_again_are_another_save(self, storage: ImageStorage) -> None:
+        first = await storage.save(key("a.png"), BytesSource(PNG))
+        second = await storage.save(key("a.png"), BytesSource(PNG))
+
+        assert first.save_id != second.save_id
+
+    async def test_an_interrupted_save_leaves_the_old_image(self, storage: ImageStorage) -> None:
+        await save(storage, "a.png", b"old")
+
+        with pytest.raises(ConnectionError):
+            await storage.save(key("a.png"), Chunks(b"ne", breaks=ConnectionError()))
+
+        assert await read(storage, "a.png") == b"old"
+
+    @pytest.mark.parametrize("size", [10, 20 * 1024**2])
+    async def test_an_interrupted_first_save_leaves_nothing(
+        self, storage: ImageStorage, size: int
+    ) -> None:
+        source = Chunks(*[bytes(1024**2)] * (size // 1024**2), b"x", breaks=ConnectionError())
+        with pytest.raises(ConnectionError):
+            await storage.save(key("a/b.png"), source)
+
+        with pytest.raises(ImageNotFound):
+            await storage.stat(key("a/b.png"))
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_a_cancelled_save_leaves_nothing(self, storage: ImageStorage) -> None:
+        waiting = asyncio.Event()
+
+        class Stalls(Chunks):
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield bytes(2 * 1024**2)
+                waiting.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(storage.save(key("a.png"), Stalls()))
+        await waiting.wait()
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_more_than_allowed_is_refused_and_leaves_nothing(
+        self, storage: ImageStorage
+    ) -> None:
+        piece = bytes(8 * 1024**2)
+        source = Chunks(*[piece] * 100)
+
+        with pytest.raises(TooLarge):
+            await storage.save(key("big.bin"), source)
+
+        assert source.asked == 9, "refused with the first chunk over 64 MiB, not at the end"
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    @pytest.mark.parametrize("size", [100, 20 * 1024**2])
+    async def test_a_digest_that_does_not_match_is_refused_and_leaves_nothing(
+        self, storage: ImageStorage, size: int
+    ) -> None:
+        with pytest.raises(DigestMismatch):
+            await storage.save(key("a.png"), Chunks(bytes(size), expected_sha256=bytes(32)))
+
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_a_digest_that_matches_is_accepted(self, storage: ImageStorage) -> None:
+        digest = hashlib.sha256(PNG).digest()
+
+        saved = await storage.save(key("a.png"), Chunks(PNG, expected_sha256=digest))
+
+        assert saved.sha256 == digest
+
+    # Conditions
+
+    async def test_a_create_only_save_makes_an_image_once(self, storage: ImageStorage) -> None:
+        create = Condition(if_none_match=ANY)
+        await storage.save(key("a.png"), BytesSource(b"first"), create)
+        source = Chunks(b"second")
+
+        with pytest.raises(PreconditionFailed):
+            await storage.save(key("a.png"), source, create)
+
+        assert await read(storage, "a.png") == b"first"
+
+    async def test_of_many_create_only_saves_one_wins(self, storage: ImageStorage) -> None:
+        async def attempt(number: int) -> int | None:
+            try:
+                await storage.save(
+                    key("race.png"), BytesSource(b"%d" % number), Condition(if_none_match=ANY)
+                )
+            except PreconditionFailed:
+                return None
+            return number
+
+        outcomes = await asyncio.gather(*(attempt(number) for number in range(8)))
+
+        (winner,) = [outcome for outcome in outcomes if outcome is not None]
+        assert await read(storage, "race.png") == b"%d" % winner
+
+    async def test_a_guarded_replacement_needs_the_etag_that_is_there(
+        self, storage: ImageStorage
+    ) -> None:
+        etag = await save(storage, "a.png", b"one")
+
+        saved = await storage.save(
+            key("a.png"), BytesSource(b"two"), Condition(if_match=frozenset([etag]))
+        )
+
+        with pytest.raises(PreconditionFailed):
+            await storage.save(
+                key("a.png"), BytesSource(b"three"), Condition(if_match=frozenset([etag]))
+            )
+        assert (await storage.stat(key("a.png"))).etag == saved.etag
+        assert await read(storage, "a.png") == b"two"
+
+    async def test_of_many_guarded_replacements_one_wins(self, storage: ImageStorage) -> None:
+        etag = await save(storage, "race.png", b"start")
+
+        async def attempt(number: int) -> bool:
+            try:
+                await storage.save(
+                    key("race.png"),
+                    BytesSource(b"%d" % number),
+                    Condition(if_match=frozenset([etag])),
+                )
+            except PreconditionFailed:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*(attempt(number) for number in range(8)))) == 1
+
+    async def test_a_guarded_replacement_of_nothing_is_refused(self, storage: ImageStorage) -> None:
+        for if_match in (ANY, frozenset(['"some"'])):
+            with pytest.raises(PreconditionFailed):
+                await storage.save(key("a.png"), BytesSource(PNG), Condition(if_match=if_match))
+
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_if_none_match_with_tags_refuses_only_those(self, storage: ImageStorage) -> None:
+        etag = await save(storage, "a.png", b"one")
+
+        with pytest.raises(PreconditionFailed):
+            await storage.save(
+                key("a.png"), BytesSource(b"two"), Condition(if_none_match=frozenset([etag]))
+            )
+        await storage.save(
+            key("a.png"), BytesSource(b"three"), Condition(if_none_match=frozenset(['"other"']))
+        )
+
+        assert await read(storage, "a.png") == b"three"
+
+    # Deleting
+
+    async def test_a_deleted_image_is_gone(self, storage: ImageStorage) -> None:
+        await save(storage, "a/b.png")
+
+        await storage.delete(key("a/b.png"))
+
+        with pytest.raises(ImageNotFound):
+            await storage.stat(key("a/b.png"))
+        with pytest.raises(ImageNotFound):
+            await storage.locate(key("a/b.png"))
+
+    async def test_deleting_what_is_not_there_says_so(self, storage: ImageStorage) -> None:
+        await save(storage, "folder/b.png")
+
+        for path in ("missing.png", "folder", "folder/b.png/below", "no/such/folder.png"):
+            with pytest.raises(ImageNotFound):
+                await storage.delete(key(path))
+
+        assert entries(await storage.list(ListQuery(everything()))) == ["folder/b.png"]
+
+    async def test_a_guarded_deletion_needs_the_etag_that_is_there(
+        self, storage: ImageStorage
+    ) -> None:
+        etag = await save(storage, "a.png", b"one")
+
+        with pytest.raises(PreconditionFailed):
+            await storage.delete(key("a.png"), Condition(if_match=frozenset(['"other"'])))
+        await storage.delete(key("a.png"), Condition(if_match=frozenset([etag])))
+
+        assert entries(await storage.list(ListQuery(everything()))) == []
+
+    async def test_what_is_not_there_is_not_found(self, storage: ImageStorage) -> None:
+        await save(storage, "folder/b.png")
+
+        for path in ("missing.png", "folder", "folder/b.png/below", "no/such/folder.png"):
+            with pytest.raises(ImageNotFound):
+                await storage.locate(key(path))
+            with pytest.raises(ImageNotFound):
+                await storage.stat(key(path))
+
+    # Listing
+
+    KEYS = ("a!", "a-b", "a.txt", "a/b", "a/c/d", "a0", "ab", "z/1", "z/2", "é/x", "\uffee", "😀/y")
+
+    async def _fill(self, storage: ImageStorage, paths: Iterable[str] = KEYS) -> list[str]:
+        for path in paths:
+            await save(storage, path, b"x")
+        return type(self).order(paths)
+
+    async def test_a_listing_is_in_the_order_of_whole_keys(self, storage: ImageStorage) -> None:
+        expected = await self._fill(storage)
+
+        page = await storage.list(ListQuery(everything(), limit=100))
+
+        assert entries(page) == expected
+        assert not page.more
+
+    @pytest.mark.parametrize("limit", [1, 2, 5, 11, 12, 13])
+    async def test_pages_show_every_image_once(self, storage: ImageStorage, limit: int) -> None:
+        expected = await self._fill(storage)
+
+        seen: list[str] = []
+        more = True
+        after = ""
+        while more:
+            page = await storage.list(ListQuery(everything(), after=after, limit=limit))
+            seen += entries(page)
+            more, after = page.more, page.entries[-1] if page.entries else ""
+            assert len(page.entries) == limit or not more
+
+        assert seen == expected
+
+    @pytest.mark.parametrize("prefix", ["a", "a/", "a/c", "z/1", "é", "nothing", "a/b/c", "\uffee"])
+    async def test_a_prefix_is_literal_text(self, storage: ImageStorage, prefix: str) -> None:
+        expected = await self._fill(storage)
+
+        page = await storage.list(ListQuery(everything(prefix)))
+
+        assert entries(page) == [path for path in expected if path.startswith(prefix)]
+
+    async def test_a_folded_listing_shows_one_level(self, storage: ImageStorage) -> None:
+        await self._fill(storage)
+
+        top = await storage.list(ListQuery(everything(), fold=True))
+        below = await storage.list(ListQuery(everything("a/"), fold=True))
+
+        expected = ["a!", "a-b", "a.txt", "a/", "a0", "ab", "z/", "é/", "\uffee", "😀/"]
+        assert sorted(entries(top)) == sorted(expected)
+        assert entries(below) == ["a/b", "a/c/"]
+
+    @pytest.mark.parametrize("limit", [1, 3])
+    async def test_a_folded_listing_pages_past_its_folders(
+        self, storage: ImageStorage, limit: int
+    ) -> None:
+        await self._fill(storage)
+        whole = entries(await storage.list(ListQuery(everything(), fold=True)))
+
+        seen: list[str] = []
+        page = await storage.list(ListQuery(everything(), limit=limit, fold=True))
+        seen += entries(page)
+        while page.more:
+            after = page.entries[-1]
+            page = await storage.list(ListQuery(everything(), after=after, limit=limit, fold=True))
+            seen += entries(page)
+
+        assert seen == whole
+
+    async def test_an_empty_store_lists_nothing(self, storage: ImageStorage) -> None:
+        assert await storage.list(ListQuery(everything())) == Page([])
+
+    async def test_a_sound_store_passes_its_check(self, storage: ImageStorage) -> None:
+        await storage.check()

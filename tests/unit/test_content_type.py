@@ -1,0 +1,55 @@
+"""What kind of file it is: by its bytes, and by its name only where they are silent."""
+
+import pytest
+
+from stillroom.storage import content_type
+from stillroom.storage.content_type import RASTER
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"RIFF\x00\x00\x00\x00WAVE", None),
+        (b"\x00\x00\x00\x20ftypavif", "image/avif"),
+        (b"\x00\x00\x00\x20ftypheic", "image/heic"),
+        (b"\x00\x00\x00\x20ftypisom", None),
+        (b"BM\x00\x00\x00\x00\x00\x00\x00\x00", "image/bmp"),
+        (b"BMW drives", None),
+        (b"II*\x00", "image/tiff"),
+        (b"\xff\x0a", "image/jxl"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'>", "image/svg+xml"),
+        (b"\xef\xbb\xbf <?xml version='1.0'?><!-- c --><svg:svg ", "image/svg+xml"),
+        (b"<svg><script>alert(1)</script>", "image/svg+xml"),
+        (b"<!doctype html>", "text/html"),
+        (b"\n\n<HTML>", "text/html"),
+        (b"<html><svg>", "text/html"),
+        (b"<feed>", None),
+        (b"plain", None),
+        (b"", None),
+    ],
+)
+def test_the_first_bytes_show(start: bytes, expected: str | None) -> None:
+    assert content_type.by_content(start) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.PNG", "image/png"),
+        ("a.b.jpeg", "image/jpeg"),
+        ("a.svg", "image/svg+xml"),
+        ("png", "image/png"),
+        ("a", "application/octet-stream"),
+        ("a.exe", "application/octet-stream"),
+    ],
+)
+def test_the_suffix_claims(name: str, expected: str) -> None:
+    assert content_type.by_name(name) == expected
+
+
+def test_nothing_that_a_browser_could_run_counts_as_raster() -> None:
+    assert not RASTER & {"image/svg+xml", "text/html", "application/xml", "text/plain"}

@@ -1,0 +1,417 @@
+"""What only a disk can do wrong, and how it is kept from doing it."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from contract.suite import PNG, RULES, Chunks, entries, everything, key, read, save
+from stillroom.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    ImageNotFound,
+    PathConflict,
+    ReadOnly,
+    StorageFull,
+    UnsupportedMedia,
+)
+from stillroom.storage.choose import DiskConfig, open_storage
+from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
+from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.interface import (
+    BytesSource,
+    Condition,
+    ListQuery,
+    SaveRules,
+)
+
+
+@pytest.fixture(params=[open_by_kernel, open_by_walk])
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[DiskImageStorage]:
+    opener: Opener = request.param
+    storage = DiskImageStorage(DataDirectory(tmp_path, opener=opener), RULES)
+    yield storage
+    assert os.listdir(tmp_path / ".stillroom/staging") == []
+    await storage.close()
+
+
+# Files and folders
+
+
+async def test_a_folder_with_images_cannot_become_a_file(storage: DiskImageStorage) -> None:
+    await save(storage, "a/b.png")
+
+    for condition in (Condition(), Condition(if_none_match="*")):
+        with pytest.raises(PathConflict):
+            await storage.save(key("a"), BytesSource(PNG), condition)
+
+    assert await read(storage, "a/b.png") == PNG
+
+
+async def test_a_file_cannot_become_a_folder_and_that_is_known_before_the_body(
+    storage: DiskImageStorage,
+) -> None:
+    await save(storage, "a")
+    source = Chunks(PNG)
+
+    for path in ("a/b", "a/b/c"):
+        with pytest.raises(PathConflict):
+            await storage.save(key(path), source)
+
+    assert source.asked == 0
+
+
+@pytest.mark.parametrize("condition", [Condition(), Condition(if_none_match="*")])
+async def test_a_folder_without_images_does_not_stand_in_the_way(
+    storage: DiskImageStorage, tmp_path: Path, condition: Condition
+) -> None:
+    await save(storage, "a/b/c/d.png")
+    await storage.delete(key("a/b/c/d.png"))
+    (tmp_path / "compute/a/empty/too").mkdir(parents=True)
+
+    await storage.save(key("a"), BytesSource(b"now a file"), condition)
+
+    assert await read(storage, "a") == b"now a file"
+
+
+async def test_folders_that_vanish_are_made_again(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    await save(storage, "a/b/c.png")
+    (tmp_path / "compute/a/b/c.png").unlink()
+    (tmp_path / "compute/a/b").rmdir()
+    (tmp_path / "compute/a").rmdir()
+
+    await save(storage, "a/b/c.png")
+
+    assert await read(storage, "a/b/c.png") == PNG
+
+
+async def test_saves_that_race_with_the_removal_of_folders_all_succeed(
+    storage: DiskImageStorage,
+) -> None:
+    async def churn(number: int) -> None:
+        for _ in range(20):
+            await save(storage, f"x/{number}/image.png")
+            await storage.delete(key(f"x/{number}/image.png"))
+
+    async def claim() -> int:
+        claimed = 0
+        for _ in range(40):
+            try:
+                await save(storage, "x")
+                await storage.delete(key("x"))
+                claimed += 1
+            except (PathConflict, ImageNotFound):
+                await asyncio.sleep(0)
+        return claimed
+
+    async def tolerate(number: int) -> None:
+        while True:
+            try:
+                return await churn(number)
+            except PathConflict:  # `x` is a file at this moment
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(tolerate(number) for number in range(4)), claim())
+
+
+# What somebody planted
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.png").write_bytes(b"secret")
+    return outside
+
+
+async def test_a_planted_link_is_not_found_not_listed_and_never_followed_or_removed(
+    storage: DiskImageStorage,
+    tmp_path: Path,
+    planted: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await save(storage, "real.png")
+    (tmp_path / "compute/file.png").symlink_to(planted / "secret.png")
+    (tmp_path / "compute/folder").symlink_to(planted)
+
+    for path in ("file.png", "folder/secret.png", "folder"):
+        with pytest.raises(ImageNotFound):
+            await storage.locate(key(path))
+        with pytest.raises(ImageNotFound):
+            await storage.delete(key(path))
+    for path in ("file.png", "folder/new.png", "folder"):
+        with pytest.raises(PathConflict):
+            await storage.save(key(path), BytesSource(PNG))
+
+    assert entries(await storage.list(ListQuery(everything()))) == ["real.png"]
+    assert entries(await storage.list(ListQuery(everything("folder/")))) == []
+    assert os.listdir(planted) == ["secret.png"]
+    assert (planted / "secret.png").read_bytes() == b"secret"
+    assert (tmp_path / "compute/file.png").is_symlink()
+    assert (tmp_path / "compute/folder").is_symlink()
+    assert "security: a link or device stands in the data directory" in caplog.text
+
+
+async def test_a_planted_fifo_blocks_nobody(storage: DiskImageStorage, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "compute/pipe.png")
+
+    with pytest.raises(ImageNotFound):
+        await storage.locate(key("pipe.png"))
+    with pytest.raises(ImageNotFound):
+        await storage.delete(key("pipe.png"))
+    with pytest.raises(PathConflict):
+        await storage.save(key("pipe.png"), BytesSource(PNG))
+    assert entries(await storage.list(ListQuery(everything()))) == []
+
+
+async def test_names_that_no_path_can_have_are_not_listed(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    await save(storage, "ok.png")
+    compute = os.fsencode(tmp_path / "compute")
+    for name in (b"\xff\xfe.png", "cafe\u0301.png".encode(), b"a\nb.png", b"%2e%2e"):
+        Path(os.fsdecode(compute + b"/" + name)).write_bytes(b"x")
+    Path(os.fsdecode(compute + b"/\xff")).mkdir()
+    Path(os.fsdecode(compute + b"/\xff/image.png")).write_bytes(b"x")
+
+    assert entries(await storage.list(ListQuery(everything(), limit=1))) == ["ok.png"]
+    assert entries(await storage.list(ListQuery(everything()))) == ["ok.png"]
+    assert entries(await storage.list(ListQuery(everything(), fold=True))) == ["ok.png"]
+
+
+# What somebody copied in or edited
+
+
+async def test_a_file_copied_in_by_hand_is_an_image_without_a_hash(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "compute/a").mkdir()
+    (tmp_path / "compute/a/copied").write_bytes(PNG)
+
+    image = await storage.stat(key("a/copied"))
+
+    assert (image.size, image.content_type, image.sha256) == (len(PNG), "image/png", None)
+    assert await read(storage, "a/copied") == PNG
+
+
+async def test_an_edited_file_loses_its_remembered_facts_and_changes_its_etag(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    etag = await save(storage, "a.png")
+    with (tmp_path / "compute/a.png").open("r+b") as file:
+        file.write(b"GIF89a")
+        os.utime(file.fileno(), ns=(1, 1))
+
+    image = await storage.stat(key("a.png"))
+
+    assert (image.content_type, image.sha256) == ("image/gif", None)
+    assert image.etag != etag
+
+
+async def test_without_attributes_everything_but_the_hash_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataDirectory, "_probe_attributes", lambda _: False)
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+
+    await save(storage, "a.png")
+
+    image = await storage.stat(key("a.png"))
+    assert (image.content_type, image.sha256) == ("image/png", None)
+    await storage.close()
+
+
+async def test_a_reader_keeps_the_image_that_it_opened(storage: DiskImageStorage) -> None:
+    await save(storage, "a.png", b"old" * 200_000)
+    location = await storage.locate(key("a.png"))
+    chunks = location.chunks(0, location.image.size)
+    start = await anext(chunks)
+
+    await save(storage, "a.png", b"new")
+    await storage.delete(key("a.png"))
+
+    assert start + b"".join([chunk async for chunk in chunks]) == b"old" * 200_000
+    location.close()
+
+
+async def test_a_file_that_shrinks_under_its_reader_is_an_error_not_a_short_image(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    await save(storage, "a.png", bytes(600_000))
+    location = await storage.locate(key("a.png"))
+    os.truncate(tmp_path / "compute/a.png", 300_000)
+
+    with pytest.raises(BackendUnavailable):
+        _ = [chunk async for chunk in location.chunks(0, 600_000)]
+    location.close()
+
+
+# What is refused
+
+
+async def test_only_images_are_kept_where_images_are_required(tmp_path: Path) -> None:
+    storage = open_storage(DiskConfig(tmp_path, 0), SaveRules(10**8, require_image=True))
+    for data in (b"not an image", b"", b"x" * 5000):
+        source = Chunks(data[:2000], data[2000:])
+        with pytest.raises(UnsupportedMedia):
+            await storage.save(key("a.png"), source)
+
+    await save(storage, "a.png", PNG)
+    assert entries(await storage.list(ListQuery(everything()))) == ["a.png"]
+    await storage.close()
+
+
+async def test_the_floor_of_free_room_is_kept_before_a_byte_is_read(tmp_path: Path) -> None:
+    storage = open_storage(DiskConfig(tmp_path, min_free_bytes=2**60), RULES)
+    source = Chunks(PNG)
+
+    with pytest.raises(StorageFull):
+        await storage.save(key("a.png"), source)
+    with pytest.raises(StorageFull):
+        await storage.check()
+
+    assert source.asked == 0
+    await storage.close()
+
+
+# Syncs
+
+Sync = Callable[[int], None]
+
+
+async def test_the_file_is_synced_before_it_is_published_and_its_folders_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    synced: list[tuple[str, bool]] = []
+    real_fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        real_fsync(fd)
+        name = os.readlink(f"/proc/self/fd/{fd}").removeprefix(f"{tmp_path}").partition(" ")[0]
+        synced.append(("file" if "#" in name else name, (tmp_path / "compute/a/b/c.png").exists()))
+
+    monkeypatch.setattr(os, "fsync", recording)
+
+    await save(storage, "a/b/c.png")
+    assert synced == [
+        ("file", False),
+        ("", False),
+        ("/compute", False),
+        ("/compute/a", False),
+        ("/compute/a/b", True),
+    ]
+
+    synced.clear()
+    await save(storage, "a/b/d.png")
+    assert [name for name, _ in synced] == ["file", "/compute/a/b"], "the chain is known by now"
+
+    synced.clear()
+    await storage.delete(key("a/b/c.png"))
+    assert synced == [("/compute/a/b", False)]
+    await storage.close()
+
+
+@pytest.mark.parametrize("failing", ["file", "folder"])
+async def test_a_failed_sync_turns_the_store_read_only_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    mine = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    theirs = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    await save(mine, "a/old.png")
+    real_fsync = os.fsync
+
+    def fail(fd: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{fd}") == (failing == "folder"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real_fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ReadOnly):
+        await save(mine, "a/new.png")
+    monkeypatch.setattr(os, "fsync", real_fsync)
+
+    for storage in (mine, theirs):
+        source = Chunks(PNG)
+        with pytest.raises(ReadOnly):
+            await storage.save(key("a/other.png"), source)
+        assert source.asked == 0
+        with pytest.raises(ReadOnly):
+            await storage.delete(key("a/old.png"))
+        with pytest.raises(ReadOnly):
+            await storage.check()
+        assert await read(storage, "a/old.png") == PNG
+
+    await mine.close()
+    await theirs.close()
+    restarted = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    await save(restarted, "a/new.png")
+    await restarted.close()
+
+
+async def test_a_folder_that_another_process_made_again_is_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    theirs = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    await save(mine, "a/x.png")
+    await theirs.delete(key("a/x.png"))
+    await save(theirs, "a")  # removes the empty folder
+    await theirs.delete(key("a"))
+    (tmp_path / "compute/a").mkdir()  # as a third process would, before its sync
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        real_fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    await save(mine, "a/y.png")
+
+    assert str(tmp_path / "compute") in synced
+    await mine.close()
+    await theirs.close()
+
+
+# Starting
+
+
+async def test_what_a_crash_left_in_staging_goes_at_the_next_start_but_not_under_running_ones(
+    tmp_path: Path,
+) -> None:
+    running = DataDirectory(tmp_path)
+    left = tmp_path / ".stillroom/staging/123-left"
+    left.write_bytes(b"x")
+
+    second = DataDirectory(tmp_path)
+    assert left.exists()
+
+    running.close()
+    second.close()
+    DataDirectory(tmp_path).close()
+    assert not left.exists()
+
+
+def test_a_data_directory_that_is_a_file_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigurationError, match="STILLROOM_DATA_DIR"):
+        DataDirectory(tmp_path / "file")
+
+
+def test_a_linked_private_folder_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.stillroom").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError):
+        DataDirectory(tmp_path / "data")
+    assert os.listdir(tmp_path / "elsewhere") == []

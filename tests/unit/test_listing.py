@@ -1,0 +1,76 @@
+"""Listings against a plain model, over random trees."""
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillroom.errors import InvalidPath
+from stillroom.paths import ImagePrefix, KeyPrefix
+from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.listing import list_page
+from stillroom.storage.interface import ListQuery
+
+SEGMENT = st.text(alphabet="ab-/.0é😀", min_size=1, max_size=3).filter(
+    lambda text: "/" not in text and text not in (".", "..")
+)
+KEYS = st.lists(st.lists(SEGMENT, min_size=1, max_size=3).map("/".join), max_size=25)
+TEXT = st.text(alphabet="ab-/.0é😀", max_size=5)
+
+
+def is_prefix(text: str) -> bool:
+    try:
+        ImagePrefix.parse(text)
+    except InvalidPath:
+        return False
+    return True
+
+
+PREFIX = TEXT.filter(is_prefix)
+
+
+def fill(root: Path, paths: list[str]) -> list[str]:
+    made = []
+    for path in paths:
+        file = root / "compute" / path
+        if any(parent.is_file() for parent in file.parents) or file.is_dir():
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+        made.append(f"compute/{path}")
+    return sorted(set(made))
+
+
+def model(keys: list[str], query: ListQuery) -> list[str]:
+    found: list[str] = []
+    for key in keys:
+        if not key.startswith(query.prefix.text) or key <= query.after:
+            continue
+        rest = key[len(query.prefix.text) :]
+        entry = key
+        if query.fold and "/" in rest:
+            entry = query.prefix.text + rest[: rest.index("/") + 1]
+            if entry == query.after:
+                continue
+        if entry not in found:
+            found.append(entry)
+    return found
+
+
+@given(paths=KEYS, prefix=PREFIX, after=TEXT, limit=st.integers(1, 8), fold=st.booleans())
+def test_a_page_is_what_sorting_everything_would_give(
+    paths: list[str], prefix: str, after: str, limit: int, *, fold: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = DataDirectory(Path(folder), durable=False)
+        keys = fill(Path(folder), paths)
+        (Path(folder) / "compute/empty/below").mkdir(parents=True, exist_ok=True)
+        query = ListQuery(KeyPrefix(f"compute/{prefix}"), f"compute/{after}", limit, fold=fold)
+
+        page = list_page(home, query)
+
+        expected = model(keys, query)
+        assert list(page.entries) == expected[:limit]
+        assert page.more == (len(expected) > limit)
+        home.close()
