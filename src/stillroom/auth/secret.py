@@ -1,0 +1,70 @@
+"""The secret that signs tokens when the operator has set none."""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from stillroom.errors import ConfigurationError
+
+
+def load_or_make_secret(file: Path) -> tuple[str, bool]:
+    """Read the secret in `file`, making it first where there is none.
+
+    Two processes that start at once end up with one secret: it is written beside
+    the file, and linked to its name, which only one of them can do.
+
+    Returns:
+        The secret, and whether this call made it.
+
+    Raises:
+        ConfigurationError: it cannot be read or made, or others may read it.
+    """
+    try:
+        made = not file.exists() and _make(file)
+        return _load(file), made
+    except OSError as error:
+        raise ConfigurationError(
+            f"the token secret in {str(file)!r} cannot be used ({error}): "
+            "set STILLROOM_DATA_DIR to a folder that this user may write to, "
+            "or set STILLROOM_JWT_SECRET"
+        ) from error
+
+
+def _load(file: Path) -> str:
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(fd, encoding="ascii", errors="replace") as opened:
+        if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
+            raise ConfigurationError(
+                f"others may read the token secret: run `chmod 600 {str(file)!r}`, "
+                "or delete it to have a new one made (old tokens end then)"
+            )
+        return opened.read().strip()
+
+
+def _make(file: Path) -> bool:
+    folder = file.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+    draft = folder / f"{file.name}.{secrets.token_hex(8)}"
+    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="ascii") as opened:
+            opened.write(secrets.token_urlsafe(32) + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        with contextlib.suppress(FileExistsError):  # another starter was quicker; its secret holds
+            os.link(draft, file)
+            _sync_folder(folder)
+            return True
+        return False
+    finally:
+        draft.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
