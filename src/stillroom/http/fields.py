@@ -1,0 +1,113 @@
+"""Reading header fields."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Final
+
+from stillroom.errors import DigestMismatch
+from stillroom.storage.interface import ANY, EntityTags
+
+Fields = Mapping[str, str]
+"""Field values by lower-case name, repeated fields joined."""
+
+_ENTITY_TAG: Final = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)")
+_SHA256_BYTES: Final = 32
+
+
+def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """Fields as a mapping; a repeated one is joined with commas (RFC 9110, 5.3)."""
+    fields: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
+    """The tags of `If-Match` or `If-None-Match`; None where the field is missing.
+
+    Args:
+        value: The field's value.
+        weak: Compare weakly: a `W/` is looked past. Else weak tags match nothing.
+
+    Returns:
+        What cannot be parsed matches nothing, which refuses an `If-Match`, and
+        answers an `If-None-Match` in full.
+    """
+    if value is None:
+        return None
+    if value.strip() == "*":
+        return ANY
+    tags: set[str] = set()
+    at = 0
+    while at < len(value):
+        found = _ENTITY_TAG.match(value, at)
+        if found is None:
+            return frozenset()
+        if weak or not found[1]:
+            tags.add(found[2])
+        at = found.end()
+    return frozenset(tags)
+
+
+def http_date(value: str | None) -> int | None:
+    """Seconds since the epoch, or None for a missing or unreadable date."""
+    if value is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def as_http_date(nanoseconds: int) -> str:
+    """A moment in the form of `Last-Modified`, whole seconds, rounded down."""
+    return formatdate(nanoseconds // 1_000_000_000, usegmt=True)
+
+
+def as_rfc3339(nanoseconds: int) -> str:
+    """A moment in the form that JSON readers expect."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat()
+
+
+def announced_sha256(value: str | None) -> bytes | None:
+    """The SHA-256 of a `Repr-Digest` (RFC 9530), or None where it announces none.
+
+    Raises:
+        DigestMismatch: the field cannot be read, so it cannot be held to either.
+    """
+    if value is None:
+        return None
+    found: bytes | None = None
+    at = 0
+    while at < len(value):
+        member = _MEMBER.match(value, at)
+        if member is None:
+            raise DigestMismatch("Repr-Digest is not of the form `sha-256=:<base64>:`")
+        if member[1] == "sha-256":
+            found = _decode_sha256(member[2])
+        at = member.end()
+    return found
+
+
+def _decode_sha256(text: str) -> bytes:
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        digest = b""
+    if len(digest) != _SHA256_BYTES:
+        raise DigestMismatch("the sha-256 of Repr-Digest is not 32 bytes in base64")
+    return digest
+
+
+def as_repr_digest(sha256: bytes) -> str:
+    """The value of a `Repr-Digest` field."""
+    return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"

@@ -1,0 +1,64 @@
+"""The one table from errors to statuses, and the bodies that go with them."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom import errors
+
+STATUS: Final[dict[type[errors.StillroomError], int]] = {
+    errors.MalformedBody: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.ImageNotFound: 404,
+    errors.PathConflict: 409,
+    errors.PreconditionFailed: 412,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.InvalidInput: 422,
+    errors.InvalidPath: 422,
+    errors.InvalidParameter: 422,
+    errors.InvalidUpload: 422,
+    errors.DigestMismatch: 422,
+    errors.BackendUnavailable: 503,
+    errors.ReadOnly: 503,
+    errors.StorageFull: 507,
+    errors.ConfigurationError: 500,
+}
+
+RETRY_AFTER_S: Final = 5
+"""What a client is told to wait before it tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer that says what went wrong, as JSON."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def problem(error: errors.StillroomError) -> Problem:
+    """The answer to a request that failed with `error`."""
+    status = STATUS[type(error)]
+    headers = []
+    if status == 401:
+        headers.append(("www-authenticate", "Bearer"))
+    if status == 503:
+        headers.append(("retry-after", str(RETRY_AFTER_S)))
+    detail: object = str(error)
+    if isinstance(error, errors.InvalidInput):
+        detail = [{"loc": list(error.at), "msg": str(error), "type": error.code}]
+    return _problem(status, headers, {"detail": detail, "code": error.code})
+
+
+def plain_problem(status: int, message: str, code: str) -> Problem:
+    """An answer to what has no error of ours: an unknown route, a wrong method."""
+    return _problem(status, [], {"detail": message, "code": code})
+
+
+def _problem(status: int, headers: list[tuple[str, str]], content: object) -> Problem:
+    body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
+    return Problem(status, headers, body)

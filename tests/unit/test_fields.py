@@ -1,0 +1,56 @@
+"""Reading header fields that clients write."""
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillroom.errors import DigestMismatch
+from stillroom.http.fields import announced_sha256, as_repr_digest, entity_tags, http_date
+
+DIGEST = hashlib.sha256(b"x").digest()
+TEXT = base64.b64encode(DIGEST).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"sha-256=:{TEXT}:",
+        f" sha-256=:{TEXT}: ",
+        f"sha-512=:{TEXT}{TEXT}:, sha-256=:{TEXT}:",
+        f"sha-256=:{TEXT}:;note=1, md5=:AAAA:",
+    ],
+)
+def test_an_announced_digest_is_read(value: str) -> None:
+    assert announced_sha256(value) == DIGEST
+
+
+def test_other_digests_announce_nothing() -> None:
+    assert announced_sha256(None) is None
+    assert announced_sha256("md5=:AAAA:") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["sha-256=:AAAA:", f"sha-256={TEXT}", "sha-256=:not base64:", f"sha-256=:{TEXT[:-1]}:", "junk"],
+)
+def test_an_unreadable_digest_is_refused(value: str) -> None:
+    with pytest.raises(DigestMismatch):
+        announced_sha256(value)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_digest_survives_the_field(digest: bytes) -> None:
+    assert announced_sha256(as_repr_digest(digest)) == digest
+
+
+@given(st.text())
+def test_no_text_breaks_the_readers(text: str) -> None:
+    entity_tags(text, weak=True)
+    http_date(text)
+    try:
+        announced_sha256(text)
+    except DigestMismatch:
+        return

@@ -1,0 +1,35 @@
+"""Every error has a status, a body and a code."""
+
+import json
+
+from stillroom import errors
+from stillroom.errors import StillroomError
+from stillroom.http.problems import STATUS, problem
+
+
+def every_subclass(root: type[StillroomError]) -> set[type[StillroomError]]:
+    return {root, *(found for below in root.__subclasses__() for found in every_subclass(below))}
+
+
+def test_every_error_has_a_row() -> None:
+    assert every_subclass(StillroomError) - STATUS.keys() == {StillroomError}
+
+
+def test_every_code_is_used_once() -> None:
+    found = every_subclass(StillroomError)
+    assert len({error.code for error in found}) == len(found)
+
+
+def test_invalid_input_says_where_in_the_shape_that_fastapi_users_know() -> None:
+    answer = problem(errors.InvalidParameter("too odd", at=("query", "limit")))
+
+    assert answer.status == 422
+    assert json.loads(answer.body) == {
+        "detail": [{"loc": ["query", "limit"], "msg": "too odd", "type": "invalid_parameter"}],
+        "code": "invalid_parameter",
+    }
+
+
+def test_401_and_503_carry_what_a_client_needs_next() -> None:
+    assert ("www-authenticate", "Bearer") in problem(errors.Unauthenticated()).headers
+    assert ("retry-after", "5") in problem(errors.BackendUnavailable("x")).headers

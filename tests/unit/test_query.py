@@ -1,0 +1,70 @@
+"""The query of a listing."""
+
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillroom.errors import InvalidInput
+from stillroom.http.query import ListParameters, parse_list_query
+from stillroom.paths import ImagePrefix
+
+
+def test_nothing_asked_for_is_the_first_hundred() -> None:
+    assert parse_list_query(b"") == ListParameters(ImagePrefix(""), "", 100, fold=False)
+
+
+def test_every_parameter_is_read() -> None:
+    asked = parse_list_query(b"prefix=a%2Fb+c%2B&limit=7&start_after=a/%C3%A9&delimiter=/&x=y")
+    assert asked == ListParameters(ImagePrefix("a/b c+"), "a/é", 7, fold=True)
+
+
+def test_a_large_limit_counts_as_the_largest() -> None:
+    assert parse_list_query(b"limit=10001").limit == 10_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"limit=0",
+        b"limit=-1",
+        b"limit=1.5",
+        b"limit=",
+        b"limit=1e3",
+        b"limit=%D9%A1",
+        b"limit=" + b"9" * 5000,
+        b"limit=1&limit=2",
+        b"delimiter=x",
+        b"prefix=%",
+        b"prefix=%ff",
+        b"prefix=/",
+        b"prefix=../",
+        b"prefix=%00",
+        b"start_after=%ff",
+        b"%ff=1",
+    ],
+)
+def test_a_bad_parameter_is_refused(query: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        parse_list_query(query)
+
+
+@given(
+    last=st.text(alphabet="aé/+& %#?=😀", max_size=20),
+    limit=st.integers(1, 10_000),
+    fold=st.booleans(),
+)
+def test_the_link_to_the_next_page_asks_for_what_was_asked_for(
+    last: str, limit: int, *, fold: bool
+) -> None:
+    asked = ListParameters(ImagePrefix("p +/"), "before", limit, fold=fold)
+
+    link = asked.link_to_next(last)
+
+    assert link.isascii()
+    query = link.removeprefix("<?").removesuffix('>; rel="next"')
+    assert parse_qs(query, keep_blank_values=True)["start_after"] == [last]
+    assert parse_list_query(query.encode()) == ListParameters(
+        ImagePrefix("p +/"), last, limit, fold=fold
+    )
