@@ -1,0 +1,319 @@
+"""The five operations, in the order of the document that they come from.
+
+An operation reads top to bottom: who asks, for which path, are they allowed,
+what does the storage say, how does HTTP put it. That order is a promise: nothing
+is looked up, and nothing of a body is read, before the checks ahead of it passed.
+
+Parameters other than `request` are there for the OpenAPI document; the operations
+read the raw request (see `operation.OperationRoute`).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
+from fastapi.params import Depends
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from stillroom.api.operation import (
+    ImageResponse,
+    OperationRoute,
+    ProblemResponse,
+    raw_image_path,
+)
+from stillroom.auth.grants import Grant
+from stillroom.errors import TooLarge
+from stillroom.http.fields import Fields, combined
+from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
+from stillroom.http.problems import plain_problem
+from stillroom.http.query import ListParameters, parse_list_query
+from stillroom.http.serving import answer_image, answer_redirect, request_sha256, write_condition
+from stillroom.paths import (
+    ImagePath,
+    KeyPrefix,
+    StorageKey,
+    image_entry,
+    image_key_bound,
+)
+from stillroom.storage.interface import ImageStorage, ListQuery, RemoteImage
+
+Authorize = Callable[[str | None], Grant]
+"""An `Authorization` field in, rights out, or `Unauthenticated`."""
+
+
+# For the document only: FastAPI allows a path parameter no default, our own calls give none.
+_PATH: Any = Path()
+
+
+class SavedImage(BaseModel):
+    """What was stored, and where to find it."""
+
+    path: str
+    url: str
+    size: int = Field(description="bytes")
+    content_type: str
+    sha256: str | None = Field(description="hexadecimal")
+    etag: str = Field(description="with its quotes, ready for If-Match")
+
+
+class DeletedImage(BaseModel):
+    """What was removed."""
+
+    path: str
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+    code: str = Field(description="stable; branch on this")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOperations:
+    """The five operations over one storage.
+
+    Attributes:
+        storage: Where the bytes are.
+        authorize: Who is asking.
+        public_url: What `/<path>` is put behind to make an image's public URL.
+        max_upload_bytes: Larger images are refused as soon as that is known.
+    """
+
+    storage: ImageStorage
+    authorize: Authorize
+    public_url: str
+    max_upload_bytes: int
+
+    async def list_images(
+        self,
+        request: Request,
+        prefix: Annotated[str, Query(description="Literal text that paths begin with.")] = "",
+        limit: Annotated[
+            int, Query(ge=1, description="Entries on a page; over 10,000 counts as 10,000.")
+        ] = 100,
+        start_after: Annotated[
+            str, Query(description="Only entries behind this one: a page's last entry.")
+        ] = "",
+        delimiter: Annotated[
+            str, Query(pattern="^/?$", description="`/` folds deeper levels into folders.")
+        ] = "",
+    ) -> Response:
+        """List stored images."""
+        del prefix, limit, start_after, delimiter
+        grant = self.authorize(combined(request.headers.raw).get("authorization"))
+        asked = parse_list_query(request.scope["query_string"])
+        visible = grant.narrow("storage:read", asked.prefix)
+
+        if asked.fold and "/" in visible.text[len(asked.prefix.text) :]:
+            entries, more = await self._only_folder(asked, visible.text), False
+        else:
+            page = await self.storage.list(
+                ListQuery(
+                    prefix=KeyPrefix.of_images(visible),
+                    after=image_key_bound(asked.start_after),
+                    limit=asked.limit,
+                    fold=asked.fold,
+                )
+            )
+            entries, more = [image_entry(entry) for entry in page.entries], page.more
+
+        response = _json(entries)
+        if more:
+            response.headers["link"] = asked.link_to_next(entries[-1])
+        return response
+
+    async def _only_folder(self, asked: ListParameters, folder: str) -> list[str]:
+        """What a caller confined to a deeper folder sees of this level: the way there, if any."""
+        end = folder.index("/", len(asked.prefix.text)) + 1
+        entry = folder[:end]
+        after = asked.start_after
+        if entry <= after and not (after.startswith(entry) and after != entry):
+            return []
+        page = await self.storage.list(
+            ListQuery(KeyPrefix(image_key_bound(folder)), after=image_key_bound(after), limit=1)
+        )
+        return [entry] if page.entries else []
+
+    async def get_image(self, request: Request, path: str = _PATH) -> Response:
+        """Get image by path. Redirects to CDN when using R2 storage."""
+        del path
+        fields = combined(request.headers.raw)
+        grant = self.authorize(fields.get("authorization"))
+        image_path = ImagePath.from_target(raw_image_path(request))
+        grant.require("storage:read", image_path)
+
+        location = await self.storage.locate(StorageKey.of_image(image_path))
+        if isinstance(location, RemoteImage):
+            return ImageResponse(answer_redirect(location))
+        return ImageResponse(answer_image("GET", fields, location.image), location)
+
+    async def save_image(
+        self,
+        request: Request,
+        path: str = _PATH,
+        file: UploadFile = File(json_schema_extra={"format": "binary"}),  # noqa: B008
+    ) -> Response:
+        """Save image to storage."""
+        del path, file  # the document's; the body is streamed below, never spooled
+        fields = combined(request.headers.raw)
+        grant = self.authorize(fields.get("authorization"))
+        image_path = ImagePath.from_target(raw_image_path(request))
+        grant.require("storage:write", image_path)
+        body_bytes = self._length_of(fields)
+        upload = FilePart(
+            request.stream(),
+            boundary_of(fields),
+            most_bytes=body_bytes,
+            expected_sha256=request_sha256(fields),
+        )
+
+        image = await self.storage.save(
+            StorageKey.of_image(image_path), upload, write_condition(fields)
+        )
+        return _json(
+            {
+                "path": image_path.text,
+                "url": f"{self.public_url}/{image_path.quoted()}",
+                "size": image.size,
+                "content_type": image.content_type,
+                "sha256": image.sha256.hex() if image.sha256 else None,
+                "etag": image.etag,
+            }
+        )
+
+    def _length_of(self, fields: Fields) -> int | None:
+        """The body's length, if it is declared and an image of allowed size can be in it."""
+        declared = fields.get("content-length")
+        if declared is None:
+            return None
+        if int(declared) > self.max_upload_bytes + FRAMING_BYTES:
+            raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
+        return int(declared)
+
+    async def delete_image(self, request: Request, path: str = _PATH) -> Response:
+        """Delete image from storage."""
+        del path
+        fields = combined(request.headers.raw)
+        grant = self.authorize(fields.get("authorization"))
+        image_path = ImagePath.from_target(raw_image_path(request))
+        grant.require("storage:delete", image_path)
+
+        await self.storage.delete(StorageKey.of_image(image_path), write_condition(fields))
+        return _json({"path": image_path.text})
+
+    async def check_image_exists(self, request: Request, path: str = _PATH) -> Response:
+        """Check if image exists."""
+        del path
+        fields = combined(request.headers.raw)
+        grant = self.authorize(fields.get("authorization"))
+        image_path = ImagePath.from_target(raw_image_path(request))
+        grant.require("storage:read", image_path)
+
+        image = await self.storage.stat(StorageKey.of_image(image_path))
+        return ImageResponse(answer_image("HEAD", fields, image))
+
+
+def images_router(operations: ImageOperations) -> APIRouter:
+    """The routes of the five operations, below `/storage/images`."""
+    router = APIRouter(
+        prefix="/storage/images",
+        tags=["Storage"],
+        route_class=OperationRoute,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+    )
+    one = "/{path:image_path}"
+    add = router.add_api_route
+    add(
+        "",
+        operations.list_images,
+        methods=["GET"],
+        response_model=list[str],
+        responses=_refusals(401, 403, 503),
+    )
+    add(
+        one,
+        operations.get_image,
+        methods=["GET"],
+        response_class=Response,
+        responses={
+            200: {"description": "The image.", "content": {"*/*": {"schema": _BINARY}}},
+            206: {"description": "The range.", "content": {"*/*": {"schema": _BINARY}}},
+            302: {"description": "Where the image is served (R2)."},
+            304: {"description": "The client's copy is current."},
+            416: {"description": "The range lies outside of the image."},
+            **_refusals(401, 403, 404, 412, 503),
+        },
+    )
+    add(
+        one,
+        operations.save_image,
+        methods=["POST"],
+        response_model=SavedImage,
+        responses=_refusals(400, 401, 403, 409, 412, 413, 415, 503, 507),
+    )
+    add(
+        one,
+        operations.delete_image,
+        methods=["DELETE"],
+        response_model=DeletedImage,
+        responses=_refusals(401, 403, 404, 412, 503),
+    )
+    add(
+        one,
+        operations.check_image_exists,
+        methods=["HEAD"],
+        response_class=Response,
+        responses={
+            200: {"description": "It exists; the headers are those of GET."},
+            304: {"description": "The client's copy is current."},
+            **_refusals(401, 403, 404, 412, 503),
+        },
+    )
+    router.routes.append(Route("/storage/images", _MethodNotAllowed("GET")))
+    router.routes.append(
+        Route("/storage/images" + one, _MethodNotAllowed("GET, HEAD, POST, DELETE"))
+    )
+    return router
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_WHY = {
+    400: "The body is malformed or incomplete.",
+    401: "No token, or not a valid one.",
+    403: "The token does not cover this.",
+    404: "No such image.",
+    409: "A folder stands where a file should go, or the other way round.",
+    412: "A precondition failed.",
+    413: "The image is larger than allowed.",
+    415: "Not multipart/form-data, or not an image where one is required.",
+    503: "The storage is out of reach; try again after Retry-After seconds.",
+    507: "The disk is full.",
+}
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Refusal, "description": _WHY[status]} for status in statuses}
+
+
+def _json(content: object) -> Response:
+    # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, media_type="application/json")
+
+
+class _MethodNotAllowed:
+    """405 with all methods of a path; the router alone would name those of its first route."""
+
+    def __init__(self, allow: str) -> None:
+        self._allow = allow
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = plain_problem(405, f"allowed here: {self._allow}", "method_not_allowed")
+        found.headers.append(("allow", self._allow))
+        await ProblemResponse(found)(scope, receive, send)

@@ -1,0 +1,156 @@
+"""How an operation runs inside FastAPI: on the raw request, with our own errors."""
+
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from stillroom.api import metrics
+from stillroom.errors import StillroomError
+from stillroom.http.problems import Problem, plain_problem, problem
+from stillroom.http.serving import ImageAnswer
+from stillroom.storage.interface import LocalImage
+
+Operation = Callable[[Request], Awaitable[Response]]
+
+SERVER_ERRORS: Final = 500
+
+log = logging.getLogger("stillroom.api")
+
+
+class _AnyPath(Convertor[str]):
+    """Whatever follows, line feeds too: a bad path must meet our check, not a router's 404."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("image_path", _AnyPath())
+
+
+class OperationRoute(APIRoute):
+    """Documents an operation by its signature, and runs it on the raw request.
+
+    FastAPI would decode the path leniently, the query leniently, and read the whole
+    form before the operation's first line; each breaks a promise of ours. So it
+    keeps the document and the routing, and the operation reads the request itself.
+    See docs/adr/0001-fastapi-and-uvicorn.md.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler that FastAPI calls for this route."""
+        operation = cast("Operation", self.endpoint)
+        name = self.name
+
+        async def handle(request: Request) -> Response:
+            began = time.perf_counter()
+            response = await _run(name, operation, request)
+            metrics.count(name, response.status_code, time.perf_counter() - began)
+            return response
+
+        return handle
+
+
+async def _run(name: str, operation: Operation, request: Request) -> Response:
+    try:
+        return await operation(request)
+    except StillroomError as error:
+        response = ProblemResponse(problem(error))
+        if response.status_code >= SERVER_ERRORS:
+            # The cause says it all; a traceback for every request would bury it.
+            log.error("%s %r: %s (%r)", name, raw_target(request), error, error.__cause__)  # noqa: TRY400
+        return response
+    except ClientDisconnect:
+        log.info("%s %r: the client went away", name, raw_target(request))
+        return ProblemResponse(plain_problem(400, "the client went away", "disconnected"))
+
+
+def raw_target(request: Request) -> bytes:
+    """The path of the request as it came, never decoded, without its query."""
+    raw = request.scope.get("raw_path")
+    if raw is None:
+        raise RuntimeError("the ASGI server gives no raw_path, so paths cannot be checked safely")
+    return bytes(raw).partition(b"?")[0]
+
+
+def raw_image_path(request: Request) -> bytes:
+    """What stands behind the route's own prefix in the raw target.
+
+    Raises:
+        HTTPException: 404, the prefix itself was spelled with escapes (`im%61ges`).
+    """
+    decoded: str = request.scope["path"]
+    prefix = quote(decoded[: len(decoded) - len(request.path_params["path"])]).encode("ascii")
+    raw = raw_target(request)
+    if not raw.startswith(prefix):
+        raise HTTPException(404)
+    return raw[len(prefix) :]
+
+
+class ProblemResponse(Response):
+    """An answer that says what went wrong."""
+
+    def __init__(self, found: Problem) -> None:
+        super().__init__(found.body, found.status)
+        self.raw_headers = _raw(found.headers)
+
+
+class ImageResponse(Response):
+    """The head of an answer, and a slice of an open image that is closed afterwards.
+
+    Our server raises ConnectionError when a chunk is sent to a client that is gone, so
+    that nobody reads a large image for nothing.
+    """
+
+    def __init__(self, answer: ImageAnswer, image: LocalImage | None = None) -> None:
+        super().__init__(status_code=answer.status)
+        self.raw_headers = _raw(answer.headers)
+        self._answer = answer
+        self._image = image
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; reading stops as soon as the client is gone."""
+        del receive
+        with contextlib.suppress(ConnectionError), contextlib.closing(self._image or _NOTHING):
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            if scope["method"] != "HEAD":
+                async for chunk in self._chunks():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        if self._image is not None and self._answer.length:
+            async for chunk in self._image.chunks(self._answer.start, self._answer.length):
+                yield chunk
+
+
+class _Nothing:
+    def close(self) -> None:
+        pass
+
+
+_NOTHING: Final = _Nothing()
+
+
+def _raw(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]

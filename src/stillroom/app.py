@@ -1,0 +1,84 @@
+"""The composition root: settings in, a wired application out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from stillroom import __version__
+from stillroom.api.health import health_router
+from stillroom.api.images import ImageOperations, images_router
+from stillroom.api.operation import ProblemResponse
+from stillroom.auth.tokens import TokenVerifier, check_secrets
+from stillroom.http.problems import plain_problem
+from stillroom.settings import Settings
+from stillroom.storage.choose import open_storage
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application, its storage opened.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    secrets, _ = settings.signing_secrets()
+    tokens = TokenVerifier(secrets, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+    storage = open_storage(settings.storage, settings.save_rules)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await storage.close()
+
+    app = FastAPIOffline(
+        title="Stillroom",
+        version=__version__,
+        summary="The image store of an image-generation compute server.",
+        lifespan=lifespan,
+        redoc_url=None,
+        exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
+    )
+    app.include_router(health_router(storage))
+    operations = ImageOperations(
+        storage=storage,
+        authorize=tokens.verify,
+        public_url=settings.images_url,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+    app.include_router(images_router(operations), prefix="/api/v1")
+    return app
+
+
+def check_settings(settings: Settings) -> list[str]:
+    """Try what the workers will do, in the process that starts them.
+
+    Returns:
+        What the operator should know, line by line: the backend first.
+
+    Raises:
+        ConfigurationError: they would fail.
+    """
+    secrets, made = settings.signing_secrets()
+    check_secrets(secrets)
+    storage = open_storage(settings.storage, settings.save_rules)
+    lines = [f"storage: {storage.description}"]
+    asyncio.run(storage.close())
+    if made:
+        lines.append(f"made a token secret in {settings.secret_file}")
+    lines.append("mint a token with: stillroom token")
+    return lines
+
+
+async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  (what it was registered for)
+    found = plain_problem(error.status_code, str(error.detail), "http")
+    found.headers.extend((error.headers or {}).items())
+    return ProblemResponse(found)
+
+
+async def _unexpected(_: Request, error: Exception) -> ProblemResponse:
+    del error  # the server logs it with its traceback
+    return ProblemResponse(plain_problem(500, "something is broken here; it was logged", "bug"))

@@ -1,0 +1,98 @@
+"""`stillroom`: the commands and their options. The work is done in other rooms."""
+
+import re
+import sys
+from datetime import timedelta
+from typing import Any, Final
+
+import click
+
+from stillroom import __version__
+from stillroom.auth.grants import SCOPES
+from stillroom.errors import StillroomError
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+
+
+class _Duration(click.ParamType[timedelta]):
+    """A whole number and a unit: 90s, 15m, 12h, 30d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  (click's signature)
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(value)
+        if found is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 15m, 12h or 30d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stillroom")
+def commands() -> None:
+    """The image store of an image-generation compute server."""
+
+
+@commands.command()
+@click.option("--host", help="Address to listen on.  [STILLROOM_HOST, 127.0.0.1]")
+@click.option("--port", type=int, help="Port; 0 takes a free one.  [STILLROOM_PORT, 8000]")
+@click.option("--workers", type=int, help="Processes.  [STILLROOM_WORKERS, 1]")
+@click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+def serve(**flags: object) -> None:
+    """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
+    from stillroom.server.serve import serve as run
+    from stillroom.settings import Settings
+
+    run(Settings.read(**flags))
+
+
+@commands.command()
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="What it may do; repeat for several. Without: everything.",
+)
+@click.option("--prefix", "folder", help="Confine it to this folder.")
+@click.option(
+    "--expires", type=_Duration(), default="30d", show_default=True, help="90s 15m 12h 30d"
+)
+@click.option("--data-dir", help="Where the secret lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+def token(
+    scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
+) -> None:
+    """Print a token, and nothing else, on standard output."""
+    from stillroom.auth.tokens import mint_token
+    from stillroom.settings import Settings
+
+    settings = Settings.read(data_dir=data_dir)
+    (secret, *_), _ = settings.signing_secrets()
+    click.echo(
+        mint_token(
+            secret,
+            expires_in=expires,
+            scopes=scopes or None,
+            folder=folder,
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+        )
+    )
+
+
+def main() -> None:
+    """Run a command. Whatever is the user's to mend ends in one sentence and status 2."""
+    try:
+        commands()
+    except StillroomError as error:
+        click.echo(f"stillroom: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("stillroom"):
+            raise
+        click.echo(
+            f"stillroom: {error.name} is not installed: pip install 'stillroom[server]'", err=True
+        )
+        sys.exit(2)

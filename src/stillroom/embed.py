@@ -1,0 +1,71 @@
+"""The five operations for somebody's own FastAPI app.
+
+from stillroom.embed import create_router
+app.include_router(create_router("stillroom-data"), prefix="/api/v1")
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+
+from stillroom.api.images import Authorize, ImageOperations, images_router
+from stillroom.auth.secret import load_or_make_secret
+from stillroom.auth.tokens import TokenVerifier
+from stillroom.storage.choose import DiskConfig, open_storage
+from stillroom.storage.interface import SaveRules
+
+
+def create_router(
+    data_dir: str | Path,
+    *,
+    jwt_secret: str | None = None,
+    authorize: Authorize | None = None,
+    public_url: str = "http://127.0.0.1:8000/api/v1/storage/images",
+    max_upload_bytes: int = 100 * 1024**2,
+    require_image: bool = False,
+    min_free_bytes: int = 256 * 1024**2,
+) -> APIRouter:
+    """A router with the five operations, its storage opened; it is closed with the app.
+
+    Args:
+        data_dir: Where the images go. Several processes may share it.
+        jwt_secret: What tokens are signed with, 32 bytes or more; without it one is made
+            in `data_dir`, and `stillroom token --data-dir …` mints tokens for it.
+        authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
+            returns a `stillroom.auth.grants.Grant`, or raises `stillroom.errors.Unauthenticated`.
+        public_url: What `/<path>` is put behind to make an image's public URL.
+        max_upload_bytes: Larger images are refused as soon as that is known.
+        require_image: Refuse what is not an image by its content.
+        min_free_bytes: Refuse saves that leave less room on the disk.
+
+    Raises:
+        ConfigurationError: the directory or the secret cannot be used.
+    """
+    root = Path(data_dir)
+    if authorize is None:
+        secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
+        authorize = TokenVerifier([secret]).verify
+    storage = open_storage(
+        DiskConfig(root, min_free_bytes=min_free_bytes),
+        SaveRules(max_bytes=max_upload_bytes, require_image=require_image),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await storage.close()
+
+    router = APIRouter(lifespan=lifespan)
+    router.include_router(
+        images_router(
+            ImageOperations(
+                storage=storage,
+                authorize=authorize,
+                public_url=public_url.rstrip("/"),
+                max_upload_bytes=max_upload_bytes,
+            )
+        )
+    )
+    return router

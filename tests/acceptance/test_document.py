@@ -1,0 +1,107 @@
+"""The OpenAPI document, and a fuzzer that believes every word of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from running import Server
+
+SEED = {
+    ("/api/v1/storage/images", "get"): ("List Images", "List stored images."),
+    ("/api/v1/storage/images/{path}", "get"): (
+        "Get Image",
+        "Get image by path. Redirects to CDN when using R2 storage.",
+    ),
+    ("/api/v1/storage/images/{path}", "post"): ("Save Image", "Save image to storage."),
+    ("/api/v1/storage/images/{path}", "delete"): ("Delete Image", "Delete image from storage."),
+    ("/api/v1/storage/images/{path}", "head"): ("Check Image Exists", "Check if image exists."),
+}
+BODY = "Body_save_image_api_v1_storage_images__path__post"
+
+
+def test_the_document_keeps_all_that_the_seed_promises(server: Server) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+
+    operations = {
+        (path, method): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert operations.keys() == SEED.keys()
+    for where, (summary, description) in SEED.items():
+        operation = operations[where]
+        assert (operation["summary"], operation["description"]) == (summary, description)
+        assert operation["tags"] == ["Storage"]
+        assert operation["security"] == [{"HTTPBearer": []}]
+        invalid = operation["responses"]["422"]["content"]["application/json"]["schema"]
+        assert invalid == {"$ref": "#/components/schemas/HTTPValidationError"}
+        if "{path}" in where[0]:
+            assert [
+                (
+                    parameter["name"],
+                    parameter["in"],
+                    parameter["required"],
+                    parameter["schema"]["type"],
+                )
+                for parameter in operation["parameters"]
+            ] == [("path", "path", True, "string")]
+
+    listing = operations["/api/v1/storage/images", "get"]
+    parameters = {parameter["name"]: parameter for parameter in listing["parameters"]}
+    for name, kind, default in (("prefix", "string", ""), ("limit", "integer", 100)):
+        assert not parameters[name]["required"]
+        assert parameters[name]["in"] == "query"
+        assert parameters[name]["schema"]["type"] == kind
+        assert parameters[name]["schema"]["default"] == default
+    assert listing["responses"]["200"]["content"]["application/json"]["schema"] == {
+        "type": "array",
+        "items": {"type": "string"},
+        "title": "Response List Images Api V1 Storage Images Get",
+    }
+
+    saving = operations["/api/v1/storage/images/{path}", "post"]["requestBody"]
+    assert saving["required"]
+    assert saving["content"]["multipart/form-data"]["schema"] == {
+        "$ref": f"#/components/schemas/{BODY}"
+    }
+    schemas = document["components"]["schemas"]
+    body = schemas[BODY]
+    assert (body["type"], body["required"], body["title"]) == ("object", ["file"], BODY)
+    file = body["properties"]["file"]
+    assert (file["type"], file["format"], file["title"]) == ("string", "binary", "File")
+    detail = schemas["HTTPValidationError"]["properties"]["detail"]
+    assert detail["items"] == {"$ref": "#/components/schemas/ValidationError"}
+    assert (detail["type"], detail["title"]) == ("array", "Detail")
+    fault = schemas["ValidationError"]
+    assert set(fault["required"]) == {"loc", "msg", "type"}
+    assert fault["properties"]["loc"]["type"] == "array"
+    assert fault["properties"]["msg"]["type"] == fault["properties"]["type"]["type"] == "string"
+    assert document["components"]["securitySchemes"] == {
+        "HTTPBearer": {"type": "http", "scheme": "bearer"}
+    }
+
+
+def test_a_fuzzer_that_follows_the_document_finds_nothing(server: Server, tmp_path: Path) -> None:
+    found = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            "run",
+            f"{server.url}/openapi.json",
+            "--header",
+            f"Authorization: Bearer {server.token()}",
+            "--checks=all",
+            # Which paths are refused is a rule that a JSON schema cannot say.
+            "--exclude-checks=positive_data_acceptance",
+            "--max-examples=100",
+            "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=110,
+    )
+    assert found.returncode == 0, found.stdout
+    assert "No issues found" in found.stdout

@@ -1,0 +1,140 @@
+"""What the documentation says is run, or compared with what is there."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running import IMAGES, Server, free_port, running, wait_until_ready
+
+ROOT = Path(__file__).parents[2]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def paste(commands: str, server: Server, folder: Path) -> str:
+    """Run commands as a reader would, but against this server and outside of the checkout."""
+    script = "set -eu\nset -o pipefail\n" + commands.replace(DEFAULT_URL, server.url)
+    for name in ("docs", ".venv"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name if name == "docs" else Path(sys.prefix))
+    ran = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**server.environment, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_readmes_first_lines_save_list_and_read_back_a_real_png(tmp_path: Path) -> None:
+    first, second = blocks("README.md", "sh")
+    commands = [line.partition("#")[0].strip() for line in first.splitlines()]
+    assert commands == ["make serve", "make test"]
+
+    port = free_port()
+    environment = {
+        **os.environ,
+        "STILLROOM_PORT": str(port),
+        "STILLROOM_DATA_DIR": str(tmp_path / "data"),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            ["make", "serve"],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    server = Server(process, tmp_path / "data", port, log, environment)
+    try:
+        wait_until_ready(server)
+        printed = paste(second, server, tmp_path)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # make and its server, as Ctrl-C does
+        process.wait(30)
+
+    assert '["generations/1/sample.png"]' in printed
+    sample = (ROOT / "docs/sample.png").read_bytes()
+    assert (tmp_path / "back.png").read_bytes() == sample
+    assert (tmp_path / "data/compute/generations/1/sample.png").read_bytes() == sample
+
+
+def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    with running(tmp_path) as server:
+        for commands in blocks("docs/api.md", "sh"):
+            paste(f"{setup}\n{commands.replace('curl ', 'curl -f ')}", server, tmp_path)
+        with server.client() as client:
+            assert client.get(IMAGES).json() == ["once.png", "whole.png"]
+
+
+def test_the_readmes_embedding_works(tmp_path: Path) -> None:
+    (snippet,) = blocks("README.md", "python")
+    (tmp_path / "compute_server.py").write_text(textwrap.dedent(snippet))
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "compute_server:app", "--port", str(port)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = Server(process, tmp_path / "stillroom-data", port, tmp_path / "log", dict(os.environ))
+    try:
+        for _ in range(200):
+            try:
+                assert httpx.get(f"{server.url}/openapi.json").status_code == 200
+                break
+            except httpx.TransportError:
+                threading.Event().wait(0.1)  # until it listens
+        with server.client() as client:
+            assert client.post(f"{IMAGES}/a.png", files={"file": b"x"}).status_code == 200
+            assert client.get(f"{IMAGES}/a.png").content == b"x"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
+    page = (ROOT / "docs/running.md").read_text()
+    code = (ROOT / "src/stillroom/settings.py").read_text()
+
+    rows = set(re.findall(r"^\| `STILLROOM_(\w+)`", page, re.MULTILINE))
+    fields = set(re.findall(r"^    (\w+): [^=\n]+ = ", code, re.MULTILINE))
+
+    assert rows == {name.upper() for name in fields}
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("page", sorted(str(page.relative_to(ROOT)) for page in PAGES))
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_file_that_the_map_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", text):
+        found = list((ROOT / "src/stillroom").rglob(name)) or list((ROOT / "tests").rglob(name))
+        assert found, name

@@ -1,0 +1,121 @@
+"""How connections end, and what happens before a body is read."""
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running import IMAGES, Server, exchange, parsed
+
+MIB = 1024**2
+
+
+def head(path: str, token: str, *fields: str, length: int = 2**30) -> bytes:
+    lines = [
+        f"POST {IMAGES}/{path} HTTP/1.1",
+        "Host: a",
+        f"Authorization: Bearer {token}",
+        "Content-Type: multipart/form-data; boundary=B",
+        f"Content-Length: {length}",
+        *fields,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def refused(server: Server, request_head: bytes) -> tuple[int, int]:
+    """Send a body until the server stops it; the answer's status and the bytes sent."""
+    sent = 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request_head)
+        answer = connection.recv(65_536)
+        try:
+            while sent < 64 * MIB:
+                sent += connection.send(bytes(65_536))
+        except OSError:
+            pass  # closed at last
+    return parsed(answer).status, sent
+
+
+@pytest.mark.parametrize("fault", ["token", "path", "length", "type"])
+def test_an_early_refusal_is_seen_and_the_rest_is_not_read(server: Server, fault: str) -> None:
+    token = server.token()
+    request_head = {
+        "token": head("a.png", "bad"),
+        "path": head("a%00", token, length=MIB),
+        "length": head("a.png", token),
+        "type": head("a.png", token, length=MIB).replace(b"multipart/form-data", b"image/png"),
+    }[fault]
+    expected = {"token": 401, "path": 422, "length": 413, "type": 415}[fault]
+
+    status, sent = refused(server, request_head)
+
+    assert status == expected
+    # 1 MiB is dropped by us; the rest fits into the socket buffers of both ends.
+    assert sent < 16 * MIB
+
+
+def test_a_client_that_sends_first_and_reads_later_still_sees_its_401(server: Server) -> None:
+    answer = parsed(exchange(server.port, head("a.png", "bad", length=600_000) + bytes(600_000)))
+
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
+def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, folder: str) -> None:
+    expect = "Expect: 100-continue"
+    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+
+    for request_head, status in (
+        (head("a.png", "bad", expect), 401),
+        (head("a%00", server.token(), expect, length=10), 422),
+        (head("a.png", server.token(), expect), 413),
+    ):
+        assert parsed(exchange(server.port, request_head)).status == status
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head(f"{folder}/a.png", server.token(), expect, length=len(body)))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_precondition_is_refused_before_the_body(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": b"x"})
+    request_head = head(
+        f"{folder}/a.png", server.token(), "Expect: 100-continue", "If-None-Match: *", length=MIB
+    )
+
+    assert parsed(exchange(server.port, request_head)).status == 412
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    last = b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    answer = exchange(server.port, request * 5 + last)
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 5
+    assert answer.rpartition(b"HTTP/1.1 ")[2].startswith(b"404")
+
+
+def test_a_connection_is_kept_for_the_next_request(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for _ in range(3):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b'{"status":"alive"}'):
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_no_token_is_ever_logged(server: Server, client: httpx.Client, folder: str) -> None:
+    token = client.headers["authorization"].removeprefix("Bearer ")
+    client.get(f"{IMAGES}/{folder}/missing")
+    exchange(
+        server.port, b"GET / HTTP/1.1\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\n"
+    )
+
+    assert token not in server.logged()
+    assert Path(server.data / ".stillroom/secret").read_text().strip() not in server.logged()

@@ -1,0 +1,64 @@
+"""Memory stays flat, whatever the size of an image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from running import IMAGES, running
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+def peak_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM")
+
+
+def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_32_mib(tmp_path: Path) -> None:
+    piece = bytes(range(256)) * 4096
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    end = b"\r\n--B--\r\n"
+
+    def body() -> Iterator[bytes]:
+        yield begin
+        for _ in range(GIB // len(piece)):
+            yield piece
+        yield end
+
+    fields = {
+        "Content-Type": "multipart/form-data; boundary=B",
+        "Content-Length": str(GIB + len(begin) + len(end)),
+    }
+    with running(tmp_path, max_upload_bytes=str(GIB)) as server, server.client() as client:
+        client.post(f"{IMAGES}/warm.bin", files={"file": bytes(4 * MIB)})
+        client.get(f"{IMAGES}/warm.bin")
+        before = peak_bytes(server.process.pid)
+
+        saved = client.post(f"{IMAGES}/big.bin", content=body(), headers=fields)
+        assert saved.json()["size"] == GIB
+        with client.stream("GET", f"{IMAGES}/big.bin") as answer:
+            assert sum(len(chunk) for chunk in answer.iter_raw(MIB)) == GIB
+
+        growth = peak_bytes(server.process.pid) - before
+        assert growth < 32 * MIB, f"grew by {growth / MIB:.1f} MiB"
+
+
+def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> None:
+    images = tmp_path / "data/compute/many"
+    images.mkdir(parents=True)
+    for number in range(50_000):
+        (images / f"{number:06}.png").touch()
+
+    with running(tmp_path) as server, server.client() as client:
+        client.get(IMAGES, params={"limit": 100})
+        before = peak_bytes(server.process.pid)
+
+        page = client.get(IMAGES, params={"limit": 100, "start_after": "many/025000.png"})
+        assert page.json()[0] == "many/025001.png"
+        assert httpx.URL(page.links["next"]["url"]).params["start_after"] == page.json()[-1]
+
+        assert peak_bytes(server.process.pid) - before < 4 * MIB

@@ -1,0 +1,189 @@
+"""Starting, stopping, and the commands around it."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running import IMAGES, STILLROOM, free_port, running, wait_until_ready
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STILLROOM")}
+    return subprocess.run(
+        [STILLROOM, *arguments],
+        capture_output=True,
+        text=True,
+        env={**clean, **environment},
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_first_start_makes_a_secret_and_says_how_to_mint_a_token(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        log = server.logged()
+        assert "storage: DiskImageStorage at" in log
+        assert "made a token secret in" in log
+        assert "stillroom token" in log
+        assert (server.data / ".stillroom/secret").stat().st_mode & 0o777 == 0o600
+    with running(tmp_path) as server:
+        assert server.logged().count("made a token secret in") == 1
+        assert server.stop() == 0
+        assert "Traceback" not in server.logged()
+
+
+def test_a_token_is_printed_alone_and_outlives_a_restart(tmp_path: Path) -> None:
+    printed = run("token", "--data-dir", str(tmp_path / "data"), "--expires", "1h")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout.count("\n") == 1
+
+    with running(tmp_path) as server:
+        headers = {"Authorization": f"Bearer {printed.stdout.strip()}"}
+        assert httpx.get(server.images, headers=headers).json() == []
+
+
+def test_a_configured_secret_is_used_and_an_old_one_still_accepted(tmp_path: Path) -> None:
+    old, new = "o" * 32, "n" * 32
+    token = run("token", STILLROOM_JWT_SECRET=old).stdout.strip()
+
+    with running(tmp_path, jwt_secret=new, jwt_previous_secrets=old) as server:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(server.images, headers=headers).status_code == 200
+        assert not (server.data / ".stillroom/secret").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["serve"], {"STILLROOM_PORT": "99999"}, "STILLROOM_PORT"),
+        (["serve"], {"STILLROOM_WORKERS": "none"}, "STILLROOM_WORKERS"),
+        (["serve"], {"STILLROOM_JWT_SECRET": "short"}, "32 bytes"),
+        (["serve"], {"STILLROOM_PUBLIC_BASE_URL": "ftp://x"}, "STILLROOM_PUBLIC_BASE_URL"),
+        (["serve", "--data-dir", "/proc/nothing"], {}, "STILLROOM_DATA_DIR"),
+        (["serve", "--host", "203.0.113.1"], {}, "--host"),
+        (["token", "--expires", "soon"], {}, "30d"),
+        (["token", "--scope", "all"], {}, "storage:read"),
+        (["token", "--prefix", "../x"], {}, "segment"),
+    ],
+)
+def test_what_cannot_work_stops_with_a_sentence_that_says_what_to_do(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], says: str
+) -> None:
+    defaults = {"STILLROOM_DATA_DIR": str(tmp_path / "d"), "STILLROOM_PORT": str(free_port())}
+
+    result = run(*arguments, **{**defaults, **environment})
+
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        result = run("serve", "--port", str(server.port), "--data-dir", str(tmp_path / "other"))
+        assert result.returncode == 2
+        assert f"port {server.port}" in result.stderr
+
+
+def test_public_urls_come_from_the_configuration(tmp_path: Path) -> None:
+    with running(tmp_path, public_base_url="https://img.example.com/x/") as server:
+        with server.client() as client:
+            saved = client.post(f"{IMAGES}/a b.png", files={"file": b"x"})
+        assert saved.json()["url"] == f"https://img.example.com/x{IMAGES}/a%20b.png"
+
+
+def test_only_images_are_taken_where_images_are_required(tmp_path: Path) -> None:
+    with running(tmp_path, require_image="true") as server, server.client() as client:
+        assert client.post(f"{IMAGES}/a.png", files={"file": b"text"}).status_code == 415
+        png = b"\x89PNG\r\n\x1a\n"
+        assert client.post(f"{IMAGES}/a.png", files={"file": png}).status_code == 200
+
+
+def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.stop()
+    started = subprocess.Popen(
+        [STILLROOM, "serve"],
+        env={**server.environment, "STILLROOM_MIN_FREE_BYTES": str(2**60)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                ready = httpx.get(f"{server.url}/readyz")
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # until it listens
+        assert ready.status_code == 503
+        assert "STILLROOM_MIN_FREE_BYTES" in ready.json()["detail"]
+        with server.client() as client:
+            answer = client.post(f"{IMAGES}/a.png", files={"file": b"x"})
+            assert answer.status_code == 507
+            assert client.get(IMAGES).json() == []
+    finally:
+        started.terminate()
+        assert started.wait(30) == 0
+
+
+def test_the_access_log_and_json_lines_are_there_on_request(tmp_path: Path) -> None:
+    import json
+
+    with running(tmp_path, log_format="json", access_log="true") as server:
+        with server.client() as client:
+            client.get(f"{IMAGES}/a%0ab%1b%5b31m?signature=secret")
+        lines = [json.loads(line) for line in server.logged().splitlines()]
+    messages = [line["message"] for line in lines if line["logger"] == "stillroom.access"]
+    assert messages[-1] == f"127.0.0.1 GET {IMAGES}/a%0ab%1b%5b31m 422"
+
+
+def test_two_workers_share_secret_images_and_locks(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server, server.client() as client:
+        assert len(server.children()) == 2
+
+        def create(number: int) -> int:
+            with httpx.Client(headers=dict(client.headers)) as another:
+                return another.post(
+                    f"{server.images}/race.png",
+                    files={"file": b"%d" % number},
+                    headers={"If-None-Match": "*"},
+                ).status_code
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            statuses = list(pool.map(create, range(64)))
+        assert sorted(statuses) == [200] + [412] * 63
+
+
+def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, "--workers", "2") as server, server.client() as client:
+        victim = server.children()[0]
+        client.post(f"{IMAGES}/a.png", files={"file": b"x"})
+
+        os.kill(victim, signal.SIGKILL)
+
+        deadline = time.monotonic() + 30
+        while len([pid for pid in server.children() if pid != victim]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)  # until the supervisor has noticed
+        wait_until_ready(server)
+        for _ in range(10):
+            with server.client() as another:
+                assert another.get(f"{IMAGES}/a.png").content == b"x"
+
+
+def test_a_stop_ends_all_processes(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        workers = server.children()
+        assert server.stop() == 0
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]

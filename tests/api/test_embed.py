@@ -1,0 +1,101 @@
+"""The router in somebody's own FastAPI app."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from stillroom.auth.grants import Grant
+from stillroom.auth.tokens import mint_token
+from stillroom.embed import create_router
+from stillroom.errors import Unauthenticated
+
+PNG = b"\x89PNG\r\n\x1a\n"
+IMAGES = "/api/v1/storage/images"
+
+
+async def client_of(app: FastAPI, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=transport, base_url="http://compute", headers=headers
+        ) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI(title="My compute server")
+
+    @app.get("/generate")
+    async def generate() -> dict[str, str]:
+        return {"made": "an image"}
+
+    app.include_router(create_router(tmp_path, min_free_bytes=0), prefix="/api/v1")
+    secret = (tmp_path / ".stillroom/secret").read_text().strip()
+    token = mint_token(secret, expires_in=timedelta(minutes=5))
+    async for client in client_of(app, Authorization=f"Bearer {token}"):
+        yield client
+
+
+async def test_the_operations_work_beside_the_apps_own(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/generate")).json() == {"made": "an image"}
+
+    saved = await client.post(f"{IMAGES}/a/b.png", files={"file": PNG})
+    assert saved.json()["url"] == f"http://127.0.0.1:8000{IMAGES}/a/b.png"
+    assert (await client.get(IMAGES)).json() == ["a/b.png"]
+    assert (await client.get(f"{IMAGES}/a/b.png")).content == PNG
+    assert (await client.head(f"{IMAGES}/a/b.png")).status_code == 200
+    assert (await client.delete(f"{IMAGES}/a/b.png")).status_code == 200
+    assert (await client.get(f"{IMAGES}/a/b.png")).status_code == 404
+
+
+async def test_refusals_are_ours_and_need_no_handlers_of_the_app(client: httpx.AsyncClient) -> None:
+    assert (await client.get(f"{IMAGES}/a%0ab")).status_code == 422
+    assert (await client.get(f"{IMAGES}/..%2f..%2fsecret")).status_code == 422
+    assert (await client.put(f"{IMAGES}/a")).status_code == 405
+    del client.headers["authorization"]
+    assert (await client.get(IMAGES)).status_code == 401
+
+
+async def test_the_document_of_the_app_has_the_operations(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}"}
+
+
+async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
+    def my_own_login(authorization: str | None) -> Grant:
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant(frozenset(["storage:read", "storage:write"]), folder="user-42/")
+
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=my_own_login, min_free_bytes=0))
+    async for client in client_of(app, Authorization="Session 42"):
+        url = "/storage/images/user-42/a.png"
+        assert (await client.post(url, files={"file": PNG})).status_code == 200
+        assert (await client.get("/storage/images/else/a.png")).status_code == 403
+        assert (await client.delete(url)).status_code == 403
+        assert not (tmp_path / ".stillroom/secret").exists()
+
+
+async def test_a_mounted_app_checks_the_raw_path_too(tmp_path: Path) -> None:
+    inner = FastAPI()
+    inner.include_router(
+        create_router(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
+    )
+    outer = FastAPI()
+    outer.mount("/mounted here", inner)
+    base = "/mounted%20here/storage/images"
+    async for client in client_of(outer):
+        assert (await client.post(f"{base}/a%2Fb.png", files={"file": PNG})).json()[
+            "path"
+        ] == "a/b.png"
+        assert (await client.get(f"{base}/a/b.png")).content == PNG
+        assert (await client.get(f"{base}/%2e%2e/x")).status_code == 422
+        assert (await client.get("/mounted%20here/storage/im%61ges/a/b.png")).status_code == 404

@@ -1,0 +1,163 @@
+"""A server as its users start it: the installed command, a port, nothing of ours imported."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+STILLROOM = str(Path(sys.executable).parent / "stillroom")
+IMAGES = "/api/v1/storage/images"
+READY_WITHIN_S = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running server and what a client needs to talk to it."""
+
+    process: subprocess.Popen[bytes]
+    data: Path
+    port: int
+    log: Path
+    environment: dict[str, str]
+    minted: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def images(self) -> str:
+        return self.url + IMAGES
+
+    def token(self, *options: str) -> str:
+        """What `stillroom token` prints; asked for once for the same options."""
+        if options not in self.minted:
+            command = [STILLROOM, "token", "--data-dir", str(self.data), *options]
+            self.minted[options] = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=self.environment
+            ).stdout.strip()
+        return self.minted[options]
+
+    def client(self, *options: str) -> httpx.Client:
+        """A client with a token."""
+        headers = {"Authorization": f"Bearer {self.token(*options)}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def logged(self) -> str:
+        return self.log.read_text()
+
+    def children(self) -> list[int]:
+        """The worker processes."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_bytes()
+                if int(fields[1]) == self.process.pid and b"spawn_main" in command:
+                    found.append(int(entry.name))
+        return found
+
+    def kill(self) -> None:
+        """SIGKILL to all processes at once; returns when they are gone."""
+        processes = [self.process.pid, *self.children()]
+        for pid in processes:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # orphans are reaped by init, which tells nobody
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *flags: str, data: Path | None = None, **settings: str
+) -> Iterator[Server]:
+    """A server on `data` (`folder`/data), ready to serve; it is stopped afterwards."""
+    port = free_port()
+    data = data or folder / "data"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("STILLROOM_")},
+        "STILLROOM_DATA_DIR": str(data),
+        "STILLROOM_PORT": str(port),
+        "STILLROOM_MIN_FREE_BYTES": "0",
+        **{f"STILLROOM_{name.upper()}": value for name, value in settings.items()},
+    }
+    log = folder / "server.log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [STILLROOM, "serve", *flags], env=environment, stdout=stream, stderr=stream
+        )
+    server = Server(process, data, port, log, environment)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.logged()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/readyz").status_code == 200:
+                return
+        time.sleep(0.05)  # a condition with a deadline: there is no event to wait for
+    raise AssertionError(server.logged())
+
+
+def exchange(port: int, request: bytes, *, timeout_s: float = 20) -> bytes:
+    """Send bytes as they are, and read until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    return answer
+
+
+@dataclass
+class Answer:
+    """One HTTP answer, taken apart."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def parsed(answer: bytes) -> Answer:
+    """Take an answer apart; its body is all that follows the head."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return Answer(int(status_line.split()[1]), headers, body)
