@@ -110,6 +110,49 @@ def test_a_connection_is_kept_for_the_next_request(server: Server) -> None:
             assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_broken_chunk_in_a_body_is_400_and_leaves_nothing(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    request_head = head(f"{folder}/a.png", server.token()).replace(
+        b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
+    )
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx'
+
+    answer = parsed(
+        exchange(server.port, request_head + b"%x\r\n" % len(begin) + begin + b"\r\nnonsense\r\n")
+    )
+
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert client.get(IMAGES, params={"prefix": folder}).json() == []
+
+
+def test_a_client_that_has_closed_its_side_still_gets_its_answer(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": bytes(3 * MIB)})
+    request = f"GET {IMAGES}/{folder}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: {{}}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request.format(client.headers["authorization"]).encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    assert len(parsed(answer).body) == 3 * MIB
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_an_offer_to_upgrade_is_passed_over(server: Server, protocol: str) -> None:
+    upgrade = (
+        f"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(upgrade.encode())
+        answer = b""
+        while not answer.endswith(b'{"status":"alive"}'):
+            answer += connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
 def test_no_token_is_ever_logged(server: Server, client: httpx.Client, folder: str) -> None:
     token = client.headers["authorization"].removeprefix("Bearer ")
     client.get(f"{IMAGES}/{folder}/missing")

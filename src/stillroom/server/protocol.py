@@ -68,6 +68,13 @@ class StillroomProtocol(HttpToolsProtocol):
             self._linger_timer.cancel()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
+        """A client that has sent all it wants may still be reading: answer it, then close."""
+        if self._is_answering and not self.cycle.more_body and not self.pipeline:
+            self.cycle.keep_alive = False
+            return True
+        return None
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, unless this connection has had its last answer."""
         if self._lingering:
@@ -105,7 +112,11 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         self._fill_scope()
         is_pipelined = self._is_answering
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        keep_alive = (
+            self.parser.get_http_version() != "1.0"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()  # nothing sensible can follow
+        )
         cycle = _Cycle(
             scope=self.scope,
             transport=cast("asyncio.Transport", _ClosingPolitely(self)),
@@ -171,6 +182,9 @@ class StillroomProtocol(HttpToolsProtocol):
             return 400, "the length of the body is declared twice"
         if codings not in ([], [b"chunked"]):
             return 400, "the only transfer coding is chunked"
+        if self.parser.should_upgrade() and (lengths or codings):
+            # The parser takes no body behind an Upgrade, and would read it as a request.
+            return 400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
         return None
 
     def _fill_scope(self) -> None:
@@ -187,7 +201,7 @@ class StillroomProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
-        if self._is_answering:
+        if self._is_answering and not self._end_broken_request():
             self.cycle.keep_alive = False  # an answer is under way; nothing may come between
             return
         found = plain_problem(status, message, http.HTTPStatus(status).phrase.lower())
@@ -196,6 +210,14 @@ class StillroomProtocol(HttpToolsProtocol):
         head.append(f"date: {_date_now(int(time.time())).decode()}")
         self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + found.body)
         self.linger()
+
+    def _end_broken_request(self) -> bool:
+        """Take a request whose own body is broken away from the application, if it can be."""
+        if self.pipeline or self.cycle.response_started or not self.cycle.more_body:
+            return False
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        return True
 
     def linger(self) -> None:
         """Say that nothing more comes, drop what still arrives for a while, then close.

@@ -20,8 +20,8 @@ class Folders:
 
     def __init__(self, home: DataDirectory) -> None:
         self._home = home
-        self._durable: dict[str, int] = {}  # folder -> its inode when its chain was synced
-        self._epoch = home.folder_epoch
+        # What a folder was when its chain was synced: its inode, and the epoch before that.
+        self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open(self, folder: str) -> int:
         """Open an existing folder for locking, linking and syncing.
@@ -40,24 +40,21 @@ class Folders:
             ReadOnly: a sync failed.
         """
         epoch = self._home.folder_epoch
-        if epoch != self._epoch:
-            self._durable.clear()
-            self._epoch = epoch
         try:
             fd = self.open(folder)
         except FileNotFoundError:
-            return self._make_chain(folder)
+            return self._make_chain(folder, epoch)
         try:
-            known = self._durable.get(folder) == os.fstat(fd).st_ino
+            known = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
         except OSError:
             os.close(fd)
             raise
         if known:
             return fd
         os.close(fd)
-        return self._make_chain(folder)
+        return self._make_chain(folder, epoch)
 
-    def _make_chain(self, folder: str) -> int:
+    def _make_chain(self, folder: str, epoch: bytes) -> int:
         path = ""
         parent_fd = os.dup(self._home.fd)
         try:
@@ -74,7 +71,7 @@ class Folders:
             raise
         if len(self._durable) >= _REMEMBERED:
             self._durable.clear()
-        self._durable[folder] = inode
+        self._durable[folder] = (inode, epoch)
         return parent_fd
 
     def remove_empty_tree(self, parent_fd: int, name: str) -> bool:

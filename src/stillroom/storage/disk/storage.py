@@ -114,10 +114,7 @@ class DiskImageStorage:
     def _admit(self, key: StorageKey, most_bytes: int | None, condition: Condition) -> None:
         """Refuse what can be known to fail before the first byte is read."""
         self._home.refuse_writes_if_read_only()
-        with translated():
-            room = os.fstatvfs(self._home.fd)
-        if room.f_bavail * room.f_frsize - (most_bytes or 0) < self._min_free_bytes:
-            raise StorageFull("the disk has no room for this image")
+        self._refuse_if_full(most_bytes or 0)
         try:
             current: StoredImage | None = self._open(key).take_facts()
         except ImageNotFound:
@@ -125,6 +122,14 @@ class DiskImageStorage:
         condition.check(current.etag if current else None)
         if current is None:
             self._refuse_file_as_folder(key)
+
+    def _refuse_if_full(self, more_bytes: int) -> None:
+        with translated():
+            room = os.fstatvfs(self._home.fd)
+        if room.f_bavail * room.f_frsize - more_bytes < self._min_free_bytes:
+            raise StorageFull(
+                "the disk has less free room than STILLROOM_MIN_FREE_BYTES demands: make room"
+            )
 
     def _refuse_file_as_folder(self, key: StorageKey) -> None:
         folder = key.text.rpartition("/")[0]
@@ -281,14 +286,8 @@ class DiskImageStorage:
     async def check(self) -> None:
         """A look at the read-only flag, the free room and the staging folder."""
         self._home.refuse_writes_if_read_only()
-        self._admit_anything()
+        self._refuse_if_full(0)
         await self._run(self._try_staging)
-
-    def _admit_anything(self) -> None:
-        with translated():
-            room = os.fstatvfs(self._home.fd)
-        if room.f_bavail * room.f_frsize < self._min_free_bytes:
-            raise StorageFull("the disk has less free room than STILLROOM_MIN_FREE_BYTES")
 
     def _try_staging(self) -> None:
         self._stage(None).close()
