@@ -51,6 +51,29 @@ class Settings(BaseSettings):
     durability: Literal["full", "none"] = "full"
     """`none` skips every sync: for scratch data only."""
 
+    max_connections: int = Field(default=4096, ge=1)
+    """At once, in each process; more get 503."""
+
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024)
+    max_header_fields: int = Field(default=100, ge=10)
+    max_target_bytes: int = Field(default=8 * 1024, ge=256)
+    """More in the head of a request is 431, in its target 414."""
+
+    head_timeout_seconds: float = Field(default=10, gt=0)
+    """For a connection's first byte, and for a head once it has begun: then 408."""
+
+    min_body_bytes_per_second: int = Field(default=1024, ge=0)
+    """A body that is slower for 30 s gets 408."""
+
+    idle_timeout_seconds: int = Field(default=65, ge=1)
+    """Between requests. Keep it above the one of a proxy in front."""
+
+    write_timeout_seconds: float = Field(default=60, gt=0)
+    """An answer of which the client takes nothing for so long is given up."""
+
+    drain_seconds: int = Field(default=30, ge=0)
+    """How long a stop waits for answers under way."""
+
     log_format: Literal["console", "json"] = "console"
     access_log: bool = False
     """One line a request. Failures are logged, and requests counted, in any case."""

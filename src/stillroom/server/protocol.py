@@ -18,22 +18,12 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from stillroom.http.problems import plain_problem
-
-MAX_HEAD_BYTES: Final = 32 * 1024
-MAX_HEADERS: Final = 100
-MAX_TARGET_BYTES: Final = 8 * 1024
-"""The longest key, each byte escaped, is 3 KiB."""
-
-HEAD_TIMEOUT_S: Final = 10.0
-"""For a connection's first byte, and for a head once it has begun."""
-
-LINGER_BYTES: Final = 1024**2
-LINGER_S: Final = 2.0
-"""How much and how long a refused body is still dropped, so that the client sees the answer."""
+from stillroom.http.problems import RETRY_AFTER_S, plain_problem
+from stillroom.server.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
+from stillroom.server.watch import Watch
 
 _TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
 """Origin form or absolute form, ASCII, without a fragment."""
@@ -44,29 +34,30 @@ access_log = logging.getLogger("stillroom.access")
 class StillroomProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
+    def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
         super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._since = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._message_ended = False
+        self._body_bytes = 0
+        self._has_asked = False
         self._refused = False
         self._lingering = False
-        self._linger_timer: asyncio.TimerHandle | None = None
+        self._draining = False
         self._dropped = 0
+        self._unsent = 0
+        self._sent_since = self._since
 
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Begin; a client that says nothing is not waited for."""
+        """Begin, unless there are too many."""
         super().connection_made(transport)
-        self._start_head_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        self._stop_head_timer()
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
-        super().connection_lost(exc)
+        _watch_of(self).start()
+        if len(self.connections) > self._bounds.connections:
+            self._refuse(503, "too many connections: try again later")
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
         """A client that has sent all it wants may still be reading: answer it, then close."""
@@ -84,27 +75,37 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         if self._refused:
             return
-        if self._in_head and self._head_timer is None:
-            self._start_head_timer()
+        if self._in_head and not self._head_bytes:
+            self._since = self.loop.time()
         was_in_head, self._message_ended = self._in_head, False
         super().data_received(data)
         if self._in_head and was_in_head and not self._message_ended:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
+            if self._head_bytes > self._bounds.head_bytes:
                 self._refuse(431, "the head of the request is too large")
+
+    def resume_writing(self) -> None:
+        """The client has taken something."""
+        self._sent_since = self.loop.time()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """The server stops: finish what runs, take on nothing new."""
+        self._draining = True
+        super().shutdown()
 
     # From the parser ---------------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
         """Collect the target."""
         super().on_url(url)
-        if len(self.url) > MAX_TARGET_BYTES:
+        if len(self.url) > self._bounds.target_bytes:
             self._refuse(414, "the target is too long")
 
     def on_headers_complete(self) -> None:
         """Check the head, then start the application on it."""
-        self._in_head = False
-        self._stop_head_timer()
+        self._in_head, self._has_asked = False, True
+        self._since, self._body_bytes = self.loop.time(), 0
         if self._refused:
             return
         if refusal := self._fault_of_head():
@@ -147,6 +148,7 @@ class StillroomProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
+        self._body_bytes += len(body)
         if not self._refused:
             super().on_body(body)
 
@@ -164,10 +166,12 @@ class StillroomProtocol(HttpToolsProtocol):
 
     def _fault_of_head(self) -> tuple[int, str] | None:
         """What is wrong with a complete head, if anything."""
+        if self._draining:
+            return 503, "the server is stopping: try again"
         names = [name for name, _ in self.headers]
         size = sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if len(names) > MAX_HEADERS or size > MAX_HEAD_BYTES:
-            return 431, f"more than {MAX_HEADERS} header fields, or {MAX_HEAD_BYTES} bytes of them"
+        if len(names) > self._bounds.header_fields or size > self._bounds.head_bytes:
+            return 431, "the head of the request is too large, or has too many fields"
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return 400, "exactly one Host field is required"
@@ -207,6 +211,8 @@ class StillroomProtocol(HttpToolsProtocol):
         found = plain_problem(status, message, http.HTTPStatus(status).phrase.lower())
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "connection: close"]
         head += [f"{name}: {value}" for name, value in found.headers]
+        if status == 503:
+            head.append(f"retry-after: {RETRY_AFTER_S}")
         head.append(f"date: {_date_now(int(time.time())).decode()}")
         self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + found.body)
         self.linger()
@@ -228,32 +234,65 @@ class StillroomProtocol(HttpToolsProtocol):
         if self._lingering or self.transport.is_closing():
             return
         self._lingering = True
-        self._stop_head_timer()
+        self._since = self.loop.time()
         self._unset_keepalive_if_required()
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._linger_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     # Time --------------------------------------------------------------------------------
 
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_took_too_long)
+    def tick(self, now: float) -> None:
+        """Once a second: give up what takes too long."""
+        if self._lingering:
+            if now - self._since > LINGER_S:
+                self.transport.close()
+        elif self._has_stalled(now):
+            self.transport.abort()
+        elif self._in_head:
+            if now - self._since > self._bounds.head_timeout_s:
+                self._end_head()
+        elif self._is_awaiting_body and now - self._since > BODY_WINDOW_S:
+            if self._body_bytes < self._bounds.body_bytes_per_s * (now - self._since):
+                self._refuse(408, "the body came too slowly")
+            self._since, self._body_bytes = now, 0
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    @property
+    def _is_awaiting_body(self) -> bool:
+        """Whether it is the client who keeps us waiting, not the disk or our own 100 Continue."""
+        return (
+            self.cycle.more_body
+            and not self._refused
+            and not self.flow.read_paused
+            and not self.cycle.waiting_for_100_continue
+        )
 
-    def _head_took_too_long(self) -> None:
-        self._head_timer = None
+    def _has_stalled(self, now: float) -> bool:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or unsent != self._unsent:
+            self._unsent, self._sent_since = unsent, now
+        return now - self._sent_since > self._bounds.write_timeout_s
+
+    def _end_head(self) -> None:
         if self._head_bytes:
             self._refuse(408, "the head of the request did not arrive in time")
-        else:
-            self.transport.close()
+        elif not self._has_asked:
+            self.transport.close()  # it has never said anything; uvicorn ends idle ones
 
 
 class _Cycle(RequestResponseCycle):
     """One request and its answer."""
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application; a stop that waits no longer is no fault of its."""
+
+        async def until_stopped(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI's)
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                self.disconnected = True
+                self.transport.close()
+
+        await super().run_asgi(until_stopped)
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a part of the answer.
@@ -289,6 +328,17 @@ class _ClosingPolitely:
             self._protocol.linger()
         else:
             self._protocol.transport.close()
+
+
+def _watch_of(protocol: StillroomProtocol) -> Watch:
+    """The one clock of a server, kept beside its connections."""
+    state = protocol.server_state
+    watch: Watch | None = getattr(state, "watch", None)
+    if watch is None:
+        connections = cast("set[StillroomProtocol]", state.connections)
+        watch = Watch(protocol.loop, connections)
+        state.watch = watch  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
+    return watch
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """Starting the server: check, bind, then one process or several."""
 
+import asyncio
 import functools
 import logging
 import logging.config
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -18,20 +20,18 @@ from uvicorn.supervisors import Multiprocess
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
+from stillroom.server.bounds import Bounds
 from stillroom.server.logs import log_config
 from stillroom.server.protocol import StillroomProtocol
 from stillroom.settings import Settings
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from fastapi import FastAPI
 
-KEEP_ALIVE_S = 65
-"""Longer than the 60 s of most proxies, so that they close idle connections, not we."""
-
-DRAIN_S = 30
-"""How long a stop waits for answers under way."""
-
 _BACKLOG = 2048
+_JOIN_POLL_S = 0.05
 
 log = logging.getLogger("stillroom.server")
 
@@ -54,8 +54,9 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal that stopped it again when it is done, which would end this
     # process before it has cleaned up, and with the status of a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: None)
 
+    bounds = _bounds(settings)
     with tempfile.TemporaryDirectory(prefix="stillroom-metrics-") as shared:
         if settings.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
@@ -63,7 +64,7 @@ def serve(settings: Settings) -> None:
             functools.partial(_create_app_or_exit, settings),
             factory=True,
             workers=settings.workers,
-            http=StillroomProtocol,
+            http=functools.partial(StillroomProtocol, bounds=bounds),  # type: ignore[arg-type]  # as good as the class
             loop="uvloop",
             ws="none",
             lifespan="on",
@@ -72,13 +73,61 @@ def serve(settings: Settings) -> None:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=bounds.idle_timeout_s,
+            timeout_graceful_shutdown=settings.drain_seconds,
         )
         if settings.workers > 1:
-            Multiprocess(config, sockets=[listener]).run()
+            _Supervisor(config, sockets=[listener]).run()
         else:
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """One process. A second signal ends it without waiting for answers under way."""
+
+    def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
+        self.force_exit = self.should_exit
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would leave what runs, and the storage, to the interpreter
+            tasks = list(self.server_state.tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.lifespan.shutdown()
+
+
+class _Supervisor(Multiprocess):
+    """Several processes. A second signal ends them without waiting for answers under way."""
+
+    def terminate_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()  # else the kernel goes on accepting for nobody
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        while any(worker.process.is_alive() for worker in self.processes):
+            if self.signal_queue:
+                for worker in self.processes:
+                    worker.kill()
+                break
+            time.sleep(_JOIN_POLL_S)  # signals wake it; the workers have no common event
+        super().join_all()
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        head_bytes=settings.max_head_bytes,
+        header_fields=settings.max_header_fields,
+        target_bytes=settings.max_target_bytes,
+        head_timeout_s=settings.head_timeout_seconds,
+        body_bytes_per_s=settings.min_body_bytes_per_second,
+        idle_timeout_s=settings.idle_timeout_seconds,
+        write_timeout_s=settings.write_timeout_seconds,
+        connections=settings.max_connections,
+    )
 
 
 def _create_app_or_exit(settings: Settings) -> "FastAPI":

@@ -1,0 +1,44 @@
+"""One clock for all connections of a process.
+
+A timer for every wait of every connection would be set and cancelled with every
+request; looking at all connections once a second costs less, and a bound of seconds
+needs no finer clock.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+TICK_S: Final = 1.0
+
+
+class Watched(Protocol):
+    """Something that may have waited too long."""
+
+    def tick(self, now: float) -> None:
+        """Look at the loop's clock, in seconds, and act if it is time."""
+        ...
+
+
+class Watch:
+    """Ticks everything in a collection while there is anything in it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, watched: Iterable[Watched]) -> None:
+        """Begin to watch; `watched` may change at any time."""
+        self._loop = loop
+        self._watched = watched
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Tick from now on, if that has not begun."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        watched = list(self._watched)
+        for connection in watched:
+            connection.tick(now)
+        if watched:
+            self.start()

@@ -1,0 +1,225 @@
+"""Slow, greedy and numerous clients are bounded, and leave others alone."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running import IMAGES, Server, exchange, parsed, running
+
+MIB = 1024**2
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+
+
+def upload_head(server: Server, path: str, length: int) -> bytes:
+    return (
+        f"POST {IMAGES}/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.token()}\r\n"
+        f"Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+BEGIN = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+END = b"\r\n--B--\r\n"
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one-worker", "two-workers"])
+def hasty(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with little patience."""
+    with running(
+        tmp_path_factory.mktemp("hasty"),
+        "--workers",
+        request.param,
+        head_timeout_seconds="2",
+        write_timeout_seconds="2",
+        idle_timeout_seconds="2",
+        max_head_bytes="2048",
+        max_header_fields="12",
+        max_target_bytes="512",
+    ) as started:
+        yield started
+
+
+def test_every_bound_of_a_head_is_a_setting(hasty: Server) -> None:
+    def status(target: str = "/", fields: str = "") -> int:
+        request = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"
+        return parsed(exchange(hasty.port, request.encode())).status
+
+    assert status("/" + "a" * 511) == 404
+    assert status("/" + "a" * 512) == 414
+    assert status(fields="X: y\r\n" * 10) == 404
+    assert status(fields="X: y\r\n" * 11) == 431
+    assert status(fields=f"X: {'y' * 1900}\r\n") == 404
+    assert status(fields=f"X: {'y' * 2100}\r\n") == 431
+
+
+def test_a_head_that_trickles_in_is_408_all_the_same(hasty: Server) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"X: y\r\n")
+                time.sleep(0.1)  # slowness is what is tested
+                if connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK):
+                    break
+        connection.settimeout(10)
+        assert parsed(connection.recv(65_536)).status in (408, 431)
+
+
+def test_an_idle_connection_is_closed(hasty: Server) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    assert answer.endswith(b'{"status":"alive"}')
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
+    with hasty.client() as client:
+        client.post(f"{IMAGES}/large.bin", files={"file": bytes(30 * MIB)})
+    authorization = f"Authorization: Bearer {hasty.token()}"
+    request = f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n{authorization}\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", hasty.port))
+        connection.sendall(request.encode())
+        assert connection.recv(10)
+        deadline = time.monotonic() + 20
+        while established(hasty.port, connection) and time.monotonic() < deadline:
+            time.sleep(0.1)  # until the server has given up
+        assert not established(hasty.port, connection)
+    assert open_images(hasty) == []
+
+
+def established(port: int, connection: socket.socket) -> bool:
+    """Whether the server's end of this connection is still there."""
+    theirs = f"0100007F:{connection.getsockname()[1]:04X}"
+    ours = f"0100007F:{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    return any(line.split()[1:4] == [ours, theirs, "01"] for line in lines)
+
+
+def open_images(server: Server) -> list[str]:
+    found = []
+    for pid in [server.process.pid, *server.children()]:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                target = str(descriptor.readlink())
+                if "/compute/" in target and os.path.isfile(target):
+                    found.append(target)
+    return found
+
+
+def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as server, connect(server) as connection:
+        connection.settimeout(60)
+        connection.sendall(upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000))
+        assert parsed(connection.recv(65_536)).status == 408
+        with server.client() as client:
+            assert client.get(IMAGES).json() == []
+        assert list((server.data / ".stillroom/staging").iterdir()) == []
+
+
+def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(hasty: Server) -> None:
+    half_open = [connect(hasty) for _ in range(1000)]
+    try:
+        for connection in half_open:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        with hasty.client() as client:
+            for number in range(20):
+                path = f"{IMAGES}/among-them/{number}.bin"
+                assert client.post(path, files={"file": b"x"}).status_code == 200
+        for connection in half_open:
+            assert parsed(connection.recv(65_536)).status == 408
+    finally:
+        for connection in half_open:
+            connection.close()
+
+
+def test_more_connections_than_allowed_get_a_503_that_says_when_to_come_back(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, max_connections="3") as server:
+        held = [connect(server) for _ in range(3)]
+        answer = parsed(exchange(server.port, b""))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        for connection in held:
+            connection.close()
+        deadline = time.monotonic() + 10
+        while httpx.get(f"{server.url}/healthz").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # until the server has noticed
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: str) -> None:
+    image = bytes(2 * MIB)
+    with running(tmp_path, "--workers", workers) as server:
+        with connect(server) as connection:
+            length = len(BEGIN) + len(image) + len(END)
+            connection.sendall(upload_head(server, "last.bin", length) + BEGIN + image[:MIB])
+            wait_for_staging(server)
+
+            server.process.send_signal(signal.SIGTERM)
+            wait_until_refused(server)
+            connection.sendall(image[MIB:] + END)
+
+            answer = parsed(connection.recv(65_536))
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert server.process.wait(30) == 0
+        assert (server.data / "compute/last.bin").read_bytes() == image
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers: str) -> None:
+    with running(tmp_path, "--workers", workers) as server:
+        with connect(server) as connection:
+            connection.sendall(upload_head(server, "never.bin", 10 * MIB) + BEGIN + bytes(2 * MIB))
+            wait_for_staging(server)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until_refused(server)
+
+            server.process.send_signal(signal.SIGTERM)
+
+            server.process.wait(10)
+        assert not (server.data / "compute/never.bin").exists()
+        assert list((server.data / ".stillroom/staging").iterdir()) == []
+        assert "Traceback" not in server.logged()
+
+
+def wait_for_staging(server: Server) -> None:
+    """Until the server has begun to write the upload."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for pid in [server.process.pid, *server.children()]:
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if "/staging/" in str(descriptor.readlink()):
+                        return
+        threading.Event().wait(0.05)
+    raise AssertionError("the upload has not begun")
+
+
+def wait_until_refused(server: Server) -> None:
+    """Until the server accepts no connection any more."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            connect(server).close()
+        except OSError:
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("the server still accepts connections")
