@@ -138,3 +138,11 @@ def test_every_file_that_the_map_names_exists() -> None:
     for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", text):
         found = list((ROOT / "src/stillroom").rglob(name)) or list((ROOT / "tests").rglob(name))
         assert found, name
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    tests += (ROOT / "tests/contract/suite.py").read_text()
+    for page in PAGES:
+        for name in re.findall(r"`(test_\w+)`", page.read_text()):
+            assert f"def {name}(" in tests, f"{page.name}: {name}"
