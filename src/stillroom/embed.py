@@ -4,11 +4,9 @@ from stillroom.embed import create_router
 app.include_router(create_router("stillroom-data"), prefix="/api/v1")
 """
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 
 from stillroom.api.images import Authorize, ImageOperations, images_router
 from stillroom.auth.secret import load_or_make_secret
@@ -27,7 +25,7 @@ def create_router(
     require_image: bool = False,
     min_free_bytes: int = 256 * 1024**2,
 ) -> APIRouter:
-    """A router with the five operations, its storage opened; it is closed with the app.
+    """A router with the five operations, its storage opened; the process's end closes it.
 
     Args:
         data_dir: Where the images go. Several processes may share it.
@@ -52,20 +50,11 @@ def create_router(
         SaveRules(max_bytes=max_upload_bytes, require_image=require_image),
     )
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await storage.close()
-
-    router = APIRouter(lifespan=lifespan)
-    router.include_router(
-        images_router(
-            ImageOperations(
-                storage=storage,
-                authorize=authorize,
-                public_url=public_url.rstrip("/"),
-                max_upload_bytes=max_upload_bytes,
-            )
+    return images_router(
+        ImageOperations(
+            storage=storage,
+            authorize=authorize,
+            public_url=public_url.rstrip("/"),
+            max_upload_bytes=max_upload_bytes,
         )
     )
-    return router

@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     @field_validator("jwt_previous_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
+        if isinstance(value, str):
+            return [secret.strip() for secret in value.split(",") if secret.strip()]
+        return value
 
     @field_validator("public_base_url")
     @classmethod

@@ -65,6 +65,7 @@ def test_400_for_a_malformed_body(client: httpx.Client, folder: str, body: bytes
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         (
             b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n"
             b"Content-Length: 1\r\n\r\nx"

@@ -126,6 +126,94 @@ def test_a_broken_chunk_in_a_body_is_400_and_leaves_nothing(
     assert client.get(IMAGES, params={"prefix": folder}).json() == []
 
 
+def test_fields_behind_a_body_are_bounded_and_count_for_nothing(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+    chunked = head(f"{folder}/a.png", server.token(), "Connection: close").replace(
+        b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
+    )
+    chunked += b"%x\r\n%s\r\n0\r\n" % (len(body), body)
+
+    few = parsed(exchange(server.port, chunked + b"Authorization: Bearer x\r\n\r\n"))
+    assert few.status == 200
+    client.delete(f"{IMAGES}/{folder}/a.png")
+    for trailer in (b"X: y\r\n" * 20_000, b"X: " + b"y" * 1_000_000):
+        assert exchange(server.port, chunked + trailer)[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 400")
+    assert client.get(IMAGES, params={"prefix": folder}).json() == []
+
+
+def test_small_chunks_are_no_trailers(server: Server, folder: str) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(20_000)
+    body += b"\r\n--B--\r\n"
+    chunked = head(f"{folder}/a.png", server.token(), "Connection: close").replace(
+        b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(chunked)
+        for byte in body:
+            connection.sendall(b"1\r\n")
+            connection.sendall(b"%c\r\n" % byte)
+        connection.sendall(b"0\r\n\r\n")
+        assert parsed(connection.recv(65_536)).status == 200
+
+
+def test_nothing_is_done_for_a_client_that_was_told_goodbye(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": b"x"})
+    authorization = f"Authorization: {client.headers['authorization']}"
+    first = "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    second = f"DELETE {IMAGES}/{folder}/a.png HTTP/1.1\r\nHost: a\r\n{authorization}\r\n"
+
+    answer = exchange(server.port, (first + second + "Content-Length: 5\r\n\r\n").encode())
+
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert client.get(f"{IMAGES}/{folder}/a.png").content == b"x"
+
+
+def test_clients_that_ask_ahead_and_leave_are_no_fault(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": bytes(7 * MIB)})
+    authorization = f"Authorization: {client.headers['authorization']}"
+    request = f"GET {IMAGES}/{folder}/a.png HTTP/1.1\r\nHost: a\r\n{authorization}\r\n\r\n"
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request.encode() * 3)
+            connection.recv(1000)
+    assert client.get("/healthz").status_code == 200
+    assert "Traceback" not in server.logged()
+
+
+def test_a_precondition_that_fails_on_a_read_keeps_no_file_open(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": b"x"})
+    for _ in range(20):
+        refused = client.get(f"{IMAGES}/{folder}/a.png", headers={"If-Match": '"no"'})
+        assert refused.status_code == 412
+    held = [
+        str(descriptor.readlink())
+        for pid in [server.process.pid, *server.children()]
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir()
+        if descriptor.is_symlink()
+    ]
+    assert not [target for target in held if folder in target]
+
+
+def test_line_ends_between_requests_are_passed_over(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b'{"status":"alive"}'):
+            answer += connection.recv(65_536)
+        connection.settimeout(13)
+        with pytest.raises(TimeoutError):
+            connection.recv(100)
+
+
 def test_a_client_that_has_closed_its_side_still_gets_its_answer(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

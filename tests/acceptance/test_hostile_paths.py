@@ -70,6 +70,9 @@ def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> 
         b"//api/v1/storage/images/a",
         b"/api/v1//storage/images/a",
         b"/API/v1/storage/images/a",
+        b"/api/v1/storage/images%0a",
+        b"/api/v1/storage/images%0A?limit=1",
+        b"/api/v1/storage%2fimages",
     ],
 )
 def test_a_prefix_that_is_not_literally_the_routes_is_404(server: Server, target: bytes) -> None:

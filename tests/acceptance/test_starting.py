@@ -182,6 +182,17 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
                 assert another.get(f"{IMAGES}/a.png").content == b"x"
 
 
+def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        workers = server.children()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # orphans are reaped by init, which tells nobody
+
+
 def test_a_stop_ends_all_processes(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         workers = server.children()

@@ -68,6 +68,33 @@ async def test_the_document_of_the_app_has_the_operations(client: httpx.AsyncCli
     assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}"}
 
 
+async def test_an_app_may_be_started_again(tmp_path: Path) -> None:
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
+    )
+    for data in (b"one", b"two"):
+        async for client in client_of(app):
+            url = "/storage/images/a.png"
+            assert (await client.post(url, files={"file": data})).status_code == 200
+            assert (await client.get(url)).content == data
+
+
+@pytest.mark.parametrize("mount", ["/a:b", "/u@x", "/v(1)", "/it's", "/a+b", "/ü", "/%41"])
+async def test_an_app_may_be_mounted_below_any_name(tmp_path: Path, mount: str) -> None:
+    inner = FastAPI()
+    inner.include_router(
+        create_router(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
+    )
+    outer = FastAPI()
+    outer.mount(mount, inner)
+    async for client in client_of(outer):
+        base = f"{mount.replace('%', '%25')}/storage/images"
+        assert (await client.post(f"{base}/x", files={"file": PNG})).json()["path"] == "x"
+        assert (await client.get(base)).json() == ["x"]
+        assert (await client.get(f"{base}%0a")).status_code == 404
+
+
 async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
     def my_own_login(authorization: str | None) -> Grant:
         if authorization != "Session 42":

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from stillroom.errors import (
     ConfigurationError,
     ImageNotFound,
     PathConflict,
+    PreconditionFailed,
     ReadOnly,
     StorageFull,
     UnsupportedMedia,
@@ -381,6 +384,128 @@ async def test_a_folder_that_another_process_made_again_is_synced_again(
     assert str(tmp_path / "compute") in synced
     await mine.close()
     await theirs.close()
+
+
+async def test_a_save_that_is_cancelled_while_it_is_published_is_published_and_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    await save(storage, "a/first.png")
+    loop = asyncio.get_running_loop()
+    syncing, may_go_on = asyncio.Event(), threading.Event()
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{fd}"):
+            loop.call_soon_threadsafe(syncing.set)
+            assert may_go_on.wait(10)
+        real_fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", slow)
+    task = asyncio.ensure_future(save(storage, "a/second.png", b"second"))
+    await syncing.wait()
+    for _ in range(3):  # cancel scopes cancel at every await
+        task.cancel()
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert synced[-1] == str(tmp_path / "compute/a")
+    assert await read(storage, "a/second.png") == b"second"
+    await storage.close()
+
+
+async def test_a_save_that_is_cancelled_while_room_is_taken_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    loop = asyncio.get_running_loop()
+    reserving, may_go_on = asyncio.Event(), threading.Event()
+    real = os.posix_fallocate
+
+    def slow(fd: int, offset: int, length: int) -> None:
+        real(fd, offset, length)
+        loop.call_soon_threadsafe(reserving.set)
+        assert may_go_on.wait(10)
+
+    monkeypatch.setattr(os, "posix_fallocate", slow)
+    source = Chunks(bytes(2 * 1024**2), most_bytes=50 * 1024**2)
+    before = len(os.listdir("/proc/self/fd"))
+    task = asyncio.ensure_future(storage.save(key("a.bin"), source))
+    await reserving.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    await storage.close()
+
+
+async def test_a_folder_with_a_known_inode_is_synced_again_once_any_folder_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = DataDirectory(tmp_path)
+    storage = DiskImageStorage(home, RULES)
+    await save(storage, "a/x.png")
+    home.note_removed_folder()  # as another process does; the inode may have been used again
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        real_fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    await save(storage, "a/y.png")
+
+    assert str(tmp_path / "compute") in synced
+    await storage.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+async def test_a_disk_in_trouble_is_not_an_image_that_is_missing(
+    tmp_path: Path, number: int
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    await save(storage, "a.png")
+
+    def fail(_folder: int, _path: str, _flags: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    storage._home.open_beneath = fail
+    for operation in (storage.locate, storage.stat, storage.delete):
+        with pytest.raises(BackendUnavailable):
+            await operation(key("a.png"))
+    await storage.close()
+
+
+async def test_a_create_only_save_never_renames_over_what_has_come_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    (tmp_path / "compute/a").mkdir()  # an empty folder at the first look
+    real_stat = os.stat
+
+    def overtaken(path: str, **options: Any) -> os.stat_result:
+        found = real_stat(path, **options)
+        if path == "a" and (tmp_path / "compute/a").is_dir():
+            (tmp_path / "compute/a").rmdir()
+            (tmp_path / "compute/a").write_bytes(b"theirs")
+        return found
+
+    monkeypatch.setattr(os, "stat", overtaken)
+    with pytest.raises(PreconditionFailed):
+        await storage.save(key("a"), BytesSource(b"ours"), Condition(if_none_match="*"))
+    monkeypatch.setattr(os, "stat", real_stat)
+
+    assert await read(storage, "a") == b"theirs"
+    await storage.close()
 
 
 # Starting

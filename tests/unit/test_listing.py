@@ -1,8 +1,11 @@
 """Listings against a plain model, over random trees."""
 
+import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +59,30 @@ def model(keys: list[str], query: ListQuery) -> list[str]:
         if entry not in found:
             found.append(entry)
     return found
+
+
+def test_empty_folders_and_foreign_names_cost_no_scan_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = DataDirectory(tmp_path, durable=False)
+    for number in range(3000):
+        (tmp_path / f"compute/{number:05}").mkdir()
+        (tmp_path / f"compute/a\n{number}").touch()
+    (tmp_path / "compute/z.png").touch()
+    scans: list[int] = []
+    real_scandir = os.scandir
+
+    def counting(fd: int) -> Any:
+        scans.append(os.fstat(fd).st_ino)
+        return real_scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", counting)
+
+    page = list_page(home, ListQuery(KeyPrefix("compute/"), limit=1))
+
+    assert page.entries == ["compute/z.png"]
+    assert scans.count((tmp_path / "compute").stat().st_ino) <= 3
+    home.close()
 
 
 @given(paths=KEYS, prefix=PREFIX, after=TEXT, limit=st.integers(1, 8), fold=st.booleans())

@@ -21,7 +21,8 @@ def test_every_parameter_is_read() -> None:
 
 
 def test_a_large_limit_counts_as_the_largest() -> None:
-    assert parse_list_query(b"limit=10001").limit == 10_000
+    for limit in (b"10000", b"10001", b"00010001", b"9" * 5000):
+        assert parse_list_query(b"limit=" + limit).limit == 10_000
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,6 @@ def test_a_large_limit_counts_as_the_largest() -> None:
         b"limit=",
         b"limit=1e3",
         b"limit=%D9%A1",
-        b"limit=" + b"9" * 5000,
         b"limit=1&limit=2",
         b"delimiter=x",
         b"prefix=%",

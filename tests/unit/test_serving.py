@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stillroom.errors import PreconditionFailed
 from stillroom.http.fields import as_http_date, combined
-from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
+from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect, write_condition
 from stillroom.paths import StorageKey
 from stillroom.storage.interface import RemoteImage, StoredImage
 
@@ -194,6 +194,17 @@ def test_if_unmodified_since_is_asked_only_without_if_match() -> None:
         get(if_unmodified_since=before)
     assert get(if_unmodified_since=before, if_match='"e1"').status == 200
     assert get(if_match="*").status == 200
+
+
+@pytest.mark.parametrize("tags", ['*, "x"', "**", "foo", '"x', ""])
+def test_a_guard_that_cannot_be_read_refuses_the_change(tags: str) -> None:
+    with pytest.raises(PreconditionFailed):
+        write_condition({"if-none-match": tags})
+
+
+def test_a_guard_is_read() -> None:
+    condition = write_condition({"if-match": '"a", , W/"b"', "if-none-match": "*"})
+    assert (condition.if_match, condition.if_none_match) == (frozenset(['"a"']), "*")
 
 
 def test_a_redirect_is_never_kept_by_a_cache() -> None:

@@ -20,11 +20,13 @@ from pydantic import BaseModel, Field
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from stillroom.api import metrics
 from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
     ProblemResponse,
     raw_image_path,
+    require_literal_route,
 )
 from stillroom.auth.grants import Grant
 from stillroom.errors import TooLarge
@@ -106,6 +108,7 @@ class ImageOperations:
     ) -> Response:
         """List stored images."""
         del prefix, limit, start_after, delimiter
+        require_literal_route(request)
         grant = self.authorize(combined(request.headers.raw).get("authorization"))
         asked = parse_list_query(request.scope["query_string"])
         visible = grant.narrow("storage:read", asked.prefix)
@@ -151,7 +154,12 @@ class ImageOperations:
         location = await self.storage.locate(StorageKey.of_image(image_path))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        return ImageResponse(answer_image("GET", fields, location.image), location)
+        try:
+            answer = answer_image("GET", fields, location.image)
+        except BaseException:
+            location.close()
+            raise
+        return ImageResponse(answer, location)
 
     async def save_image(
         self,
@@ -314,6 +322,7 @@ class _MethodNotAllowed:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics.count("method_not_allowed", 405)
         found = plain_problem(405, f"allowed here: {self._allow}", "method_not_allowed")
         found.headers.append(("allow", self._allow))
         await ProblemResponse(found)(scope, receive, send)

@@ -29,10 +29,11 @@ _SECONDS = Histogram(
 )
 
 
-def count(operation: str, status: int, seconds: float) -> None:
-    """Count one answer."""
+def count(operation: str, status: int, seconds: float | None = None) -> None:
+    """Count one answer, and the time that it took if it reached an operation."""
     _REQUESTS.labels(operation, str(status)).inc()
-    _SECONDS.labels(operation).observe(seconds)
+    if seconds is not None:
+        _SECONDS.labels(operation).observe(seconds)
 
 
 async def metrics() -> Response:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -58,8 +58,15 @@ class OperationRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             began = time.perf_counter()
-            response = await _run(name, operation, request)
-            metrics.count(name, response.status_code, time.perf_counter() - began)
+            status = SERVER_ERRORS
+            try:
+                response = await _run(name, operation, request)
+                status = response.status_code
+            except HTTPException as error:
+                status = error.status_code
+                raise
+            finally:
+                metrics.count(name, status, time.perf_counter() - began)
             return response
 
         return handle
@@ -94,11 +101,38 @@ def raw_image_path(request: Request) -> bytes:
         HTTPException: 404, the prefix itself was spelled with escapes (`im%61ges`).
     """
     decoded: str = request.scope["path"]
-    prefix = quote(decoded[: len(decoded) - len(request.path_params["path"])]).encode("ascii")
-    raw = raw_target(request)
-    if not raw.startswith(prefix):
+    raw = _behind_mount(request)
+    prefix = decoded[: len(decoded) - len(request.path_params["path"])]
+    literal = _quoted(prefix.removeprefix(request.scope.get("root_path", "")))
+    if not raw.startswith(literal):
         raise HTTPException(404)
-    return raw[len(prefix) :]
+    return raw[len(literal) :]
+
+
+def require_literal_route(request: Request) -> None:
+    """Refuse a route without parameters that was spelled with escapes, or with a line feed.
+
+    Raises:
+        HTTPException: 404.
+    """
+    decoded: str = request.scope["path"]
+    own = decoded.removeprefix(request.scope.get("root_path", ""))
+    if "\n" in own or _behind_mount(request) != _quoted(own):
+        raise HTTPException(404)
+
+
+def _behind_mount(request: Request) -> bytes:
+    """The raw target without the app's mount point, which may be spelled in any way."""
+    raw = raw_target(request)
+    root: str = request.scope.get("root_path", "")
+    mount = b"/".join(raw.split(b"/", root.count("/") + 1)[: root.count("/") + 1])
+    if unquote(mount.decode("latin-1")) != root:
+        raise HTTPException(404)
+    return raw[len(mount) :]
+
+
+def _quoted(text: str) -> bytes:
+    return quote(text, safe="/:@!$&'()*+,;=~").encode("ascii")
 
 
 class ProblemResponse(Response):

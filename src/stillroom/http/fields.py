@@ -14,7 +14,7 @@ from stillroom.storage.interface import ANY, EntityTags
 Fields = Mapping[str, str]
 """Field values by lower-case name, repeated fields joined."""
 
-_ENTITY_TAG: Final = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_ENTITY_TAG: Final = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)')
 _MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)")
 _SHA256_BYTES: Final = 32
 

@@ -43,10 +43,17 @@ class ImageAnswer:
 
 
 def write_condition(fields: Fields) -> Condition:
-    """What a request that changes an image demands of the stored one."""
+    """What a request that changes an image demands of the stored one.
+
+    Raises:
+        PreconditionFailed: an If-None-Match that cannot be read; a guard that is not
+            understood must not be taken for none.
+    """
+    if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
+    if if_none_match == frozenset():
+        raise PreconditionFailed
     return Condition(
-        if_match=entity_tags(fields.get("if-match"), weak=False),
-        if_none_match=entity_tags(fields.get("if-none-match"), weak=True),
+        if_match=entity_tags(fields.get("if-match"), weak=False), if_none_match=if_none_match
     )
 
 

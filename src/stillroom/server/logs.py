@@ -55,7 +55,8 @@ def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[st
         "loggers": {
             "stillroom": {"level": "INFO"},
             "stillroom.access": {"level": "INFO" if access_log else "WARNING"},
-            "uvicorn": {"level": "ERROR"},  # it warns of every malformed request; we count those
+            # It warns of each malformed request; the numbers at /metrics count them.
+            "uvicorn": {"level": "ERROR"},
         },
     }
 

@@ -21,6 +21,7 @@ import httptools
 from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from stillroom.api import metrics
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
 from stillroom.server.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
 from stillroom.server.watch import Watch
@@ -40,8 +41,11 @@ class StillroomProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
+        self._message_begun = False
         self._message_ended = False
         self._body_bytes = 0
+        self._trailer_bytes = 0
+        self._answering: _Cycle | None = None
         self._has_asked = False
         self._refused = False
         self._lingering = False
@@ -58,6 +62,14 @@ class StillroomProtocol(HttpToolsProtocol):
         _watch_of(self).start()
         if len(self.connections) > self._bounds.connections:
             self._refuse(503, "too many connections: try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End every request of this connection, not only the newest."""
+        for cycle in (self._answering, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
         """A client that has sent all it wants may still be reading: answer it, then close."""
@@ -77,12 +89,16 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         if self._in_head and not self._head_bytes:
             self._since = self.loop.time()
-        was_in_head, self._message_ended = self._in_head, False
+        was_in_head, body_bytes = self._in_head, self._body_bytes
+        self._message_ended = False
         super().data_received(data)
-        if self._in_head and was_in_head and not self._message_ended:
+        if self._in_head and was_in_head and self._message_begun and not self._message_ended:
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.head_bytes:
                 self._refuse(431, "the head of the request is too large")
+        elif not self._in_head and not was_in_head and self._body_bytes == body_bytes:
+            # Neither body nor its end: the size of a chunk, or a field behind the last one.
+            self._count_trailer(len(data))
 
     def resume_writing(self) -> None:
         """The client has taken something."""
@@ -96,6 +112,18 @@ class StillroomProtocol(HttpToolsProtocol):
 
     # From the parser ---------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        """A request begins; line ends between requests do not."""
+        self._message_begun = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field of the head; those behind a body are nobody's business."""
+        if self._in_head:
+            super().on_header(name, value)
+        else:
+            self._count_trailer(len(name) + len(value))
+
     def on_url(self, url: bytes) -> None:
         """Collect the target."""
         super().on_url(url)
@@ -105,7 +133,7 @@ class StillroomProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the head, then start the application on it."""
         self._in_head, self._has_asked = False, True
-        self._since, self._body_bytes = self.loop.time(), 0
+        self._since, self._body_bytes, self._trailer_bytes = self.loop.time(), 0, 0
         if self._refused:
             return
         if refusal := self._fault_of_head():
@@ -113,25 +141,27 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         self._fill_scope()
         is_pipelined = self._is_answering
+        version = self.parser.get_http_version()
         keep_alive = (
-            self.parser.get_http_version() != "1.0"
+            version != "1.0"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()  # nothing sensible can follow
         )
+        closing = _ClosingPolitely(self)
         cycle = _Cycle(
             scope=self.scope,
-            transport=cast("asyncio.Transport", _ClosingPolitely(self)),
+            transport=cast("asyncio.Transport", closing),
             flow=self.flow,
             logger=self.logger,
             access_logger=access_log,
             access_log=False,  # uvicorn would log the query, and a query may hold a signature
             default_headers=[(b"date", _date_now(int(time.time())))],
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            expect_100_continue=self.expect_100_continue and version != "1.0",
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        self.cycle = cycle
+        self.cycle = closing.cycle = cycle
         if is_pipelined:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
@@ -140,8 +170,7 @@ class StillroomProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The next byte begins another head."""
-        self._in_head = True
-        self._message_ended = True
+        self._in_head, self._message_begun, self._message_ended = True, False, True
         self._head_bytes = 0
         if not self._refused:
             super().on_message_complete()
@@ -149,6 +178,7 @@ class StillroomProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
         self._body_bytes += len(body)
+        self._trailer_bytes = 0
         if not self._refused:
             super().on_body(body)
 
@@ -156,6 +186,16 @@ class StillroomProtocol(HttpToolsProtocol):
         """Answer what is not HTTP."""
         del msg
         self._refuse(400, "malformed HTTP request")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cast("_Cycle", cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, unless the last answer said that none will be."""
+        if self._lingering or (self._answering is not None and not self._answering.keep_alive):
+            self.pipeline.clear()
+        super().on_response_complete()
 
     @property
     def _is_answering(self) -> bool:
@@ -184,8 +224,8 @@ class StillroomProtocol(HttpToolsProtocol):
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if lengths > 1 or (lengths and codings):
             return 400, "the length of the body is declared twice"
-        if codings not in ([], [b"chunked"]):
-            return 400, "the only transfer coding is chunked"
+        if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
+            return 400, "the only transfer coding is chunked, and only in HTTP/1.1"
         if self.parser.should_upgrade() and (lengths or codings):
             # The parser takes no body behind an Upgrade, and would read it as a request.
             return 400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
@@ -200,6 +240,11 @@ class StillroomProtocol(HttpToolsProtocol):
         self.scope["path"] = unquote(raw_path.decode("ascii"))
         self.scope["query_string"] = target.query or b""
 
+    def _count_trailer(self, size: int) -> None:
+        self._trailer_bytes += size
+        if self._trailer_bytes > self._bounds.head_bytes:
+            self._refuse(431, "too much behind the body")
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer without the application, and end the connection."""
         if self._refused:
@@ -208,6 +253,7 @@ class StillroomProtocol(HttpToolsProtocol):
         if self._is_answering and not self._end_broken_request():
             self.cycle.keep_alive = False  # an answer is under way; nothing may come between
             return
+        metrics.count("connection", status)
         found = plain_problem(status, message, http.HTTPStatus(status).phrase.lower())
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "connection: close"]
         head += [f"{name}: {value}" for name, value in found.headers]
@@ -316,7 +362,9 @@ class _Cycle(RequestResponseCycle):
 
 
 class _ClosingPolitely:
-    """The transport as an answer sees it: closing it lingers if a body is still coming."""
+    """The transport as an answer sees it: closing it lingers if more is still coming."""
+
+    cycle: "_Cycle"
 
     def __init__(self, protocol: StillroomProtocol) -> None:
         self._protocol = protocol
@@ -324,7 +372,7 @@ class _ClosingPolitely:
         self.is_closing = protocol.transport.is_closing
 
     def close(self) -> None:
-        if self._protocol.cycle.more_body:
+        if self.cycle.more_body or self._protocol.pipeline:
             self._protocol.linger()
         else:
             self._protocol.transport.close()

@@ -1,6 +1,7 @@
 """Starting the server: check, bind, then one process or several."""
 
 import asyncio
+import ctypes
 import functools
 import logging
 import logging.config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _BACKLOG = 2048
+_PR_SET_PDEATHSIG = 1
 _JOIN_POLL_S = 0.05
 
 log = logging.getLogger("stillroom.server")
@@ -61,7 +63,7 @@ def serve(settings: Settings) -> None:
         if settings.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         config = uvicorn.Config(
-            functools.partial(_create_app_or_exit, settings),
+            functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
             http=functools.partial(StillroomProtocol, bounds=bounds),  # type: ignore[arg-type]  # as good as the class
@@ -77,7 +79,10 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
         if settings.workers > 1:
-            _Supervisor(config, sockets=[listener]).run()
+            supervisor = _Supervisor(config, sockets=[listener])
+            supervisor.run()
+            if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+                sys.exit(STARTUP_FAILURE)
         else:
             _Server(config).run(sockets=[listener])
 
@@ -130,13 +135,25 @@ def _bounds(settings: Settings) -> Bounds:
     )
 
 
-def _create_app_or_exit(settings: Settings) -> "FastAPI":
+def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
     """The application; a worker that cannot have one must not be started again and again."""
+    if os.getpid() != starter:
+        _end_with(starter)
     try:
         return create_app(settings)
     except ConfigurationError as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
+
+
+def _end_with(parent: int) -> None:
+    """Ask the kernel to stop this worker when its supervisor is gone, however that ended.
+
+    Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(0)  # it was gone before the kernel knew
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -46,6 +46,7 @@ class Folders:
             return self._make_chain(folder, epoch)
         try:
             known = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
+            known = known and self._home.folder_epoch == epoch  # nobody removed it meanwhile
         except OSError:
             os.close(fd)
             raise

@@ -19,7 +19,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ReadOnly, StorageFull
 from stillroom.storage.disk.beneath import Opener, choose_opener, open_by_kernel
@@ -85,6 +85,7 @@ class DataDirectory:
         self._take_lock(private)
         self.open_beneath = opener or choose_opener(self.fd)
         self.has_nameless_files = self._probe_nameless_files()
+        self._probe_hard_links()
         self.has_attributes = self._probe_attributes()
         if self.durable:
             for fd in (private, self.fd):
@@ -145,9 +146,12 @@ class DataDirectory:
         try:
             os.fsync(fd)
         except OSError as error:
-            self._state[_READ_ONLY_AT] = 1
-            log.critical("fsync failed, the store is read-only from here on: %s", error)
-            raise ReadOnly("the disk failed while the image was written") from error
+            self._turn_read_only(error)
+
+    def _turn_read_only(self, error: OSError) -> NoReturn:
+        self._state[_READ_ONLY_AT] = 1
+        log.critical("a sync failed, the store is read-only from here on: %s", error)
+        raise ReadOnly("the disk failed while the image was written") from error
 
     def sync_folder(self, fd: int) -> None:
         """Sync a folder's entries; the same rules as `sync`.
@@ -157,8 +161,10 @@ class DataDirectory:
         """
         self.sync(fd)
         if self.durable:
-            with translated():
+            try:
                 os.stat(".", dir_fd=fd)
+            except OSError as error:
+                self._turn_read_only(error)
 
     # Files on their way in ---------------------------------------------------------------
 
@@ -181,7 +187,8 @@ class DataDirectory:
             os.mkdir(name, _FOLDER_MODE, dir_fd=parent_fd)
 
     def close(self) -> None:
-        """Give the lock and all descriptors back."""
+        """Give the lock and all descriptors back; nothing may be asked of it afterwards."""
+        self.fd = self.staging_fd = -1  # a number that the next open may reuse is a trap
         self._closing.close()
 
     # Opening -----------------------------------------------------------------------------
@@ -235,6 +242,26 @@ class DataDirectory:
         finally:
             os.close(fd)
         return True
+
+    def _probe_hard_links(self) -> None:
+        """Publishing without overwriting is a link(2), whether or not the file has a name."""
+        fd, name = self.open_staged()
+        linked = self.staging_name()
+        try:
+            if name is None:
+                link_file(fd, linked, self.staging_fd)
+            else:
+                staging = self.staging_fd
+                os.link(name, linked, src_dir_fd=staging, dst_dir_fd=staging)
+                os.unlink(name, dir_fd=staging)
+            os.unlink(linked, dir_fd=self.staging_fd)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the filesystem of {str(self.root)!r} has no hard links ({error.strerror}): "
+                "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
+            ) from error
+        finally:
+            os.close(fd)
 
     def _probe_attributes(self) -> bool:
         fd, name = self.open_staged()

@@ -12,10 +12,15 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, is_segment
 from stillroom.storage.disk.home import DataDirectory
 from stillroom.storage.interface import ListQuery, Page
+
+_SMALLEST_PICK: Final = 1024
+_LARGEST_PICK: Final = 65_536
+"""Names held at once for one folder; some 5 MiB of them."""
 
 
 def list_page(home: DataDirectory, query: ListQuery) -> Page:
@@ -40,6 +45,7 @@ class _Folder:
     begins: str = ""  # only names that begin with this
     chosen: deque[str] = field(default_factory=deque)
     behind: str = ""  # the last name taken; the next pick starts behind it
+    picks: int = 0
     exhausted: bool = False
 
 
@@ -57,7 +63,7 @@ def _entries(home: DataDirectory, query: ListQuery) -> Iterator[str]:
             continue
         name = folder.chosen.popleft()
         key = folder.path + name
-        if not is_segment(name.rstrip("/")) or len(key.encode()) > MAX_KEY_BYTES:
+        if len(key.encode()) > MAX_KEY_BYTES:
             continue  # nobody could ask for it by that name
         if not name.endswith("/"):
             yield key
@@ -68,7 +74,13 @@ def _entries(home: DataDirectory, query: ListQuery) -> Iterator[str]:
 
 
 def _choose(home: DataDirectory, folder: _Folder, after: str, count: int) -> None:
-    """Fill a folder's queue with its next `count` names in key order."""
+    """Fill a folder's queue with its next names in key order, `count` or more of them.
+
+    Names may yield nothing (a folder may be empty), and each pick reads the whole folder:
+    so picks start large and double, up to a bound that keeps memory flat.
+    """
+    count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
+    folder.picks += 1
     names = _names(home, folder.path)
     wanted = (
         name
@@ -76,6 +88,7 @@ def _choose(home: DataDirectory, folder: _Folder, after: str, count: int) -> Non
         if name > folder.behind
         and name.startswith(folder.begins)
         and _reaches_behind(folder.path + name, after)
+        and is_segment(name.rstrip("/"))
     )
     chosen = heapq.nsmallest(count, wanted)
     folder.chosen.extend(chosen)

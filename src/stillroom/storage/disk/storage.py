@@ -101,7 +101,8 @@ class DiskImageStorage:
                 batch.add(chunk)
                 if batch.size >= _BATCH_BYTES:
                     if staged is None:
-                        staged = await self._run(self._stage, source.most_bytes)
+                        staged = self._stage()
+                        await self._run(_reserve, staged, source.most_bytes)
                     full, batch = batch, _Batch()
                     await self._run(_write, staged, full, upload.intake)
             if staged is None:
@@ -141,21 +142,12 @@ class DiskImageStorage:
 
     def _save_small(self, upload: "_Upload", batch: "_Batch") -> StoredImage:
         """All the disk work of an image that came in one batch, in one thread hop."""
-        with contextlib.closing(self._stage(None)) as staged:
+        with contextlib.closing(self._stage()) as staged:
             return self._finish(upload, staged, batch)
 
-    def _stage(self, most_bytes: int | None) -> "_Staged":
-        """A file to write to; with `most_bytes` the room for them is taken now."""
+    def _stage(self) -> "_Staged":
         with translated():
-            staged = _Staged(self._home)
-            if most_bytes:
-                try:
-                    os.posix_fallocate(staged.fd, 0, most_bytes)
-                except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                        staged.close()
-                        raise
-        return staged
+            return _Staged(self._home)
 
     def _finish(self, upload: "_Upload", staged: "_Staged", batch: "_Batch") -> StoredImage:
         """The last bytes, the facts, and the two syncs around publishing."""
@@ -290,7 +282,7 @@ class DiskImageStorage:
         await self._run(self._try_staging)
 
     def _try_staging(self) -> None:
-        self._stage(None).close()
+        self._stage().close()
 
     async def close(self) -> None:
         """Wait for what runs, then give the lock back."""
@@ -308,7 +300,9 @@ class DiskImageStorage:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):  # cancel scopes cancel again
+                    await asyncio.wait([future])
             raise
 
 
@@ -409,8 +403,11 @@ class _Staged:
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 _warn_of_link(name)
                 raise PathConflict("something that is not an image has this name") from None
-            if create_only and stat.S_ISREG(mode):
-                raise PreconditionFailed from None
+            if create_only:
+                # Never a rename: what is a folder now may be somebody's new image by then.
+                if stat.S_ISREG(mode):
+                    raise PreconditionFailed from None
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
             self._replace(name, folder_fd)
 
     def _link(self, name: str, folder_fd: int) -> None:
@@ -438,6 +435,18 @@ class _Staged:
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._name, dir_fd=self._home.staging_fd)
+
+
+def _reserve(staged: _Staged, most_bytes: int | None) -> None:
+    """Take the room for an upload of known length now, so that it cannot run out of it later."""
+    if most_bytes is None:
+        return
+    with translated():
+        try:
+            os.posix_fallocate(staged.fd, 0, most_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
 
 
 def _write(staged: _Staged, batch: _Batch, intake: Intake) -> None:
@@ -480,7 +489,11 @@ def _etag_at(folder_fd: int, name: str) -> str | None:
         status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return _etag(status) if stat.S_ISREG(status.st_mode) else None
+    if stat.S_ISREG(status.st_mode):
+        return _etag(status)
+    if not stat.S_ISDIR(status.st_mode):
+        _warn_of_link(name)
+    return None
 
 
 def _etag(status: os.stat_result) -> str:
