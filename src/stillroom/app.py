@@ -13,9 +13,11 @@ from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.operation import ProblemResponse
 from stillroom.auth.tokens import TokenVerifier, check_secrets
+from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
+from stillroom.storage.interface import ImageStorage
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -64,12 +66,23 @@ def check_settings(settings: Settings) -> list[str]:
     secrets, made = settings.signing_secrets()
     check_secrets(secrets)
     storage = open_storage(settings.storage, settings.save_rules)
-    lines = [f"storage: {storage.description}"]
-    asyncio.run(storage.close())
+    lines = [f"storage: {storage.description}", *asyncio.run(_try_out(storage))]
+    lines += settings.warnings()
     if made:
         lines.append(f"made a token secret in {settings.secret_file}")
     lines.append("mint a token with: stillroom token")
     return lines
+
+
+async def _try_out(storage: ImageStorage) -> list[str]:
+    """Why it cannot serve right now, if so; that may pass, so it stops no start."""
+    try:
+        await storage.check()
+    except StillroomError as error:
+        return [f"warning: the storage cannot serve yet: {error}"]
+    finally:
+        await storage.close()
+    return []
 
 
 async def _http_problem(_: Request, error: Exception) -> ProblemResponse:

@@ -9,10 +9,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillroom.auth.secret import load_or_make_secret
 from stillroom.errors import ConfigurationError
-from stillroom.storage.choose import DiskConfig
+from stillroom.paths import COMPUTE_PREFIX
+from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.interface import SaveRules
 
 MIB: Final = 1024**2
+
+_LOCAL_TOKENS: Final = (
+    "warning: the bucket is shared and the token secret is this machine's own: "
+    "set STILLROOM_JWT_SECRET to the same on all machines"
+)
 
 
 class Settings(BaseSettings):
@@ -78,6 +84,28 @@ class Settings(BaseSettings):
     access_log: bool = False
     """One line a request. Failures are logged, and requests counted, in any case."""
 
+    r2_endpoint_url: str = Field(default="", validation_alias="R2_ENDPOINT_URL")
+    """`https://<account>.r2.cloudflarestorage.com`; with it images go to a bucket: docs/r2.md."""
+
+    r2_access_key_id: str = Field(default="", validation_alias="R2_ACCESS_KEY_ID")
+    r2_secret_access_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias="R2_SECRET_ACCESS_KEY"
+    )
+    r2_bucket_name: str = Field(default="", validation_alias="R2_BUCKET_NAME")
+
+    r2_public_url: str = Field(default="", validation_alias="R2_PUBLIC_URL")
+    """The CDN's base. Without it a GET redirects to a presigned URL that works for minutes."""
+
+    r2_cache_control: str = Field(
+        default="public, max-age=300",
+        validation_alias="R2_CACHE_CONTROL",
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+    )
+    """Stored with every image: for how long the CDN and browsers keep it without asking."""
+
+    r2_check_exists: bool = Field(default=True, validation_alias="R2_CHECK_EXISTS")
+    """False redirects blindly: no request to the bucket, and the CDN remembers its 404s."""
+
     @field_validator("jwt_previous_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -85,7 +113,7 @@ class Settings(BaseSettings):
             return [secret.strip() for secret in value.split(",") if secret.strip()]
         return value
 
-    @field_validator("public_base_url")
+    @field_validator("public_base_url", "r2_public_url", "r2_endpoint_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
         parts = urlsplit(value)
@@ -107,14 +135,16 @@ class Settings(BaseSettings):
             return cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
         except ValidationError as error:
             faults = "; ".join(
-                f"STILLROOM_{str(fault['loc'][0]).upper()}: {fault['msg']}"
+                f"{_variable(str(fault['loc'][0]))}: {fault['msg']}"
                 for fault in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationError(faults) from error
 
     @property
     def images_url(self) -> str:
-        """What public image URLs begin with."""
+        """What public image URLs begin with: the CDN's, where there is one, else our own."""
+        if self.r2_public_url and self._has_bucket:
+            return f"{self.r2_public_url}/{COMPUTE_PREFIX.rstrip('/')}"
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"
         return f"{base}/api/v1/storage/images"
 
@@ -139,15 +169,62 @@ class Settings(BaseSettings):
         return [current, *(old.get_secret_value() for old in self.jwt_previous_secrets)], made
 
     @property
-    def storage(self) -> DiskConfig:
-        """Which backend, and how."""
-        return DiskConfig(
-            data_dir=self.data_dir,
-            min_free_bytes=self.min_free_bytes,
-            durable=self.durability == "full",
+    def storage(self) -> DiskConfig | R2Config:
+        """Which backend, and how.
+
+        Raises:
+            ConfigurationError: the bucket is configured by halves. Falling back to the
+                disk would scatter somebody's images over two places.
+        """
+        if not self._has_bucket:
+            return DiskConfig(
+                data_dir=self.data_dir,
+                min_free_bytes=self.min_free_bytes,
+                durable=self.durability == "full",
+            )
+        secret = self.r2_secret_access_key.get_secret_value()
+        needed = {
+            "R2_ENDPOINT_URL": self.r2_endpoint_url,
+            "R2_ACCESS_KEY_ID": self.r2_access_key_id,
+            "R2_SECRET_ACCESS_KEY": secret,
+            "R2_BUCKET_NAME": self.r2_bucket_name,
+        }
+        if missing := [name for name, value in needed.items() if not value]:
+            raise ConfigurationError(
+                f"{' and '.join(missing)} must be set too, since other R2_ variables are: "
+                "set all of R2_ENDPOINT_URL, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and "
+                "R2_BUCKET_NAME for a bucket, or none of the first two for the disk"
+            )
+        if urlsplit(self.r2_endpoint_url).path == f"/{self.r2_bucket_name}":
+            raise ConfigurationError(
+                "R2_ENDPOINT_URL must not end with the bucket: R2_BUCKET_NAME names it"
+            )
+        return R2Config(
+            endpoint_url=self.r2_endpoint_url,
+            access_key_id=self.r2_access_key_id,
+            secret_access_key=secret,
+            bucket=self.r2_bucket_name,
+            public_url=self.r2_public_url or None,
+            cache_control=self.r2_cache_control,
+            check_exists=self.r2_check_exists,
         )
+
+    @property
+    def _has_bucket(self) -> bool:
+        return bool(self.r2_endpoint_url or self.r2_access_key_id)
+
+    def warnings(self) -> list[str]:
+        """What works on one machine and breaks on the second, a line each."""
+        if self._has_bucket and self.jwt_secret is None:
+            return [_LOCAL_TOKENS]
+        return []
 
     @property
     def save_rules(self) -> SaveRules:
         """What every save must keep to."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
+
+
+def _variable(field: str) -> str:
+    """The environment variable behind a field, as pydantic names it in an error."""
+    return field if field.startswith("R2_") else f"STILLROOM_{field.upper()}"

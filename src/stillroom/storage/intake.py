@@ -46,7 +46,12 @@ class Intake:
             if len(self._start) == content_type.SNIFFED_BYTES:
                 self._require_image()
 
-    def digest(self, chunk: bytes) -> None:
+    @property
+    def content_type(self) -> str:
+        """What the bytes so far, or else the name, show; final from `SNIFFED_BYTES` on."""
+        return content_type.of(self._start, self._name)
+
+    def digest(self, chunk: bytes | bytearray) -> None:
         """Hash a chunk; in the order in which they came."""
         self._hash.update(chunk)
 
@@ -64,7 +69,7 @@ class Intake:
                 f"the bytes that came have the SHA-256 {sha256.hex()}, "
                 f"announced was {expected_sha256.hex()}"
             )
-        return Received(self.size, sha256, content_type.of(self._start, self._name))
+        return Received(self.size, sha256, self.content_type)
 
     def _require_image(self) -> None:
         if self._rules.require_image and not content_type.is_image(self._start):

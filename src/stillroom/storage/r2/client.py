@@ -1,0 +1,353 @@
+"""One bucket over HTTP: signs, waits, tries again, and says what the bucket answered.
+
+aiohttp carries the bytes and nothing else: which request is sent, how often, and how
+long anybody waits is decided here (docs/adr/0006).
+"""
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.r2 import xml
+from stillroom.storage.r2.signing import EMPTY_SHA256, Signer, encoded_query
+
+DEADLINE_S: Final = 20.0
+"""For one request with its repetitions and all waiting; then the client is told to come back."""
+
+IN_FLIGHT: Final = 64
+"""Requests under way at once; the rest wait, so that a slow bucket costs memory for no more."""
+
+_PATIENCE_S: Final = 5.0
+"""How long one attempt may take beside its body. R2 answers within a second or two."""
+
+_SLOWEST_BYTES_PER_S: Final = 1024**2
+"""What the way to the bucket must carry: a full part of 16 MiB, and its answer, in one deadline."""
+
+_CONNECT_S: Final = 3.0
+
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 4.0
+"""R2 takes one write a second and key, and answers 429 to more: the pauses grow well past that.
+https://developers.cloudflare.com/r2/platform/limits/"""
+
+_PIECE_BYTES: Final = 256 * 1024
+
+_MOST_ANSWER_BYTES: Final = 16 * 1024**2
+"""A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
+
+_TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504, *range(520, 528)))
+"""520 to 527 are Cloudflare's: its edge did not reach the bucket.
+https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/"""
+
+_TRANSIENT_CODES: Final = frozenset(
+    {
+        "BadDigest",  # the body arrived damaged
+        "ConditionalRequestConflict",  # a racing write to the key; ask again for its outcome
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+"""https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+
+_NOTHING_DONE: Final = frozenset(
+    {"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
+)
+_SAYS_ERRORS_WITH_200: Final = frozenset({"CompleteMultipartUpload", "CopyObject"})
+_STATUS_OF_CODE: Final = {"NoSuchUpload": 404, "NoSuchKey": 404, "PreconditionFailed": 412}
+
+_ADVICE: Final = {
+    "AccessDenied": "the token needs `Object Read & Write` on this bucket",
+    "InvalidAccessKeyId": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
+    "NoSuchBucket": "R2_BUCKET_NAME names no bucket behind R2_ENDPOINT_URL",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "SignatureDoesNotMatch": "R2_SECRET_ACCESS_KEY does not belong to R2_ACCESS_KEY_ID",
+    "Unauthorized": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
+}
+_GENERAL_ADVICE: Final = (
+    "check R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME, "
+    "and that the token has `Object Read & Write` on this bucket"
+)
+
+log = logging.getLogger("stillroom.r2")
+
+
+class BucketError(Exception):
+    """What a bucket answered instead of doing it; the cause of a `BackendUnavailable`."""
+
+
+class _ConnectionLost(aiohttp.ClientError):
+    """A connection broke under a request; aiohttp would repeat some such requests by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the bucket.
+
+    Attributes:
+        operation: As S3's documents call it.
+        method: Of HTTP.
+        key: Of the object; empty for the bucket itself.
+        query: Decoded.
+        headers: Lower-case names.
+        body: Whole; it may have to be sent again.
+        sha256: Of the body, hexadecimal.
+        expected: Refusals that mean something to the caller; all others raise.
+        patience_s: How long one attempt may take beside its body.
+    """
+
+    operation: str
+    method: str
+    key: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | bytearray = b""
+    sha256: str = EMPTY_SHA256
+    expected: frozenset[int] = frozenset()
+    patience_s: float = _PATIENCE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the bucket said in the end.
+
+    Attributes:
+        status: 2xx, or one of those that the caller expected.
+        headers: Lower-case names.
+        body: Whole.
+        doubtful: An attempt before this one may have been carried out already.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    doubtful: bool = False
+
+
+class BucketClient:
+    """Sends calls to one bucket. Belongs to the event loop in which it is first used.
+
+    Attributes:
+        sent: Requests that went out, by operation, repetitions included.
+    """
+
+    def __init__(self, endpoint_url: str, bucket: str, *, key_id: str, secret: str) -> None:
+        """Speak to `bucket` at `endpoint_url`, which may have a path."""
+        parts = urlsplit(endpoint_url)
+        standard_port = {"http": 80, "https": 443}.get(parts.scheme)
+        host = (parts.hostname or "").lower()
+        host = f"[{host}]" if ":" in host else host
+        host = host if parts.port in (None, standard_port) else f"{host}:{parts.port}"
+        self._origin = f"{parts.scheme}://{host}"
+        self._root = f"{parts.path.rstrip('/')}/{quote(bucket, safe='')}"
+        self._signer = Signer(host, key_id, secret)
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._session: aiohttp.ClientSession | None = None
+        self._dice = random.SystemRandom()
+        self.sent: Counter[str] = Counter()
+
+    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
+        """A URL under which anybody can GET an object for a while; asks nobody."""
+        path = self._path(key)
+        query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
+        return f"{self._origin}{path}?{query}"
+
+    async def send(self, call: Call, *, by: float | None = None) -> Answer:
+        """Send a call until the bucket has decided about it.
+
+        Args:
+            call: What to send.
+            by: When to give up, by the event loop's clock; in `DEADLINE_S` without it.
+
+        Raises:
+            BackendUnavailable: the bucket cannot be reached, refuses us, or had not decided
+                in time. Whether a change was made is then unknown.
+        """
+        clock = asyncio.get_running_loop().time
+        by = clock() + DEADLINE_S if by is None else by
+        doubtful = False
+        for attempt in itertools.count():
+            try:
+                answer = await self._attempt(call, by)
+                code = _transient_code(answer)
+                if code is None:
+                    self._refuse_unexpected(call, answer)
+                    return Answer(answer.status, answer.headers, answer.body, doubtful)
+                trouble: Exception = BucketError(f"{call.operation}: {answer.status} {code}")
+                doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
+                pause = _asked_pause(answer)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                trouble, pause = error, 0.0
+            except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+                trouble, pause = error, 0.0
+                doubtful = True
+            longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+            pause = max(pause, self._dice.uniform(0, longest))  # "full jitter": see docs/adr/0006
+            if clock() + pause >= by:
+                raise _given_up(doubtful=doubtful) from trouble
+            await asyncio.sleep(pause)
+        raise AssertionError  # the count above never ends
+
+    async def _attempt(self, call: Call, by: float) -> Answer:
+        """Send a call once.
+
+        Raises:
+            BackendUnavailable: no slot became free in time.
+            aiohttp.ClientError, OSError: the connection or the time ran out.
+        """
+        try:
+            async with asyncio.timeout_at(by):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise BackendUnavailable("too many requests wait for the bucket") from None
+        try:
+            loop = asyncio.get_running_loop()
+            patience_s = call.patience_s + len(call.body) / _SLOWEST_BYTES_PER_S
+            async with asyncio.timeout_at(min(by, loop.time() + patience_s)):
+                return await self._exchange(call)
+        finally:
+            self._slots.release()
+
+    async def _exchange(self, call: Call) -> Answer:
+        path = self._path(call.key)
+        headers = dict(call.headers)
+        headers |= self._signer.sign(
+            call.method,
+            path,
+            query=call.query,
+            headers=headers,
+            payload_sha256=call.sha256,
+            now=datetime.now(UTC),
+        )
+        url = f"{self._origin}{path}"
+        if call.query:
+            url += f"?{encoded_query(call.query)}"
+        has_body = call.method in ("PUT", "POST")
+        if has_body:
+            headers["content-length"] = str(len(call.body))
+        self.sent[call.operation] += 1
+        async with self._opened_session().request(
+            call.method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=_pieces(call.body) if has_body else None,
+            allow_redirects=False,
+        ) as response:
+            body = await _read(response)
+        fields = {name.lower(): value for name, value in response.headers.items()}
+        return _unmasked(call, Answer(response.status, fields, body))
+
+    def _opened_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=IN_FLIGHT, keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+                middlewares=(_send_once,),
+            )
+        return self._session
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{quote(key, safe='/')}" if key else self._root
+
+    def _refuse_unexpected(self, call: Call, answer: Answer) -> None:
+        if 200 <= answer.status < 300:  # noqa: PLR2004  (2xx)
+            return
+        code = xml.error_code(answer.body)
+        if answer.status in call.expected and code != "NoSuchBucket":
+            return
+        error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
+        if code in _ADVICE or answer.status in (401, 403):
+            advice = _ADVICE.get(code, _GENERAL_ADVICE)
+            log.error("the bucket refuses us (%s): %s", error, advice)
+            raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
+        log.error("the bucket answered what nobody expected: %s", error)
+        raise BackendUnavailable("the bucket does not do what it is asked for") from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a request by itself when a kept connection breaks.
+
+    It would do so for PUT, and a conditional PUT that meets its own first success is a 412.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLost(str(error)) from error
+
+
+async def _pieces(body: bytes | bytearray) -> AsyncIterator[memoryview]:
+    view = memoryview(body)
+    for start in range(0, len(view), _PIECE_BYTES):
+        yield view[start : start + _PIECE_BYTES]
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MOST_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError("the answer is too large to be one of S3's")
+    return bytes(body)
+
+
+def _unmasked(call: Call, answer: Answer) -> Answer:
+    """Give an error its status: S3 answers what takes long with 200 before it knows.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+    """
+    if call.operation not in _SAYS_ERRORS_WITH_200 or answer.status != 200:  # noqa: PLR2004  (OK)
+        return answer
+    code = xml.error_code(answer.body)
+    if not code:
+        return answer
+    status = 500 if code in _TRANSIENT_CODES else _STATUS_OF_CODE.get(code, 400)
+    return Answer(status, answer.headers, answer.body)
+
+
+def _transient_code(answer: Answer) -> str | None:
+    """The error code of an answer that another attempt may change; None for all others."""
+    if answer.status < 400:  # noqa: PLR2004  (errors begin there)
+        return None
+    code = xml.error_code(answer.body)
+    if answer.status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES:
+        return code
+    return None
+
+
+def _asked_pause(answer: Answer) -> float:
+    """The seconds that the bucket wants us to wait (RFC 9110, 10.2.3); a date is not looked at."""
+    text = answer.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _given_up(*, doubtful: bool) -> BackendUnavailable:
+    if doubtful:
+        return BackendUnavailable("the bucket did not answer in time: the outcome is unknown")
+    return BackendUnavailable("the bucket is out of reach")

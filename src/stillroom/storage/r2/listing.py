@@ -1,0 +1,90 @@
+"""Listings, page by page as the bucket gives them, in the bucket's own order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, InvalidPath
+from stillroom.paths import ImagePath, image_entry
+from stillroom.storage.interface import ListQuery, Page
+from stillroom.storage.r2 import xml
+from stillroom.storage.r2.client import BucketClient, Call
+
+_MOST_KEYS: Final = 1000
+"""On one page of the bucket's, which may hold fewer although more follow.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
+
+_BEHIND_A_FOLDER: Final = "\U0010fffd"
+"""Sorts behind whatever a name begins with; the last character but the noncharacters."""
+
+_PATIENCE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page, and how many keys it leaves out since no image can have them."""
+
+    page: Page
+    skipped: int
+
+
+async def list_page(client: BucketClient, query: ListQuery) -> Listed:
+    """One page for the caller, from as many of the bucket's as it takes.
+
+    Raises:
+        BackendUnavailable: as its name says.
+    """
+    entries: list[str] = []
+    skipped = 0
+    token: str | None = None
+    while True:
+        wanted = min(query.limit - len(entries), _MOST_KEYS)
+        page = await _fetch(client, query, wanted, token)
+        for entry in page.entries:
+            if entry is None or not _is_image_entry(entry):
+                skipped += 1
+            elif not (query.fold and entry == query.after):
+                entries.append(entry)
+        token = page.next_token
+        if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys where 1,000 were asked for
+            return Listed(Page(entries[: query.limit], more=True), skipped)
+        if token is None or len(entries) == query.limit:
+            return Listed(Page(entries, more=token is not None), skipped)
+
+
+async def _fetch(
+    client: BucketClient, query: ListQuery, wanted: int, token: str | None
+) -> xml.ListedPage:
+    parameters = {
+        "list-type": "2",
+        "encoding-type": "url",  # XML has no way to write some characters
+        "max-keys": str(wanted),
+        "prefix": query.prefix.text,
+        **({"delimiter": "/"} if query.fold else {}),
+        **({"continuation-token": token} if token else _start_after(query)),
+    }
+    call = Call("ListObjectsV2", "GET", query=parameters, patience_s=_PATIENCE_S)
+    answer = await client.send(call)
+    try:
+        return xml.listed_page(answer.body)
+    except xml.BrokenXml as error:
+        raise BackendUnavailable("the bucket sent a listing that cannot be read") from error
+
+
+def _start_after(query: ListQuery) -> Mapping[str, str]:
+    """Where the bucket begins; a folded folder is passed with everything in it."""
+    prefix, after = query.prefix.text, query.after
+    if prefix.startswith(after) and (prefix != after or after.endswith("/")):
+        return {}  # all keys with this prefix are behind it
+    is_folded_entry = (
+        query.fold and after.endswith("/") and after.find("/", len(prefix)) == len(after) - 1
+    )
+    return {"start-after": after + _BEHIND_A_FOLDER if is_folded_entry else after}
+
+
+def _is_image_entry(entry: str) -> bool:
+    try:
+        ImagePath.parse(image_entry(entry).removesuffix("/"))
+    except InvalidPath:
+        return False
+    return True

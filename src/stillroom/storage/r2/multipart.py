@@ -1,0 +1,115 @@
+"""One upload in parts: begun, sent part by part, and then either completed or aborted.
+
+R2 wants all parts but the last to be of one size
+(https://developers.cloudflare.com/r2/objects/multipart-objects/), so the caller cuts them.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, StillroomError
+from stillroom.storage.r2 import xml
+from stillroom.storage.r2.client import DEADLINE_S, Answer, BucketClient, Call
+from stillroom.storage.r2.objects import etag_of, strong_etag
+
+PART_BYTES: Final = 16 * 1024**2
+"""Between S3's 5 MiB and 5 GiB; each upload under way holds one part in memory."""
+
+MOST_PARTS: Final = 10_000
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+log = logging.getLogger("stillroom.r2")
+
+
+class MultipartUpload:
+    """Parts that wait to become an object."""
+
+    def __init__(self, client: BucketClient, key: str, upload_id: str) -> None:
+        self._client = client
+        self._key = key
+        self._upload_id = upload_id
+        self._etags: list[str] = []
+
+    @classmethod
+    async def begin(
+        cls, client: BucketClient, key: str, headers: Mapping[str, str]
+    ) -> "MultipartUpload":
+        """Begin one; `headers` are those of the object that it will be.
+
+        Raises:
+            BackendUnavailable: as its name says.
+        """
+        call = Call("CreateMultipartUpload", "POST", key, query={"uploads": ""}, headers=headers)
+        answer = await client.send(call)
+        return cls(client, key, _text_of(answer, "UploadId"))
+
+    async def send(self, part: bytearray, sha256: str) -> None:
+        """Send the next part.
+
+        Raises:
+            BackendUnavailable: as its name says.
+        """
+        number = len(self._etags) + 1
+        call = Call(
+            "UploadPart",
+            "PUT",
+            self._key,
+            query={"partNumber": str(number), "uploadId": self._upload_id},
+            body=part,
+            sha256=sha256,
+        )
+        answer = await self._client.send(call)
+        self._etags.append(etag_of(answer.headers))
+
+    def completion(self, guard: Mapping[str, str]) -> Call:
+        """The call that makes the parts an object; 404 means that the upload is over."""
+        body = xml.completion(self._etags)
+        return Call(
+            "CompleteMultipartUpload",
+            "POST",
+            self._key,
+            query={"uploadId": self._upload_id},
+            headers={"content-type": "application/xml", **guard},
+            body=body,
+            sha256=hashlib.sha256(body).hexdigest(),
+            expected=frozenset((404, 412)),
+            patience_s=DEADLINE_S,
+        )
+
+    async def abort(self) -> None:
+        """Throw the parts away; an upload that is over already is fine. Never raises.
+
+        What cannot be aborted now is left to the bucket's lifecycle rule (docs/r2.md).
+        """
+        call = Call(
+            "AbortMultipartUpload",
+            "DELETE",
+            self._key,
+            query={"uploadId": self._upload_id},
+            expected=frozenset((404,)),
+        )
+        try:
+            await self._client.send(call)
+        except StillroomError as error:
+            log.warning("parts of an upload stay in the bucket: %s (%r)", error, error.__cause__)
+
+
+def completed_etag(answer: Answer) -> str:
+    """The ETag of the object that the parts became.
+
+    Raises:
+        BackendUnavailable: the answer has none.
+    """
+    return strong_etag(_text_of(answer, "ETag"))
+
+
+def _text_of(answer: Answer, name: str) -> str:
+    try:
+        text = xml.read(answer.body).find(name)
+    except xml.BrokenXml as error:
+        raise BackendUnavailable(f"the bucket sent a broken document without {name}") from error
+    if not text:
+        raise BackendUnavailable(f"the bucket sent a document without {name}")
+    return text

@@ -1,0 +1,84 @@
+"""An image as an object: what its headers say when it is saved, and when it is looked at."""
+
+import binascii
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.paths import StorageKey
+from stillroom.storage import content_type
+from stillroom.storage.content_type import RASTER
+from stillroom.storage.interface import StoredImage
+
+SHA256_FIELD: Final = "x-amz-meta-sha256"
+SAVE_ID_FIELD: Final = "x-amz-meta-save-id"
+
+_SHA256_BYTES: Final = 32
+
+
+def headers_of(
+    kind: str, *, cache_control: str, save_id: str, sha256: bytes | None
+) -> dict[str, str]:
+    """What is stored with an object; the CDN serves it with these, out of our hands."""
+    headers = {
+        "content-type": kind,
+        "cache-control": cache_control,
+        SAVE_ID_FIELD: save_id,
+    }
+    if sha256 is not None:
+        headers[SHA256_FIELD] = sha256.hex()
+    if kind not in RASTER:
+        headers["content-disposition"] = "attachment"
+    return headers
+
+
+def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
+    """The facts that HEAD gives of an object, also of one that somebody else has put there.
+
+    Raises:
+        BackendUnavailable: they are not those of an object.
+    """
+    etag = etag_of(headers)
+    try:
+        size = int(headers.get("content-length", ""))
+        modified = parsedate_to_datetime(headers.get("last-modified", ""))
+    except ValueError as error:
+        raise BackendUnavailable("the bucket described an image in no way we know") from error
+    return StoredImage(
+        key=key,
+        size=size,
+        etag=etag,
+        modified_ns=int(modified.timestamp()) * 1_000_000_000,
+        content_type=headers.get("content-type") or content_type.by_name(key.text),
+        sha256=_sha256(headers.get(SHA256_FIELD, "")),
+        # Without an id of ours, what names a foreign save best is what it is and when it came.
+        save_id=headers.get(SAVE_ID_FIELD) or f"{etag}-{modified.timestamp():.0f}",
+    )
+
+
+def etag_of(headers: Mapping[str, str]) -> str:
+    """The strong ETag of an object, with its quotes.
+
+    A proxy that compresses marks it weak on its way, and some servers leave the quotes out.
+
+    Raises:
+        BackendUnavailable: there is none.
+    """
+    return strong_etag(headers.get("etag"))
+
+
+def strong_etag(text: str | None) -> str:
+    """The same, from wherever an answer has it."""
+    bare = (text or "").removeprefix("W/").strip('"')
+    if not bare:
+        raise BackendUnavailable("the bucket answered without an ETag: the outcome is unknown")
+    return f'"{bare}"'
+
+
+def _sha256(text: str) -> bytes | None:
+    try:
+        digest = binascii.unhexlify(text)
+    except ValueError:
+        return None
+    return digest if len(digest) == _SHA256_BYTES else None

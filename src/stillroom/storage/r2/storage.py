@@ -1,0 +1,364 @@
+"""R2ImageStorage: images as objects, saved in one request where they fit, served by a CDN."""
+
+import asyncio
+import concurrent.futures
+import functools
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+from urllib.parse import quote
+
+from stillroom.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    ImageNotFound,
+    PreconditionFailed,
+)
+from stillroom.paths import StorageKey
+from stillroom.storage.intake import Intake, Received
+from stillroom.storage.interface import (
+    UNCONDITIONAL,
+    Condition,
+    ImageSource,
+    ListQuery,
+    Page,
+    RemoteImage,
+    SaveRules,
+    StoredImage,
+)
+from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
+from stillroom.storage.r2.listing import list_page
+from stillroom.storage.r2.multipart import MOST_PARTS, PART_BYTES, MultipartUpload, completed_etag
+from stillroom.storage.r2.objects import etag_of, headers_of, image_of
+from stillroom.storage.r2.seen import RecentlySeen
+from stillroom.storage.r2.turns import KeyLocks, MemoryBudget
+
+BUFFERED_BYTES: Final = 128 * 1024**2
+"""What all uploads together may hold in memory: eight parts, or more of smaller images."""
+
+PRESIGNED_S: Final = 300
+"""How long a redirect without a public URL works: time to follow it, not to pass it on."""
+
+_HASHED_INLINE_BYTES: Final = 128 * 1024
+"""Less takes under 0.1 ms, about what a hop to a thread and back costs."""
+
+_GUARD_ATTEMPTS: Final = 4
+"""Somebody else may replace the image between looking at it and replacing it."""
+
+_CHECK_S: Final = 5.0
+"""A readiness check must answer while the bucket does not."""
+
+_CHECKED_KEY: Final = ".stillroom/check"
+"""Nothing is ever saved there: no image path leads out of `compute/`."""
+
+_MISSING: Final = frozenset((404,))
+_CONDITION_FAILED: Final = frozenset((404, 412))
+"""S3 answers If-Match on a missing object with 404."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger("stillroom.r2")
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """What belongs together while one image comes in."""
+
+    key: StorageKey
+    source: ImageSource
+    condition: Condition
+    intake: Intake
+    save_id: str
+
+
+class R2ImageStorage:
+    """Keeps the promises of `ImageStorage` in a bucket.
+
+    Everything waits for the network, so everything runs on the event loop, but for
+    hashing large pieces. No request is sent but those that docs/r2.md counts.
+
+    Attributes:
+        skipped_keys: Keys left out of listings so far, since no image can have them.
+    """
+
+    def __init__(
+        self,
+        client: BucketClient,
+        rules: SaveRules,
+        *,
+        description: str,
+        public_url: str | None,
+        cache_control: str,
+        check_exists: bool = True,
+    ) -> None:
+        """Serve images from the bucket of `client`.
+
+        Args:
+            client: Closed with this storage.
+            rules: What every save must keep to.
+            description: One line for the log.
+            public_url: What the CDN puts in front of keys; without it URLs are presigned.
+            cache_control: Stored with every image; the CDN and browsers obey it.
+            check_exists: Ask before redirecting, so that no CDN remembers a 404.
+
+        Raises:
+            ConfigurationError: images may be larger than a bucket can take.
+        """
+        if rules.max_bytes > MOST_PARTS * PART_BYTES:
+            raise ConfigurationError(
+                f"STILLROOM_MAX_UPLOAD_BYTES: a bucket takes at most {MOST_PARTS * PART_BYTES} "
+                "bytes in parts of 16 MiB"
+            )
+        self.description = f"R2ImageStorage in {description}"
+        self.skipped_keys = 0
+        self._client = client
+        self._rules = rules
+        self._public_url = public_url
+        self._cache_control = cache_control
+        self._check_exists = check_exists
+        self._budget = MemoryBudget(BUFFERED_BYTES)
+        self._locks = KeyLocks()
+        self._seen = RecentlySeen()
+        self._aborts: set[asyncio.Task[None]] = set()
+        # Not the loop's own pool: name look-ups run there, and they hang with the network.
+        self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
+
+    # Saving ------------------------------------------------------------------------------
+
+    async def save(
+        self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
+    ) -> StoredImage:
+        """One hashed request for what fits into a part, else equal parts."""
+        guard = await self._admit(key, source.most_bytes, condition)
+        upload = _Upload(
+            key, source, condition, Intake(key.text, self._rules), secrets.token_hex(16)
+        )
+        most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
+        async with self._budget.reserve(most, wait_s=DEADLINE_S) as held:
+            parts: MultipartUpload | None = None
+            part = bytearray()
+            try:
+                async for chunk in source:
+                    upload.intake.count(chunk)
+                    rest = memoryview(chunk)
+                    while rest:
+                        if len(part) == PART_BYTES:
+                            parts = parts or await self._begin(upload)
+                            await parts.send(part, await self._hash_part(upload.intake, part))
+                            part = bytearray()  # the sent one may still be in a socket's hands
+                        room = PART_BYTES - len(part)
+                        part += rest[:room]
+                        rest = rest[room:]
+                if parts is None:
+                    held.shrink(len(part))
+                    return await self._put(upload, part, guard)
+                return await self._complete(upload, parts, part, guard)
+            except BaseException:
+                if parts is not None:
+                    self._abort(parts)
+                raise
+
+    async def _admit(
+        self, key: StorageKey, most_bytes: int | None, condition: Condition
+    ) -> Mapping[str, str]:
+        """Refuse what can be known to fail before the first byte is read.
+
+        Returns:
+            The fields that make the bucket itself hold to `condition` in the end.
+        """
+        if not condition.is_set:
+            return {}
+        if condition.create_only and most_bytes is not None and most_bytes <= PART_BYTES:
+            return {"if-none-match": "*"}  # the bucket will say; asking first would cost a request
+        return await self._guard(key, condition)
+
+    async def _guard(
+        self, key: StorageKey, condition: Condition, *, by: float | None = None
+    ) -> Mapping[str, str]:
+        """Check `condition` now, and tie the save to the state that it was checked against.
+
+        Raises:
+            PreconditionFailed: it does not hold.
+        """
+        try:
+            etag: str | None = (await self._look(key, by=by)).etag
+        except ImageNotFound:
+            etag = None
+        condition.check(etag)
+        return {"if-none-match": "*"} if etag is None else {"if-match": etag}
+
+    async def _put(self, upload: _Upload, body: bytearray, guard: Mapping[str, str]) -> StoredImage:
+        if len(body) > _HASHED_INLINE_BYTES:
+            await self._run(upload.intake.digest, body)
+        else:
+            upload.intake.digest(body)
+        received = upload.intake.finish(upload.source.expected_sha256)
+        headers = self._headers(upload, received.content_type, received.sha256)
+        key = upload.key.text
+        by = asyncio.get_running_loop().time() + DEADLINE_S
+        async with self._locks.hold(key, by=by):
+            for _ in range(_GUARD_ATTEMPTS):
+                call = Call(
+                    "PutObject",
+                    "PUT",
+                    key,
+                    headers={**headers, **guard},
+                    body=body,
+                    sha256=received.sha256.hex(),
+                    expected=_CONDITION_FAILED if guard else frozenset(),
+                )
+                answer = await self._client.send(call, by=by)
+                if answer.status not in _CONDITION_FAILED:
+                    return self._described(upload, received, etag_of(answer.headers))
+                if answer.doubtful:
+                    return await self._find_out(upload, received, by)
+                if upload.condition.create_only:
+                    raise PreconditionFailed
+                guard = await self._guard(upload.key, upload.condition, by=by)
+        raise BackendUnavailable("the image is replaced again and again while it is saved")
+
+    async def _begin(self, upload: _Upload) -> MultipartUpload:
+        sha256 = upload.source.expected_sha256  # ours is known only when it is too late
+        headers = self._headers(upload, upload.intake.content_type, sha256)
+        return await MultipartUpload.begin(self._client, upload.key.text, headers)
+
+    async def _complete(
+        self, upload: _Upload, parts: MultipartUpload, last: bytearray, guard: Mapping[str, str]
+    ) -> StoredImage:
+        await parts.send(last, await self._hash_part(upload.intake, last))
+        received = upload.intake.finish(upload.source.expected_sha256)
+        by = asyncio.get_running_loop().time() + DEADLINE_S
+        async with self._locks.hold(upload.key.text, by=by):
+            answer = await self._client.send(parts.completion(guard), by=by)
+            if answer.status not in _CONDITION_FAILED:
+                return self._described(upload, received, completed_etag(answer))
+            if answer.doubtful:
+                return await self._find_out(upload, received, by)
+            if guard:
+                await self._guard(upload.key, upload.condition, by=by)
+        # R2 ends the upload when a condition fails, so it cannot be tried against the new state.
+        raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
+
+    def _abort(self, parts: MultipartUpload) -> None:
+        """In the background: whoever waits for a refusal need not wait for this."""
+        task = asyncio.ensure_future(parts.abort())
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
+    def _headers(self, upload: _Upload, kind: str, sha256: bytes | None) -> dict[str, str]:
+        return headers_of(
+            kind, cache_control=self._cache_control, save_id=upload.save_id, sha256=sha256
+        )
+
+    async def _find_out(self, upload: _Upload, received: Received, by: float) -> StoredImage:
+        """Whose save refused ours, when one of our own attempts has had no answer?
+
+        Raises:
+            BackendUnavailable: not ours; whether ours was there before is unknown.
+        """
+        try:
+            found = await self._look(upload.key, by=by)
+        except ImageNotFound:
+            found = None
+        if found is None or found.save_id != upload.save_id:
+            raise BackendUnavailable("the connection broke off: the outcome is unknown")
+        return self._described(upload, received, found.etag)
+
+    def _described(self, upload: _Upload, received: Received, etag: str) -> StoredImage:
+        self._seen.note(upload.key.text, self._seen.moment)
+        return StoredImage(
+            key=upload.key,
+            size=received.size,
+            etag=etag,
+            modified_ns=time.time_ns(),
+            content_type=received.content_type,
+            sha256=received.sha256,
+            save_id=upload.save_id,
+        )
+
+    # Reading -----------------------------------------------------------------------------
+
+    async def locate(self, key: StorageKey) -> RemoteImage:
+        """The CDN's URL, or a presigned one; never before the image is known to be there."""
+        if self._check_exists and key.text not in self._seen:
+            moment = self._seen.moment
+            await self._look(key)
+            self._seen.note(key.text, moment)
+        if self._public_url is None:
+            return RemoteImage(self._client.presigned_url(key.text, valid_for_s=PRESIGNED_S))
+        return RemoteImage(f"{self._public_url}/{quote(key.text, safe='/')}")
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """The facts of one HEAD, asked for each time."""
+        moment = self._seen.moment
+        image = await self._look(key)
+        self._seen.note(key.text, moment)
+        return image
+
+    async def _look(self, key: StorageKey, *, by: float | None = None) -> StoredImage:
+        call = Call("HeadObject", "HEAD", key.text, expected=_MISSING)
+        answer = await self._client.send(call, by=by)
+        if answer.status in _MISSING:
+            raise ImageNotFound
+        return image_of(key, answer.headers)
+
+    async def list(self, query: ListQuery) -> Page:
+        """A page in the order of the bucket: whole keys on R2, the tree's on SeaweedFS."""
+        listed = await list_page(self._client, query)
+        if listed.skipped:
+            self.skipped_keys += listed.skipped
+            log.warning(
+                "a listing below %r leaves out %d keys that no image can have",
+                query.prefix.text,
+                listed.skipped,
+            )
+        return listed.page
+
+    # Removing ----------------------------------------------------------------------------
+
+    async def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> None:
+        """A look, for the 404 and the condition, and directly after it the deletion.
+
+        S3 has no conditional deletion: another process can save in between, and loses.
+        """
+        by = asyncio.get_running_loop().time() + DEADLINE_S
+        async with self._locks.hold(key.text, by=by):
+            condition.check((await self._look(key, by=by)).etag)
+            self._seen.forget(key.text)
+            call = Call("DeleteObject", "DELETE", key.text, expected=_MISSING)
+            try:
+                await self._client.send(call, by=by)
+            finally:
+                self._seen.forget(key.text)
+
+    # Running -----------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """Ask for what is never there: a signed request that says whether the bucket is."""
+        by = asyncio.get_running_loop().time() + _CHECK_S
+        await self._client.send(Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING), by=by)
+
+    async def close(self) -> None:
+        """Finish the aborts under way, then close the connections."""
+        if self._aborts:
+            await asyncio.wait(self._aborts)
+        await self._client.close()
+        self._hashing.shutdown()
+
+    async def _hash_part(self, intake: Intake, part: bytearray) -> str:
+        """Hash a part into the whole, and by itself for its signature."""
+        return await self._run(_hash_twice, intake, part)
+
+    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._hashing, functools.partial(job, *args, **kwargs))
+
+
+def _hash_twice(intake: Intake, part: bytearray) -> str:
+    intake.digest(part)
+    return hashlib.sha256(part).hexdigest()

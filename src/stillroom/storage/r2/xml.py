@@ -1,0 +1,141 @@
+"""Reading and writing the few XML documents that S3 speaks.
+
+Read with expat, without namespaces, and refused as soon as a document type appears:
+entities are how small documents become large ones, and no bucket sends any.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+_MOST_DEPTH: Final = 16
+
+
+class BrokenXml(Exception):
+    """What came is no document that S3 sends."""
+
+
+@dataclass(slots=True)
+class Node:
+    """An element: its name, the text right in it, and the elements right in it."""
+
+    name: str
+    text: str = ""
+    below: "list[Node]" = field(default_factory=list)
+
+    def find(self, name: str) -> str | None:
+        """The text of the first element of this name, or None."""
+        return next((node.text for node in self.below if node.name == name), None)
+
+    def all(self, name: str) -> "Iterator[Node]":
+        """The elements of this name."""
+        return (node for node in self.below if node.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """One answer to ListObjectsV2.
+
+    Attributes:
+        entries: Keys, and folders (these end in a slash), in the bucket's order; None
+            stands for a key that is no text.
+        next_token: Where the bucket goes on; None on the last page.
+    """
+
+    entries: Sequence[str | None]
+    next_token: str | None
+
+
+def read(document: bytes) -> Node:
+    """The root element of a document.
+
+    Raises:
+        BrokenXml: malformed, nested too deep, or with a document type.
+    """
+    top = Node("")
+    open_nodes = [top]
+
+    def begin(name: str, _attributes: Any) -> None:  # noqa: ANN401  (expat's signature)
+        if len(open_nodes) > _MOST_DEPTH:
+            raise BrokenXml("nested too deep")
+        node = Node(name.rpartition(":")[2])
+        open_nodes[-1].below.append(node)
+        open_nodes.append(node)
+
+    def end(_name: str) -> None:
+        open_nodes.pop()
+
+    def text(piece: str) -> None:
+        open_nodes[-1].text += piece
+
+    def refuse(*_: object) -> None:
+        raise BrokenXml("a document type")
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(document, True)
+    except expat.ExpatError as error:
+        raise BrokenXml(str(error)) from error
+    return top.below[0]
+
+
+def error_code(document: bytes) -> str:
+    """The code of an error document; empty where there is none, as after a HEAD."""
+    if not document:
+        return ""
+    try:
+        root = read(document)
+    except BrokenXml:
+        return ""  # a proxy's page, perhaps; the status alone has to do
+    return (root.find("Code") or "") if root.name == "Error" else ""
+
+
+def listed_page(document: bytes) -> ListedPage:
+    """What a bucket answered to ListObjectsV2.
+
+    Raises:
+        BrokenXml: it is something else, or a page that is cut without saying where.
+    """
+    root = read(document)
+    if root.name != "ListBucketResult":
+        raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
+    encoded = root.find("EncodingType") == "url"
+    keys = [node.find("Key") or "" for node in root.all("Contents")]
+    folders = [node.find("Prefix") or "" for node in root.all("CommonPrefixes")]
+    entries = [_decoded(name) if encoded else name for name in keys + folders]
+    if folders:  # they stand behind the keys in the document, and between them in the order
+        entries.sort(key=lambda entry: entry or "")
+    next_token = None
+    if root.find("IsTruncated") == "true":
+        next_token = root.find("NextContinuationToken")
+        if not next_token:
+            raise BrokenXml("a cut page without NextContinuationToken")
+    return ListedPage(entries, next_token)
+
+
+def completion(etags: Sequence[str]) -> bytes:
+    """The body of CompleteMultipartUpload: all parts, numbered from 1."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in enumerate(etags, start=1)
+    )
+    return (
+        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{parts}</CompleteMultipartUpload>"
+    ).encode()
+
+
+def _decoded(name: str) -> str | None:
+    """A key of a listing with `encoding-type=url`, which writes a space as `+`."""
+    try:
+        return unquote_to_bytes(name.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError:
+        return None

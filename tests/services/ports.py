@@ -1,0 +1,25 @@
+"""Free ports outside of the range that the kernel hands to outgoing connections."""
+
+import random
+import socket
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports below 22,768, since SeaweedFS also takes each one plus 10,000."""
+    found: list[int] = []
+    candidates = random.Random().sample(range(12_000, 22_700), 1000)
+    while len(found) < count:
+        port = candidates.pop()
+        if all(_is_free(number) for number in (port, port + 10_000)):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,67 @@
+"""S3 as an operator's own tools speak it, for what the backend never does itself."""
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree as ET
+
+import httpx
+
+from services.seaweedfs import BUCKET, KEY_ID, SECRET
+from stillroom.storage.r2.signing import Signer, encoded_query
+
+
+class Operator:
+    """Signed requests to one endpoint, one at a time."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._endpoint_url = endpoint_url
+        self._signer = Signer(urlsplit(endpoint_url).netloc, KEY_ID, SECRET)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+    ) -> httpx.Response:
+        quoted = quote(path, safe="/")
+        signed = self._signer.sign(
+            method,
+            quoted,
+            query=query or {},
+            headers=headers or {},
+            payload_sha256=sha256(body).hexdigest(),
+            now=datetime.now(UTC),
+        )
+        return httpx.request(
+            method,
+            f"{self._endpoint_url}{quoted}?{encoded_query(query or {})}",
+            headers={**(headers or {}), **signed},
+            content=body,
+            timeout=30,
+        )
+
+    def make_bucket(self, name: str = BUCKET) -> None:
+        answer = self.send("PUT", f"/{name}")
+        assert answer.status_code == 200, answer.text
+
+    def keys(self, prefix: str = "", bucket: str = BUCKET) -> list[str]:
+        answer = self.send("GET", f"/{bucket}", query={"list-type": "2", "prefix": prefix})
+        assert answer.status_code == 200, answer.text
+        return [key.text or "" for key in ET.fromstring(answer.text).iterfind(".//{*}Key")]
+
+    def uploads(self, bucket: str = BUCKET) -> list[str]:
+        answer = self.send("GET", f"/{bucket}", query={"uploads": ""})
+        assert answer.status_code == 200, answer.text
+        return [key.text or "" for key in ET.fromstring(answer.text).iterfind(".//{*}Key")]
+
+    def put(self, key: str, body: bytes = b"x", bucket: str = BUCKET) -> None:
+        answer = self.send("PUT", f"/{bucket}/{key}", body=body)
+        assert answer.status_code == 200, answer.text
+
+    def delete(self, key: str, bucket: str = BUCKET) -> None:
+        answer = self.send("DELETE", f"/{bucket}/{key}")
+        assert answer.status_code in (200, 204), answer.text

