@@ -27,5 +27,4 @@ class TestR2(StorageContract):
         yield storage
         await storage.close()
         assert operator.uploads() == []
-        for key in operator.keys():
-            operator.delete(key)
+        seaweed.empty()

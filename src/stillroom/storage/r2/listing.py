@@ -65,10 +65,24 @@ async def _fetch(
     }
     call = Call("ListObjectsV2", "GET", query=parameters, patience_s=_PATIENCE_S)
     answer = await client.send(call)
+    by_tree = answer.headers.get("server", "").startswith("SeaweedFS")
     try:
-        return xml.listed_page(answer.body)
+        return xml.listed_page(answer.body, order=_tree_order if by_tree else _key_order)
     except xml.BrokenXml as error:
         raise BackendUnavailable("the bucket sent a listing that cannot be read") from error
+
+
+def _key_order(entry: str | None) -> str:
+    """S3's: whole keys by their bytes, folders with their slash."""
+    return entry or ""
+
+
+def _tree_order(entry: str | None) -> str:
+    """SeaweedFS's: names in a folder, so `a/` before `a-b`.
+
+    A page must end with what is last in the bucket's order, or the next one repeats it.
+    """
+    return (entry or "").removesuffix("/")
 
 
 def _start_after(query: ListQuery) -> Mapping[str, str]:

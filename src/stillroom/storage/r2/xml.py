@@ -4,7 +4,7 @@ Read with expat, without namespaces, and refused as soon as a document type appe
 entities are how small documents become large ones, and no bucket sends any.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -98,8 +98,12 @@ def error_code(document: bytes) -> str:
     return (root.find("Code") or "") if root.name == "Error" else ""
 
 
-def listed_page(document: bytes) -> ListedPage:
+def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
     """What a bucket answered to ListObjectsV2.
+
+    Args:
+        document: Its answer.
+        order: By what it sorts keys and folders; the document has them one after the other.
 
     Raises:
         BrokenXml: it is something else, or a page that is cut without saying where.
@@ -111,8 +115,8 @@ def listed_page(document: bytes) -> ListedPage:
     keys = [node.find("Key") or "" for node in root.all("Contents")]
     folders = [node.find("Prefix") or "" for node in root.all("CommonPrefixes")]
     entries = [_decoded(name) if encoded else name for name in keys + folders]
-    if folders:  # they stand behind the keys in the document, and between them in the order
-        entries.sort(key=lambda entry: entry or "")
+    if folders:
+        entries.sort(key=order)
     next_token = None
     if root.find("IsTruncated") == "true":
         next_token = root.find("NextContinuationToken")
