@@ -107,7 +107,7 @@ class Call:
         body: Whole; it may have to be sent again.
         sha256: Of the body, hexadecimal.
         expected: Refusals that mean something to the caller; all others raise.
-        patience_s: How long one attempt may take beside its body.
+        patience_s: How long one attempt may take beside its body; None for the usual.
     """
 
     operation: str
@@ -118,7 +118,7 @@ class Call:
     body: bytes | bytearray = b""
     sha256: str = EMPTY_SHA256
     expected: frozenset[int] = frozenset()
-    patience_s: float = _PATIENCE_S
+    patience_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,8 @@ class BucketClient:
             raise BackendUnavailable("too many requests wait for the bucket") from None
         try:
             loop = asyncio.get_running_loop()
-            patience_s = call.patience_s + len(call.body) / _SLOWEST_BYTES_PER_S
+            patience_s = _PATIENCE_S if call.patience_s is None else call.patience_s
+            patience_s += len(call.body) / _SLOWEST_BYTES_PER_S
             async with asyncio.timeout_at(min(by, loop.time() + patience_s)):
                 return await self._exchange(call)
         finally:
@@ -236,6 +237,7 @@ class BucketClient:
         url = f"{self._origin}{path}"
         if call.query:
             url += f"?{encoded_query(call.query)}"
+        headers["accept-encoding"] = "identity"  # or HEAD may come without the length
         has_body = call.method in ("PUT", "POST")
         if has_body:
             headers["content-length"] = str(len(call.body))
@@ -258,7 +260,7 @@ class BucketClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+                skip_auto_headers=("accept", "content-type", "user-agent"),
                 middlewares=(_send_once,),
             )
         return self._session
@@ -274,7 +276,9 @@ class BucketClient:
             return
         error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
         if code in _ADVICE or answer.status in (401, 403):
-            advice = _ADVICE.get(code, _GENERAL_ADVICE)
+            # After a HEAD there is no code; R2 says 401 to unknown keys and to nothing else.
+            unknown = "Unauthorized" if answer.status == 401 else ""  # noqa: PLR2004  (Unauthorized)
+            advice = _ADVICE.get(code or unknown, _GENERAL_ADVICE)
             log.error("the bucket refuses us (%s): %s", error, advice)
             raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
         log.error("the bucket answered what nobody expected: %s", error)

@@ -41,7 +41,7 @@ class ListedPage:
 
     Attributes:
         entries: Keys, and folders (these end in a slash), in the bucket's order; None
-            stands for a key that is no text.
+            stands for a key that is no text, or is a web console's stand-in for a folder.
         next_token: Where the bucket goes on; None on the last page.
     """
 
@@ -112,9 +112,10 @@ def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> Liste
     if root.name != "ListBucketResult":
         raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
     encoded = root.find("EncodingType") == "url"
-    keys = [node.find("Key") or "" for node in root.all("Contents")]
-    folders = [node.find("Prefix") or "" for node in root.all("CommonPrefixes")]
-    entries = [_decoded(name) if encoded else name for name in keys + folders]
+    decode = _decoded if encoded else str
+    keys = [decode(node.find("Key") or "") for node in root.all("Contents")]
+    folders = [decode(node.find("Prefix") or "") for node in root.all("CommonPrefixes")]
+    entries = [None if key is None or key.endswith("/") else key for key in keys] + folders
     if folders:
         entries.sort(key=order)
     next_token = None

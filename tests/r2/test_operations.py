@@ -1,0 +1,122 @@
+"""What each request costs at R2, counted on the wire, and the table that says so."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from contract.suite import PNG
+from r2.conftest import Running
+from services import stub_r2
+from services.stub_r2 import StubR2
+
+IMAGES = "/api/v1/storage/images"
+DOCS = Path(__file__).parents[2] / "docs" / "r2.md"
+MIB = 1024**2
+
+
+async def save(client: httpx.AsyncClient, data: bytes = PNG, **fields: str) -> httpx.Response:
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    answer = await client.post(f"{IMAGES}/a.png", files={"file": data}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def get(client: httpx.AsyncClient, status: int = 302) -> httpx.Response:
+    answer = await client.get(f"{IMAGES}/a.png")
+    assert answer.status_code == status, answer.text
+    return answer
+
+
+async def measure(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """Each request's class A and class B operations, by its name in the table."""
+    measured: dict[str, tuple[int, int]] = {}
+
+    def note(name: str) -> None:
+        measured[name] = stub.classes()
+        stub.operations.clear()
+
+    async with running() as client:
+        etag = (await save(client)).json()["etag"]
+        note("`POST`, up to 16 MiB")
+        await get(client)
+        note("`GET`, saved or seen by this process in the last minute")
+        await save(client, if_match=etag)
+        note("`POST` with `If-Match`, up to 16 MiB")
+        await client.head(f"{IMAGES}/a.png")
+        note("`HEAD`")
+        await client.delete(f"{IMAGES}/a.png")
+        assert stub.operations["DeleteObject"] == 1
+        note("`DELETE` (the deletion itself is free)")
+        await get(client, 404)
+        note("`GET` of a missing image")
+        await save(client, if_none_match="*")
+        note("`POST` with `If-None-Match: *`, up to 16 MiB")
+        await save(client, bytes(40 * MIB))
+        note("`POST` of 40 MiB: three parts, begun and completed")
+        for number in range(2500):
+            stub.objects[f"compute/{number}"] = stub_r2.Stored(b"", {}, '"e"')
+        for limit in (1, 1000, 2500):
+            answer = await client.get(IMAGES, params={"limit": limit})
+            assert len(answer.json()) == limit
+            note(f"listing of {limit:,}")
+        await client.get("/healthz")
+        note("`/healthz`")
+        await client.get("/readyz")
+        note("`/readyz`")
+    async with running() as client:
+        await get(client)
+        note("`GET`, seen for the first time")
+    async with running(R2_CHECK_EXISTS="false") as client:
+        await get(client)
+        note("`GET` with `R2_CHECK_EXISTS=false`")
+    return measured
+
+
+def table() -> dict[str, tuple[int, int]]:
+    rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|$", DOCS.read_text(), re.MULTILINE)
+    return {name: (int(class_a), int(class_b)) for name, class_a, class_b in rows}
+
+
+async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub: StubR2) -> None:
+    assert table() == await measure(running, stub)
+
+
+async def test_a_save_is_one_operation_and_nothing_else(running: Running, stub: StubR2) -> None:
+    async with running() as client:
+        await save(client)
+
+    assert stub.operations == {"PutObject": 1}
+
+
+async def test_the_redirect_goes_to_the_cdn_and_is_not_to_be_kept(running: Running) -> None:
+    async with running() as client:
+        answer = await client.post(f"{IMAGES}/a b/кошка.png", files={"file": PNG})
+        found = await client.get(f"{IMAGES}/a b/кошка.png")
+
+    url = "https://cdn.example.com/compute/a%20b/%D0%BA%D0%BE%D1%88%D0%BA%D0%B0.png"
+    assert answer.json()["url"] == url
+    assert (found.status_code, found.headers["location"]) == (302, url)
+    assert found.headers["cache-control"] == "private, no-store"
+
+
+async def test_a_bucket_in_trouble_is_a_503_with_retry_after(
+    running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.storage.r2.client.DEADLINE_S", 0.3)
+    stub.faults.extend([stub_r2.answers(503, "SlowDown")] * 100)
+    async with running() as client:
+        answer = await client.get(f"{IMAGES}/a.png")
+        ready = await client.get("/readyz")
+        alive = await client.get("/healthz")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert (ready.status_code, alive.status_code) == (503, 200)
+
+
+async def test_the_blind_redirect_is_blind(running: Running, stub: StubR2) -> None:
+    async with running(R2_CHECK_EXISTS="false") as client:
+        await get(client)
+
+    assert stub.operations == {}

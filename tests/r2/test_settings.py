@@ -1,0 +1,114 @@
+"""Which backend the environment chooses, and what it says when that is not clear."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stillroom.errors import ConfigurationError
+from stillroom.settings import Settings
+from stillroom.storage.choose import DiskConfig, R2Config
+
+WHOLE = {
+    "R2_ENDPOINT_URL": "https://account.r2.cloudflarestorage.com/",
+    "R2_ACCESS_KEY_ID": "id",
+    "R2_SECRET_ACCESS_KEY": "secret",
+    "R2_BUCKET_NAME": "images",
+}
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*WHOLE, "R2_PUBLIC_URL", "R2_CACHE_CONTROL", "R2_CHECK_EXISTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return Settings.read()
+
+
+def test_without_r2_variables_it_is_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(given(monkeypatch).storage, DiskConfig)
+
+
+def test_empty_variables_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(given(monkeypatch, **dict.fromkeys(WHOLE, "")).storage, DiskConfig)
+
+
+def test_with_all_of_them_it_is_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, **WHOLE, R2_PUBLIC_URL="https://cdn.example.com/")
+
+    assert settings.storage == R2Config(
+        endpoint_url="https://account.r2.cloudflarestorage.com",
+        access_key_id="id",
+        secret_access_key="secret",
+        bucket="images",
+        public_url="https://cdn.example.com",
+        cache_control="public, max-age=300",
+        check_exists=True,
+    )
+    assert settings.images_url == "https://cdn.example.com/compute"
+
+
+def test_without_a_cdn_public_urls_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, **WHOLE)
+
+    assert settings.images_url == "http://127.0.0.1:8000/api/v1/storage/images"
+
+
+@pytest.mark.parametrize("missing", WHOLE)
+def test_a_half_set_configuration_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    settings = given(monkeypatch, **{**WHOLE, missing: ""})
+
+    with pytest.raises(ConfigurationError, match=f"^{missing} must be set"):
+        _ = settings.storage
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("R2_ENDPOINT_URL", "account.r2.cloudflarestorage.com"),
+        ("R2_PUBLIC_URL", "cdn"),
+        ("R2_CACHE_CONTROL", "public\r\nset-cookie: a=b"),
+        ("R2_CACHE_CONTROL", ""),
+        ("R2_CHECK_EXISTS", "perhaps"),
+    ],
+)
+def test_an_unusable_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+        given(monkeypatch, **{**WHOLE, name: value})
+
+
+def test_an_endpoint_with_the_bucket_in_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, **{**WHOLE, "R2_ENDPOINT_URL": "https://a.example.com/images"})
+
+    with pytest.raises(ConfigurationError, match="R2_ENDPOINT_URL"):
+        _ = settings.storage
+
+
+def test_a_secret_of_this_machine_alone_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "STILLROOM_JWT_SECRET" in given(monkeypatch, **WHOLE).warnings()[0]
+    assert given(monkeypatch, STILLROOM_JWT_SECRET="x" * 32).warnings() == []
+
+
+def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, **{**WHOLE, "R2_SECRET_ACCESS_KEY": "do-not-show"})
+
+    assert "do-not-show" not in f"{settings!r} {settings.storage!r}"
+
+
+def test_a_disk_does_not_load_the_bucket() -> None:
+    code = (
+        "import sys, json, stillroom.server.serve; ours = ('aiohttp', 'stillroom.storage.r2');"
+        "print(json.dumps([name for name in sys.modules if name.startswith(ours)]))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+
+    assert json.loads(loaded.stdout) == []

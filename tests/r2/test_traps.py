@@ -1,0 +1,546 @@
+"""R2's traps, one by one, against a stub that behaves as R2's documents say (protocols.md, 5)."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from contract.suite import PNG, RULES, SVG, Chunks, everything, key
+from services import stub_r2
+from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
+from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound, PreconditionFailed
+from stillroom.storage.choose import R2Config, open_storage
+from stillroom.storage.interface import (
+    ANY,
+    BytesSource,
+    Condition,
+    ImageStorage,
+    ListQuery,
+    RemoteImage,
+)
+from stillroom.storage.r2 import client as client_module
+
+MIB = 1024**2
+CREATE = Condition(if_none_match=ANY)
+
+
+def opened(stub: StubR2, *, key_id: str = KEY_ID, check_exists: bool = True) -> ImageStorage:
+    config = R2Config(stub.endpoint_url, key_id, SECRET, BUCKET, check_exists=check_exists)
+    return open_storage(config, RULES)
+
+
+@pytest.fixture
+async def storage(stub: StubR2) -> AsyncIterator[ImageStorage]:
+    storage = opened(stub)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits 20 s for what must fail; the proportions stay."""
+    monkeypatch.setattr(client_module, "DEADLINE_S", 0.8)
+    monkeypatch.setattr("stillroom.storage.r2.storage.DEADLINE_S", 0.8)
+    monkeypatch.setattr(client_module, "_PATIENCE_S", 0.25)
+
+
+# What is stored with an object
+
+
+async def test_an_object_carries_what_the_cdn_needs(storage: ImageStorage, stub: StubR2) -> None:
+    saved = await storage.save(key("a b/cat.png"), BytesSource(PNG))
+
+    stored = stub.objects["compute/a b/cat.png"]
+    assert stored.body == PNG
+    assert stored.headers == {
+        "content-type": "image/png",
+        "cache-control": "public, max-age=300",
+        "x-amz-meta-sha256": hashlib.sha256(PNG).hexdigest(),
+        "x-amz-meta-save-id": saved.save_id,
+    }
+
+
+async def test_what_is_not_raster_is_an_attachment(storage: ImageStorage, stub: StubR2) -> None:
+    await storage.save(key("a.svg"), BytesSource(SVG))
+
+    assert stub.objects["compute/a.svg"].headers["content-disposition"] == "attachment"
+
+
+async def test_the_etag_of_a_multipart_upload_is_not_taken_for_a_hash(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    saved = await storage.save(key("big.bin"), Chunks(*[bytes(5 * MIB)] * 8))
+
+    found = await storage.stat(key("big.bin"))
+    assert saved.etag == found.etag == stub.objects["compute/big.bin"].etag
+    assert found.etag.endswith('-3"')
+    assert saved.sha256 == hashlib.sha256(bytes(40 * MIB)).digest()
+    assert found.sha256 is None, "known too late for the metadata, and nobody announced it"
+
+
+async def test_an_announced_hash_is_kept_with_a_multipart_upload(storage: ImageStorage) -> None:
+    digest = hashlib.sha256(bytes(20 * MIB)).digest()
+
+    await storage.save(key("big.bin"), Chunks(bytes(20 * MIB), expected_sha256=digest))
+
+    assert (await storage.stat(key("big.bin"))).sha256 == digest
+
+
+async def test_an_object_of_somebody_else_has_facts_too(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    stub.objects["compute/theirs.webp"] = stub_r2.Stored(b"xyz", {"content-type": ""}, '"e"')
+
+    found = await storage.stat(key("theirs.webp"))
+
+    assert (found.size, found.content_type, found.sha256) == (3, "image/webp", None)
+    assert found.save_id.startswith('"e"-')
+
+
+# How a body is sent
+
+
+async def test_a_body_is_sent_once_with_its_length_and_one_checksum(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    await storage.save(key("a.png"), Chunks(PNG, PNG))
+
+    (request,) = stub.requests
+    assert request.headers["content-length"] == str(2 * len(PNG))
+    assert request.headers["x-amz-content-sha256"] == hashlib.sha256(PNG + PNG).hexdigest()
+    assert "transfer-encoding" not in request.headers
+    assert not [name for name in request.headers if "trailer" in name.lower()]
+    assert not [name for name in request.headers if "crc" in name.lower()]
+
+
+@pytest.mark.parametrize("size", [16 * MIB, 16 * MIB + 1, 32 * MIB, 33 * MIB])
+async def test_parts_are_equal_but_the_last(storage: ImageStorage, stub: StubR2, size: int) -> None:
+    data = bytes(3 * MIB - 1)
+    pieces = [data] * (size // len(data)) + [bytes(size % len(data))]
+
+    await storage.save(key("big.bin"), Chunks(*pieces))
+
+    assert len(stub.objects["compute/big.bin"].body) == size
+    assert stub.operations["UploadPart"] == (0 if size == 16 * MIB else -(-size // (16 * MIB)))
+    assert stub.uploads == {}
+
+
+async def test_unequal_parts_are_what_the_stub_refuses(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the test above proves something."""
+    sizes = iter([6 * MIB, 7 * MIB, 100 * MIB])
+    whole = stub_r2.StubR2._UploadPart
+
+    def cut(self: StubR2, request: object, path: str, body: bytes) -> object:
+        return whole(self, request, path, body[: next(sizes)])
+
+    monkeypatch.setattr(StubR2, "_UploadPart", cut)
+
+    with pytest.raises(BackendUnavailable) as caught:
+        await storage.save(key("big.bin"), Chunks(bytes(40 * MIB)))
+
+    assert "InvalidPart" in str(caught.value.__cause__)
+    await storage.close()
+    assert stub.uploads == {}
+
+
+async def test_a_failed_part_aborts_the_upload(storage: ImageStorage, stub: StubR2) -> None:
+    with pytest.raises(ConnectionError):
+        await storage.save(key("big.bin"), Chunks(bytes(40 * MIB), breaks=ConnectionError()))
+
+    await storage.close()
+    assert stub.operations["CreateMultipartUpload"] == 1
+    assert stub.operations["AbortMultipartUpload"] == 1
+    assert (stub.uploads, stub.objects) == ({}, {})
+
+
+async def test_a_wrong_hash_is_found_before_a_multipart_upload_becomes_visible(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    with pytest.raises(DigestMismatch):
+        await storage.save(key("big.bin"), Chunks(bytes(20 * MIB), expected_sha256=bytes(32)))
+
+    await storage.close()
+    assert stub.operations["CompleteMultipartUpload"] == 0
+    assert (stub.uploads, stub.objects) == ({}, {})
+
+
+# Trouble that passes
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        stub_r2.answers(429, "TooManyRequests"),
+        stub_r2.answers(429),
+        stub_r2.answers(500, "InternalError"),
+        stub_r2.answers(503, "SlowDown"),
+        stub_r2.answers(502),
+        stub_r2.answers(520),
+        stub_r2.answers(409, "ConditionalRequestConflict"),
+        stub_r2.answers(400, "RequestTimeout"),
+        stub_r2.resets_before_the_body,
+        stub_r2.resets_after_the_body,
+        stub_r2.does_it_and_resets,
+        stub_r2.does_it_but_says_500,
+    ],
+)
+@pytest.mark.parametrize("data", [PNG, bytes(2 * MIB), b""])
+async def test_a_save_gets_through_trouble_that_passes(
+    storage: ImageStorage, stub: StubR2, fault: stub_r2.Fault, data: bytes
+) -> None:
+    stub.faults.append(fault)
+
+    saved = await storage.save(key("a.png"), BytesSource(data))
+
+    assert stub.objects["compute/a.png"].body == data
+    assert (await storage.stat(key("a.png"))).save_id == saved.save_id
+    assert stub.operations["PutObject"] == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        stub_r2.does_it_and_resets,
+        stub_r2.does_it_but_says_500,
+    ],
+)
+async def test_a_create_only_save_knows_its_own_success(
+    storage: ImageStorage, stub: StubR2, fault: stub_r2.Fault
+) -> None:
+    stub.faults.append(fault)
+
+    saved = await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+    assert stub.objects["compute/a.png"].headers["x-amz-meta-save-id"] == saved.save_id
+    assert stub.operations == {"PutObject": 2, "HeadObject": 1}
+
+
+async def test_a_kept_connection_that_breaks_is_not_tried_again_in_secret(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    """aiohttp would repeat the PUT by itself, and we would take our own success for a 412."""
+    await storage.save(key("first.png"), BytesSource(PNG))
+    stub.faults.append(stub_r2.does_it_and_resets)
+
+    saved = await storage.save(key("a.png"), BytesSource(b""), CREATE)
+
+    assert stub.objects["compute/a.png"].headers["x-amz-meta-save-id"] == saved.save_id
+
+
+async def test_a_412_after_a_lost_answer_that_is_not_ours_is_no_answer(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def somebody_else_comes_first(stub: StubR2, request: object) -> object:
+        stub.objects["compute/a.png"] = stub_r2.Stored(b"theirs", {}, '"theirs"')
+        return await stub_r2.resets_after_the_body(stub, request)
+
+    stub.faults.append(somebody_else_comes_first)
+
+    with pytest.raises(BackendUnavailable, match="unknown"):
+        await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+
+async def test_a_completed_upload_whose_answer_was_lost_is_found(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    stub.faults.extend([pass_on, pass_on, pass_on, stub_r2.does_it_and_resets])
+
+    saved = await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
+
+    assert stub.objects["compute/big.bin"].headers["x-amz-meta-save-id"] == saved.save_id
+    assert stub.operations["CompleteMultipartUpload"] == 2
+
+
+async def test_an_error_inside_of_a_200_is_an_error(storage: ImageStorage, stub: StubR2) -> None:
+    stub.faults.extend([pass_on, pass_on, pass_on, stub_r2.error_in_a_200("InternalError")])
+
+    await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
+
+    assert len(stub.objects["compute/big.bin"].body) == 20 * MIB
+    assert stub.operations["CompleteMultipartUpload"] == 2
+
+
+async def test_a_create_only_multipart_upload_is_refused_by_the_bucket_itself(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def somebody_else_comes_first(stub: StubR2, request: object) -> object:
+        stub.objects["compute/big.bin"] = stub_r2.Stored(b"theirs", {}, '"theirs"')
+        return await stub.carry_out(request)
+
+    stub.faults.extend([pass_on, somebody_else_comes_first])
+
+    with pytest.raises(PreconditionFailed):
+        await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)), CREATE)
+
+    await storage.close()
+    assert stub.objects["compute/big.bin"].body == b"theirs"
+    assert stub.uploads == {}
+
+
+async def pass_on(stub: StubR2, request: object) -> object:
+    return await stub.carry_out(request)
+
+
+@pytest.mark.slow
+async def test_many_writes_to_one_key_keep_to_one_a_second(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    stub.one_write_a_second = True
+
+    await asyncio.gather(
+        *(storage.save(key("a.png"), BytesSource(b"%d" % number)) for number in range(3))
+    )
+
+    assert stub.operations["PutObject"] < 20, "one at a time, with growing pauses"
+
+
+async def test_a_pause_that_the_bucket_asks_for_is_kept(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    stub.faults.append(stub_r2.answers(503, "SlowDown", retry_after="1"))
+    began = time.monotonic()
+
+    await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert time.monotonic() - began >= 1
+
+
+async def test_a_listing_that_breaks_off_is_asked_for_again(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    await storage.save(key("a.png"), BytesSource(PNG))
+    stub.faults.append(stub_r2.breaks_off_its_answer)
+
+    assert (await storage.list(ListQuery(everything()))).entries == ["compute/a.png"]
+
+
+# Trouble that stays
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    ("fault", "word"),
+    [
+        (stub_r2.answers(503, "SlowDown"), "out of reach"),
+        (stub_r2.answers(429), "out of reach"),
+        (stub_r2.answers(500, "InternalError"), "unknown"),
+        (stub_r2.resets_before_the_body, "unknown"),
+        (stub_r2.does_it_and_resets, "unknown"),
+        (stub_r2.hangs, "unknown"),
+        (stub_r2.does_it_and_hangs, "unknown"),
+    ],
+)
+async def test_trouble_that_stays_ends_in_time(
+    storage: ImageStorage, stub: StubR2, fault: stub_r2.Fault, word: str
+) -> None:
+    stub.faults.extend([fault] * 100)
+    began = time.monotonic()
+
+    with pytest.raises(BackendUnavailable, match=word):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_bucket_that_is_not_there_is_out_of_reach(stub: StubR2) -> None:
+    stub.endpoint_url = "http://127.0.0.1:9"
+    storage = opened(stub)
+
+    with pytest.raises(BackendUnavailable, match="out of reach"):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    await storage.close()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_no_more_than_64_requests_hang_at_once(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_PATIENCE_S", 10)  # so that none is given up and repeated
+    stub.faults.extend([stub_r2.hangs] * 1000)
+
+    looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]
+    await asyncio.sleep(0.5)
+    under_way = sum(stub.operations.values())
+    outcomes = await asyncio.gather(*looks, return_exceptions=True)
+
+    assert under_way == client_module.IN_FLIGHT
+    assert all(isinstance(outcome, BackendUnavailable) for outcome in outcomes)
+
+
+# Refusals that no repetition mends
+
+
+@pytest.mark.parametrize(
+    ("refusal", "advice"),
+    [
+        ((401, "Unauthorized"), "R2_ACCESS_KEY_ID"),
+        ((401, ""), "R2_ACCESS_KEY_ID"),
+        ((403, "InvalidAccessKeyId"), "R2_ACCESS_KEY_ID"),
+        ((403, "SignatureDoesNotMatch"), "R2_SECRET_ACCESS_KEY"),
+        ((403, "AccessDenied"), "Object Read & Write"),
+        ((403, "RequestTimeTooSkewed"), "clock"),
+        ((404, "NoSuchBucket"), "R2_BUCKET_NAME"),
+    ],
+)
+async def test_a_refusal_names_what_to_mend(
+    storage: ImageStorage,
+    stub: StubR2,
+    caplog: pytest.LogCaptureFixture,
+    refusal: tuple[int, str],
+    advice: str,
+) -> None:
+    stub.faults.append(stub_r2.answers(*refusal))
+
+    with pytest.raises(BackendUnavailable):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert advice in caplog.text
+    assert stub.operations == {"PutObject": 1}
+
+
+async def test_unknown_keys_are_401_and_not_an_empty_store(stub: StubR2) -> None:
+    storage = opened(stub, key_id="nobody")
+
+    with pytest.raises(BackendUnavailable):
+        await storage.stat(key("a.png"))
+    with pytest.raises(BackendUnavailable):
+        await storage.list(ListQuery(everything()))
+    with pytest.raises(BackendUnavailable):
+        await storage.check()
+
+    await storage.close()
+
+
+async def test_a_sound_bucket_passes_its_check(storage: ImageStorage) -> None:
+    await storage.check()
+
+
+# Listing
+
+
+async def test_short_pages_are_joined(storage: ImageStorage, stub: StubR2) -> None:
+    stub.most_on_a_page = 3
+    paths = sorted(f"{number}.png" for number in range(20))
+    for path in paths:
+        stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
+
+    page = await storage.list(ListQuery(everything(), limit=10))
+
+    assert page.entries == [f"compute/{path}" for path in paths[:10]]
+    assert page.more
+
+
+async def test_keys_that_no_image_can_have_are_left_out_and_counted(
+    storage: ImageStorage, stub: StubR2, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = ("a//b", "/x", "..", "a/../b", "tab\there", "back\\slash", "e\u0301", "folder/")
+    for path in (*strange, "good.png"):
+        stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
+
+    page = await storage.list(ListQuery(everything()))
+
+    assert page.entries == ["compute/good.png"]
+    assert f"{len(strange)} keys" in caplog.text
+
+
+async def test_a_listing_is_in_byte_order_as_on_the_disk(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    paths = ["a!", "a-b", "a.txt", "a/b", "a/c/d", "a0", "ab", "z/1", "é/x", "\uffee", "😀/y"]
+    for path in reversed(paths):
+        stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
+
+    whole = await storage.list(ListQuery(everything()))
+    folded = await storage.list(ListQuery(everything(), fold=True))
+
+    assert whole.entries == [f"compute/{path}" for path in paths]
+    top = ["a!", "a-b", "a.txt", "a/", "a0", "ab", "z/", "é/", "\uffee", "😀/"]
+    assert folded.entries == [f"compute/{entry}" for entry in top]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("most_on_a_page", [1, 1000])
+async def test_folded_pages_pass_their_folders(
+    storage: ImageStorage, stub: StubR2, limit: int, most_on_a_page: int
+) -> None:
+    stub.most_on_a_page = most_on_a_page
+    for path in ("a-b", "a/b", "a/c/d", "a0", "b/1", "b/2", "c"):
+        stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
+
+    seen: list[str] = []
+    more, after = True, ""
+    while more:
+        page = await storage.list(
+            ListQuery(everything(), after=f"compute/{after}", limit=limit, fold=True)
+        )
+        seen += page.entries
+        more, after = page.more, page.entries[-1].removeprefix("compute/")
+
+    assert seen == [f"compute/{entry}" for entry in ("a-b", "a/", "a0", "b/", "c")]
+
+
+# Redirects
+
+
+async def test_a_presigned_url_works_and_ends(storage: ImageStorage) -> None:
+    await storage.save(key("a b/кошка+1.png"), BytesSource(PNG))
+
+    location = await storage.locate(key("a b/кошка+1.png"))
+
+    assert isinstance(location, RemoteImage)
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(location.url)).content == PNG
+        expired = location.url.replace("X-Amz-Expires=300", "X-Amz-Expires=1")
+        expired = expired.replace("X-Amz-Date=2", "X-Amz-Date=1")
+        assert (await http.get(expired)).status_code == 400
+
+
+async def test_a_missing_image_is_not_redirected_to(storage: ImageStorage) -> None:
+    with pytest.raises(ImageNotFound):
+        await storage.locate(key("missing.png"))
+
+
+async def test_what_was_seen_is_asked_for_again_after_a_minute(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.objects["compute/a.png"] = stub_r2.Stored(b"", {}, '"e"')
+    await storage.locate(key("a.png"))
+    await storage.locate(key("a.png"))
+    assert stub.operations["HeadObject"] == 1
+
+    now = time.monotonic()
+    monkeypatch.setattr("stillroom.storage.r2.seen.time.monotonic", lambda: now + 61)
+    del stub.objects["compute/a.png"]
+
+    with pytest.raises(ImageNotFound):
+        await storage.locate(key("a.png"))
+
+
+async def test_a_look_that_a_deletion_overtook_is_not_remembered(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    await storage.save(key("a.png"), BytesSource(PNG))
+    await storage.save(key("b.png"), BytesSource(PNG))
+    answered = asyncio.Event()
+
+    async def answers_late(stub: StubR2, request: object) -> object:
+        response = await stub.carry_out(request)
+        await answered.wait()
+        return response
+
+    stub.faults.append(answers_late)
+    look = asyncio.ensure_future(storage.stat(key("a.png")))
+    await asyncio.sleep(0.1)
+    await storage.delete(key("a.png"))
+    answered.set()
+    await look
+
+    with pytest.raises(ImageNotFound):
+        await storage.locate(key("a.png"))

@@ -1,0 +1,60 @@
+"""Documents from a bucket, and what only looks like one."""
+
+import pytest
+
+from stillroom.storage.r2 import xml
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"<a>",
+        b"<!DOCTYPE a [<!ENTITY b 'x'>]><a>&b;</a>",
+        b"<!DOCTYPE a><a/>",
+        b"<a>" * 50 + b"</a>" * 50,
+        b"\xff\xfe",
+        b"<html><body>Bad gateway<br></html>",
+    ],
+)
+def test_what_no_bucket_sends_is_refused(document: bytes) -> None:
+    with pytest.raises(xml.BrokenXml):
+        xml.read(document)
+
+
+@pytest.mark.parametrize("document", [b"", b"<html/>", b"nonsense", b"<Error/>"])
+def test_an_error_without_a_code_has_an_empty_one(document: bytes) -> None:
+    assert xml.error_code(document) == ""
+
+
+def test_namespaces_make_no_difference() -> None:
+    document = (
+        b'<s:Error xmlns:s="http://s3.amazonaws.com/doc/2006-03-01/"><s:Code>X</s:Code></s:Error>'
+    )
+
+    assert xml.error_code(document) == "X"
+
+
+def test_keys_are_decoded_only_where_the_bucket_says_that_they_are_encoded() -> None:
+    listed = b"<Contents><Key>a+b%20c</Key></Contents><IsTruncated>false</IsTruncated>"
+    plain = b"<ListBucketResult>" + listed + b"</ListBucketResult>"
+    encoded = plain.replace(b"<Contents>", b"<EncodingType>url</EncodingType><Contents>")
+
+    assert xml.listed_page(plain, order=str).entries == ["a+b%20c"]
+    assert xml.listed_page(encoded, order=str).entries == ["a b c"]
+
+
+def test_a_key_that_is_no_text_is_none() -> None:
+    document = (
+        b"<ListBucketResult><EncodingType>url</EncodingType>"
+        b"<Contents><Key>%FF</Key></Contents></ListBucketResult>"
+    )
+
+    assert xml.listed_page(document, order=str).entries == [None]
+
+
+def test_a_cut_page_must_say_where_it_goes_on() -> None:
+    with pytest.raises(xml.BrokenXml):
+        xml.listed_page(
+            b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", order=str
+        )

@@ -1,0 +1,401 @@
+"""R2 as its documents describe it, where no server that runs here behaves so.
+
+A bucket in memory behind real sockets. It keeps the rules that SeaweedFS does not:
+401 for unknown keys, 400 for expired URLs, 429 for a second write to a key within a
+second, equal parts, one checksum, no chunked bodies, 8,192 bytes of metadata, keys in
+byte order, short pages. And it fails on demand: see the faults at the end.
+
+https://developers.cloudflare.com/r2/api/s3/api/, .../api/error-codes/,
+.../objects/multipart-objects/ and .../platform/limits/
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import re
+import time
+import unicodedata
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from urllib.parse import quote_plus
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+from services.ports import free_ports
+
+KEY_ID = "stub-key-id"
+SECRET = "stub-secret"
+BUCKET = "images"
+
+CLASS_A = frozenset(
+    {
+        "CompleteMultipartUpload",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "ListObjectsV2",
+        "PutObject",
+        "UploadPart",
+    }
+)
+"""https://developers.cloudflare.com/r2/pricing/; aborts and deletions are free."""
+
+CLASS_B = frozenset({"HeadObject", "GetObject"})
+
+Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Stored:
+    body: bytes
+    headers: dict[str, str]
+    etag: str
+    modified: float = field(default_factory=time.time)
+
+
+@dataclass
+class Upload:
+    key: str
+    headers: dict[str, str]
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+class StubR2:
+    """What the bucket holds, and what was asked of it.
+
+    Attributes:
+        operations: Requests as they came in, repetitions included.
+        faults: Met by the next requests, one each, instead of an answer.
+        one_write_a_second: Whether the limit per key is kept.
+        most_on_a_page: A page of a listing never holds more, though more follow.
+    """
+
+    def __init__(self) -> None:
+        self.endpoint_url = ""
+        self.objects: dict[str, Stored] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.operations: Counter[str] = Counter()
+        self.requests: list[web.Request] = []
+        self.faults: deque[Fault] = deque()
+        self.one_write_a_second = False
+        self.most_on_a_page = 1000
+        self._written: dict[str, float] = {}
+        self._numbers = itertools.count(1)
+
+    def classes(self) -> tuple[int, int]:
+        """Billed operations so far: class A, class B."""
+        return (
+            sum(count for name, count in self.operations.items() if name in CLASS_A),
+            sum(count for name, count in self.operations.items() if name in CLASS_B),
+        )
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.operations[operation_of(request)] += 1
+        self.requests.append(request)
+        if self.faults:
+            return await self.faults.popleft()(self, request)
+        return await self.carry_out(request)
+
+    async def carry_out(self, request: web.Request) -> web.StreamResponse:
+        """Do what R2 would do."""
+        if refusal := self._not_allowed(request):
+            return refusal
+        if "chunked" in request.headers.get("transfer-encoding", ""):
+            return error(501, "NotImplemented")
+        body = await request.read()
+        announced = request.headers.get("x-amz-content-sha256")
+        if announced not in (None, hashlib.sha256(body).hexdigest()):
+            return error(400, "XAmzContentSHA256Mismatch")
+        if sum(name.lower().startswith("x-amz-checksum-") for name in request.headers) > 1:
+            return error(400, "InvalidRequest")
+        return getattr(self, f"_{operation_of(request)}")(request, key_of(request), body)
+
+    def _not_allowed(self, request: web.Request) -> web.Response | None:
+        if "X-Amz-Signature" in request.query:
+            began = datetime.strptime(request.query["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
+            lasts = timedelta(seconds=int(request.query["X-Amz-Expires"]))
+            if began + lasts < datetime.now(UTC):
+                return error(400, "ExpiredRequest")
+            return None
+        given = re.search(r"Credential=([^/]*)/", request.headers.get("authorization", ""))
+        if given is None or given[1] != KEY_ID:
+            return error(401, "Unauthorized")
+        if request.path.split("/")[1] != BUCKET:
+            return error(404, "NoSuchBucket")
+        return None
+
+    # Objects
+
+    def _PutObject(self, request: web.Request, key: str, body: bytes) -> web.Response:  # noqa: N802
+        if refusal := self._refused(request, key):
+            return refusal
+        stored = Stored(body, stored_headers(request), f'"{hashlib.md5(body).hexdigest()}"')
+        self.objects[key] = stored
+        return web.Response(headers={"ETag": stored.etag})
+
+    def _refused(self, request: web.Request, key: str) -> web.Response | None:
+        now = time.monotonic()
+        if self.one_write_a_second and now - self._written.get(key, -10.0) < 1:
+            return error(429, "TooManyRequests")
+        metadata = sum(
+            len(name) + len(value)
+            for name, value in request.headers.items()
+            if name.lower().startswith("x-amz-meta-")
+        )
+        if metadata > 8192:
+            return error(400, "MetadataTooLarge")
+        if not self._condition_holds(request, key):
+            return error(412, "PreconditionFailed")
+        self._written[key] = now
+        return None
+
+    def _condition_holds(self, request: web.Request, key: str) -> bool:
+        found = self.objects.get(key)
+        if "if-match" in request.headers:
+            return found is not None and request.headers["if-match"] == found.etag
+        return request.headers.get("if-none-match") != "*" or found is None
+
+    def _HeadObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+        found = self.objects.get(key)
+        if found is None:
+            return web.Response(status=404)
+        return web.Response(body=found.body, headers=facts(found))
+
+    def _GetObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+        found = self.objects.get(key)
+        if found is None:
+            return error(404, "NoSuchKey")
+        return web.Response(body=found.body, headers=facts(found))
+
+    def _DeleteObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+        self.objects.pop(key, None)
+        return web.Response(status=204)
+
+    # Multipart
+
+    def _CreateMultipartUpload(  # noqa: N802
+        self, request: web.Request, key: str, _: bytes
+    ) -> web.Response:
+        upload_id = f"upload-{next(self._numbers)}"
+        self.uploads[upload_id] = Upload(key, stored_headers(request))
+        return xml(
+            f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId>"
+            "</InitiateMultipartUploadResult>"
+        )
+
+    def _UploadPart(self, request: web.Request, _: str, body: bytes) -> web.Response:  # noqa: N802
+        upload = self.uploads.get(request.query["uploadId"])
+        if upload is None:
+            return error(404, "NoSuchUpload")
+        upload.parts[int(request.query["partNumber"])] = body
+        return web.Response(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+
+    def _CompleteMultipartUpload(  # noqa: N802
+        self, request: web.Request, key: str, body: bytes
+    ) -> web.Response:
+        upload = self.uploads.get(request.query["uploadId"])
+        if upload is None:
+            return error(404, "NoSuchUpload")
+        numbers = [int(node.text or "") for node in ET.fromstring(body).iter() if is_number(node)]
+        *full, last = [upload.parts[number] for number in numbers]
+        sizes = {len(part) for part in full}
+        if len(sizes) > 1 or (full and len(last) > len(full[0])):
+            return error(400, "InvalidPart")
+        if any(len(part) < 5 * 1024**2 for part in full):
+            return error(400, "EntityTooSmall")
+        if refusal := self._refused(request, key):
+            del self.uploads[request.query["uploadId"]]  # R2 ends an upload whose condition fails
+            return refusal
+        del self.uploads[request.query["uploadId"]]
+        whole = b"".join([*full, last])
+        etag = f'"{hashlib.md5(whole).hexdigest()}-{len(numbers)}"'
+        self.objects[key] = Stored(whole, upload.headers, etag)
+        return xml(
+            f"<CompleteMultipartUploadResult><ETag>{escape(etag)}</ETag>"
+            "</CompleteMultipartUploadResult>"
+        )
+
+    def _AbortMultipartUpload(  # noqa: N802
+        self, request: web.Request, _: str, __: bytes
+    ) -> web.Response:
+        if self.uploads.pop(request.query["uploadId"], None) is None:
+            return error(404, "NoSuchUpload")
+        return web.Response(status=204)
+
+    # Listing
+
+    def _ListObjectsV2(self, request: web.Request, _: str, __: bytes) -> web.Response:  # noqa: N802
+        query = request.query
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        after = query.get("continuation-token") or query.get("start-after", "")
+        most = min(int(query.get("max-keys", "1000")), self.most_on_a_page)
+        shown: dict[str, str] = {}  # entry -> the last key that it stands for
+        more = False
+        for key in sorted(self.objects):
+            if not key.startswith(prefix) or key <= after:
+                continue
+            at = key.find(delimiter, len(prefix)) if delimiter else -1
+            entry = key if at < 0 else key[: at + 1]
+            if entry not in shown and len(shown) == most:
+                more = True
+                break
+            shown[entry] = key
+        keys = [entry for entry, key in shown.items() if entry == key]
+        folders = [entry for entry, key in shown.items() if entry != key]
+        return xml(
+            "<ListBucketResult><EncodingType>url</EncodingType>"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+            + "".join(f"<Contents><Key>{quote_plus(key, '/')}</Key></Contents>" for key in keys)
+            + "".join(
+                f"<CommonPrefixes><Prefix>{quote_plus(folder, '/')}</Prefix></CommonPrefixes>"
+                for folder in folders
+            )
+            + (
+                f"<NextContinuationToken>{escape(list(shown.values())[-1])}</NextContinuationToken>"
+                if more
+                else ""
+            )
+            + "</ListBucketResult>"
+        )
+
+
+@contextlib.asynccontextmanager
+async def stub_r2() -> AsyncIterator[StubR2]:
+    """Run one."""
+    stub = StubR2()
+    application = web.Application(client_max_size=64 * 1024**2)
+    application.router.add_route("*", "/{path:.*}", stub.handle)
+    runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    (port,) = free_ports(1)
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    stub.endpoint_url = f"http://127.0.0.1:{port}"
+    try:
+        yield stub
+    finally:
+        await runner.cleanup()
+
+
+def operation_of(request: web.Request) -> str:
+    if not key_of(request):
+        return "ListObjectsV2"
+    if "uploads" in request.query:
+        return "CreateMultipartUpload"
+    if "uploadId" in request.query:
+        return {
+            "PUT": "UploadPart",
+            "POST": "CompleteMultipartUpload",
+            "DELETE": "AbortMultipartUpload",
+        }[request.method]
+    return {
+        "PUT": "PutObject",
+        "HEAD": "HeadObject",
+        "GET": "GetObject",
+        "DELETE": "DeleteObject",
+    }[request.method]
+
+
+def key_of(request: web.Request) -> str:
+    """R2 normalizes keys."""
+    return unicodedata.normalize("NFC", request.path.partition("/")[2].partition("/")[2])
+
+
+def is_number(node: ET.Element) -> bool:
+    return node.tag.rpartition("}")[2] == "PartNumber"
+
+
+def stored_headers(request: web.Request) -> dict[str, str]:
+    kept = ("content-type", "content-disposition", "cache-control")
+    return {
+        name.lower(): value
+        for name, value in request.headers.items()
+        if name.lower() in kept or name.lower().startswith("x-amz-meta-")
+    }
+
+
+def facts(stored: Stored) -> dict[str, str]:
+    modified = formatdate(stored.modified, usegmt=True)
+    return {
+        **stored.headers,
+        "Content-Length": str(len(stored.body)),
+        "ETag": stored.etag,
+        "Last-Modified": modified,
+    }
+
+
+def xml(text: str, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=f'<?xml version="1.0"?>{text}')
+
+
+def error(status: int, code: str) -> web.Response:
+    return xml(f"<Error><Code>{code}</Code><Message>{code}</Message></Error>", status)
+
+
+# Faults
+
+
+def answers(status: int, code: str = "", **headers: str) -> Fault:
+    """Refuse, nothing done."""
+
+    async def fault(_: StubR2, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = error(status, code) if code else web.Response(status=status)
+        response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
+        return response
+
+    return fault
+
+
+async def does_it_but_says_500(stub: StubR2, request: web.Request) -> web.StreamResponse:
+    await stub.carry_out(request)
+    return error(500, "InternalError")
+
+
+async def resets_before_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
+    request.transport.abort()
+    return web.Response()
+
+
+async def resets_after_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
+    await request.read()
+    request.transport.abort()
+    return web.Response()
+
+
+async def does_it_and_resets(stub: StubR2, request: web.Request) -> web.StreamResponse:
+    await stub.carry_out(request)
+    request.transport.abort()
+    return web.Response()
+
+
+async def hangs(_: StubR2, request: web.Request) -> web.StreamResponse:
+    await request.read()
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+async def does_it_and_hangs(stub: StubR2, request: web.Request) -> web.StreamResponse:
+    await stub.carry_out(request)
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+async def breaks_off_its_answer(_: StubR2, request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-length": "1000"})
+    await response.prepare(request)
+    await response.write(b"<ListBucketResult>")
+    request.transport.abort()
+    return response
+
+
+def error_in_a_200(code: str) -> Fault:
+    async def fault(_: StubR2, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return error(200, code)
+
+    return fault
