@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +29,16 @@ class SeaweedFS:
 
     endpoint_url: str
     filer_url: str
+    pid: int
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Connections are accepted, requests taken, and nothing is ever answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def empty(self) -> None:
         """Remove everything from the bucket, and the folders that it was in.
@@ -78,7 +90,7 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
     try:
         endpoint_url = f"http://127.0.0.1:{s3}"
         _wait_until_ready(process, endpoint_url, folder / "weed.log")
-        yield SeaweedFS(endpoint_url, f"http://127.0.0.1:{filer}")
+        yield SeaweedFS(endpoint_url, f"http://127.0.0.1:{filer}", process.pid)
     finally:
         process.kill()  # on SIGTERM it takes its time, up to 25 s
         process.wait()

@@ -51,7 +51,7 @@ class Intake:
         """What the bytes so far, or else the name, show; final from `SNIFFED_BYTES` on."""
         return content_type.of(self._start, self._name)
 
-    def digest(self, chunk: bytes | bytearray) -> None:
+    def digest(self, chunk: bytes | memoryview) -> None:
         """Hash a chunk; in the order in which they came."""
         self._hash.update(chunk)
 

@@ -115,7 +115,7 @@ class Call:
     key: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | bytearray = b""
+    body: bytes | memoryview = b""
     sha256: str = EMPTY_SHA256
     expected: frozenset[int] = frozenset()
     patience_s: float | None = None
@@ -306,7 +306,7 @@ async def _send_once(
         raise _ConnectionLost(str(error)) from error
 
 
-async def _pieces(body: bytes | bytearray) -> AsyncIterator[memoryview]:
+async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:
     view = memoryview(body)
     for start in range(0, len(view), _PIECE_BYTES):
         yield view[start : start + _PIECE_BYTES]

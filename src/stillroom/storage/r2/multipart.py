@@ -45,7 +45,7 @@ class MultipartUpload:
         answer = await client.send(call)
         return cls(client, key, _text_of(answer, "UploadId"))
 
-    async def send(self, part: bytearray, sha256: str) -> None:
+    async def send(self, part: memoryview, sha256: str) -> None:
         """Send the next part.
 
         Raises:

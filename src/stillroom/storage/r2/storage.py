@@ -30,6 +30,7 @@ from stillroom.storage.interface import (
     SaveRules,
     StoredImage,
 )
+from stillroom.storage.r2.buffer import PartBuffer
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
 from stillroom.storage.r2.listing import list_page
 from stillroom.storage.r2.multipart import MOST_PARTS, PART_BYTES, MultipartUpload, completed_etag
@@ -141,23 +142,20 @@ class R2ImageStorage:
         most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
         async with self._budget.reserve(most, wait_s=DEADLINE_S) as held:
             parts: MultipartUpload | None = None
-            part = bytearray()
+            part = PartBuffer(most)
             try:
                 async for chunk in source:
                     upload.intake.count(chunk)
                     rest = memoryview(chunk)
-                    while rest:
-                        if len(part) == PART_BYTES:
-                            parts = parts or await self._begin(upload)
-                            await parts.send(part, await self._hash_part(upload.intake, part))
-                            part = bytearray()  # the sent one may still be in a socket's hands
-                        room = PART_BYTES - len(part)
-                        part += rest[:room]
-                        rest = rest[room:]
+                    while rest := part.take(rest):
+                        parts = parts or await self._begin(upload)
+                        await self._send(upload, parts, part)
+                        part = PartBuffer(PART_BYTES)  # a socket may still hold on to the sent one
                 if parts is None:
                     held.shrink(len(part))
-                    return await self._put(upload, part, guard)
-                return await self._complete(upload, parts, part, guard)
+                    return await self._put(upload, part.contents(), guard)
+                await self._send(upload, parts, part)
+                return await self._complete(upload, parts, guard)
             except BaseException:
                 if parts is not None:
                     self._abort(parts)
@@ -192,7 +190,9 @@ class R2ImageStorage:
         condition.check(etag)
         return {"if-none-match": "*"} if etag is None else {"if-match": etag}
 
-    async def _put(self, upload: _Upload, body: bytearray, guard: Mapping[str, str]) -> StoredImage:
+    async def _put(
+        self, upload: _Upload, body: memoryview, guard: Mapping[str, str]
+    ) -> StoredImage:
         if len(body) > _HASHED_INLINE_BYTES:
             await self._run(upload.intake.digest, body)
         else:
@@ -227,10 +227,14 @@ class R2ImageStorage:
         headers = self._headers(upload, upload.intake.content_type, sha256)
         return await MultipartUpload.begin(self._client, upload.key.text, headers)
 
+    async def _send(self, upload: _Upload, parts: MultipartUpload, part: PartBuffer) -> None:
+        """Send a part, hashed into the whole, and by itself for its signature."""
+        body = part.contents()
+        await parts.send(body, await self._run(_hash_twice, upload.intake, body))
+
     async def _complete(
-        self, upload: _Upload, parts: MultipartUpload, last: bytearray, guard: Mapping[str, str]
+        self, upload: _Upload, parts: MultipartUpload, guard: Mapping[str, str]
     ) -> StoredImage:
-        await parts.send(last, await self._hash_part(upload.intake, last))
         received = upload.intake.finish(upload.source.expected_sha256)
         by = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(upload.key.text, by=by):
@@ -350,15 +354,11 @@ class R2ImageStorage:
         await self._client.close()
         self._hashing.shutdown()
 
-    async def _hash_part(self, intake: Intake, part: bytearray) -> str:
-        """Hash a part into the whole, and by itself for its signature."""
-        return await self._run(_hash_twice, intake, part)
-
     async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._hashing, functools.partial(job, *args, **kwargs))
 
 
-def _hash_twice(intake: Intake, part: bytearray) -> str:
+def _hash_twice(intake: Intake, part: memoryview) -> str:
     intake.digest(part)
     return hashlib.sha256(part).hexdigest()

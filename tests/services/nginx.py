@@ -1,0 +1,85 @@
+"""A CDN in small: nginx in front of a public bucket, with a cache, for reading only."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from services.ports import free_ports
+from services.seaweedfs import BUCKET
+
+_READY_WITHIN_S = 10
+
+# The raw target goes on as it came: nginx would decode it, and encode it in its own way.
+_CONFIG = """
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    proxy_cache_path {folder}/cache keys_zone=cdn:1m;
+    map $request_uri $raw_path {{ "~^(?<path>[^?]*)" $path; }}
+    upstream bucket {{ server {bucket}; keepalive 8; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location = /ready {{ return 204; }}
+        location / {{
+            limit_except GET {{ deny all; }}
+            proxy_pass http://bucket/{name}$raw_path;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Authorization "";
+            proxy_cache cdn;
+            proxy_cache_valid 404 3m;
+            proxy_force_ranges on;
+            add_header X-Cache $upstream_cache_status;
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx_cdn(folder: Path, endpoint_url: str) -> Iterator[str]:
+    """Run one; gives what to put in front of keys."""
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    assert binary, "nginx is missing: apt-get install nginx-light"
+    (port,) = free_ports(1)
+    config = folder / "nginx.conf"
+    config.write_text(
+        _CONFIG.format(folder=folder, bucket=urlsplit(endpoint_url).netloc, port=port, name=BUCKET)
+    )
+    process = subprocess.Popen(
+        [binary, "-c", str(config), "-e", f"{folder}/error.log"], stdin=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(process, url, folder / "error.log")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    give_up = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < give_up:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/ready").status_code == 204:
+                return
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
