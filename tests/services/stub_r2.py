@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -176,6 +176,18 @@ class StubR2:
         self.objects.pop(key, None)
         return web.Response(status=204)
 
+    def _CopyObject(self, request: web.Request, key: str, _: bytes) -> web.Response:  # noqa: N802
+        _, bucket, source = unquote(request.headers["x-amz-copy-source"]).split("/", 2)
+        found = self.objects.get(source)
+        if bucket != BUCKET or found is None:
+            return error(404, "NoSuchKey")
+        if request.headers.get("x-amz-copy-source-if-match", found.etag) != found.etag:
+            return error(412, "PreconditionFailed")
+        replaces = request.headers.get("x-amz-metadata-directive") == "REPLACE"
+        headers = stored_headers(request) if replaces else found.headers
+        self.objects[key] = Stored(found.body, headers, found.etag)
+        return xml(f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>")
+
     # Multipart
 
     def _CreateMultipartUpload(  # noqa: N802
@@ -292,6 +304,8 @@ def operation_of(request: web.Request) -> str:
             "POST": "CompleteMultipartUpload",
             "DELETE": "AbortMultipartUpload",
         }[request.method]
+    if "x-amz-copy-source" in request.headers:
+        return "CopyObject"
     return {
         "PUT": "PutObject",
         "HEAD": "HeadObject",

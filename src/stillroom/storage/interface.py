@@ -220,6 +220,18 @@ class ImageStorage(Protocol):
         """
         ...
 
+    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+        """Save the image at `source` under `target` as well, replacing what is there.
+
+        The copy has the same bytes, content type and SHA-256, and a save id of its own; nothing
+        that happens to one changes the other. The bytes do not pass through this process.
+
+        Raises:
+            ImageNotFound: nothing at `source`.
+            PathConflict, StorageFull, BackendUnavailable: as their names say.
+        """
+        ...
+
     async def check(self) -> None:
         """Return if images can be saved and read right now.
 

@@ -155,16 +155,19 @@ class DiskImageStorage:
         received = upload.intake.finish(upload.source.expected_sha256)
         with translated():
             os.ftruncate(staged.fd, received.size)
-            now_ns = time.time_ns()
-            os.utime(staged.fd, ns=(now_ns, now_ns))
-            status = os.fstat(staged.fd)  # what the filesystem made of that time
-            if self._home.has_attributes:
-                Attributes(status.st_mtime_ns, received.sha256, received.content_type).write(
-                    staged.fd
-                )
+            status = self._stamp(staged, received.content_type, received.sha256)
         self._home.sync(staged.fd)
         self._publish(upload.key, staged, upload.condition)
         return _describe(upload.key, status, received.content_type, received.sha256)
+
+    def _stamp(self, staged: "_Staged", kind: str, sha256: bytes | None) -> os.stat_result:
+        """Give a whole file its time, and the facts that belong to that time."""
+        now_ns = time.time_ns()
+        os.utime(staged.fd, ns=(now_ns, now_ns))
+        status = os.fstat(staged.fd)  # what the filesystem made of that time
+        if self._home.has_attributes and sha256 is not None:
+            Attributes(status.st_mtime_ns, sha256, kind).write(staged.fd)
+        return status
 
     def _publish(self, key: StorageKey, staged: "_Staged", condition: Condition) -> None:
         """Give the file its name, atomically, and return when that name is on the disk."""
@@ -272,6 +275,28 @@ class DiskImageStorage:
             self._home.sync_folder(folder_fd)
         finally:
             os.close(folder_fd)
+
+    # Copying -----------------------------------------------------------------------------
+
+    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+        """By the kernel, which shares the blocks where the filesystem can; never a hard link."""
+        self._home.refuse_writes_if_read_only()
+        opened = self._open(source)
+        try:
+            self._refuse_if_full(opened.image.size)
+            return await self._run(self._copy, opened, target)
+        finally:
+            opened.close()
+
+    def _copy(self, opened: "DiskImage", target: StorageKey) -> StoredImage:
+        image = opened.image
+        with contextlib.closing(self._stage(None)) as staged:
+            with translated():
+                _copy_bytes(opened.fd, staged.fd, image.size)
+                status = self._stamp(staged, image.content_type, image.sha256)
+            self._home.sync(staged.fd)
+            self._publish(target, staged, UNCONDITIONAL)
+        return _describe(target, status, image.content_type, image.sha256)
 
     # Running -----------------------------------------------------------------------------
 
@@ -457,6 +482,20 @@ def _write(staged: _Staged, batch: _Batch, intake: Intake) -> None:
             rest = memoryview(chunk)
             while rest:
                 rest = rest[os.write(staged.fd, rest) :]
+
+
+def _copy_bytes(source_fd: int, target_fd: int, size: int) -> None:
+    """Copy a whole file; the bytes stay in the kernel, or on the disk where blocks can be shared.
+
+    Raises:
+        OSError: also where the source has become shorter than `size`.
+    """
+    start = 0
+    while start < size:
+        count = os.copy_file_range(source_fd, target_fd, size - start, start, start)
+        if count == 0:
+            raise OSError(errno.EIO, "the file became shorter while it was copied")
+        start += count
 
 
 def _describe_file(key: StorageKey, fd: int) -> StoredImage:

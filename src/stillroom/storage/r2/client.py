@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import logging
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -139,11 +138,7 @@ class Answer:
 
 
 class BucketClient:
-    """Sends calls to one bucket. Belongs to the event loop in which it is first used.
-
-    Attributes:
-        sent: Requests that went out, by operation, repetitions included.
-    """
+    """Sends calls to one bucket. Belongs to the event loop in which it is first used."""
 
     def __init__(self, endpoint_url: str, bucket: str, *, key_id: str, secret: str) -> None:
         """Speak to `bucket` at `endpoint_url`, which may have a path."""
@@ -153,18 +148,22 @@ class BucketClient:
         host = f"[{host}]" if ":" in host else host
         host = host if parts.port in (None, standard_port) else f"{host}:{parts.port}"
         self._origin = f"{parts.scheme}://{host}"
-        self._root = f"{parts.path.rstrip('/')}/{quote(bucket, safe='')}"
+        self._bucket = quote(bucket, safe="")
+        self._root = f"{parts.path.rstrip('/')}/{self._bucket}"
         self._signer = Signer(host, key_id, secret)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._session: aiohttp.ClientSession | None = None
         self._dice = random.SystemRandom()
-        self.sent: Counter[str] = Counter()
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
         """A URL under which anybody can GET an object for a while; asks nobody."""
         path = self._path(key)
         query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
         return f"{self._origin}{path}?{query}"
+
+    def copy_source(self, key: str) -> str:
+        """How CopyObject names the object that it copies: bucket and key, quoted."""
+        return f"/{self._bucket}/{quote(key, safe='/')}"
 
     async def send(self, call: Call, *, by: float | None = None) -> Answer:
         """Send a call until the bucket has decided about it.
@@ -241,7 +240,6 @@ class BucketClient:
         has_body = call.method in ("PUT", "POST")
         if has_body:
             headers["content-length"] = str(len(call.body))
-        self.sent[call.operation] += 1
         async with self._opened_session().request(
             call.method,
             URL(url, encoded=True),

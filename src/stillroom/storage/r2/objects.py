@@ -1,6 +1,7 @@
 """An image as an object: what its headers say when it is saved, and when it is looked at."""
 
 import binascii
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -15,6 +16,7 @@ SHA256_FIELD: Final = "x-amz-meta-sha256"
 SAVE_ID_FIELD: Final = "x-amz-meta-save-id"
 
 _SHA256_BYTES: Final = 32
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 
 def headers_of(
@@ -50,7 +52,7 @@ def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
         size=size,
         etag=etag,
         modified_ns=int(modified.timestamp()) * 1_000_000_000,
-        content_type=headers.get("content-type") or content_type.by_name(key.text),
+        content_type=_media_type(headers.get("content-type", ""), key.text),
         sha256=_sha256(headers.get(SHA256_FIELD, "")),
         # Without an id of ours, what names a foreign save best is what it is and when it came.
         save_id=headers.get(SAVE_ID_FIELD) or f"{etag}-{modified.timestamp():.0f}",
@@ -74,6 +76,11 @@ def strong_etag(text: str | None) -> str:
     if not bare:
         raise BackendUnavailable("the bucket answered without an ETag: the outcome is unknown")
     return f'"{bare}"'
+
+
+def _media_type(text: str, name: str) -> str:
+    """What other tools store may be anything, and goes into a header of ours."""
+    return text if _PRINTABLE.fullmatch(text) else content_type.by_name(name)
 
 
 def _sha256(text: str) -> bytes | None:
