@@ -627,6 +627,18 @@ async def test_folded_pages_pass_their_folders(
     assert seen == [f"compute/{entry}" for entry in ("a-b", "a/", "a0", "b/", "c")]
 
 
+async def test_a_folded_page_behind_a_folder_is_one_request(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    for path in ("a/b", "a/c", "b", "c", "d"):
+        stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
+
+    page = await storage.list(ListQuery(everything(), after="compute/a/", limit=2, fold=True))
+
+    assert (page.entries, page.more) == (["compute/b", "compute/c"], True)
+    assert stub.operations == {"ListObjectsV2": 1}
+
+
 # Redirects
 
 

@@ -89,10 +89,6 @@ class BucketError(Exception):
     """What a bucket answered instead of doing it; the cause of a `BackendUnavailable`."""
 
 
-class _ConnectionLost(aiohttp.ClientError):
-    """A connection broke under a request; aiohttp would repeat some such requests by itself."""
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request to the bucket.
@@ -259,7 +255,6 @@ class BucketClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("accept", "content-type", "user-agent"),
-                middlewares=(_send_once,),
             )
         return self._session
 
@@ -289,22 +284,12 @@ class BucketClient:
             self._session = None
 
 
-async def _send_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a request by itself when a kept connection breaks.
-
-    It would do so for PUT, and a conditional PUT that meets its own first success is a 412.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _ConnectionLost(str(error)) from error
-
-
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:
+    """A body that aiohttp cannot send twice.
+
+    It repeats a PUT by itself when a kept connection breaks, if it can, and a conditional PUT
+    that meets its own first success is a 412.
+    """
     view = memoryview(body)
     for start in range(0, len(view), _PIECE_BYTES):
         yield view[start : start + _PIECE_BYTES]

@@ -14,9 +14,6 @@ _MOST_KEYS: Final = 1000
 """On one page of the bucket's, which may hold fewer although more follow.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
 
-_BEHIND_A_FOLDER: Final = "\U0010fffd"
-"""Sorts behind whatever a name begins with; the last character but the noncharacters."""
-
 _PATIENCE_S: Final = 10.0
 
 
@@ -37,9 +34,11 @@ async def list_page(client: BucketClient, query: ListQuery) -> Listed:
     entries: list[str] = []
     skipped = 0
     token: str | None = None
+    passed = 1 if query.fold and query.after.endswith("/") else 0  # the bucket shows it once more
     while True:
-        wanted = min(query.limit - len(entries), _MOST_KEYS)
+        wanted = min(query.limit - len(entries) + passed, _MOST_KEYS)
         page = await _fetch(client, query, wanted, token)
+        passed = 0
         for entry in page.entries:
             if entry is None or not _is_image_entry(entry):
                 skipped += 1
@@ -86,14 +85,10 @@ def _tree_order(entry: str | None) -> str:
 
 
 def _start_after(query: ListQuery) -> Mapping[str, str]:
-    """Where the bucket begins; a folded folder is passed with everything in it."""
     prefix, after = query.prefix.text, query.after
     if prefix.startswith(after) and (prefix != after or after.endswith("/")):
         return {}  # all keys with this prefix are behind it
-    is_folded_entry = (
-        query.fold and after.endswith("/") and after.find("/", len(prefix)) == len(after) - 1
-    )
-    return {"start-after": after + _BEHIND_A_FOLDER if is_folded_entry else after}
+    return {"start-after": after}
 
 
 def _is_image_entry(entry: str) -> bool:
