@@ -257,6 +257,21 @@ async def test_a_completed_upload_whose_answer_was_lost_is_found(
     assert stub.operations["CompleteMultipartUpload"] == 2
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_a_completion_may_take_longer_than_other_requests(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def takes_its_time(stub: StubR2, request: object) -> object:
+        await asyncio.sleep(0.5)
+        return await stub.carry_out(request)
+
+    stub.faults.extend([pass_on, pass_on, pass_on, takes_its_time])
+
+    await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
+
+    assert stub.operations["CompleteMultipartUpload"] == 1
+
+
 async def test_an_error_inside_of_a_200_is_an_error(storage: ImageStorage, stub: StubR2) -> None:
     stub.faults.extend([pass_on, pass_on, pass_on, stub_r2.error_in_a_200("InternalError")])
 

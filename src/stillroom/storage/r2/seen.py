@@ -38,6 +38,6 @@ class RecentlySeen:
         self._until[key] = time.monotonic() + SEEN_FOR_S
 
     def forget(self, key: str) -> None:
-        """A deletion of `key` begins or has ended."""
+        """A deletion of `key` has ended, however it ended."""
         self._forgotten += 1
         self._until.pop(key, None)

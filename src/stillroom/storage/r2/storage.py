@@ -334,7 +334,6 @@ class R2ImageStorage:
         by = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(key.text, by=by):
             condition.check((await self._look(key, by=by)).etag)
-            self._seen.forget(key.text)
             call = Call("DeleteObject", "DELETE", key.text, expected=_MISSING)
             try:
                 await self._client.send(call, by=by)
