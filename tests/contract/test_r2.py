@@ -1,6 +1,7 @@
 """The bucket backend keeps the contract, against a real S3 server."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import ClassVar
 
 import pytest
 
@@ -18,7 +19,7 @@ def tree_order(paths: Iterable[str]) -> list[str]:
 
 @pytest.mark.slow
 class TestR2(StorageContract):
-    order = staticmethod(tree_order)
+    order: ClassVar[Callable[[Iterable[str]], list[str]]] = tree_order
     """SeaweedFS's, not the contract's: R2 lists whole keys in byte order (contract.md, 4)."""
 
     @pytest.fixture

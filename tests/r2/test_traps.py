@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from aiohttp import web
 
 from contract.suite import PNG, RULES, SVG, Chunks, everything, key
 from services import stub_r2
@@ -136,7 +137,7 @@ async def test_unequal_parts_are_what_the_stub_refuses(
     sizes = iter([6 * MIB, 7 * MIB, 100 * MIB])
     whole = stub_r2.StubR2._UploadPart
 
-    def cut(self: StubR2, request: object, path: str, body: bytes) -> object:
+    def cut(self: StubR2, request: web.Request, path: str, body: bytes) -> web.Response:
         return whole(self, request, path, body[: next(sizes)])
 
     monkeypatch.setattr(StubR2, "_UploadPart", cut)
@@ -236,7 +237,7 @@ async def test_a_kept_connection_that_breaks_is_not_tried_again_in_secret(
 async def test_a_412_after_a_lost_answer_that_is_not_ours_is_no_answer(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    async def somebody_else_comes_first(stub: StubR2, request: object) -> object:
+    async def somebody_else_comes_first(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = stub_r2.Stored(b"theirs", {}, '"theirs"')
         return await stub_r2.resets_after_the_body(stub, request)
 
@@ -261,7 +262,7 @@ async def test_a_completed_upload_whose_answer_was_lost_is_found(
 async def test_a_completion_may_take_longer_than_other_requests(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    async def takes_its_time(stub: StubR2, request: object) -> object:
+    async def takes_its_time(stub: StubR2, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.5)
         return await stub.carry_out(request)
 
@@ -284,7 +285,7 @@ async def test_an_error_inside_of_a_200_is_an_error(storage: ImageStorage, stub:
 async def test_a_create_only_multipart_upload_is_refused_by_the_bucket_itself(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    async def somebody_else_comes_first(stub: StubR2, request: object) -> object:
+    async def somebody_else_comes_first(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/big.bin"] = stub_r2.Stored(b"theirs", {}, '"theirs"')
         return await stub.carry_out(request)
 
@@ -298,7 +299,7 @@ async def test_a_create_only_multipart_upload_is_refused_by_the_bucket_itself(
     assert stub.uploads == {}
 
 
-async def pass_on(stub: StubR2, request: object) -> object:
+async def pass_on(stub: StubR2, request: web.Request) -> web.StreamResponse:
     return await stub.carry_out(request)
 
 
@@ -446,7 +447,7 @@ async def test_an_image_replaced_after_the_look_is_looked_at_again(
 ) -> None:
     stub.objects["compute/a.png"] = stub_r2.Stored(b"one", {}, '"one"')
 
-    async def somebody_replaces_it(stub: StubR2, request: object) -> object:
+    async def somebody_replaces_it(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = stub_r2.Stored(b"two", {}, '"two"')
         return await stub.carry_out(request)
 
@@ -463,7 +464,7 @@ async def test_a_guarded_save_whose_image_was_replaced_after_the_look_is_refused
 ) -> None:
     stub.objects["compute/a.png"] = stub_r2.Stored(b"one", {}, '"one"')
 
-    async def somebody_replaces_it(stub: StubR2, request: object) -> object:
+    async def somebody_replaces_it(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = stub_r2.Stored(b"two", {}, '"two"')
         return await stub.carry_out(request)
 
@@ -566,7 +567,7 @@ async def test_a_copy_is_of_the_image_that_was_looked_at(
 ) -> None:
     await storage.save(key("a.png"), BytesSource(PNG))
 
-    async def somebody_replaces_it(stub: StubR2, request: object) -> object:
+    async def somebody_replaces_it(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = stub_r2.Stored(b"two", {"content-type": "x/y"}, '"two"')
         return await stub.carry_out(request)
 
@@ -698,7 +699,7 @@ async def test_a_look_that_a_deletion_overtook_is_not_remembered(
     await storage.save(key("b.png"), BytesSource(PNG))
     answered = asyncio.Event()
 
-    async def answers_late(stub: StubR2, request: object) -> object:
+    async def answers_late(stub: StubR2, request: web.Request) -> web.StreamResponse:
         response = await stub.carry_out(request)
         await answered.wait()
         return response

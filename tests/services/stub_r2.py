@@ -113,7 +113,9 @@ class StubR2:
             return error(400, "XAmzContentSHA256Mismatch")
         if sum(name.lower().startswith("x-amz-checksum-") for name in request.headers) > 1:
             return error(400, "InvalidRequest")
-        return getattr(self, f"_{operation_of(request)}")(request, key_of(request), body)
+        carry_out: Callable[[web.Request, str, bytes], web.Response]
+        carry_out = getattr(self, f"_{operation_of(request)}")
+        return carry_out(request, key_of(request), body)
 
     def _not_allowed(self, request: web.Request) -> web.Response | None:
         if "X-Amz-Signature" in request.query:
@@ -177,7 +179,7 @@ class StubR2:
         return web.Response(status=204)
 
     def _CopyObject(self, request: web.Request, key: str, _: bytes) -> web.Response:  # noqa: N802
-        _, bucket, source = unquote(request.headers["x-amz-copy-source"]).split("/", 2)
+        _root, bucket, source = unquote(request.headers["x-amz-copy-source"]).split("/", 2)
         found = self.objects.get(source)
         if bucket != BUCKET or found is None:
             return error(404, "NoSuchKey")
@@ -370,20 +372,25 @@ async def does_it_but_says_500(stub: StubR2, request: web.Request) -> web.Stream
     return error(500, "InternalError")
 
 
-async def resets_before_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
+def cut_off(request: web.Request) -> None:
+    assert request.transport is not None
     request.transport.abort()
+
+
+async def resets_before_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
+    cut_off(request)
     return web.Response()
 
 
 async def resets_after_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
     await request.read()
-    request.transport.abort()
+    cut_off(request)
     return web.Response()
 
 
 async def does_it_and_resets(stub: StubR2, request: web.Request) -> web.StreamResponse:
     await stub.carry_out(request)
-    request.transport.abort()
+    cut_off(request)
     return web.Response()
 
 
@@ -403,7 +410,7 @@ async def breaks_off_its_answer(_: StubR2, request: web.Request) -> web.StreamRe
     response = web.StreamResponse(headers={"content-length": "1000"})
     await response.prepare(request)
     await response.write(b"<ListBucketResult>")
-    request.transport.abort()
+    cut_off(request)
     return response
 
 
