@@ -113,10 +113,10 @@ def test_the_readmes_embedding_works(tmp_path: Path) -> None:
 
 
 def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
-    page = (ROOT / "docs/running.md").read_text()
+    pages = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("running", "r2"))
     code = (ROOT / "src/stillroom/settings.py").read_text()
 
-    rows = set(re.findall(r"^\| `STILLROOM_(\w+)`", page, re.MULTILINE))
+    rows = set(re.findall(r"^\| `(?:STILLROOM_)?([A-Z0-9_]+)`", pages, re.MULTILINE))
     fields = set(re.findall(r"^    (\w+): [^=\n]+ = ", code, re.MULTILINE))
 
     assert rows == {name.upper() for name in fields}

@@ -290,7 +290,7 @@ class DiskImageStorage:
 
     def _copy(self, opened: "DiskImage", target: StorageKey) -> StoredImage:
         image = opened.image
-        with contextlib.closing(self._stage(None)) as staged:
+        with contextlib.closing(self._stage()) as staged:
             with translated():
                 _copy_bytes(opened.fd, staged.fd, image.size)
                 status = self._stamp(staged, image.content_type, image.sha256)

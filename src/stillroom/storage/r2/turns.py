@@ -60,9 +60,7 @@ class MemoryBudget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give_back(
-                    size
-                )  # it was granted in the very moment that nobody waited any more
+                self.give_back(size)  # granted in the very moment that nobody waited any more
             else:
                 with contextlib.suppress(ValueError):  # `give_back` may have passed it over already
                     self._waiting.remove((size, turn))
