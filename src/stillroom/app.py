@@ -12,7 +12,8 @@ from stillroom import __version__
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.operation import ProblemResponse
-from stillroom.auth.tokens import TokenVerifier, check_secrets
+from stillroom.auth.keys import check_secrets
+from stillroom.auth.tokens import TokenVerifier
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
 from stillroom.settings import Settings
@@ -26,13 +27,14 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         ConfigurationError: the settings cannot work.
     """
-    secrets, _ = settings.signing_secrets()
-    tokens = TokenVerifier(secrets, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+    keys = settings.token_keys()
+    tokens = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     storage = open_storage(settings.storage, settings.save_rules)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with keys.kept_fresh():
+            yield
         await storage.close()
 
     app = FastAPIOffline(
@@ -65,12 +67,13 @@ def check_settings(settings: Settings) -> list[str]:
     """
     secrets, made = settings.signing_secrets()
     check_secrets(secrets)
+    keys = settings.token_keys()
     storage = open_storage(settings.storage, settings.save_rules)
     lines = [f"storage: {storage.description}", *asyncio.run(_try_out(storage))]
     lines += settings.warnings()
     if made:
         lines.append(f"made a token secret in {settings.secret_file}")
-    lines.append("mint a token with: stillroom token")
+    lines.append(f"tokens: {keys.description}")
     return lines
 
 

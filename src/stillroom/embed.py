@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
-from stillroom.api.images import Authorize, ImageOperations, images_router
+from stillroom.api.authorize import Authorize
+from stillroom.api.images import ImageOperations, images_router
+from stillroom.auth.keys import SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.storage.choose import DiskConfig, open_storage
@@ -33,6 +35,7 @@ def create_router(
             in `data_dir`, and `stillroom token --data-dir …` mints tokens for it.
         authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
             returns a `stillroom.auth.grants.Grant`, or raises `stillroom.errors.Unauthenticated`.
+            A plain function runs on the event loop and must be quick; an async one may wait.
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
         require_image: Refuse what is not an image by its content.
@@ -44,7 +47,7 @@ def create_router(
     root = Path(data_dir)
     if authorize is None:
         secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
-        authorize = TokenVerifier([secret]).verify
+        authorize = TokenVerifier(SharedSecrets([secret])).verify
     storage = open_storage(
         DiskConfig(root, min_free_bytes=min_free_bytes),
         SaveRules(max_bytes=max_upload_bytes, require_image=require_image),

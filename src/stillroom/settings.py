@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
 from stillroom.errors import ConfigurationError
 from stillroom.paths import COMPUTE_PREFIX
@@ -35,6 +36,12 @@ class Settings(BaseSettings):
 
     public_base_url: str = ""
     """What public URLs begin with; `http://127.0.0.1:PORT` by default. Never from a Host header."""
+
+    jwt_algorithm: Algorithm = "HS256"
+    """What tokens are signed with. Never taken from a token."""
+
+    jwt_public_key_file: Path | None = None
+    """PEM; for RS256, ES256 and EdDSA, whose tokens somebody else signs."""
 
     jwt_secret: SecretStr | None = None
     """At least 32 bytes. Without it one is made in the data directory."""
@@ -154,9 +161,9 @@ class Settings(BaseSettings):
         return self.data_dir / ".stillroom" / "secret"
 
     def signing_secrets(self) -> tuple[list[str], bool]:
-        """The secrets that tokens may be signed with, and whether one was made just now.
+        """The secrets that we sign with, and whether one was made just now.
 
-        The current one, which signs new tokens, comes first.
+        The current one comes first; what the others have signed is still accepted.
 
         Raises:
             ConfigurationError: none is configured and none can be made.
@@ -167,6 +174,39 @@ class Settings(BaseSettings):
         else:
             current = self.jwt_secret.get_secret_value()
         return [current, *(old.get_secret_value() for old in self.jwt_previous_secrets)], made
+
+    def minting_secret(self) -> str:
+        """The secret that new tokens are signed with.
+
+        Raises:
+            ConfigurationError: tokens are signed elsewhere, or there is no usable secret.
+        """
+        if self.jwt_algorithm != "HS256":
+            raise ConfigurationError(
+                f"STILLROOM_JWT_ALGORITHM is {self.jwt_algorithm}, so tokens are signed with a "
+                "private key that is not here: get one from whoever holds it"
+            )
+        return self.signing_secrets()[0][0]
+
+    def token_keys(self) -> KeySource:
+        """What the signatures of tokens are checked with.
+
+        Raises:
+            ConfigurationError: the settings contradict each other, or a key cannot be used.
+        """
+        if self.jwt_algorithm == "HS256":
+            if self.jwt_public_key_file is not None:
+                raise ConfigurationError(
+                    "STILLROOM_JWT_PUBLIC_KEY_FILE is set, but HS256 has only secrets: "
+                    "set STILLROOM_JWT_ALGORITHM to RS256, ES256 or EdDSA, whichever the key is for"
+                )
+            return SharedSecrets(self.signing_secrets()[0])
+        if self.jwt_public_key_file is None:
+            raise ConfigurationError(
+                f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
+                "set STILLROOM_JWT_PUBLIC_KEY_FILE"
+            )
+        return PublicKeyFile(self.jwt_public_key_file, self.jwt_algorithm)
 
     @property
     def storage(self) -> DiskConfig | R2Config:

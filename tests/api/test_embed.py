@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -109,6 +111,21 @@ async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
         assert (await client.get("/storage/images/else/a.png")).status_code == 403
         assert (await client.delete(url)).status_code == 403
         assert not (tmp_path / ".stillroom/secret").exists()
+
+
+async def test_an_app_may_wait_for_whoever_knows_who_is_asking(tmp_path: Path) -> None:
+    async def ask_the_directory(authorization: str | None) -> Grant:
+        await anyio.lowlevel.checkpoint()
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant.everything()
+
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=ask_the_directory, min_free_bytes=0))
+    async for client in client_of(app, Authorization="Session 42"):
+        assert (await client.get("/storage/images")).json() == []
+        other = {"Authorization": "Session 43"}
+        assert (await client.get("/storage/images", headers=other)).status_code == 401
 
 
 async def test_a_mounted_app_checks_the_raw_path_too(tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """Tokens: what is minted is accepted, and nothing else is."""
 
-import base64
-import hashlib
-import hmac
-import json
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from issuing import ALGORITHMS, issuer, public_key_file, signed_by_secret, unsigned
 from stillroom.auth.grants import SCOPES, Grant
+from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.tokens import TokenVerifier, mint_token
 from stillroom.errors import ConfigurationError, Forbidden, InvalidPath, Unauthenticated
 from stillroom.paths import ImagePath, ImagePrefix
@@ -20,43 +20,37 @@ NOW = 1_700_000_000
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
-def encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def signed(header: Any, payload: Any, secret: str = SECRET) -> str:
+    return signed_by_secret(header, payload, secret)
 
 
-def signed(
-    header: str | dict[str, Any], payload: str | dict[str, Any], secret: str = SECRET
-) -> str:
-    parts = [
-        encode((part if isinstance(part, str) else json.dumps(part)).encode())
-        for part in (header, payload)
-    ]
-    body = ".".join(parts)
-    return f"{body}.{encode(hmac.digest(secret.encode(), body.encode(), hashlib.sha256))}"
+def granted(authorization: str | None, keys: KeySource | None = None, **options: Any) -> Grant:
+    verifier = TokenVerifier(keys or SharedSecrets([SECRET]), **options)
+    return asyncio.run(verifier.verify(authorization))
 
 
-def verify(token: str, **options: Any) -> Grant:
-    return TokenVerifier([SECRET], now=lambda: NOW, **options).verify(f"Bearer {token}")
+def verify(token: str, keys: KeySource | None = None, **options: Any) -> Grant:
+    return granted(f"Bearer {token}", keys, now=lambda: NOW, **options)
 
 
 def test_a_minted_token_may_do_everything_unless_told_otherwise() -> None:
     token = mint_token(SECRET, expires_in=timedelta(hours=1))
-    assert TokenVerifier([SECRET]).verify(f"bearer {token}") == Grant.everything()
+    assert granted(f"bearer {token}") == Grant.everything()
 
 
 def test_a_minted_token_carries_its_scopes_and_folder() -> None:
     token = mint_token(
         SECRET, expires_in=timedelta(hours=1), scopes=["storage:read"], folder="cats/2026"
     )
-    grant = TokenVerifier([SECRET]).verify(f"Bearer {token}")
+    grant = granted(f"Bearer {token}")
     assert grant == Grant(frozenset(["storage:read"]), "cats/2026/")
 
 
 def test_a_previous_secret_is_still_accepted() -> None:
     token = mint_token(OTHER, expires_in=timedelta(hours=1))
-    assert TokenVerifier([SECRET, OTHER]).verify(f"Bearer {token}") == Grant.everything()
+    assert granted(f"Bearer {token}", SharedSecrets([SECRET, OTHER])) == Grant.everything()
     with pytest.raises(Unauthenticated):
-        TokenVerifier([SECRET]).verify(f"Bearer {token}")
+        granted(f"Bearer {token}")
 
 
 def test_unknown_scopes_grant_nothing() -> None:
@@ -79,6 +73,9 @@ TOKENS = {
     "exp 1e400": signed(HEADER, '{"exp": 1e400}'),
     "exp in a list": signed(HEADER, {"exp": [NOW + 10]}),
     "exp twice": signed(HEADER, f'{{"exp": {NOW - 9}, "exp": {NOW + 9}}}'),
+    "nbf infinite": signed(HEADER, '{"exp": 1700000010, "nbf": 1e400}'),
+    "nbf null": signed(HEADER, {**GOOD, "nbf": None}),
+    "iat as text": signed(HEADER, {**GOOD, "iat": "now"}),
     "not yet valid": signed(HEADER, {**GOOD, "nbf": 2**40}),
     "scope as a list": signed(HEADER, {**GOOD, "scope": ["storage:read"]}),
     "prefix as a number": signed(HEADER, {**GOOD, "prefix": 1}),
@@ -93,6 +90,9 @@ TOKENS = {
     "alg RS256": signed({"alg": "RS256"}, GOOD),
     "alg twice": signed('{"alg": "none", "alg": "HS256"}', GOOD),
     "alg missing": signed({"typ": "JWT"}, GOOD),
+    "critical extensions": signed({**HEADER, "crit": ["b64"], "b64": False}, GOOD),
+    "critical nothing": signed({**HEADER, "crit": []}, GOOD),
+    "kid as a number": signed({**HEADER, "kid": 1}, GOOD),
     "another secret": signed(HEADER, GOOD, OTHER),
     "padded": signed(HEADER, GOOD) + "=",
     "a part more": signed(HEADER, GOOD) + ".x",
@@ -127,13 +127,14 @@ def test_a_signature_with_stray_bits_is_refused() -> None:
 )
 def test_another_authorization_is_refused(field: str | None) -> None:
     with pytest.raises(Unauthenticated):
-        TokenVerifier([SECRET]).verify(field)
+        granted(field)
 
 
 def test_audience_and_issuer_are_held_to_where_configured() -> None:
     token = signed(HEADER, {**GOOD, "aud": "stillroom", "iss": "us"})
     assert verify(token, audience="stillroom", issuer="us") == Grant.everything()
-    for options in ({"audience": "else"}, {"issuer": "them"}):
+    wrong: list[dict[str, Any]] = [{"audience": "else"}, {"issuer": "them"}]
+    for options in wrong:
         with pytest.raises(Unauthenticated):
             verify(token, **options)
     with pytest.raises(Unauthenticated):
@@ -142,7 +143,7 @@ def test_audience_and_issuer_are_held_to_where_configured() -> None:
 
 def test_a_short_secret_is_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match="32 bytes"):
-        TokenVerifier(["short"])
+        SharedSecrets(["short"])
     with pytest.raises(ConfigurationError, match="32 bytes"):
         mint_token("x" * 31, expires_in=timedelta(hours=1))
 
@@ -176,3 +177,116 @@ def test_a_listing_is_narrowed_to_the_folder() -> None:
 def test_a_folder_must_be_one() -> None:
     with pytest.raises(InvalidPath):
         mint_token(SECRET, expires_in=timedelta(hours=1), folder="../x")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+class TestPublicKey:
+    """The same for each algorithm; `keys` has the public half alone."""
+
+    @pytest.fixture
+    def keys(self, algorithm: Algorithm, tmp_path: Path) -> PublicKeyFile:
+        return PublicKeyFile(public_key_file(tmp_path, issuer(algorithm)), algorithm)
+
+    def test_a_token_has_the_rights_that_it_names(
+        self, algorithm: str, keys: PublicKeyFile
+    ) -> None:
+        token = issuer(algorithm).token({**GOOD, "scope": "openid storage:read", "prefix": "a"})
+        assert verify(token, keys) == Grant(frozenset(["storage:read"]), "a/")
+
+    def test_a_token_without_a_scope_may_do_nothing(
+        self, algorithm: str, keys: PublicKeyFile
+    ) -> None:
+        assert verify(issuer(algorithm).token(GOOD), keys) == Grant(frozenset())
+
+    def test_a_kid_says_nothing_about_a_single_key(
+        self, algorithm: str, keys: PublicKeyFile
+    ) -> None:
+        for header in ({"alg": algorithm}, {"alg": algorithm, "kid": "other"}):
+            assert verify(issuer(algorithm).token(GOOD, header), keys) == Grant(frozenset())
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {},
+            {"exp": NOW},
+            {"exp": str(NOW + 10)},
+            {"exp": True},
+            '{"exp": 1e400}',
+            f'{{"exp": {NOW - 9}, "exp": {NOW + 9}}}',
+            {**GOOD, "nbf": 2**40},
+            {**GOOD, "nbf": None},
+            {**GOOD, "scope": ["storage:read"]},
+            {**GOOD, "prefix": "a/../b"},
+            {**GOOD, "x": "y" * 9000},
+            "[]",
+        ],
+    )
+    def test_odd_claims_are_refused(
+        self, algorithm: str, keys: PublicKeyFile, payload: Any
+    ) -> None:
+        with pytest.raises(Unauthenticated):
+            verify(issuer(algorithm).token(payload), keys)
+
+    def test_another_spelling_of_a_token_is_refused(
+        self, algorithm: str, keys: PublicKeyFile
+    ) -> None:
+        token = issuer(algorithm).token(GOOD)
+        body, _, signature = token.rpartition(".")
+        for spelling in (token + "=", f"{body}.", f"{body}.{signature[:-4]}", token + ".x", body):
+            with pytest.raises(Unauthenticated):
+                verify(spelling, keys)
+        if len(signature) % 4:  # the last character has bits to spare
+            with pytest.raises(Unauthenticated):
+                verify(token[:-1] + chr(ord(token[-1]) + 1), keys)
+
+    def test_every_bit_of_the_signature_counts(self, algorithm: str, keys: PublicKeyFile) -> None:
+        from issuing import encode
+
+        body = unsigned({"alg": algorithm}, GOOD)
+        signature = issuer(algorithm).sign(body.encode())
+        for bit in range(0, len(signature) * 8, 7):
+            altered = bytearray(signature)
+            altered[bit // 8] ^= 1 << bit % 8
+            with pytest.raises(Unauthenticated):
+                verify(f"{body}.{encode(bytes(altered))}", keys)
+
+    def test_the_public_key_is_no_shared_secret(self, algorithm: str, keys: PublicKeyFile) -> None:
+        pem = issuer(algorithm).public_pem
+        for secret in (pem, pem.strip()):
+            for alg in ("HS256", algorithm):
+                with pytest.raises(Unauthenticated):
+                    verify(signed_by_secret({"alg": alg}, GOOD, secret), keys)
+
+    @pytest.mark.parametrize("alg", ["none", "None", "HS256", "RS512", "PS256", "ES384", "", None])
+    def test_a_token_does_not_choose_its_algorithm(
+        self, algorithm: str, keys: PublicKeyFile, alg: str | None
+    ) -> None:
+        with pytest.raises(Unauthenticated):
+            verify(issuer(algorithm).token(GOOD, {"alg": alg, "typ": "JWT"}), keys)
+        with pytest.raises(Unauthenticated):
+            verify(unsigned({"alg": alg}, GOOD) + ".", keys)
+
+    def test_a_token_does_not_bring_its_key(self, algorithm: str, keys: PublicKeyFile) -> None:
+        stranger = issuer(algorithm, "stranger")
+        for field in (
+            {"jwk": stranger.jwk},
+            {"jku": "http://127.0.0.1:1/jwks"},
+            {"x5u": "http://127.0.0.1:1/x"},
+            {},
+        ):
+            with pytest.raises(Unauthenticated):
+                verify(stranger.token(GOOD, {"alg": algorithm, **field}), keys)
+            known = issuer(algorithm).token(GOOD, {"alg": algorithm, **field})
+            assert verify(known, keys) == Grant(frozenset()), "the field is passed over"
+
+    def test_critical_extensions_are_refused(self, algorithm: str, keys: PublicKeyFile) -> None:
+        for crit in (["exp"], ["b64"], [], None):
+            with pytest.raises(Unauthenticated):
+                verify(issuer(algorithm).token(GOOD, {"alg": algorithm, "crit": crit}), keys)
+
+    def test_audience_and_issuer_hold_here_too(self, algorithm: str, keys: PublicKeyFile) -> None:
+        token = issuer(algorithm).token({**GOOD, "aud": ["x", "stillroom"], "iss": "us"})
+        assert verify(token, keys, audience="stillroom", issuer="us") == Grant(frozenset())
+        for options in ({"audience": "else"}, {"issuer": "them"}):
+            with pytest.raises(Unauthenticated):
+                verify(token, keys, **options)

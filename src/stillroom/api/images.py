@@ -9,7 +9,6 @@ read the raw request (see `operation.OperationRoute`).
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
+from stillroom.api.authorize import Authorize, granted
 from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
@@ -28,7 +28,6 @@ from stillroom.api.operation import (
     raw_image_path,
     require_literal_route,
 )
-from stillroom.auth.grants import Grant
 from stillroom.errors import TooLarge
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
@@ -43,10 +42,6 @@ from stillroom.paths import (
     image_key_bound,
 )
 from stillroom.storage.interface import ImageStorage, ListQuery, RemoteImage
-
-Authorize = Callable[[str | None], Grant]
-"""An `Authorization` field in, rights out, or `Unauthenticated`."""
-
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
 _PATH: Any = Path()
@@ -109,7 +104,7 @@ class ImageOperations:
         """List stored images."""
         del prefix, limit, start_after, delimiter
         require_literal_route(request)
-        grant = self.authorize(combined(request.headers.raw).get("authorization"))
+        grant = await granted(self.authorize, combined(request.headers.raw))
         asked = parse_list_query(request.scope["query_string"])
         visible = grant.narrow("storage:read", asked.prefix)
 
@@ -147,7 +142,7 @@ class ImageOperations:
         """Get image by path. Redirects to CDN when using R2 storage."""
         del path
         fields = combined(request.headers.raw)
-        grant = self.authorize(fields.get("authorization"))
+        grant = await granted(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:read", image_path)
 
@@ -170,7 +165,7 @@ class ImageOperations:
         """Save image to storage."""
         del path, file  # the document's; the body is streamed below, never spooled
         fields = combined(request.headers.raw)
-        grant = self.authorize(fields.get("authorization"))
+        grant = await granted(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:write", image_path)
         body_bytes = self._length_of(fields)
@@ -208,7 +203,7 @@ class ImageOperations:
         """Delete image from storage."""
         del path
         fields = combined(request.headers.raw)
-        grant = self.authorize(fields.get("authorization"))
+        grant = await granted(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:delete", image_path)
 
@@ -219,7 +214,7 @@ class ImageOperations:
         """Check if image exists."""
         del path
         fields = combined(request.headers.raw)
-        grant = self.authorize(fields.get("authorization"))
+        grant = await granted(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:read", image_path)
 

@@ -1,29 +1,30 @@
-"""Minting and checking JSON Web Tokens (RFC 7519), HS256 with a shared secret.
+"""Minting and checking JSON Web Tokens (RFC 7519).
 
 PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. What it lets through and we
 do not is checked here first: a missing, odd or textual `exp`, names given twice,
-padded or non-canonical base64, and tokens too long to be anybody's.
+padded or non-canonical base64, critical extensions, and tokens too long to be
+anybody's. Fields of a token that name a key themselves (`jku`, `jwk`, `x5u`) are
+never looked at.
 """
 
-import base64
-import binascii
-import json
 import math
 import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Final
 
 import jwt
 
 from stillroom.auth.grants import Grant, Scope, parse_scopes
-from stillroom.errors import ConfigurationError, InvalidPath, Unauthenticated
-
-ALGORITHM: Final = "HS256"
-
-MIN_SECRET_BYTES: Final = 32
-"""An HS256 key shorter than its hash can be guessed: https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
+from stillroom.auth.keys import (
+    KeySource,
+    PublicKey,
+    check_secrets,
+    decode_base64url,
+    parse_object,
+)
+from stillroom.errors import InvalidPath, Unauthenticated
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 
@@ -36,25 +37,22 @@ class TokenVerifier:
 
     def __init__(
         self,
-        secrets: Sequence[str],
+        keys: KeySource,
         *,
         audience: str | None = None,
         issuer: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Accept tokens signed with any of `secrets`, the current one first.
-
-        Raises:
-            ConfigurationError: a secret is too short.
-        """
-        check_secrets(secrets)
-        self._secrets = tuple(secrets)
+        """Accept tokens signed with any of `keys`, for `audience` and from `issuer` if given."""
+        self._keys = keys
         self._audience = audience
         self._issuer = issuer
         self._now = now
 
-    def verify(self, authorization: str | None) -> Grant:
+    async def verify(self, authorization: str | None) -> Grant:
         """The rights that the token in an `Authorization` field carries.
+
+        Waits only if the token names a key that is not known yet.
 
         Raises:
             Unauthenticated: for every reason the same.
@@ -65,33 +63,47 @@ class TokenVerifier:
         if found is None:
             raise Unauthenticated
         try:
-            return self._grant(found[1])
+            return await self._grant(found[1])
         except (jwt.PyJWTError, ValueError, InvalidPath, RecursionError):
             raise Unauthenticated from None
 
-    def _grant(self, token: str) -> Grant:
-        header, payload, _ = (_decode_segment(part) for part in token.split("."))
-        _parse_object(header)
-        claims = _parse_object(payload)
-        self._verify_signature(token)
-        expires = claims.get("exp")
-        if (
-            isinstance(expires, bool)
-            or not isinstance(expires, int | float)
-            or not math.isfinite(expires)
-            or not self._now() < expires < _LATEST_EXP
-        ):
-            raise ValueError("exp")
-        return _grant_of(claims)
+    async def _grant(self, token: str) -> Grant:
+        header, payload, _ = (decode_base64url(part) for part in token.split("."))
+        kid = self._check_header(parse_object(header))
+        claims = parse_object(payload)
+        self._check_times(claims)
+        self._check_signature(token, await self._keys.candidates(kid))
+        return self._grant_of(claims)
 
-    def _verify_signature(self, token: str) -> None:
+    def _check_header(self, header: dict[str, object]) -> str | None:
+        """The `kid` of a token that may be one of ours; no key is looked for otherwise."""
+        kid = header.get("kid")
+        if header.get("alg") != self._keys.algorithm or "crit" in header:
+            raise ValueError("another algorithm, or an extension")
+        if not isinstance(kid, str | None):
+            raise ValueError("kid is text")  # noqa: TRY004  (a token's fault, not a caller's)
+        return kid
+
+    def _check_times(self, claims: dict[str, object]) -> None:
+        for name in ("exp", "nbf", "iat"):
+            moment = claims.get(name, 0)
+            if (
+                isinstance(moment, bool)
+                or not isinstance(moment, int | float)
+                or not math.isfinite(moment)
+            ):
+                raise ValueError(f"{name} is not a moment")
+            if name == "exp" and not self._now() < moment < _LATEST_EXP:
+                raise ValueError("expired, or never to expire")
+
+    def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
         failure: jwt.PyJWTError = jwt.InvalidTokenError()
-        for secret in self._secrets:
+        for key in keys:
             try:
                 jwt.decode(
                     token,
-                    secret,
-                    algorithms=[ALGORITHM],
+                    key,
+                    algorithms=[self._keys.algorithm],
                     audience=self._audience,
                     issuer=self._issuer,
                     options={"verify_exp": False, "verify_aud": self._audience is not None},
@@ -101,6 +113,16 @@ class TokenVerifier:
             else:
                 return
         raise failure
+
+    def _grant_of(self, claims: dict[str, object]) -> Grant:
+        scope, folder = claims.get("scope"), claims.get("prefix")
+        if not isinstance(scope, str | None) or not isinstance(folder, str | None):
+            raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
+        if scope is not None:
+            scopes = parse_scopes(scope)
+        else:
+            scopes = Grant.everything().scopes if self._keys.unscoped_may_all else frozenset()
+        return Grant(scopes) if folder is None else Grant.confined_to(scopes, folder)
 
 
 def mint_token(
@@ -112,10 +134,10 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """A token signed with `secret`; without scopes it may do everything.
+    """A token signed with `secret` (HS256); without scopes it may do everything.
 
     Raises:
-        ConfigurationError: the secret is too short.
+        ConfigurationError: the secret cannot be one.
         InvalidPath: no image can lie in `folder`.
     """
     check_secrets([secret])
@@ -129,54 +151,4 @@ def mint_token(
         claims["aud"] = audience
     if issuer is not None:
         claims["iss"] = issuer
-    return jwt.encode(claims, secret, algorithm=ALGORITHM)
-
-
-def check_secrets(secrets: Sequence[str]) -> None:
-    """Raise unless every secret is long enough to sign with.
-
-    Raises:
-        ConfigurationError: one is not.
-    """
-    for secret in secrets:
-        if len(secret.encode()) < MIN_SECRET_BYTES:
-            raise ConfigurationError(
-                f"a JWT secret is shorter than {MIN_SECRET_BYTES} bytes: unset "
-                "STILLROOM_JWT_SECRET to have one made, or make one with `openssl rand -base64 32`"
-            )
-
-
-def _grant_of(claims: dict[str, object]) -> Grant:
-    scope, folder = claims.get("scope"), claims.get("prefix")
-    if not isinstance(scope, str | None) or not isinstance(folder, str | None):
-        raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
-    scopes = Grant.everything().scopes if scope is None else parse_scopes(scope)
-    return Grant(scopes) if folder is None else Grant.confined_to(scopes, folder)
-
-
-def _decode_segment(text: str) -> bytes:
-    try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as error:
-        raise ValueError("not base64url") from error
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != text:
-        raise ValueError("not canonical base64url")
-    return decoded
-
-
-def _parse_object(data: bytes) -> dict[str, object]:
-    found = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004  (a token's fault, not a caller's)
-    return found
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is given twice")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    return jwt.encode(claims, secret, algorithm="HS256")

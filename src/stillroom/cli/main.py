@@ -69,10 +69,9 @@ def token(
     from stillroom.settings import Settings
 
     settings = Settings.read(data_dir=data_dir)
-    (secret, *_), _ = settings.signing_secrets()
     click.echo(
         mint_token(
-            secret,
+            settings.minting_secret(),
             expires_in=expires,
             scopes=scopes or None,
             folder=folder,

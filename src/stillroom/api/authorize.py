@@ -1,0 +1,19 @@
+"""Who is asking: the one place where an operation turns a request into rights."""
+
+from collections.abc import Awaitable, Callable
+
+from stillroom.auth.grants import Grant
+from stillroom.http.fields import Fields
+
+Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
+"""An `Authorization` field in, rights out, or `Unauthenticated`; plain or async."""
+
+
+async def granted(authorize: Authorize, fields: Fields) -> Grant:
+    """The rights of whoever sent these fields.
+
+    Raises:
+        Unauthenticated: for every reason the same.
+    """
+    answer = authorize(fields.get("authorization"))
+    return answer if isinstance(answer, Grant) else await answer
