@@ -7,7 +7,6 @@ anybody's. Fields of a token that name a key themselves (`jku`, `jwk`, `x5u`) ar
 never looked at.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from stillroom.errors import InvalidPath, Unauthenticated
 MAX_TOKEN_CHARACTERS: Final = 8192
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
-_LATEST_EXP: Final = 2**53  # beyond it a float of seconds is no longer exact
+_LATEST: Final = 2**53  # beyond it a float of seconds is no longer exact
 
 
 class TokenVerifier:
@@ -90,11 +89,11 @@ class TokenVerifier:
             if (
                 isinstance(moment, bool)
                 or not isinstance(moment, int | float)
-                or not math.isfinite(moment)
+                or not -_LATEST < moment < _LATEST  # NaN and infinity, too
             ):
                 raise ValueError(f"{name} is not a moment")
-            if name == "exp" and not self._now() < moment < _LATEST_EXP:
-                raise ValueError("expired, or never to expire")
+            if name == "exp" and moment <= self._now():
+                raise ValueError("expired, or without an end")
 
     def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
         failure: jwt.PyJWTError = jwt.InvalidTokenError()
@@ -115,14 +114,15 @@ class TokenVerifier:
         raise failure
 
     def _grant_of(self, claims: dict[str, object]) -> Grant:
-        scope, folder = claims.get("scope"), claims.get("prefix")
-        if not isinstance(scope, str | None) or not isinstance(folder, str | None):
+        # A claim that is there and null is a mistake of the issuer's, and must not widen anything.
+        scope, folder = claims.get("scope", ""), claims.get("prefix", "")
+        if not isinstance(scope, str) or not isinstance(folder, str):
             raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
-        if scope is not None:
+        if "scope" in claims or not self._keys.unscoped_may_all:
             scopes = parse_scopes(scope)
         else:
-            scopes = Grant.everything().scopes if self._keys.unscoped_may_all else frozenset()
-        return Grant(scopes) if folder is None else Grant.confined_to(scopes, folder)
+            scopes = Grant.everything().scopes
+        return Grant.confined_to(scopes, folder) if "prefix" in claims else Grant(scopes)
 
 
 def mint_token(
