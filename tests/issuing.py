@@ -7,12 +7,20 @@ import base64
 import functools
 import hashlib
 import hmac
+import http.server
+import ipaddress
 import json
+import ssl
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -126,4 +134,95 @@ def issuer(algorithm: str, kid: str = "k1") -> Issuer:
 def public_key_file(folder: Path, made_by: Issuer) -> Path:
     file = folder / f"{made_by.algorithm}.pem"
     file.write_bytes(made_by.public_pem)
+    return file
+
+
+@dataclass
+class KeyServer:
+    """An identity provider's key set over HTTP, and all that can go wrong with it.
+
+    Attributes:
+        body: What is answered; see `publish`.
+        fetched: How often it was asked.
+        hangs: Whether answers wait until this is unset again; dripping a byte now and then.
+    """
+
+    url: str = ""
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    fetched: int = 0
+    asked: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    drips: bool = False
+
+    def publish(self, *issuers: Issuer) -> None:
+        self.body = json.dumps({"keys": [found.jwk for found in issuers]}).encode()
+
+    def hang(self) -> None:
+        self.asked.clear()
+        self.may_answer.clear()
+
+
+@contextmanager
+def key_server(*issuers: Issuer, certificate: Path | None = None) -> Iterator[KeyServer]:
+    """A real server on a free port of this machine; with a certificate it speaks TLS."""
+    served = KeyServer()
+    served.publish(*issuers)
+    served.may_answer.set()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.fetched += 1
+            served.asked.set()
+            try:
+                while not served.may_answer.wait(0.2):
+                    if served.drips:
+                        self.wfile.write(b"H")
+                self.send_response(served.status)
+                for name, value in served.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(served.body)
+            except OSError:
+                pass  # whoever asked did not want to wait
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        scheme = "http" if certificate is None else "https"
+        served.url = f"{scheme}://127.0.0.1:{server.server_port}/jwks.json"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield served
+        finally:
+            served.may_answer.set()
+            server.shutdown()
+            thread.join()
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, SHA256())
+    )
+    file = folder / "tls.pem"
+    file.write_bytes(
+        made.public_bytes(Encoding.PEM)
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     return file

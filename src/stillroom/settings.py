@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     jwt_public_key_file: Path | None = None
     """PEM; for RS256, ES256 and EdDSA, whose tokens somebody else signs."""
 
+    jwt_jwks_url: str = ""
+    """Where whoever signs publishes the keys; instead of a file. Needs `jwt_audience`."""
+
     jwt_secret: SecretStr | None = None
     """At least 32 bytes. Without it one is made in the data directory."""
 
@@ -130,6 +133,22 @@ class Settings(BaseSettings):
             raise ValueError("must end with the host or a path")
         return value.rstrip("/")
 
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
+            raise ValueError(
+                "must begin with https:// (or http://127.0.0.1): whoever could change the keys "
+                "on their way could sign any token"
+            )
+        if value and (not parts.hostname or parts.username is not None or parts.port == 0):
+            raise ValueError(
+                "must be a URL without a password, such as https://id.example.com/jwks"
+            )
+        return value
+
     @classmethod
     def read(cls, **flags: object) -> Self:
         """Read the environment; `flags` that are not None win over it.
@@ -195,18 +214,38 @@ class Settings(BaseSettings):
             ConfigurationError: the settings contradict each other, or a key cannot be used.
         """
         if self.jwt_algorithm == "HS256":
-            if self.jwt_public_key_file is not None:
-                raise ConfigurationError(
-                    "STILLROOM_JWT_PUBLIC_KEY_FILE is set, but HS256 has only secrets: "
-                    "set STILLROOM_JWT_ALGORITHM to RS256, ES256 or EdDSA, whichever the key is for"
-                )
+            for variable, value in (
+                ("STILLROOM_JWT_PUBLIC_KEY_FILE", self.jwt_public_key_file),
+                ("STILLROOM_JWT_JWKS_URL", self.jwt_jwks_url),
+            ):
+                if value:
+                    raise ConfigurationError(
+                        f"{variable} is set, but HS256 has only secrets: set "
+                        "STILLROOM_JWT_ALGORITHM to RS256, ES256 or EdDSA, whichever the key is for"
+                    )
             return SharedSecrets(self.signing_secrets()[0])
-        if self.jwt_public_key_file is None:
+        if self.jwt_public_key_file is None and not self.jwt_jwks_url:
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM={self.jwt_algorithm} needs a public key: "
-                "set STILLROOM_JWT_PUBLIC_KEY_FILE"
+                "set STILLROOM_JWT_PUBLIC_KEY_FILE or STILLROOM_JWT_JWKS_URL"
+            )
+        if self.jwt_public_key_file is None:
+            return self._published_keys(self.jwt_algorithm)
+        if self.jwt_jwks_url:
+            raise ConfigurationError(
+                "STILLROOM_JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE are both set: unset one"
             )
         return PublicKeyFile(self.jwt_public_key_file, self.jwt_algorithm)
+
+    def _published_keys(self, algorithm: Algorithm) -> KeySource:
+        if not self.jwt_audience:
+            raise ConfigurationError(
+                "STILLROOM_JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE: set it to the `aud` of the "
+                "tokens for this server, since the provider signs tokens for other services too"
+            )
+        from stillroom.auth.jwks import PublishedKeys  # only who needs it pays for its client
+
+        return PublishedKeys(self.jwt_jwks_url, algorithm)
 
     @property
     def storage(self) -> DiskConfig | R2Config:

@@ -1,42 +1,56 @@
 """Tokens that somebody else signs, as a server with their public key sees them."""
 
+import concurrent.futures
+import contextlib
 import itertools
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from issuing import ALGORITHMS, Issuer, issuer, public_key_file, signed_by_secret
+from issuing import (
+    ALGORITHMS,
+    Issuer,
+    KeyServer,
+    issuer,
+    key_server,
+    public_key_file,
+    signed_by_secret,
+)
 from running import Server, running
 
 
 def ask(server: Server, token: str, method: str = "GET", path: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.request(method, f"{server.images}{path}", headers=headers).status_code
+    return httpx.request(method, f"{server.images}{path}", headers=headers, timeout=30).status_code
 
 
 @pytest.fixture(
     scope="module",
-    params=itertools.product(ALGORITHMS, ["1", "2"]),
+    params=itertools.product(ALGORITHMS, ["file", "set"], ["1", "2"]),
     ids="-".join,
 )
 def keyed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Issuer, Server]]:
     """A server that knows a public key, and who has the private one."""
-    algorithm, workers = request.param
+    algorithm, source, workers = request.param
     mine = issuer(algorithm)
     folder: Path = tmp_path_factory.mktemp("keys")
-    with running(
-        folder,
-        "--workers",
-        workers,
-        jwt_algorithm=algorithm,
-        jwt_public_key_file=str(public_key_file(folder, mine)),
-        jwt_audience="stillroom",
-    ) as server:
+    with contextlib.ExitStack() as stack:
+        if source == "file":
+            name, where = "jwt_public_key_file", str(public_key_file(folder, mine))
+        else:
+            others = [issuer(other, other) for other in ALGORITHMS]
+            name, where = "jwt_jwks_url", stack.enter_context(key_server(mine, *others)).url
+        settings: dict[str, Any] = {name: where, "jwt_algorithm": algorithm}
+        server = stack.enter_context(
+            running(folder, "--workers", workers, jwt_audience="stillroom", **settings)
+        )
         yield mine, server
     assert "Traceback" not in server.logged()
 
@@ -77,6 +91,106 @@ def test_no_token_is_minted_here(keyed: tuple[Issuer, Server]) -> None:
         server.token()
     assert refused.value.returncode == 2
     assert "STILLROOM_JWT_ALGORITHM" in refused.value.stderr
+
+
+ONE, TWO = issuer("ES256", "one"), issuer("ES256", "two")
+
+
+@contextlib.contextmanager
+def published(folder: Path, keys: KeyServer, workers: str = "1") -> Iterator[Server]:
+    with running(
+        folder,
+        "--workers",
+        workers,
+        jwt_algorithm="ES256",
+        jwt_audience="stillroom",
+        jwt_jwks_url=keys.url,
+    ) as server:
+        yield server
+        assert "Traceback" not in server.logged()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_key_is_taken_at_once_and_unknown_ones_ask_rarely(
+    tmp_path: Path, workers: str
+) -> None:
+    new, bogus = TWO.token(aud="stillroom"), Issuer("ES256", TWO.key, "bogus")
+    with key_server(ONE) as keys, published(tmp_path, keys, workers) as server:
+        deadline = time.monotonic() + 20
+        while keys.fetched < int(workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # until the last worker is up
+        for _ in range(20):
+            assert ask(server, ONE.token(aud="stillroom")) == 200
+        assert keys.fetched == int(workers), "each worker has fetched the set once"
+
+        keys.publish(ONE, TWO)
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            statuses = list(pool.map(lambda _: ask(server, new), range(64)))
+            assert statuses == [200] * 64
+            statuses = list(pool.map(lambda _: ask(server, bogus.token()), range(64)))
+            assert statuses == [401] * 64
+
+        assert keys.fetched <= 2 * int(workers), "and once more for what it did not know"
+
+
+def test_known_keys_answer_while_the_provider_hangs(tmp_path: Path) -> None:
+    known, unknown = ONE.token(aud="stillroom"), TWO.token(aud="stillroom")
+    with key_server(ONE) as keys, published(tmp_path, keys) as server:
+        assert ask(server, known) == 200
+        keys.hang()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            began = time.monotonic()
+            waiting = [pool.submit(ask, server, unknown) for _ in range(8)]
+            assert keys.asked.wait(10)
+            for _ in range(20):
+                assert ask(server, known) == 200
+            assert httpx.get(f"{server.url}/healthz").status_code == 200
+            assert not any(answer.done() for answer in waiting)
+            assert time.monotonic() - began < 4
+
+            assert [answer.result() for answer in waiting] == [401] * 8
+            assert 4 < time.monotonic() - began < 8, "five seconds, then it gives up"
+
+
+@pytest.mark.parametrize("trouble", ["status", "redirect", "huge", "malformed"])
+def test_a_bad_answer_changes_nothing(tmp_path: Path, trouble: str) -> None:
+    with key_server(ONE) as keys, published(tmp_path, keys) as server:
+        assert ask(server, ONE.token(aud="stillroom")) == 200
+        if trouble == "status":
+            keys.status = 500
+        elif trouble == "redirect":
+            keys.status, keys.headers = 302, {"Location": keys.url + "?again"}
+        else:
+            keys.body = b" " * 300_000 if trouble == "huge" else b"<html>"
+
+        assert ask(server, TWO.token(aud="stillroom")) == 401
+        assert ask(server, ONE.token(aud="stillroom")) == 200
+        assert keys.fetched == 2
+        assert "cannot be fetched" in server.logged()
+
+
+def test_a_provider_that_is_down_at_the_start_is_tried_again(tmp_path: Path) -> None:
+    with key_server(ONE) as keys:
+        keys.status = 503
+        with published(tmp_path, keys) as server:
+            assert ask(server, ONE.token(aud="stillroom")) == 401
+            assert "none is known yet" in server.logged()
+
+            keys.status = 200
+            deadline = time.monotonic() + 20
+            while ask(server, ONE.token(aud="stillroom")) != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)  # until it has tried again
+
+
+def test_a_stop_does_not_wait_for_a_provider_that_hangs(tmp_path: Path) -> None:
+    with key_server(ONE) as keys:
+        keys.hang()
+        with published(tmp_path, keys) as server:
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < 4
 
 
 def test_a_secret_is_changed_without_a_gap(tmp_path: Path) -> None:

@@ -81,6 +81,44 @@ CONTRADICTIONS: dict[str, tuple[dict[str, str], str]] = {
         {"JWT_PUBLIC_KEY_FILE": "ES256.pem"},
         "JWT_PUBLIC_KEY_FILE",
     ),
+    "a secret's algorithm with a set": (
+        {"JWT_JWKS_URL": "https://id.example/jwks", "JWT_AUDIENCE": "us"},
+        "JWT_JWKS_URL",
+    ),
+    "two sources": (
+        {
+            "JWT_ALGORITHM": "ES256",
+            "JWT_JWKS_URL": "https://id.example/jwks",
+            "JWT_AUDIENCE": "us",
+            "JWT_PUBLIC_KEY_FILE": "ES256.pem",
+        },
+        "JWT_JWKS_URL and STILLROOM_JWT_PUBLIC_KEY_FILE",
+    ),
+    "a set for nobody": (
+        {"JWT_ALGORITHM": "ES256", "JWT_JWKS_URL": "https://id.example/jwks"},
+        "JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE",
+    ),
+    "a set for an empty audience": (
+        {
+            "JWT_ALGORITHM": "ES256",
+            "JWT_JWKS_URL": "https://id.example/jwks",
+            "JWT_AUDIENCE": "",
+        },
+        "JWT_JWKS_URL needs STILLROOM_JWT_AUDIENCE",
+    ),
+    **{
+        url: ({"JWT_ALGORITHM": "ES256", "JWT_JWKS_URL": url, "JWT_AUDIENCE": "us"}, "JWT_JWKS_URL")
+        for url in (
+            "http://id.example/jwks",
+            "ftp://id.example/jwks",
+            "file:///etc/passwd",
+            "id.example/jwks",
+            "https://",
+            "https://me:password@id.example/jwks",
+            "https://id.example:x/jwks",
+            "http://127.0.0.1.example/jwks",
+        )
+    },
     "no key": ({"JWT_ALGORITHM": "ES256"}, "JWT_PUBLIC_KEY_FILE"),
     "an unknown algorithm": ({"JWT_ALGORITHM": "none"}, "JWT_ALGORITHM"),
     "another kind of key": (
