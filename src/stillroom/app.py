@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
 from stillroom.api.health import health_router
@@ -19,6 +21,30 @@ from stillroom.http.problems import plain_problem
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 from stillroom.storage.interface import ImageStorage
+
+# What pages of other origins may send and read beside what every page may
+# (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never taken.
+_CORS_REQUEST_HEADERS: Final = [
+    "Authorization",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+    "Repr-Digest",
+]
+_CORS_ANSWER_HEADERS: Final = [
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Link",
+    "Repr-Digest",
+    "Retry-After",
+    "WWW-Authenticate",
+]
+_CORS_MAX_AGE_S: Final = 600
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,6 +71,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_ANSWER_HEADERS,
+            max_age=_CORS_MAX_AGE_S,
+        )
     app.include_router(health_router(storage))
     operations = ImageOperations(
         storage=storage,

@@ -1,5 +1,6 @@
 """Settings: read once, from the environment, checked before anything starts."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -15,6 +16,11 @@ from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.interface import SaveRules
 
 MIB: Final = 1024**2
+
+_ORIGIN: Final = re.compile(
+    r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
+)
+"""As browsers write it: lower case, no slash at the end."""
 
 _LOCAL_TOKENS: Final = (
     "warning: the bucket is shared and the token secret is this machine's own: "
@@ -90,6 +96,9 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=30, ge=0)
     """How long a stop waits for answers under way."""
 
+    cors_origins: Annotated[list[str], NoDecode] = []
+    """Whose pages may read answers by script, separated by commas; `*` is everybody's."""
+
     log_format: Literal["console", "json"] = "console"
     access_log: bool = False
     """One line a request. Failures are logged, and requests counted, in any case."""
@@ -116,11 +125,19 @@ class Settings(BaseSettings):
     r2_check_exists: bool = Field(default=True, validation_alias="R2_CHECK_EXISTS")
     """False redirects blindly: no request to the bucket, and the CDN remembers its 404s."""
 
-    @field_validator("jwt_previous_secrets", mode="before")
+    @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return [secret.strip() for secret in value.split(",") if secret.strip()]
+            return [entry.strip() for entry in value.split(",") if entry.strip()]
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be origins such as https://app.example.com, or *")
         return value
 
     @field_validator("public_base_url", "r2_public_url", "r2_endpoint_url")
