@@ -1,0 +1,133 @@
+"""One image file: its facts, and its bytes from a single opened descriptor."""
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+from stillroom.errors import BackendUnavailable
+from stillroom.paths import StorageKey
+from stillroom.storage import content_type
+from stillroom.storage.disk.attributes import Attributes
+from stillroom.storage.disk.home import translated
+from stillroom.storage.interface import StoredImage
+
+_READ_BYTES: Final = 256 * 1024
+"""Read in one go; larger reads only make the process larger."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger("stillroom.disk")
+
+
+class Runner(Protocol):
+    """Runs a blocking job where it does not block the event loop."""
+
+    async def __call__(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the job returns, or raises."""
+        ...
+
+
+class DiskImage:
+    """An open image file; a `LocalImage`. `fd` is there for roads that send without copying."""
+
+    __slots__ = ("_run", "fd", "image")
+
+    def __init__(self, fd: int, image: StoredImage, run: Runner) -> None:
+        self.fd = fd
+        self.image = image
+        self._run = run
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, in pieces; see `LocalImage.chunks`."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            chunk = self._read_cached(start, size)
+            if chunk is None:
+                chunk = await self._run(self._read, start, size)
+            if not chunk:
+                raise BackendUnavailable("the file became shorter while it was read")
+            start += len(chunk)
+            yield chunk
+
+    def _read_cached(self, start: int, size: int) -> bytes | None:
+        """What the page cache holds, without waiting for the disk; None if that is nothing."""
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+            return None
+        return bytes(memoryview(buffer)[:count]) if count else None
+
+    def _read(self, start: int, size: int) -> bytes:
+        with translated():
+            return os.pread(self.fd, size, start)
+
+    def take_facts(self) -> StoredImage:
+        """Close the file and keep what is known of it."""
+        self.close()
+        return self.image
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def describe_file(key: StorageKey, fd: int) -> StoredImage:
+    """The facts of an open file.
+
+    Raises:
+        OSError: ENXIO for what is no regular file.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+    known = Attributes.read(fd, status.st_mtime_ns)
+    if known is not None:
+        return describe(key, status, known.content_type, known.sha256)
+    start = os.pread(fd, content_type.SNIFFED_BYTES, 0)
+    return describe(key, status, content_type.of(start, key.text), None)
+
+
+def describe(
+    key: StorageKey, status: os.stat_result, kind: str, sha256: bytes | None
+) -> StoredImage:
+    """The facts of a file with this status, whose content is known."""
+    return StoredImage(
+        key=key,
+        size=status.st_size,
+        etag=etag_of(status),
+        modified_ns=status.st_mtime_ns,
+        content_type=kind,
+        sha256=sha256,
+        save_id=f"{status.st_ino:x}-{status.st_mtime_ns:x}",
+    )
+
+
+def etag_at(folder_fd: int, name: str) -> str | None:
+    """The ETag of the image under a name in a folder; None where there is none."""
+    try:
+        status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(status.st_mode):
+        return etag_of(status)
+    if not stat.S_ISDIR(status.st_mode):
+        warn_of_link(name)
+    return None
+
+
+def etag_of(status: os.stat_result) -> str:
+    """Differs after every save: inode and time are never both the same again."""
+    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
+
+
+def warn_of_link(where: str) -> None:
+    """Tell the operator of what somebody has planted; clients learn nothing of it."""
+    log.warning("security: a link or device stands in the data directory at %r", where)

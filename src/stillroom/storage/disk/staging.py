@@ -1,0 +1,130 @@
+"""A file on its way in: written where no path can name it, then published at once."""
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+from stillroom.errors import PathConflict, PreconditionFailed
+from stillroom.storage.disk.attributes import Attributes
+from stillroom.storage.disk.home import DataDirectory, link_file, translated
+from stillroom.storage.disk.image import warn_of_link
+from stillroom.storage.intake import Intake
+
+
+@dataclass(slots=True)
+class Batch:
+    """Chunks that wait to be written together."""
+
+    chunks: list[bytes]
+    size: int
+
+    def __init__(self) -> None:
+        self.chunks = []
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take one more."""
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+
+
+class Staged:
+    """A file that no path names yet. Closing it is all that an abort takes."""
+
+    def __init__(self, home: DataDirectory) -> None:
+        self._home = home
+        self.fd, self._name = home.open_staged()
+
+    def reserve(self, most_bytes: int | None) -> None:
+        """Take the room for an upload of known length now, so that it cannot run out later."""
+        if most_bytes is None:
+            return
+        with translated():
+            try:
+                os.posix_fallocate(self.fd, 0, most_bytes)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+    def write(self, batch: Batch, intake: Intake) -> None:
+        """Write and hash a batch in full; short writes do happen when a disk fills up."""
+        with translated():
+            for chunk in batch.chunks:
+                intake.digest(chunk)
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(self.fd, rest) :]
+
+    def copy_from(self, source_fd: int, size: int) -> None:
+        """Copy a whole file in the kernel; blocks are shared where the filesystem can.
+
+        Raises:
+            OSError: also where the source has become shorter than `size`.
+        """
+        start = 0
+        while start < size:
+            count = os.copy_file_range(source_fd, self.fd, size - start, start, start)
+            if count == 0:
+                raise OSError(errno.EIO, "the file became shorter while it was copied")
+            start += count
+
+    def stamp(self, kind: str, sha256: bytes | None) -> os.stat_result:
+        """Give a whole file its time, and the facts that belong to that time."""
+        now_ns = time.time_ns()
+        os.utime(self.fd, ns=(now_ns, now_ns))
+        status = os.fstat(self.fd)  # what the filesystem made of that time
+        if self._home.has_attributes and sha256 is not None:
+            Attributes(status.st_mtime_ns, sha256, kind).write(self.fd)
+        return status
+
+    def link_or_replace(self, folder_fd: int, name: str, *, create_only: bool) -> None:
+        """Put the file under `name`, at once and whole.
+
+        Raises:
+            PreconditionFailed: `create_only`, and something is there.
+            IsADirectoryError: a folder is there.
+            PathConflict: something that is no image is there, such as a planted link.
+            FileNotFoundError: the folder has no place any more.
+        """
+        try:
+            self._link(name, folder_fd)
+        except FileExistsError:
+            mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                warn_of_link(name)
+                raise PathConflict("something that is not an image has this name") from None
+            if create_only:
+                # Never a rename: what is a folder now may be somebody's new image by then.
+                if stat.S_ISREG(mode):
+                    raise PreconditionFailed from None
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
+            self._replace(name, folder_fd)
+
+    def _link(self, name: str, folder_fd: int) -> None:
+        if self._name is None:
+            link_file(self.fd, name, folder_fd)
+        else:
+            os.link(
+                self._name, name, src_dir_fd=self._home.staging_fd, dst_dir_fd=folder_fd,
+                follow_symlinks=False,
+            )  # fmt: skip
+
+    def _replace(self, name: str, folder_fd: int) -> None:
+        if self._name is None:
+            self._name = self._home.staging_name()
+            link_file(self.fd, self._name, self._home.staging_fd)
+        os.replace(self._name, name, src_dir_fd=self._home.staging_fd, dst_dir_fd=folder_fd)
+        self._name = None
+
+    def close(self) -> None:
+        """Forget the file, unless it was published; a second call does nothing."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        if self._name is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._home.staging_fd)
