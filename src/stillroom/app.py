@@ -14,7 +14,9 @@ from stillroom import __version__
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.operation import ProblemResponse
+from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
+from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
@@ -53,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         ConfigurationError: the settings cannot work.
     """
+    secrets, _ = settings.signing_secrets()
+    signer = UrlSigner(secrets)
     keys = settings.token_keys()
     tokens = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     storage = open_storage(settings.storage, settings.save_rules)
@@ -86,8 +90,11 @@ def create_app(settings: Settings) -> FastAPI:
         authorize=tokens.verify,
         public_url=settings.images_url,
         max_upload_bytes=settings.max_upload_bytes,
+        signer=signer,
     )
     app.include_router(images_router(operations), prefix="/api/v1")
+    signing = UrlSigning(tokens.verify, signer, settings.images_url)
+    app.include_router(signed_urls_router(signing), prefix="/api/v1")
     return app
 
 

@@ -10,8 +10,10 @@ from fastapi import APIRouter
 
 from stillroom.api.authorize import Authorize
 from stillroom.api.images import ImageOperations, images_router
+from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
+from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.interface import SaveRules
@@ -32,10 +34,12 @@ def create_router(
     Args:
         data_dir: Where the images go. Several processes may share it.
         jwt_secret: What tokens are signed with, 32 bytes or more; without it one is made
-            in `data_dir`, and `stillroom token --data-dir …` mints tokens for it.
+            in `data_dir`, and `stillroom token --data-dir …` mints tokens for it. It signs URLs
+            as well.
         authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
             returns a `stillroom.auth.grants.Grant`, or raises `stillroom.errors.Unauthenticated`.
             A plain function runs on the event loop and must be quick; an async one may wait.
+            URLs are then signed only if there is a `jwt_secret` too.
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
         require_image: Refuse what is not an image by its content.
@@ -46,18 +50,24 @@ def create_router(
     """
     root = Path(data_dir)
     if authorize is None:
-        secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
-        authorize = TokenVerifier(SharedSecrets([secret])).verify
+        jwt_secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
+        authorize = TokenVerifier(SharedSecrets([jwt_secret])).verify
+    signer = UrlSigner([jwt_secret]) if jwt_secret else None
     storage = open_storage(
         DiskConfig(root, min_free_bytes=min_free_bytes),
         SaveRules(max_bytes=max_upload_bytes, require_image=require_image),
     )
 
-    return images_router(
+    public_url = public_url.rstrip("/")
+    router = images_router(
         ImageOperations(
             storage=storage,
             authorize=authorize,
-            public_url=public_url.rstrip("/"),
+            public_url=public_url,
             max_upload_bytes=max_upload_bytes,
+            signer=signer,
         )
     )
+    if signer is not None:
+        router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
+    return router

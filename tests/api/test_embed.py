@@ -67,7 +67,8 @@ async def test_refusals_are_ours_and_need_no_handlers_of_the_app(client: httpx.A
 
 async def test_the_document_of_the_app_has_the_operations(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}"}
+    signed_urls = "/api/v1/storage/signed-urls"
+    assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}", signed_urls}
 
 
 async def test_an_app_may_be_started_again(tmp_path: Path) -> None:
@@ -111,6 +112,45 @@ async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
         assert (await client.get("/storage/images/else/a.png")).status_code == 403
         assert (await client.delete(url)).status_code == 403
         assert not (tmp_path / ".stillroom/secret").exists()
+
+
+async def test_urls_are_signed_with_the_secret_also_below_a_mount(tmp_path: Path) -> None:
+    inner = FastAPI()
+    inner.include_router(
+        create_router(
+            tmp_path,
+            authorize=lambda field: Grant.everything() if field else refuse(),
+            jwt_secret="s" * 32,
+            public_url="https://img.example/store",
+            min_free_bytes=0,
+        )
+    )
+    outer = FastAPI()
+    outer.mount("/mounted", inner)
+    async for client in client_of(outer):
+        mine = {"Authorization": "me"}
+        base = "/mounted/storage/images"
+        await client.post(f"{base}/a b.png", files={"file": PNG}, headers=mine)
+        signed = await client.post(
+            "/mounted/storage/signed-urls", json={"path": "a b.png"}, headers=mine
+        )
+        url = signed.json()["url"].removeprefix("https://img.example/store")
+        assert (await client.get(f"{base}{url}")).content == PNG
+        assert (await client.get(f"{base}{url}x")).status_code == 401
+        assert (await client.get(f"{base}/a b.png")).status_code == 401
+
+
+def refuse() -> Grant:
+    raise Unauthenticated
+
+
+async def test_an_app_without_a_secret_signs_nothing(tmp_path: Path) -> None:
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, authorize=lambda _: Grant.everything(), min_free_bytes=0)
+    )
+    async for client in client_of(app):
+        assert (await client.post("/storage/signed-urls", json={"path": "a"})).status_code == 404
 
 
 async def test_an_app_may_wait_for_whoever_knows_who_is_asking(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from stillroom.api.operation import (
     raw_image_path,
     require_literal_route,
 )
+from stillroom.auth.grants import Grant
+from stillroom.auth.signed_urls import UrlSigner, is_signed
 from stillroom.errors import TooLarge
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
@@ -80,12 +82,14 @@ class ImageOperations:
         authorize: Who is asking.
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
+        signer: Checks signed URLs; None where there are none.
     """
 
     storage: ImageStorage
     authorize: Authorize
     public_url: str
     max_upload_bytes: int
+    signer: UrlSigner | None = None
 
     async def list_images(
         self,
@@ -121,7 +125,7 @@ class ImageOperations:
             )
             entries, more = [image_entry(entry) for entry in page.entries], page.more
 
-        response = _json(entries)
+        response = json_answer(entries)
         if more:
             response.headers["link"] = asked.link_to_next(entries[-1])
         return response
@@ -138,11 +142,21 @@ class ImageOperations:
         )
         return [entry] if page.entries else []
 
+    async def _reader(self, request: Request, fields: Fields) -> Grant:
+        """The rights of a token, or, in a request without one, of a signed URL.
+
+        A token decides alone: so a signature never adds to what its holder may do.
+        """
+        query = request.scope["query_string"]
+        if self.signer is None or "authorization" in fields or not is_signed(query):
+            return await granted(self.authorize, fields)
+        return self.signer.check(raw_image_path(request), query)
+
     async def get_image(self, request: Request, path: str = _PATH) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         del path
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await self._reader(request, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:read", image_path)
 
@@ -179,7 +193,7 @@ class ImageOperations:
         image = await self.storage.save(
             StorageKey.of_image(image_path), upload, write_condition(fields)
         )
-        return _json(
+        return json_answer(
             {
                 "path": image_path.text,
                 "url": f"{self.public_url}/{image_path.quoted()}",
@@ -208,13 +222,13 @@ class ImageOperations:
         grant.require("storage:delete", image_path)
 
         await self.storage.delete(StorageKey.of_image(image_path), write_condition(fields))
-        return _json({"path": image_path.text})
+        return json_answer({"path": image_path.text})
 
     async def check_image_exists(self, request: Request, path: str = _PATH) -> Response:
         """Check if image exists."""
         del path
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await self._reader(request, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:read", image_path)
 
@@ -237,7 +251,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
         operations.list_images,
         methods=["GET"],
         response_model=list[str],
-        responses=_refusals(401, 403, 503),
+        responses=refusals(401, 403, 503),
     )
     add(
         one,
@@ -250,7 +264,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
             302: {"description": "Where the image is served (R2)."},
             304: {"description": "The client's copy is current."},
             416: {"description": "The range lies outside of the image."},
-            **_refusals(401, 403, 404, 412, 503),
+            **refusals(401, 403, 404, 412, 503),
         },
     )
     add(
@@ -258,14 +272,14 @@ def images_router(operations: ImageOperations) -> APIRouter:
         operations.save_image,
         methods=["POST"],
         response_model=SavedImage,
-        responses=_refusals(400, 401, 403, 409, 412, 413, 415, 503, 507),
+        responses=refusals(400, 401, 403, 409, 412, 413, 415, 503, 507),
     )
     add(
         one,
         operations.delete_image,
         methods=["DELETE"],
         response_model=DeletedImage,
-        responses=_refusals(401, 403, 404, 412, 503),
+        responses=refusals(401, 403, 404, 412, 503),
     )
     add(
         one,
@@ -275,12 +289,12 @@ def images_router(operations: ImageOperations) -> APIRouter:
         responses={
             200: {"description": "It exists; the headers are those of GET."},
             304: {"description": "The client's copy is current."},
-            **_refusals(401, 403, 404, 412, 503),
+            **refusals(401, 403, 404, 412, 503),
         },
     )
-    router.routes.append(Route("/storage/images", _MethodNotAllowed("GET")))
+    router.routes.append(Route("/storage/images", MethodNotAllowed("GET")))
     router.routes.append(
-        Route("/storage/images" + one, _MethodNotAllowed("GET, HEAD, POST, DELETE"))
+        Route("/storage/images" + one, MethodNotAllowed("GET, HEAD, POST, DELETE"))
     )
     return router
 
@@ -300,23 +314,28 @@ _WHY = {
 }
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the document says of these statuses."""
     return {status: {"model": Refusal, "description": _WHY[status]} for status in statuses}
 
 
-def _json(content: object) -> Response:
+def json_answer(content: object) -> Response:
+    """200 and `content`."""
     # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    # A lone surrogate, which JSON can spell and UTF-8 cannot, is spelled in JSON again.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    body = text.encode("utf-8", "backslashreplace")
     return Response(body, media_type="application/json")
 
 
-class _MethodNotAllowed:
+class MethodNotAllowed:
     """405 with all methods of a path; the router alone would name those of its first route."""
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and count."""
         metrics.count("method_not_allowed", 405)
         found = plain_problem(405, f"allowed here: {self._allow}", "method_not_allowed")
         found.headers.append(("allow", self._allow))

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
+from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import StillroomError
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
@@ -67,6 +68,8 @@ class OperationRoute(APIRoute):
                 raise
             finally:
                 metrics.count(name, status, time.perf_counter() - began)
+            if is_signed(request.scope["query_string"]):
+                response.headers["referrer-policy"] = "no-referrer"
             return response
 
         return handle

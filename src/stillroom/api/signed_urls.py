@@ -1,0 +1,182 @@
+"""Handing out signed URLs: the POST; `images.py` honours them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.params import Depends
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.routing import Route
+
+from stillroom.api.authorize import Authorize, granted
+from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.operation import OperationRoute
+from stillroom.auth.grants import Grant
+from stillroom.auth.keys import parse_object
+from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
+from stillroom.errors import (
+    Forbidden,
+    InvalidParameter,
+    InvalidPath,
+    TooLarge,
+    UnsupportedMedia,
+)
+from stillroom.http.fields import Fields, as_rfc3339, combined
+from stillroom.paths import ImagePath
+
+MAX_PATHS: Final = 1000
+MAX_BODY_BYTES: Final = 4 * 1024**2
+"""A thousand of the longest paths, most of their characters escaped, fit."""
+
+Lifetime = Annotated[
+    int, Field(ge=1, le=MAX_LIFE_S, description="Seconds from now; seven days at most.")
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class UrlToSign(_Strict):
+    """One image."""
+
+    path: str
+    expires_in: Lifetime = 3600
+
+
+class UrlsToSign(_Strict):
+    """Several images; each is answered for itself."""
+
+    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS)
+    expires_in: Lifetime = 3600
+
+
+class SignedImageUrl(BaseModel):
+    """A URL that anybody may read the image with, until it expires."""
+
+    path: str
+    url: str
+    expires_at: datetime
+
+
+class UnsignedPath(BaseModel):
+    """A path that no URL was signed for, and why."""
+
+    path: str
+    detail: str
+    code: Literal["invalid_path", "forbidden"]
+
+
+class SignedImageUrls(BaseModel):
+    """What became of each path, in the order asked for."""
+
+    results: list[SignedImageUrl | UnsignedPath]
+
+
+@dataclass(frozen=True, slots=True)
+class UrlSigning:
+    """Signing URLs for whoever may read the images.
+
+    Attributes:
+        authorize: Who is asking.
+        signer: Has the keys.
+        public_url: What `/<path>` is put behind to make an image's public URL.
+    """
+
+    authorize: Authorize
+    signer: UrlSigner
+    public_url: str
+
+    async def sign_urls(
+        self,
+        request: Request,
+        wanted: UrlToSign | UrlsToSign = Body(),  # noqa: B008  (for the document, as in images.py)
+    ) -> Response:
+        """Sign URLs that need no token, for `<img>`. Nothing is looked up."""
+        del wanted
+        fields = combined(request.headers.raw)
+        grant = await granted(self.authorize, fields)
+        asked = _read(await _body(request, fields))
+
+        if isinstance(asked, UrlToSign):
+            answer: object = self._signed(grant, asked.path, asked.expires_in)
+        else:
+            answer = {"results": [self._result(grant, path, asked) for path in asked.paths]}
+        response = json_answer(answer)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    def _signed(self, grant: Grant, path: str, valid_for_s: int) -> Mapping[str, str]:
+        try:
+            image_path = ImagePath.parse(path)
+        except InvalidPath as error:
+            raise InvalidPath(str(error), at=("body", "path")) from error
+        grant.require("storage:read", image_path)
+        signed = self.signer.sign(image_path, valid_for_s=valid_for_s)
+        return {
+            "path": path,
+            "url": f"{self.public_url}/{signed.target}",
+            "expires_at": as_rfc3339(signed.expires_at * 1_000_000_000),
+        }
+
+    def _result(self, grant: Grant, path: str, asked: UrlsToSign) -> Mapping[str, str]:
+        try:
+            return self._signed(grant, path, asked.expires_in)
+        except (InvalidPath, Forbidden) as error:
+            return {"path": path, "detail": str(error), "code": error.code}
+
+
+def signed_urls_router(signing: UrlSigning) -> APIRouter:
+    """The route of the one operation, `/storage/signed-urls`."""
+    router = APIRouter(
+        prefix="/storage/signed-urls",
+        tags=["Storage"],
+        route_class=OperationRoute,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+    )
+    router.add_api_route(
+        "",
+        signing.sign_urls,
+        methods=["POST"],
+        response_model=SignedImageUrl | SignedImageUrls,
+        responses=refusals(401, 403, 413, 415),
+    )
+    router.routes.append(Route("/storage/signed-urls", MethodNotAllowed("POST")))
+    return router
+
+
+async def _body(request: Request, fields: Fields) -> bytes:
+    """The body of a request that says it is JSON."""
+    too_large = TooLarge(f"the list is larger than {MAX_BODY_BYTES} bytes: send it in parts")
+    if int(fields.get("content-length", "0")) > MAX_BODY_BYTES:
+        raise too_large
+    if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMedia('send {"path": "…"} with Content-Type: application/json')
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise too_large
+    return bytes(body)
+
+
+def _read(body: bytes) -> UrlToSign | UrlsToSign:
+    """What is asked for.
+
+    Raises:
+        InvalidParameter: it is not JSON, or not of this form; says where.
+    """
+    try:
+        given = parse_object(body)
+    except (ValueError, RecursionError):
+        raise InvalidParameter("not a JSON object", at=("body",)) from None
+    form = UrlsToSign if "paths" in given else UrlToSign
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        at = ("body", *(str(part) for part in fault["loc"]))
+        raise InvalidParameter(fault["msg"], at=at) from error
