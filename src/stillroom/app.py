@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         signer=signer,
     )
     app.include_router(images_router(operations), prefix="/api/v1")
-    signing = UrlSigning(tokens.verify, signer, settings.images_url)
+    signing = UrlSigning(tokens.verify, signer, settings.api_images_url)
     app.include_router(signed_urls_router(signing), prefix="/api/v1")
     return app
 

@@ -59,15 +59,15 @@ def create_router(
     )
 
     public_url = public_url.rstrip("/")
-    router = images_router(
-        ImageOperations(
-            storage=storage,
-            authorize=authorize,
-            public_url=public_url,
-            max_upload_bytes=max_upload_bytes,
-            signer=signer,
-        )
+    operations = ImageOperations(
+        storage=storage,
+        authorize=authorize,
+        public_url=public_url,
+        max_upload_bytes=max_upload_bytes,
+        signer=signer,
     )
+    router = APIRouter()
+    router.include_router(images_router(operations))
     if signer is not None:
         router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
     return router

@@ -22,6 +22,8 @@ _ORIGIN: Final = re.compile(
 )
 """As browsers write it: lower case, no slash at the end."""
 
+_VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+
 _LOCAL_TOKENS: Final = (
     "warning: the bucket is shared and the token secret is this machine's own: "
     "set STILLROOM_JWT_SECRET to the same on all machines"
@@ -31,7 +33,9 @@ _LOCAL_TOKENS: Final = (
 class Settings(BaseSettings):
     """Read from `STILLROOM_*`; an unusable value stops the start with one sentence."""
 
-    model_config = SettingsConfigDict(env_prefix="STILLROOM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="STILLROOM_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     data_dir: Path = Path("stillroom-data")
     """Everything lies below it; made if missing."""
@@ -140,12 +144,38 @@ class Settings(BaseSettings):
                 raise ValueError("must be origins such as https://app.example.com, or *")
         return value
 
+    @field_validator(
+        "r2_endpoint_url",
+        "r2_access_key_id",
+        "r2_secret_access_key",
+        "r2_bucket_name",
+        "r2_public_url",
+        "r2_cache_control",
+        mode="before",
+    )
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        """Files that hold a secret often end in a line feed; signatures count single blanks."""
+        return re.sub(" +", " ", value.strip()) if isinstance(value, str) else value
+
+    @field_validator("r2_access_key_id", "r2_secret_access_key", "r2_bucket_name")
+    @classmethod
+    def _check_visible(cls, value: str | SecretStr) -> str | SecretStr:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        if not _VISIBLE_TEXT.fullmatch(text):
+            raise ValueError("must be ASCII without blanks")
+        return value
+
     @field_validator("public_base_url", "r2_public_url", "r2_endpoint_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
+        if not _VISIBLE_TEXT.fullmatch(value):
+            raise ValueError("must be ASCII without blanks (an international name as xn--…)")
         parts = urlsplit(value)
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be a URL such as https://images.example.com")
+        if parts.username is not None or parts.port == 0:  # an odd port raises, too
+            raise ValueError("must have no user in it, and a port from 1 to 65535")
         if parts.query or parts.fragment:
             raise ValueError("must end with the host or a path")
         return value.rstrip("/")
@@ -188,6 +218,11 @@ class Settings(BaseSettings):
         """What public image URLs begin with: the CDN's, where there is one, else our own."""
         if self.r2_public_url and self._has_bucket:
             return f"{self.r2_public_url}/{COMPUTE_PREFIX.rstrip('/')}"
+        return self.api_images_url
+
+    @property
+    def api_images_url(self) -> str:
+        """What image URLs begin with that this server answers itself."""
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"
         return f"{base}/api/v1/storage/images"
 

@@ -75,7 +75,12 @@ def test_a_half_set_configuration_names_what_is_missing(
         ("R2_ENDPOINT_URL", "account.r2.cloudflarestorage.com"),
         ("R2_PUBLIC_URL", "cdn"),
         ("R2_CACHE_CONTROL", "public\r\nset-cookie: a=b"),
-        ("R2_CACHE_CONTROL", ""),
+        ("R2_ENDPOINT_URL", "http://user:hunter2@127.0.0.1"),
+        ("R2_ENDPOINT_URL", "http://127.0.0.1:99999"),
+        ("R2_PUBLIC_URL", "https://例え.example"),
+        ("R2_PUBLIC_URL", "https://cdn.example\n.com"),
+        ("R2_ACCESS_KEY_ID", "k k"),
+        ("R2_SECRET_ACCESS_KEY", "s\ns"),
         ("R2_CHECK_EXISTS", "perhaps"),
     ],
 )

@@ -594,6 +594,94 @@ async def test_short_pages_are_joined(storage: ImageStorage, stub: StubR2) -> No
     assert page.more
 
 
+@pytest.mark.parametrize("limit", [1, 10])
+async def test_keys_that_are_left_out_cost_no_request_each(
+    storage: ImageStorage, stub: StubR2, limit: int
+) -> None:
+    for number in range(300):
+        stub.objects[f"compute/a//{number}"] = stub_r2.Stored(b"", {}, '"e"')
+    stub.objects["compute/z.png"] = stub_r2.Stored(b"", {}, '"e"')
+
+    page = await storage.list(ListQuery(everything(), limit=limit))
+
+    assert page.entries == ["compute/z.png"]
+    assert stub.operations["ListObjectsV2"] == 2
+
+
+async def test_a_listing_that_does_not_move_on_is_given_up(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def stands_still(_: StubR2, __: web.Request) -> web.StreamResponse:
+        return stub_r2.xml(
+            "<ListBucketResult><IsTruncated>true</IsTruncated>"
+            "<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+        )
+
+    stub.faults.extend([stands_still] * 5)
+
+    with pytest.raises(BackendUnavailable, match="move on"):
+        await storage.list(ListQuery(everything()))
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_no_signature_is_kept_in_an_error(storage: ImageStorage, stub: StubR2) -> None:
+    async def says_too_much(_: StubR2, __: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"x-long": "y" * 20_000})
+
+    stub.faults.extend([says_too_much] * 50)
+
+    with pytest.raises(BackendUnavailable) as found:
+        await storage.stat(key("a.png"))
+
+    cause = found.value.__cause__
+    assert "HeadObject" in repr(cause)
+    assert "authorization" not in repr(cause).lower()
+    assert "Signature" not in repr(cause)
+    assert cause is not None
+    assert cause.__traceback__ is None, "it would hold the request and its body"
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_page_in_an_unknown_encoding_is_trouble_like_any_other(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def answers_elsewhere(_: StubR2, __: web.Request) -> web.StreamResponse:
+        page = b'<?xml version="1.0" encoding="Shift_JIS"?><html/>'
+        return web.Response(status=502, body=page)
+
+    stub.faults.append(answers_elsewhere)
+
+    saved = await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert stub.objects["compute/a.png"].body == PNG
+    assert saved.size == len(PNG)
+
+
+async def test_slow_large_uploads_stop_no_small_ones(storage: ImageStorage) -> None:
+    begun = asyncio.Event()
+    stalled = 0
+
+    class Stalls(Chunks):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            nonlocal stalled
+            stalled += 1
+            if stalled == 7:
+                begun.set()
+            yield b"x"
+            await asyncio.Event().wait()
+
+    tasks = [
+        asyncio.ensure_future(storage.save(key(f"{number}.bin"), Stalls())) for number in range(9)
+    ]
+    await begun.wait()
+
+    await storage.save(key("small.png"), BytesSource(PNG))
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_keys_that_no_image_can_have_are_left_out_and_counted(
     storage: ImageStorage, stub: StubR2, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -186,8 +186,9 @@ class PublishedKeys:
 
     async def _replace_keys(self) -> None:
         try:
-            data = await self._fetch(self._url)
-            keys = await asyncio.to_thread(KeySet.parse, data, self.algorithm)
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                data = await self._fetch(self._url)
+                keys = await asyncio.to_thread(KeySet.parse, data, self.algorithm)
         except Exception as error:  # noqa: BLE001  (a task has no caller; whatever is answered must leave the old keys in use)
             self._failures += 1
             log.warning(

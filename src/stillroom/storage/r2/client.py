@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -182,13 +183,13 @@ class BucketClient:
                 if code is None:
                     self._refuse_unexpected(call, answer)
                     return Answer(answer.status, answer.headers, answer.body, doubtful)
-                trouble: Exception = BucketError(f"{call.operation}: {answer.status} {code}")
+                trouble = BucketError(f"{call.operation}: {answer.status} {code}")
                 doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
                 pause = _asked_pause(answer)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                trouble, pause = error, 0.0
+                trouble, pause = _without_secrets(call, error), 0.0
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-                trouble, pause = error, 0.0
+                trouble, pause = _without_secrets(call, error), 0.0
                 doubtful = True
             longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
             pause = max(pause, self._dice.uniform(0, longest))  # "full jitter": see docs/adr/0006
@@ -250,7 +251,9 @@ class BucketClient:
     def _opened_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=IN_FLIGHT, keepalive_timeout=30),
+                connector=aiohttp.TCPConnector(
+                    limit=IN_FLIGHT, keepalive_timeout=30, socket_factory=_impatient_socket
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -282,6 +285,28 @@ class BucketClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _without_secrets(call: Call, error: Exception) -> BucketError:
+    """What went wrong, to be kept and logged.
+
+    aiohttp's own errors may hold the request's headers, which are signed; and any error that
+    was raised holds its frames, and with them a body of 16 MiB.
+    """
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return BucketError(f"{call.operation}: {type(error).__name__} {said}".rstrip())
+
+
+def _impatient_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A connection that the kernel ends if the bucket takes nothing for the whole deadline.
+
+    Else one that is given up with bytes unsent stays open until the other side is gone.
+    Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(DEADLINE_S * 1000))
+    return made
 
 
 async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:

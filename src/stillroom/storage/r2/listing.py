@@ -1,5 +1,6 @@
 """Listings, page by page as the bucket gives them, in the bucket's own order."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +9,7 @@ from stillroom.errors import BackendUnavailable, InvalidPath
 from stillroom.paths import ImagePath, image_entry
 from stillroom.storage.interface import ListQuery, Page
 from stillroom.storage.r2 import xml
-from stillroom.storage.r2.client import BucketClient, Call
+from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
 
 _MOST_KEYS: Final = 1000
 """On one page of the bucket's, which may hold fewer although more follow.
@@ -35,16 +36,23 @@ async def list_page(client: BucketClient, query: ListQuery) -> Listed:
     skipped = 0
     token: str | None = None
     passed = 1 if query.fold and query.after.endswith("/") else 0  # the bucket shows it once more
+    wanted = min(query.limit + passed, _MOST_KEYS)
+    by = asyncio.get_running_loop().time() + DEADLINE_S
     while True:
-        wanted = min(query.limit - len(entries) + passed, _MOST_KEYS)
-        page = await _fetch(client, query, wanted, token)
-        passed = 0
+        page = await _fetch(client, query, wanted, token, by)
+        found = len(entries)
         for entry in page.entries:
             if entry is None or not _is_image_entry(entry):
                 skipped += 1
             elif not (query.fold and entry == query.after):
                 entries.append(entry)
+        if page.next_token is not None and page.next_token == token:
+            raise BackendUnavailable("the bucket's listing does not move on")
         token = page.next_token
+        # Where keys are left out, small pages would cost a request each.
+        wanted = (
+            _MOST_KEYS if len(entries) == found else min(query.limit - len(entries), _MOST_KEYS)
+        )
         if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys where 1,000 were asked for
             return Listed(Page(entries[: query.limit], more=True), skipped)
         if token is None or len(entries) == query.limit:
@@ -52,7 +60,7 @@ async def list_page(client: BucketClient, query: ListQuery) -> Listed:
 
 
 async def _fetch(
-    client: BucketClient, query: ListQuery, wanted: int, token: str | None
+    client: BucketClient, query: ListQuery, wanted: int, token: str | None, by: float
 ) -> xml.ListedPage:
     parameters = {
         "list-type": "2",
@@ -63,7 +71,7 @@ async def _fetch(
         **({"continuation-token": token} if token else _start_after(query)),
     }
     call = Call("ListObjectsV2", "GET", query=parameters, patience_s=_PATIENCE_S)
-    answer = await client.send(call)
+    answer = await client.send(call, by=by)
     by_tree = answer.headers.get("server", "").startswith("SeaweedFS")
     try:
         return xml.listed_page(answer.body, order=_tree_order if by_tree else _key_order)

@@ -40,7 +40,11 @@ from stillroom.storage.r2.seen import RecentlySeen
 from stillroom.storage.r2.turns import KeyLocks, MemoryBudget
 
 BUFFERED_BYTES: Final = 128 * 1024**2
-"""What all uploads together may hold in memory: eight parts, or more of smaller images."""
+"""What all uploads together may hold in memory: seven parts, or more of smaller images."""
+
+_SMALL_BYTES: Final = 1024**2
+_KEPT_FOR_SMALL_BYTES: Final = 16 * 1024**2
+"""A share that images up to 1 MiB have to themselves: a few slow large uploads stop no others."""
 
 PRESIGNED_S: Final = 300
 """How long a redirect without a public URL works: time to follow it, not to pass it on."""
@@ -123,7 +127,8 @@ class R2ImageStorage:
         self._public_url = public_url
         self._cache_control = cache_control
         self._check_exists = check_exists
-        self._budget = MemoryBudget(BUFFERED_BYTES)
+        self._large = MemoryBudget(BUFFERED_BYTES - _KEPT_FOR_SMALL_BYTES)
+        self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
         self._seen = RecentlySeen()
         self._aborts: set[asyncio.Task[None]] = set()
@@ -141,7 +146,8 @@ class R2ImageStorage:
             key, source, condition, Intake(key.text, self._rules), secrets.token_hex(16)
         )
         most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
-        async with self._budget.reserve(most, wait_s=DEADLINE_S) as held:
+        budget = self._small if most <= _SMALL_BYTES else self._large
+        async with budget.reserve(most, wait_s=DEADLINE_S) as held:
             parts: MultipartUpload | None = None
             part = PartBuffer(most)
             try:
@@ -353,6 +359,8 @@ class R2ImageStorage:
                 found = await self._look(source, by=by)
                 save_id = secrets.token_hex(16)
                 answer = await self._client.send(self._copying(found, target, save_id), by=by)
+                if answer.status == 404 and answer.doubtful:  # noqa: PLR2004  (Not Found)
+                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
                 if answer.status == 404:  # noqa: PLR2004  (it went away after the look)
                     raise ImageNotFound
                 if answer.status not in _CONDITION_FAILED:

@@ -82,7 +82,7 @@ def read(document: bytes) -> Node:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(document, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:  # an encoding that expat lacks
         raise BrokenXml(str(error)) from error
     return top.below[0]
 
