@@ -81,5 +81,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{url}/ready").status_code == 204:
                 return
-        time.sleep(0.05)
+        time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
     raise AssertionError(log.read_text())

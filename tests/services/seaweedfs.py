@@ -103,5 +103,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: 
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{endpoint_url}/healthz").status_code == 200:
                 return
-        time.sleep(0.1)
+        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
     raise AssertionError(log.read_text()[-2000:])

@@ -133,7 +133,7 @@ class StubR2:
 
     # Objects
 
-    def _PutObject(self, request: web.Request, key: str, body: bytes) -> web.Response:  # noqa: N802
+    def _PutObject(self, request: web.Request, key: str, body: bytes) -> web.Response:
         if refusal := self._refused(request, key):
             return refusal
         stored = Stored(body, stored_headers(request), f'"{hashlib.md5(body).hexdigest()}"')
@@ -162,23 +162,23 @@ class StubR2:
             return found is not None and request.headers["if-match"] == found.etag
         return request.headers.get("if-none-match") != "*" or found is None
 
-    def _HeadObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+    def _HeadObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
         found = self.objects.get(key)
         if found is None:
             return web.Response(status=404)
         return web.Response(body=found.body, headers=facts(found))
 
-    def _GetObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+    def _GetObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
         found = self.objects.get(key)
         if found is None:
             return error(404, "NoSuchKey")
         return web.Response(body=found.body, headers=facts(found))
 
-    def _DeleteObject(self, _: web.Request, key: str, __: bytes) -> web.Response:  # noqa: N802
+    def _DeleteObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
         self.objects.pop(key, None)
         return web.Response(status=204)
 
-    def _CopyObject(self, request: web.Request, key: str, _: bytes) -> web.Response:  # noqa: N802
+    def _CopyObject(self, request: web.Request, key: str, _: bytes) -> web.Response:
         _root, bucket, source = unquote(request.headers["x-amz-copy-source"]).split("/", 2)
         found = self.objects.get(source)
         if bucket != BUCKET or found is None:
@@ -192,9 +192,7 @@ class StubR2:
 
     # Multipart
 
-    def _CreateMultipartUpload(  # noqa: N802
-        self, request: web.Request, key: str, _: bytes
-    ) -> web.Response:
+    def _CreateMultipartUpload(self, request: web.Request, key: str, _: bytes) -> web.Response:
         upload_id = f"upload-{next(self._numbers)}"
         self.uploads[upload_id] = Upload(key, stored_headers(request))
         return xml(
@@ -202,16 +200,14 @@ class StubR2:
             "</InitiateMultipartUploadResult>"
         )
 
-    def _UploadPart(self, request: web.Request, _: str, body: bytes) -> web.Response:  # noqa: N802
+    def _UploadPart(self, request: web.Request, _: str, body: bytes) -> web.Response:
         upload = self.uploads.get(request.query["uploadId"])
         if upload is None:
             return error(404, "NoSuchUpload")
         upload.parts[int(request.query["partNumber"])] = body
         return web.Response(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
 
-    def _CompleteMultipartUpload(  # noqa: N802
-        self, request: web.Request, key: str, body: bytes
-    ) -> web.Response:
+    def _CompleteMultipartUpload(self, request: web.Request, key: str, body: bytes) -> web.Response:
         upload = self.uploads.get(request.query["uploadId"])
         if upload is None:
             return error(404, "NoSuchUpload")
@@ -234,16 +230,14 @@ class StubR2:
             "</CompleteMultipartUploadResult>"
         )
 
-    def _AbortMultipartUpload(  # noqa: N802
-        self, request: web.Request, _: str, __: bytes
-    ) -> web.Response:
+    def _AbortMultipartUpload(self, request: web.Request, _: str, __: bytes) -> web.Response:
         if self.uploads.pop(request.query["uploadId"], None) is None:
             return error(404, "NoSuchUpload")
         return web.Response(status=204)
 
     # Listing
 
-    def _ListObjectsV2(self, request: web.Request, _: str, __: bytes) -> web.Response:  # noqa: N802
+    def _ListObjectsV2(self, request: web.Request, _: str, __: bytes) -> web.Response:
         query = request.query
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         after = query.get("continuation-token") or query.get("start-after", "")

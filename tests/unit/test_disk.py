@@ -361,6 +361,19 @@ async def test_a_failed_sync_turns_the_store_read_only_in_every_process(
     await restarted.close()
 
 
+def recorded_syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced from now on, by its path."""
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def recording(fd: int) -> None:
+        real_fsync(fd)
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    return synced
+
+
 async def test_a_folder_that_another_process_made_again_is_synced_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,14 +384,7 @@ async def test_a_folder_that_another_process_made_again_is_synced_again(
     await save(theirs, "a")  # removes the empty folder
     await theirs.delete(key("a"))
     (tmp_path / "compute/a").mkdir()  # as a third process would, before its sync
-    synced: list[str] = []
-    real_fsync = os.fsync
-
-    def recording(fd: int) -> None:
-        real_fsync(fd)
-        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-
-    monkeypatch.setattr(os, "fsync", recording)
+    synced = recorded_syncs(monkeypatch)
     await save(mine, "a/y.png")
 
     assert str(tmp_path / "compute") in synced
@@ -454,14 +460,7 @@ async def test_a_folder_with_a_known_inode_is_synced_again_once_any_folder_was_r
     storage = DiskImageStorage(home, RULES)
     await save(storage, "a/x.png")
     home.note_removed_folder()  # as another process does; the inode may have been used again
-    synced: list[str] = []
-    real_fsync = os.fsync
-
-    def recording(fd: int) -> None:
-        real_fsync(fd)
-        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-
-    monkeypatch.setattr(os, "fsync", recording)
+    synced = recorded_syncs(monkeypatch)
     await save(storage, "a/y.png")
 
     assert str(tmp_path / "compute") in synced

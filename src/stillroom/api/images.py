@@ -174,7 +174,7 @@ class ImageOperations:
         self,
         request: Request,
         path: str = _PATH,
-        file: UploadFile = File(json_schema_extra={"format": "binary"}),  # noqa: B008
+        file: UploadFile = File(json_schema_extra={"format": "binary"}),  # noqa: B008  (for the document)
     ) -> Response:
         """Save image to storage."""
         del path, file  # the document's; the body is streamed below, never spooled

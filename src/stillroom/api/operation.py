@@ -82,7 +82,7 @@ async def _run(name: str, operation: Operation, request: Request) -> Response:
         response = ProblemResponse(problem(error))
         if response.status_code >= SERVER_ERRORS:
             # The cause says it all; a traceback for every request would bury it.
-            log.error("%s %r: %s (%r)", name, raw_target(request), error, error.__cause__)  # noqa: TRY400
+            log.error("%s %r: %s (%r)", name, raw_target(request), error, error.__cause__)  # noqa: TRY400  (see above)
         return response
     except ClientDisconnect:
         log.info("%s %r: the client went away", name, raw_target(request))
