@@ -18,6 +18,7 @@ from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
+from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
 from stillroom.settings import Settings
@@ -58,7 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
     secrets, _ = settings.signing_secrets()
     signer = UrlSigner(secrets)
     keys = settings.token_keys()
-    tokens = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+    verifier = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+    tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
 
     @contextlib.asynccontextmanager
@@ -92,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         max_upload_bytes=settings.max_upload_bytes,
         signer=signer,
     )
+    app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
     app.include_router(images_router(operations), prefix="/api/v1")
     signing = UrlSigning(tokens.verify, signer, settings.api_images_url)
     app.include_router(signed_urls_router(signing), prefix="/api/v1")

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = []
     """Whose pages may read answers by script, separated by commas; `*` is everybody's."""
 
+    short_road: bool = True
+    """Answer simple requests before any framework is asked; see docs/adr/0009."""
+
     log_format: Literal["console", "json"] = "console"
     access_log: bool = False
     """One line a request. Failures are logged, and requests counted, in any case."""

@@ -1,4 +1,4 @@
-"""One server for the tests that only talk to it, on one worker and on two."""
+"""Servers for the tests that only talk to one: with one worker, with two, and by the long road."""
 
 import uuid
 from collections.abc import Iterator
@@ -16,12 +16,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session", params=["1", "2"], ids=["one-worker", "two-workers"])
+@pytest.fixture(
+    scope="session",
+    params=[("1", "true"), ("2", "true"), ("1", "false")],
+    ids=["one-worker", "two-workers", "long-road"],
+)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("acceptance")
-    with running(folder, "--workers", request.param, max_upload_bytes=str(8 * 1024**2)) as started:
+    workers, short_road = request.param
+    with running(
+        folder, "--workers", workers, max_upload_bytes=str(8 * 1024**2), short_road=short_road
+    ) as started:
         yield started
     assert "Traceback" not in started.logged()
 

@@ -9,6 +9,7 @@ read the raw request (see `operation.OperationRoute`).
 """
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -181,10 +182,29 @@ class ImageOperations:
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
+        return json_answer(await self.store(grant, image_path, fields, request.stream()))
+
+    async def store(
+        self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
+    ) -> dict[str, object]:
+        """What `save_image` does once it is known who asks, and for which path.
+
+        Args:
+            grant: The caller's rights.
+            image_path: Where to save.
+            fields: The request's.
+            body: Its body, of which nothing is asked for before all that can be checked has passed.
+
+        Returns:
+            The answer; see `SavedImage`.
+
+        Raises:
+            StillroomError: as the refusals of the document say.
+        """
         grant.require("storage:write", image_path)
         body_bytes = self._length_of(fields)
         upload = FilePart(
-            request.stream(),
+            body,
             boundary_of(fields),
             most_bytes=body_bytes,
             expected_sha256=request_sha256(fields),
@@ -193,16 +213,14 @@ class ImageOperations:
         image = await self.storage.save(
             StorageKey.of_image(image_path), upload, write_condition(fields)
         )
-        return json_answer(
-            {
-                "path": image_path.text,
-                "url": f"{self.public_url}/{image_path.quoted()}",
-                "size": image.size,
-                "content_type": image.content_type,
-                "sha256": image.sha256.hex() if image.sha256 else None,
-                "etag": image.etag,
-            }
-        )
+        return {
+            "path": image_path.text,
+            "url": f"{self.public_url}/{image_path.quoted()}",
+            "size": image.size,
+            "content_type": image.content_type,
+            "sha256": image.sha256.hex() if image.sha256 else None,
+            "etag": image.etag,
+        }
 
     def _length_of(self, fields: Fields) -> int | None:
         """The body's length, if it is declared and an image of allowed size can be in it."""
@@ -321,11 +339,15 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def json_answer(content: object) -> Response:
     """200 and `content`."""
+    return Response(json_body(content), media_type="application/json")
+
+
+def json_body(content: object) -> bytes:
+    """`content` as JSON, in UTF-8."""
     # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
     # A lone surrogate, which JSON can spell and UTF-8 cannot, is spelled in JSON again.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    body = text.encode("utf-8", "backslashreplace")
-    return Response(body, media_type="application/json")
+    return text.encode("utf-8", "backslashreplace")
 
 
 class MethodNotAllowed:

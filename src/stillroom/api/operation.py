@@ -79,14 +79,19 @@ async def _run(name: str, operation: Operation, request: Request) -> Response:
     try:
         return await operation(request)
     except StillroomError as error:
-        response = ProblemResponse(problem(error))
-        if response.status_code >= SERVER_ERRORS:
-            # The cause says it all; a traceback for every request would bury it.
-            log.error("%s %r: %s (%r)", name, raw_target(request), error, error.__cause__)  # noqa: TRY400  (see above)
-        return response
+        return ProblemResponse(refused(name, raw_target(request), error))
     except ClientDisconnect:
         log.info("%s %r: the client went away", name, raw_target(request))
         return ProblemResponse(plain_problem(400, "the client went away", "disconnected"))
+
+
+def refused(name: str, target: bytes, error: StillroomError) -> Problem:
+    """The answer to a request that failed with `error`; logged if the fault is on our side."""
+    found = problem(error)
+    if found.status >= SERVER_ERRORS:
+        # The cause says it all; a traceback for every request would bury it.
+        log.error("%s %r: %s (%r)", name, target, error, error.__cause__)
+    return found
 
 
 def raw_target(request: Request) -> bytes:

@@ -49,7 +49,11 @@ class TokenVerifier:
         self._now = now
 
     async def verify(self, authorization: str | None) -> Grant:
-        """The rights that the token in an `Authorization` field carries.
+        """The rights that the token in an `Authorization` field carries; see `check`."""
+        return (await self.check(authorization))[0]
+
+    async def check(self, authorization: str | None) -> tuple[Grant, float]:
+        """The rights that a token carries, and its `exp` in seconds since the epoch.
 
         Waits only if the token names a key that is not known yet.
 
@@ -66,13 +70,13 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, InvalidPath, RecursionError):
             raise Unauthenticated from None
 
-    async def _grant(self, token: str) -> Grant:
+    async def _grant(self, token: str) -> tuple[Grant, float]:
         header, payload, _ = (decode_base64url(part) for part in token.split("."))
         kid = self._check_header(parse_object(header))
         claims = parse_object(payload)
-        self._check_times(claims)
+        expires = self._check_times(claims)
         self._check_signature(token, await self._keys.candidates(kid))
-        return self._grant_of(claims)
+        return self._grant_of(claims), expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
         """The `kid` of a token that may be one of ours; no key is looked for otherwise."""
@@ -83,8 +87,9 @@ class TokenVerifier:
             raise ValueError("kid is text")  # noqa: TRY004  (a token's fault, not a caller's)
         return kid
 
-    def _check_times(self, claims: dict[str, object]) -> None:
-        for name in ("exp", "nbf", "iat"):
+    def _check_times(self, claims: dict[str, object]) -> float:
+        expires = 0.0
+        for name in ("nbf", "iat", "exp"):
             moment = claims.get(name, 0)
             if (
                 isinstance(moment, bool)
@@ -92,8 +97,10 @@ class TokenVerifier:
                 or not -_LATEST < moment < _LATEST  # NaN and infinity, too
             ):
                 raise ValueError(f"{name} is not a moment")
-            if name == "exp" and moment <= self._now():
-                raise ValueError("expired, or without an end")
+            expires = moment
+        if expires <= self._now():
+            raise ValueError("expired, or without an end")
+        return expires
 
     def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
         failure: jwt.PyJWTError = jwt.InvalidTokenError()

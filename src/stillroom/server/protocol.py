@@ -48,6 +48,7 @@ class StillroomProtocol(HttpToolsProtocol):
         self._answering: _Cycle | None = None
         self._has_asked = False
         self._refused = False
+        self._taken = False
         self._lingering = False
         self._draining = False
         self._dropped = 0
@@ -139,6 +140,9 @@ class StillroomProtocol(HttpToolsProtocol):
         if refusal := self._fault_of_head():
             self._refuse(*refusal)
             return
+        if not self._is_answering and self._take():
+            self._taken = True
+            return
         self._fill_scope()
         is_pipelined = self._is_answering
         version = self.parser.get_http_version()
@@ -155,7 +159,7 @@ class StillroomProtocol(HttpToolsProtocol):
             logger=self.logger,
             access_logger=access_log,
             access_log=False,  # uvicorn would log the query, and a query may hold a signature
-            default_headers=[(b"date", _date_now(int(time.time())))],
+            default_headers=[(b"date", date_at(int(time.time())))],
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue and version != "1.0",
             keep_alive=keep_alive,
@@ -172,15 +176,32 @@ class StillroomProtocol(HttpToolsProtocol):
         """The next byte begins another head."""
         self._in_head, self._message_begun, self._message_ended = True, False, True
         self._head_bytes = 0
-        if not self._refused:
+        if self._taken:
+            self._taken = False
+            self._take_end()
+        elif not self._refused:
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
         self._body_bytes += len(body)
         self._trailer_bytes = 0
-        if not self._refused:
+        if self._taken:
+            self._take_body(body)
+        elif not self._refused:
             super().on_body(body)
+
+    # For a protocol that answers some requests itself ---------------------------------------
+
+    def _take(self) -> bool:
+        """Whether the request whose head is complete needs no application."""
+        return False
+
+    def _take_body(self, body: bytes) -> None:
+        """A piece of the body of a taken request."""
+
+    def _take_end(self) -> None:
+        """The end of a taken request."""
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
@@ -195,6 +216,7 @@ class StillroomProtocol(HttpToolsProtocol):
         """Go on with the next request, unless the last answer said that none will be."""
         if self._lingering or (self._answering is not None and not self._answering.keep_alive):
             self.pipeline.clear()
+        self._since = self.loop.time()
         super().on_response_complete()
 
     @property
@@ -259,7 +281,7 @@ class StillroomProtocol(HttpToolsProtocol):
         head += [f"{name}: {value}" for name, value in found.headers]
         if status == 503:
             head.append(f"retry-after: {RETRY_AFTER_S}")
-        head.append(f"date: {_date_now(int(time.time())).decode()}")
+        head.append(f"date: {date_at(int(time.time())).decode()}")
         self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + found.body)
         self.linger()
 
@@ -295,8 +317,7 @@ class StillroomProtocol(HttpToolsProtocol):
         elif self._has_stalled(now):
             self.transport.abort()
         elif self._in_head:
-            if now - self._since > self._bounds.head_timeout_s:
-                self._end_head()
+            self._end_head_after(now - self._since)
         elif self._is_awaiting_body and now - self._since > BODY_WINDOW_S:
             if self._body_bytes < self._bounds.body_bytes_per_s * (now - self._since):
                 self._refuse(408, "the body came too slowly")
@@ -313,16 +334,25 @@ class StillroomProtocol(HttpToolsProtocol):
         )
 
     def _has_stalled(self, now: float) -> bool:
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self._unsent_bytes
         if unsent == 0 or unsent != self._unsent:
             self._unsent, self._sent_since = unsent, now
         return now - self._sent_since > self._bounds.write_timeout_s
 
-    def _end_head(self) -> None:
+    @property
+    def _unsent_bytes(self) -> int:
+        """Of an answer that the client is taking."""
+        return self.transport.get_write_buffer_size()
+
+    def _end_head_after(self, waited_s: float) -> None:
         if self._head_bytes:
-            self._refuse(408, "the head of the request did not arrive in time")
+            if waited_s > self._bounds.head_timeout_s:
+                self._refuse(408, "the head of the request did not arrive in time")
         elif not self._has_asked:
-            self.transport.close()  # it has never said anything; uvicorn ends idle ones
+            if waited_s > self._bounds.head_timeout_s:
+                self.transport.close()  # it has never said anything
+        elif waited_s > self._bounds.idle_timeout_s and not self._is_answering:
+            self.transport.close()
 
 
 class _Cycle(RequestResponseCycle):
@@ -350,15 +380,11 @@ class _Cycle(RequestResponseCycle):
             if self.more_body:
                 self.keep_alive = False  # what was not read can only be dropped
             if access_log.isEnabledFor(logging.INFO):
-                self._log(message["status"])
+                path = self.scope["raw_path"].decode("ascii")
+                log_access(self.scope["client"], self.scope["method"], path, message["status"])
         elif self.disconnected and message.get("more_body"):
             raise ConnectionResetError("the client went away")
         await super().send(message)
-
-    def _log(self, status: int) -> None:
-        host = (self.scope["client"] or ("-",))[0]
-        path = self.scope["raw_path"].decode("ascii")
-        access_log.info("%s %s %s %d", host, self.scope["method"], path, status)
 
 
 class _ClosingPolitely:
@@ -378,6 +404,11 @@ class _ClosingPolitely:
             self._protocol.transport.close()
 
 
+def log_access(client: tuple[str, int] | None, method: str, path: str, status: int) -> None:
+    """One line a request, for those who want them. Never with a query: it may be signed."""
+    access_log.info("%s %s %s %d", client[0] if client else "-", method, path, status)
+
+
 def _watch_of(protocol: StillroomProtocol) -> Watch:
     """The one clock of a server, kept beside its connections."""
     state = protocol.server_state
@@ -390,5 +421,6 @@ def _watch_of(protocol: StillroomProtocol) -> Watch:
 
 
 @functools.lru_cache(maxsize=4)
-def _date_now(second: int) -> bytes:
+def date_at(second: int) -> bytes:
+    """A `Date` field's value."""
     return formatdate(second, usegmt=True).encode("ascii")

@@ -24,6 +24,7 @@ from stillroom.errors import ConfigurationError
 from stillroom.server.bounds import Bounds
 from stillroom.server.logs import log_config
 from stillroom.server.protocol import StillroomProtocol
+from stillroom.server.short_road.protocol import ShortRoadProtocol
 from stillroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
 
     bounds = _bounds(settings)
+    protocol = ShortRoadProtocol if settings.short_road else StillroomProtocol
     with tempfile.TemporaryDirectory(prefix="stillroom-metrics-") as shared:
         if settings.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
@@ -66,7 +68,7 @@ def serve(settings: Settings) -> None:
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
-            http=functools.partial(StillroomProtocol, bounds=bounds),  # type: ignore[arg-type]  # as good as the class
+            http=functools.partial(protocol, bounds=bounds),  # type: ignore[arg-type]  # as good as the class
             loop="uvloop",
             ws="none",
             lifespan="on",

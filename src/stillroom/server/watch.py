@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from stillroom.api import metrics
+
 TICK_S: Final = 1.0
 
 
@@ -36,6 +38,7 @@ class Watch:
 
     def _tick(self) -> None:
         self._timer = None
+        metrics.hand_on()
         now = self._loop.time()
         watched = list(self._watched)
         for connection in watched:

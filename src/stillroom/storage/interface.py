@@ -50,6 +50,10 @@ class LocalImage(Protocol):
         """
         ...
 
+    def fileno(self) -> int:
+        """The descriptor, for roads on which the kernel sends without copying."""
+        ...
+
     def close(self) -> None:
         """Give the descriptor back; a second call does nothing."""
         ...
@@ -194,6 +198,10 @@ class ImageStorage(Protocol):
         Raises:
             ImageNotFound, BackendUnavailable: as their names say.
         """
+        ...
+
+    def locate_now(self, key: StorageKey) -> Location | None:
+        """As `locate`, if the answer can be had without waiting; else None: ask `locate`."""
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:

@@ -9,9 +9,10 @@ sandbox refuses that call, the same is done segment by segment.
 
 import ctypes
 import errno
+import functools
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -31,6 +32,11 @@ class _OpenHow(ctypes.Structure):
     )
 
 
+if TYPE_CHECKING:
+    _HowPointer = ctypes._Pointer[_OpenHow]  # noqa: SLF001  (typeshed's name for it)
+
+_HOW_BYTES: Final = ctypes.sizeof(_OpenHow)
+
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
@@ -41,12 +47,10 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     Raises:
         OSError: ELOOP or EXDEV for a link or an escape, ENOSYS where the call is missing.
     """
-    how = _OpenHow(
-        flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
-    )
+    how = _how(flags)
     name = os.fsencode(path)
     for _ in range(_RETRIES_ON_EAGAIN):
-        fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, ctypes.byref(how), ctypes.sizeof(how))
+        fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, how, _HOW_BYTES)
         if fd >= 0:
             return fd
         number = ctypes.get_errno()
@@ -80,6 +84,18 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
     finally:
         if at != folder_fd:
             os.close(at)
+
+
+@functools.cache
+def _how(flags: int) -> "_HowPointer":
+    """How to open with these flags; made once, since making it costs as much as the call."""
+    return ctypes.pointer(
+        _OpenHow(
+            flags | os.O_CLOEXEC,
+            0,
+            _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
+        )
+    )
 
 
 def choose_opener(folder_fd: int) -> Opener:

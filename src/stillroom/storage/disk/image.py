@@ -17,6 +17,9 @@ from stillroom.storage.interface import StoredImage
 _READ_BYTES: Final = 256 * 1024
 """Read in one go; larger reads only make the process larger."""
 
+_MOST_FACTS: Final = 4096
+"""Files whose facts are remembered; some 4 MiB."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -32,7 +35,7 @@ class Runner(Protocol):
 
 
 class DiskImage:
-    """An open image file; a `LocalImage`. `fd` is there for roads that send without copying."""
+    """An open image file; a `LocalImage`."""
 
     __slots__ = ("_run", "fd", "image")
 
@@ -72,6 +75,10 @@ class DiskImage:
         self.close()
         return self.image
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self.fd
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         fd, self.fd = self.fd, -1
@@ -79,13 +86,35 @@ class DiskImage:
             os.close(fd)
 
 
-def describe_file(key: StorageKey, fd: int) -> StoredImage:
-    """The facts of an open file.
+class RecentFacts:
+    """The facts of files that were opened a moment ago.
 
-    Raises:
-        OSError: ENXIO for what is no regular file.
+    Reading them from a file costs more than opening it. A file whose inode, size and times
+    are the same has the same content, as far as a filesystem can tell.
     """
-    status = os.fstat(fd)
+
+    def __init__(self) -> None:
+        self._facts: dict[str, tuple[tuple[int, int, int, int], StoredImage]] = {}
+
+    def describe_file(self, key: StorageKey, fd: int) -> StoredImage:
+        """The facts of an open file.
+
+        Raises:
+            OSError: ENXIO for what is no regular file.
+        """
+        status = os.fstat(fd)
+        version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        known = self._facts.get(key.text)
+        if known is not None and known[0] == version:
+            return known[1]
+        image = _describe_file(key, fd, status)
+        if len(self._facts) >= _MOST_FACTS:
+            self._facts.clear()
+        self._facts[key.text] = version, image
+        return image
+
+
+def _describe_file(key: StorageKey, fd: int, status: os.stat_result) -> StoredImage:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     known = Attributes.read(fd, status.st_mtime_ns)

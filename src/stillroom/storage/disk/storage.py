@@ -23,7 +23,13 @@ from stillroom.errors import (
 from stillroom.paths import StorageKey
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.home import DataDirectory, translated
-from stillroom.storage.disk.image import DiskImage, describe, describe_file, etag_at, warn_of_link
+from stillroom.storage.disk.image import (
+    DiskImage,
+    RecentFacts,
+    describe,
+    etag_at,
+    warn_of_link,
+)
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.intake import Intake
@@ -72,6 +78,7 @@ class DiskImageStorage:
         self._rules = rules
         self._min_free_bytes = min_free_bytes
         self._folders = Folders(home)
+        self._facts = RecentFacts()
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
 
     # Saving ------------------------------------------------------------------------------
@@ -205,6 +212,10 @@ class DiskImageStorage:
         """The image's open file: what is read from it belongs together, whatever is saved next."""
         return self._open(key)
 
+    def locate_now(self, key: StorageKey) -> DiskImage:
+        """The same: opening a file waits for nothing."""
+        return self._open(key)
+
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts of one opened file."""
         return self._open(key).take_facts()
@@ -215,7 +226,7 @@ class DiskImageStorage:
         except OSError as error:
             raise _cannot_open(key, error) from error
         try:
-            return DiskImage(fd, describe_file(key, fd), self._run)
+            return DiskImage(fd, self._facts.describe_file(key, fd), self._run)
         except OSError as error:
             os.close(fd)
             raise _cannot_open(key, error) from error

@@ -300,6 +300,13 @@ class R2ImageStorage:
             moment = self._seen.moment
             await self._look(key)
             self._seen.note(key.text, moment)
+        return self._where(key)
+
+    def locate_now(self, key: StorageKey) -> RemoteImage | None:
+        """The same for an image that was there a moment ago, or if nobody wants us to look."""
+        return None if self._check_exists and key.text not in self._seen else self._where(key)
+
+    def _where(self, key: StorageKey) -> RemoteImage:
         if self._public_url is None:
             return RemoteImage(self._client.presigned_url(key.text, valid_for_s=PRESIGNED_S))
         return RemoteImage(f"{self._public_url}/{quote(key.text, safe='/')}")

@@ -1,0 +1,64 @@
+"""Tokens whose check was passed a moment ago, so that a busy one is not checked each time.
+
+A full check costs some 50 µs (HS256) to 130 µs (EdDSA), more than everything else that a
+read does (../shared/design/measured-performance.md, "JWT price"). Only what passed is
+remembered, under the whole field, so that a forged token gains nothing; never past the
+token's own end; and never for long, so that a withdrawn key stops working soon.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from stillroom.auth.grants import Grant
+from stillroom.auth.tokens import TokenVerifier
+
+REMEMBERED_S: Final = 30.0
+"""How long a passed check is believed: as often as a key set may be fetched anew."""
+
+_MOST: Final = 4096
+_LONGEST: Final = 2048
+"""Characters; with `_MOST` no more than some 10 MiB, whoever signs the tokens."""
+
+
+class Verified(NamedTuple):
+    """Rights, and the moment (seconds since the epoch) from which they must be checked again."""
+
+    grant: Grant
+    until: float
+
+
+class VerifiedTokens:
+    """A `TokenVerifier` with a memory of at most 30 seconds."""
+
+    def __init__(self, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
+        self._verifier = verifier
+        self._now = now
+        self._passed: dict[str, Verified] = {}
+
+    def known(self, authorization: str | None) -> Verified | None:
+        """What this field is known to be good for right now, without any work; None: check it."""
+        if authorization is None:
+            return None
+        found = self._passed.get(authorization)
+        if found is None:
+            return None
+        left = found.until - self._now()
+        return found if 0 < left <= REMEMBERED_S else None  # more: the clock was set back
+
+    async def verify(self, authorization: str | None) -> Grant:
+        """As `TokenVerifier.verify`.
+
+        Raises:
+            Unauthenticated: for every reason the same.
+        """
+        known = self.known(authorization)
+        if known is not None:
+            return known.grant
+        grant, expires = await self._verifier.check(authorization)
+        assert authorization is not None  # noqa: S101  (it was good)
+        if len(authorization) <= _LONGEST:
+            if len(self._passed) >= _MOST:
+                self._passed.clear()
+            self._passed[authorization] = Verified(grant, min(expires, self._now() + REMEMBERED_S))
+        return grant

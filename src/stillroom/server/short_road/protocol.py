@@ -1,0 +1,310 @@
+"""The protocol that takes the short road where it can."""
+
+import asyncio
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+
+from stillroom.api import metrics
+from stillroom.api.images import ImageOperations
+from stillroom.auth.verified import VerifiedTokens
+from stillroom.http.problems import Problem
+from stillroom.server.protocol import StillroomProtocol, access_log, date_at, log_access
+from stillroom.server.short_road.recall import Answer, Recall, read_cached
+from stillroom.server.short_road.sending import FileSending
+from stillroom.server.short_road.uploads import Upload, upload_of
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from stillroom.storage.interface import LocalImage
+
+_JOINED_BYTES: Final = 64 * 1024
+"""Up to this copying an image behind its head is cheaper than a second call to the kernel."""
+
+_JOINING: Final = memoryview(bytearray(_JOINED_BYTES + 16 * 1024))
+"""Used and left within one turn of the event loop, so one does for all connections."""
+
+
+class ShortRoadProtocol(StillroomProtocol):
+    """One connection. Simple requests are answered here, all others by the application."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
+        super().__init__(*args, **kwargs)
+        self._application = _application_of(self)
+        self._socket: socket.socket | None = None
+        self._head: bytes | None = None
+        self._sending: FileSending | None = None
+        self._upload: Upload | None = None
+        self._is_last = False
+
+    # From the transport ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Begin."""
+        # The transport's own, for as long as it lives: answers go past its buffer.
+        self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what is under way."""
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        self._give_up_upload()
+        if self._socket is not None:
+            self._socket.detach()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
+        """A client that has sent all it wants may still be reading."""
+        if self._upload is not None and self._upload.body.missing:
+            return None
+        if self._sending is not None or self._upload is not None:
+            self._is_last = True
+            return True
+        return super().eof_received()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a known head at once; give a body to its upload; else feed the parser."""
+        if self._upload is not None and self._upload.is_past_parser:
+            self._feed_past_parser(self._upload, data)
+            return
+        self._head = None
+        if data.endswith(b"\r\n\r\n") and self._is_at_rest:
+            if self._answer(data):
+                return
+            self._head = data
+        super().data_received(data)
+        if self._upload is not None and self._upload.body.missing:
+            self._upload.is_past_parser = True
+
+    def shutdown(self) -> None:
+        """The server stops: finish what runs, take on nothing new."""
+        if self._sending is None and self._upload is None:
+            super().shutdown()
+        else:
+            self._draining = self._is_last = True
+
+    # The road ----------------------------------------------------------------------------
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the next byte begins a head, and nothing else is under way."""
+        return (
+            self._in_head
+            and not self._head_bytes
+            and not self._is_answering
+            and not (self._refused or self._lingering or self._draining)
+            and not self.transport.get_write_buffer_size()
+            and not self.transport.is_closing()
+        )
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._sending is not None or self._upload is not None or super()._is_answering
+
+    def _take(self) -> bool:
+        """Take the short road with a head that has passed all checks, and the next time at once."""
+        if self._head is not None and self._application.recall.learn(self._head, self.headers):
+            return self._answer(self._head)
+        if self.parser.get_method() == b"POST" and not self.transport.get_write_buffer_size():
+            return self._begin_upload()
+        return False
+
+    def _answer(self, request: bytes) -> bool:
+        """Answer a whole head from what is at hand; False: it takes the long road."""
+        began = time.perf_counter()
+        answer = self._application.recall.answer(request)
+        if answer is None:
+            return False
+        head = answer.head + date_at(int(time.time())) + b"\r\n\r\n"
+        if answer.image is None:
+            self._send(head + answer.body)
+        elif answer.length > _JOINED_BYTES:
+            self._send_file(head, answer)
+        elif not self._send_joined(head, answer):
+            return False
+        self._note_answer()
+        metrics.count(answer.operation, answer.status, time.perf_counter() - began)
+        if access_log.isEnabledFor(logging.INFO):
+            method, target, _ = request.decode("latin-1").split(" ", 2)
+            log_access(self.client, method, target, answer.status)
+        return True
+
+    def _note_answer(self) -> None:
+        self._has_asked = True
+        self._since = self.loop.time()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+
+    # Sending -----------------------------------------------------------------------------
+
+    def _send(self, data: bytes | memoryview) -> None:
+        """Past the transport's buffer, which would wait for the end of the loop's turn."""
+        connection = cast("socket.socket", self._socket)
+        try:
+            sent = connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.transport.abort()
+            return
+        if sent < len(data):
+            self.transport.write(bytes(data[sent:]))
+
+    def _send_joined(self, head: bytes, answer: Answer) -> bool:
+        """A small image goes with its head, in one call; False: it is not at hand."""
+        image = cast("LocalImage", answer.image)
+        end = len(head) + answer.length
+        _JOINING[: len(head)] = head
+        whole = read_cached(image, _JOINING[len(head) : end], answer.start)
+        image.close()
+        if whole:
+            self._send(_JOINING[:end])
+        return whole
+
+    def _send_file(self, head: bytes, answer: Answer) -> None:
+        connection = cast("socket.socket", self._socket)
+        image = cast("LocalImage", answer.image)
+        sending = FileSending(self.loop, connection, head, image, answer.start, answer.length)
+        try:
+            if sending.at_once():
+                return
+        except OSError:
+            sending.cancel()
+            self.transport.abort()
+            return
+        self._sending = sending
+        self.flow.pause_reading()
+        sending.rest(self._sent_file)
+
+    def _sent_file(self, *, all_sent: bool) -> None:
+        self._sending = None
+        if not all_sent:
+            self.transport.abort()
+        else:
+            self._end_answer()
+
+    def _end_answer(self) -> None:
+        """Go on with the next request, unless this was the last."""
+        if self._is_last:
+            self.transport.close()
+        else:
+            self.on_response_complete()
+
+    @property
+    def _unsent_bytes(self) -> int:
+        return super()._unsent_bytes if self._sending is None else self._sending.left
+
+    # Receiving ---------------------------------------------------------------------------
+
+    def _begin_upload(self) -> bool:
+        upload = upload_of(self._application.tokens, self.url, self.headers)
+        if upload is None:
+            return False
+        upload.body.on_begin = self._continue
+        upload.body.on_pressure = self._keep_reading
+        self._upload = upload
+        task = self.loop.create_task(self._save(upload))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return True
+
+    def _continue(self) -> None:
+        if self.expect_100_continue:
+            self.expect_100_continue = False
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _keep_reading(self, go_on: bool) -> None:  # noqa: FBT001  (the name says it)
+        if go_on:
+            self.flow.resume_reading()
+        else:
+            self.flow.pause_reading()
+
+    def _take_body(self, body: bytes) -> None:
+        if self._upload is not None:
+            self._upload.body.feed(body)
+
+    def _feed_past_parser(self, upload: Upload, data: bytes) -> None:
+        """A piece of a body, which the parser would only copy."""
+        self._body_bytes += len(data)
+        rest = upload.body.feed(data)
+        if not upload.body.missing:
+            upload.is_past_parser = False
+            self.parser = httptools.HttpRequestParser(self)  # the old one waits for the body
+            self.on_message_complete()
+        if rest:
+            self.data_received(rest)
+
+    async def _save(self, upload: Upload) -> None:
+        began = time.perf_counter()
+        try:
+            answer = await upload.run(self._application.operations)
+        except asyncio.CancelledError:  # a stop that waits no longer
+            self.transport.close()
+            return
+        metrics.count("save_image", answer.status, time.perf_counter() - began)
+        if self._upload is upload:
+            self._upload = None
+            self._send_saved(upload, answer)
+
+    def _send_saved(self, upload: Upload, answer: Problem) -> None:
+        is_last = self._is_last or upload.body.missing > 0
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in answer.headers]
+        if is_last:
+            lines.append("connection: close")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
+        self._send(head + date_at(int(time.time())) + b"\r\n\r\n" + answer.body)
+        if access_log.isEnabledFor(logging.INFO):
+            log_access(self.client, "POST", upload.target.decode("ascii"), answer.status)
+        if upload.body.missing:
+            self.linger()
+        else:
+            self._end_answer()
+
+    @property
+    def _is_awaiting_body(self) -> bool:
+        if self._upload is None:
+            return super()._is_awaiting_body
+        body = self._upload.body
+        return body.missing > 0 and body.is_awaited and not self._refused
+
+    def _end_broken_request(self) -> bool:
+        if self._upload is None:
+            return super()._end_broken_request()
+        if not self._upload.body.missing:
+            return False
+        self._give_up_upload()
+        return True
+
+    def _give_up_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.body.lose()
+            self._upload = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Application:
+    """The parts of the application that the short road leads to; one of each in a process."""
+
+    operations: ImageOperations
+    tokens: VerifiedTokens
+    recall: Recall
+
+
+def _application_of(protocol: ShortRoadProtocol) -> _Application:
+    state = protocol.server_state
+    application: _Application | None = getattr(state, "application", None)
+    if application is None:
+        wired = cast("FastAPI", protocol.config.loaded_app).state
+        recall = Recall(wired.operations.storage, wired.tokens)
+        application = _Application(wired.operations, wired.tokens, recall)
+        state.application = application  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
+    return application

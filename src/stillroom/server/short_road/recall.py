@@ -1,0 +1,224 @@
+"""What is known of requests that were made before: GET and HEAD of an image that is at hand.
+
+The long road (a scope, a task, FastAPI's routing, Response objects, the file in pieces)
+costs ten times what the kernel needs to send an image. Here a head that was checked once in
+full, by the parser and by `protocol`, is known again by its bytes, and everything that
+follows from it alone is remembered with it: who asks, for which key, what HTTP makes of its
+fields. What can change is looked at each time: the token's end, and the image itself.
+
+Both roads use the same rules, `auth`, `paths`, `http.serving` and the storage, so there is
+one answer to a request; whatever is not simple takes the long road. See
+docs/adr/0009-the-short-road.md.
+"""
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from stillroom.auth.grants import Grant
+from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.http.fields import Fields, combined
+from stillroom.http.problems import problem
+from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
+from stillroom.paths import ImagePath, StorageKey
+from stillroom.storage.interface import ImageStorage, LocalImage, RemoteImage, StoredImage
+
+_LINE: Final = re.compile(
+    rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
+)
+"""No query: parameters and signatures are the long road's matter."""
+
+PREFIX: Final = b"/api/v1/storage/images/"
+
+LONG_ROAD_FIELDS: Final = frozenset(
+    (
+        "content-length",
+        "expect",
+        "origin",  # CORS is the long road's matter
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+_LONGEST_HEAD: Final = 4096
+_MOST_HEADS: Final = 1024
+_MOST_REQUESTS: Final = 2048
+"""With `_LONGEST_HEAD` at most some 12 MiB in a process."""
+
+_OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
+
+
+class Answer(NamedTuple):
+    """What to send: a head without its date and end, and perhaps a slice of an open image."""
+
+    operation: str
+    status: int
+    head: bytes
+    image: LocalImage | None = None
+    start: int = 0
+    length: int = 0
+    body: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class _KnownHead:
+    """The fields of a head that passed every check, and the rights that they carry."""
+
+    fields: Fields
+    grant: Grant
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _KnownRequest:
+    """A request that was made before, and the answer to it as long as the image is the same."""
+
+    head: _KnownHead
+    method: str
+    key: StorageKey
+    image: StoredImage | None = None
+    url: str = ""
+    status: int = 0
+    answer: bytes = b""
+    start: int = 0
+    length: int = 0
+
+
+class Recall:
+    """What one process remembers of the heads that it has seen."""
+
+    def __init__(self, storage: ImageStorage, tokens: VerifiedTokens) -> None:
+        self._storage = storage
+        self._tokens = tokens
+        self._heads: dict[bytes, _KnownHead] = {}
+        self._requests: dict[bytes, _KnownRequest] = {}
+
+    def learn(self, request: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Remember a head that has passed every check of the long road.
+
+        Args:
+            request: The bytes of one head, from its first to its last.
+            headers: The same head's fields, as the parser found them.
+
+        Returns:
+            Whether `answer` may be asked about it now.
+        """
+        end = request.find(b"\r\n")
+        if (
+            len(request) > _LONGEST_HEAD
+            or request.find(b"\r\n\r\n") != len(request) - 4
+            or not _LINE.fullmatch(request, 0, end)
+        ):
+            return False
+        fields = combined(headers)
+        if not LONG_ROAD_FIELDS.isdisjoint(fields):
+            return False
+        if not stays_open(fields):
+            return False
+        known = self._tokens.known(fields.get("authorization"))
+        if known is None:
+            return False
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[request[end:]] = _KnownHead(fields, known.grant, known.until)
+        return True
+
+    def answer(self, request: bytes) -> Answer | None:
+        """The answer to a request, if its head is known and all that it needs is at hand.
+
+        An image in it is the caller's to close.
+        """
+        known = self._requests.get(request) or self._understood(request)
+        if known is None:
+            return None
+        left = known.head.until - time.time()
+        if not 0 < left <= REMEMBERED_S:  # more: the clock was set back
+            del self._requests[request]
+            return None
+        try:
+            location = self._storage.locate_now(known.key)
+        except ImageNotFound:
+            return _MISSING[known.method]
+        except StillroomError:
+            return None
+        if location is None or isinstance(location, RemoteImage):
+            return _redirect(known, location)
+        return _local(known, location)
+
+    def _understood(self, request: bytes) -> _KnownRequest | None:
+        """A request that was not made before, under a head that is known."""
+        end = request.find(b"\r\n")
+        head = self._heads.get(request[end:])
+        if head is None:
+            return None
+        line = _LINE.fullmatch(request, 0, end)
+        if line is None:
+            return None
+        try:
+            path = ImagePath.from_target(line[2])
+            head.grant.require("storage:read", path)
+        except StillroomError:
+            return None
+        known = _KnownRequest(head, line[1].decode("ascii"), StorageKey.of_image(path))
+        if len(self._requests) >= _MOST_REQUESTS:
+            self._requests.clear()
+        self._requests[request] = known
+        return known
+
+
+def stays_open(fields: Fields) -> bool:
+    """Whether a request of HTTP/1.1 says nothing about its connection but that it goes on."""
+    return fields.get("connection", "keep-alive").lower() == "keep-alive"
+
+
+def _local(known: _KnownRequest, location: LocalImage) -> Answer:
+    image = location.image
+    if image is not known.image:
+        try:
+            found = answer_image(known.method, known.head.fields, image)
+        except PreconditionFailed as error:
+            location.close()
+            return _refusal(known.method, error)
+        known.answer, known.status = _head(found), found.status
+        known.start, known.length = found.start, found.length
+        known.image = image
+    if known.length == 0 or known.method == "HEAD":
+        location.close()
+        return Answer(_OPERATION[known.method], known.status, known.answer)
+    return Answer("get_image", known.status, known.answer, location, known.start, known.length)
+
+
+def _redirect(known: _KnownRequest, location: RemoteImage | None) -> Answer | None:
+    if location is None or known.method == "HEAD":
+        return None
+    if location.url != known.url:
+        known.answer, known.url = _head(answer_redirect(location)), location.url
+    return Answer("get_image", 302, known.answer)
+
+
+def _refusal(method: str, error: StillroomError) -> Answer:
+    found = problem(error)
+    head = _head(ImageAnswer(found.status, found.headers))
+    body = found.body if method == "GET" else b""
+    return Answer(_OPERATION[method], found.status, head, body=body)
+
+
+def _head(answer: ImageAnswer) -> bytes:
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in answer.headers]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
+
+
+def read_cached(image: LocalImage, into: memoryview, start: int) -> bool:
+    """Fill `into` from what the page cache holds, without waiting; whether that was all of it."""
+    try:
+        return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
+    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        return False
+
+
+_MISSING: Final = {method: _refusal(method, ImageNotFound()) for method in _OPERATION}

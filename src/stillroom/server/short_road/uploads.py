@@ -1,0 +1,76 @@
+"""One upload on the short road: from a checked head to an answer, by the API's own operation."""
+
+import logging
+from typing import Final
+
+from stillroom.api.images import ImageOperations, json_body
+from stillroom.api.operation import refused
+from stillroom.auth.grants import Grant
+from stillroom.auth.verified import VerifiedTokens
+from stillroom.errors import StillroomError
+from stillroom.http.fields import Fields, combined
+from stillroom.http.problems import Problem, plain_problem
+from stillroom.paths import ImagePath
+from stillroom.server.short_road.recall import LONG_ROAD_FIELDS, PREFIX, stays_open
+from stillroom.server.short_road.receiving import Body
+
+_LONG_ROAD_FIELDS: Final = LONG_ROAD_FIELDS - {"content-length", "expect"}
+
+log = logging.getLogger("stillroom.api")
+
+
+class Upload:
+    """An upload by somebody who is known, to a path that is one.
+
+    Attributes:
+        is_past_parser: The rest of the body does not go through the HTTP parser.
+        body: Where the body's pieces are put.
+        target: As it came.
+    """
+
+    def __init__(self, grant: Grant, path: ImagePath, fields: Fields, target: bytes) -> None:
+        self.is_past_parser = False
+        self.body = Body(int(fields["content-length"]))
+        self._grant = grant
+        self._path = path
+        self._fields = fields
+        self.target = target
+
+    async def run(self, operations: ImageOperations) -> Problem:
+        """Save it. Whatever goes wrong is an answer, too."""
+        try:
+            saved = await operations.store(self._grant, self._path, self._fields, self.body)
+        except StillroomError as error:
+            return refused("save_image", self.target, error)
+        except ConnectionError:
+            log.info("save_image %r: the client went away", self.target)
+            return plain_problem(400, "the client went away", "disconnected")
+        except Exception:
+            log.exception("save_image %r", self.target)
+            return plain_problem(500, "something is broken here; it was logged", "bug")
+        content = json_body(saved)
+        length = str(len(content))
+        return Problem(
+            200, [("content-type", "application/json"), ("content-length", length)], content
+        )
+
+
+def upload_of(
+    tokens: VerifiedTokens, target: bytes, headers: list[tuple[bytes, bytes]]
+) -> Upload | None:
+    """The upload that a checked head of a POST begins; None: it takes the long road."""
+    if not target.startswith(PREFIX) or b"?" in target:
+        return None
+    fields = combined(headers)
+    if "content-length" not in fields or not _LONG_ROAD_FIELDS.isdisjoint(fields):
+        return None
+    if not stays_open(fields) or fields.get("expect", "100-continue").lower() != "100-continue":
+        return None
+    known = tokens.known(fields.get("authorization"))
+    if known is None:
+        return None
+    try:
+        path = ImagePath.from_target(target[len(PREFIX) :])
+    except StillroomError:
+        return None
+    return Upload(known.grant, path, fields, target)

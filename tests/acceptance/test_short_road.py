@@ -1,0 +1,243 @@
+"""Both roads give the same answers: one server takes the short one, the other may not."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from running import IMAGES, Server, parsed, running
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250))
+LARGE = os.urandom(3 * 1024**2)
+
+
+@pytest.fixture(scope="module")
+def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers on the same images."""
+    folder = tmp_path_factory.mktemp("roads")
+    with (
+        running(folder, max_upload_bytes=str(8 * 1024**2)) as short,
+        running(
+            folder, data=short.data, short_road="false", max_upload_bytes=str(8 * 1024**2),
+            public_base_url=short.url,
+        ) as long,
+    ):  # fmt: skip
+        with short.client() as client:
+            for name, data in (
+                ("a.png", PNG),
+                ("large.bin", LARGE),
+                ("empty.bin", b""),
+                ("page.html", b"<script>alert(1)</script>"),
+                ("in/side.png", PNG),
+                ("Zoë 1+1.png", PNG),
+            ):
+                client.post(f"{IMAGES}/{name}", files={"file": data}).raise_for_status()
+        yield short, long
+
+
+def ask(server: Server, request: bytes, *, times: int = 1) -> list[bytes]:
+    """The whole answers to a request that is sent again and again on one connection."""
+    answers = []
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        stream = connection.makefile("rb")
+        for _ in range(times):
+            connection.sendall(request)
+            answers.append(_one_answer(stream, has_body=not request.startswith(b"HEAD")))
+    return answers
+
+
+def _one_answer(stream: "socket.SocketIO | object", *, has_body: bool) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()  # type: ignore[union-attr]  # makefile's type is not public
+        assert line, head
+        head += line
+    found = parsed(head)
+    length = 0 if not has_body or found.status == 304 else int(found.headers["content-length"])
+    return head + bytes(stream.read(length))  # type: ignore[union-attr]
+
+
+def comparable(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    found = parsed(answer)
+    del found.headers["date"]
+    return found.status, found.headers, found.body
+
+
+REQUESTS = [
+    ("GET", "a.png", ()),
+    ("HEAD", "a.png", ()),
+    ("GET", "large.bin", ()),
+    ("GET", "empty.bin", ()),
+    ("GET", "page.html", ()),
+    ("GET", "Zo%C3%AB%201+1.png", ()),
+    ("GET", "missing.png", ()),
+    ("HEAD", "missing.png", ()),
+    ("GET", "in", ()),
+    ("GET", "a.png/b", ()),
+    ("GET", "..%2fa.png", ()),
+    ("GET", "a.png?x=1", ()),
+    ("GET", "a.png", ("Range: bytes=3-9",)),
+    ("GET", "a.png", ("Range: bytes=-5",)),
+    ("GET", "a.png", ("Range: bytes=9999-",)),
+    ("GET", "a.png", ("Range: lines=1-2",)),
+    ("GET", "large.bin", ("Range: bytes=100000-2999999",)),
+    ("HEAD", "a.png", ("Range: bytes=3-9",)),
+    ("GET", "a.png", ("If-None-Match: *",)),
+    ("GET", "a.png", ('If-None-Match: "x"', 'If-None-Match: "y"')),
+    ("GET", "a.png", ('If-Match: "x"',)),
+    ("GET", "a.png", ("If-Modified-Since: Tue, 24 Nov 2099 00:00:00 GMT",)),
+    ("GET", "a.png", ("Connection: close",)),
+    ("GET", "a.png", ("Connection: keep-alive",)),
+    ("GET", "a.png", ("Content-Length: 0",)),
+    ("GET", "a.png", ("Origin: https://example.com",)),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fields"), REQUESTS)
+def test_both_roads_answer_alike(
+    roads: tuple[Server, Server], method: str, path: str, fields: tuple[str, ...]
+) -> None:
+    short, long = roads
+    lines = [f"{method} {IMAGES}/{path} HTTP/1.1", "Host: a",
+             f"Authorization: Bearer {short.token()}", *fields]  # fmt: skip
+    request = "\r\n".join([*lines, "", ""]).encode()
+    times = 1 if "Connection: close" in fields else 3  # known from the second one on
+
+    expected = comparable(ask(long, request)[0])
+    assert [comparable(answer) for answer in ask(short, request, times=times)] == [expected] * times
+
+
+def test_both_roads_refuse_alike_what_a_token_does_not_cover(roads: tuple[Server, Server]) -> None:
+    short, long = roads
+    for options in (("--prefix", "in"), ("--scope", "storage:write")):
+        token = short.token(*options)
+        request = f"GET {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+        expected = comparable(ask(long, request.encode())[0])
+        assert expected[0] == 403
+        assert [comparable(a) for a in ask(short, request.encode(), times=3)] == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "form"),
+    [
+        ("up/a.png", (), {"file": PNG}),
+        ("up/large.bin", (), {"file": LARGE}),
+        ("up/empty", (), {"file": b""}),
+        ("a.png", ("If-None-Match: *",), {"file": PNG}),
+        ("a.png", ('If-Match: "x"',), {"file": PNG}),
+        ("a.png/b", (), {"file": PNG}),
+        ("up//a.png", (), {"file": PNG}),
+        ("up/a.png", (), {"other": PNG}),
+        ("up/a.png", (f"Repr-Digest: sha-256=:{'A' * 43}=:",), {"file": PNG}),
+        ("up/a.png", ("Repr-Digest: nonsense",), {"file": PNG}),
+        ("up/large.bin", (), {"file": bytes(9 * 1024**2)}),
+    ],
+)
+def test_both_roads_save_alike(
+    roads: tuple[Server, Server], path: str, fields: tuple[str, ...], form: dict[str, bytes]
+) -> None:
+    headers = dict(field.split(": ", 1) for field in fields)
+    answers = []
+    for server in (*roads, *roads):
+        with server.client() as client:
+            client.head(f"{IMAGES}/a.png")  # the token is known from here on
+            answer = client.post(f"{IMAGES}/{path}", files=form, headers=headers)
+        content = answer.json()
+        content.pop("etag", None)
+        answers.append((answer.status_code, answer.headers.get("content-type"), content))
+    assert answers == [answers[0]] * 4
+
+
+def test_what_another_process_saves_or_deletes_is_seen_at_once(
+    roads: tuple[Server, Server],
+) -> None:
+    short, other = roads
+    with short.client() as reader, other.client() as writer:
+        for turn in range(20):
+            data = PNG + bytes([turn])
+            writer.post(f"{IMAGES}/turns.png", files={"file": data})
+            assert reader.get(f"{IMAGES}/turns.png").content == data
+            if turn % 3 == 0:
+                writer.delete(f"{IMAGES}/turns.png")
+                assert reader.get(f"{IMAGES}/turns.png").status_code == 404
+
+
+def test_a_token_ends_on_the_short_road_too(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    with short.client("--expires", "2s") as client:
+        deadline = time.monotonic() + 20
+        assert client.get(f"{IMAGES}/a.png").status_code == 200
+        while client.get(f"{IMAGES}/a.png").status_code == 200:
+            assert time.monotonic() < deadline
+        assert client.get(f"{IMAGES}/a.png").status_code == 401
+
+
+def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    descriptors = Path(f"/proc/{short.process.pid}/fd")
+    request = (
+        f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+        f"Authorization: Bearer {short.token()}\r\n\r\n"
+    ).encode()
+    ask(short, request, times=2)
+
+    def open_now() -> int:
+        return len(list(descriptors.iterdir()))
+
+    before = open_now()
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", short.port), timeout=10) as connection:
+            connection.sendall(request)
+            connection.recv(10_000)
+    deadline = time.monotonic() + 20
+    while open_now() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    request = (
+        f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+        f"Authorization: Bearer {short.token()}\r\n\r\n"
+    ).encode()
+    ask(short, request, times=2)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", short.port))
+        connection.sendall(request)
+        stream = connection.makefile("rb", buffering=0)
+        answer = b""
+        while not answer.endswith(LARGE[-100:]):
+            answer += stream.read(7_001) or pytest.fail("closed too early")
+        # The next one on the same connection has its own answer.
+        connection.sendall(request.replace(b"large.bin", b"a.png"))
+        while not answer.endswith(PNG):
+            answer += stream.read(7_001) or pytest.fail("closed too early")
+    assert parsed(answer).body[: len(LARGE)] == LARGE
+
+
+def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:
+    data = os.urandom(16 * 1024**2)
+    with running(tmp_path) as server:
+        with server.client() as client:
+            client.post(f"{IMAGES}/big.bin", files={"file": data}).raise_for_status()
+            client.get(f"{IMAGES}/big.bin")
+        request = (
+            f"GET {IMAGES}/big.bin HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Bearer {server.token()}\r\n\r\n"
+        ).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(request)
+            answer = connection.recv(1000)
+            server.process.terminate()
+            while piece := connection.recv(1_000_000):
+                answer += piece
+        assert parsed(answer).body == data
+        assert server.process.wait(timeout=30) == 0

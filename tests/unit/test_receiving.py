@@ -1,0 +1,73 @@
+"""A body on its way in, however it is cut."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillroom.server.short_road.receiving import Body
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(1, 50), max_size=20), st.binary(max_size=9))
+def test_a_body_comes_out_as_it_went_in_and_what_is_behind_it_comes_back(
+    data: bytes, cuts: list[int], behind: bytes
+) -> None:
+    async def run() -> None:
+        body = Body(len(data))
+        stream, rest = data + behind, b""
+        for cut in [*cuts, len(stream)]:
+            if body.missing:
+                rest = body.feed(stream[:cut])
+                stream = stream[cut:]
+        received = b"".join([piece async for piece in body])
+        assert received == data
+        assert rest + stream == behind
+
+    asyncio.run(run())
+
+
+def test_nothing_is_asked_of_the_client_before_somebody_waits() -> None:
+    async def run() -> None:
+        begun: list[bool] = []
+        body = Body(1)
+        body.on_begin = lambda: begun.append(True)
+        assert not begun
+        waiting = asyncio.ensure_future(anext(body))
+        await asyncio.sleep(0)
+        assert begun == [True]
+        assert body.is_awaited
+        body.feed(b"x")
+        assert await waiting == b"x"
+        assert not body.is_awaited
+
+    asyncio.run(run())
+
+
+def test_a_lost_body_is_a_connection_error_also_for_who_waits() -> None:
+    async def run() -> None:
+        body = Body(10)
+        waiting = asyncio.ensure_future(anext(body))
+        await asyncio.sleep(0)
+        body.lose()
+        with pytest.raises(ConnectionError):
+            await waiting
+        with pytest.raises(ConnectionError):
+            await anext(body)
+
+    asyncio.run(run())
+
+
+def test_reading_stops_while_too_much_waits_and_goes_on_behind_it() -> None:
+    async def run() -> None:
+        told: list[bool] = []
+        body = Body(10 * 1024**2)
+        body.on_pressure = told.append
+        for _ in range(5):
+            body.feed(bytes(100_000))
+        assert told[-1:] == [False]
+        for _ in range(5):
+            await anext(body)
+        assert told[-1:] == [True]
+
+    asyncio.run(run())

@@ -1,0 +1,84 @@
+"""What is remembered of a token: not for long, and never past its end."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from issuing import signed_by_secret
+from stillroom.auth.grants import Grant
+from stillroom.auth.keys import SharedSecrets
+from stillroom.auth.tokens import TokenVerifier, mint_token
+from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.errors import Unauthenticated
+
+SECRET = "s" * 32
+NOW = 1_700_000_000.0
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def memory(clock: Clock) -> VerifiedTokens:
+    return VerifiedTokens(TokenVerifier(SharedSecrets([SECRET]), now=clock), now=clock)
+
+
+def field(**claims: object) -> str:
+    return "Bearer " + signed_by_secret({"alg": "HS256"}, {"exp": NOW + 3600, **claims}, SECRET)
+
+
+def test_a_token_is_known_once_it_was_checked_and_for_half_a_minute() -> None:
+    clock = Clock()
+    tokens = memory(clock)
+    assert tokens.known(field()) is None
+
+    assert asyncio.run(tokens.verify(field())) == Grant.everything()
+
+    known = tokens.known(field())
+    assert known is not None
+    assert known.grant == Grant.everything()
+    clock.now = NOW + REMEMBERED_S
+    assert tokens.known(field()) is None
+    assert asyncio.run(tokens.verify(field())) == Grant.everything()
+    assert tokens.known(field()) is not None
+
+
+def test_a_token_is_not_known_past_its_end() -> None:
+    clock = Clock()
+    tokens = memory(clock)
+    ending = field(exp=NOW + 5)
+    asyncio.run(tokens.verify(ending))
+
+    clock.now = NOW + 5
+
+    assert tokens.known(ending) is None
+    with pytest.raises(Unauthenticated):
+        asyncio.run(tokens.verify(ending))
+
+
+def test_a_clock_that_is_set_back_makes_no_token_live_longer() -> None:
+    clock = Clock()
+    tokens = memory(clock)
+    asyncio.run(tokens.verify(field()))
+    clock.now = NOW - 1000
+    assert tokens.known(field()) is None
+
+
+def test_a_refused_token_and_a_missing_one_are_never_known() -> None:
+    tokens = memory(Clock())
+    forged = "Bearer " + mint_token("o" * 32, expires_in=timedelta(hours=1))
+    with pytest.raises(Unauthenticated):
+        asyncio.run(tokens.verify(forged))
+    assert tokens.known(forged) is None
+    assert tokens.known(None) is None
+
+
+def test_a_longer_field_that_begins_alike_is_another_token() -> None:
+    tokens = memory(Clock())
+    asyncio.run(tokens.verify(field()))
+    assert tokens.known(field() + " ") is None
+    assert tokens.known(field()[:-1]) is None
