@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="The image store of an image-generation compute server.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # those redirects are built from the Host header
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
     if settings.cors_origins:

@@ -137,3 +137,10 @@ def test_a_url_is_never_built_from_what_the_client_says(
         },
     )
     assert answer.json()["url"] == f"{server.images}/{folder}/a.png"
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "/docs/", "/api/v1/storage/signed-urls/"])
+def test_no_redirect_is_built_from_what_the_client_says(server: Server, path: str) -> None:
+    answer = httpx.get(f"{server.url}{path}", headers={"Host": "evil.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
