@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
+from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.operation import ProblemResponse
@@ -97,6 +98,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
     app.include_router(images_router(operations), prefix="/api/v1")
+    entries = EntryListing(storage, tokens.verify)
+    app.include_router(entries_router(entries), prefix="/api/v1")
     signing = UrlSigning(tokens.verify, signer, settings.api_images_url)
     app.include_router(signed_urls_router(signing), prefix="/api/v1")
     return app

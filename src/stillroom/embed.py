@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from stillroom.api.authorize import Authorize
+from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import SharedSecrets
@@ -68,6 +69,7 @@ def create_router(
     )
     router = APIRouter()
     router.include_router(images_router(operations))
+    router.include_router(entries_router(EntryListing(storage, authorize)))
     if signer is not None:
         router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
     return router

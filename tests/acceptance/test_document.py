@@ -18,7 +18,7 @@ SEED = {
     ("/api/v1/storage/images/{path}", "delete"): ("Delete Image", "Delete image from storage."),
     ("/api/v1/storage/images/{path}", "head"): ("Check Image Exists", "Check if image exists."),
 }
-OURS = [("/api/v1/storage/signed-urls", "post")]
+OURS = [("/api/v1/storage/entries", "get"), ("/api/v1/storage/signed-urls", "post")]
 BODY = "Body_save_image_api_v1_storage_images__path__post"
 
 
@@ -61,6 +61,12 @@ def test_the_document_keeps_all_that_the_seed_promises(server: Server) -> None:
         "items": {"type": "string"},
         "title": "Response List Images Api V1 Storage Images Get",
     }
+
+    entries = operations["/api/v1/storage/entries", "get"]
+    assert (entries["summary"], entries["tags"]) == ("List Entries", ["Storage"])
+    assert entries["parameters"] == listing["parameters"]
+    items = entries["responses"]["200"]["content"]["application/json"]["schema"]["items"]
+    assert items == {"$ref": "#/components/schemas/ListedEntry"}
 
     saving = operations["/api/v1/storage/images/{path}", "post"]["requestBody"]
     assert saving["required"]

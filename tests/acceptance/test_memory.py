@@ -7,6 +7,7 @@ import httpx
 
 from running import IMAGES, running
 
+ENTRIES = "/api/v1/storage/entries"
 GIB = 1024**3
 MIB = 1024**2
 
@@ -55,10 +56,14 @@ def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> Non
 
     with running(tmp_path) as server, server.client() as client:
         client.get(IMAGES, params={"limit": 100})
+        client.get(ENTRIES, params={"limit": 100})
         before = peak_bytes(server.process.pid)
 
-        page = client.get(IMAGES, params={"limit": 100, "start_after": "many/025000.png"})
+        ask: dict[str, str | int] = {"limit": 100, "start_after": "many/025000.png"}
+        page = client.get(IMAGES, params=ask)
         assert page.json()[0] == "many/025001.png"
         assert httpx.URL(page.links["next"]["url"]).params["start_after"] == page.json()[-1]
+        entries = client.get(ENTRIES, params=ask).json()
+        assert [entry["path"] for entry in entries] == page.json()
 
         assert peak_bytes(server.process.pid) - before < 4 * MIB

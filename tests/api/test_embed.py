@@ -51,6 +51,8 @@ async def test_the_operations_work_beside_the_apps_own(client: httpx.AsyncClient
     saved = await client.post(f"{IMAGES}/a/b.png", files={"file": PNG})
     assert saved.json()["url"] == f"http://127.0.0.1:8000{IMAGES}/a/b.png"
     assert (await client.get(IMAGES)).json() == ["a/b.png"]
+    (entry,) = (await client.get("/api/v1/storage/entries")).json()
+    assert (entry["path"], entry["etag"]) == ("a/b.png", saved.json()["etag"])
     assert (await client.get(f"{IMAGES}/a/b.png")).content == PNG
     assert (await client.head(f"{IMAGES}/a/b.png")).status_code == 200
     assert (await client.delete(f"{IMAGES}/a/b.png")).status_code == 200
@@ -67,8 +69,8 @@ async def test_refusals_are_ours_and_need_no_handlers_of_the_app(client: httpx.A
 
 async def test_the_document_of_the_app_has_the_operations(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    signed_urls = "/api/v1/storage/signed-urls"
-    assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}", signed_urls}
+    others = {"/api/v1/storage/entries", "/api/v1/storage/signed-urls"}
+    assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}", *others}
 
 
 async def test_an_app_may_be_started_again(tmp_path: Path) -> None:

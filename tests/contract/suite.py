@@ -19,11 +19,14 @@ from stillroom.storage.interface import (
     ANY,
     BytesSource,
     Condition,
+    Entry,
+    EntryPage,
     ImageStorage,
     ListQuery,
     Page,
     RemoteImage,
     SaveRules,
+    StoredImage,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
@@ -102,6 +105,14 @@ async def save(storage: ImageStorage, path: str, data: bytes = PNG) -> str:
 
 def entries(page: Page) -> list[str]:
     return [image_entry(entry) for entry in page.entries]
+
+
+def entry_text(entry: Entry) -> str:
+    return entry.text if isinstance(entry, KeyPrefix) else entry.key.text
+
+
+def shown(entry: Entry) -> str:
+    return image_entry(entry_text(entry))
 
 
 class StorageContract:
@@ -481,6 +492,82 @@ class StorageContract:
 
     async def test_an_empty_store_lists_nothing(self, storage: ImageStorage) -> None:
         assert await storage.list(ListQuery(everything())) == Page([])
+
+    # Listing with facts
+
+    async def test_entries_are_the_listing_with_the_facts_of_stat(
+        self, storage: ImageStorage
+    ) -> None:
+        expected = await self._fill(storage)
+        await save(storage, "a-b", PNG)
+        await save(storage, "ab", SVG)
+
+        page = await storage.entries(ListQuery(everything(), limit=100))
+
+        assert [shown(entry) for entry in page.entries] == expected
+        assert list(page.entries) == [await storage.stat(key(path)) for path in expected]
+        facts = {shown(entry): entry for entry in page.entries if isinstance(entry, StoredImage)}
+        assert (facts["a-b"].size, facts["a-b"].content_type) == (len(PNG), "image/png")
+        assert facts["a-b"].sha256 == hashlib.sha256(PNG).digest()
+        assert facts["ab"].content_type == "image/svg+xml"
+        assert page.next_after is None
+
+    @pytest.mark.parametrize(("prefix", "fold"), [("", False), ("", True), ("a/", True)])
+    @pytest.mark.parametrize("limit", [1, 2, 5, 100])
+    async def test_pages_of_entries_are_the_pages_of_the_listing(
+        self, storage: ImageStorage, prefix: str, limit: int, *, fold: bool
+    ) -> None:
+        await self._fill(storage)
+        after: str | None = ""
+        while after is not None:
+            query = ListQuery(everything(prefix), after=after, limit=limit, fold=fold)
+            names = await storage.list(query)
+
+            page = await storage.entries(query)
+
+            assert [entry_text(entry) for entry in page.entries] == names.entries
+            for entry in page.entries:
+                assert isinstance(entry, KeyPrefix) == entry_text(entry).endswith("/")
+            after = page.next_after
+            assert after == (names.entries[-1] if names.more else None)
+
+    @pytest.mark.parametrize("name", UNUSUAL_NAMES)
+    async def test_an_entry_of_an_unusual_name_has_its_facts(
+        self, storage: ImageStorage, name: str
+    ) -> None:
+        saved = await storage.save(key(name), BytesSource(name.encode()))
+
+        (entry,) = (await storage.entries(ListQuery(everything()))).entries
+
+        assert isinstance(entry, StoredImage)
+        assert (entry.key, entry.size, entry.etag) == (key(name), len(name.encode()), saved.etag)
+
+    async def test_images_deleted_or_replaced_meanwhile_spoil_no_page(
+        self, storage: ImageStorage
+    ) -> None:
+        paths = await self._fill(storage, [f"{number:02}.png" for number in range(40)])
+
+        async def change(number: int, path: str) -> None:
+            if number % 2:
+                await storage.delete(key(path))
+            else:
+                await save(storage, path, b"replaced")
+
+        changes = asyncio.gather(*(change(number, path) for number, path in enumerate(paths)))
+        found = await asyncio.gather(*(storage.entries(ListQuery(everything())) for _ in range(4)))
+        await changes
+
+        for page in found:
+            seen = [entry for entry in page.entries if isinstance(entry, StoredImage)]
+            assert {shown(entry) for entry in seen} >= set(paths[::2])
+            for entry in seen:
+                data = b"x" if entry.size == 1 else b"replaced"
+                assert (entry.size, entry.sha256) == (len(data), hashlib.sha256(data).digest())
+        last = await storage.entries(ListQuery(everything()))
+        assert [shown(entry) for entry in last.entries] == paths[::2]
+
+    async def test_an_empty_store_has_no_entries(self, storage: ImageStorage) -> None:
+        assert await storage.entries(ListQuery(everything())) == EntryPage([])
 
     async def test_a_sound_store_passes_its_check(self, storage: ImageStorage) -> None:
         await storage.check()

@@ -12,6 +12,7 @@ from services import stub_r2
 from services.stub_r2 import StubR2
 
 IMAGES = "/api/v1/storage/images"
+ENTRIES = "/api/v1/storage/entries"
 DOCS = Path(__file__).parents[2] / "docs" / "r2.md"
 MIB = 1024**2
 
@@ -61,6 +62,10 @@ async def measure(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
             answer = await client.get(IMAGES, params={"limit": limit})
             assert len(answer.json()) == limit
             note(f"listing of {limit:,}")
+        for limit in (1, 100):
+            answer = await client.get(ENTRIES, params={"limit": limit})
+            assert len(answer.json()) == limit
+            note(f"entries of {limit}: each is looked at")
         await client.get("/healthz")
         note("`/healthz`")
         await client.get("/readyz")

@@ -11,18 +11,21 @@ from aiohttp import web
 
 from contract.suite import PNG, RULES, SVG, Chunks, everything, key
 from services import stub_r2
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
+from services.stub_r2 import BUCKET, KEY_ID, SECRET, Fault, StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound, PreconditionFailed
+from stillroom.paths import KeyPrefix
 from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.interface import (
     ANY,
     BytesSource,
     Condition,
+    EntryPage,
     ImageStorage,
     ListQuery,
     RemoteImage,
 )
 from stillroom.storage.r2 import client as client_module
+from stillroom.storage.r2.entries import LOOKS_AT_ONCE
 
 MIB = 1024**2
 CREATE = Condition(if_none_match=ANY)
@@ -741,6 +744,136 @@ async def test_a_folded_page_behind_a_folder_is_one_request(
 
     assert (page.entries, page.more) == (["compute/b", "compute/c"], True)
     assert stub.operations == {"ListObjectsV2": 1}
+
+
+# Listing with facts
+
+
+def fill(stub: StubR2, count: int) -> None:
+    for number in range(count):
+        stub.objects[f"compute/{number:02}"] = stub_r2.Stored(b"xyz", {}, '"e"')
+
+
+def of_looks(fault: Fault) -> Fault:
+    """Met by looks alone, in whichever order the requests of several pages come in."""
+
+    async def met(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return await fault(stub, request)
+        stub.faults.appendleft(met)
+        return await stub.carry_out(request)
+
+    return met
+
+
+async def test_entries_are_one_listing_and_one_look_an_image(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    fill(stub, 5)
+    stub.objects["compute/folder/a"] = stub_r2.Stored(b"", {}, '"e"')
+
+    page = await storage.entries(ListQuery(everything(), fold=True))
+
+    assert page.entries[5:] == [KeyPrefix("compute/folder/")]
+    assert page.entries[:5] == [await storage.stat(key(f"{number:02}")) for number in range(5)]
+    assert stub.operations == {"ListObjectsV2": 1, "HeadObject": 5 + 5}
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+async def test_an_image_that_went_away_after_it_was_listed_is_no_entry(
+    storage: ImageStorage, stub: StubR2, limit: int
+) -> None:
+    fill(stub, 3)
+
+    async def lists_and_loses(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        page = await stub.carry_out(request)
+        del stub.objects["compute/00"], stub.objects["compute/01"]
+        return page
+
+    stub.faults.append(lists_and_loses)
+
+    page = await storage.entries(ListQuery(everything(), limit=limit))
+
+    if limit == 2:  # nothing is left of it, and the way on is known all the same
+        assert page == EntryPage([], next_after="compute/01")
+    else:
+        assert page == EntryPage([await storage.stat(key("02"))])
+
+
+async def test_all_pages_together_have_so_many_looks_under_way_and_others_get_through(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_PATIENCE_S", 60.0)  # no look is tried again meanwhile
+    fill(stub, 50)
+    all_wait, going_on = asyncio.Barrier(LOOKS_AT_ONCE + 1), asyncio.Event()
+
+    async def waits(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        await all_wait.wait()
+        await going_on.wait()
+        return await stub.carry_out(request)
+
+    stub.faults.extend([of_looks(waits)] * LOOKS_AT_ONCE)
+    query = ListQuery(everything())
+    pages = [asyncio.ensure_future(storage.entries(query)) for _ in range(3)]
+    await all_wait.wait()
+
+    assert (await storage.stat(key("00"))).size == 3
+    assert stub.operations["HeadObject"] == LOOKS_AT_ONCE + 1
+    going_on.set()
+    found = await asyncio.gather(*pages)
+
+    assert [len(page.entries) for page in found] == [50] * 3
+    assert stub.operations["HeadObject"] == 3 * 50 + 1
+
+
+async def test_a_look_for_an_entry_gets_through_trouble_that_passes(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    fill(stub, 3)
+    stub.faults.extend([pass_on, stub_r2.answers(503), stub_r2.resets_after_the_body])
+
+    page = await storage.entries(ListQuery(everything()))
+
+    assert len(page.entries) == 3
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_page_whose_looks_fail_is_no_shorter_page_and_ends_them_all(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.storage.r2.entries.DEADLINE_S", 0.8)
+    fill(stub, 50)
+    stub.faults.extend([of_looks(stub_r2.hangs)] * 1000)
+
+    pages = [storage.entries(ListQuery(everything())) for _ in range(3)]
+    found = await asyncio.gather(*pages, return_exceptions=True)
+
+    assert {type(failure) for failure in found} == {BackendUnavailable}
+    coroutines = [repr(task.get_coro()) for task in asyncio.all_tasks()]
+    assert not [name for name in coroutines if "Describer" in name], "nobody goes on looking"
+    stub.faults.clear()
+    assert len((await storage.entries(ListQuery(everything()))).entries) == 50
+
+
+async def test_a_page_that_nobody_waits_for_any_more_is_not_read_to_its_end(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    fill(stub, 50)
+    all_wait = asyncio.Barrier(LOOKS_AT_ONCE + 1)
+
+    async def waits(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        await all_wait.wait()
+        return await stub_r2.hangs(stub, request)
+
+    stub.faults.extend([of_looks(waits)] * LOOKS_AT_ONCE)
+    task = asyncio.ensure_future(storage.entries(ListQuery(everything())))
+    await all_wait.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert len((await storage.entries(ListQuery(everything()))).entries) == 50
+    assert stub.operations["HeadObject"] == LOOKS_AT_ONCE + 50
 
 
 # Redirects

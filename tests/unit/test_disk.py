@@ -21,15 +21,21 @@ from stillroom.errors import (
     StorageFull,
     UnsupportedMedia,
 )
+from stillroom.paths import StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.image import DiskImage
+from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.interface import (
     BytesSource,
     Condition,
+    EntryPage,
     ListQuery,
+    Page,
     SaveRules,
+    StoredImage,
 )
 
 
@@ -231,6 +237,72 @@ async def test_without_attributes_everything_but_the_hash_is_there(
     image = await storage.stat(key("a.png"))
     assert (image.content_type, image.sha256) == ("image/png", None)
     await storage.close()
+
+
+async def test_an_entry_of_a_file_copied_in_by_hand_has_no_hash(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "compute/by-hand").write_bytes(PNG)
+
+    page = await storage.entries(ListQuery(everything()))
+
+    assert page.entries == [await storage.stat(key("by-hand"))]
+    (entry,) = page.entries
+    assert isinstance(entry, StoredImage)
+    assert (entry.content_type, entry.sha256) == ("image/png", None)
+
+
+@pytest.mark.parametrize("limit", [2, 4])
+async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
+    storage: DiskImageStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    compute = tmp_path / "compute"
+    for name in ("1 gone", "2 a folder", "3 a link", "4 here"):
+        await save(storage, name)
+
+    def list_then_change(home: DataDirectory, query: ListQuery) -> Page:
+        page = list_page(home, query)
+        for name in ("1 gone", "2 a folder", "3 a link"):
+            (compute / name).unlink()
+        (compute / "2 a folder").mkdir()
+        (compute / "3 a link").symlink_to("4 here")
+        return page
+
+    monkeypatch.setattr("stillroom.storage.disk.storage.list_page", list_then_change)
+
+    page = await storage.entries(ListQuery(everything(), limit=limit))
+
+    if limit == 2:  # nothing is left of it, and the way on is known all the same
+        assert page == EntryPage([], next_after="compute/2 a folder")
+    else:
+        assert page == EntryPage([await storage.stat(key("4 here"))])
+
+
+async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_waits(
+    storage: DiskImageStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1000):
+        (tmp_path / f"compute/{number:04}").touch()
+    began, going_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    opened: list[str] = []
+    opens = storage._open
+
+    def opens_slowly(image: StorageKey) -> DiskImage:
+        opened.append(image.text)
+        loop.call_soon_threadsafe(began.set)
+        assert going_on.wait(30)
+        return opens(image)
+
+    monkeypatch.setattr(storage, "_open", opens_slowly)
+    task = asyncio.ensure_future(storage.entries(ListQuery(everything(), limit=1000)))
+    await began.wait()
+    task.cancel()
+    going_on.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(opened) < 1000
 
 
 async def test_a_reader_keeps_the_image_that_it_opened(storage: DiskImageStorage) -> None:

@@ -11,9 +11,9 @@ read the raw request (see `operation.OperationRoute`).
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Path, Request, Response, UploadFile
 from fastapi.params import Depends
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
@@ -22,12 +22,12 @@ from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
 from stillroom.api.authorize import Authorize, granted
+from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
 from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
     ProblemResponse,
     raw_image_path,
-    require_literal_route,
 )
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import UrlSigner, is_signed
@@ -35,16 +35,9 @@ from stillroom.errors import TooLarge
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.http.problems import plain_problem
-from stillroom.http.query import ListParameters, parse_list_query
 from stillroom.http.serving import answer_image, answer_redirect, request_sha256, write_condition
-from stillroom.paths import (
-    ImagePath,
-    KeyPrefix,
-    StorageKey,
-    image_entry,
-    image_key_bound,
-)
-from stillroom.storage.interface import ImageStorage, ListQuery, RemoteImage
+from stillroom.paths import ImagePath, StorageKey, image_entry
+from stillroom.storage.interface import ImageStorage, RemoteImage
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
 _PATH: Any = Path()
@@ -95,53 +88,22 @@ class ImageOperations:
     async def list_images(
         self,
         request: Request,
-        prefix: Annotated[str, Query(description="Literal text that paths begin with.")] = "",
-        limit: Annotated[
-            int, Query(ge=1, description="Entries on a page; over 10,000 counts as 10,000.")
-        ] = 100,
-        start_after: Annotated[
-            str, Query(description="Only entries behind this one: a page's last entry.")
-        ] = "",
-        delimiter: Annotated[
-            str, Query(pattern="^/?$", description="`/` folds deeper levels into folders.")
-        ] = "",
+        prefix: Prefix = "",
+        limit: Limit = 100,
+        start_after: StartAfter = "",
+        delimiter: Delimiter = "",
     ) -> Response:
         """List stored images."""
         del prefix, limit, start_after, delimiter
-        require_literal_route(request)
-        grant = await granted(self.authorize, combined(request.headers.raw))
-        asked = parse_list_query(request.scope["query_string"])
-        visible = grant.narrow("storage:read", asked.prefix)
-
-        if asked.fold and "/" in visible.text[len(asked.prefix.text) :]:
-            entries, more = await self._only_folder(asked, visible.text), False
-        else:
-            page = await self.storage.list(
-                ListQuery(
-                    prefix=KeyPrefix.of_images(visible),
-                    after=image_key_bound(asked.start_after),
-                    limit=asked.limit,
-                    fold=asked.fold,
-                )
-            )
-            entries, more = [image_entry(entry) for entry in page.entries], page.more
-
+        listing = await Listing.of(request, self.authorize)
+        if listing.is_above_folder:
+            return json_answer(await listing.way_to_folder(self.storage))
+        page = await self.storage.list(listing.query)
+        entries = [image_entry(entry) for entry in page.entries]
         response = json_answer(entries)
-        if more:
-            response.headers["link"] = asked.link_to_next(entries[-1])
+        if page.more:
+            response.headers["link"] = listing.asked.link_to_next(entries[-1])
         return response
-
-    async def _only_folder(self, asked: ListParameters, folder: str) -> list[str]:
-        """What a caller confined to a deeper folder sees of this level: the way there, if any."""
-        end = folder.index("/", len(asked.prefix.text)) + 1
-        entry = folder[:end]
-        after = asked.start_after
-        if entry <= after and not (after.startswith(entry) and after != entry):
-            return []
-        page = await self.storage.list(
-            ListQuery(KeyPrefix(image_key_bound(folder)), after=image_key_bound(after), limit=1)
-        )
-        return [entry] if page.entries else []
 
     async def _reader(self, request: Request, fields: Fields) -> Grant:
         """The rights of a token, or, in a request without one, of a signed URL.
@@ -339,11 +301,11 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def json_answer(content: object) -> Response:
     """200 and `content`."""
-    return Response(json_body(content), media_type="application/json")
+    return Response(json_bytes(content), media_type="application/json")
 
 
-def json_body(content: object) -> bytes:
-    """`content` as JSON, in UTF-8."""
+def json_bytes(content: object) -> bytes:
+    """`content` as JSON in UTF-8."""
     # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
     # A lone surrogate, which JSON can spell and UTF-8 cannot, is spelled in JSON again.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))

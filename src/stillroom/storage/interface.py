@@ -162,6 +162,24 @@ class Page:
     more: bool = False
 
 
+Entry = StoredImage | KeyPrefix
+"""An image with its facts; or a folder, where a query folds, as what its keys begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """A `Page` whose entries are described.
+
+    Attributes:
+        entries: In the same order, without the images that went away meanwhile.
+        next_after: `ListQuery.after` for the next page; None behind the last one. It may be
+            an entry that is left out, so an empty page may have a next one.
+    """
+
+    entries: Sequence[Entry]
+    next_after: str | None = None
+
+
 class ImageStorage(Protocol):
     """Bytes under keys, nothing more.
 
@@ -217,6 +235,18 @@ class ImageStorage(Protocol):
 
         Raises:
             BackendUnavailable: the medium failed.
+        """
+        ...
+
+    async def entries(self, query: ListQuery) -> EntryPage:
+        """The page that `list` gives, with what `stat` says of each image on it.
+
+        The facts of one image belong to one save; the page is no moment's picture of them
+        all. An image that is gone by the time it is looked at is left out. Memory is bounded
+        by the page, and looking at its images does not block the event loop.
+
+        Raises:
+            BackendUnavailable: the medium failed, for the page or for an image on it.
         """
         ...
 

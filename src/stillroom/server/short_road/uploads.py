@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from stillroom.api.images import ImageOperations, json_body
+from stillroom.api.images import ImageOperations, json_bytes
 from stillroom.api.operation import refused
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
@@ -48,7 +48,7 @@ class Upload:
         except Exception:
             log.exception("save_image %r", self.target)
             return plain_problem(500, "something is broken here; it was logged", "bug")
-        content = json_body(saved)
+        content = json_bytes(saved)
         length = str(len(content))
         return Problem(
             200, [("content-type", "application/json"), ("content-length", length)], content

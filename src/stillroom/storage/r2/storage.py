@@ -24,6 +24,7 @@ from stillroom.storage.intake import Intake, Received
 from stillroom.storage.interface import (
     UNCONDITIONAL,
     Condition,
+    EntryPage,
     ImageSource,
     ListQuery,
     Page,
@@ -33,6 +34,7 @@ from stillroom.storage.interface import (
 )
 from stillroom.storage.r2.buffer import PartBuffer
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
+from stillroom.storage.r2.entries import Describer
 from stillroom.storage.r2.listing import list_page
 from stillroom.storage.r2.multipart import MOST_PARTS, PART_BYTES, MultipartUpload, completed_etag
 from stillroom.storage.r2.objects import etag_of, headers_of, image_of
@@ -131,6 +133,7 @@ class R2ImageStorage:
         self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
         self._seen = RecentlySeen()
+        self._describer = Describer(self._look_and_note)
         self._aborts: set[asyncio.Task[None]] = set()
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
@@ -313,8 +316,11 @@ class R2ImageStorage:
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts of one HEAD, asked for each time."""
+        return await self._look_and_note(key)
+
+    async def _look_and_note(self, key: StorageKey, by: float | None = None) -> StoredImage:
         moment = self._seen.moment
-        image = await self._look(key)
+        image = await self._look(key, by=by)
         self._seen.note(key.text, moment)
         return image
 
@@ -336,6 +342,10 @@ class R2ImageStorage:
                 listed.skipped,
             )
         return listed.page
+
+    async def entries(self, query: ListQuery) -> EntryPage:
+        """A page, and a HEAD for each image on it."""
+        return await self._describer.describe(await self.list(query))
 
     # Removing ----------------------------------------------------------------------------
 

@@ -1,0 +1,72 @@
+"""What a listing shows to whom: the same for paths alone and for entries with their facts."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Query, Request
+
+from stillroom.api.authorize import Authorize, granted
+from stillroom.api.operation import require_literal_route
+from stillroom.http.fields import combined
+from stillroom.http.query import ListParameters, parse_list_query
+from stillroom.paths import ImagePrefix, KeyPrefix, image_key_bound
+from stillroom.storage.interface import ImageStorage, ListQuery
+
+# The parameters, for the document only: `parse_list_query` reads them.
+Prefix = Annotated[str, Query(description="Literal text that paths begin with.")]
+Limit = Annotated[int, Query(ge=1, description="Entries on a page; over 10,000 counts as 10,000.")]
+StartAfter = Annotated[str, Query(description="Only entries behind this one: a page's last entry.")]
+Delimiter = Annotated[
+    str, Query(pattern="^/?$", description="`/` folds deeper levels into folders.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A request for a page, and the part of it that the caller may see.
+
+    Attributes:
+        asked: What was asked for.
+        visible: The prefix, narrowed to the caller's folder.
+    """
+
+    asked: ListParameters
+    visible: ImagePrefix
+
+    @classmethod
+    async def of(cls, request: Request, authorize: Authorize) -> Self:
+        """What `request` asks for.
+
+        Raises:
+            Unauthenticated, InvalidPath, InvalidParameter, Forbidden: in this order.
+        """
+        require_literal_route(request)
+        grant = await granted(authorize, combined(request.headers.raw))
+        asked = parse_list_query(request.scope["query_string"])
+        return cls(asked, grant.narrow("storage:read", asked.prefix))
+
+    @property
+    def query(self) -> ListQuery:
+        """What the storage is asked."""
+        return ListQuery(
+            prefix=KeyPrefix.of_images(self.visible),
+            after=image_key_bound(self.asked.start_after),
+            limit=self.asked.limit,
+            fold=self.asked.fold,
+        )
+
+    @property
+    def is_above_folder(self) -> bool:
+        """Whether the caller's folder lies below the one level that was asked for."""
+        return self.asked.fold and "/" in self.visible.text[len(self.asked.prefix.text) :]
+
+    async def way_to_folder(self, storage: ImageStorage) -> list[str]:
+        """What a caller confined to a deeper folder sees of this level: the way there, if any."""
+        folder, after = self.visible.text, self.asked.start_after
+        entry = folder[: folder.index("/", len(self.asked.prefix.text)) + 1]
+        if entry <= after and not (after.startswith(entry) and after != entry):
+            return []
+        page = await storage.list(
+            ListQuery(KeyPrefix(image_key_bound(folder)), after=image_key_bound(after), limit=1)
+        )
+        return [entry] if page.entries else []
