@@ -95,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         public_url=settings.images_url,
         max_upload_bytes=settings.max_upload_bytes,
         signer=signer,
+        public_read=settings.public_read,
     )
     app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
     app.include_router(images_router(operations), prefix="/api/v1")
@@ -123,6 +124,8 @@ def check_settings(settings: Settings) -> list[str]:
     if made:
         lines.append(f"made a token secret in {settings.secret_file}")
     lines.append(f"tokens: {keys.description}")
+    if settings.public_read:
+        lines.append("images are public: anybody may read them, without a token")
     return lines
 
 

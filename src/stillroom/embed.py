@@ -29,6 +29,7 @@ def create_router(
     max_upload_bytes: int = 100 * 1024**2,
     require_image: bool = False,
     min_free_bytes: int = 256 * 1024**2,
+    public_read: bool = False,
 ) -> APIRouter:
     """A router with the five operations, its storage opened; the process's end closes it.
 
@@ -45,6 +46,8 @@ def create_router(
         max_upload_bytes: Larger images are refused as soon as that is known.
         require_image: Refuse what is not an image by its content.
         min_free_bytes: Refuse saves that leave less room on the disk.
+        public_read: Anybody may GET and HEAD an image whose path they know. `authorize` is then
+            asked only about requests that have an `Authorization` field.
 
     Raises:
         ConfigurationError: the directory or the secret cannot be used.
@@ -66,6 +69,7 @@ def create_router(
         public_url=public_url,
         max_upload_bytes=max_upload_bytes,
         signer=signer,
+        public_read=public_read,
     )
     router = APIRouter()
     router.include_router(images_router(operations))

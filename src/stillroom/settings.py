@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=30, ge=0)
     """How long a stop waits for answers under way."""
 
+    public_read: bool = False
+    """Anybody may GET and HEAD an image whose path they know; all else still needs a token."""
+
     cors_origins: Annotated[list[str], NoDecode] = []
     """Whose pages may read answers by script, separated by commas; `*` is everybody's."""
 

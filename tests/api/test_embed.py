@@ -185,3 +185,29 @@ async def test_a_mounted_app_checks_the_raw_path_too(tmp_path: Path) -> None:
         assert (await client.get(f"{base}/a/b.png")).content == PNG
         assert (await client.get(f"{base}/%2e%2e/x")).status_code == 422
         assert (await client.get("/mounted%20here/storage/im%61ges/a/b.png")).status_code == 404
+
+
+async def test_an_app_may_have_its_images_read_by_anybody(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    def my_own_login(authorization: str | None) -> Grant:
+        asked.append(authorization)
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant(frozenset(["storage:write"]))
+
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, authorize=my_own_login, min_free_bytes=0, public_read=True)
+    )
+    async for client in client_of(app):
+        url = "/storage/images/a.png"
+        mine, other = {"Authorization": "Session 42"}, {"Authorization": "Session 43"}
+        assert (await client.post(url, files={"file": PNG}, headers=mine)).status_code == 200
+        asked.clear()
+        found = await client.get(f"{url}?signature=none-are-made-here")
+        assert (found.content, asked) == (PNG, [])
+        assert found.headers["cache-control"] == "public, max-age=0, must-revalidate"
+        assert (await client.get(url, headers=mine)).content == PNG
+        assert (await client.get(url, headers=other)).status_code == 401
+        assert (await client.get("/storage/images")).status_code == 401

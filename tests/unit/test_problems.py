@@ -33,3 +33,7 @@ def test_invalid_input_says_where_in_the_shape_that_fastapi_users_know() -> None
 def test_401_and_503_carry_what_a_client_needs_next() -> None:
     assert ("www-authenticate", "Bearer") in problem(errors.Unauthenticated()).headers
     assert ("retry-after", "5") in problem(errors.BackendUnavailable("x")).headers
+
+
+def test_no_cache_keeps_that_an_image_is_missing() -> None:
+    assert ("cache-control", "no-store") in problem(errors.ImageNotFound()).headers

@@ -30,12 +30,19 @@ from stillroom.api.operation import (
     raw_image_path,
 )
 from stillroom.auth.grants import Grant
-from stillroom.auth.signed_urls import UrlSigner, is_signed
+from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.errors import TooLarge
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.http.problems import plain_problem
-from stillroom.http.serving import answer_image, answer_redirect, request_sha256, write_condition
+from stillroom.http.serving import (
+    PRIVATE_CACHE,
+    PUBLIC_CACHE,
+    answer_image,
+    answer_redirect,
+    request_sha256,
+    write_condition,
+)
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.storage.interface import ImageStorage, RemoteImage
 
@@ -77,6 +84,7 @@ class ImageOperations:
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
         signer: Checks signed URLs; None where there are none.
+        public_read: Whether anybody may read an image whose path they know.
     """
 
     storage: ImageStorage
@@ -84,6 +92,7 @@ class ImageOperations:
     public_url: str
     max_upload_bytes: int
     signer: UrlSigner | None = None
+    public_read: bool = False
 
     async def list_images(
         self,
@@ -105,29 +114,51 @@ class ImageOperations:
             response.headers["link"] = listing.asked.link_to_next(entries[-1])
         return response
 
-    async def _reader(self, request: Request, fields: Fields) -> Grant:
-        """The rights of a token, or, in a request without one, of a signed URL.
+    # Every road to an image asks these two: who may GET and HEAD, and what caches may do with it.
 
-        A token decides alone: so a signature never adds to what its holder may do.
+    async def reader(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
+        """The rights of whoever asks to read an image: by a token, a signature, or as anybody.
+
+        A token decides alone: so a signature never adds to what its holder may do. Where
+        images are public, no right is missing; but who shows a token or a signature means it,
+        and is told if it is not valid, as by S3 and Google Cloud Storage
+        (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public bucket").
+
+        Args:
+            fields: Of the request.
+            raw_path: Of the request target, behind the route's prefix, never decoded.
+            query: As it came.
+
+        Raises:
+            Unauthenticated: for every reason the same.
         """
-        query = request.scope["query_string"]
-        if self.signer is None or "authorization" in fields or not is_signed(query):
-            return await granted(self.authorize, fields)
-        return self.signer.check(raw_image_path(request), query)
+        if "authorization" in fields:
+            grant = await granted(self.authorize, fields)
+        elif self.signer is not None and is_signed(query):
+            grant = self.signer.check(raw_path, query)
+        else:
+            grant = READER if self.public_read else await granted(self.authorize, fields)
+        return READER if self.public_read else grant
+
+    @property
+    def cache_control(self) -> str:
+        """What an answer with an image, or about one, tells caches."""
+        return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
     async def get_image(self, request: Request, path: str = _PATH) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
         del path
         fields = combined(request.headers.raw)
-        grant = await self._reader(request, fields)
-        image_path = ImagePath.from_target(raw_image_path(request))
+        raw_path = raw_image_path(request)
+        grant = await self.reader(fields, raw_path, request.scope["query_string"])
+        image_path = ImagePath.from_target(raw_path)
         grant.require("storage:read", image_path)
 
         location = await self.storage.locate(StorageKey.of_image(image_path))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
         try:
-            answer = answer_image("GET", fields, location.image)
+            answer = answer_image("GET", fields, location.image, cache_control=self.cache_control)
         except BaseException:
             location.close()
             raise
@@ -208,12 +239,13 @@ class ImageOperations:
         """Check if image exists."""
         del path
         fields = combined(request.headers.raw)
-        grant = await self._reader(request, fields)
-        image_path = ImagePath.from_target(raw_image_path(request))
+        raw_path = raw_image_path(request)
+        grant = await self.reader(fields, raw_path, request.scope["query_string"])
+        image_path = ImagePath.from_target(raw_path)
         grant.require("storage:read", image_path)
 
         image = await self.storage.stat(StorageKey.of_image(image_path))
-        return ImageResponse(answer_image("HEAD", fields, image))
+        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
 
 def images_router(operations: ImageOperations) -> APIRouter:

@@ -25,7 +25,8 @@ MAX_LIFE_S: Final = 7 * 24 * 3600
 """As S3 has it: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""What a good signature is worth, for the one path that it was checked with."""
+"""What a good signature is worth, for the one path that it was checked with; and what anybody
+may do where images are public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8

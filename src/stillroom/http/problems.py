@@ -45,6 +45,9 @@ def problem(error: errors.StillroomError) -> Problem:
     headers = []
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
+    if status == 404:
+        # Unmarked, a CDN keeps it for minutes, and hides an image that somebody polled for.
+        headers.append(("cache-control", "no-store"))
     if status == 503:
         headers.append(("retry-after", str(RETRY_AFTER_S)))
     detail: object = str(error)

@@ -22,6 +22,9 @@ from stillroom.storage.interface import ANY, Condition, RemoteImage, StoredImage
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
 """For images behind a token: keep them, but ask each time."""
 
+PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
+"""For images that anybody may read: shared caches may keep them, too, and ask each time."""
+
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; sandbox"),
