@@ -1,4 +1,4 @@
-"""Reading header fields that clients write."""
+"""Reading header fields that clients write, and writing dates."""
 
 import base64
 import hashlib
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import DigestMismatch
-from stillroom.http.fields import announced_sha256, as_repr_digest, entity_tags, http_date
+from stillroom.http.fields import (
+    announced_sha256,
+    as_http_date,
+    as_repr_digest,
+    as_rfc3339,
+    entity_tags,
+    http_date,
+)
 
 DIGEST = hashlib.sha256(b"x").digest()
 TEXT = base64.b64encode(DIGEST).decode()
@@ -54,3 +61,18 @@ def test_no_text_breaks_the_readers(text: str) -> None:
         announced_sha256(text)
     except DigestMismatch:
         return
+
+
+@pytest.mark.parametrize(
+    ("seconds", "in_http", "in_json"),
+    [
+        (-(10**15), "Mon, 01 Jan 0001 00:00:00 GMT", "0001-01-01T00:00:00+00:00"),
+        (-1, "Wed, 31 Dec 1969 23:59:59 GMT", "1969-12-31T23:59:59+00:00"),
+        (10**15, "Fri, 31 Dec 9999 23:59:59 GMT", "9999-12-31T23:59:59+00:00"),
+    ],
+)
+def test_a_date_that_cannot_be_said_is_the_nearest_one_that_can(
+    seconds: int, in_http: str, in_json: str
+) -> None:
+    assert as_http_date(seconds * 10**9) == in_http
+    assert as_rfc3339(seconds * 10**9) == in_json

@@ -17,6 +17,9 @@ Fields = Mapping[str, str]
 _ENTITY_TAG: Final = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)')
 _MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)")
 _SHA256_BYTES: Final = 32
+_EARLIEST_S: Final = -62_135_596_800
+_LATEST_S: Final = 253_402_300_799
+"""The years 1 to 9999, which both forms of a date can say; a file on a tmpfs may have others."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -70,12 +73,15 @@ def http_date(value: str | None) -> int | None:
 
 def as_http_date(nanoseconds: int) -> str:
     """A moment in the form of `Last-Modified`, whole seconds, rounded down."""
-    return formatdate(nanoseconds // 1_000_000_000, usegmt=True)
+    seconds = nanoseconds // 1_000_000_000
+    return formatdate(max(_EARLIEST_S, min(seconds, _LATEST_S)), usegmt=True)
 
 
 def as_rfc3339(nanoseconds: int) -> str:
     """A moment in the form that JSON readers expect."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat()
+    return datetime.fromtimestamp(
+        max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
+    ).isoformat()
 
 
 def announced_sha256(value: str | None) -> bytes | None:
