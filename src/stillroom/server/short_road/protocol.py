@@ -304,7 +304,7 @@ def _application_of(protocol: ShortRoadProtocol) -> _Application:
     application: _Application | None = getattr(state, "application", None)
     if application is None:
         wired = cast("FastAPI", protocol.config.loaded_app).state
-        recall = Recall(wired.operations.storage, wired.tokens)
+        recall = Recall(wired.operations, wired.tokens)
         application = _Application(wired.operations, wired.tokens, recall)
         state.application = application  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
     return application

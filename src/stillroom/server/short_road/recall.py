@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from stillroom.api.images import ImageOperations
 from stillroom.auth.grants import Grant
-from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.auth.signed_urls import READER
+from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.interface import ImageStorage, LocalImage, RemoteImage, StoredImage
+from stillroom.storage.interface import LocalImage, RemoteImage, StoredImage
 
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
@@ -91,8 +93,9 @@ class _KnownRequest:
 class Recall:
     """What one process remembers of the heads that it has seen."""
 
-    def __init__(self, storage: ImageStorage, tokens: VerifiedTokens) -> None:
-        self._storage = storage
+    def __init__(self, operations: ImageOperations, tokens: VerifiedTokens) -> None:
+        self._operations = operations
+        self._storage = operations.storage
         self._tokens = tokens
         self._heads: dict[bytes, _KnownHead] = {}
         self._requests: dict[bytes, _KnownRequest] = {}
@@ -119,13 +122,22 @@ class Recall:
             return False
         if not stays_open(fields):
             return False
-        known = self._tokens.known(fields.get("authorization"))
+        known = self._rights(fields.get("authorization"))
         if known is None:
             return False
         if len(self._heads) >= _MOST_HEADS:
             self._heads.clear()
-        self._heads[request[end:]] = _KnownHead(fields, known.grant, known.until)
+        self._heads[request[end:]] = _KnownHead(fields, *known)
         return True
+
+    def _rights(self, authorization: str | None) -> Verified | None:
+        """As `ImageOperations.reader` decides, where that takes no work."""
+        if not self._operations.public_read:
+            return self._tokens.known(authorization)
+        if authorization is None:
+            return Verified(READER, time.time() + REMEMBERED_S)
+        known = self._tokens.known(authorization)
+        return known and Verified(READER, known.until)
 
     def answer(self, request: bytes) -> Answer | None:
         """The answer to a request, if its head is known and all that it needs is at hand.
@@ -147,7 +159,28 @@ class Recall:
             return None
         if location is None or isinstance(location, RemoteImage):
             return _redirect(known, location)
-        return _local(known, location)
+        return self._local(known, location)
+
+    def _local(self, known: _KnownRequest, location: LocalImage) -> Answer:
+        image = location.image
+        if image is not known.image:
+            try:
+                found = answer_image(
+                    known.method,
+                    known.head.fields,
+                    image,
+                    cache_control=self._operations.cache_control,
+                )
+            except PreconditionFailed as error:
+                location.close()
+                return _refusal(known.method, error)
+            known.answer, known.status = _head(found), found.status
+            known.start, known.length = found.start, found.length
+            known.image = image
+        if known.length == 0 or known.method == "HEAD":
+            location.close()
+            return Answer(_OPERATION[known.method], known.status, known.answer)
+        return Answer("get_image", known.status, known.answer, location, known.start, known.length)
 
     def _understood(self, request: bytes) -> _KnownRequest | None:
         """A request that was not made before, under a head that is known."""
@@ -173,23 +206,6 @@ class Recall:
 def stays_open(fields: Fields) -> bool:
     """Whether a request of HTTP/1.1 says nothing about its connection but that it goes on."""
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
-
-
-def _local(known: _KnownRequest, location: LocalImage) -> Answer:
-    image = location.image
-    if image is not known.image:
-        try:
-            found = answer_image(known.method, known.head.fields, image)
-        except PreconditionFailed as error:
-            location.close()
-            return _refusal(known.method, error)
-        known.answer, known.status = _head(found), found.status
-        known.start, known.length = found.start, found.length
-        known.image = image
-    if known.length == 0 or known.method == "HEAD":
-        location.close()
-        return Answer(_OPERATION[known.method], known.status, known.answer)
-    return Answer("get_image", known.status, known.answer, location, known.start, known.length)
 
 
 def _redirect(known: _KnownRequest, location: RemoteImage | None) -> Answer | None:

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Self
 
-_MOST_BYTES: Final = 256 * 1024
-"""Waiting pieces beyond which the connection is not read: one read brings as much."""
+_MOST_BYTES: Final = 64 * 1024
+"""Waiting bytes beyond which a connection is not read. One read brings up to 256,000 more."""
 
 
 class Body:
