@@ -86,6 +86,31 @@ def test_an_idle_connection_is_closed(hasty: Server) -> None:
     assert answer.endswith(b'{"status":"alive"}')
 
 
+ASK = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", ASK], ids=["a new connection", "a kept connection"])
+def test_line_ends_are_no_sign_of_life(hasty: Server, before: bytes) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(before)
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(OSError):
+            while established(hasty.port, connection):
+                assert time.monotonic() < deadline
+                connection.sendall(b"\r\n")
+                time.sleep(0.2)  # slowness is what is tested
+
+
+def test_a_second_head_on_a_kept_connection_has_no_more_time_than_the_first(hasty: Server) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(ASK)
+        answer = connection.recv(65_536)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        while piece := connection.recv(65_536):
+            answer += piece
+    assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
+
+
 def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:
         client.post(f"{IMAGES}/large.bin", files={"file": bytes(30 * MIB)})
@@ -123,8 +148,11 @@ def open_images(server: Server) -> list[str]:
     return found
 
 
-def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(tmp_path) as server, connect(server) as connection:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(
+    tmp_path: Path, workers: str
+) -> None:
+    with running(tmp_path, "--workers", workers) as server, connect(server) as connection:
         connection.settimeout(60)
         connection.sendall(upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000))
         assert parsed(connection.recv(65_536)).status == 408

@@ -88,6 +88,8 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         if self._refused:
             return
+        if self._in_head and not self._message_begun and not data.strip(b"\r\n"):
+            return  # line ends between requests are passed over, and are no sign of life
         if self._in_head and not self._head_bytes:
             self._since = self.loop.time()
         was_in_head, body_bytes = self._in_head, self._body_bytes
@@ -230,6 +232,8 @@ class StillroomProtocol(HttpToolsProtocol):
         """What is wrong with a complete head, if anything."""
         if self._draining:
             return 503, "the server is stopping: try again"
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return 400, "another version of HTTP: send 1.1 or 1.0"
         names = [name for name, _ in self.headers]
         size = sum(len(name) + len(value) + 4 for name, value in self.headers)
         if len(names) > self._bounds.header_fields or size > self._bounds.head_bytes:
