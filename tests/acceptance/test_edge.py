@@ -1,12 +1,16 @@
 """How connections end, and what happens before a body is read."""
 
+import contextlib
+import json
+import re
 import socket
 from pathlib import Path
 
 import httpx
 import pytest
 
-from running import IMAGES, Server, exchange, parsed
+from framing import ATTACKS, Attack, hidden, statuses
+from running import IMAGES, Server, exchange, parsed, running
 
 MIB = 1024**2
 
@@ -77,6 +81,44 @@ def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, fold
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("sent", ["at once", "byte by byte"])
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_no_framing_hides_a_second_request(
+    server: Server, client: httpx.Client, folder: str, attack: Attack, sent: str
+) -> None:
+    client.post(f"{IMAGES}/{folder}/victim.png", files={"file": b"x"})
+    request = attack.request(
+        server.token(), hidden(f"{folder}/victim.png", server.token()), keep=True
+    )
+    if attack.is_whole:
+        request += b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    answer = (exchange if sent == "at once" else trickled)(server.port, request)
+
+    if attack.is_whole:
+        first, *others = statuses(answer)
+        assert first in {400, 404, 422}
+        assert others in ([], [200]), "the one that was really sent"
+    else:
+        assert statuses(answer) == [400]
+        assert parsed(answer).headers["connection"] == "close"
+    assert client.get(f"{IMAGES}/{folder}/victim.png").content == b"x"
+
+
+def trickled(port: int, request: bytes) -> bytes:
+    """Send bytes one by one, as long as they are taken; all that came back."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            for byte in request:
+                connection.sendall(bytes([byte]))
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(65_536):
+                answer += piece
+    return answer
 
 
 def test_a_precondition_is_refused_before_the_body(
@@ -250,3 +292,43 @@ def test_no_token_is_ever_logged(server: Server, client: httpx.Client, folder: s
 
     assert token not in server.logged()
     assert Path(server.data / ".stillroom/secret").read_text().strip() not in server.logged()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_control_character_reaches_the_log(tmp_path: Path, workers: str, form: str) -> None:
+    steering = b"\x1b[31m\r\n2026-01-01T00:00:00Z INFO forged\x00\x07\x7f\xc2\x85\xe2\x80\xa8"
+    escapes = b"".join(b"%%%02x" % byte for byte in steering)
+    with (
+        running(tmp_path, "--workers", workers, access_log="true", log_format=form) as server,
+        server.client() as client,
+    ):
+        token = client.headers["authorization"].encode()
+        for one in [bytes([byte]) for byte in steering] + [steering]:
+            for target, host, value in (
+                (b"/a" + one, b"a", b"x"),
+                (b"/a", b"a" + one, b"x"),
+                (b"/a", b"a", b"x" + one),
+            ):
+                head = b"GET " + IMAGES.encode() + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n"
+                for field in (b"X: ", b"Authorization: Bearer ", b"If-Match: ", b"Range: "):
+                    exchange(server.port, head + field + value + b"\r\nConnection: close\r\n\r\n")
+        for target in (b"/" + escapes, b"?prefix=" + escapes, b"/a?x=" + escapes):
+            head = (
+                b"GET "
+                + IMAGES.encode()
+                + target
+                + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            )
+            exchange(server.port, head + b"Authorization: " + token + b"\r\n\r\n")
+        (server.data / "compute").mkdir(exist_ok=True)
+        (server.data / "compute/link\u202e\x1b.png").symlink_to("a")
+        client.get(IMAGES)
+    logged = server.log.read_bytes()
+
+    assert b"%1b%5b%33" in logged, "the requests have lines"
+    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]", logged)
+    for line in logged.decode().splitlines():
+        assert (
+            json.loads(line) if form == "json" else re.match(r"20\d\d-\S+Z [A-Z]+ (?!forged)", line)
+        )
