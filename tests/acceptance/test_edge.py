@@ -65,6 +65,14 @@ def test_a_client_that_sends_first_and_reads_later_still_sees_its_401(server: Se
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
 
+def test_a_client_that_sends_as_fast_as_it_can_is_not_reset(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.5) as connection:
+        connection.sendall(head("a.png", "bad"))
+        with pytest.raises(TimeoutError):  # nobody takes it any more, and nobody has hung up
+            connection.sendall(bytes(64 * MIB))
+        assert parsed(connection.recv(65_536)).status == 401
+
+
 def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, folder: str) -> None:
     expect = "Expect: 100-continue"
     body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'

@@ -8,7 +8,10 @@ BODY_WINDOW_S: Final = 30.0
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""How much and how long a refused body is still dropped, so that the client sees the answer."""
+"""How much and how long a refused body is still dropped, so that the client sees the answer.
+
+What comes beyond the bytes waits unread until the time is over.
+"""
 
 
 @dataclass(frozen=True, slots=True)

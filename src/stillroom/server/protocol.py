@@ -84,7 +84,7 @@ class StillroomProtocol(HttpToolsProtocol):
         if self._lingering:
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
-                self.transport.close()
+                self.flow.pause_reading()  # closing now would reset a proxy that is still sending
             return
         if self._refused:
             return
