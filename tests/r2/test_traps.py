@@ -15,6 +15,7 @@ from services.stub_r2 import BUCKET, KEY_ID, SECRET, Fault, StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound, PreconditionFailed
 from stillroom.paths import KeyPrefix
 from stillroom.storage.choose import R2Config, open_storage
+from stillroom.storage.content_type import RASTER
 from stillroom.storage.interface import (
     ANY,
     BytesSource,
@@ -67,10 +68,39 @@ async def test_an_object_carries_what_the_cdn_needs(storage: ImageStorage, stub:
     }
 
 
-async def test_what_is_not_raster_is_an_attachment(storage: ImageStorage, stub: StubR2) -> None:
-    await storage.save(key("a.svg"), BytesSource(SVG))
+@pytest.mark.parametrize("size", [0, 17 * MIB], ids=["one request", "in parts"])
+@pytest.mark.parametrize(
+    ("name", "start", "content_type"),
+    [
+        ("a.svg", SVG, "image/svg+xml"),
+        ("a.png", SVG, "image/svg+xml"),
+        ("a.jpg", b"<!DOCTYPE html><script>", "text/html"),
+        ("a.xml", b"<?xml version='1.0'?><html xmlns='x'>", "text/html"),
+        ("a.html", b"text <script>", "text/html"),
+        ("a.txt", b"text <script>", "text/plain"),
+        ("a.json", b"{}<script>", "application/json"),
+        ("a.js", b"alert(1)", "application/octet-stream"),
+        ("a.pdf", b"%PDF-1.4", "application/octet-stream"),
+        ("a", b"", "application/octet-stream"),
+        ("a.html", b"GIF89a/*<script>", "image/gif"),
+        ("a.svg", PNG, "image/png"),
+        ("a.js", b"\xff\xd8\xff<script>", "image/jpeg"),
+    ],
+)
+async def test_what_is_not_raster_is_an_attachment(
+    storage: ImageStorage,
+    stub: StubR2,
+    name: str,
+    start: bytes,
+    content_type: str,
+    size: int,
+) -> None:
+    await storage.save(key(name), Chunks(start, *[b" " * MIB] * (size // MIB)))
 
-    assert stub.objects["compute/a.svg"].headers["content-disposition"] == "attachment"
+    headers = stub.objects[f"compute/{name}"].headers
+    assert headers["content-type"] == content_type
+    attached = content_type not in RASTER
+    assert headers.get("content-disposition") == ("attachment" if attached else None)
 
 
 async def test_the_etag_of_a_multipart_upload_is_not_taken_for_a_hash(
