@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy test-root check lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -20,18 +20,20 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx
+test: $(STAMP)/dev nginx caddy
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not root"
 
-# The tests of the CDN need it. Without it they fail, and say the same.
-nginx:
-	@[ -x /usr/sbin/nginx ] || command -v nginx > /dev/null || [ "$$(id -u)" != 0 ] || \
-		{ apt-get update -q && apt-get install -qy --no-install-recommends nginx-light; } \
-		> $(STAMP)/nginx.log 2>&1 || { cat $(STAMP)/nginx.log; exit 1; }
+# Tests that need them fail without them, and say the same.
+nginx: PACKAGE = nginx-light
+caddy: PACKAGE = caddy
+nginx caddy:
+	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
+		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
 
 test-root: $(STAMP)/dev
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
