@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy chromium test-root check lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -20,7 +20,7 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx caddy
+test: $(STAMP)/dev nginx caddy chromium
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -30,7 +30,8 @@ test: $(STAMP)/dev nginx caddy
 # Tests that need them fail without them, and say the same.
 nginx: PACKAGE = nginx-light
 caddy: PACKAGE = caddy
-nginx caddy:
+chromium: PACKAGE = chromium
+nginx caddy chromium:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
