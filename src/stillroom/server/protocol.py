@@ -95,7 +95,9 @@ class StillroomProtocol(HttpToolsProtocol):
         was_in_head, body_bytes = self._in_head, self._body_bytes
         self._message_ended = False
         super().data_received(data)
-        if self._in_head and was_in_head and self._message_begun and not self._message_ended:
+        if self._in_head and self._message_begun and self._message_ended:
+            self._since, self._head_bytes = self.loop.time(), 1  # the next head has begun, too
+        elif self._in_head and was_in_head and self._message_begun:
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.head_bytes:
                 self._refuse(431, "the head of the request is too large")
