@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy chromium bench-half-open test-root check lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
 	@echo "make test       install and run all tests that need no root"
 	@echo "make test-root  the tests that mount filesystems; needs root"
 	@echo "make check      linters, types, imports and the quick tests: the inner loop"
+	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
 	@echo "make format     format the code"
 	@echo "make lock       pin all dependencies anew, with hashes"
 
@@ -39,6 +40,10 @@ nginx caddy chromium:
 test-root: $(STAMP)/dev
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
 	$(BIN)/pytest -m root
+
+# Nothing else should run meanwhile.
+bench-half-open: install
+	@$(BIN)/python benchmarks/half_open.py
 
 check: lint
 	$(BIN)/pytest -q -m "not root and not slow"
