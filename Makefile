@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium bench-half-open test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy chromium wrk bench bench-quick bench-half-open test-root check lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -12,6 +12,8 @@ help:
 	@echo "make test-root  the tests that mount filesystems; needs root"
 	@echo "make check      linters, types, imports and the quick tests: the inner loop"
 	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
+	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
+	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
 	@echo "make format     format the code"
 	@echo "make lock       pin all dependencies anew, with hashes"
 
@@ -32,10 +34,18 @@ test: $(STAMP)/dev nginx caddy chromium
 nginx: PACKAGE = nginx-light
 caddy: PACKAGE = caddy
 chromium: PACKAGE = chromium
-nginx caddy chromium:
+wrk: PACKAGE = wrk
+nginx caddy chromium wrk:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
+
+# Replaces benchmarks/RESULTS.md and docs/performance.svg. Nothing else should run meanwhile.
+bench: $(STAMP)/bench nginx wrk
+	$(BIN)/python -m benchmarks --save
+
+bench-quick: $(STAMP)/bench nginx wrk
+	$(BIN)/python -m benchmarks --quick
 
 test-root: $(STAMP)/dev
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
@@ -69,6 +79,9 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" \
 		requirements/build.in --output-file requirements/build.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
+		-c requirements/dev.txt requirements/bench.in --output-file requirements/bench.txt
 
 clean:
 	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
@@ -87,4 +100,8 @@ $(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt py
 
 $(STAMP)/dev: $(STAMP)/server requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(STAMP)/bench: $(STAMP)/dev requirements/bench.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

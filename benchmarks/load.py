@@ -1,0 +1,92 @@
+"""Sending load from a core of its own, and what the client saw."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import pinned
+from benchmarks.pump import Order
+
+_WRK_REPORT = Path(__file__).with_name("wrk_report.lua")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One run of load, as the client saw it.
+
+    Attributes:
+        answered: Requests that were answered as expected.
+        failed: Other answers, broken connections, and none at all.
+        failures: The same by what they were, for people.
+    """
+
+    answered: int
+    failed: int
+    seconds: float
+    p99_ms: float
+    failures: str = ""
+
+
+def pump(order: Order, cores: set[int]) -> Seen:
+    """HEAD and uploads: `benchmarks/pump.py`."""
+    ran = subprocess.run(
+        [*pinned(cores), sys.executable, "-m", "benchmarks.pump"],
+        input=json.dumps(dataclasses.asdict(order)),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    if ran.returncode:
+        raise RuntimeError(f"the load generator failed: {ran.stderr}")
+    found = json.loads(ran.stdout)
+    failures = ", ".join(f"{count} x {what}" for what, count in found.pop("failures").items())
+    return Seen(**found, failures=failures)
+
+
+def wrk(order: Order, cores: set[int]) -> Seen:
+    """Everything else: one thread of wrk.
+
+    wrk tells answers apart only as up to 399 and above. Which status a case really gets is
+    checked once before each run.
+    """
+    fields = [f"-H{name}: {value}" for name, value in order.fields.items()]
+    process = subprocess.Popen(
+        [
+            *pinned(cores), "wrk", "-t1", f"-c{order.connections}", "-d1h", "--timeout", "30s",
+            "-s", str(_WRK_REPORT), *fields, f"http://127.0.0.1:{order.port}{order.target}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    time.sleep(order.seconds)
+    process.send_signal(
+        signal.SIGINT
+    )  # it knows whole seconds only; on SIGINT it stops, and reports
+    printed, complaint = process.communicate(timeout=60)
+    if process.returncode:
+        raise RuntimeError(f"wrk failed: {complaint or printed}")
+    return parsed(printed, refusals_expected=min(order.expected) >= 400)  # noqa: PLR2004  (HTTP)
+
+
+def parsed(printed: str, *, refusals_expected: bool) -> Seen:
+    """What `wrk_report.lua` has printed."""
+    line = next(line for line in printed.splitlines() if line.startswith("{"))
+    found = json.loads(line)
+    refused = found["refused"]
+    unexpected = found["requests"] - refused if refusals_expected else refused
+    return Seen(
+        answered=found["requests"] - unexpected,
+        failed=unexpected + found["broken"],
+        seconds=found["seconds"],
+        p99_ms=found["p99_ms"],
+        failures=f"{unexpected} x status, {found['broken']} x connection"
+        if unexpected + found["broken"]
+        else "",
+    )

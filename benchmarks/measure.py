@@ -1,0 +1,270 @@
+"""Rounds: every server in turn, in another order each time, and what each used."""
+
+import contextlib
+import http.client
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.cases import IMAGES, MIB, Case, Team
+from benchmarks.load import pump, wrk
+from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, cpu_seconds, forget_peak, peak_bytes
+from benchmarks.progress import Progress
+from benchmarks.pump import Order
+from benchmarks.servers import SAVED, Server
+
+_BOUNDARY = "stillroom-benchmark"
+_WARM_UP_S = 0.2
+_LONGEST_S = 10
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to measure.
+
+    Attributes:
+        rounds: How often each server gets its turn.
+        seconds: How long a turn lasts.
+        others: How many of the rounds the servers take part in that no target is about.
+    """
+
+    rounds: int
+    seconds: float
+    others: int
+
+    @property
+    def turn_s(self) -> float:
+        """What a turn takes about, with its preparations."""
+        return self.seconds + 0.15
+
+    def planned_s(self, case: Case) -> float:
+        """What a case takes about, for the estimate of the time that is left."""
+        named = [*case.servers, *(["nginx"] if case.servers[0] == "nginx" else [])]
+        turns = sum(self.rounds if matters(case, name) else self.others for name in named)
+        return turns * self.turn_s
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One turn of one server.
+
+    Attributes:
+        rate: Requests answered per second.
+        cpu_us: User and system time of the whole process tree, microseconds a request.
+        peak_mb: VmHWM, summed over the tree, in MiB; counted anew in each turn.
+        failed: Requests that were not answered as they must be.
+    """
+
+    server: str
+    round: int
+    rate: float
+    cpu_us: float
+    p99_ms: float
+    peak_mb: float
+    failed: int = 0
+    failures: str = ""
+
+
+def matters(case: Case, name: str) -> bool:
+    """Whether a target is about this server; the others are there for comparison."""
+    return name.startswith((case.base, "Stillroom"))
+
+
+@contextlib.contextmanager
+def running(team: Team, work: Path) -> Iterator[list[Server]]:
+    """The servers of a team, all at once, holding the images that are read."""
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        folder = work / team
+        found = [
+            start(servers.nginx(folder / "nginx-off", nopush=False, workers=1 + (team == "two"))),
+            start(servers.nginx(folder / "nginx-on", nopush=True, workers=1 + (team == "two"))),
+        ]
+        if team == "disk":
+            found += [
+                start(servers.stillroom(folder / "stillroom")),
+                start(
+                    servers.stillroom(
+                        folder / "scratch",
+                        name="not durable Stillroom",
+                        variables={"STILLROOM_DURABILITY": "none"},
+                    )
+                ),
+                start(servers.copyparty(folder / "copyparty")),
+                start(servers.seaweedfs(folder / "seaweedfs")).filer,
+                start(servers.reference(folder / "reference")),
+            ]
+        elif team == "two":
+            found.append(start(servers.stillroom(folder / "stillroom", workers=2)))
+        else:
+            found += _before_bucket(stack, folder)
+        for server in found:
+            if team != "bucket":
+                fill(server)
+            elif not server.name.startswith("nginx"):
+                server.save("get/known.png", _bytes(4096))
+        yield found
+
+
+def _before_bucket(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
+    import boto3  # installed by `make bench`; our tests run other teams without it
+
+    seaweed = stack.enter_context(servers.seaweedfs(folder / "seaweedfs", core=LOAD_CORE))
+    variables = seaweed.variables
+    boto3.client(
+        "s3",
+        endpoint_url=variables["R2_ENDPOINT_URL"],
+        aws_access_key_id=servers.KEY_ID,
+        aws_secret_access_key=servers.KEY,
+        region_name="auto",
+    ).create_bucket(Bucket=servers.BUCKET)
+    images = f"http://127.0.0.1:{seaweed.filer.port}/buckets/{servers.BUCKET}/compute"
+    found = [
+        stack.enter_context(
+            servers.stillroom(
+                folder / "cdn",
+                name="Stillroom, CDN",
+                variables={"R2_PUBLIC_URL": servers.CDN, **variables},
+            )
+        ),
+        stack.enter_context(
+            servers.stillroom(
+                folder / "presigned", name="Stillroom, presigned URL", variables=variables
+            )
+        ),
+        stack.enter_context(servers.reference(folder / "reference", bucket=variables)),
+    ]
+    return [server.at(images) for server in found]
+
+
+def fill(server: Server) -> None:
+    """Save the images that are read."""
+    server.make_folder("get")
+    for path, size in IMAGES.items():
+        server.save(path, _bytes(size))
+
+
+def measure(
+    case: Case, team: list[Server], pace: Pace, work: Path, progress: Progress
+) -> list[Sample]:
+    """All rounds of a case."""
+    taking_part = [server for server in team if server.name.startswith(case.servers)]
+    bodies = write_bodies(work / "bodies", case.size) if case.method == "POST" else {}
+    samples: list[Sample] = []
+    for number in range(-1, pace.rounds):  # round -1 warms up
+        shift = number % len(taking_part)
+        for server in taking_part[shift:] + taking_part[:shift]:
+            if number >= pace.others and not matters(case, server.name):
+                continue
+            seconds = _WARM_UP_S if number < 0 else pace.seconds
+            sample = _turn(case, server, seconds, number, bodies)
+            if number >= 0:
+                samples.append(sample)
+                progress.advance(case.name, pace.turn_s)
+    return samples
+
+
+def _turn(
+    case: Case, server: Server, seconds: float, number: int, bodies: dict[str, Path]
+) -> Sample:
+    order = _order(case, server, seconds, number, bodies)
+    if case.method != "POST":
+        _check(case, server, order)
+    folder = _upload_folder(case, number)
+    if case.method == "POST":
+        server.make_folder(folder)
+    load = wrk if case.method == "GET" else pump
+    load_cores = cores(LOAD_CORE) if case.team != "two" else cores(SERVER_CORE, LOAD_CORE)
+    forget_peak(server.pid)
+    before = cpu_seconds(server.pid)
+    seen = load(order, load_cores)
+    used = cpu_seconds(server.pid) - before
+    peak = peak_bytes(server.pid)
+    if case.method == "POST":
+        server.clear(folder)
+    if not seen.answered and seconds < _LONGEST_S:  # 0.3 s of 10 MB on a machine that is busy
+        return _turn(case, server, seconds * 4, number, bodies)
+    return Sample(
+        server=server.name,
+        round=number,
+        rate=seen.answered / seen.seconds,
+        cpu_us=used / max(seen.answered, 1) * 1e6,
+        p99_ms=seen.p99_ms,
+        peak_mb=peak / MIB,
+        failed=seen.failed,
+        failures=seen.failures,
+    )
+
+
+def _upload_folder(case: Case, number: int) -> str:
+    """A new one for each turn: a server may remember which folders it has synced."""
+    return f"up-{case.slug}-{number}"
+
+
+def _order(
+    case: Case, server: Server, seconds: float, number: int, bodies: dict[str, Path]
+) -> Order:
+    fields = {**server.fields, **case.fields}
+    target = server.prefix + case.path
+    if case.known:
+        fields["If-None-Match"] = _etag(server, target)
+    if case.method != "POST":
+        return Order(
+            server.port, case.method, target, fields, case.connections, seconds, [case.status]
+        )
+    if server.upload == "form":
+        fields["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
+    return Order(
+        server.port,
+        "POST" if server.upload == "form" else "PUT",
+        f"{server.prefix}{_upload_folder(case, number)}/{case.path}",
+        fields,
+        case.connections,
+        seconds,
+        list(SAVED),
+        str(bodies[server.upload]),
+    )
+
+
+def _check(case: Case, server: Server, order: Order) -> None:
+    """One request by another client: what is counted later must be the right answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request(case.method, order.target, headers=order.fields)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status != case.status or (case.size and len(body) != case.size):
+        raise RuntimeError(
+            f"{server.name} answers {case.name} with {answer.status} and {len(body)} bytes"
+        )
+
+
+def _etag(server: Server, target: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("HEAD", target, headers=server.fields)
+    etag = connection.getresponse().headers["ETag"]
+    connection.close()
+    return str(etag)
+
+
+def _bytes(size: int) -> bytes:
+    """Incompressible, behind a PNG's signature."""
+    block = b"\x89PNG\r\n\x1a\n" + os.urandom(MIB - 8)
+    return (block * (size // MIB + 1))[:size]
+
+
+def write_bodies(folder: Path, size: int) -> dict[str, Path]:
+    """Files with what is sent to save an image of `size` bytes, as it is and as a form."""
+    folder.mkdir(exist_ok=True)
+    found = {"put": folder / f"{size}.put", "form": folder / f"{size}.form"}
+    if not found["form"].exists():
+        image = _bytes(size)
+        found["put"].write_bytes(image)
+        disposition = b'Content-Disposition: form-data; name="file"; filename="a.png"'
+        with found["form"].open("wb") as file:
+            file.write(b"--%s\r\n%s\r\n" % (_BOUNDARY.encode(), disposition))
+            file.write(b"Content-Type: image/png\r\n\r\n" + image)
+            file.write(b"\r\n--%s--\r\n" % _BOUNDARY.encode())
+    return found

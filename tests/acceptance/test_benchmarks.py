@@ -1,0 +1,38 @@
+"""The benchmarks run: their smallest cases, for an instant, beside nginx."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cases import CASES
+from benchmarks.measure import Pace, fill, measure
+from benchmarks.progress import Progress
+from benchmarks.report import judge
+from benchmarks.servers import nginx, stillroom
+
+INSTANT = Pace(rounds=2, seconds=0.2, others=0)
+
+
+@pytest.mark.parametrize("slug", ["head", "post-100k"])
+def test_a_case_runs_beside_nginx_and_every_request_succeeds(slug: str, tmp_path: Path) -> None:
+    (case,) = [case for case in CASES if case.slug == slug]
+    with (
+        nginx(tmp_path / "nginx", nopush=False) as peer,
+        stillroom(tmp_path / "stillroom") as ours,
+    ):
+        for server in (peer, ours):
+            fill(server)
+        samples = measure(case, [peer, ours], INSTANT, tmp_path, Progress(4))
+
+    assert [(sample.round, sample.server) for sample in samples] == [
+        (0, peer.name),
+        (0, ours.name),
+        (1, ours.name),
+        (1, peer.name),
+    ]
+    assert [sample.failures for sample in samples] == [""] * 4
+    for row in judge(case, samples).rows:
+        assert row.rate > 0
+        assert row.cpu_us > 0
+        assert row.peak_mb > 1
+    assert not list((tmp_path / "stillroom/compute").glob("up*"))

@@ -1,0 +1,159 @@
+"""The arithmetic of the benchmarks: a wrong ratio would be believed."""
+
+import dataclasses
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.cases import CASES, Case
+from benchmarks.listing import Listed, Shape
+from benchmarks.load import parsed
+from benchmarks.measure import Sample
+from benchmarks.plot import svg
+from benchmarks.processes import cpu_seconds
+from benchmarks.report import Results, judge, listings, markdown
+
+CASE = Case("get", "GET 4 KB", "disk", "GET", "a.png", 4096, rate=0.5, cpu=0.5)
+
+
+def sample(server: str, number: int, rate: float, cpu_us: float) -> Sample:
+    return Sample(server, number, rate, cpu_us, p99_ms=2.0, peak_mb=10.0)
+
+
+def rounds(*figures: tuple[float, float, float, float]) -> list[Sample]:
+    """Rate and CPU of nginx, then of ours, round by round."""
+    return [
+        made
+        for number, (rate, cpu, our_rate, our_cpu) in enumerate(figures)
+        for made in (
+            sample("nginx", number, rate, cpu),
+            sample("Stillroom", number, our_rate, our_cpu),
+        )
+    ]
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_each_round() -> None:
+    # The median of ours (300) by that of nginx (200) would be 1.5.
+    verdict = judge(CASE, rounds((100, 10, 50, 40), (200, 10, 300, 20), (1000, 10, 600, 10)))
+
+    assert verdict.ours.rate == 300
+    assert verdict.ours.rate_ratio == 0.6
+    assert verdict.ours.cpu_ratio == 0.5
+    assert verdict.rows[0].rate_ratio == 1.0
+
+
+def test_each_figure_is_compared_with_the_better_of_nginxs_two_settings() -> None:
+    samples = [
+        sample("nginx, tcp_nopush on", 0, 200, 40),
+        sample("nginx, tcp_nopush off", 0, 100, 10),
+        sample("Stillroom", 0, 100, 20),
+    ]
+
+    ours = judge(CASE, samples).ours
+
+    assert (ours.rate_ratio, ours.cpu_ratio) == (0.5, 0.5)
+
+
+def test_less_than_the_target_is_missed_and_exactly_the_target_is_met() -> None:
+    exactly = judge(CASE, rounds((100, 10, 50, 20)))
+    less = judge(CASE, rounds((100, 10, 49, 21)))
+
+    assert (exactly.rate_met, exactly.cpu_met) == (True, True)
+    assert (less.rate_met, less.cpu_met) == (False, False)
+
+
+def test_whoever_fails_a_request_meets_no_target() -> None:
+    nginx, ours = rounds((100, 10, 100, 10))
+
+    verdict = judge(CASE, [nginx, dataclasses.replace(ours, failed=1, failures="1 x 500")])
+
+    assert (verdict.rate_met, verdict.cpu_met) == (False, False)
+    assert "Stillroom: 1 requests failed (1 x 500)" in markdown(
+        Results([verdict], [], [], [], "a command", 1, 1, load=0.1)
+    )
+
+
+def test_a_server_that_sat_out_a_round_is_compared_within_those_it_ran_in() -> None:
+    samples = [*rounds((100, 10, 50, 20), (400, 10, 50, 20)), sample("copyparty", 0, 10, 100)]
+
+    rows = {row.server: row for row in judge(CASE, samples).rows}
+
+    assert rows["copyparty"].rate_ratio == 0.1
+
+
+@pytest.mark.parametrize(
+    ("refused", "expected", "failed"), [(0, False, 0), (3, False, 3), (100, True, 0), (97, True, 3)]
+)
+def test_what_wrk_calls_an_error_is_counted_by_what_the_case_expects(
+    refused: int, expected: bool, failed: int
+) -> None:
+    printed = (
+        "Running 1h test\n\n"
+        f'{{"requests": 100, "refused": {refused}, "broken": 2, "seconds": 0.5, "p99_ms": 1.25}}\n'
+    )
+
+    seen = parsed(printed, refusals_expected=expected)
+
+    assert (seen.answered, seen.failed) == (100 - failed, failed + 2)
+    assert (seen.seconds, seen.p99_ms) == (0.5, 1.25)
+
+
+def test_the_picture_has_a_pair_of_bars_and_targets_for_each_case() -> None:
+    verdicts = [judge(case, rounds((100, 10, 50, 20))) for case in CASES[:3]]
+
+    picture = svg([dataclasses.replace(verdict, case=CASE) for verdict in verdicts])
+
+    assert picture.count('<rect class="rate"') == picture.count('<rect class="cpu"') == 4
+    assert picture.count('<line class="target"') == 7
+
+
+@pytest.mark.parametrize("kind", ["flat", "nested"])
+def test_a_corpus_has_as_many_different_images_as_it_says(kind: str) -> None:
+    shape = Shape(kind, 1000)  # type: ignore[arg-type]  # parametrize knows no literals
+
+    assert len(set(shape.images())) == 1000
+
+
+def test_listings_of_a_million_are_judged_and_smaller_ones_are_not() -> None:
+    large, small = (
+        Listed(Shape("flat", count), "first page", "Stillroom", 0.7, 0.0009, 0.0011, 1.0)
+        for count in (1_000_000, 1000)
+    )
+
+    judged, unjudged = listings([large]), listings([small])
+
+    assert "| 700.00 (< 600 **missed**) | 0.90 (< 1 met) | 1.10 (< 1 **missed**) |" in judged
+    assert "| 700.00 | 0.90 | 1.10 |" in unjudged
+
+
+@pytest.mark.parametrize("page", Shape("nested", 1000).pages())
+def test_a_save_touches_a_folder_that_its_page_has_read(page: str) -> None:
+    shape = Shape("nested", 1000)
+
+    prefix = re.findall("prefix=([^&]+)", shape.pages()[page])[0]
+
+    assert shape.saved(page, 1).startswith(prefix)
+    assert shape.saved(page, 1) not in set(shape.images())
+
+
+def test_the_clock_of_another_process_counts_its_work_and_that_of_its_ended_children() -> None:
+    work = "sum(range(10**7))"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{work}'])"
+    started = subprocess.Popen(
+        [sys.executable, "-c", f"{child}; {work}; print('done', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        counted = cpu_seconds(started.pid)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        started.communicate(b"\n")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert counted == pytest.approx(used, abs=0.1)
