@@ -195,6 +195,10 @@ class StillroomProtocol(HttpToolsProtocol):
         elif not self._refused:
             super().on_body(body)
 
+    def _make_last(self) -> None:
+        """Close behind the answer that is under way."""
+        self.cycle.keep_alive = False
+
     # For a protocol that answers some requests itself ---------------------------------------
 
     def _take(self) -> bool:
@@ -279,7 +283,7 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         self._refused = True
         if self._is_answering and not self._end_broken_request():
-            self.cycle.keep_alive = False  # an answer is under way; nothing may come between
+            self._make_last()  # an answer is under way; nothing may come between
             return
         metrics.count("connection", status)
         found = plain_problem(status, message, http.HTTPStatus(status).phrase.lower())

@@ -89,7 +89,8 @@ class ShortRoadProtocol(StillroomProtocol):
         if self._sending is None and self._upload is None:
             super().shutdown()
         else:
-            self._draining = self._is_last = True
+            self._draining = True
+            self._make_last()
 
     # The road ----------------------------------------------------------------------------
 
@@ -197,6 +198,11 @@ class ShortRoadProtocol(StillroomProtocol):
             self.transport.close()
         else:
             self.on_response_complete()
+
+    def _make_last(self) -> None:
+        if self._sending is None and self._upload is None:
+            super()._make_last()
+        self._is_last = True
 
     @property
     def _unsent_bytes(self) -> int:
