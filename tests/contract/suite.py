@@ -490,6 +490,23 @@ class StorageContract:
 
         assert seen == whole
 
+    async def test_a_page_shows_what_was_saved_and_deleted_before_it_was_asked_for(
+        self, storage: ImageStorage
+    ) -> None:
+        expected = set(await self._fill(storage))
+        for path in ("a0.png", "new/b.png", "new/c.png", "a.png"):
+            for change in ("save", "delete", "save"):
+                if change == "save":
+                    await save(storage, path)
+                    expected.add(path)
+                else:
+                    await storage.delete(key(path))
+                    expected.discard(path)
+
+                page = await storage.list(ListQuery(everything()))
+
+                assert entries(page) == type(self).order(expected)
+
     async def test_an_empty_store_lists_nothing(self, storage: ImageStorage) -> None:
         assert await storage.list(ListQuery(everything())) == Page([])
 

@@ -190,6 +190,8 @@ class ImageStorage(Protocol):
     * durable: once `save` or `delete` has returned, a power cut changes nothing;
     * a refused or broken save leaves nothing behind and changes nothing;
     * conditions hold across processes: of two create-only saves one wins;
+    * a page shows what was saved, and nothing that was deleted, before it was asked for,
+      by whatever process;
     * a missing image raises `ImageNotFound`; a failure of the medium raises
       `BackendUnavailable` with the driver's exception as its cause.
     """
