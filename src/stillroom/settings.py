@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     durability: Literal["full", "none"] = "full"
     """`none` skips every sync: for scratch data only."""
 
+    list_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    """In each process, for the names in large folders; 0 reads them anew for every page."""
+
     max_connections: int = Field(default=4096, ge=1)
     """At once, in each process; more get 503."""
 
@@ -318,6 +321,7 @@ class Settings(BaseSettings):
                 data_dir=self.data_dir,
                 min_free_bytes=self.min_free_bytes,
                 durable=self.durability == "full",
+                list_cache_bytes=self.list_cache_bytes,
             )
         secret = self.r2_secret_access_key.get_secret_value()
         needed = {

@@ -27,6 +27,7 @@ from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.home import DataDirectory
 from stillroom.storage.disk.image import DiskImage
 from stillroom.storage.disk.listing import list_page
+from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.interface import (
     BytesSource,
@@ -260,8 +261,10 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
     for name in ("1 gone", "2 a folder", "3 a link", "4 here"):
         await save(storage, name)
 
-    def list_then_change(home: DataDirectory, query: ListQuery) -> Page:
-        page = list_page(home, query)
+    def list_then_change(
+        home: DataDirectory, query: ListQuery, remembered: RememberedFolders
+    ) -> Page:
+        page = list_page(home, query, remembered)
         for name in ("1 gone", "2 a folder", "3 a link"):
             (compute / name).unlink()
         (compute / "2 a folder").mkdir()

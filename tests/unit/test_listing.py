@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import InvalidPath
-from stillroom.paths import ImagePrefix, KeyPrefix
+from stillroom.paths import ImagePrefix, KeyPrefix, is_segment
+from stillroom.storage.disk import listing
 from stillroom.storage.disk.home import DataDirectory
 from stillroom.storage.disk.listing import list_page
+from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.interface import ListQuery
 
 SEGMENT = st.text(alphabet="ab-/.0é😀", min_size=1, max_size=3).filter(
@@ -85,19 +87,46 @@ def test_empty_folders_and_foreign_names_cost_no_scan_each(
     home.close()
 
 
+@pytest.mark.parametrize("max_bytes", [0, 1024**2], ids=["stateless", "remembered"])
 @given(paths=KEYS, prefix=PREFIX, after=TEXT, limit=st.integers(1, 8), fold=st.booleans())
 def test_a_page_is_what_sorting_everything_would_give(
-    paths: list[str], prefix: str, after: str, limit: int, *, fold: bool
+    max_bytes: int, paths: list[str], prefix: str, after: str, limit: int, *, fold: bool
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    remembered = RememberedFolders(max_bytes)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "_SMALL_FOLDER", 0)
+        patch.setattr(listing, "_SMALLEST_PICK", 1)
+        patch.setattr(listing, "_FOLDERS_LOOKED_INTO", 2)
         home = DataDirectory(Path(folder), durable=False)
         keys = fill(Path(folder), paths)
         (Path(folder) / "compute/empty/below").mkdir(parents=True, exist_ok=True)
         query = ListQuery(KeyPrefix(f"compute/{prefix}"), f"compute/{after}", limit, fold=fold)
 
-        page = list_page(home, query)
-
         expected = model(keys, query)
-        assert list(page.entries) == expected[:limit]
-        assert page.more == (len(expected) > limit)
+        for _ in range(2):
+            page = list_page(home, query, remembered)
+
+            assert list(page.entries) == expected[:limit]
+            assert page.more == (len(expected) > limit)
         home.close()
+    remembered.close()
+
+
+def test_a_folded_page_looks_only_for_the_first_image_below_each_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = DataDirectory(tmp_path, durable=False)
+    fill(tmp_path, [f"{folder}/{number:04}" for folder in "abc" for number in range(1000)])
+    looked_at: list[str] = []
+
+    def counting(name: str) -> bool:
+        looked_at.append(name)
+        return is_segment(name)
+
+    monkeypatch.setattr(listing, "is_segment", counting)
+
+    page = list_page(home, ListQuery(KeyPrefix("compute/"), fold=True))
+
+    assert page.entries == ["compute/a/", "compute/b/", "compute/c/"]
+    assert len(looked_at) == 6
+    home.close()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillroom.storage.disk.home import DataDirectory
-from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
 from stillroom.storage.interface import ImageStorage, SaveRules
 
 
@@ -16,11 +16,13 @@ class DiskConfig:
         data_dir: Made if missing; everything lies below it.
         min_free_bytes: Saves that would leave less are refused.
         durable: False skips every sync, for scratch data.
+        list_cache_bytes: Most memory for the names in large folders, in each process.
     """
 
     data_dir: Path
     min_free_bytes: int = 256 * 1024**2
     durable: bool = True
+    list_cache_bytes: int = LIST_CACHE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,12 @@ def open_storage(config: DiskConfig | R2Config, rules: SaveRules) -> ImageStorag
     if isinstance(config, R2Config):
         return _open_r2(config, rules)
     home = DataDirectory(config.data_dir, durable=config.durable)
-    return DiskImageStorage(home, rules, min_free_bytes=config.min_free_bytes)
+    return DiskImageStorage(
+        home,
+        rules,
+        min_free_bytes=config.min_free_bytes,
+        list_cache_bytes=config.list_cache_bytes,
+    )
 
 
 def _open_r2(config: R2Config, rules: SaveRules) -> ImageStorage:

@@ -3,34 +3,54 @@
 A folder is compared as its name with a slash, since that is how the keys below
 it begin: `a-b` < `a/b` < `a0`. From each folder the smallest names that the page
 can need are picked, and folders are opened only when the page comes to them, so
-memory is bounded by the page, and time by the folders that it shows.
+memory is bounded by the page, and time by the folders that it shows. Large
+folders are remembered in order (`remembered.py`), and need not be read again.
 """
 
 import errno
-import heapq
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, is_segment
 from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.interface import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
 """Names held at once for one folder; some 5 MiB of them."""
 
+_SMALL_FOLDER: Final = 512
+"""Names; reading so many costs less than watching them."""
 
-def list_page(home: DataDirectory, query: ListQuery) -> Page:
+_READ_TOGETHER: Final = 16_384
+"""Names of a large folder; some 1.3 MiB of them."""
+
+_BEHIND_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter: no name that is listed begins with it
+
+_FOLDERS_LOOKED_INTO: Final = 1024
+"""In search of any image at all, before it is done in an order that needs little memory."""
+
+
+def list_page(
+    home: DataDirectory, query: ListQuery, remembered: RememberedFolders | None = None
+) -> Page:
     """One page of keys, and of folders where the query folds.
+
+    Args:
+        home: Where the folders are.
+        query: What is asked for.
+        remembered: What is known of large folders from earlier pages; this one adds to it.
 
     Raises:
         OSError: the filesystem failed; folders that vanish meanwhile do not count.
     """
     entries: list[str] = []
-    for entry in _entries(home, query):
+    for entry in _entries(home, query, remembered or RememberedFolders(0)):
         if len(entries) == query.limit:
             return Page(entries, more=True)
         entries.append(entry)
@@ -42,24 +62,23 @@ class _Folder:
     """A folder on the way through the tree, and what is still wanted of it."""
 
     path: str  # the key prefix of everything in it, with its slash
+    start: str | None  # the first name that is wanted; None if no more are
     begins: str = ""  # only names that begin with this
     chosen: deque[str] = field(default_factory=deque)
-    behind: str = ""  # the last name taken; the next pick starts behind it
     picks: int = 0
-    exhausted: bool = False
 
 
-def _entries(home: DataDirectory, query: ListQuery) -> Iterator[str]:
+def _entries(home: DataDirectory, query: ListQuery, remembered: RememberedFolders) -> Iterator[str]:
     """All entries of a query in order, found as they are asked for."""
     path, _, begins = query.prefix.text.rpartition("/")
-    ways = [_Folder(f"{path}/", begins)]
+    ways = [_Folder(f"{path}/", _start(f"{path}/", query.after), begins)]
     while ways:
         folder = ways[-1]
         if not folder.chosen:
-            if folder.exhausted:
+            if folder.start is None:
                 ways.pop()
                 continue
-            _choose(home, folder, query.after, query.limit + 1)
+            _choose(home, folder, query.limit + 1, remembered)
             continue
         name = folder.chosen.popleft()
         key = folder.path + name
@@ -68,60 +87,130 @@ def _entries(home: DataDirectory, query: ListQuery) -> Iterator[str]:
         if not name.endswith("/"):
             yield key
         elif not query.fold:
-            ways.append(_Folder(key))
-        elif key != query.after and _holds_image(home, key, query.after):
+            ways.append(_Folder(key, _start(key, query.after)))
+        elif key != query.after and _holds_image(home, key, query.after, remembered):
             yield key
 
 
-def _choose(home: DataDirectory, folder: _Folder, after: str, count: int) -> None:
+def _start(path: str, after: str) -> str | None:
+    """The least name in a folder whose key, or a key below it, can come behind `after`."""
+    if not after.startswith(path):
+        return "" if after < path else None
+    name, slash, _ = after.removeprefix(path).partition("/")
+    return name + slash if slash else name + "\0"
+
+
+def _choose(
+    home: DataDirectory, folder: _Folder, count: int, remembered: RememberedFolders
+) -> None:
     """Fill a folder's queue with its next names in key order, `count` or more of them.
 
-    Names may yield nothing (a folder may be empty), and each pick reads the whole folder:
+    Names may yield nothing (a folder may be empty), and a pick may read the whole folder:
     so picks start large and double, up to a bound that keeps memory flat.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
-    names = _names(home, folder.path)
-    wanted = (
-        name
-        for name in names
-        if name > folder.behind
-        and name.startswith(folder.begins)
-        and _reaches_behind(folder.path + name, after)
-        and is_segment(name.rstrip("/"))
-    )
-    chosen = heapq.nsmallest(count, wanted)
-    folder.chosen.extend(chosen)
-    folder.exhausted = len(chosen) < count
-    if chosen:
-        folder.behind = chosen[-1]
-
-
-def _reaches_behind(key: str, after: str) -> bool:
-    """Whether the key, or anything below it if it is a folder's, comes after `after`."""
-    return key > after or (key.endswith("/") and after.startswith(key))
-
-
-def _names(home: DataDirectory, path: str) -> Iterator[str]:
-    """Files and folders right in a folder, folders with a slash; links and devices left out."""
+    start = max(folder.start or "", folder.begins)
+    fd = _open(home, folder.path)
+    if fd is None:
+        folder.start = None
+        return
     try:
-        fd = home.open_beneath(home.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return  # it went away, or something else took its place
-        raise
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield entry.name + "/"
-                elif entry.is_file(follow_symlinks=False):
-                    yield entry.name
+        chosen = remembered.names_from(fd, start, count)
+        if chosen is None:
+            chosen = _pick(fd, folder, start, count, remembered)
     finally:
         os.close(fd)
+    folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
+    if folder.begins:
+        wanted = [name for name in chosen if name.startswith(folder.begins)]
+        if len(wanted) < len(chosen):
+            folder.start = None
+        chosen = wanted
+    folder.chosen.extend(chosen)
 
 
-def _holds_image(home: DataDirectory, path: str, after: str) -> bool:
+def _pick(
+    fd: int, folder: _Folder, start: str, count: int, remembered: RememberedFolders
+) -> list[str]:
+    """The `count` least names from `start` on, in order, of an open folder that is read for it."""
+    if folder.picks == 1:
+        with os.scandir(fd) as entries:
+            few = list(islice(_names(entries), _SMALL_FOLDER))
+        if len(few) < _SMALL_FOLDER:
+            return sorted(_wanted(few, start, folder.begins))[:count]
+    least: list[str] = []
+    below = _BEHIND_ALL_NAMES
+    with remembered.reading(fd) as keep, os.scandir(fd) as entries:
+        names = _names(entries)
+        while some := list(islice(names, _READ_TOGETHER)):
+            if keep is not None:
+                keep(some)
+            found = (name for name in some if start <= name < below)
+            least = sorted([*least, *_wanted(found, start, folder.begins)])[:count]
+            if len(least) == count:
+                below = least[-1]
+    return least
+
+
+def _wanted(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
+    return (
+        name
+        for name in names
+        if name >= start and name.startswith(begins) and is_segment(name.rstrip("/"))
+    )
+
+
+def _open(home: DataDirectory, path: str) -> int | None:
+    """A folder's descriptor; None if it went away, or something else took its place."""
+    try:
+        return home.open_beneath(home.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
+def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+    """Files, and folders with a slash; links and devices left out."""
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False):
+            yield entry.name
+        elif entry.is_dir(follow_symlinks=False):
+            yield entry.name + "/"
+
+
+def _holds_image(home: DataDirectory, path: str, after: str, remembered: RememberedFolders) -> bool:
     """Whether a key behind `after` begins with this folder's path."""
+    if not after.startswith(path):  # then any image will do, and the first one ends the search
+        found = _finds_image(home, path)
+        if found is not None:
+            return found
     everything_below = ListQuery(KeyPrefix(path), after=after, limit=1)
-    return next(_entries(home, everything_below), None) is not None
+    return next(_entries(home, everything_below, remembered), None) is not None
+
+
+def _finds_image(home: DataDirectory, path: str) -> bool | None:
+    """Whether any key begins with this folder's path; None if too many folders lie below."""
+    waiting = [path]
+    for _ in range(_FOLDERS_LOOKED_INTO):
+        if not waiting:
+            return False
+        folder = waiting.pop()
+        fd = _open(home, folder)
+        if fd is None:
+            continue
+        try:
+            with os.scandir(fd) as entries:
+                for name in _wanted(_names(entries), "", ""):
+                    key = folder + name
+                    if len(key.encode()) > MAX_KEY_BYTES:
+                        continue
+                    if not name.endswith("/"):
+                        return True
+                    if len(waiting) == _FOLDERS_LOOKED_INTO:
+                        return None
+                    waiting.append(key)
+        finally:
+            os.close(fd)
+    return None

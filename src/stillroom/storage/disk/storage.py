@@ -31,6 +31,7 @@ from stillroom.storage.disk.image import (
     warn_of_link,
 )
 from stillroom.storage.disk.listing import list_page
+from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.intake import Intake
 from stillroom.storage.interface import (
@@ -55,6 +56,9 @@ _DESCRIBED_AT_ONCE: Final = 256
 """Files of a listing opened in one thread hop: some milliseconds, after which others get a turn,
 and a client that is gone is noticed."""
 
+LIST_CACHE_BYTES: Final = 64 * 1024**2
+"""The names of one to three million images, by their length."""
+
 _PUBLISH_ATTEMPTS: Final = 16
 _PUBLISH_PAUSE_S: Final = 0.05
 """Somebody may remove the folder between making it and linking into it, so try again: at
@@ -77,14 +81,29 @@ class DiskImageStorage:
     a pool of its own. See docs/adr/0002-one-colour-at-the-port.md.
     """
 
-    def __init__(self, home: DataDirectory, rules: SaveRules, *, min_free_bytes: int = 0) -> None:
-        """Serve images from `home`, refusing saves that leave less than `min_free_bytes`."""
+    def __init__(
+        self,
+        home: DataDirectory,
+        rules: SaveRules,
+        *,
+        min_free_bytes: int = 0,
+        list_cache_bytes: int = LIST_CACHE_BYTES,
+    ) -> None:
+        """Serve images from `home`.
+
+        Args:
+            home: The data directory; `close` closes it.
+            rules: What every save must keep to.
+            min_free_bytes: Saves that would leave less are refused.
+            list_cache_bytes: Most memory for the names in large folders; 0 remembers none.
+        """
         self.description = f"DiskImageStorage at {home.description}"
         self._home = home
         self._rules = rules
         self._min_free_bytes = min_free_bytes
         self._folders = Folders(home)
         self._facts = RecentFacts()
+        self._remembered = RememberedFolders(list_cache_bytes)
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
 
     # Saving ------------------------------------------------------------------------------
@@ -238,12 +257,16 @@ class DiskImageStorage:
             raise _cannot_open(key, error) from error
 
     async def list(self, query: ListQuery) -> Page:
-        """A page picked from the folders that it shows."""
+        """A page picked from the folders that it shows: see docs/adr/0010."""
         return await self._run(self._list, query)
 
     def _list(self, query: ListQuery) -> Page:
         with translated():
-            return list_page(self._home, query)
+            page = list_page(self._home, query, self._remembered)
+        if not self._remembered.is_sorted:
+            with contextlib.suppress(RuntimeError):  # the pool is being shut down
+                self._pool.submit(self._remembered.sort)
+        return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """The files of a page, opened one after the other."""
@@ -326,6 +349,7 @@ class DiskImageStorage:
     async def close(self) -> None:
         """Wait for what runs, then give the lock back."""
         await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+        self._remembered.close()
         self._home.close()
 
     async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
