@@ -18,11 +18,11 @@ from stillroom.server.protocol import StillroomProtocol, access_log, date_at, lo
 from stillroom.server.short_road.recall import Answer, Recall, read_cached
 from stillroom.server.short_road.sending import FileSending
 from stillroom.server.short_road.uploads import Upload, upload_of
+from stillroom.storage.interface import LocalImage
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from stillroom.storage.interface import LocalImage
 
 _JOINED_BYTES: Final = 64 * 1024
 """Up to this copying an image behind its head is cheaper than a second call to the kernel."""
@@ -34,14 +34,17 @@ _JOINING: Final = memoryview(bytearray(_JOINED_BYTES + 16 * 1024))
 class ShortRoadProtocol(StillroomProtocol):
     """One connection. Simple requests are answered here, all others by the application."""
 
+    _socket: socket.socket
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
         super().__init__(*args, **kwargs)
         self._application = _application_of(self)
-        self._socket: socket.socket | None = None
         self._head: bytes | None = None
         self._sending: FileSending | None = None
         self._upload: Upload | None = None
         self._is_last = False
+        self._just_answered = False  # and nothing has happened on this connection since
+        self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     # From the transport ------------------------------------------------------------------
 
@@ -57,8 +60,7 @@ class ShortRoadProtocol(StillroomProtocol):
             self._sending.cancel()
             self._sending = None
         self._give_up_upload()
-        if self._socket is not None:
-            self._socket.detach()
+        self._socket.detach()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
@@ -72,6 +74,10 @@ class ShortRoadProtocol(StillroomProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer a known head at once; give a body to its upload; else feed the parser."""
+        if self._just_answered:
+            if self._answer(data):
+                return
+            self._just_answered = False
         if self._upload is not None and self._upload.is_past_parser:
             self._feed_past_parser(self._upload, data)
             return
@@ -86,6 +92,7 @@ class ShortRoadProtocol(StillroomProtocol):
 
     def shutdown(self) -> None:
         """The server stops: finish what runs, take on nothing new."""
+        self._just_answered = False
         if self._sending is None and self._upload is None:
             super().shutdown()
         else:
@@ -121,47 +128,45 @@ class ShortRoadProtocol(StillroomProtocol):
     def _answer(self, request: bytes) -> bool:
         """Answer a whole head from what is at hand; False: it takes the long road."""
         began = time.perf_counter()
-        answer = self._application.recall.answer(request)
+        now = time.time()
+        answer = self._application.recall.answer(request, now)
         if answer is None:
             return False
-        head = answer.head + date_at(int(time.time())) + b"\r\n\r\n"
-        if answer.image is None:
+        head = answer.head + date_at(int(now)) + b"\r\n\r\n"
+        image = answer.image
+        if image is None:
             self._send(head + answer.body)
         elif answer.length > _JOINED_BYTES:
-            self._send_file(head, answer)
-        elif not self._send_joined(head, answer):
+            self._send_file(head, image, answer)
+        elif not self._send_joined(head, image, answer):
             return False
-        self._note_answer()
-        metrics.count(answer.operation, answer.status, time.perf_counter() - began)
-        if access_log.isEnabledFor(logging.INFO):
-            method, target, _ = request.decode("latin-1").split(" ", 2)
-            log_access(self.client, method, target, answer.status)
-        return True
-
-    def _note_answer(self) -> None:
+        self._just_answered = self._sending is None and not self.transport.get_write_buffer_size()
         self._has_asked = True
         self._since = self.loop.time()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        metrics.count(answer.operation, answer.status, time.perf_counter() - began)
+        if self._logs_access:
+            method, target, _ = request.decode("latin-1").split(" ", 2)
+            log_access(self.client, method, target, answer.status)
+        return True
 
     # Sending -----------------------------------------------------------------------------
 
     def _send(self, data: bytes | memoryview) -> None:
         """Past the transport's buffer, which would wait for the end of the loop's turn."""
-        connection = cast("socket.socket", self._socket)
         try:
-            sent = connection.send(data)
+            sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
             self.transport.abort()
             return
         if sent < len(data):
-            self.transport.write(bytes(data[sent:]))
+            self.transport.write(bytes(data[sent:]))  # `_is_at_rest` looks at its buffer
 
-    def _send_joined(self, head: bytes, answer: Answer) -> bool:
+    def _send_joined(self, head: bytes, image: LocalImage, answer: Answer) -> bool:
         """A small image goes with its head, in one call; False: it is not at hand."""
-        image = cast("LocalImage", answer.image)
         end = len(head) + answer.length
         _JOINING[: len(head)] = head
         whole = read_cached(image, _JOINING[len(head) : end], answer.start)
@@ -170,10 +175,8 @@ class ShortRoadProtocol(StillroomProtocol):
             self._send(_JOINING[:end])
         return whole
 
-    def _send_file(self, head: bytes, answer: Answer) -> None:
-        connection = cast("socket.socket", self._socket)
-        image = cast("LocalImage", answer.image)
-        sending = FileSending(self.loop, connection, head, image, answer.start, answer.length)
+    def _send_file(self, head: bytes, image: LocalImage, answer: Answer) -> None:
+        sending = FileSending(self.loop, self._socket, head, image, answer.start, answer.length)
         try:
             if sending.at_once():
                 return
@@ -268,7 +271,7 @@ class ShortRoadProtocol(StillroomProtocol):
             lines.append("connection: close")
         head = "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
         self._send(head + date_at(int(time.time())) + b"\r\n\r\n" + answer.body)
-        if access_log.isEnabledFor(logging.INFO):
+        if self._logs_access:
             log_access(self.client, "POST", upload.target.decode("ascii"), answer.status)
         if upload.body.missing:
             self.linger()

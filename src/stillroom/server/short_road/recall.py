@@ -139,15 +139,15 @@ class Recall:
         known = self._tokens.known(authorization)
         return known and Verified(READER, known.until)
 
-    def answer(self, request: bytes) -> Answer | None:
+    def answer(self, request: bytes, now: float) -> Answer | None:
         """The answer to a request, if its head is known and all that it needs is at hand.
 
-        An image in it is the caller's to close.
+        An image in it is the caller's to close. `now` is in seconds since the epoch.
         """
         known = self._requests.get(request) or self._understood(request)
         if known is None:
             return None
-        left = known.head.until - time.time()
+        left = known.head.until - now
         if not 0 < left <= REMEMBERED_S:  # more: the clock was set back
             del self._requests[request]
             return None

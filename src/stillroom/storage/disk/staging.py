@@ -6,12 +6,15 @@ import os
 import stat
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.disk.home import DataDirectory, link_file, translated
 from stillroom.storage.disk.image import warn_of_link
 from stillroom.storage.intake import Intake
+
+_MOST_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class Staged:
 
     def __init__(self, home: DataDirectory) -> None:
         self._home = home
+        self._reserved = False
         self.fd, self._name = home.open_staged()
 
     def reserve(self, most_bytes: int | None) -> None:
@@ -43,6 +47,7 @@ class Staged:
         if most_bytes is None:
             return
         with translated():
+            self._reserved = True
             try:
                 os.posix_fallocate(self.fd, 0, most_bytes)
             except OSError as error:
@@ -51,12 +56,21 @@ class Staged:
 
     def write(self, batch: Batch, intake: Intake) -> None:
         """Write and hash a batch in full; short writes do happen when a disk fills up."""
+        for chunk in batch.chunks:
+            intake.digest(chunk)
         with translated():
-            for chunk in batch.chunks:
-                intake.digest(chunk)
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(self.fd, rest) :]
+            rest = [memoryview(chunk) for chunk in batch.chunks]
+            while rest:
+                written = os.writev(self.fd, rest[:_MOST_IN_A_CALL])
+                while rest and written >= len(rest[0]):
+                    written -= len(rest.pop(0))
+                if written:
+                    rest[0] = rest[0][written:]
+
+    def trim(self, size: int) -> None:
+        """Give back what was reserved beyond `size`."""
+        if self._reserved:
+            os.ftruncate(self.fd, size)
 
     def copy_from(self, source_fd: int, size: int) -> None:
         """Copy a whole file in the kernel; blocks are shared where the filesystem can.

@@ -1,7 +1,6 @@
 """DiskImageStorage: images as plain files, saved so that a 200 survives a power cut."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 import errno
 import fcntl
@@ -33,6 +32,7 @@ from stillroom.storage.disk.image import (
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.disk.staging import Batch, Staged
+from stillroom.storage.disk.threads import DiskThreads
 from stillroom.storage.intake import Intake
 from stillroom.storage.interface import (
     UNCONDITIONAL,
@@ -104,7 +104,7 @@ class DiskImageStorage:
         self._folders = Folders(home)
         self._facts = RecentFacts()
         self._remembered = RememberedFolders(list_cache_bytes)
-        self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
+        self._threads = DiskThreads(_THREADS)
 
     # Saving ------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class DiskImageStorage:
         staged.write(batch, upload.intake)
         received = upload.intake.finish(upload.source.expected_sha256)
         with translated():
-            os.ftruncate(staged.fd, received.size)
+            staged.trim(received.size)
             status = staged.stamp(received.content_type, received.sha256)
         self._home.sync(staged.fd)
         self._publish(upload.key, staged, upload.condition)
@@ -265,7 +265,7 @@ class DiskImageStorage:
             page = list_page(self._home, query, self._remembered)
         if not self._remembered.is_sorted:
             with contextlib.suppress(RuntimeError):  # the pool is being shut down
-                self._pool.submit(self._remembered.sort)
+                self._threads.start(self._remembered.sort)
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
@@ -348,25 +348,13 @@ class DiskImageStorage:
 
     async def close(self) -> None:
         """Wait for what runs, then give the lock back."""
-        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
         self._remembered.close()
         self._home.close()
 
     async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking job in the pool, to its end even if the caller is cancelled.
-
-        A job may hold descriptors that the caller closes next, and once an image is
-        published it must also be synced.
-        """
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, functools.partial(job, *args, **kwargs))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):  # cancel scopes cancel again
-                    await asyncio.wait([future])
-            raise
+        """Run a blocking job in a thread, to its end even if the caller is cancelled."""
+        return await self._threads.run(functools.partial(job, *args, **kwargs))
 
 
 @dataclass(frozen=True, slots=True)
