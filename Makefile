@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium wrk bench bench-quick bench-half-open test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy chromium postgresql wrk bench bench-quick bench-half-open test-root check lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -23,7 +23,7 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx caddy chromium
+test: $(STAMP)/dev nginx caddy chromium postgresql
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -46,6 +46,13 @@ bench: $(STAMP)/bench nginx wrk
 
 bench-quick: $(STAMP)/bench nginx wrk
 	$(BIN)/python -m benchmarks --quick
+
+# The media library is tested on it, too.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || \
+		[ "$$(id -u)" != 0 ] || \
+		{ apt-get update -q && apt-get install -qy --no-install-recommends postgresql-17; } \
+		> $(STAMP)/postgresql.log 2>&1 || { cat $(STAMP)/postgresql.log; exit 1; }
 
 test-root: $(STAMP)/dev
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
 
@@ -28,3 +29,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 @pytest.fixture(scope="session")
 def operator(seaweed: SeaweedFS) -> Operator:
     return Operator(seaweed.endpoint_url)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: PostgreSQL) -> Iterator[str]:
+    """A new, empty database of the test's own."""
+    url = postgres.make_database()
+    yield url
+    postgres.drop_database(url)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi_offline import FastAPIOffline
@@ -14,6 +16,7 @@ from stillroom import __version__
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
+from stillroom.api.media import MediaOperations, media_router
 from stillroom.api.operation import ProblemResponse
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
@@ -22,8 +25,11 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
+from stillroom.media.database import MediaDatabase
+from stillroom.media.resource import MediaResource
+from stillroom.media.service import MediaResourceService
 from stillroom.settings import Settings
-from stillroom.storage.choose import open_storage
+from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.interface import ImageStorage
 
 # What pages of other origins may send and read beside what every page may
@@ -63,10 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
     verifier = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
+    database = MediaDatabase(settings.rows)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with keys.kept_fresh():
+        async with keys.kept_fresh(), database.kept_open():
             yield
         await storage.close()
 
@@ -83,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_ANSWER_HEADERS,
             max_age=_CORS_MAX_AGE_S,
@@ -103,7 +110,40 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(entries_router(entries), prefix="/api/v1")
     signing = UrlSigning(tokens.verify, signer, settings.api_images_url)
     app.include_router(signed_urls_router(signing), prefix="/api/v1")
+    library = MediaOperations(
+        media=MediaResourceService(storage, database, grace=_grace(settings)),
+        authorize=tokens.verify,
+        public_url=_public_media_url(settings),
+    )
+    app.include_router(media_router(library), prefix="/api/v1")
     return app
+
+
+@contextlib.asynccontextmanager
+async def opened_library(settings: Settings) -> AsyncIterator[MediaResourceService]:
+    """The media library alone, for commands.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    storage = open_storage(settings.storage, settings.save_rules)
+    database = MediaDatabase(settings.rows)
+    try:
+        yield MediaResourceService(storage, database, grace=_grace(settings))
+    finally:
+        await database.close()
+        await storage.close()
+
+
+def _grace(settings: Settings) -> timedelta:
+    return timedelta(seconds=settings.deletion_grace_seconds)
+
+
+def _public_media_url(settings: Settings) -> Callable[[MediaResource], str]:
+    base = settings.media_url
+    if isinstance(settings.storage, R2Config) and settings.storage.public_url:
+        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
+    return lambda resource: f"{base}/{resource.id}/file"
 
 
 def check_settings(settings: Settings) -> list[str]:
@@ -120,6 +160,7 @@ def check_settings(settings: Settings) -> list[str]:
     keys = settings.token_keys()
     storage = open_storage(settings.storage, settings.save_rules)
     lines = [f"storage: {storage.description}", *asyncio.run(_try_out(storage))]
+    lines.append(f"media library: {MediaDatabase(settings.rows).description}")
     lines += settings.warnings()
     if made:
         lines.append(f"made a token secret in {settings.secret_file}")

@@ -9,6 +9,8 @@ StillroomError
 ├── Unauthenticated         no token, or not a valid one; never says which
 ├── Forbidden               a valid token that does not cover this
 ├── ImageNotFound           no image under this path
+├── ResourceNotFound        no such resource in the media library
+├── ResourceProtected       the resource may not be deleted
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
@@ -102,6 +104,24 @@ class ImageNotFound(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("no such image")
+
+
+class ResourceNotFound(StillroomError):
+    """No such resource in the media library, or its deletion is due."""
+
+    code = "resource_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no such resource")
+
+
+class ResourceProtected(StillroomError):
+    """The resource is protected, so it is not deleted."""
+
+    code = "resource_protected"
+
+    def __init__(self) -> None:
+        super().__init__("the resource is protected: take the protection away first")
 
 
 class PathConflict(StillroomError):

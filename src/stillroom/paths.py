@@ -8,6 +8,7 @@ quietly cleaned is two names for one image.
 
 import re
 import unicodedata
+import uuid
 from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -16,6 +17,9 @@ from stillroom.errors import InvalidPath
 
 COMPUTE_PREFIX: Final = "compute/"
 """Where the images of the five operations live, on every backend."""
+
+MEDIA_PREFIX: Final = "media/"
+"""Where the media library keeps its images; no path leads there."""
 
 MAX_KEY_BYTES: Final = 1024
 """Longest key with its prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -103,7 +107,7 @@ class ImagePrefix:
 
 @dataclass(frozen=True, slots=True, order=True)
 class StorageKey:
-    """Where bytes are kept, the same on every backend: `compute/<path>`."""
+    """Where bytes are kept, on every backend: `compute/<path>`, `media/<id>/file.<ext>`."""
 
     text: str
 
@@ -111,6 +115,16 @@ class StorageKey:
     def of_image(cls, path: ImagePath) -> Self:
         """The key of an image that the five operations see."""
         return cls(COMPUTE_PREFIX + path.text)
+
+    @classmethod
+    def of_media(cls, resource_id: uuid.UUID, extension: str) -> Self:
+        """The key of an image in the media library; never used again for other bytes."""
+        return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
+
+    @property
+    def is_media(self) -> bool:
+        """Whether the media library made it, so that its bytes never change."""
+        return self.text.startswith(MEDIA_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +137,20 @@ class KeyPrefix:
     def of_images(cls, prefix: ImagePrefix) -> Self:
         """All keys whose image path begins with `prefix`."""
         return cls(COMPUTE_PREFIX + prefix.text)
+
+
+def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
+    """The image path in untrusted text that should be its storage key, `compute/<path>`.
+
+    Raises:
+        InvalidPath: it begins otherwise, or what follows is no path.
+    """
+    if not text.startswith(COMPUTE_PREFIX):
+        raise InvalidPath(f"must begin with `{COMPUTE_PREFIX}`", at=at)
+    try:
+        return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX))
+    except InvalidPath as error:
+        raise InvalidPath(str(error), at=at) from error
 
 
 def image_key_bound(text: str) -> str:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
 from stillroom.errors import ConfigurationError
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.interface import SaveRules
@@ -22,11 +23,18 @@ _ORIGIN: Final = re.compile(
 )
 """As browsers write it: lower case, no slash at the end."""
 
+_DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
+
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
 _LOCAL_TOKENS: Final = (
     "warning: the bucket is shared and the token secret is this machine's own: "
     "set STILLROOM_JWT_SECRET to the same on all machines"
+)
+
+_LOCAL_ROWS: Final = (
+    "warning: the bucket is shared and the media library's rows are this machine's own: "
+    "set STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
 )
 
 
@@ -79,6 +87,12 @@ class Settings(BaseSettings):
 
     list_cache_bytes: int = Field(default=64 * MIB, ge=0)
     """In each process, for the names in large folders; 0 reads them anew for every page."""
+
+    database_url: SecretStr | None = None
+    """PostgreSQL for the media library's rows; without it SQLite, in the data directory."""
+
+    deletion_grace_seconds: int = Field(default=3600, ge=0)
+    """How long the source of a relocation, or a deleted resource, can still be had back."""
 
     max_connections: int = Field(default=4096, ge=1)
     """At once, in each process; more get 503."""
@@ -143,6 +157,13 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return [entry.strip() for entry in value.split(",") if entry.strip()]
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not _DATABASE_URL.match(value.get_secret_value()):
+            raise ValueError("must be a URL such as postgresql://user:password@host/name")
         return value
 
     @field_validator("cors_origins")
@@ -351,14 +372,31 @@ class Settings(BaseSettings):
         )
 
     @property
+    def rows(self) -> RowsConfig:
+        """Where the media library's rows are."""
+        if self.database_url is not None:
+            return PostgresConfig(self.database_url.get_secret_value())
+        file = self.data_dir / ".stillroom" / "library.db"
+        return SqliteConfig(file, durable=self.durability == "full")
+
+    @property
+    def media_url(self) -> str:
+        """What public URLs of the media library begin with: a key's at the CDN, else an id's."""
+        if self.r2_public_url and self._has_bucket:
+            return self.r2_public_url
+        base = self.public_base_url or f"http://127.0.0.1:{self.port}"
+        return f"{base}/api/v1/media-resources"
+
+    @property
     def _has_bucket(self) -> bool:
         return bool(self.r2_endpoint_url or self.r2_access_key_id)
 
     def warnings(self) -> list[str]:
         """What works on one machine and breaks on the second, a line each."""
-        if self._has_bucket and self.jwt_secret is None:
-            return [_LOCAL_TOKENS]
-        return []
+        if not self._has_bucket:
+            return []
+        local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
+        return [line for line, shared in local if shared is None]
 
     @property
     def save_rules(self) -> SaveRules:

@@ -86,6 +86,17 @@ def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
             assert client.get(IMAGES).json() == ["once.png", "whole.png"]
 
 
+def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    commands = "\n".join(blocks("docs/media.md", "sh")).replace("curl ", "curl -f ")
+    with running(tmp_path) as server:
+        printed = paste(f"{setup}\n{commands}", server, tmp_path)
+
+    assert '"color_profile":' in printed
+    assert "0001, up to date" in printed
+    assert (tmp_path / "seven.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
+
+
 def test_the_readmes_embedding_works(tmp_path: Path) -> None:
     (snippet,) = blocks("README.md", "python")
     (tmp_path / "compute_server.py").write_text(textwrap.dedent(snippet))

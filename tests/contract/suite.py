@@ -5,6 +5,7 @@ service differs in a way that is documented and pinned, it says so in an attribu
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -13,7 +14,13 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from stillroom.errors import DigestMismatch, ImageNotFound, PreconditionFailed, TooLarge
+from stillroom.errors import (
+    BackendUnavailable,
+    DigestMismatch,
+    ImageNotFound,
+    PreconditionFailed,
+    TooLarge,
+)
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.interface import (
     ANY,
@@ -86,7 +93,11 @@ class Chunks:
 
 
 async def read(storage: ImageStorage, path: str) -> bytes:
-    location = await storage.locate(key(path))
+    return await read_key(storage, key(path))
+
+
+async def read_key(storage: ImageStorage, where: StorageKey) -> bytes:
+    location = await storage.locate(where)
     if isinstance(location, RemoteImage):
         async with httpx.AsyncClient() as client:
             answer = await client.get(location.url)
@@ -122,6 +133,33 @@ class StorageContract:
     """How the service orders whole keys. The contract is byte order; see a subclass for why not."""
 
     # Saving and reading
+
+    @pytest.mark.parametrize("size", [0, 1, 65_537, 9 * 1024**2 + 1])
+    async def test_an_opened_image_is_read_in_parts(self, storage: ImageStorage, size: int) -> None:
+        data = random.Random(size).randbytes(size)
+        saved = await storage.save(key("a.bin"), BytesSource(data))
+
+        opened = await storage.open(key("a.bin"))
+
+        assert (opened.image.size, opened.image.save_id) == (size, saved.save_id)
+        for start, length in ((0, size), (0, min(size, 100)), (size // 2, size // 3)):
+            part = b"".join([chunk async for chunk in opened.chunks(start, length)])
+            assert part == data[start : start + length]
+        opened.close()
+
+    async def test_an_opened_image_is_one_save_from_end_to_end(self, storage: ImageStorage) -> None:
+        await save(storage, "a.bin", bytes(9 * 1024**2))
+        opened = await storage.open(key("a.bin"))
+
+        await save(storage, "a.bin", b"x" * 9 * 1024**2)
+
+        with contextlib.closing(opened), contextlib.suppress(BackendUnavailable):
+            parts = [chunk async for chunk in opened.chunks(0, opened.image.size)]
+            assert b"".join(parts) == bytes(9 * 1024**2)
+
+    async def test_what_is_missing_is_not_opened(self, storage: ImageStorage) -> None:
+        with pytest.raises(ImageNotFound):
+            await storage.open(key("a.bin"))
 
     @pytest.mark.parametrize("size", [0, 1, 65_537, 1024**2, 3 * 1024**2 + 1])
     async def test_what_was_saved_is_read_back_byte_for_byte(

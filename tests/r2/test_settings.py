@@ -96,9 +96,23 @@ def test_an_endpoint_with_the_bucket_in_it_is_named(monkeypatch: pytest.MonkeyPa
         _ = settings.storage
 
 
-def test_a_secret_of_this_machine_alone_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "STILLROOM_JWT_SECRET" in given(monkeypatch, **WHOLE).warnings()[0]
-    assert given(monkeypatch, STILLROOM_JWT_SECRET="x" * 32).warnings() == []
+def test_a_secret_or_rows_of_this_machine_alone_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret, rows = given(monkeypatch, **WHOLE).warnings()
+    assert "STILLROOM_JWT_SECRET" in secret
+    assert "STILLROOM_DATABASE_URL" in rows
+    shared = {"STILLROOM_JWT_SECRET": "x" * 32, "STILLROOM_DATABASE_URL": "postgresql://db/rows"}
+    assert given(monkeypatch, **WHOLE, **shared).warnings() == []
+
+
+@pytest.mark.parametrize("url", ["mysql://db/rows", "rows.db", "postgresql:x", "sqlite:///x"])
+def test_rows_are_kept_in_postgresql_or_not_configured(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="STILLROOM_DATABASE_URL") as refused:
+        given(monkeypatch, STILLROOM_DATABASE_URL=url)
+    assert url not in str(refused.value)
 
 
 def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,13 @@ class SeaweedFS:
         Deleted by S3, images leave their folders behind for some minutes, and a folded
         listing shows those: a difference to R2, which has no folders.
         """
-        answer = httpx.delete(
-            f"{self.filer_url}/buckets/{BUCKET}/compute",
-            params={"recursive": "true", "ignoreRecursiveError": "true"},
-            timeout=30,
-        )
-        assert answer.status_code in (204, 404), answer.text
+        for folder in ("compute", "media"):
+            answer = httpx.delete(
+                f"{self.filer_url}/buckets/{BUCKET}/{folder}",
+                params={"recursive": "true", "ignoreRecursiveError": "true"},
+                timeout=30,
+            )
+            assert answer.status_code in (204, 404), answer.text
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
 from stillroom.auth.signed_urls import is_signed
-from stillroom.errors import StillroomError
+from stillroom.errors import StillroomError, TooLarge, UnsupportedMedia
+from stillroom.http.fields import Fields
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
 from stillroom.storage.interface import LocalImage
@@ -127,6 +128,26 @@ def require_literal_route(request: Request) -> None:
     own = decoded.removeprefix(request.scope.get("root_path", ""))
     if "\n" in own or _behind_mount(request) != _quoted(own):
         raise HTTPException(404)
+
+
+async def json_body(request: Request, fields: Fields, *, most_bytes: int, example: str) -> bytes:
+    """The body of a request that says it is JSON.
+
+    Raises:
+        TooLarge: more than `most_bytes`.
+        UnsupportedMedia: it says something else; the message shows the `example`.
+    """
+    too_large = TooLarge(f"the list is larger than {most_bytes} bytes: send it in parts")
+    if int(fields.get("content-length", "0")) > most_bytes:
+        raise too_large
+    if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMedia(f"send {example} with Content-Type: application/json")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most_bytes:
+            raise too_large
+    return bytes(body)
 
 
 def _behind_mount(request: Request) -> bytes:

@@ -13,18 +13,12 @@ from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.images import MethodNotAllowed, json_answer, refusals
-from stillroom.api.operation import OperationRoute
+from stillroom.api.operation import OperationRoute, json_body
 from stillroom.auth.grants import Grant
 from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
-from stillroom.errors import (
-    Forbidden,
-    InvalidParameter,
-    InvalidPath,
-    TooLarge,
-    UnsupportedMedia,
-)
-from stillroom.http.fields import Fields, as_rfc3339, combined
+from stillroom.errors import Forbidden, InvalidParameter, InvalidPath
+from stillroom.http.fields import as_rfc3339, combined
 from stillroom.paths import ImagePath
 
 MAX_PATHS: Final = 1000
@@ -99,7 +93,8 @@ class UrlSigning:
         del wanted
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
-        asked = _read(await _body(request, fields))
+        body = await json_body(request, fields, most_bytes=MAX_BODY_BYTES, example='{"path": "…"}')
+        asked = _read(body)
 
         if isinstance(asked, UrlToSign):
             answer: object = self._signed(grant, asked.path, asked.expires_in)
@@ -146,21 +141,6 @@ def signed_urls_router(signing: UrlSigning) -> APIRouter:
     )
     router.routes.append(Route("/storage/signed-urls", MethodNotAllowed("POST")))
     return router
-
-
-async def _body(request: Request, fields: Fields) -> bytes:
-    """The body of a request that says it is JSON."""
-    too_large = TooLarge(f"the list is larger than {MAX_BODY_BYTES} bytes: send it in parts")
-    if int(fields.get("content-length", "0")) > MAX_BODY_BYTES:
-        raise too_large
-    if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMedia('send {"path": "…"} with Content-Type: application/json')
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise too_large
-    return bytes(body)
 
 
 def _read(body: bytes) -> UrlToSign | UrlsToSign:

@@ -45,7 +45,7 @@ class Grant:
         Raises:
             Forbidden: the message says what is missing; the token is the caller's own.
         """
-        self._require_scope(scope)
+        self.require_scope(scope)
         if not path.text.startswith(self.folder):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
@@ -55,14 +55,29 @@ class Grant:
         Raises:
             Forbidden: none of it.
         """
-        self._require_scope(scope)
+        self.require_scope(scope)
         if prefix.text.startswith(self.folder):
             return prefix
         if self.folder.startswith(prefix.text):
             return ImagePrefix(self.folder)
         raise Forbidden(f"the token is confined to {self.folder!r}")
 
-    def _require_scope(self, scope: Scope) -> None:
+    def require_everywhere(self, scope: Scope) -> None:
+        """Return if `scope` is granted and confined to no folder.
+
+        Raises:
+            Forbidden: the message says what is missing.
+        """
+        self.require_scope(scope)
+        if self.folder:
+            raise Forbidden(f"the token is confined to {self.folder!r}")
+
+    def require_scope(self, scope: Scope) -> None:
+        """Return if `scope` is granted, wherever.
+
+        Raises:
+            Forbidden: it is not.
+        """
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
 

@@ -9,6 +9,7 @@ import click
 
 from stillroom import __version__
 from stillroom.auth.grants import SCOPES
+from stillroom.cli.media import media
 from stillroom.errors import StillroomError
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -79,6 +80,9 @@ def token(
             issuer=settings.jwt_issuer,
         )
     )
+
+
+commands.add_command(media)
 
 
 def main() -> None:

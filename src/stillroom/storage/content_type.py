@@ -29,6 +29,20 @@ RASTER: Final = frozenset(
 )
 """Pixels and nothing else: a browser can show these and run nothing."""
 
+EXTENSION: Final = {
+    "image/avif": "avif",
+    "image/bmp": "bmp",
+    "image/gif": "gif",
+    "image/heic": "heic",
+    "image/jpeg": "jpg",
+    "image/jxl": "jxl",
+    "image/png": "png",
+    "image/tiff": "tif",
+    "image/webp": "webp",
+    "image/x-icon": "ico",
+}
+"""How the file of a raster image is called; one for each of `RASTER`."""
+
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),

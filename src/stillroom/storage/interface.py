@@ -37,8 +37,8 @@ class StoredImage:
     save_id: str
 
 
-class LocalImage(Protocol):
-    """An image whose bytes this process can read itself. Close it."""
+class OpenedImage(Protocol):
+    """One save of an image, opened for this process, wherever it lies. Close it."""
 
     image: StoredImage
 
@@ -46,16 +46,20 @@ class LocalImage(Protocol):
         """The bytes from `start` on, `length` of them; neither blocks the event loop.
 
         Raises:
-            BackendUnavailable: they cannot be read, or the file has become shorter.
+            BackendUnavailable: they cannot be read, or are not those of this save any more.
         """
         ...
 
-    def fileno(self) -> int:
-        """The descriptor, for roads on which the kernel sends without copying."""
+    def close(self) -> None:
+        """Give back what it holds; a second call does nothing."""
         ...
 
-    def close(self) -> None:
-        """Give the descriptor back; a second call does nothing."""
+
+class LocalImage(OpenedImage, Protocol):
+    """An image in a file."""
+
+    def fileno(self) -> int:
+        """The descriptor, for roads on which the kernel sends without copying."""
         ...
 
 
@@ -224,6 +228,14 @@ class ImageStorage(Protocol):
         """As `locate`, if the answer can be had without waiting; else None: ask `locate`."""
         ...
 
+    async def open(self, key: StorageKey) -> OpenedImage:
+        """The image for this process itself, wherever it lies; close it after use.
+
+        Raises:
+            ImageNotFound, BackendUnavailable: as their names say.
+        """
+        ...
+
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts without the bytes.
 
@@ -264,7 +276,8 @@ class ImageStorage(Protocol):
         """Save the image at `source` under `target` as well, replacing what is there.
 
         The copy has the same bytes, content type and SHA-256, and a save id of its own; nothing
-        that happens to one changes the other. The bytes do not pass through this process.
+        that happens to one changes the other. The bytes do not pass through this process. Whoever
+        serves a copy below `media/` may keep it for good: no such key ever has other bytes.
 
         Raises:
             ImageNotFound: nothing at `source`.

@@ -1,11 +1,13 @@
 """The data directory: its layout, its locks, and what its filesystem can do.
 
 DATA_DIR/compute/            the images, at their own paths
+DATA_DIR/media/              the media library's, by id
 DATA_DIR/.stillroom/         ours; no image path can name it
     lock                     held shared by every running process
     staging/                 files on their way in, nameless where possible
     state                    a few bytes that all processes map and share
     secret                   the token secret (auth.secret makes it)
+    library.db               the media library's rows, unless they are in PostgreSQL
 """
 
 import contextlib
@@ -25,7 +27,7 @@ from stillroom.errors import BackendUnavailable, ConfigurationError, ReadOnly, S
 from stillroom.storage.disk.beneath import Opener, choose_opener, open_by_kernel
 
 PRIVATE_FOLDER: Final = ".stillroom"
-IMAGE_FOLDERS: Final = ("compute",)
+IMAGE_FOLDERS: Final = ("compute", "media")
 
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750

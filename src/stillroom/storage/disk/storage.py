@@ -241,6 +241,10 @@ class DiskImageStorage:
         """The same: opening a file waits for nothing."""
         return self._open(key)
 
+    async def open(self, key: StorageKey) -> DiskImage:
+        """The same."""
+        return self._open(key)
+
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts of one opened file."""
         return self._open(key).take_facts()

@@ -35,6 +35,7 @@ from stillroom.storage.interface import (
 from stillroom.storage.r2.buffer import PartBuffer
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
 from stillroom.storage.r2.entries import Describer
+from stillroom.storage.r2.image import ObjectImage
 from stillroom.storage.r2.listing import list_page
 from stillroom.storage.r2.multipart import MOST_PARTS, PART_BYTES, MultipartUpload, completed_etag
 from stillroom.storage.r2.objects import etag_of, headers_of, image_of
@@ -43,6 +44,9 @@ from stillroom.storage.r2.turns import KeyLocks, MemoryBudget
 
 BUFFERED_BYTES: Final = 128 * 1024**2
 """What all uploads together may hold in memory: seven parts, or more of smaller images."""
+
+IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
+"""Of the media library's objects: a year, and not asked for again (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
 _KEPT_FOR_SMALL_BYTES: Final = 16 * 1024**2
@@ -314,6 +318,10 @@ class R2ImageStorage:
             return RemoteImage(self._client.presigned_url(key.text, valid_for_s=PRESIGNED_S))
         return RemoteImage(f"{self._public_url}/{quote(key.text, safe='/')}")
 
+    async def open(self, key: StorageKey) -> ObjectImage:
+        """One HEAD; reading then costs a GET for every 4 MiB."""
+        return ObjectImage(self._client, await self._look(key))
+
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts of one HEAD, asked for each time."""
         return await self._look_and_note(key)
@@ -395,7 +403,7 @@ class R2ImageStorage:
         """REPLACE: a plain copy would keep the save id, and a cache policy of long ago."""
         headers = headers_of(
             found.content_type,
-            cache_control=self._cache_control,
+            cache_control=IMMUTABLE_CACHE if target.is_media else self._cache_control,
             save_id=save_id,
             sha256=found.sha256,
         )

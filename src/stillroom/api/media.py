@@ -1,0 +1,401 @@
+"""The media library over HTTP: ingest, read, change, delete.
+
+As in `images.py`, an operation reads top to bottom, and its parameters are the document's.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.params import Depends
+from fastapi.security import HTTPBearer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from starlette.routing import Route
+
+from stillroom.api.authorize import Authorize, granted
+from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.operation import (
+    ImageResponse,
+    OperationRoute,
+    json_body,
+    require_literal_route,
+)
+from stillroom.auth.grants import Grant
+from stillroom.auth.keys import parse_object
+from stillroom.errors import InvalidParameter, StillroomError
+from stillroom.http.fields import combined
+from stillroom.http.query import parse_media_query, resource_id
+from stillroom.http.serving import (
+    IMMUTABLE_CACHE,
+    PRIVATE_CACHE,
+    answer_image,
+    answer_redirect,
+)
+from stillroom.media.resource import UNCHANGED, Change, MediaResource, ResourceQuery
+from stillroom.media.service import MediaResourceService
+from stillroom.paths import StorageKey, path_of_key
+from stillroom.storage.interface import RemoteImage
+
+MAX_ITEMS: Final = 100
+MAX_BODY_BYTES: Final = 1024**2
+"""A hundred of the longest keys, most of their characters escaped, fit."""
+
+_AT_ONCE: Final = 4
+"""Items of one list under way; a disk syncs and a bucket copies that many well."""
+
+_ID: Any = Path(json_schema_extra={"format": "uuid"})
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold U+0000, which PostgreSQL cannot keep")
+    return text
+
+
+Form = TypeVar("Form", bound=BaseModel)
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ImageToIngest(_Strict):
+    """One compute result."""
+
+    storage_key: str = Field(description="`compute/` and the image's path")
+    relocate: bool = Field(
+        default=True,
+        description="Copy it to a key of its own and delete the source later; else record it "
+        "where it lies.",
+    )
+
+
+class ImagesToIngest(_Strict):
+    """Several; each is answered for itself."""
+
+    items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class ResourceChange(_Strict):
+    """What may be changed; what is left out stays as it is."""
+
+    alt_text: Words | None = Field(default=None, description="null takes it away")
+    caption: Words | None = Field(default=None, description="null takes it away")
+    protected: bool = Field(default=False, description="a protected resource is not deleted")
+
+
+class MediaResourceView(BaseModel):
+    """One image of the library."""
+
+    id: uuid.UUID
+    resource_type: Literal["image"]
+    storage_key: str
+    url: str = Field(description="where the bytes are served")
+    content_hash: str = Field(description="SHA-256, hexadecimal")
+    extension: str
+    content_type: str
+    file_size: int = Field(description="bytes")
+    width: int = Field(description="pixels, as stored")
+    height: int = Field(description="pixels, as stored")
+    color_profile: str | None
+    protected: bool
+    alt_text: str | None
+    caption: str | None
+    created_at: datetime
+
+
+class IngestedImage(BaseModel):
+    """A compute result that is in the library now."""
+
+    storage_key: str = Field(description="as it was asked for")
+    resource: MediaResourceView
+
+
+class RefusedImage(BaseModel):
+    """A compute result that was not ingested, and why."""
+
+    storage_key: str
+    detail: str
+    code: str = Field(description="stable; branch on this")
+
+
+class IngestResults(BaseModel):
+    """What became of each item, in the order asked for."""
+
+    results: list[IngestedImage | RefusedImage]
+
+
+class DeletedResource(BaseModel):
+    """What is out of the library."""
+
+    id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOperations:
+    """The operations of the library.
+
+    Attributes:
+        media: Does the work.
+        authorize: Who is asking.
+        public_url: A resource's public URL.
+    """
+
+    media: MediaResourceService
+    authorize: Authorize
+    public_url: Callable[[MediaResource], str]
+
+    async def ingest(
+        self,
+        request: Request,
+        wanted: ImageToIngest | ImagesToIngest = Body(),  # noqa: B008  (for the document, as in images.py)
+    ) -> Response:
+        """Take compute results into the library. Equal bytes are one resource."""
+        del wanted
+        require_literal_route(request)
+        fields = combined(request.headers.raw)
+        grant = await granted(self.authorize, fields)
+        grant.require_scope("media")
+        body = await json_body(
+            request, fields, most_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
+        )
+        given = _object(body)
+        if "items" not in given:
+            return json_answer(await self._ingested(grant, _checked(ImageToIngest, given)))
+
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def result(item: ImageToIngest) -> Mapping[str, object]:
+            async with slots:
+                try:
+                    resource = await self._ingested(grant, item)
+                except StillroomError as error:
+                    why = {"detail": str(error), "code": error.code}
+                    return {"storage_key": item.storage_key, **why}
+                return {"storage_key": item.storage_key, "resource": resource}
+
+        items = _checked(ImagesToIngest, given).items
+        return json_answer({"results": await asyncio.gather(*map(result, items))})
+
+    async def _ingested(self, grant: Grant, item: ImageToIngest) -> Mapping[str, object]:
+        path = path_of_key(item.storage_key, at=("body", "storage_key"))
+        grant.require("media", path)
+        resource = await self.media.ingest_from_storage_key(
+            StorageKey.of_image(path), relocate=item.relocate
+        )
+        return self._shown(resource)
+
+    async def list_media_resources(  # noqa: PLR0917  (FastAPI calls it by names)
+        self,
+        request: Request,
+        limit: Annotated[
+            int, Query(ge=1, description="Resources on a page; over 1,000 counts as 1,000.")
+        ] = 100,
+        start_after: Annotated[
+            uuid.UUID | None, Query(description="Only older ones: a page's last id.")
+        ] = None,
+        content_hash: Annotated[
+            str | None, Query(pattern="^[0-9A-Fa-f]{64}$", description="SHA-256.")
+        ] = None,
+        content_type: Annotated[
+            str | None, Query(pattern="^[!-~]{1,255}$", description="Such as `image/png`.")
+        ] = None,
+        resource_type: Annotated[str | None, Query(pattern="^[!-~]{1,255}$")] = None,
+        created_from: Annotated[datetime | None, Query(description="Then or later.")] = None,
+        created_before: Annotated[datetime | None, Query(description="Earlier.")] = None,
+    ) -> Response:
+        """List the library, newest first."""
+        del limit, start_after, content_hash, content_type, resource_type
+        del created_from, created_before
+        await self._granted(request)
+        asked = parse_media_query(request.scope["query_string"])
+
+        page = await self.media.page(
+            ResourceQuery(
+                after=asked.start_after,
+                limit=asked.limit,
+                content_hash=asked.content_hash,
+                content_type=asked.content_type,
+                resource_type=asked.resource_type,
+                created_from=asked.created_from,
+                created_before=asked.created_before,
+            )
+        )
+        response = json_answer([self._shown(resource) for resource in page.resources])
+        if page.more:
+            response.headers["link"] = asked.link_to_next(page.resources[-1].id)
+        return response
+
+    async def get_media_resource(self, request: Request, resource_id: str = _ID) -> Response:
+        """Get what is known of a resource."""
+        del resource_id
+        await self._granted(request)
+        return json_answer(self._shown(await self.media.find(_id(request))))
+
+    async def get_media_file(self, request: Request, resource_id: str = _ID) -> Response:
+        """Get a resource's bytes, or a redirect to whoever serves them."""
+        del resource_id
+        await self._granted(request)
+        resource = await self.media.find(_id(request))
+        location = await self.media.locate(resource)
+        if isinstance(location, RemoteImage):
+            return ImageResponse(answer_redirect(location))
+        try:
+            cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
+            fields = combined(request.headers.raw)
+            answer = answer_image(request.method, fields, location.image, cache_control=cache)
+        except BaseException:
+            location.close()
+            raise
+        return ImageResponse(answer, location)
+
+    async def change_media_resource(
+        self,
+        request: Request,
+        resource_id: str = _ID,
+        change: ResourceChange = Body(),  # noqa: B008  (for the document)
+    ) -> Response:
+        """Set alt text, caption and protection."""
+        del resource_id, change
+        fields = await self._granted(request)
+        body = await json_body(
+            request, fields, most_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
+        )
+        given = _checked(ResourceChange, _object(body))
+        wanted = {
+            name: getattr(given, name) if name in given.model_fields_set else UNCHANGED
+            for name in ResourceChange.model_fields
+        }
+        return json_answer(self._shown(await self.media.change(_id(request), Change(**wanted))))
+
+    async def delete_media_resource(self, request: Request, resource_id: str = _ID) -> Response:
+        """Take a resource out of the library; its bytes go when the grace period is over."""
+        del resource_id
+        await self._granted(request)
+        resource = await self.media.delete(_id(request))
+        return json_answer({"id": str(resource.id)})
+
+    async def _granted(self, request: Request) -> Mapping[str, str]:
+        """The request's fields, once its sender may use the whole library."""
+        require_literal_route(request)
+        fields = combined(request.headers.raw)
+        (await granted(self.authorize, fields)).require_everywhere("media")
+        return fields
+
+    def _shown(self, resource: MediaResource) -> Mapping[str, object]:
+        return {
+            "id": str(resource.id),
+            "resource_type": resource.resource_type,
+            "storage_key": resource.storage_key.text,
+            "url": self.public_url(resource),
+            "content_hash": resource.content_hash.hex(),
+            "extension": resource.extension,
+            "content_type": resource.content_type,
+            "file_size": resource.file_size,
+            "width": resource.width,
+            "height": resource.height,
+            "color_profile": resource.color_profile,
+            "protected": resource.protected,
+            "alt_text": resource.alt_text,
+            "caption": resource.caption,
+            "created_at": resource.created_at.isoformat(),
+        }
+
+
+def media_router(operations: MediaOperations) -> APIRouter:
+    """The routes of the library, below `/media-resources`."""
+    router = APIRouter(
+        prefix="/media-resources",
+        tags=["Media"],
+        route_class=OperationRoute,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+    )
+    add = router.add_api_route
+    add(
+        "",
+        operations.list_media_resources,
+        methods=["GET"],
+        response_model=list[MediaResourceView],
+        responses=refusals(401, 403, 503),
+    )
+    add(
+        "/ingest",
+        operations.ingest,
+        methods=["POST"],
+        response_model=MediaResourceView | IngestResults,
+        responses=refusals(401, 403, 404, 409, 413, 415, 503, 507),
+    )
+    router.routes.append(Route("/media-resources/ingest", MethodNotAllowed("POST")))
+    one = "/{resource_id}"
+    add(
+        one,
+        operations.get_media_resource,
+        methods=["GET"],
+        response_model=MediaResourceView,
+        responses=refusals(401, 403, 404, 503),
+    )
+    add(
+        one,
+        operations.change_media_resource,
+        methods=["PATCH"],
+        response_model=MediaResourceView,
+        responses=refusals(401, 403, 404, 413, 415, 503),
+    )
+    add(
+        one,
+        operations.delete_media_resource,
+        methods=["DELETE"],
+        response_model=DeletedResource,
+        responses=refusals(401, 403, 404, 409, 503),
+    )
+    add(
+        one + "/file",
+        operations.get_media_file,
+        methods=["GET"],
+        response_class=Response,
+        responses={
+            200: {"description": "The image.", "content": {"*/*": {"schema": _BINARY}}},
+            206: {"description": "The range.", "content": {"*/*": {"schema": _BINARY}}},
+            302: {"description": "Where the image is served (R2)."},
+            304: {"description": "The client's copy is current."},
+            416: {"description": "The range lies outside of the image."},
+            **refusals(401, 403, 404, 412, 503),
+        },
+    )
+    router.routes.append(Route("/media-resources", MethodNotAllowed("GET")))
+    router.routes.append(Route("/media-resources" + one, MethodNotAllowed("GET, PATCH, DELETE")))
+    router.routes.append(Route("/media-resources" + one + "/file", MethodNotAllowed("GET")))
+    return router
+
+
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def _id(request: Request) -> uuid.UUID:
+    return resource_id(request.path_params["resource_id"], ("path", "resource_id"))
+
+
+def _object(body: bytes) -> Mapping[str, object]:
+    try:
+        return parse_object(body)
+    except (ValueError, RecursionError):
+        raise InvalidParameter("not a JSON object", at=("body",)) from None
+
+
+def _checked(form: type[Form], given: Mapping[str, object]) -> Form:
+    """What is asked for.
+
+    Raises:
+        InvalidParameter: it is not of this form; says where.
+    """
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        at = ("body", *(str(part) for part in fault["loc"]))
+        raise InvalidParameter(fault["msg"], at=at) from error

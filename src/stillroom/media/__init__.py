@@ -1,0 +1,1 @@
+"""The media library: rows about images that are worth keeping."""

@@ -1,0 +1,83 @@
+"""The database, opened when it is first needed, and brought to the newest form before that.
+
+SQLAlchemy and its drivers take a third of a second to import. Who only saves and reads images never
+waits for that; the server opens the database behind its own back once it serves.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from stillroom.errors import StillroomError
+from stillroom.media.config import PostgresConfig, RowsConfig
+
+if TYPE_CHECKING:
+    from stillroom.media.repository import MediaRepository
+
+log = logging.getLogger("stillroom.media")
+
+
+class MediaDatabase:
+    """One repository, opened once. Belongs to the event loop in which it is first used."""
+
+    def __init__(self, config: RowsConfig) -> None:
+        """Nothing is opened, or imported, yet."""
+        self._config = config
+        self._opening = asyncio.Lock()
+        self._repository: MediaRepository | None = None
+
+    @property
+    def description(self) -> str:
+        """One line for the log."""
+        if isinstance(self._config, PostgresConfig):
+            return "PostgreSQL at STILLROOM_DATABASE_URL"
+        return f"SQLite in {self._config.file.absolute()}"
+
+    async def rows(self) -> "MediaRepository":
+        """The repository; its tables are there, in the form that this code knows.
+
+        Raises:
+            BackendUnavailable: the database is away, or in a newer form; the next call tries again.
+            ConfigurationError: the URL cannot be used.
+        """
+        if self._repository is None:
+            async with self._opening:
+                if self._repository is None:
+                    self._repository = await asyncio.to_thread(_open, self._config)
+        return self._repository
+
+    @contextlib.asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """Open it behind the caller's back, and close it in the end."""
+        opening = asyncio.create_task(self._open_early())
+        try:
+            yield
+        finally:
+            await opening  # a thread cannot be cancelled
+            await self.close()
+
+    async def _open_early(self) -> None:
+        try:
+            await self.rows()
+        except StillroomError as error:
+            log.warning("the media library cannot serve yet: %s (%r)", error, error.__cause__)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        async with self._opening:
+            if self._repository is not None:
+                await self._repository.close()
+                self._repository = None
+
+
+def _open(config: RowsConfig) -> "MediaRepository":
+    from stillroom.media.engine import RowsEngine
+    from stillroom.media.migrations import migrate
+    from stillroom.media.repository import MediaRepository
+
+    before, after = migrate(config)
+    if before != after:
+        log.info("the media library's tables were brought from %s to %s", before or "none", after)
+    return MediaRepository(RowsEngine(config))

@@ -1,0 +1,12 @@
+"""Run by Alembic; the connection, and the transaction around it, are `migrate`'s."""
+
+from alembic import context
+
+from stillroom.media.models import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,146 @@
+"""The tables. Alembic's migrations beside this make them; a test compares the two."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    false,
+)
+
+from stillroom.paths import MAX_KEY_BYTES, StorageKey
+
+
+class Moment(TypeDecorator[datetime]):
+    """A UTC time; SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC, whatever zone it came in."""
+        del dialect
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """In UTC, whatever the session's zone is."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Key(TypeDecorator[StorageKey]):
+    """A storage key; what is read back was written by us, and checked then."""
+
+    impl = String(MAX_KEY_BYTES)
+    cache_ok = True
+
+    def process_bind_param(self, value: StorageKey | None, dialect: Dialect) -> str | None:
+        """Its text."""
+        del dialect
+        return None if value is None else value.text
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StorageKey | None:
+        """The key again."""
+        del dialect
+        return None if value is None else StorageKey(value)
+
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+resources: Final = Table(
+    "media_resources",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("resource_type", String(32), nullable=False),
+    Column("storage_key", Key, nullable=False),
+    Column("save_id", Text, nullable=False),
+    Column("content_hash", LargeBinary(32), nullable=False),
+    Column("extension", String(16), nullable=False),
+    Column("content_type", String(255), nullable=False),
+    Column("file_size", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("color_profile", String(255)),
+    Column("protected", Boolean, nullable=False, server_default=false()),
+    Column("alt_text", Text),
+    Column("caption", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("deleted_at", Moment),
+    # The race for one hash is decided here.
+    UniqueConstraint("content_hash"),
+    # Not unique: an image that was recorded in place may since have been saved over.
+    Index(None, "storage_key"),
+    Index(None, "created_at"),
+)
+
+intents: Final = Table(
+    "media_intents",
+    metadata,
+    Column("media_key", Key, primary_key=True),
+    Column("resource_id", Uuid, nullable=False),
+    Column("source_key", Key, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("lease_until", Moment, nullable=False),
+    # Once the sweeper has begun to clear a copy away, no ingest may rely on it.
+    Column("sweeping", Boolean, nullable=False, server_default=false()),
+    Index(None, "lease_until"),
+)
+
+deletions: Final = Table(
+    "media_deletions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("storage_key", Key, nullable=False),
+    Column("save_id", Text, nullable=False),
+    Column("reason", String(32), nullable=False),
+    # SET NULL: a mark outlives its row.
+    Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="SET NULL")),
+    Column("created_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    # Who deletes it right now, and until when they are believed to be alive.
+    Column("claimed_by", Uuid),
+    Column("lease_until", Moment),
+    UniqueConstraint("storage_key", "save_id"),
+    Index(None, "due_at"),
+    Index(None, "resource_id"),
+)
+
+dead_letters: Final = Table(
+    "media_dead_letters",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("storage_key", Key, nullable=False),
+    Column("save_id", Text, nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("failed_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    Index(None, "failed_at"),
+)

@@ -1,0 +1,163 @@
+"""What the media library remembers, as plain values; nothing here knows a database."""
+
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from stillroom.paths import StorageKey
+
+IMAGE: Final = "image"
+"""The one resource type so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResource:
+    """One image of the library.
+
+    Attributes:
+        id: A UUIDv7, so that ids sort by the time at which they were made.
+        resource_type: `IMAGE`.
+        storage_key: Where the bytes are: below `media/`, or where they were recorded in place.
+        save_id: Of the save at `storage_key` that was recorded; see `StoredImage.save_id`.
+        content_hash: SHA-256, 32 bytes; no two resources have the same.
+        extension: By the content, without a dot.
+        content_type: By the content.
+        file_size: Bytes.
+        width: Pixels, as stored: an orientation that a reader should apply is not applied.
+        height: Pixels, as stored.
+        color_profile: Its name, such as `sRGB` or `Display P3`; None where the file names none.
+        protected: It is not deleted.
+        alt_text: For those who cannot see it.
+        caption: For everybody.
+        created_at: UTC.
+        deleted_at: Since when its deletion is due, UTC; None for what is there to stay.
+    """
+
+    id: uuid.UUID
+    resource_type: str
+    storage_key: StorageKey
+    save_id: str
+    content_hash: bytes
+    extension: str
+    content_type: str
+    file_size: int
+    width: int
+    height: int
+    color_profile: str | None
+    protected: bool
+    alt_text: str | None
+    caption: str | None
+    created_at: datetime
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A copy that is about to be made, remembered before it is.
+
+    Attributes:
+        media_key: Where the copy will be.
+        resource_id: Whose bytes it will be.
+        source_key: What is copied.
+        lease_until: After this whoever made it is taken for dead, and the copy is cleared away.
+    """
+
+    media_key: StorageKey
+    resource_id: uuid.UUID
+    source_key: StorageKey
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A deletion that is due some day: of one very save under a key, and of no other.
+
+    Attributes:
+        storage_key: What is to be deleted.
+        save_id: The save that was marked; other bytes, or the same saved again, stay.
+        reason: `relocated` or `deleted`, for people.
+        due_at: Not before this, UTC.
+        resource_id: Whose deletion this is; None for a source.
+    """
+
+    storage_key: StorageKey
+    save_id: str
+    reason: str
+    due_at: datetime
+    resource_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceQuery:
+    """One page of the library, newest first.
+
+    Attributes:
+        after: Only what is older than the resource with this id: the last one of a page.
+        limit: Most resources on the page.
+        content_hash: Only the one with this SHA-256.
+        content_type: Only of this type, such as `image/png`.
+        resource_type: Only of this one.
+        created_from: Only what was made then or later.
+        created_before: Only what was made earlier.
+    """
+
+    after: uuid.UUID | None = None
+    limit: int = 100
+    content_hash: bytes | None = None
+    content_type: str | None = None
+    resource_type: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePage:
+    """Resources, newest first, and whether more follow."""
+
+    resources: Sequence[MediaResource]
+    more: bool = False
+
+
+UNCHANGED: Final = object()
+"""A field that a change leaves alone; None takes its text away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values of what may be changed, and `UNCHANGED` for the rest."""
+
+    alt_text: object = UNCHANGED
+    caption: object = UNCHANGED
+    protected: object = UNCHANGED
+
+
+class IntentLost(Exception):
+    """The sweeper took an intent, and perhaps its copy with it: start again."""
+
+
+class MarkClaimed(Exception):
+    """The sweeper is deleting what was about to be relied on: it will be gone."""
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch, then 74 random bits.
+
+    Python has its own from 3.14 on; this is all that it takes.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    return uuid.UUID(
+        int=milliseconds << 80
+        | 0x7 << 76
+        | secrets.randbits(12) << 64
+        | 0b10 << 62
+        | secrets.randbits(62)
+    )
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)

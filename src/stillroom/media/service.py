@@ -1,0 +1,331 @@
+"""MediaResourceService: what is worth keeping moves into the library, and none of it gets lost.
+
+The steps of an ingest, and what each leaves if the process dies behind it (docs/adr/0012):
+
+1. look at the source, hash it if nobody has, read its header        nothing
+2. the intent: which copy will be made                               an intent
+3. the copy                                                          an intent and its copy
+4. one transaction: resource, mark of the source, end of the intent  everything
+
+Whoever runs it again starts at 1; what an intent remembers, the sweeper clears away.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Final
+
+from stillroom.errors import (
+    BackendUnavailable,
+    ImageNotFound,
+    PathConflict,
+    PreconditionFailed,
+    StorageFull,
+)
+from stillroom.media.database import MediaDatabase
+from stillroom.media.probe import Probed, probe
+from stillroom.media.resource import (
+    IMAGE,
+    Change,
+    Intent,
+    IntentLost,
+    Mark,
+    MarkClaimed,
+    MediaResource,
+    ResourcePage,
+    ResourceQuery,
+    new_id,
+    now,
+)
+from stillroom.paths import StorageKey
+from stillroom.storage.interface import (
+    Condition,
+    ImageStorage,
+    Location,
+    OpenedImage,
+    StoredImage,
+)
+
+LEASE: Final = timedelta(minutes=15)
+"""How long a copy may take before whoever makes it is taken for dead. R2 copies 5 GiB in less."""
+
+_ATTEMPTS: Final = 5
+"""Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
+
+_FIRST_PAUSE_S: Final = 0.05
+
+log = logging.getLogger("stillroom.media")
+
+
+class MediaResourceService:
+    """Takes compute results into the library, reads them and makes their deletion due."""
+
+    def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
+        """Keep images in `storage` and what is known of them in `database`.
+
+        Args:
+            storage: Where sources and copies are.
+            database: Opened when it is first needed.
+            grace: How long a source, or a deleted resource, stays before it is deleted for good.
+        """
+        self._storage = storage
+        self._database = database
+        self._grace = grace
+
+    # Ingest ------------------------------------------------------------------------------
+
+    async def ingest_from_storage_key(
+        self, storage_key: StorageKey, *, relocate: bool = True
+    ) -> MediaResource:
+        """Take the image at a key into the library; equal bytes give the one resource.
+
+        Safe to repeat, also after a crash at any point, and in several processes at once.
+
+        Args:
+            storage_key: Below `compute/`.
+            relocate: Copy it to its own key below `media/`, and delete the source when the grace
+                period is over. Else it is recorded where it lies.
+
+        Raises:
+            ImageNotFound: nothing at the key.
+            UnsupportedMedia: not a raster image.
+            StorageFull, BackendUnavailable: as their names say; try again.
+        """
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
+            resource = await self._try_ingest(storage_key, relocate=relocate)
+            if resource is not None:
+                return resource
+        raise BackendUnavailable("the image is changed again and again while it is ingested")
+
+    async def _try_ingest(self, key: StorageKey, *, relocate: bool) -> MediaResource | None:
+        """One attempt; None where somebody else changed what it relied on."""
+        source = await self._look_at(key)
+        try:
+            known = await (await self._database.rows()).find_by_hash(source.sha256)
+            if (
+                known is not None
+                and await self._has_its_bytes(known)
+                and (known.storage_key.is_media or not relocate)
+            ):
+                return await self._keep(known, source, relocate=relocate)
+            if known is None:
+                resource = _resource(new_id(), source)
+            else:
+                resource = dataclasses.replace(known, deleted_at=None)
+            if relocate:
+                return await self._relocate(resource, known, source)
+            return await self._record(resource, known, source)
+        except (IntentLost, MarkClaimed):
+            return None
+
+    async def _look_at(self, key: StorageKey) -> "_Source":
+        """The facts of the source, all of one save."""
+        opened = await self._storage.open(key)
+        try:
+            probed = await probe(opened)
+            sha256 = opened.image.sha256 or await _hash(opened)
+        finally:
+            opened.close()
+        return _Source(opened.image, sha256, probed)
+
+    async def _has_its_bytes(self, resource: MediaResource) -> bool:
+        """Whether they are where the row says: a source must not go if they are not."""
+        try:
+            found = await self._storage.stat(resource.storage_key)
+        except ImageNotFound:
+            return False
+        if resource.storage_key.is_media and found.sha256 is None:
+            return found.size == resource.file_size
+        return _is_recorded(found, resource)
+
+    async def _keep(
+        self, known: MediaResource, source: "_Source", *, relocate: bool
+    ) -> MediaResource | None:
+        rows = await self._database.rows()
+        return await rows.keep(
+            known,
+            storage_key=known.storage_key,
+            save_id=known.save_id,
+            source=self._mark(source.image) if relocate else None,
+            spared=None if relocate else source.image.key,
+        )
+
+    async def _record(
+        self, resource: MediaResource, known: MediaResource | None, source: "_Source"
+    ) -> MediaResource | None:
+        """Remember an image where it lies."""
+        rows = await self._database.rows()
+        key, save_id = source.image.key, source.image.save_id
+        if known is not None:
+            return await rows.keep(known, storage_key=key, save_id=save_id)
+        resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
+        return resource if await rows.add(resource) else None
+
+    async def _relocate(
+        self, resource: MediaResource, known: MediaResource | None, source: "_Source"
+    ) -> MediaResource | None:
+        """Intent, copy, transaction."""
+        rows = await self._database.rows()
+        media_key = StorageKey.of_media(resource.id, resource.extension)
+        intent = Intent(media_key, resource.id, source.image.key, now() + LEASE)
+        if not await rows.intend(intent):
+            return None
+        async with self._renewed(intent):
+            copied = await self._copy(source, media_key, is_new=known is None)
+        if copied is None:
+            return None
+        mark = self._mark(source.image)
+        if known is not None:
+            return await rows.keep(
+                known, storage_key=media_key, save_id=copied.save_id, source=mark
+            )
+        resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
+        if await rows.add(resource, source=mark):
+            return resource
+        await rows.release(media_key)  # somebody else's resource has these bytes
+        return None
+
+    @contextlib.asynccontextmanager
+    async def _renewed(self, intent: Intent) -> AsyncIterator[None]:
+        """Keep the sweeper away for as long as this process lives and copies."""
+        rows = await self._database.rows()
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE.total_seconds() / 3)
+                with contextlib.suppress(BackendUnavailable):  # perhaps the next time
+                    await rows.intend(dataclasses.replace(intent, lease_until=now() + LEASE))
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+
+    async def _copy(
+        self, source: "_Source", media_key: StorageKey, *, is_new: bool
+    ) -> StoredImage | None:
+        """Copy the very save that was looked at; None, and the copy is left, if it is another."""
+        rows = await self._database.rows()
+        try:
+            copied = await self._storage.copy(source.image.key, media_key)
+            if copied.sha256 is None:  # then only an unchanged source tells what was copied
+                after = await self._storage.stat(source.image.key)
+                same = after.save_id == source.image.save_id
+            else:
+                same = copied.sha256 == source.sha256
+        except (ImageNotFound, PathConflict, StorageFull):
+            # A new key is nobody else's, so here is nothing to clear away.
+            await (rows.forget(media_key) if is_new else rows.release(media_key))
+            raise
+        if not same:
+            with contextlib.suppress(ImageNotFound, PreconditionFailed):
+                await self._storage.delete(media_key, Condition(if_match=frozenset({copied.etag})))
+            await rows.release(media_key)
+            return None
+        return copied
+
+    def _mark(self, image: StoredImage) -> Mark:
+        return Mark(image.key, image.save_id, "relocated", now() + self._grace)
+
+    # Reading and changing ----------------------------------------------------------------
+
+    async def find(self, resource_id: uuid.UUID) -> MediaResource:
+        """One resource.
+
+        Raises:
+            ResourceNotFound, BackendUnavailable: as their names say.
+        """
+        return await (await self._database.rows()).find(resource_id)
+
+    async def page(self, query: ResourceQuery) -> ResourcePage:
+        """A page of the library, newest first.
+
+        Raises:
+            BackendUnavailable: as its name says.
+        """
+        return await (await self._database.rows()).page(query)
+
+    async def locate(self, resource: MediaResource) -> Location:
+        """Where a resource's bytes can be had; close a `LocalImage` after use.
+
+        Raises:
+            ImageNotFound: they are gone; or, recorded in place, saved over with others.
+            BackendUnavailable: as its name says.
+        """
+        key = resource.storage_key
+        if not key.is_media and not _is_recorded(await self._storage.stat(key), resource):
+            raise ImageNotFound
+        return await self._storage.locate(key)
+
+    async def change(self, resource_id: uuid.UUID, change: Change) -> MediaResource:
+        """Set texts and protection.
+
+        Raises:
+            ResourceNotFound, BackendUnavailable: as their names say.
+        """
+        return await (await self._database.rows()).change(resource_id, change)
+
+    async def delete(self, resource_id: uuid.UUID) -> MediaResource:
+        """Take a resource out of the library; its bytes go when the grace period is over.
+
+        What was recorded in place stays where it is, as the compute result that it was.
+
+        Raises:
+            ResourceNotFound, ResourceProtected, BackendUnavailable: as their names say.
+        """
+        rows = await self._database.rows()
+        return await rows.delete(resource_id, due_at=now() + self._grace)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Source:
+    """What is known of an image that comes in."""
+
+    image: StoredImage
+    sha256: bytes
+    probed: Probed
+
+
+def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
+    probed = source.probed
+    return MediaResource(
+        id=resource_id,
+        resource_type=IMAGE,
+        storage_key=source.image.key,
+        save_id=source.image.save_id,
+        content_hash=source.sha256,
+        extension=probed.extension,
+        content_type=probed.content_type,
+        file_size=source.image.size,
+        width=probed.width,
+        height=probed.height,
+        color_profile=probed.color_profile,
+        protected=False,
+        alt_text=None,
+        caption=None,
+        created_at=now(),
+    )
+
+
+def _is_recorded(found: StoredImage, resource: MediaResource) -> bool:
+    """Whether what lies under a key that anybody may save to is what was recorded there."""
+    if found.sha256 is None:
+        return found.save_id == resource.save_id
+    return found.sha256 == resource.content_hash
+
+
+async def _hash(opened: OpenedImage) -> bytes:
+    """The SHA-256 of a file that was copied in by hand, or of a large upload to a bucket."""
+    found = hashlib.sha256()
+    async for chunk in opened.chunks(0, opened.image.size):
+        await asyncio.to_thread(found.update, chunk)
+    return found.digest()

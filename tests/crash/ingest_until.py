@@ -1,0 +1,87 @@
+"""Ingests images, and kills itself with SIGKILL at the n-th of the points counted below.
+
+Reads `N KEY` from each line of its input, works in a child of its own (so that all is imported
+only once), and answers with its return code and the points that it passed, or -1. A point is
+before and after each statement and commit, and around each step of the storage.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from stillroom.app import opened_library
+from stillroom.media import migrations, repository
+from stillroom.paths import StorageKey, path_of_key
+from stillroom.settings import Settings
+from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.r2.storage import R2ImageStorage
+
+IMPORTED_EARLY = (migrations, repository)
+
+passed = 0
+kill_at = 0
+
+
+def point(*_: object) -> None:
+    global passed  # noqa: PLW0603  (one counter for all that can happen in this process)
+    passed += 1
+    if passed == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def around(owner: type, name: str) -> None:
+    step = getattr(owner, name)
+
+    @functools.wraps(step)
+    async def watched(*args: Any, **kwargs: Any) -> Any:
+        point()
+        found = await step(*args, **kwargs)
+        point()
+        return found
+
+    @functools.wraps(step)
+    def watched_plain(*args: Any, **kwargs: Any) -> Any:
+        point()
+        found = step(*args, **kwargs)
+        point()
+        return found
+
+    setattr(owner, name, watched if asyncio.iscoroutinefunction(step) else watched_plain)
+
+
+async def ingest(key: str) -> None:
+    async with opened_library(Settings.read()) as library:
+        await library._database.rows()  # migrating has a test of its own
+        for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+            event.listen(sa.Engine, moment, point)
+        path = path_of_key(key, at=("argument", "KEY"))
+        await library.ingest_from_storage_key(StorageKey.of_image(path))
+        point()
+
+
+for storage in (DiskImageStorage, R2ImageStorage):
+    for step_name in ("open", "stat", "copy", "delete"):
+        around(storage, step_name)
+around(DiskImageStorage, "_publish_in")
+
+for line in sys.stdin:
+    number, storage_key = line.split()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        kill_at = int(number)
+        asyncio.run(ingest(storage_key))
+        os.write(writing, f"{passed}".encode())
+        os._exit(0)
+    os.close(writing)
+    _, status = os.waitpid(child, 0)
+    points = os.read(reading, 100).decode() or "-1"
+    os.close(reading)
+    sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {points}\n")
+    sys.stdout.flush()

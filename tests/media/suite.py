@@ -1,0 +1,581 @@
+"""The promises of the media library, one test each, on every storage and every database.
+
+A subclass provides `storage` and `config` and overrides no test.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final, cast
+
+import pytest
+import sqlalchemy as sa
+
+from contract.suite import read_key
+from pictures import picture
+from stillroom.errors import (
+    BackendUnavailable,
+    ImageNotFound,
+    ResourceNotFound,
+    ResourceProtected,
+    StillroomError,
+    StorageFull,
+    UnsupportedMedia,
+)
+from stillroom.media import service
+from stillroom.media.config import RowsConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.engine import migrating
+from stillroom.media.models import deletions, intents, resources
+from stillroom.media.resource import Change, Mark, MediaResource, ResourceQuery
+from stillroom.media.service import MediaResourceService
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey
+from stillroom.storage.interface import BytesSource, ImageStorage, ListQuery, StoredImage
+
+GRACE: Final = timedelta(hours=1)
+
+
+def key(path: str) -> StorageKey:
+    return StorageKey.of_image(ImagePath.parse(path))
+
+
+class Meddled:
+    """A storage in which something happens right before or after a copy."""
+
+    def __init__(self, storage: ImageStorage) -> None:
+        self.storage = storage
+        self.copies = 0
+        self.before_copy: Callable[[], Awaitable[object]] | None = None
+        self.after_copy: Callable[[], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+        self.copies += 1
+        if self.before_copy is not None:
+            await self.before_copy()
+        copied = await self.storage.copy(source, target)
+        if self.after_copy is not None:
+            await self.after_copy()
+        return copied
+
+
+class Library:
+    """A service, and a look behind it."""
+
+    def __init__(self, storage: ImageStorage, config: RowsConfig) -> None:
+        self.meddled = Meddled(storage)
+        self.config = config
+        self.database = MediaDatabase(config)
+        self.service = self.another()
+
+    def another(self) -> MediaResourceService:
+        return MediaResourceService(cast("ImageStorage", self.meddled), self.database, grace=GRACE)
+
+    async def save(self, path: str, data: bytes) -> StoredImage:
+        return await self.meddled.storage.save(key(path), BytesSource(data))
+
+    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        return await self.service.ingest_from_storage_key(key(path), relocate=relocate)
+
+    async def read(self, where: StorageKey) -> bytes:
+        return await read_key(self.meddled.storage, where)
+
+    def table(self, table: sa.Table) -> list[Any]:
+        with migrating(self.config) as connection:
+            return list(connection.execute(sa.select(table)).all())
+
+    def change(self, statement: sa.Update) -> None:
+        with migrating(self.config) as connection:
+            connection.execute(statement)
+
+    def marked(self) -> list[tuple[str, str]]:
+        return sorted((row.storage_key.text, row.save_id) for row in self.table(deletions))
+
+    async def media_keys(self) -> list[str]:
+        page = await self.meddled.storage.list(ListQuery(KeyPrefix("media/"), limit=1000))
+        return list(page.entries)
+
+    async def check(self) -> None:
+        """What holds at every moment: no row without bytes, no bytes that nothing remembers."""
+        remembered = {row.media_key.text for row in self.table(intents)}
+        for row in self.table(resources):
+            data = await self.read(row.storage_key)
+            assert hashlib.sha256(data).digest() == row.content_hash
+            remembered.add(row.storage_key.text)
+        assert set(await self.media_keys()) <= remembered
+
+
+class MediaLibraryContract:
+    """Subclass this and provide `storage` and `config`."""
+
+    @pytest.fixture
+    async def library(self, storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
+        library = Library(storage, config)
+        await library.database.rows()
+        yield library
+        await library.check()
+        await library.database.close()
+
+    # Ingest
+
+    async def test_a_compute_result_becomes_a_resource_and_its_source_is_marked(
+        self, library: Library
+    ) -> None:
+        data = picture()
+        saved = await library.save("run/1.bin", data)
+
+        resource = await library.ingest("run/1.bin")
+
+        assert resource.storage_key.text == f"media/{resource.id}/file.png"
+        assert resource.id.version == 7
+        assert (resource.content_hash, resource.file_size) == (saved.sha256, len(data))
+        assert (resource.content_type, resource.extension) == ("image/png", "png")
+        assert (resource.width, resource.height, resource.color_profile) == (24, 16, None)
+        assert await library.read(resource.storage_key) == data
+        assert await library.service.find(resource.id) == resource
+        assert library.marked() == [("compute/run/1.bin", saved.save_id)]
+        assert library.table(intents) == []
+        (mark,) = library.table(deletions)
+        assert mark.due_at - mark.created_at == pytest.approx(GRACE, abs=timedelta(seconds=1))
+
+    async def test_without_relocation_it_stays_where_it_is(self, library: Library) -> None:
+        await library.save("a.png", picture())
+
+        resource = await library.ingest("a.png", relocate=False)
+
+        assert resource.storage_key == key("a.png")
+        assert await library.service.find(resource.id) == resource
+        assert library.marked() == []
+        assert await library.media_keys() == []
+
+    async def test_the_same_again_is_the_same_resource(self, library: Library) -> None:
+        saved = await library.save("a.png", picture())
+        first = await library.ingest("a.png")
+
+        assert (await library.ingest("a.png")).id == first.id
+        assert library.marked() == [("compute/a.png", saved.save_id)]
+        assert library.meddled.copies == 1
+
+    async def test_equal_bytes_under_another_key_are_the_same_resource_and_not_copied(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        first = await library.ingest("a.png")
+        other = await library.save("b.png", picture())
+
+        assert (await library.ingest("b.png")).id == first.id
+
+        assert ("compute/b.png", other.save_id) in library.marked()
+        assert library.meddled.copies == 1
+
+    async def test_the_same_bytes_saved_again_after_the_mark_are_another_save(
+        self, library: Library
+    ) -> None:
+        first_save = await library.save("a.png", picture())
+        first = await library.ingest("a.png")
+        second_save = await library.save("a.png", picture())
+
+        assert library.marked() == [("compute/a.png", first_save.save_id)]
+        assert (await library.ingest("a.png")).id == first.id
+        assert library.marked() == sorted(
+            ("compute/a.png", saved.save_id) for saved in (first_save, second_save)
+        )
+
+    async def test_other_bytes_saved_after_the_mark_are_not_the_marked_ones(
+        self, library: Library
+    ) -> None:
+        saved = await library.save("a.png", picture(1))
+        first = await library.ingest("a.png")
+        await library.save("a.png", picture(2))
+
+        assert library.marked() == [("compute/a.png", saved.save_id)]
+        second = await library.ingest("a.png")
+        assert first.id != second.id
+        assert await library.read(second.storage_key) == picture(2)
+
+    async def test_relocating_what_was_recorded_in_place_moves_it(self, library: Library) -> None:
+        saved = await library.save("a.png", picture())
+        recorded = await library.ingest("a.png", relocate=False)
+
+        moved = await library.ingest("a.png")
+
+        assert moved.id == recorded.id
+        assert moved.storage_key.text == f"media/{moved.id}/file.png"
+        assert library.marked() == [("compute/a.png", saved.save_id)]
+        assert (await library.ingest("a.png", relocate=False)).storage_key == moved.storage_key
+
+    async def test_recording_in_place_takes_an_earlier_mark_back(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        await library.ingest("a.png")
+
+        await library.ingest("a.png", relocate=False)
+
+        assert library.marked() == []
+
+    async def test_a_resource_whose_bytes_are_gone_gets_those_of_the_source(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        first = await library.ingest("a.png")
+        await library.meddled.storage.delete(first.storage_key)
+
+        again = await library.ingest("a.png")
+
+        assert again.id == first.id
+        assert await library.read(again.storage_key) == picture()
+
+    async def test_a_resource_in_place_that_was_saved_over_is_found_again_elsewhere(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture(1))
+        first = await library.ingest("a.png", relocate=False)
+        await library.save("a.png", picture(2))
+        with pytest.raises(ImageNotFound):
+            await library.service.locate(first)
+
+        second = await library.ingest("a.png", relocate=False)
+        await library.save("b.png", picture(1))
+        again = await library.ingest("b.png", relocate=False)
+
+        assert second.id != first.id == again.id
+        assert again.storage_key == key("b.png")
+
+    # What is refused
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"no image",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"\x89PNG\r\n\x1a\n" + bytes(24),
+            picture()[:20],
+            picture(form="JPEG")[:20],
+        ],
+    )
+    async def test_what_is_no_raster_image_is_refused_and_nothing_is_left(
+        self, library: Library, data: bytes
+    ) -> None:
+        await library.save("a.png", data)
+
+        for relocate in (True, False):
+            with pytest.raises(UnsupportedMedia):
+                await library.ingest("a.png", relocate=relocate)
+
+        assert library.table(resources) == library.table(intents) == library.marked() == []
+
+    async def test_a_missing_source_is_refused_and_nothing_is_left(self, library: Library) -> None:
+        with pytest.raises(ImageNotFound):
+            await library.ingest("a.png")
+
+        assert library.table(resources) == library.table(intents) == []
+
+    @pytest.mark.parametrize("error", [ImageNotFound(), StorageFull("no room")])
+    async def test_a_copy_that_was_not_made_leaves_nothing(
+        self, library: Library, error: StillroomError
+    ) -> None:
+        async def fail() -> None:
+            raise error
+
+        await library.save("a.png", picture())
+        library.meddled.before_copy = fail
+
+        with pytest.raises(type(error)):
+            await library.ingest("a.png")
+
+        assert library.table(resources) == library.table(intents) == library.marked() == []
+
+    async def test_a_copy_of_unknown_outcome_is_remembered(self, library: Library) -> None:
+        async def fail() -> None:
+            raise BackendUnavailable("the outcome is unknown")
+
+        await library.save("a.png", picture())
+        library.meddled.after_copy = fail
+
+        with pytest.raises(BackendUnavailable):
+            await library.ingest("a.png")
+
+        (intent,) = library.table(intents)
+        assert await library.media_keys() == [intent.media_key.text]
+        library.meddled.after_copy = None
+        assert await library.read((await library.ingest("a.png")).storage_key) == picture()
+
+    async def test_a_transaction_that_is_rolled_back_after_the_copy_changes_nothing(
+        self, library: Library
+    ) -> None:
+        rows = await library.database.rows()
+
+        async def mark(*_: object) -> None:
+            raise BackendUnavailable("the connection broke off")
+
+        await library.save("a.png", picture())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "_mark", mark)
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("a.png")
+
+        assert library.table(resources) == library.marked() == []
+        assert len(library.table(intents)) == 1
+        await library.ingest("a.png")
+        assert len(library.table(resources)) == 1
+
+    # Races
+
+    async def test_a_source_that_is_saved_over_before_the_copy_is_looked_at_again(
+        self, library: Library
+    ) -> None:
+        async def meddle() -> None:
+            library.meddled.before_copy = None
+            await library.save("a.png", picture(2))
+
+        await library.save("a.png", picture(1))
+        library.meddled.before_copy = meddle
+
+        resource = await library.ingest("a.png")
+
+        assert resource.content_hash == hashlib.sha256(picture(2)).digest()
+        assert await library.read(resource.storage_key) == picture(2)
+        assert len(library.table(resources)) == 1
+
+    async def test_a_source_that_is_saved_over_after_the_copy_is_not_the_marked_one(
+        self, library: Library
+    ) -> None:
+        async def meddle() -> None:
+            library.meddled.after_copy = None
+            await library.save("a.png", picture(2))
+
+        saved = await library.save("a.png", picture(1))
+        library.meddled.after_copy = meddle
+
+        resource = await library.ingest("a.png")
+
+        assert await library.read(resource.storage_key) == picture(1)
+        assert library.marked() == [("compute/a.png", saved.save_id)]
+
+    async def test_a_source_that_never_stays_the_same_is_given_up(self, library: Library) -> None:
+        seeds = iter(range(2, 100))
+
+        async def meddle() -> None:
+            await library.save("a.png", picture(next(seeds)))
+
+        await library.save("a.png", picture(1))
+        library.meddled.before_copy = meddle
+
+        with pytest.raises(BackendUnavailable, match="again and again"):
+            await library.ingest("a.png")
+
+        assert library.table(resources) == library.marked() == []
+
+    async def test_of_two_that_race_for_one_hash_one_wins_and_the_other_gets_its_resource(
+        self, library: Library
+    ) -> None:
+        both = asyncio.Barrier(2)
+
+        async def meet() -> None:
+            await both.wait()
+
+        await library.save("a.png", picture())
+        await library.save("b.png", picture())
+        library.meddled.after_copy = meet
+
+        first, second = await asyncio.gather(library.ingest("a.png"), library.ingest("b.png"))
+
+        assert first.id == second.id
+        assert len(library.table(resources)) == 1
+        assert len(library.marked()) == 2
+        (left,) = library.table(intents)
+        assert left.media_key != first.storage_key
+        assert left.lease_until < left.created_at + timedelta(minutes=1)
+
+    async def test_two_that_move_the_same_resource_move_it_once(self, library: Library) -> None:
+        both = asyncio.Barrier(2)
+
+        async def meet() -> None:
+            await both.wait()
+
+        await library.save("a.png", picture())
+        recorded = await library.ingest("a.png", relocate=False)
+        library.meddled.after_copy = meet
+
+        moved = await asyncio.gather(library.ingest("a.png"), library.ingest("a.png"))
+
+        assert {resource.id for resource in moved} == {recorded.id}
+        assert len(library.marked()) == 1
+        assert library.table(intents) == []
+
+    async def test_many_at_once_are_one_resource(self, library: Library) -> None:
+        paths = [f"{number}.png" for number in range(8)]
+        for path in paths:
+            await library.save(path, picture())
+
+        found = await asyncio.gather(*(library.ingest(path) for path in paths * 2))
+
+        assert len({resource.id for resource in found}) == 1
+        assert len(library.marked()) == 8
+
+    async def test_an_intent_that_the_sweeper_took_is_not_relied_on(self, library: Library) -> None:
+        async def swept() -> None:
+            library.meddled.after_copy = None
+            library.change(sa.update(intents).values(sweeping=True))
+
+        await library.save("a.png", picture())
+        library.meddled.after_copy = swept
+
+        resource = await library.ingest("a.png")
+
+        (taken,) = library.table(intents)
+        assert taken.media_key != resource.storage_key
+        assert await library.read(resource.storage_key) == picture()
+
+    async def test_a_copy_that_takes_long_is_not_taken_for_dead(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "LEASE", timedelta(seconds=0.6))
+
+        async def renewed() -> None:
+            (first,) = library.table(intents)
+            while library.table(intents) == [first]:  # noqa: ASYNC110  (no event: it is a row)
+                await asyncio.sleep(0.05)
+
+        await library.save("a.png", picture())
+        library.meddled.before_copy = renewed
+
+        await library.ingest("a.png")
+
+        assert library.table(intents) == []
+
+    async def test_nothing_is_recorded_where_the_sweeper_is_deleting(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture(1))
+        await library.ingest("a.png")
+        library.change(sa.update(deletions).values(claimed_by=uuid.uuid4()))
+
+        with pytest.raises(BackendUnavailable):
+            await library.ingest("a.png", relocate=False)
+
+    # Deleting
+
+    async def test_a_deleted_resource_is_out_of_the_library_and_its_bytes_are_marked(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+
+        await library.service.delete(resource.id)
+
+        for again in (library.service.find, library.service.delete):
+            with pytest.raises(ResourceNotFound):
+                await again(resource.id)
+        assert (await library.service.page(ResourceQuery())).resources == []
+        assert (resource.storage_key.text, resource.save_id) in library.marked()
+        assert await library.read(resource.storage_key) == picture()
+
+    async def test_equal_bytes_cancel_a_deletion_that_is_due(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.service.delete(resource.id)
+
+        again = await library.ingest("a.png")
+
+        assert again == resource
+        assert await library.service.find(resource.id) == resource
+        assert [marked for marked, _ in library.marked()] == ["compute/a.png"]
+
+    async def test_a_deletion_that_the_sweeper_has_begun_is_not_cancelled(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.service.delete(resource.id)
+        ours = deletions.c.resource_id == resource.id
+        with migrating(library.config) as connection:  # as the sweeper does it: docs/adr/0012
+            connection.execute(sa.update(deletions).where(ours).values(claimed_by=uuid.uuid4()))
+            connection.execute(sa.delete(resources).where(resources.c.id == resource.id))
+
+        again = await library.ingest("a.png")
+
+        assert again.id != resource.id
+        assert (resource.storage_key.text, resource.save_id) in library.marked()
+        await library.meddled.storage.delete(resource.storage_key)
+
+    async def test_what_was_recorded_in_place_only_leaves_the_library(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png", relocate=False)
+
+        await library.service.delete(resource.id)
+
+        assert library.table(resources) == library.marked() == []
+        assert await library.read(key("a.png")) == picture()
+
+    async def test_a_protected_resource_is_not_deleted(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.service.change(resource.id, Change(protected=True))
+
+        with pytest.raises(ResourceProtected):
+            await library.service.delete(resource.id)
+
+        await library.service.change(resource.id, Change(protected=False))
+        await library.service.delete(resource.id)
+
+    # Reading and changing
+
+    async def test_only_what_a_change_names_is_changed(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+
+        await library.service.change(resource.id, Change(caption="Kätzchen 🐈", alt_text="a"))
+        changed = await library.service.change(resource.id, Change(alt_text=None))
+
+        assert changed == dataclasses.replace(resource, caption="Kätzchen 🐈")
+        assert await library.service.change(resource.id, Change()) == changed
+        with pytest.raises(ResourceNotFound):
+            await library.service.change(uuid.uuid4(), Change(caption="x"))
+
+    async def test_pages_are_newest_first_and_complete(self, library: Library) -> None:
+        made = []
+        for number in range(5):
+            await library.save("a.png", picture(number))
+            made.append(await library.ingest("a.png"))
+
+        seen: list[MediaResource] = []
+        after, more = None, True
+        while more:
+            page = await library.service.page(ResourceQuery(after=after, limit=2))
+            seen += page.resources
+            after, more = seen[-1].id, page.more
+
+        assert seen == sorted(made, key=lambda resource: resource.id, reverse=True)
+
+    async def test_pages_are_filtered(self, library: Library) -> None:
+        await library.save("a", picture(1))
+        await library.save("b", picture(1, "JPEG"))
+        png, jpeg = await library.ingest("a"), await library.ingest("b")
+
+        async def found(query: ResourceQuery) -> list[MediaResource]:
+            return list((await library.service.page(query)).resources)
+
+        assert await found(ResourceQuery(content_type="image/jpeg")) == [jpeg]
+        assert await found(ResourceQuery(content_hash=png.content_hash)) == [png]
+        assert await found(ResourceQuery(resource_type="video")) == []
+        assert await found(ResourceQuery(created_before=jpeg.created_at)) == [png]
+        assert await found(ResourceQuery(created_from=jpeg.created_at)) == [jpeg]
+
+    async def test_the_same_save_is_marked_once(self, library: Library) -> None:
+        rows = await library.database.rows()
+        await library.save("a.png", picture())
+        first = await library.ingest("a.png")
+        (mark,) = library.table(deletions)
+
+        again = Mark(key("a.png"), mark.save_id, "relocated", mark.due_at + GRACE)
+        await rows.keep(first, storage_key=first.storage_key, save_id=first.save_id, source=again)
+
+        assert [row.due_at for row in library.table(deletions)] == [mark.due_at]

@@ -1,0 +1,179 @@
+"""The rows' database: its rules, its tables, and what happens while it is away."""
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from media.suite import Library, key
+from pictures import picture
+from services.postgres import PostgreSQL
+from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.media import engine, migrations
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.engine import RowsEngine, migrating
+from stillroom.media.migrations import HEAD, migrate
+from stillroom.media.models import metadata
+from stillroom.media.resource import ResourceQuery
+from stillroom.storage.interface import ImageStorage
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def config(request: pytest.FixtureRequest) -> RowsConfig:
+    found: RowsConfig = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_the_migrations_make_the_tables_that_the_code_knows(config: RowsConfig) -> None:
+    assert migrate(config) == (None, HEAD)
+    assert migrate(config) == (HEAD, HEAD)
+
+    with migrating(config) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [HEAD]
+
+
+async def test_tables_of_a_newer_stillroom_are_left_alone(config: RowsConfig) -> None:
+    migrate(config)
+    with migrating(config) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(BackendUnavailable, match="newer"):
+        await MediaDatabase(config).rows()
+
+
+async def test_a_migration_that_fails_changes_nothing(
+    config: RowsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alembic.command.upgrade", _half_an_upgrade)
+    with pytest.raises(KeyError):
+        migrate(config)
+    monkeypatch.undo()
+
+    assert migrate(config) == (None, HEAD)
+
+
+def _half_an_upgrade(alembic: Config, _: str) -> None:
+    connection: sa.Connection = alembic.attributes["connection"]
+    metadata.tables["media_resources"].create(connection)
+    raise KeyError
+
+
+async def test_sqlite_keeps_what_it_acknowledges_through_a_power_cut(sqlite: SqliteConfig) -> None:
+    migrate(sqlite)
+    opened = RowsEngine(sqlite)
+    async with opened.writing() as connection:
+        found = [
+            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+        with (
+            contextlib.closing(sqlite3.connect(sqlite.file, timeout=0)) as other,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            other.execute("BEGIN IMMEDIATE")
+    await opened.close()
+
+    assert found == ["wal", 2, 1]  # 2: FULL
+    assert (sqlite.file.stat().st_mode & 0o777) == 0o640
+
+
+@pytest.mark.slow
+async def test_while_the_database_is_away_nothing_changes_and_afterwards_all_works(
+    disk: ImageStorage, postgres: PostgreSQL, postgresql: PostgresConfig
+) -> None:
+    library = Library(disk, postgresql)
+    saved = await library.save("a.png", picture())
+    with postgres.away(), pytest.raises(BackendUnavailable):  # never opened yet
+        await library.ingest("a.png")
+    first = await library.ingest("a.png")
+
+    await library.save("b.png", picture(2))
+    with postgres.away():
+        for _ in range(2):  # with connections in the pool, and without
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("b.png")
+        with pytest.raises(BackendUnavailable):
+            await library.service.page(ResourceQuery())
+    await library.ingest("b.png")
+
+    page = await library.service.page(ResourceQuery())
+    assert [resource.id for resource in page.resources][1] == first.id
+    assert (key("a.png").text, saved.save_id) in library.marked()
+    await library.check()
+    await library.database.close()
+
+
+@pytest.mark.slow
+async def test_a_slow_postgresql_is_given_up(
+    disk: ImageStorage, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_PATIENCE_S", 0.5)
+    library = Library(disk, postgresql)
+    await library.save("a.png", picture())
+    await library.database.rows()
+
+    async with await psycopg.AsyncConnection.connect(postgresql.url) as other:
+        await other.execute("LOCK TABLE media_intents IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(BackendUnavailable):
+            await library.ingest("a.png")
+
+    await library.ingest("a.png")
+    await library.check()
+    await library.database.close()
+
+
+async def test_a_sqlite_that_others_hold_for_too_long_is_given_up(
+    disk: ImageStorage, sqlite: SqliteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_BUSY_S", 0.2)
+    library = Library(disk, sqlite)
+    await library.save("a.png", picture())
+    await library.database.rows()
+
+    with contextlib.closing(sqlite3.connect(sqlite.file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendUnavailable):
+            await library.ingest("a.png")
+        assert (await library.service.page(ResourceQuery())).resources == []  # reading goes on
+        other.execute("ROLLBACK")
+
+    await library.ingest("a.png")
+    await library.database.close()
+
+
+async def test_a_cancelled_ingest_leaves_no_connection_behind(
+    disk: ImageStorage, config: RowsConfig
+) -> None:
+    library = Library(disk, config)
+    await library.database.rows()
+    await library.save("a.png", picture())
+    for pause in (0.001, 0.005, 0.02, 0.05):
+        task = asyncio.create_task(library.ingest("a.png"))
+        await asyncio.sleep(pause)  # the moment is the experiment
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    await library.ingest("a.png")
+    await library.check()
+    await library.database.close()
+
+
+async def test_a_url_that_is_none_is_refused_without_its_password() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        await MediaDatabase(PostgresConfig("postgresql://u:s3cret@host:port/x")).rows()
+
+    assert "s3cret" not in str(refused.value)
+    assert "s3cret" not in repr(PostgresConfig("postgresql://u:s3cret@host/x"))

@@ -1,0 +1,21 @@
+"""Real images, made by Pillow: other bytes for each seed."""
+
+import io
+import random
+from typing import Any
+
+from PIL import Image, ImageCms
+
+
+def picture(
+    seed: int = 0, form: str = "PNG", size: tuple[int, int] = (24, 16), **how: Any
+) -> bytes:
+    pixels = random.Random(seed).randbytes(size[0] * size[1] * 3)
+    out = io.BytesIO()
+    Image.frombytes("RGB", size, pixels).save(out, form, **how)
+    return out.getvalue()
+
+
+def srgb_profile() -> bytes:
+    """One that Little CMS makes; it calls it `sRGB built-in`."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
