@@ -1,20 +1,23 @@
 """The database, opened when it is first needed, and brought to the newest form before that.
 
-SQLAlchemy and its drivers take a third of a second to import. Who only saves and reads images never
-waits for that; the server opens the database behind its own back once it serves.
+SQLAlchemy and its drivers take a quarter of a second to import. Who only saves and reads images
+never waits for that; the server opens the database behind its own back once it serves.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import StillroomError
 from stillroom.media.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
     from stillroom.media.repository import MediaRepository
+
+_AFTER_START_S: Final = 1.0
+"""Importing takes a quarter of a second: the first answers of a new server come before that."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -55,10 +58,12 @@ class MediaDatabase:
         try:
             yield
         finally:
-            await opening  # a thread cannot be cancelled
+            opening.cancel()
+            await asyncio.wait([opening])
             await self.close()
 
     async def _open_early(self) -> None:
+        await asyncio.sleep(_AFTER_START_S)
         try:
             await self.rows()
         except StillroomError as error:
