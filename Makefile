@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium postgresql wrk bench bench-quick bench-half-open test-root check lint format lock clean
+.PHONY: help install serve test nginx caddy chromium postgresql wrk bench bench-quick bench-half-open test-root check audit lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -62,8 +62,15 @@ test-root: $(STAMP)/dev
 bench-half-open: install
 	@$(BIN)/python benchmarks/half_open.py
 
-check: lint
+check: lint audit
 	$(BIN)/pytest -q -m "not root and not slow"
+
+# Known vulnerabilities of what the server installs. Where PyPI's advisories cannot be reached
+# (a mirror has none) nothing was audited, and that is said.
+audit: $(STAMP)/dev
+	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off -r requirements/server.txt 		> $(STAMP)/audit.log 2>&1 || { cat $(STAMP)/audit.log; exit 1; }
+	@! grep -q "could not be audited" $(STAMP)/audit.log || echo "NOT AUDITED for known vulnerabilities:" \
+		"$$(grep -c 'could not be audited' $(STAMP)/audit.log) packages have no advisories at this index"
 
 lint: $(STAMP)/dev
 	$(BIN)/ruff format --check --quiet
