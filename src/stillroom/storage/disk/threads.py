@@ -96,7 +96,9 @@ class DiskThreads:
             raise RuntimeError("the disk's threads are closed")
         self._jobs.put(job)
         if len(self._threads) < self._most and not self._idle.acquire(blocking=False):
-            thread = threading.Thread(target=self._work, name=f"disk-{len(self._threads)}")
+            # A storage that nobody closed must not keep its process from ending.
+            name = f"disk-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
