@@ -116,6 +116,11 @@ class Call:
     expected: frozenset[int] = frozenset()
     patience_s: float | None = None
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is another way after it, so that an unknown outcome matters."""
+        return self.method not in ("GET", "HEAD")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -184,17 +189,21 @@ class BucketClient:
                     self._refuse_unexpected(call, answer)
                     return Answer(answer.status, answer.headers, answer.body, doubtful)
                 trouble = BucketError(f"{call.operation}: {answer.status} {code}")
+                why = f"it answers {answer.status} {code}".rstrip()
                 doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
                 pause = _asked_pause(answer)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 trouble, pause = _without_secrets(call, error), 0.0
+                why = "it takes no connection"
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
                 trouble, pause = _without_secrets(call, error), 0.0
                 doubtful = True
+                silent = isinstance(error, TimeoutError)
+                why = "it does not answer in time" if silent else "its answers break off"
             longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
             pause = max(pause, self._dice.uniform(0, longest))  # "full jitter": see docs/adr/0006
             if clock() + pause >= by:
-                raise _given_up(doubtful=doubtful) from trouble
+                raise _given_up(why, doubtful=doubtful and call.changes) from trouble
             await asyncio.sleep(pause)
         raise AssertionError  # the count above never ends
 
@@ -359,7 +368,8 @@ def _asked_pause(answer: Answer) -> float:
     return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
-def _given_up(*, doubtful: bool) -> BackendUnavailable:
+def _given_up(why: str, *, doubtful: bool) -> BackendUnavailable:
+    """The end of all attempts; `why` names no host, since anybody may read a probe's reason."""
     if doubtful:
         return BackendUnavailable("the bucket did not answer in time: the outcome is unknown")
-    return BackendUnavailable("the bucket is out of reach")
+    return BackendUnavailable(f"the bucket is out of reach: {why}")
