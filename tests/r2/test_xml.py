@@ -58,3 +58,22 @@ def test_a_cut_page_must_say_where_it_goes_on() -> None:
         xml.listed_page(
             b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", order=str
         )
+
+
+def test_a_page_of_uploads_says_where_it_goes_on() -> None:
+    upload = b"<Upload><Key>a+b</Key><UploadId>1</UploadId><Initiated>2026</Initiated></Upload>"
+    cut = upload + b"<IsTruncated>true</IsTruncated>"
+
+    def page(inner: bytes) -> xml.UploadsPage:
+        return xml.uploads_page(
+            b"<ListMultipartUploadsResult>" + inner + b"</ListMultipartUploadsResult>"
+        )
+
+    assert page(upload).uploads == [xml.ListedUpload("a+b", "1", "2026")]
+    assert page(upload).next_markers is None
+    assert page(cut).next_markers == ("a+b", "1"), "SeaweedFS leaves NextKeyMarker out"
+    assert page(cut + b"<NextKeyMarker>k</NextKeyMarker>").next_markers == ("k", "1")
+    with pytest.raises(xml.BrokenXml):
+        page(b"<IsTruncated>true</IsTruncated>")
+    with pytest.raises(xml.BrokenXml):
+        xml.uploads_page(b"<ListBucketResult/>")

@@ -5,13 +5,13 @@ R2 wants all parts but the last to be of one size
 """
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from typing import Final
 
-from stillroom.errors import BackendUnavailable, StillroomError
+from stillroom.errors import BackendUnavailable
 from stillroom.storage.r2 import xml
 from stillroom.storage.r2.client import DEADLINE_S, Answer, BucketClient, Call
+from stillroom.storage.r2.leftovers import Leftovers
 from stillroom.storage.r2.objects import etag_of, strong_etag
 
 PART_BYTES: Final = 16 * 1024**2
@@ -20,21 +20,24 @@ PART_BYTES: Final = 16 * 1024**2
 MOST_PARTS: Final = 10_000
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
-log = logging.getLogger("stillroom.r2")
-
 
 class MultipartUpload:
-    """Parts that wait to become an object."""
+    """Parts that wait to become an object.
+
+    Attributes:
+        key: Of that object.
+        upload_id: As the bucket calls it.
+    """
 
     def __init__(self, client: BucketClient, key: str, upload_id: str) -> None:
+        self.key = key
+        self.upload_id = upload_id
         self._client = client
-        self._key = key
-        self._upload_id = upload_id
         self._etags: list[str] = []
 
     @classmethod
     async def begin(
-        cls, client: BucketClient, key: str, headers: Mapping[str, str]
+        cls, client: BucketClient, key: str, headers: Mapping[str, str], leftovers: Leftovers
     ) -> "MultipartUpload":
         """Begin one; `headers` are those of the object that it will be.
 
@@ -42,8 +45,15 @@ class MultipartUpload:
             BackendUnavailable: as its name says.
         """
         call = Call("CreateMultipartUpload", "POST", key, query={"uploads": ""}, headers=headers)
-        answer = await client.send(call)
-        return cls(client, key, _text_of(answer, "UploadId"))
+        try:
+            answer = await client.send(call)
+            upload_id = _text_of(answer, "UploadId")
+        except BaseException:
+            leftovers.doubt(key)
+            raise
+        if answer.doubtful:
+            leftovers.doubt(key)
+        return cls(client, key, upload_id)
 
     async def send(self, part: memoryview, sha256: str) -> None:
         """Send the next part.
@@ -55,8 +65,8 @@ class MultipartUpload:
         call = Call(
             "UploadPart",
             "PUT",
-            self._key,
-            query={"partNumber": str(number), "uploadId": self._upload_id},
+            self.key,
+            query={"partNumber": str(number), "uploadId": self.upload_id},
             body=part,
             sha256=sha256,
         )
@@ -69,31 +79,14 @@ class MultipartUpload:
         return Call(
             "CompleteMultipartUpload",
             "POST",
-            self._key,
-            query={"uploadId": self._upload_id},
+            self.key,
+            query={"uploadId": self.upload_id},
             headers={"content-type": "application/xml", **guard},
             body=body,
             sha256=hashlib.sha256(body).hexdigest(),
             expected=frozenset((404, 412)),
             patience_s=DEADLINE_S,
         )
-
-    async def abort(self) -> None:
-        """Throw the parts away; an upload that is over already is fine. Never raises.
-
-        What cannot be aborted now is left to the bucket's lifecycle rule (docs/r2.md).
-        """
-        call = Call(
-            "AbortMultipartUpload",
-            "DELETE",
-            self._key,
-            query={"uploadId": self._upload_id},
-            expected=frozenset((404,)),
-        )
-        try:
-            await self._client.send(call)
-        except StillroomError as error:
-            log.warning("parts of an upload stay in the bucket: %s (%r)", error, error.__cause__)
 
 
 def completed_etag(answer: Answer) -> str:

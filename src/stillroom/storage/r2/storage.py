@@ -36,6 +36,7 @@ from stillroom.storage.r2.buffer import PartBuffer
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
 from stillroom.storage.r2.entries import Describer
 from stillroom.storage.r2.image import ObjectImage
+from stillroom.storage.r2.leftovers import Leftovers
 from stillroom.storage.r2.listing import list_page
 from stillroom.storage.r2.multipart import MOST_PARTS, PART_BYTES, MultipartUpload, completed_etag
 from stillroom.storage.r2.objects import etag_of, headers_of, image_of
@@ -138,7 +139,7 @@ class R2ImageStorage:
         self._locks = KeyLocks()
         self._seen = RecentlySeen()
         self._describer = Describer(self._look_and_note)
-        self._aborts: set[asyncio.Task[None]] = set()
+        self._leftovers = Leftovers(client)
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
 
@@ -171,8 +172,8 @@ class R2ImageStorage:
                 await self._send(upload, parts, part)
                 return await self._complete(upload, parts, guard)
             except BaseException:
-                if parts is not None:
-                    self._abort(parts)
+                if parts is not None:  # whoever waits for a refusal need not wait for this
+                    self._leftovers.abort(parts.key, parts.upload_id)
                 raise
 
     async def _admit(
@@ -239,7 +240,7 @@ class R2ImageStorage:
     async def _begin(self, upload: _Upload) -> MultipartUpload:
         sha256 = upload.source.expected_sha256  # ours is known only when it is too late
         headers = self._headers(upload, upload.intake.content_type, sha256)
-        return await MultipartUpload.begin(self._client, upload.key.text, headers)
+        return await MultipartUpload.begin(self._client, upload.key.text, headers, self._leftovers)
 
     async def _send(self, upload: _Upload, parts: MultipartUpload, part: PartBuffer) -> None:
         """Send a part, hashed into the whole, and by itself for its signature."""
@@ -261,12 +262,6 @@ class R2ImageStorage:
                 await self._guard(upload.key, upload.condition, by=by)
         # R2 ends the upload when a condition fails, so it cannot be tried against the new state.
         raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
-
-    def _abort(self, parts: MultipartUpload) -> None:
-        """In the background: whoever waits for a refusal need not wait for this."""
-        task = asyncio.ensure_future(parts.abort())
-        self._aborts.add(task)
-        task.add_done_callback(self._aborts.discard)
 
     def _headers(self, upload: _Upload, kind: str, sha256: bytes | None) -> dict[str, str]:
         return headers_of(
@@ -430,8 +425,7 @@ class R2ImageStorage:
 
     async def close(self) -> None:
         """Finish the aborts under way, then close the connections."""
-        if self._aborts:
-            await asyncio.wait(self._aborts)
+        await self._leftovers.close()
         await self._client.close()
         self._hashing.shutdown()
 

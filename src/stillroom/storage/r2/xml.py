@@ -49,6 +49,34 @@ class ListedPage:
     next_token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedUpload:
+    """An upload in parts that is neither completed nor aborted.
+
+    Attributes:
+        key: Of the object that it would become.
+        upload_id: As the bucket calls it.
+        initiated: When it was begun, in ISO 8601, by the bucket's clock.
+    """
+
+    key: str
+    upload_id: str
+    initiated: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One answer to ListMultipartUploads.
+
+    Attributes:
+        uploads: In the bucket's order.
+        next_markers: Key and upload id where the bucket goes on; None on the last page.
+    """
+
+    uploads: Sequence[ListedUpload]
+    next_markers: tuple[str, str] | None
+
+
 def read(document: bytes) -> Node:
     """The root element of a document.
 
@@ -124,6 +152,33 @@ def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> Liste
         if not next_token:
             raise BrokenXml("a cut page without NextContinuationToken")
     return ListedPage(entries, next_token)
+
+
+def uploads_page(document: bytes) -> UploadsPage:
+    """What a bucket answered to ListMultipartUploads without an encoding.
+
+    SeaweedFS says that it encodes, and does not; and XML can write every key that an image has.
+
+    Raises:
+        BrokenXml: it is something else, or a page that is cut without saying where.
+    """
+    root = read(document)
+    if root.name != "ListMultipartUploadsResult":
+        raise BrokenXml(f"<{root.name}> instead of <ListMultipartUploadsResult>")
+    uploads = [
+        ListedUpload(
+            node.find("Key") or "", node.find("UploadId") or "", node.find("Initiated") or ""
+        )
+        for node in root.all("Upload")
+    ]
+    next_markers = None
+    if root.find("IsTruncated") == "true":
+        if not uploads:
+            raise BrokenXml("a cut page that is empty")
+        # SeaweedFS leaves the first one out.
+        key = root.find("NextKeyMarker") or uploads[-1].key
+        next_markers = (key, root.find("NextUploadIdMarker") or uploads[-1].upload_id)
+    return UploadsPage(uploads, next_markers)
 
 
 def completion(etags: Sequence[str]) -> bytes:
