@@ -20,6 +20,30 @@ IMAGES = "/api/v1/storage/images"
 READY_WITHIN_S = 30
 
 
+@dataclass
+class Verified:
+    """What `stillroom verify` said, and how it ended."""
+
+    status: int
+    report: dict[str, Any]
+    log: str
+
+    def names(self, kind: str) -> list[str]:
+        """The keys of one kind of finding."""
+        return [found["name"] for found in self.report["findings"] if found["kind"] == kind]
+
+
+def verify(data: Path, *flags: str) -> Verified:
+    """Run it on a data directory, or on the bucket that the environment names."""
+    ran = subprocess.run(
+        [STILLROOM, "verify", "--json", "--data-dir", str(data), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Verified(ran.returncode, json.loads(ran.stdout or "{}"), ran.stderr)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -58,8 +58,15 @@ class Operator:
         assert answer.status_code == 200, answer.text
         return [key.text or "" for key in ET.fromstring(answer.text).iterfind(".//{*}Key")]
 
-    def put(self, key: str, body: bytes = b"x", bucket: str = BUCKET) -> None:
-        answer = self.send("PUT", f"/{bucket}/{key}", body=body)
+    def put(
+        self,
+        key: str,
+        body: bytes = b"x",
+        bucket: str = BUCKET,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        answer = self.send("PUT", f"/{bucket}/{key}", body=body, headers=headers)
         assert answer.status_code == 200, answer.text
 
     def delete(self, key: str, bucket: str = BUCKET) -> None:

@@ -38,7 +38,9 @@ CLASS_A = frozenset(
         "CompleteMultipartUpload",
         "CopyObject",
         "CreateMultipartUpload",
+        "ListMultipartUploads",
         "ListObjectsV2",
+        "ListParts",
         "PutObject",
         "UploadPart",
     }
@@ -63,6 +65,7 @@ class Upload:
     key: str
     headers: dict[str, str]
     parts: dict[int, bytes] = field(default_factory=dict)
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class StubR2:
@@ -235,6 +238,34 @@ class StubR2:
             return error(404, "NoSuchUpload")
         return web.Response(status=204)
 
+    def _ListParts(self, request: web.Request, _: str, __: bytes) -> web.Response:
+        upload = self.uploads.get(request.query["uploadId"])
+        if upload is None:
+            return error(404, "NoSuchUpload")
+        parts = "".join(f"<Part><PartNumber>{part}</PartNumber></Part>" for part in upload.parts)
+        return xml(f"<ListPartsResult>{parts}</ListPartsResult>")
+
+    def _ListMultipartUploads(self, request: web.Request, _: str, __: bytes) -> web.Response:
+        """One upload a page, so that whoever reads them must go on."""
+        query = request.query
+        after = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        found = sorted(
+            (upload.key, upload_id, f"{upload.begun:%Y-%m-%dT%H:%M:%S.000Z}")
+            for upload_id, upload in self.uploads.items()
+            if upload.key.startswith(query.get("prefix", "")) and (upload.key, upload_id) > after
+        )
+        shown = "".join(
+            f"<Upload><Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
+            f"<Initiated>{begun}</Initiated></Upload>"
+            f"<NextKeyMarker>{escape(key)}</NextKeyMarker>"
+            f"<NextUploadIdMarker>{upload_id}</NextUploadIdMarker>"
+            for key, upload_id, begun in found[:1]
+        )
+        return xml(
+            f"<ListMultipartUploadsResult><IsTruncated>{str(len(found) > 1).lower()}</IsTruncated>"
+            f"{shown}</ListMultipartUploadsResult>"
+        )
+
     # Listing
 
     def _ListObjectsV2(self, request: web.Request, _: str, __: bytes) -> web.Response:
@@ -290,15 +321,16 @@ async def stub_r2() -> AsyncIterator[StubR2]:
 
 
 def operation_of(request: web.Request) -> str:
+    if "uploads" in request.query:
+        return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
     if not key_of(request):
         return "ListObjectsV2"
-    if "uploads" in request.query:
-        return "CreateMultipartUpload"
     if "uploadId" in request.query:
         return {
             "PUT": "UploadPart",
             "POST": "CompleteMultipartUpload",
             "DELETE": "AbortMultipartUpload",
+            "GET": "ListParts",
         }[request.method]
     if "x-amz-copy-source" in request.headers:
         return "CopyObject"

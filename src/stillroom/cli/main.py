@@ -10,6 +10,7 @@ import click
 from stillroom import __version__
 from stillroom.auth.grants import SCOPES
 from stillroom.cli.media import media
+from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -83,6 +84,7 @@ def token(
 
 
 commands.add_command(media)
+commands.add_command(verify)
 
 
 def main() -> None:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.inspection import DiskInspection
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
+from stillroom.storage.inspection import Inspection
 from stillroom.storage.interface import ImageStorage, SaveRules
+
+if TYPE_CHECKING:
+    from stillroom.storage.r2.client import BucketClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +72,41 @@ def open_storage(config: DiskConfig | R2Config, rules: SaveRules) -> ImageStorag
     )
 
 
+def open_inspection(config: DiskConfig | R2Config) -> Inspection:
+    """Open the configured backend to look after it, not to serve from it.
+
+    Raises:
+        ConfigurationError: it cannot work; one sentence says why and what to do.
+    """
+    if isinstance(config, R2Config):
+        from stillroom.storage.r2.inspection import R2Inspection
+
+        description = f"bucket {config.bucket} at {config.endpoint_url}"
+        return R2Inspection(_client(config), description=description)
+    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
+
+
 def _open_r2(config: R2Config, rules: SaveRules) -> ImageStorage:
     # Imported here: the HTTP client takes a quarter of a second, and a disk needs none.
-    from stillroom.storage.r2.client import BucketClient
     from stillroom.storage.r2.storage import R2ImageStorage
 
     served = config.public_url or "presigned URLs"
     return R2ImageStorage(
-        BucketClient(
-            config.endpoint_url,
-            config.bucket,
-            key_id=config.access_key_id,
-            secret=config.secret_access_key,
-        ),
+        _client(config),
         rules,
         description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
         public_url=config.public_url,
         cache_control=config.cache_control,
         check_exists=config.check_exists,
+    )
+
+
+def _client(config: R2Config) -> "BucketClient":
+    from stillroom.storage.r2.client import BucketClient
+
+    return BucketClient(
+        config.endpoint_url,
+        config.bucket,
+        key_id=config.access_key_id,
+        secret=config.secret_access_key,
     )

@@ -46,3 +46,12 @@ class Attributes:
         if version != _VERSION or noted_ns != modified_ns or not content_type:
             return None
         return cls(noted_ns, sha256, content_type)
+
+    @staticmethod
+    def outdated_sha256(fd: int) -> bytes | None:
+        """The hash that was noted for another time of the file, if any was."""
+        try:
+            version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, NAME))
+        except (OSError, struct.error):
+            return None
+        return bytes(sha256) if version == _VERSION else None

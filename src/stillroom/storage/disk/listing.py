@@ -50,7 +50,7 @@ def list_page(
         OSError: the filesystem failed; folders that vanish meanwhile do not count.
     """
     entries: list[str] = []
-    for entry in _entries(home, query, remembered or RememberedFolders(0)):
+    for entry in list_entries(home, query, remembered or RememberedFolders(0)):
         if len(entries) == query.limit:
             return Page(entries, more=True)
         entries.append(entry)
@@ -68,8 +68,14 @@ class _Folder:
     picks: int = 0
 
 
-def _entries(home: DataDirectory, query: ListQuery, remembered: RememberedFolders) -> Iterator[str]:
-    """All entries of a query in order, found as they are asked for."""
+def list_entries(
+    home: DataDirectory, query: ListQuery, remembered: RememberedFolders
+) -> Iterator[str]:
+    """All entries of a query in order, found as they are asked for; its limit does not end them.
+
+    Raises:
+        OSError: the filesystem failed.
+    """
     path, _, begins = query.prefix.text.rpartition("/")
     ways = [_Folder(f"{path}/", _start(f"{path}/", query.after), begins)]
     while ways:
@@ -187,7 +193,7 @@ def _holds_image(home: DataDirectory, path: str, after: str, remembered: Remembe
         if found is not None:
             return found
     everything_below = ListQuery(KeyPrefix(path), after=after, limit=1)
-    return next(_entries(home, everything_below, remembered), None) is not None
+    return next(list_entries(home, everything_below, remembered), None) is not None
 
 
 def _finds_image(home: DataDirectory, path: str) -> bool | None:

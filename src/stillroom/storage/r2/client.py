@@ -5,6 +5,7 @@ long anybody waits is decided here (docs/adr/0006).
 """
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import random
@@ -104,6 +105,7 @@ class Call:
         sha256: Of the body, hexadecimal.
         expected: Refusals that mean something to the caller; all others raise.
         patience_s: How long one attempt may take beside its body; None for the usual.
+        streams: Leave the body of a good answer to be read piece by piece.
     """
 
     operation: str
@@ -115,6 +117,7 @@ class Call:
     sha256: str = EMPTY_SHA256
     expected: frozenset[int] = frozenset()
     patience_s: float | None = None
+    streams: bool = False
 
     @property
     def changes(self) -> bool:
@@ -129,14 +132,48 @@ class Answer:
     Attributes:
         status: 2xx, or one of those that the caller expected.
         headers: Lower-case names.
-        body: Whole.
+        body: Whole; empty if it is left in `rest`.
         doubtful: An attempt before this one may have been carried out already.
+        rest: A body that streams; close it.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     doubtful: bool = False
+    rest: "BodyStream | None" = None
+
+
+class BodyStream:
+    """The body of an answer on its way."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All of it, as it comes.
+
+        Raises:
+            BackendUnavailable: it broke off, or nothing came for too long.
+        """
+        pieces = self._response.content.iter_any()
+        while True:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    piece = await anext(pieces, b"")
+            except TimeoutError:
+                raise BackendUnavailable("the bucket stopped in the middle of an image") from None
+            except (aiohttp.ClientError, OSError) as error:
+                raise BackendUnavailable("the bucket broke off in the middle of an image") from (
+                    BucketError(f"{type(error).__name__}")
+                )
+            if not piece:
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Give the connection back if all was read, else close it."""
+        self._response.close()
 
 
 class BucketClient:
@@ -187,7 +224,7 @@ class BucketClient:
                 code = _transient_code(answer)
                 if code is None:
                     self._refuse_unexpected(call, answer)
-                    return Answer(answer.status, answer.headers, answer.body, doubtful)
+                    return dataclasses.replace(answer, doubtful=doubtful)
                 trouble = BucketError(f"{call.operation}: {answer.status} {code}")
                 why = f"it answers {answer.status} {code}".rstrip()
                 doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
@@ -246,15 +283,18 @@ class BucketClient:
         has_body = call.method in ("PUT", "POST")
         if has_body:
             headers["content-length"] = str(len(call.body))
-        async with self._opened_session().request(
+        response = await self._opened_session().request(
             call.method,
             URL(url, encoded=True),
             headers=headers,
             data=_pieces(call.body) if has_body else None,
             allow_redirects=False,
-        ) as response:
-            body = await _read(response)
+        )
         fields = {name.lower(): value for name, value in response.headers.items()}
+        if call.streams and response.ok:
+            return Answer(response.status, fields, b"", rest=BodyStream(response))
+        async with response:
+            body = await _read(response)
         return _unmasked(call, Answer(response.status, fields, body))
 
     def _opened_session(self) -> aiohttp.ClientSession:

@@ -1,12 +1,12 @@
 """Listings, page by page as the bucket gives them, in the bucket's own order."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, InvalidPath
-from stillroom.paths import ImagePath, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, image_entry
 from stillroom.storage.interface import ListQuery, Page
 from stillroom.storage.r2 import xml
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
@@ -42,7 +42,7 @@ async def list_page(client: BucketClient, query: ListQuery) -> Listed:
         page = await _fetch(client, query, wanted, token, by)
         found = len(entries)
         for entry in page.entries:
-            if entry is None or not _is_image_entry(entry):
+            if entry is None or not is_image_entry(entry):
                 skipped += 1
             elif not (query.fold and entry == query.after):
                 entries.append(entry)
@@ -57,6 +57,26 @@ async def list_page(client: BucketClient, query: ListQuery) -> Listed:
             return Listed(Page(entries[: query.limit], more=True), skipped)
         if token is None or len(entries) == query.limit:
             return Listed(Page(entries, more=token is not None), skipped)
+
+
+async def walk(client: BucketClient, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
+    """All keys behind `after`, in the bucket's order; what is no image, too.
+
+    Raises:
+        BackendUnavailable: as its name says.
+    """
+    query = ListQuery(prefix, after=after)
+    token: str | None = None
+    while True:
+        by = asyncio.get_running_loop().time() + DEADLINE_S
+        page = await _fetch(client, query, _MOST_KEYS, token, by)
+        for entry in page.entries:
+            yield entry
+        if page.next_token is None:
+            return
+        if page.next_token == token:
+            raise BackendUnavailable("the bucket's listing does not move on")
+        token = page.next_token
 
 
 async def _fetch(
@@ -99,7 +119,8 @@ def _start_after(query: ListQuery) -> Mapping[str, str]:
     return {"start-after": after}
 
 
-def _is_image_entry(entry: str) -> bool:
+def is_image_entry(entry: str) -> bool:
+    """Whether a listed key, or a folder, can be an image's, or hold one."""
     try:
         ImagePath.parse(image_entry(entry).removesuffix("/"))
     except InvalidPath:

@@ -1,0 +1,250 @@
+"""The data directory as its operator looks at it: what is there, and what should not be."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import errno
+import fcntl
+import functools
+import itertools
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final, ParamSpec, TypeVar
+
+from stillroom.errors import ConfigurationError
+from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, StorageKey, is_segment
+from stillroom.storage.disk.attributes import Attributes
+from stillroom.storage.disk.home import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory, translated
+from stillroom.storage.disk.image import DiskImage, etag_at
+from stillroom.storage.disk.listing import list_entries
+from stillroom.storage.disk.remembered import RememberedFolders
+from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.inspection import Inspected, Stray
+from stillroom.storage.interface import ListQuery, SaveRules, StoredImage
+
+_BATCH: Final = 1000
+_KNOWN_FOLDERS: Final = (*IMAGE_FOLDERS, "media", PRIVATE_FOLDER)
+
+_STAGED_FOR_S: Final = 3600
+"""A staging file has a name for milliseconds, or for the time of an upload (without O_TMPFILE)."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DiskInspection:
+    """An `Inspection` of a data directory; holds its lock shared, as a server does."""
+
+    at_once = 2  # one is hashed while the other waits for the disk
+
+    def __init__(self, home: DataDirectory) -> None:
+        """Look at `home`, and close it in the end."""
+        self.description = f"disk {home.root.absolute()}"
+        self._home = home
+        self._storage = DiskImageStorage(home, SaveRules(max_bytes=0))
+        self._pool = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="inspect")
+
+    async def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | Stray]:
+        """Images from one pass over the folders, strays from a second one."""
+        query = ListQuery(prefix, after=after, limit=_BATCH)
+        keys = list_entries(self._home, query, RememberedFolders(0))
+        while batch := await self._run(_take, keys):
+            for key in batch:
+                yield StorageKey(key)
+        strays = _strays(self._home, prefix.text)
+        while found := await self._run(_take, strays):
+            for stray in found:
+                yield stray
+
+    async def open(self, key: StorageKey) -> Inspected:
+        """The file; what memory still holds of it is dropped, so that the disk itself is read."""
+        opened = await self._storage.locate(key)
+        os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        outdated = None
+        if opened.image.sha256 is None:
+            outdated = Attributes.outdated_sha256(opened.fd)
+        return Inspected(_Uncached(opened), outdated)
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        """As the port has it."""
+        return await self._storage.stat(key)
+
+    async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
+        """Write the attribute; it counts only while the file's time is the one that was read."""
+        if not self._home.has_attributes:
+            raise ConfigurationError(
+                "hashes are kept in extended attributes, and this filesystem has none: "
+                "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
+            )
+        opened = inspected.opened
+        assert isinstance(opened, _Uncached)  # noqa: S101  (`open` makes no others)
+        with translated():
+            image = opened.image
+            Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
+
+    async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
+        """Into a folder of its own in `.stillroom/quarantine`, by one rename."""
+        self._home.refuse_writes_if_read_only()
+        return await self._run(self._move, image, facts)
+
+    def _move(self, image: StoredImage, facts: bytes) -> str | None:
+        folder, _, name = image.key.text.rpartition("/")
+        place = f"{PRIVATE_FOLDER}/quarantine/{image.save_id}-{secrets.token_hex(4)}"
+        with translated(FileNotFoundError), contextlib.ExitStack() as opened:
+            try:
+                folder_fd = self._open_folder(folder, opened)
+            except FileNotFoundError:
+                return None
+            fcntl.flock(folder_fd, fcntl.LOCK_EX)
+            if etag_at(folder_fd, name) != image.etag:
+                return None
+            place_fd = self._make_folders(place, opened)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            facts_fd = os.open("facts.json", flags, 0o640, dir_fd=place_fd)
+            opened.callback(os.close, facts_fd)
+            os.write(facts_fd, facts)
+            self._home.sync(facts_fd)
+            os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
+            self._home.sync_folder(place_fd)
+            self._home.sync_folder(folder_fd)
+        return place
+
+    def _open_folder(self, path: str, opened: contextlib.ExitStack) -> int:
+        fd = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, fd)
+        return fd
+
+    def _make_folders(self, path: str, opened: contextlib.ExitStack) -> int:
+        made = ""
+        parent_fd = self._home.fd
+        for name in path.split("/"):
+            made = f"{made}/{name}" if made else name
+            self._home.make_folder_at(parent_fd, name)
+            self._home.sync_folder(parent_fd)
+            parent_fd = self._open_folder(made, opened)
+        return parent_fd
+
+    async def check(self) -> None:
+        """Read the data directory."""
+        with translated():
+            _names_in(self._home.fd)
+
+    async def close(self) -> None:
+        """Finish what runs, and close the data directory."""
+        self._pool.shutdown()
+        await self._storage.close()
+
+    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, functools.partial(job, *args, **kwargs))
+
+
+class _Uncached:
+    """An open image that leaves nothing of itself in memory: others' images need the room."""
+
+    def __init__(self, opened: DiskImage) -> None:
+        self._opened = opened
+        self.image = opened.image
+
+    @property
+    def fd(self) -> int:
+        return self._opened.fd
+
+    def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        return self._opened.chunks(start, length)
+
+    def close(self) -> None:
+        if self._opened.fd >= 0:
+            os.posix_fadvise(self._opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        self._opened.close()
+
+
+def _take(entries: Iterator[T]) -> list[T]:
+    with translated():
+        return list(itertools.islice(entries, _BATCH))
+
+
+def _strays(home: DataDirectory, prefix: str) -> Iterator[Stray]:
+    """Everything that is no image, where images are and beside them."""
+    if prefix in {f"{name}/" for name in IMAGE_FOLDERS}:
+        for name in _names_in(home.fd):
+            if name not in _KNOWN_FOLDERS:
+                yield Stray(_shown(name), "no image can be here")
+        yield from _forgotten_in_staging(home)
+    yield from _strays_below(home, f"{prefix.rpartition('/')[0]}/", prefix)
+
+
+def _strays_below(home: DataDirectory, path: str, prefix: str) -> Iterator[Stray]:
+    try:
+        fd = home.open_beneath(home.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return  # it went away
+        if error.errno == errno.ENAMETOOLONG:
+            yield Stray(_shown(path), "the path is too long for a key")
+            return
+        raise
+    folders = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                key = path + entry.name
+                if not key.startswith(prefix):
+                    continue
+                if reason := _no_image(entry, key):
+                    yield Stray(_shown(key), reason)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{key}/")
+    finally:
+        os.close(fd)
+    for folder in folders:
+        yield from _strays_below(home, folder, prefix)
+
+
+def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
+    """Why an entry is neither an image nor a folder of them."""
+    if not is_segment(entry.name):
+        return "no path has such a name"
+    if len(key.encode()) > MAX_KEY_BYTES:
+        return "the path is too long for a key"
+    if not entry.is_dir(follow_symlinks=False) and not entry.is_file(follow_symlinks=False):
+        return "a link or a device"
+    return None
+
+
+def _forgotten_in_staging(home: DataDirectory) -> Iterator[Stray]:
+    """Files on their way in that the process named in them cannot be at work on any more."""
+    for name in _names_in(home.staging_fd):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=home.staging_fd, follow_symlinks=False)
+            age_s = time.time() - status.st_ctime
+            if age_s > _STAGED_FOR_S and not _was_running(name.partition("-")[0], status):
+                where = f"{PRIVATE_FOLDER}/staging/{name}"
+                yield Stray(
+                    _shown(where), "whoever wrote it is gone; the next lone start clears it"
+                )
+
+
+def _was_running(pid: str, status: os.stat_result) -> bool:
+    """Whether the process of this number is older than the file."""
+    try:
+        started = os.stat(f"/proc/{int(pid)}").st_ctime
+    except (OSError, ValueError):
+        return False
+    return started <= status.st_ctime
+
+
+def _names_in(folder_fd: int) -> list[str]:
+    """What is in a folder, read by a descriptor of our own: one shares its position with all."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _shown(name: str) -> str:
+    """A name that may hold anything, for terminals and documents."""
+    return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,0 +1,281 @@
+"""`stillroom verify` on a disk: what it finds, what it leaves alone, and how it ends."""
+
+import asyncio
+import hashlib
+import json
+import os
+import pty
+import random
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from crash.traffic import Traffic
+from running import IMAGES, STILLROOM, running, verify
+from stillroom.paths import ImagePath, StorageKey
+from stillroom.storage.choose import DiskConfig, open_storage
+from stillroom.storage.interface import BytesSource, SaveRules
+
+pytestmark = pytest.mark.slow
+
+MIB = 1024**2
+RULES = SaveRules(max_bytes=64 * MIB)
+
+
+def fill(data: Path, images: dict[str, bytes]) -> None:
+    """Save images as the server does, but for the syncs."""
+
+    async def save_all() -> None:
+        storage = open_storage(DiskConfig(data, min_free_bytes=0, durable=False), RULES)
+        for path, content in images.items():
+            await storage.save(StorageKey.of_image(ImagePath.parse(path)), BytesSource(content))
+        await storage.close()
+
+    asyncio.run(save_all())
+
+
+def flip(file: Path, at: int, mask: int = 1) -> None:
+    """Change one byte as a failing disk does: the file's time stays."""
+    status = file.stat()
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        (byte,) = opened.read(1)
+        opened.seek(at)
+        opened.write(bytes((byte ^ mask,)))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_thousand_flipped_bytes_are_a_thousand_findings(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    sizes = [1, 2, 4095, 4096, 4097, 3 * MIB, *(dice.randint(1, 9000) for _ in range(1094))]
+    images = {
+        f"{number % 7}/{number:04}.bin": dice.randbytes(size) for number, size in enumerate(sizes)
+    }
+    fill(tmp_path, images)
+    flipped = dice.sample(sorted(images), 1000)
+    for path in flipped:
+        at = dice.randrange(len(images[path]))
+        flip(tmp_path / "compute" / path, at, mask=1 << dice.randrange(8))
+
+    verified = verify(tmp_path)
+
+    assert verified.status == 1
+    assert sorted(verified.names("damaged")) == [f"compute/{path}" for path in sorted(flipped)]
+    assert verified.report["counts"] == {"damaged": 1000}
+    assert verified.report["images"] == len(images)
+    again = sum(len(images[path]) for path in flipped)
+    assert verified.report["bytes"] == sum(sizes) + again, "what looks bad is read twice"
+
+
+def test_a_sound_store_is_all_right_and_a_file_copied_in_is_only_unknown(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.png": b"one", "empty.png": b"", "b/c.png": b"two"})
+    (tmp_path / "compute/by-hand.png").write_bytes(b"three")
+
+    verified = verify(tmp_path)
+
+    assert verified.status == 0
+    assert verified.report["images"] == 4
+    assert verified.names("unknown") == ["compute/by-hand.png"]
+
+
+def test_adopted_hashes_are_kept_and_checked_from_then_on(tmp_path: Path) -> None:
+    file = tmp_path / "compute/by-hand.png"
+    fill(tmp_path, {"a.png": b"one"})
+    file.write_bytes(b"three")
+
+    adopted = verify(tmp_path, "--adopt")
+    after = verify(tmp_path)
+    flip(file, 2)
+    damaged = verify(tmp_path)
+
+    assert (adopted.status, adopted.report["adopted"], adopted.report["counts"]) == (0, 1, {})
+    assert (after.status, after.report["counts"]) == (0, {})
+    assert damaged.names("damaged") == ["compute/by-hand.png"]
+
+
+def test_a_file_that_was_written_in_place_is_changed_and_never_adopted(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.png": b"one", "touched.png": b"two"})
+    (tmp_path / "compute/a.png").write_bytes(b"other")
+    (tmp_path / "compute/touched.png").touch()
+
+    verified = verify(tmp_path, "--adopt")
+
+    assert (verified.status, verified.report["counts"]) == (1, {"changed": 1})
+    assert verified.names("changed") == ["compute/a.png"]
+    assert verified.report["adopted"] == 1, "the other one is what it was"
+
+
+def test_whatever_is_no_image_is_astray(tmp_path: Path) -> None:
+    fill(tmp_path, {"a/b.png": b"one"})
+    folder = tmp_path / "compute/a"
+    (folder / "link.png").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "back\\slash.png").touch()
+    (folder / "e\u0301.png").touch()  # not NFC
+    (folder / "line\nfeed.png").touch()
+    (tmp_path / "elsewhere.png").touch()
+    deep = tmp_path / "compute" / "/".join(["d" * 250] * 4)
+    deep.mkdir(parents=True)
+    (deep / ("e" * 200)).touch()
+
+    verified = verify(tmp_path)
+
+    assert verified.status == 1
+    assert sorted(verified.names("stray")) == sorted(
+        [
+            "compute/a/link.png",
+            "compute/a/pipe.png",
+            "compute/a/back\\slash.png",
+            "compute/a/e\u0301.png",
+            "compute/a/line\\nfeed.png",
+            "elsewhere.png",
+            f"compute/{'/'.join(['d' * 250] * 4)}/{'e' * 200}",
+        ]
+    )
+    assert sorted(verify(tmp_path, "--prefix", "a/l").names("stray")) == [
+        "compute/a/line\\nfeed.png",
+        "compute/a/link.png",
+    ]
+
+
+def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> None:
+    content = b"x" * 100_000
+    with running(tmp_path) as server, server.client() as client:
+        for name in ("good", "bad"):
+            client.post(f"{IMAGES}/in/{name}.png", files={"file": content}).raise_for_status()
+        flip(server.data / "compute/in/bad.png", 77_777)
+
+        only_told = verify(server.data)
+        assert client.get(f"{IMAGES}/in/bad.png").status_code == 200
+        moved = verify(server.data, "--quarantine")
+
+        assert only_told.status == moved.status == 1
+        (finding,) = moved.report["findings"]
+        assert client.get(f"{IMAGES}/in/bad.png").status_code == 404
+        assert client.get(f"{IMAGES}/in/good.png").content == content
+        assert verify(server.data).status == 0
+    place = server.data / finding["quarantined"]
+    kept = (place / "image").read_bytes()
+    facts = json.loads((place / "facts.json").read_text())
+    assert len(kept) == len(content)
+    assert facts["key"] == "compute/in/bad.png"
+    assert facts["sha256"] == hashlib.sha256(kept).hexdigest()
+    assert facts["sha256_when_saved"] == hashlib.sha256(content).hexdigest()
+
+
+def test_traffic_beside_it_is_never_a_finding(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        traffic = Traffic(server, seed=1)
+        traffic.start()
+        traffic.wait_until_some_is_promised()
+        passes = [verify(server.data) for _ in range(5)]
+        traffic.join()
+
+        assert [(found.status, found.report["counts"]) for found in passes] == [(0, {})] * 5
+        assert sum(found.report["images"] for found in passes) > 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_one_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals) -> None:
+    images = {f"{number:03}.bin": bytes([number]) * 20_000 for number in range(200)}
+    fill(tmp_path, images)
+    for path in ("000.bin", "199.bin"):
+        flip(tmp_path / "compute" / path, 5)
+    state = tmp_path / ".stillroom/verify.json"
+    command = [STILLROOM, "verify", "--data-dir", str(tmp_path), "--rate", "1MB/s", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    give_up = time.monotonic() + 60
+    while not state.exists() or json.loads(state.read_text())["images"] < 10:
+        assert time.monotonic() < give_up
+        assert process.poll() is None
+        time.sleep(0.02)  # a condition with a deadline: the file tells nobody
+    process.send_signal(stop)
+    printed, _ = process.communicate(timeout=30)
+    first = json.loads(printed)
+    rest = verify(tmp_path)
+
+    assert process.returncode == 3
+    assert first["finished"] is False
+    assert 10 <= first["images"] < 200
+    assert rest.status == 1
+    assert "goes on after 'compute/" in rest.log
+    assert rest.names("damaged") == ["compute/000.bin", "compute/199.bin"]
+    assert 200 <= rest.report["images"] <= 202, "two may have been under way"
+    assert not state.exists()
+
+
+def test_it_reads_no_faster_than_it_may(tmp_path: Path) -> None:
+    fill(tmp_path, {f"{number}.bin": bytes(MIB) for number in range(3)})
+
+    began = time.monotonic()
+    verified = verify(tmp_path, "--rate", "1MiB/s")
+
+    assert verified.status == 0
+    assert time.monotonic() - began >= 3
+
+
+def test_another_prefix_begins_anew(tmp_path: Path) -> None:
+    fill(tmp_path, {"a/1.png": b"one", "b/2.png": b"two"})
+    flip(tmp_path / "compute/b/2.png", 0)
+
+    assert verify(tmp_path, "--prefix", "a/").status == 0
+    assert verify(tmp_path, "--prefix", "b/").names("damaged") == ["compute/b/2.png"]
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    def peak_bytes(data: Path) -> int:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        assert verify(data).status == 0
+        return max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
+
+    def make(data: Path, count: int) -> Path:
+        for number in range(count):
+            folder = data / f"compute/{number // 5000}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.png").touch()
+        return data
+
+    few = peak_bytes(make(tmp_path / "few", 11_000))
+    many = peak_bytes(make(tmp_path / "many", 50_000))
+
+    assert many - few < 8 * MIB, f"grew by {(many - few) / MIB:.1f} MiB"
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
+    fill(tmp_path, {f"{number}.bin": bytes(50_000) for number in range(20)})
+    ours, theirs = pty.openpty()
+    command = [STILLROOM, "verify", "--data-dir", str(tmp_path), "--rate", "1MB/s"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:
+        pass  # the other side is closed: on a terminal that is EIO
+    printed, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert b"20 images, 1 MB: all right" in printed
+    assert b"images, " in shown
+    assert b"[#" in shown
+    assert b"/20" in shown
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    "flags", [("--rate", "fast"), ("--rate", "0MB"), ("--prefix", "../"), ("--data-dir", "/proc/x")]
+)
+def test_what_cannot_run_ends_with_two_and_one_sentence(
+    tmp_path: Path, flags: tuple[str, str]
+) -> None:
+    verified = verify(tmp_path, *flags)
+
+    assert verified.status == 2
+    assert "Traceback" not in verified.log
+    assert verified.log.strip()

@@ -1,0 +1,200 @@
+"""What a verification makes of what a store gives it, and of what somebody else remembers."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.suite import everything, key
+from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.choose import DiskConfig, open_inspection, open_storage
+from stillroom.storage.disk import inspection as disk_inspection
+from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.inspection import Inspected, Inspection, Stray
+from stillroom.storage.interface import BytesSource, SaveRules, StoredImage
+from stillroom.storage.verify import Expected, Finding, Kind, Pace, Progress, Verification
+
+RULES = SaveRules(max_bytes=1024**2)
+
+
+class Broken:
+    """A medium that fails for some images, or for all."""
+
+    description = "broken"
+    at_once = 3
+
+    def __init__(self, store: Inspection, bad: frozenset[str], *, gone: bool = False) -> None:
+        self._store = store
+        self._bad = bad
+        self._gone = gone
+
+    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | Stray]:
+        return self._store.walk(prefix, after)
+
+    async def open(self, key: StorageKey) -> Inspected:
+        if key.text in self._bad:
+            raise BackendUnavailable("the disk refused: Input/output error")
+        return await self._store.open(key)
+
+    async def stat(self, key: StorageKey) -> StoredImage:
+        return await self._store.stat(key)
+
+    async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
+        return await self._store.quarantine(image, facts)
+
+    async def check(self) -> None:
+        if self._gone:
+            raise BackendUnavailable("the disk is gone")
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Inspection]:
+    config = DiskConfig(tmp_path, min_free_bytes=0, durable=False)
+    storage = open_storage(config, RULES)
+    for name in ("a-b.png", "a/b.png", "b.png", "c.png"):
+        await storage.save(key(name), BytesSource(name.encode()))
+    await storage.close()
+    inspection = open_inspection(config)
+    yield inspection
+    await inspection.close()
+
+
+async def found_in(store: Inspection, *expected: Expected, after: str = "") -> list[Finding]:
+    async def behind(bound: str) -> AsyncIterator[Expected]:
+        for one in expected:
+            if one.key.text > bound:
+                yield one
+
+    progress = Progress(after=after)
+    await Verification(
+        store, everything(), progress=progress, pace=Pace(None), expected=behind
+    ).run()
+    return progress.findings
+
+
+def hash_of(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+async def test_what_is_remembered_and_not_there_is_missing(store: Inspection) -> None:
+    found = await found_in(
+        store,
+        Expected(key("a.png")),
+        Expected(key("a/b.png"), 7, hash_of("a/b.png")),
+        Expected(key("b.png")),
+        Expected(key("bb.png")),
+        Expected(key("z.png")),
+    )
+
+    assert [(one.kind, one.name) for one in found] == [
+        (Kind.MISSING, "compute/a.png"),
+        (Kind.MISSING, "compute/bb.png"),
+        (Kind.MISSING, "compute/z.png"),
+    ]
+
+
+async def test_what_is_remembered_otherwise_is_damaged(store: Inspection) -> None:
+    found = await found_in(
+        store, Expected(key("b.png"), sha256=hash_of("c.png")), Expected(key("c.png"), size=99)
+    )
+
+    assert [(one.kind, one.name) for one in found] == [
+        (Kind.DAMAGED, "compute/b.png"),
+        (Kind.DAMAGED, "compute/c.png"),
+    ]
+
+
+async def test_it_goes_on_behind_what_is_done(store: Inspection) -> None:
+    found = await found_in(
+        store, Expected(key("a.png")), Expected(key("bb.png")), after="compute/a/b.png"
+    )
+
+    assert [one.name for one in found] == ["compute/bb.png"]
+
+
+async def test_a_remembered_hash_stands_in_for_one_that_the_store_lacks(
+    store: Inspection, tmp_path: Path
+) -> None:
+    (tmp_path / "compute/d.png").write_bytes(b"other")
+
+    assert [one.kind for one in await found_in(store)] == [Kind.UNKNOWN]
+    assert await found_in(store, Expected(key("d.png"), sha256=hash_of("other"))) == []
+    (damaged,) = await found_in(store, Expected(key("d.png"), sha256=hash_of("d.png")))
+    assert damaged.kind is Kind.DAMAGED
+
+
+async def test_one_image_that_cannot_be_read_is_told_and_the_others_are_read(
+    store: Inspection,
+) -> None:
+    broken = Broken(store, frozenset(("compute/b.png",)))
+
+    (finding,) = await found_in(broken)
+
+    assert (finding.kind, finding.name) == (Kind.UNREADABLE, "compute/b.png")
+    assert finding.detail == "the disk refused: Input/output error"
+
+
+async def test_a_medium_that_is_gone_ends_it_at_the_first_image_that_is_not_done(
+    store: Inspection,
+) -> None:
+    progress = Progress()
+    broken = Broken(store, frozenset(("compute/b.png",)), gone=True)
+
+    with pytest.raises(BackendUnavailable, match="gone"):
+        await Verification(broken, everything(), progress=progress, pace=Pace(None)).run()
+
+    assert (progress.after, progress.findings) == ("compute/a/b.png", [])
+
+
+async def test_an_image_that_was_replaced_or_deleted_is_not_quarantined(
+    store: Inspection, tmp_path: Path
+) -> None:
+    image = await store.stat(key("b.png"))
+    (tmp_path / "compute/b.png").write_bytes(b"written in place")
+    assert await store.quarantine(image, b"{}") is None
+    (tmp_path / "compute/b.png").unlink()
+    assert await store.quarantine(image, b"{}") is None
+
+    assert not (tmp_path / ".stillroom/quarantine").exists()
+    with pytest.raises(ImageNotFound):
+        await store.stat(key("b.png"))
+
+
+@contextlib.contextmanager
+def lock_held(data: Path) -> Iterator[None]:
+    """So that nobody who opens the directory is alone, and clears staging."""
+    home = DataDirectory(data)
+    try:
+        yield
+    finally:
+        home.close()
+
+
+async def test_what_a_dead_process_left_in_staging_is_astray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock_held(tmp_path):
+        staging = tmp_path / ".stillroom/staging"
+        (staging / "4194999-dead").touch()
+        (staging / f"{os.getpid()}-alive").touch()
+        store = open_inspection(DiskConfig(tmp_path))
+
+        assert await found_in(store) == [], "young: it may be somebody's in another container"
+        monkeypatch.setattr(disk_inspection, "_STAGED_FOR_S", -1)
+        assert [one.name for one in await found_in(store)] == [".stillroom/staging/4194999-dead"]
+        await store.close()
+
+
+def test_findings_beyond_ten_thousand_are_counted_and_not_kept() -> None:
+    progress = Progress()
+    for number in range(10_500):
+        progress.note(Finding(Kind.STRAY, str(number), ""))
+
+    assert (progress.problems, len(progress.findings)) == (10_500, 10_000)
