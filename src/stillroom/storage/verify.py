@@ -21,8 +21,10 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import AdoptsHashes, Inspected, Inspection, Stray
 from stillroom.storage.interface import StoredImage
 
-_MOST_FINDINGS: Final = 10_000
-"""Kept for the report; more are counted, so that a ruined store costs no more memory."""
+_MOST_PROBLEMS: Final = 10_000
+_MOST_UNKNOWN: Final = 1_000
+"""Kept for the report; more are counted, so that a ruined store costs no more memory, and one
+full of files without a hash hides no problem."""
 
 _READ_ATTEMPTS: Final = 3
 
@@ -93,7 +95,7 @@ class Progress:
         size: Bytes read.
         adopted: Hashes noted.
         counts: Findings by kind, also those that are not kept.
-        findings: The first 10,000.
+        findings: The first 10,000 problems, and the first 1,000 images without a hash.
     """
 
     after: str = ""
@@ -111,7 +113,9 @@ class Progress:
     def note(self, finding: Finding) -> None:
         """Count a finding, and keep it while there is room."""
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
-        if len(self.findings) < _MOST_FINDINGS:
+        unknown = finding.kind is Kind.UNKNOWN
+        so_far = self.counts[Kind.UNKNOWN] if unknown else self.problems
+        if so_far <= (_MOST_UNKNOWN if unknown else _MOST_PROBLEMS):
             self.findings.append(finding)
 
 
