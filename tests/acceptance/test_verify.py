@@ -268,12 +268,21 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
     os.close(ours)
 
 
+def test_a_folder_without_a_store_is_not_all_right_and_none_is_made(tmp_path: Path) -> None:
+    verified = verify(tmp_path / "nowhere")
+
+    assert verified.status == 2
+    assert "there is no store in" in verified.log
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize(
     "flags", [("--rate", "fast"), ("--rate", "0MB"), ("--prefix", "../"), ("--data-dir", "/proc/x")]
 )
 def test_what_cannot_run_ends_with_two_and_one_sentence(
     tmp_path: Path, flags: tuple[str, str]
 ) -> None:
+    fill(tmp_path, {})
     verified = verify(tmp_path, *flags)
 
     assert verified.status == 2

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.errors import ConfigurationError
+from stillroom.storage.disk.home import IMAGE_FOLDERS, DataDirectory
 from stillroom.storage.disk.inspection import DiskInspection
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
 from stillroom.storage.inspection import Inspection
@@ -83,6 +84,11 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_client(config), description=description)
+    if not (config.data_dir / IMAGE_FOLDERS[0]).is_dir():  # or a wrong name would be all right
+        raise ConfigurationError(
+            f"there is no store in {str(config.data_dir)!r}: "
+            "set STILLROOM_DATA_DIR to the folder that the server uses"
+        )
     return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
 
 
