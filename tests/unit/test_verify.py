@@ -119,6 +119,21 @@ async def test_it_goes_on_behind_what_is_done(store: Inspection) -> None:
     assert [one.name for one in found] == ["compute/bb.png"]
 
 
+async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
+    store: Inspection, tmp_path: Path
+) -> None:
+    (tmp_path / "compute/link.png").symlink_to("/etc/passwd")
+    known = Finding(Kind.STRAY, "compute/link.png", "a link or a device")
+    progress = Progress("compute/b.png", counts={Kind.STRAY: 1}, findings=[known])
+    told: list[Finding] = []
+
+    await Verification(
+        store, everything(), progress=progress, pace=Pace(None), found=told.append
+    ).run()
+
+    assert (progress.images, progress.counts, told) == (1, {Kind.STRAY: 1}, [])
+
+
 async def test_a_remembered_hash_stands_in_for_one_that_the_store_lacks(
     store: Inspection, tmp_path: Path
 ) -> None:

@@ -110,13 +110,24 @@ class Progress:
         """Findings that somebody should do something about."""
         return sum(count for kind, count in self.counts.items() if kind is not Kind.UNKNOWN)
 
-    def note(self, finding: Finding) -> None:
-        """Count a finding, and keep it while there is room."""
+    def __post_init__(self) -> None:
+        self._noted = {(finding.kind, finding.name) for finding in self.findings}
+
+    def note(self, finding: Finding) -> bool:
+        """Count a finding, and keep it while there is room.
+
+        Returns:
+            False if it was noted already: whoever goes on looks at a few images again.
+        """
+        if (finding.kind, finding.name) in self._noted:
+            return False
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
         unknown = finding.kind is Kind.UNKNOWN
         so_far = self.counts[Kind.UNKNOWN] if unknown else self.problems
         if so_far <= (_MOST_UNKNOWN if unknown else _MOST_PROBLEMS):
             self.findings.append(finding)
+            self._noted.add((finding.kind, finding.name))
+        return True
 
 
 class Pace:
@@ -298,8 +309,8 @@ class Verification:
         self._note(Finding(kind, image.key.text, detail, where))
 
     def _note(self, finding: Finding) -> None:
-        self.progress.note(finding)
-        self._found(finding)
+        if self.progress.note(finding):
+            self._found(finding)
 
 
 def _differs(

@@ -41,7 +41,7 @@ class R2Inspection:
         """One pass over the bucket's pages, then one over its unfinished uploads."""
         async for key in walk(self._client, prefix, after):
             if key is None:
-                yield Stray(f"{prefix.text}…", "a key that is no text, or ends in a slash")
+                yield Stray(f"{prefix.text}…", "keys that are no text, or end in a slash")
             elif not is_image_entry(key):
                 yield Stray(ascii(key)[1:-1], "no path is such a key")
             else:
