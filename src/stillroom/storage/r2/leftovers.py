@@ -65,8 +65,8 @@ class Leftovers:
         self._start(key, once)
 
     def _start(self, key: str, once: Callable[[], Awaitable[None]]) -> None:
-        if len(self._tasks) >= _MOST:
-            log.warning("too many uploads to abort: parts for %r stay in the bucket", key)
+        if self._closing.is_set() or len(self._tasks) >= _MOST:
+            log.warning("no more uploads can be aborted: parts of %r stay in the bucket", key)
             return
         task = asyncio.ensure_future(self._persist(key, once))
         self._tasks.add(task)
