@@ -311,8 +311,10 @@ async def _count(store: "Inspection", prefix: "KeyPrefix", display: _Display) ->
 
 
 def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:  # noqa: PLR2004  (the units' step)
-            return f"{count:.0f} {unit}"
+    if count < 1000:  # noqa: PLR2004  (the units' step)
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         count /= 1000
-    return f"{count:,.1f} TB"
+        if count < 1000:  # noqa: PLR2004  (the units' step)
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
