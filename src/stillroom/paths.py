@@ -138,6 +138,11 @@ class KeyPrefix:
         """All keys whose image path begins with `prefix`."""
         return cls(COMPUTE_PREFIX + prefix.text)
 
+    @classmethod
+    def of_library(cls) -> Self:
+        """All keys of the media library."""
+        return cls(MEDIA_PREFIX)
+
 
 def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
     """The image path in untrusted text that should be its storage key, `compute/<path>`.

@@ -71,6 +71,37 @@ def test_a_thousand_flipped_bytes_are_a_thousand_findings(tmp_path: Path) -> Non
     assert verified.report["bytes"] == sum(sizes) + again, "what looks bad is read twice"
 
 
+def test_the_media_library_is_looked_at_too_also_by_one_that_goes_on(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.png": b"one", "b.png": b"two"})
+    (tmp_path / "media/1").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "compute" / name).rename(tmp_path / "media/1" / name)
+    fill(tmp_path, {"c.png": b"three"})
+    flip(tmp_path / "media/1/b.png", 1)
+    (tmp_path / "media/link").symlink_to("1")
+
+    whole = verify(tmp_path)
+    (tmp_path / ".stillroom/verify.json").write_text(
+        json.dumps(
+            {
+                "subject": f"disk {tmp_path}, compute/",
+                "after": "media/1/a.png",
+                "images": 2,
+                "counts": {},
+                "findings": [],
+            }
+        )
+    )
+    rest = verify(tmp_path)
+
+    for verified in (whole, rest):
+        assert verified.names("damaged") == ["media/1/b.png"]
+        assert verified.names("stray") == ["media/link"]
+        assert verified.report["images"] == 3
+    assert "goes on" in rest.log
+    assert verify(tmp_path, "--prefix", "c").status == 0
+
+
 def test_a_sound_store_is_all_right_and_a_file_copied_in_is_only_unknown(tmp_path: Path) -> None:
     fill(tmp_path, {"a.png": b"one", "empty.png": b"", "b/c.png": b"two"})
     (tmp_path / "compute/by-hand.png").write_bytes(b"three")

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +55,9 @@ class _Rate(click.ParamType[float]):
 
 
 @click.command()
-@click.option("--prefix", default="", help="Only images whose path begins with this.")
+@click.option(
+    "--prefix", default="", help="Only images whose path begins with this; not the library."
+)
 @click.option("--quarantine", is_flag=True, help="Move bad images out of every reader's way.")
 @click.option("--adopt", is_flag=True, help="Note the hashes of images that have none (disk).")
 @click.option("--rate", type=_Rate(), help="Read no faster than this: 50MB/s.  [no bound]")
@@ -83,18 +85,20 @@ def verify(
     from stillroom.storage.verify import Pace, Verification
 
     settings = Settings.read(data_dir=data_dir)
-    key_prefix = KeyPrefix.of_images(ImagePrefix.parse(prefix))
+    prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
+    if not prefix:
+        prefixes.append(KeyPrefix.of_library())
 
     async def run() -> int:
         store = open_inspection(settings.storage)
         try:
             await store.check()
-            place = _Bookmark(settings.data_dir, f"{store.description}, {key_prefix.text}")
+            place = _Bookmark(settings.data_dir, f"{store.description}, {prefixes[0].text}")
             progress = place.start(restart=restart)
             report = _Report(as_json=as_json)
             verification = Verification(
                 store,
-                key_prefix,
+                *prefixes,
                 progress=progress,
                 pace=Pace(rate),
                 quarantine=quarantine,
@@ -103,7 +107,7 @@ def verify(
             )
             if progress.images:
                 click.echo(f"goes on after {progress.after!r}", err=True)
-            finished = await _run(verification, place, _shown(store, key_prefix))
+            finished = await _run(verification, place, _shown(store, prefixes))
         finally:
             await store.close()
         report.end(progress, finished=finished)
@@ -278,11 +282,11 @@ class _Display:
 
 
 @contextlib.asynccontextmanager
-async def _shown(store: "Inspection", prefix: "KeyPrefix") -> AsyncIterator[_Display]:
+async def _shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[_Display]:
     """A display that learns on the way how many images there are."""
     with _bar() as bar:
         display = _Display(bar)
-        counting = asyncio.ensure_future(_count(store, prefix, display))
+        counting = asyncio.ensure_future(_count(store, prefixes, display))
         try:
             yield display
         finally:
@@ -299,14 +303,15 @@ def _bar() -> Iterator["ProgressBar[int] | None"]:
         yield bar
 
 
-async def _count(store: "Inspection", prefix: "KeyPrefix", display: _Display) -> None:
+async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: _Display) -> None:
     """For the time that is left. A store that cannot be listed is the verification's to report."""
     from stillroom.paths import StorageKey
 
     count = 0
     with contextlib.suppress(StillroomError):
-        async for entry in store.walk(prefix, ""):
-            count += isinstance(entry, StorageKey)
+        for prefix in prefixes:
+            async for entry in store.walk(prefix, ""):
+                count += isinstance(entry, StorageKey)
         display.total = count
 
 

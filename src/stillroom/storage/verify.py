@@ -152,8 +152,7 @@ class Verification:
     def __init__(
         self,
         store: Inspection,
-        prefix: KeyPrefix,
-        *,
+        *prefixes: KeyPrefix,
         progress: Progress,
         pace: Pace,
         quarantine: bool = False,
@@ -165,7 +164,7 @@ class Verification:
 
         Args:
             store: Where the images are; it stays open.
-            prefix: Only keys that begin with it.
+            prefixes: Only keys that begin with one of them; in the order of keys.
             progress: Where to go on; it is kept up to date.
             pace: How fast to read.
             quarantine: Move damaged and changed images out of the readers' way.
@@ -183,7 +182,7 @@ class Verification:
             )
         self.progress = progress
         self._store = store
-        self._prefix = prefix
+        self._prefixes = prefixes
         self._pace = pace
         self._quarantine = quarantine
         self._adopt = adopt
@@ -223,7 +222,7 @@ class Verification:
         """The images that are there; those that are not, and strays, are noted on the way."""
         wanted = self._expected(self.progress.after) if self._expected else _nothing()
         following = await anext(wanted, None)
-        async for entry in self._store.walk(self._prefix, self.progress.after):
+        async for entry in self._entries():
             if isinstance(entry, Stray):
                 self._note(Finding(Kind.STRAY, entry.name, entry.reason))
                 continue
@@ -238,6 +237,13 @@ class Verification:
         while following is not None:
             await self._note_missing(following)
             following = await anext(wanted, None)
+
+    async def _entries(self) -> AsyncIterator[StorageKey | Stray]:
+        after = self.progress.after
+        for prefix in self._prefixes:
+            if after.startswith(prefix.text) or after < prefix.text:
+                async for entry in self._store.walk(prefix, after):
+                    yield entry
 
     async def _note_missing(self, expected: Expected) -> None:
         with contextlib.suppress(ImageNotFound):

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, ParamSpec, TypeVar
 
 from stillroom.errors import ConfigurationError
-from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, StorageKey, is_segment
+from stillroom.paths import COMPUTE_PREFIX, MAX_KEY_BYTES, KeyPrefix, StorageKey, is_segment
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.disk.home import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory, translated
 from stillroom.storage.disk.image import DiskImage, etag_at
@@ -25,7 +25,7 @@ from stillroom.storage.inspection import Inspected, Stray
 from stillroom.storage.interface import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
-_KNOWN_FOLDERS: Final = (*IMAGE_FOLDERS, "media", PRIVATE_FOLDER)
+_KNOWN_FOLDERS: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER)
 
 _STAGED_FOR_S: Final = 3600
 """A staging file has a name for milliseconds, or for the time of an upload (without O_TMPFILE)."""
@@ -168,7 +168,7 @@ def _take(entries: Iterator[T]) -> list[T]:
 
 def _strays(home: DataDirectory, prefix: str) -> Iterator[Stray]:
     """Everything that is no image, where images are and beside them."""
-    if prefix in {f"{name}/" for name in IMAGE_FOLDERS}:
+    if prefix == COMPUTE_PREFIX:  # once, though there may be more prefixes
         for name in _names_in(home.fd):
             if name not in _KNOWN_FOLDERS:
                 yield Stray(_shown(name), "no image can be here")
