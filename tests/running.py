@@ -104,9 +104,9 @@ class Server:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
         deadline = time.monotonic() + 10
-        while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        while not all(is_gone(pid) for pid in processes):
             assert time.monotonic() < deadline
-            time.sleep(0.01)  # orphans are reaped by init, which tells nobody
+            time.sleep(0.01)  # orphans end when they end, and tell nobody
 
     def stop(self) -> int:
         """SIGTERM, and its exit status."""
@@ -114,11 +114,27 @@ class Server:
         return self.process.wait(timeout=60)
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process holds nothing any more; init may take its time to reap it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 @contextlib.contextmanager
 def running(
-    folder: Path, *flags: str, data: Path | None = None, **settings: str
+    folder: Path,
+    *flags: str,
+    data: Path | None = None,
+    under: str = "",
+    **settings: str,
 ) -> Iterator[Server]:
-    """A server on `data` (`folder`/data), ready to serve; it is stopped afterwards."""
+    """A server on `data` (`folder`/data), ready to serve; it is stopped afterwards.
+
+    `under` is a command that starts another, such as `setpriv --bounding-set=-all`.
+    """
     port = free_port()
     data = data or folder / "data"
     environment = {
@@ -131,7 +147,10 @@ def running(
     log = folder / "server.log"
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [STILLROOM, "serve", *flags], env=environment, stdout=stream, stderr=stream
+            [*under.split(), STILLROOM, "serve", *flags],
+            env=environment,
+            stdout=stream,
+            stderr=stream,
         )
     server = Server(process, data, port, log, environment)
     try:

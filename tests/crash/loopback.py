@@ -22,6 +22,7 @@ class Disk:
 
     image: Path
     mount: Path
+    options: str = "loop"
 
     def cut_power(self) -> None:
         """Stop the filesystem where it is; nothing more reaches the image."""
@@ -34,32 +35,52 @@ class Disk:
     def remount(self) -> None:
         """As after the power is back: the journal is replayed."""
         _run("umount", str(self.mount))
-        _run("mount", "-o", "loop", str(self.image), str(self.mount))
+        _run("mount", "-o", self.options, str(self.image), str(self.mount))
+
+    def break_down(self) -> None:
+        """Have ext4 believe that it has met an error, and turn read-only for it.
+
+        Source: https://www.kernel.org/doc/html/latest/admin-guide/abi-testing-files.html,
+            /sys/fs/ext4/<disk>/trigger_fs_error
+        """
+        device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(self.mount)).strip()
+        trigger = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
+        trigger.write_text("a test asks for it")
+
+    def repair(self) -> None:
+        """As an operator would before mounting a filesystem with errors again."""
+        _run("umount", str(self.mount))
+        _run("e2fsck", "-y", "-f", str(self.image), expected=(0, 1))
+        _run("mount", "-o", self.options, str(self.image), str(self.mount))
 
 
 @contextlib.contextmanager
-def loop_disk(folder: Path, *, kind: str, mib: int) -> Iterator[Disk]:
+def loop_disk(
+    folder: Path, *, kind: str, mib: int, inodes: int | None = None, options: str = "loop"
+) -> Iterator[Disk]:
     """A fresh filesystem of some MiB, mounted below `folder`."""
-    disk = Disk(folder / "disk.img", folder / "disk")
-    disk.mount.mkdir()
+    disk = Disk(folder / "disk.img", folder / "disk", options)
+    disk.mount.mkdir(parents=True)
     with disk.image.open("wb") as image:
         image.truncate(mib * 1024**2)
     # ext4 keeps blocks back that only root may use, and the tests run as root.
-    options = ["-m", "0"] if kind == "ext4" else []
-    _run(f"mkfs.{kind}", "-q", *options, str(disk.image))
-    _run("mount", "-o", "loop", str(disk.image), str(disk.mount))
+    making = ["-m", "0"] if kind == "ext4" else []
+    if inodes is not None:
+        making += ["-N", str(inodes)]
+    _run(f"mkfs.{kind}", "-q", *making, str(disk.image))
+    _run("mount", "-o", options, str(disk.image), str(disk.mount))
     try:
         yield disk
     finally:
         _run("umount", str(disk.mount))
 
 
-def _run(*command: str) -> None:
+def _run(*command: str, expected: tuple[int, ...] = (0,)) -> str:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        ran = subprocess.run(command, check=False, capture_output=True, text=True)
     except FileNotFoundError:
         raise AssertionError(
             f"{command[0]} is missing: apt-get install e2fsprogs xfsprogs mount"
         ) from None
-    except subprocess.CalledProcessError as error:
-        raise AssertionError(f"{' '.join(command)}: {error.stderr}") from error
+    assert ran.returncode in expected, f"{' '.join(command)}: {ran.stderr}"
+    return ran.stdout

@@ -1,30 +1,17 @@
 """SIGKILL at random moments: what was acknowledged is there, and nothing is torn."""
 
-import os
-import random
-import time
 from pathlib import Path
 
 import pytest
 
-from crash.traffic import Traffic
-from running import running
+from crash.rounds import kills
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_nothing_acknowledged_is_lost_when_all_processes_are_killed(
-    tmp_path: Path, seed: int
-) -> None:
-    with running(tmp_path, "--workers", "2") as server:
-        traffic = Traffic(server, seed)
-        traffic.start()
-        traffic.wait_until_some_is_promised()
-        time.sleep(random.Random(seed).uniform(0, 1))  # the moment is the experiment
-        server.kill()
-        traffic.join()
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(tmp_path: Path, seed: int) -> None:
+    rounds = list(kills(tmp_path, 25, seed=seed))
 
-    with running(tmp_path, "--workers", "2") as server, server.client() as client:
-        assert traffic.violations(client) == []
-        assert os.listdir(server.data / ".stillroom/staging") == []
+    assert [found for one in rounds for found in one.violations] == []
+    assert len(rounds) == 25

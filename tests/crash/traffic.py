@@ -1,9 +1,11 @@
 """Clients that remember what the server has promised them, and check it afterwards."""
 
+import base64
 import hashlib
 import random
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -13,10 +15,17 @@ from running import IMAGES, Server
 Digest = str | None
 """The SHA-256 of what a path holds, or None for nothing."""
 
+SIZES = (0, 100, 100, 70_000, 70_000, 1_500_000)
+STALE = '"0-0-0"'
+
 
 @dataclass
 class Traffic:
-    """Saves, replacements and deletions from several threads until the server dies."""
+    """Saves, replacements and deletions, guarded and not, from several threads.
+
+    They go on until they are stopped or the server dies, and can be started again
+    on another server: what was promised by the first one binds the second.
+    """
 
     server: Server
     seed: int
@@ -25,9 +34,18 @@ class Traffic:
     """The last acknowledged state of every path."""
     attempted: dict[str, Digest] = field(default_factory=dict)
     """What was under way, unanswered: it may have happened or not."""
+    etags: dict[str, str] = field(default_factory=dict)
+    """The ETag of every path that holds something, as it was promised."""
+    acknowledged: int = 0
+    rounds: int = 0
+    broken: list[str] = field(default_factory=list)
+    """What an answer said, while all was well, that it must not say."""
 
     def start(self) -> None:
         self._stopped = threading.Event()
+        self._answers = 0
+        self.rounds += 1
+        self.server.token()  # asked for now: a dying server's data directory has none to give
         self._threads = [
             threading.Thread(target=self._run, args=(number,)) for number in range(self.clients)
         ]
@@ -35,58 +53,119 @@ class Traffic:
             thread.start()
 
     def wait_until_some_is_promised(self, count: int = 20) -> None:
+        """Wait for some acknowledgements since the start."""
         deadline = time.monotonic() + 30
-        while len(self.promised) < count:
+        while self._answers < count:
             assert time.monotonic() < deadline
-            time.sleep(0.01)  # a condition with a deadline: the threads tell nobody
+            assert any(thread.is_alive() for thread in self._threads), self.server.logged()
+            time.sleep(0.005)  # a condition with a deadline: the threads tell nobody
 
     def join(self) -> None:
         self._stopped.set()
         for thread in self._threads:
             thread.join()
+        self.acknowledged += self._answers
 
     def _run(self, number: int) -> None:
-        chance = random.Random(f"{self.seed}-{number}")
+        chance = random.Random(f"{self.seed}-{self.rounds}-{number}")
         with self.server.client() as client:
             while not self._stopped.is_set():
-                path = f"{self.seed}/{number}/{chance.randrange(4)}/{chance.randrange(8)}.bin"
+                # Half of the folders are new ones: their names must survive as well.
+                folder = chance.choice((f"{chance.randrange(4)}", f"new/{self.rounds}"))
+                path = f"{self.seed}/{number}/{folder}/{chance.randrange(6)}.bin"
                 try:
-                    if self.promised.get(path) and chance.random() < 0.3:
-                        self.attempted[path] = None
-                        client.delete(f"{IMAGES}/{path}").raise_for_status()
-                        self.promised[path] = None
-                    else:
-                        data = chance.randbytes(chance.choice((0, 100, 70_000, 1_500_000)))
-                        digest = hashlib.sha256(data).hexdigest()
-                        self.attempted[path] = digest
-                        saved = client.post(f"{IMAGES}/{path}", files={"file": data})
-                        assert saved.raise_for_status().json()["sha256"] == digest
-                        self.promised[path] = digest
-                    del self.attempted[path]
-                except (httpx.TransportError, httpx.HTTPStatusError):
-                    return  # the server died, or says that it cannot save any more
+                    self._act(client, path, chance)
+                except httpx.TransportError:
+                    return  # the server died
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code != 503:
+                        self.broken.append(f"{path}: {error.response.status_code}")
+                    return  # it says that it cannot save any more
+                self._answers += 1
+
+    def _act(self, client: httpx.Client, path: str, chance: random.Random) -> None:
+        """One request, and what its answer promises.
+
+        Raises:
+            httpx.HTTPError: it was not acknowledged.
+        """
+        url = f"{IMAGES}/{path}"
+        digest = self.promised.get(path)
+        guarded = chance.random() < 0.5
+        deed = chance.random()
+        if deed < 0.1:
+            answer = client.get(url)
+            if answer.status_code not in (200, 404):
+                answer.raise_for_status()
+            if digest_of(answer) != digest:
+                self.broken.append(f"{path}: {digest_of(answer)} is read, {digest} was promised")
+        elif deed < 0.2:
+            stale = {"If-None-Match": "*"} if digest and guarded else {"If-Match": STALE}
+            answer = client.post(url, files={"file": b"stale"}, headers=stale)
+            if answer.status_code != 412:
+                answer.raise_for_status()
+                self.broken.append(f"{path}: saved in spite of {stale}")
+        elif digest and deed < 0.4:
+            self.attempted[path] = None
+            guard = {"If-Match": self.etags[path]} if guarded else {}
+            client.delete(url, headers=guard).raise_for_status()
+            self._note(path, None, "")
+        else:
+            data = chance.randbytes(chance.choice(SIZES))
+            self.attempted[path] = hashlib.sha256(data).hexdigest()
+            guard = {"If-Match": self.etags[path]} if digest else {"If-None-Match": "*"}
+            saved = client.post(url, files={"file": data}, headers=guard if guarded else {})
+            facts = saved.raise_for_status().json()
+            if facts["sha256"] != self.attempted[path]:
+                self.broken.append(f"{path}: another hash is acknowledged")
+            self._note(path, self.attempted[path], facts["etag"])
+
+    def _note(self, path: str, digest: Digest, etag: str) -> None:
+        self.promised[path] = digest
+        self.etags[path] = etag
+        del self.attempted[path]
 
     def violations(self, client: httpx.Client) -> list[str]:
-        """Every path whose state is neither the promised one nor the one under way."""
-        found = []
+        """Every path whose state is neither the promised one nor the one under way.
+
+        What is found is the promise from here on.
+        """
+        found = self.unsettled(client, self.promised.keys() | self.attempted.keys())
         listed = set(self._list(client))
-        for path in self.promised.keys() | self.attempted.keys():
+        for path in listed ^ {path for path, digest in self.promised.items() if digest}:
+            found.append(f"{path}: read and list disagree")
+        return found
+
+    def unsettled(self, client: httpx.Client, paths: Iterable[str] | None = None) -> list[str]:
+        """The same for some paths: those with something under way, if no others are named."""
+        found, self.broken = self.broken, []
+        for path in sorted(self.attempted if paths is None else paths):
             answer = client.get(f"{IMAGES}/{path}")
-            actual: Digest = None
-            if answer.status_code == 200:
-                actual = hashlib.sha256(answer.content).hexdigest()
-            allowed = [self.promised.get(path)]
-            if path in self.attempted:
-                allowed.append(self.attempted[path])
-            if actual not in allowed:
-                found.append(f"{path}: {actual} is none of {allowed}")
-            if (actual is not None) != (path in listed):
-                found.append(f"{path}: read and list disagree")
-        return found + [
-            f"{path}: nobody saved it"
-            for path in listed - self.promised.keys() - self.attempted.keys()
-        ]
+            actual = digest_of(answer)
+            allowed = [self.promised.get(path), self.attempted.get(path, self.promised.get(path))]
+            if actual not in allowed or answer.status_code not in (200, 404):
+                found.append(f"{path}: {answer.status_code}, {actual} is none of {allowed}")
+            if actual is not None:
+                found += self._wrong_facts(path, actual, answer)
+                self.etags[path] = answer.headers["etag"]
+            self.promised[path] = actual
+        self.attempted.clear()
+        return found
+
+    def _wrong_facts(self, path: str, actual: str, answer: httpx.Response) -> list[str]:
+        found = []
+        expected = f"sha-256=:{base64.b64encode(bytes.fromhex(actual)).decode()}:"
+        if answer.headers.get("repr-digest") != expected:
+            found.append(f"{path}: its hash is given as {answer.headers.get('repr-digest')}")
+        if path not in self.attempted and answer.headers["etag"] != self.etags[path]:
+            found.append(f"{path}: its ETag has changed")
+        return found
 
     def _list(self, client: httpx.Client) -> list[str]:
         ask: dict[str, str | int] = {"prefix": f"{self.seed}/", "limit": 10_000}
         return list(client.get(IMAGES, params=ask).raise_for_status().json())
+
+
+def digest_of(answer: httpx.Response) -> Digest:
+    """The SHA-256 of a body, or None if the answer is not 200."""
+    return hashlib.sha256(answer.content).hexdigest() if answer.status_code == 200 else None
