@@ -7,6 +7,7 @@ planted in the folder. Linux does it in one call since 5.6
 sandbox refuses that call, the same is done segment by segment.
 """
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -73,7 +74,7 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
         for folder in folders:
             below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             if at != folder_fd:
-                os.close(at)
+                release(at)
             at = below
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     except NotADirectoryError:
@@ -83,7 +84,18 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
         raise
     finally:
         if at != folder_fd:
-            os.close(at)
+            release(at)
+
+
+def release(fd: int) -> None:
+    """Close a descriptor, whatever the system then says.
+
+    Linux closes it in any case, and an error says nothing of bytes that a sync has not
+    said before (https://man7.org/linux/man-pages/man2/close.2.html): an image that is
+    on the disk must not be refused for it.
+    """
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 @functools.cache

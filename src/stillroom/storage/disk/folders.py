@@ -6,9 +6,11 @@ which chains it has synced itself; another process may have made a folder a
 moment ago and not synced it yet.
 """
 
+import errno
 import os
 from typing import Final
 
+from stillroom.storage.disk.beneath import release
 from stillroom.storage.disk.home import DataDirectory
 
 _REMEMBERED: Final = 65_536
@@ -48,11 +50,11 @@ class Folders:
             known = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
             known = known and self._home.folder_epoch == epoch  # nobody removed it meanwhile
         except OSError:
-            os.close(fd)
+            release(fd)
             raise
         if known:
             return fd
-        os.close(fd)
+        release(fd)
         return self._make_chain(folder, epoch)
 
     def _make_chain(self, folder: str, epoch: bytes) -> int:
@@ -64,11 +66,11 @@ class Folders:
                 self._home.make_folder_at(parent_fd, name)
                 self._home.sync_folder(parent_fd)
                 fd = self.open(path)
-                os.close(parent_fd)
+                release(parent_fd)
                 parent_fd = fd
             inode = os.fstat(parent_fd).st_ino
         except BaseException:
-            os.close(parent_fd)
+            release(parent_fd)
             raise
         if len(self._durable) >= _REMEMBERED:
             self._durable.clear()
@@ -80,13 +82,18 @@ class Folders:
 
         Returns:
             False if anything else lies below it; then whatever stands there stays.
+
+        Raises:
+            OSError: the disk failed; some of the folders may be gone.
         """
         if not _holds_only_folders(parent_fd, name):
             return False
         self._home.note_removed_folder()
         try:
             _remove_folders(parent_fd, name)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
             return False  # somebody saved into it meanwhile, which is just as good an answer
         finally:
             self._home.note_removed_folder()
@@ -102,7 +109,7 @@ def _holds_only_folders(parent_fd: int, name: str) -> bool:
                 for entry in entries
             )
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _remove_folders(parent_fd: int, name: str) -> None:
@@ -111,5 +118,5 @@ def _remove_folders(parent_fd: int, name: str) -> None:
         for below in os.listdir(fd):
             _remove_folders(fd, below)
     finally:
-        os.close(fd)
+        release(fd)
     os.rmdir(name, dir_fd=parent_fd)

@@ -11,6 +11,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
 from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
+from stillroom.storage.disk.beneath import release
 from stillroom.storage.disk.home import translated
 from stillroom.storage.interface import StoredImage
 
@@ -83,7 +84,7 @@ class DiskImage:
         """Close the file; a second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            release(fd)
 
 
 class RecentFacts:

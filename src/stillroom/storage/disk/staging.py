@@ -10,6 +10,7 @@ from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
 from stillroom.storage.disk.attributes import Attributes
+from stillroom.storage.disk.beneath import release
 from stillroom.storage.disk.home import DataDirectory, link_file, translated
 from stillroom.storage.disk.image import warn_of_link
 from stillroom.storage.intake import Intake
@@ -137,8 +138,9 @@ class Staged:
         """Forget the file, unless it was published; a second call does nothing."""
         if self.fd < 0:
             return
-        os.close(self.fd)
+        release(self.fd)
         self.fd = -1
         if self._name is not None:
-            with contextlib.suppress(FileNotFoundError):
+            # A name that cannot be removed now goes at the next start; the image is none the worse.
+            with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._home.staging_fd)

@@ -20,6 +20,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.disk.beneath import release
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.home import DataDirectory, translated
 from stillroom.storage.disk.image import (
@@ -156,7 +157,7 @@ class DiskImageStorage:
     def _refuse_file_as_folder(self, key: StorageKey) -> None:
         folder = key.text.rpartition("/")[0]
         try:
-            os.close(self._folders.open(folder))
+            release(self._folders.open(folder))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise _not_a_folder() from error
@@ -193,7 +194,7 @@ class DiskImageStorage:
                     if self._publish_in(folder_fd, name, staged, condition):
                         return
                 finally:
-                    os.close(folder_fd)
+                    release(folder_fd)
         raise BackendUnavailable("the folder is removed again and again while the image is saved")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
@@ -257,7 +258,7 @@ class DiskImageStorage:
         try:
             return DiskImage(fd, self._facts.describe_file(key, fd), self._run)
         except OSError as error:
-            os.close(fd)
+            release(fd)
             raise _cannot_open(key, error) from error
 
     async def list(self, query: ListQuery) -> Page:
@@ -312,10 +313,11 @@ class DiskImageStorage:
                     raise ImageNotFound
                 condition.check(etag)
                 os.unlink(name, dir_fd=folder_fd)
-                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for our sync
+            with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
+                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
             self._home.sync_folder(folder_fd)
         finally:
-            os.close(folder_fd)
+            release(folder_fd)
 
     # Copying -----------------------------------------------------------------------------
 
