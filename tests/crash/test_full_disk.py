@@ -1,4 +1,4 @@
-"""A disk that fills up: 507, nothing half-saved, and room that comes back."""
+"""A disk that is full or may not be written to: 507 or 503, nothing half-saved, room comes back."""
 
 import hashlib
 import os
@@ -73,3 +73,86 @@ def test_a_failed_replacement_on_a_full_disk_keeps_the_old_image(server: Server)
 
         assert answer.status_code == 507
         assert client.get(f"{IMAGES}/a.bin").content == b"old"
+
+
+def test_without_inodes_saves_are_507_and_everything_else_goes_on(tmp_path: Path) -> None:
+    with (
+        loop_disk(tmp_path, kind="ext4", mib=64, inodes=64) as disk,
+        running(tmp_path, data=disk.mount / "data") as server,
+        server.client() as client,
+    ):
+        saved = []
+        for number in range(100):
+            answer = client.post(f"{IMAGES}/{number}.bin", files={"file": b"small"})
+            if answer.status_code == 507:
+                break
+            assert answer.status_code == 200, answer.text
+            saved.append(f"{number}.bin")
+        assert answer.status_code == 507
+        assert len(saved) > 5
+        assert os.statvfs(disk.mount).f_bavail > 1000, "it is inodes that are missing"
+        assert client.post(f"{IMAGES}/new/folder.bin", files={"file": b"x"}).status_code == 507
+        replacing = client.post(f"{IMAGES}/{saved[0]}", files={"file": b"another"})
+        assert replacing.status_code == 507
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert "no room" in ready.json()["detail"]
+
+        assert sorted(client.get(IMAGES).json()) == sorted(saved)
+        assert all(client.get(f"{IMAGES}/{name}").content == b"small" for name in saved)
+        for name in saved[:3]:
+            assert client.delete(f"{IMAGES}/{name}").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        assert client.post(f"{IMAGES}/new/folder.bin", files={"file": b"x"}).status_code == 200
+
+
+def test_a_filesystem_that_turns_read_only_is_503_until_it_is_repaired(tmp_path: Path) -> None:
+    with loop_disk(tmp_path, kind="ext4", mib=64, options="loop,errors=remount-ro") as disk:
+        data = disk.mount / "data"
+        with running(tmp_path, data=data) as server, server.client() as client:
+            client.post(f"{IMAGES}/a/b.bin", files={"file": b"old"}).raise_for_status()
+            disk.break_down()
+
+            for answer in (
+                client.post(f"{IMAGES}/a/b.bin", files={"file": b"new"}),
+                client.post(f"{IMAGES}/c/d.bin", files={"file": b"new"}),
+                client.delete(f"{IMAGES}/a/b.bin"),
+                client.get("/readyz"),
+            ):
+                assert answer.status_code == 503
+                assert isinstance(answer.json()["detail"], str)
+            assert client.get(f"{IMAGES}/a/b.bin").content == b"old"
+            assert client.get(IMAGES).json() == ["a/b.bin"]
+        disk.repair()
+        with running(tmp_path, data=data) as server, server.client() as client:
+            assert client.get(f"{IMAGES}/a/b.bin").content == b"old"
+            assert client.get(IMAGES).json() == ["a/b.bin"]
+            assert client.post(f"{IMAGES}/c/d.bin", files={"file": b"new"}).status_code == 200
+
+
+def test_what_may_not_be_written_is_503_and_works_once_it_may(tmp_path: Path) -> None:
+    # Still root, but one whom permissions bind: what a user's own server is to its own files.
+    bound = "setpriv --inh-caps=-all --bounding-set=-all"
+    with running(tmp_path, under=bound) as server, server.client() as client:
+        for name in ("closed/a.bin", "open/b.bin"):
+            client.post(f"{IMAGES}/{name}", files={"file": b"old"}).raise_for_status()
+        closed = server.data / "compute/closed"
+        closed.chmod(0o500)
+        (server.data / "compute/open/b.bin").chmod(0)
+
+        for answer in (
+            client.post(f"{IMAGES}/closed/a.bin", files={"file": b"new"}),
+            client.post(f"{IMAGES}/closed/new.bin", files={"file": b"new"}),
+            client.post(f"{IMAGES}/closed/deeper/new.bin", files={"file": b"new"}),
+            client.delete(f"{IMAGES}/closed/a.bin"),
+            client.get(f"{IMAGES}/open/b.bin"),
+        ):
+            assert answer.status_code == 503
+        assert client.get(f"{IMAGES}/closed/a.bin").content == b"old"
+        assert client.post(f"{IMAGES}/open/c.bin", files={"file": b"new"}).status_code == 200
+        assert os.listdir(server.data / ".stillroom/staging") == []
+
+        closed.chmod(0o700)
+        (server.data / "compute/open/b.bin").chmod(0o600)
+        assert client.post(f"{IMAGES}/closed/a.bin", files={"file": b"new"}).status_code == 200
+        assert client.get(f"{IMAGES}/open/b.bin").content == b"old"

@@ -36,6 +36,8 @@ class Traffic:
     """What was under way, unanswered: it may have happened or not."""
     etags: dict[str, str] = field(default_factory=dict)
     """The ETag of every path that holds something, as it was promised."""
+    sent: dict[str, set[Digest]] = field(default_factory=dict)
+    """Everything that was ever to be saved under a path."""
     acknowledged: int = 0
     rounds: int = 0
     broken: list[str] = field(default_factory=list)
@@ -113,6 +115,7 @@ class Traffic:
         else:
             data = chance.randbytes(chance.choice(SIZES))
             self.attempted[path] = hashlib.sha256(data).hexdigest()
+            self.sent.setdefault(path, set()).add(self.attempted[path])
             guard = {"If-Match": self.etags[path]} if digest else {"If-None-Match": "*"}
             saved = client.post(url, files={"file": data}, headers=guard if guarded else {})
             facts = saved.raise_for_status().json()
@@ -154,8 +157,7 @@ class Traffic:
 
     def _wrong_facts(self, path: str, actual: str, answer: httpx.Response) -> list[str]:
         found = []
-        expected = f"sha-256=:{base64.b64encode(bytes.fromhex(actual)).decode()}:"
-        if answer.headers.get("repr-digest") != expected:
+        if answer.headers.get("repr-digest") != repr_digest(actual):
             found.append(f"{path}: its hash is given as {answer.headers.get('repr-digest')}")
         if path not in self.attempted and answer.headers["etag"] != self.etags[path]:
             found.append(f"{path}: its ETag has changed")
@@ -169,3 +171,8 @@ class Traffic:
 def digest_of(answer: httpx.Response) -> Digest:
     """The SHA-256 of a body, or None if the answer is not 200."""
     return hashlib.sha256(answer.content).hexdigest() if answer.status_code == 200 else None
+
+
+def repr_digest(digest: str) -> str:
+    """How `Repr-Digest` spells a hexadecimal SHA-256."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
