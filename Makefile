@@ -10,6 +10,7 @@ help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
 	@echo "make test       install and run all tests that need no root"
 	@echo "make test-root  the tests that mount filesystems; needs root"
+	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make check      linters, types, imports and the quick tests: the inner loop"
 	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
@@ -59,6 +60,13 @@ postgresql:
 test-root: $(STAMP)/dev mkfs.xfs
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
 	$(BIN)/pytest -m root
+
+# CUTS are on each of two filesystems. The defaults take about an hour on two cores.
+CUTS ?= 500
+KILLS ?= 2000
+crash: $(STAMP)/dev mkfs.xfs
+	@[ "$$(id -u)" = 0 ] || { echo "make crash mounts filesystems: run it as root"; exit 1; }
+	@PYTHONPATH=tests $(BIN)/python -m crash.campaign --cuts $(CUTS) --kills $(KILLS)
 
 # Nothing else should run meanwhile.
 bench-half-open: install

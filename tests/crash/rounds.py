@@ -5,6 +5,7 @@ The tests run a few rounds of each, `make crash` many.
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ def kills(folder: Path, count: int, *, seed: int) -> Iterator[Round]:
         here = folder / f"kill-{seed}-{first}"
         here.mkdir()
         yield from _kills_of_one_store(here, min(_KILLS_OF_ONE_STORE, count - first), seed + first)
+        shutil.rmtree(here)
 
 
 def _kills_of_one_store(folder: Path, count: int, seed: int) -> Iterator[Round]:

@@ -1,0 +1,149 @@
+"""`make crash`: everything in this folder, many times, and one table of what was lost.
+
+    python -m crash.campaign --cuts 500 --kills 2000
+
+The cuts and the kills run at the same time, for one waits while the other works.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crash.failing_calls import CASES, FAILURES, WAYS, violations
+from crash.rounds import Round, kills, power_cuts
+
+_PROGRESS_EVERY_S = 30
+
+
+@dataclass
+class Row:
+    """One line of the table, and how far it is."""
+
+    what: str
+    wanted: int
+    run: Callable[["Row", Path], None]
+    done: int = 0
+    acknowledged: int = 0
+    violations: list[str] = field(default_factory=list)
+    begun: float = 0
+    ended: bool = False
+
+    @property
+    def seconds_left(self) -> float:
+        """By the pace so far; 0 where there is none yet."""
+        if self.ended or not self.done:
+            return 0
+        pace = (time.monotonic() - self.begun) / self.done
+        return pace * max(self.wanted - self.done, 0)
+
+    def take(self, rounds: Iterator[Round]) -> None:
+        for one in rounds:
+            self.done += 1
+            self.acknowledged += one.acknowledged
+            self.violations += one.violations
+
+    def start(self, folder: Path) -> None:
+        self.begun = time.monotonic()
+        try:
+            self.run(self, folder)
+        except Exception as error:  # noqa: BLE001  (the others go on; the table says it)
+            self.violations.append(f"stopped: {error!r}")
+        if self.done < max(self.wanted, 1):
+            self.violations.append(f"only {self.done} of {self.wanted} were run")
+        self.ended = True
+
+
+def cutting(kind: str, seed: int) -> Callable[[Row, Path], None]:
+    return lambda row, folder: row.take(power_cuts(folder, kind, row.wanted, seed=seed))
+
+
+def killing(seed: int) -> Callable[[Row, Path], None]:
+    return lambda row, folder: row.take(kills(folder, row.wanted, seed=seed))
+
+
+def failing(row: Row, folder: Path) -> None:
+    """Every call of every change, in every way: there are as many as there are."""
+
+    async def all_of_them() -> None:
+        def count() -> None:
+            row.done += 1
+
+        for name, way in WAYS.items():
+            for case in CASES:
+                for verdict in FAILURES:
+                    here = folder / f"{name} {case.name} {verdict}"
+                    row.violations += await violations(here, case, way, verdict, count)
+                    shutil.rmtree(here)
+
+    asyncio.run(all_of_them())
+
+
+def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None:
+    while not ended.wait(_PROGRESS_EVERY_S):
+        passed = (time.monotonic() - begun) / 60
+        so_far = ", ".join(
+            f"{row.what} {row.done}" + (f"/{row.wanted}" if row.wanted else "") for row in rows
+        )
+        lost = sum(len(row.violations) for row in rows)
+        left = max(row.seconds_left for row in rows) / 60
+        print(
+            f"{passed:.1f} min: {so_far}; {lost} lost or wrong; {left:.0f} min left at this pace",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def print_table(rows: list[Row], minutes: float) -> None:
+    print(f"\n{'what was done to it':<24}{'times':>8}{'acknowledged':>14}{'lost or wrong':>15}")
+    for row in rows:
+        acknowledged = row.acknowledged or "-"
+        print(f"{row.what:<24}{row.done:>8}{acknowledged:>14}{len(row.violations):>15}")
+    print(f"{minutes:.0f} minutes on {os.cpu_count()} cores")
+    for row in rows:
+        for violation in row.violations[:20]:
+            print(f"{row.what}: {violation}")
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--cuts", type=int, default=500, help="on each filesystem")
+    asked.add_argument("--kills", type=int, default=2000)
+    asked.add_argument("--seed", type=int, default=int(time.time()))
+    options = asked.parse_args()
+    logging.disable()  # what the storage in this process says of the failures that we make
+    rows = [
+        Row("power cuts, ext4", options.cuts, cutting("ext4", options.seed)),
+        Row("power cuts, XFS", options.cuts, cutting("xfs", options.seed)),
+        Row("SIGKILL", options.kills, killing(options.seed)),
+        Row("failing calls", 0, failing),
+    ]
+    print(f"seed {options.seed}", file=sys.stderr)
+    begun, ended = time.monotonic(), threading.Event()
+    progress = threading.Thread(target=show_progress, args=(rows, begun, ended))
+    progress.start()
+    with (
+        tempfile.TemporaryDirectory(prefix="stillroom-crash-") as folder,
+        ThreadPoolExecutor() as pool,
+    ):
+        # Descriptors are counted in this process, so the calls fail while it does nothing else.
+        rows[-1].start(Path(folder) / "calls")
+        for row in rows[:-1]:
+            pool.submit(row.start, Path(folder))
+    ended.set()
+    progress.join()
+    print_table(rows, (time.monotonic() - begun) / 60)
+    return 1 if any(row.violations for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
