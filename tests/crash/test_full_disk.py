@@ -10,14 +10,19 @@ import pytest
 from crash.loopback import Disk, loop_disk
 from running import IMAGES, Server, running
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MIB = 1024**2
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with loop_disk(tmp_path, kind="ext4", mib=64) as mounted:
+@pytest.fixture(params=["ext4", "xfs"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    smallest_mib = {"ext4": 64, "xfs": 300}  # mkfs.xfs makes no smaller ones
+    with loop_disk(tmp_path, kind=request.param, mib=smallest_mib[request.param]) as mounted:
+        # Most of it is taken beforehand, so that the rest is quickly full.
+        room = os.statvfs(mounted.mount)
+        with (mounted.mount / "ballast").open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, room.f_bavail * room.f_frsize - 25 * MIB)
         yield mounted
 
 

@@ -9,7 +9,11 @@ from crash.rounds import kills
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("seed", range(8))
+# They need no root, but minutes: most of them are left to `make test-root`.
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.root) for seed in range(1, 8))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_acknowledged_is_lost_when_processes_are_killed(tmp_path: Path, seed: int) -> None:
     rounds = list(kills(tmp_path, 25, seed=seed))
 
