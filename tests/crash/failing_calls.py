@@ -233,8 +233,9 @@ async def tried(root: Path, case: Case, way: Way, failure: OneFailure) -> list[s
         except Exception as error:  # noqa: BLE001  (which one it is, is the question)
             raised = error
 
+    found = list(leaks(root, failure, descriptors))
     state = await state_of(theirs)
-    found = [*leaks(root, failure, descriptors), *changes(case, state, raised)]
+    found += changes(case, state, raised)
     if raised is not None:
         found += complaints(raised, failure)
     if isinstance(raised, ReadOnly):
