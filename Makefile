@@ -29,7 +29,7 @@ test: $(STAMP)/dev nginx caddy chromium postgresql rsync
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not root"
+	$(BIN)/pytest -m "not root" -n 2 --dist loadscope
 
 # Tests that need them fail without them, and say the same.
 nginx: PACKAGE = nginx-light
@@ -73,7 +73,7 @@ bench-half-open: install
 	@$(BIN)/python benchmarks/half_open.py
 
 check: lint audit
-	$(BIN)/pytest -q -m "not root and not slow"
+	$(BIN)/pytest -q -m "not root and not slow" -n 2 --dist loadscope
 
 # Known vulnerabilities of what the server installs. Where PyPI's advisories cannot be reached
 # (a mirror has none) nothing was audited, and that is said.
