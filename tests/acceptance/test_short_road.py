@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from running import IMAGES, Server, parsed, running
+from running import IMAGES, Server, exchange, parsed, running
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250))
 LARGE = os.urandom(3 * 1024**2)
@@ -151,6 +151,41 @@ def test_both_roads_save_alike(
     assert answers == [answers[0]] * 4
 
 
+@pytest.mark.parametrize("fields", [("HTTP/1.0",), ("HTTP/1.1", "Connection: close")])
+def test_an_upload_that_says_goodbye_is_answered_and_closed(
+    roads: tuple[Server, Server], fields: tuple[str, ...]
+) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
+    version, *more = fields
+    for server in roads:
+        with server.client() as client:
+            client.head(f"{IMAGES}/a.png")  # the token is known from here on
+        lines = [f"POST {IMAGES}/bye.png {version}", "Host: a", f"Content-Length: {len(body)}",
+                 "Content-Type: multipart/form-data; boundary=b",
+                 f"Authorization: Bearer {server.token()}", *more]  # fmt: skip
+        answer = parsed(exchange(server.port, "\r\n".join([*lines, "", ""]).encode() + body))
+        assert answer.status == 200
+
+
+def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Server]) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + LARGE + b"\r\n--b--\r\n"
+    for server in roads:
+        token = f"Authorization: Bearer {server.token()}\r\n"
+        post = (
+            f"POST {IMAGES}/behind.bin HTTP/1.1\r\nHost: a\r\n{token}"
+            f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        get = f"GET {IMAGES}/behind.bin HTTP/1.1\r\nHost: a\r\n{token}\r\n".encode()
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+                stream = connection.makefile("rb")
+                connection.sendall(post + get + post)
+                answers = [parsed(_one_answer(stream, has_body=True)) for _ in range(3)]
+            assert [answer.status for answer in answers] == [200, 200, 200]
+            assert answers[1].body == LARGE
+            assert answers[0].json["sha256"] == answers[2].json["sha256"]
+
+
 def test_what_another_process_saves_or_deletes_is_seen_at_once(
     roads: tuple[Server, Server],
 ) -> None:
@@ -241,3 +276,110 @@ def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:
                 answer += piece
         assert parsed(answer).body == data
         assert server.process.wait(timeout=30) == 0
+
+
+def upload_head(server: Server, path: str, length: int, *fields: str) -> bytes:
+    """The head of an upload whose token the server knows from here on."""
+    with server.client() as client:
+        for _ in range(8):  # on new connections, so that every worker knows it
+            client.head(f"{IMAGES}/a.png")
+    lines = [f"POST {IMAGES}/{path} HTTP/1.1", "Host: a", f"Content-Length: {length}",
+             "Content-Type: multipart/form-data; boundary=b",
+             f"Authorization: Bearer {server.token()}", *fields]  # fmt: skip
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+BODY = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + LARGE + b"\r\n--b--\r\n"
+
+
+def wait_until_nothing_is_accepted(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.01)
+    pytest.fail("it goes on accepting")
+
+
+def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+        stream = connection.makefile("rb")
+        connection.sendall(upload_head(short, "go/on.bin", len(BODY), "Expect: 100-continue"))
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert stream.readline() == b"\r\n"
+        connection.sendall(BODY)
+        assert parsed(_one_answer(stream, has_body=True)).status == 200
+        connection.sendall(upload_head(short, "go/on.bin", 2**30, "Expect: 100-continue"))
+        refused = parsed(_one_answer(stream, has_body=True))
+        assert (refused.status, refused.headers["connection"]) == (413, "close")
+        assert stream.read() == b""
+
+
+def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+        connection.sendall(upload_head(short, "a.png", len(BODY), "If-None-Match: *"))
+        connection.sendall(BODY[: 512 * 1024])
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    assert parsed(answer).status == 412
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    descriptors = Path(f"/proc/{short.process.pid}/fd")
+    head = upload_head(short, "left/half.bin", len(BODY))
+    before = len(list(descriptors.iterdir()))
+    for sent in (0, 10, 100_000, len(BODY) - 1):
+        with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+            connection.sendall(head + BODY[:sent])
+    deadline = time.monotonic() + 20
+    while len(list(descriptors.iterdir())) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with short.client() as client:
+        assert client.get(IMAGES, params={"prefix": "left/"}).json() == []
+    assert not list((short.data / ".stillroom/staging").iterdir())
+    assert "Traceback" not in short.logged()
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
+    with running(tmp_path, min_body_bytes_per_second="1000000") as server:
+        head = upload_head(server, "slow.bin", len(BODY))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(head + BODY[:1000])
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        assert parsed(answer).status == 408
+        assert not list((server.data / ".stillroom/staging").iterdir())
+        with server.client() as client:
+            assert client.get(IMAGES).json() == []
+
+
+def test_a_draining_server_finishes_an_upload_that_has_begun(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        head = upload_head(server, "last.bin", len(BODY), "Expect: 100-continue")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head)
+            assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(BODY[:100_000])
+            server.process.terminate()
+            wait_until_nothing_is_accepted(server.port)
+            connection.sendall(BODY[100_000:])
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        found = parsed(answer)
+        assert (found.status, found.headers["connection"]) == (200, "close")
+        assert server.process.wait(timeout=30) == 0
+        assert (server.data / "compute/last.bin").read_bytes() == LARGE

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -88,6 +89,25 @@ def failing(row: Row, folder: Path) -> None:
     asyncio.run(all_of_them())
 
 
+def behind_a_bad_line(rounds: int) -> Callable[[Row, Path], None]:
+    """All faults on all walks to a bucket; times are tests here, of hundreds of faults each."""
+
+    def run(row: Row, folder: Path) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / 'bucket'}",
+             str(Path(__file__).parent / "test_bucket_faults.py")],
+            env={**os.environ, "STILLROOM_CRASH_ROUNDS": str(rounds)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        lines = ran.stdout.splitlines()
+        row.done = sum(line.startswith("PASSED") for line in lines)
+        row.violations += [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        if ran.returncode and not row.violations:
+            row.violations.append(ran.stdout[-500:] + ran.stderr[-500:])
+
+    return run
+
+
 def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None:
     while not ended.wait(_PROGRESS_EVERY_S):
         passed = (time.monotonic() - begun) / 60
@@ -104,10 +124,10 @@ def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None
 
 
 def print_table(rows: list[Row], minutes: float) -> None:
-    print(f"\n{'what was done to it':<24}{'times':>8}{'acknowledged':>14}{'lost or wrong':>15}")
+    print(f"\n{'what was done to it':<26}{'times':>8}{'acknowledged':>14}{'lost or wrong':>15}")
     for row in rows:
         acknowledged = row.acknowledged or "-"
-        print(f"{row.what:<24}{row.done:>8}{acknowledged:>14}{len(row.violations):>15}")
+        print(f"{row.what:<26}{row.done:>8}{acknowledged:>14}{len(row.violations):>15}")
     print(f"{minutes:.0f} minutes on {os.cpu_count()} cores")
     for row in rows:
         for violation in row.violations[:20]:
@@ -118,6 +138,7 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--cuts", type=int, default=500, help="on each filesystem")
     asked.add_argument("--kills", type=int, default=2000)
+    asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
@@ -125,6 +146,7 @@ def main() -> int:
         Row("power cuts, ext4", options.cuts, cutting("ext4", options.seed)),
         Row("power cuts, XFS", options.cuts, cutting("xfs", options.seed)),
         Row("SIGKILL", options.kills, killing(options.seed)),
+        Row("bucket, bad line (tests)", 0, behind_a_bad_line(options.rounds)),
         Row("failing calls", 0, failing),
     ]
     print(f"seed {options.seed}", file=sys.stderr)

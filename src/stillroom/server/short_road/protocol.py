@@ -121,9 +121,12 @@ class ShortRoadProtocol(StillroomProtocol):
         """Take the short road with a head that has passed all checks, and the next time at once."""
         if self._head is not None and self._application.recall.learn(self._head, self.headers):
             return self._answer(self._head)
-        if self.parser.get_method() == b"POST" and not self.transport.get_write_buffer_size():
-            return self._begin_upload()
-        return False
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.transport.get_write_buffer_size()
+            and self._begin_upload()
+        )
 
     def _answer(self, request: bytes) -> bool:
         """Answer a whole head from what is at hand; False: it takes the long road."""
