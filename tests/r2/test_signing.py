@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html an
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -77,6 +77,19 @@ def test_a_url_is_presigned_as_in_the_example() -> None:
 
     assert query.endswith(
         "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+
+
+@pytest.mark.parametrize(
+    "later",
+    [timedelta(milliseconds=999), timedelta(seconds=1), timedelta(days=1), -timedelta(days=1)],
+)
+def test_what_was_signed_before_does_not_show_in_a_signature(later: timedelta) -> None:
+    fresh, used = (Signer("bucket.example.com", "key id", "secret") for _ in range(2))
+    used.presign("/a.png", valid_for_s=60, now=NOW)
+
+    assert used.presign("/b.png", valid_for_s=1, now=NOW + later) == fresh.presign(
+        "/b.png", valid_for_s=1, now=NOW + later
     )
 
 
