@@ -83,7 +83,8 @@ class _KnownRequest:
     method: str
     key: StorageKey
     image: StoredImage | None = None
-    url: str = ""
+    place: RemoteImage | None = None
+    redirect: Answer | None = None
     status: int = 0
     answer: bytes = b""
     start: int = 0
@@ -211,9 +212,10 @@ def stays_open(fields: Fields) -> bool:
 def _redirect(known: _KnownRequest, location: RemoteImage | None) -> Answer | None:
     if location is None or known.method == "HEAD":
         return None
-    if location.url != known.url:
-        known.answer, known.url = _head(answer_redirect(location)), location.url
-    return Answer("get_image", 302, known.answer)
+    if location is not known.place:
+        known.redirect = Answer("get_image", 302, _head(answer_redirect(location)))
+        known.place = location
+    return known.redirect
 
 
 def _refusal(method: str, error: StillroomError) -> Answer:

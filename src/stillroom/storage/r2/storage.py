@@ -56,6 +56,9 @@ _KEPT_FOR_SMALL_BYTES: Final = 16 * 1024**2
 PRESIGNED_S: Final = 300
 """How long a redirect without a public URL works: time to follow it, not to pass it on."""
 
+_MOST_PLACES: Final = 4096
+"""Locations remembered; some 10 MiB at most, since a quoted key has up to 3 KiB."""
+
 _HASHED_INLINE_BYTES: Final = 128 * 1024
 """Less takes under 0.1 ms, about what a hop to a thread and back costs."""
 
@@ -138,6 +141,8 @@ class R2ImageStorage:
         self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
         self._seen = RecentlySeen()
+        self._places: dict[str, RemoteImage] = {}
+        self._places_at = 0
         self._describer = Describer(self._look_and_note)
         self._leftovers = Leftovers(client)
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
@@ -309,9 +314,20 @@ class R2ImageStorage:
         return None if self._check_exists and key.text not in self._seen else self._where(key)
 
     def _where(self, key: StorageKey) -> RemoteImage:
+        """Remembered for as long as it would come out the same: a presigned URL for its second."""
+        second = int(time.time()) if self._public_url is None else 0
+        if second != self._places_at or len(self._places) >= _MOST_PLACES:
+            self._places.clear()
+            self._places_at = second
+        place = self._places.get(key.text)
+        if place is None:
+            place = self._places[key.text] = RemoteImage(self._url(key.text))
+        return place
+
+    def _url(self, key: str) -> str:
         if self._public_url is None:
-            return RemoteImage(self._client.presigned_url(key.text, valid_for_s=PRESIGNED_S))
-        return RemoteImage(f"{self._public_url}/{quote(key.text, safe='/')}")
+            return self._client.presigned_url(key, valid_for_s=PRESIGNED_S)
+        return f"{self._public_url}/{quote(key, safe='/')}"
 
     async def open(self, key: StorageKey) -> ObjectImage:
         """One HEAD; reading then costs a GET for every 4 MiB."""
