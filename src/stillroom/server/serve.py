@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
+from stillroom.server.allocator import keep_freed_memory
 from stillroom.server.bounds import Bounds
 from stillroom.server.logs import log_config
 from stillroom.server.protocol import StillroomProtocol
@@ -141,6 +142,7 @@ def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
     """The application; a worker that cannot have one must not be started again and again."""
     if os.getpid() != starter:
         _end_with(starter)
+    keep_freed_memory()
     try:
         return create_app(settings)
     except ConfigurationError as error:
