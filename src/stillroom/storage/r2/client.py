@@ -1,6 +1,6 @@
 """One bucket over HTTP: signs, waits, tries again, and says what the bucket answered.
 
-aiohttp carries the bytes and nothing else: which request is sent, how often, and how
+`connections` carries the bytes and nothing else: which request is sent, how often, and how
 long anybody waits is decided here (docs/adr/0006).
 """
 
@@ -9,18 +9,21 @@ import dataclasses
 import itertools
 import logging
 import random
-import socket
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-import aiohttp
-from yarl import URL
-
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.r2 import xml
+from stillroom.storage.r2.connections import (
+    BrokenAnswerError,
+    Connections,
+    NotConnectedError,
+    Response,
+)
 from stillroom.storage.r2.signing import EMPTY_SHA256, Signer, encoded_query
 
 DEADLINE_S: Final = 20.0
@@ -35,14 +38,12 @@ _PATIENCE_S: Final = 5.0
 _SLOWEST_BYTES_PER_S: Final = 1024**2
 """What the way to the bucket must carry: a full part of 16 MiB, and its answer, in one deadline."""
 
-_CONNECT_S: Final = 3.0
-
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
 """R2 takes one write a second and key, and answers 429 to more: the pauses grow well past that.
 https://developers.cloudflare.com/r2/platform/limits/"""
 
-_PIECE_BYTES: Final = 256 * 1024
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MOST_ANSWER_BYTES: Final = 16 * 1024**2
 """A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
@@ -147,7 +148,7 @@ class Answer:
 class BodyStream:
     """The body of an answer on its way."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Response) -> None:
         self._response = response
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -156,14 +157,14 @@ class BodyStream:
         Raises:
             BackendUnavailable: it broke off, or nothing came for too long.
         """
-        pieces = self._response.content.iter_any()
+        pieces = self._response.pieces()
         while True:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
                     piece = await anext(pieces, b"")
             except TimeoutError:
                 raise BackendUnavailable("the bucket stopped in the middle of an image") from None
-            except (aiohttp.ClientError, OSError) as error:
+            except OSError as error:
                 raise BackendUnavailable("the bucket broke off in the middle of an image") from (
                     BucketError(f"{type(error).__name__}")
                 )
@@ -191,7 +192,12 @@ class BucketClient:
         self._root = f"{parts.path.rstrip('/')}/{self._bucket}"
         self._signer = Signer(host, key_id, secret)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(
+            parts.hostname or "",
+            parts.port or standard_port or 443,
+            tls=parts.scheme == "https",
+            stalled_s=DEADLINE_S,
+        )
         self._dice = random.SystemRandom()
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
@@ -229,10 +235,10 @@ class BucketClient:
                 why = f"it answers {answer.status} {code}".rstrip()
                 doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
                 pause = _asked_pause(answer)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            except NotConnectedError as error:
                 trouble, pause = _without_secrets(call, error), 0.0
                 why = "it takes no connection"
-            except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            except OSError as error:  # a TimeoutError is an OSError
                 trouble, pause = _without_secrets(call, error), 0.0
                 doubtful = True
                 silent = isinstance(error, TimeoutError)
@@ -249,7 +255,7 @@ class BucketClient:
 
         Raises:
             BackendUnavailable: no slot became free in time.
-            aiohttp.ClientError, OSError: the connection or the time ran out.
+            OSError: the connection or the time ran out.
         """
         try:
             async with asyncio.timeout_at(by):
@@ -276,39 +282,17 @@ class BucketClient:
             payload_sha256=call.sha256,
             now=datetime.now(UTC),
         )
-        url = f"{self._origin}{path}"
-        if call.query:
-            url += f"?{encoded_query(call.query)}"
+        target = f"{path}?{encoded_query(call.query)}" if call.query else path
         headers["accept-encoding"] = "identity"  # or HEAD may come without the length
-        has_body = call.method in ("PUT", "POST")
-        if has_body:
+        if call.method in ("PUT", "POST"):
             headers["content-length"] = str(len(call.body))
-        response = await self._opened_session().request(
-            call.method,
-            URL(url, encoded=True),
-            headers=headers,
-            data=_pieces(call.body) if has_body else None,
-            allow_redirects=False,
+        response = await self._connections.ask(
+            _head(call.method, target, headers), call.body, has_answer_body=call.method != "HEAD"
         )
-        fields = {name.lower(): value for name, value in response.headers.items()}
-        if call.streams and response.ok:
-            return Answer(response.status, fields, b"", rest=BodyStream(response))
-        async with response:
-            body = await _read(response)
-        return _unmasked(call, Answer(response.status, fields, body))
-
-    def _opened_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=IN_FLIGHT, keepalive_timeout=30, socket_factory=_impatient_socket
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("accept", "content-type", "user-agent"),
-            )
-        return self._session
+        if call.streams and 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
+            return Answer(response.status, response.headers, b"", rest=BodyStream(response))
+        body = await _read(response)
+        return _unmasked(call, Answer(response.status, response.headers, body))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{quote(key, safe='/')}" if key else self._root
@@ -331,50 +315,33 @@ class BucketClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connections.close()
+
+
+def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {text}" for name, text in headers.items()]]
+    if any(_CONTROL.search(line) for line in lines):
+        raise ValueError("a control character in a request to the bucket")
+    return "\r\n".join([*lines, "\r\n"]).encode()
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
     """What went wrong, to be kept and logged.
 
-    aiohttp's own errors may hold the request's headers, which are signed; and any error that
-    was raised holds its frames, and with them a body of 16 MiB.
+    An error that was raised holds its frames, and with them a body of 16 MiB.
     """
-    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    return BucketError(f"{call.operation}: {type(error).__name__} {said}".rstrip())
+    return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 
-def _impatient_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A connection that the kernel ends if the bucket takes nothing for the whole deadline.
-
-    Else one that is given up with bytes unsent stays open until the other side is gone.
-    Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
-    """
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(DEADLINE_S * 1000))
-    return made
-
-
-async def _pieces(body: bytes | memoryview) -> AsyncIterator[memoryview]:
-    """A body that aiohttp cannot send twice.
-
-    It repeats a PUT by itself when a kept connection breaks, if it can, and a conditional PUT
-    that meets its own first success is a 412.
-    """
-    view = memoryview(body)
-    for start in range(0, len(view), _PIECE_BYTES):
-        yield view[start : start + _PIECE_BYTES]
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: Response) -> bytes:
     body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _MOST_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError("the answer is too large to be one of S3's")
+    try:
+        async for piece in response.pieces():
+            body += piece
+            if len(body) > _MOST_ANSWER_BYTES:
+                raise BrokenAnswerError("the answer is too large to be one of S3's")
+    finally:
+        response.close()
     return bytes(body)
 
 
