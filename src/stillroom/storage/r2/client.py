@@ -5,6 +5,7 @@ long anybody waits is decided here (docs/adr/0006).
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -258,7 +259,8 @@ class BucketClient:
             OSError: the connection or the time ran out.
         """
         try:
-            async with asyncio.timeout_at(by):
+            waits = self._slots.locked()
+            async with asyncio.timeout_at(by) if waits else contextlib.nullcontext():
                 await self._slots.acquire()
         except TimeoutError:
             raise BackendUnavailable("too many requests wait for the bucket") from None

@@ -39,21 +39,25 @@ class MemoryBudget:
         Raises:
             BackendUnavailable: they did not become free in time.
         """
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._take(size)
-        except TimeoutError:
-            raise BackendUnavailable("too many uploads wait for the bucket") from None
+        if not self._take_now(size):
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._take(size)
+            except TimeoutError:
+                raise BackendUnavailable("too many uploads wait for the bucket") from None
         held = Reservation(self, size)
         try:
             yield held
         finally:
             held.shrink(0)
 
+    def _take_now(self, size: int) -> bool:
+        if self._waiting or self._free < size:
+            return False
+        self._free -= size
+        return True
+
     async def _take(self, size: int) -> None:
-        if not self._waiting and self._free >= size:
-            self._free -= size
-            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
@@ -98,7 +102,7 @@ class KeyLocks:
         self._locks[key] = (lock, users + 1)
         try:
             try:
-                async with asyncio.timeout_at(by):
+                async with asyncio.timeout_at(by) if users else contextlib.nullcontext():
                     await lock.acquire()
             except TimeoutError:
                 raise BackendUnavailable("too many changes to this image are under way") from None
