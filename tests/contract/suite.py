@@ -452,6 +452,21 @@ class StorageContract:
 
         assert entries(await storage.list(ListQuery(everything()))) == []
 
+    async def test_a_deletion_of_one_very_save_spares_every_other(
+        self, storage: ImageStorage
+    ) -> None:
+        first = await storage.save(key("a.png"), BytesSource(b"one"))
+        second = await storage.save(key("a.png"), BytesSource(b"one"))
+
+        with pytest.raises(PreconditionFailed):
+            await storage.delete(key("a.png"), save_id=first.save_id)
+        assert await read(storage, "a.png") == b"one"
+        await storage.delete(key("a.png"), save_id=second.save_id)
+
+        for save_id in (first.save_id, second.save_id):
+            with pytest.raises(ImageNotFound):
+                await storage.delete(key("a.png"), save_id=save_id)
+
     async def test_what_is_not_there_is_not_found(self, storage: ImageStorage) -> None:
         await save(storage, "folder/b.png")
 

@@ -1,6 +1,7 @@
 """R2's traps, one by one, against a stub that behaves as R2's documents say (protocols.md, 5)."""
 
 import asyncio
+import dataclasses
 import hashlib
 import time
 from collections.abc import AsyncIterator
@@ -554,6 +555,23 @@ async def test_a_deletion_with_an_unknown_outcome_is_no_success_and_nothing_is_a
     stub.faults.clear()
     with pytest.raises(ImageNotFound):
         await storage.locate(key("a.png"))
+
+
+async def test_a_deletion_of_one_very_save_is_not_sent_again_over_another_one(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    async def saved_meanwhile(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        stub.objects["compute/a.png"] = newer
+        return await stub_r2.answers(503)(stub, request)
+
+    saved = await storage.save(key("a.png"), BytesSource(PNG))
+    newer = dataclasses.replace(stub.objects["compute/a.png"])
+    stub.faults.extend([pass_on, saved_meanwhile])
+
+    with pytest.raises(BackendUnavailable):
+        await storage.delete(key("a.png"), save_id=saved.save_id)
+
+    assert stub.objects["compute/a.png"] is newer
 
 
 # Copying

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, Self
+from datetime import timedelta
+from typing import Final, Literal, Protocol, Self, runtime_checkable
 
 from stillroom.errors import PreconditionFailed
 from stillroom.paths import KeyPrefix, StorageKey
@@ -264,8 +265,20 @@ class ImageStorage(Protocol):
         """
         ...
 
-    async def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> None:
+    async def delete(
+        self,
+        key: StorageKey,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
+    ) -> None:
         """Remove the image; once this returns it stays removed.
+
+        Args:
+            key: Names it.
+            condition: What its ETag must be.
+            save_id: Remove this very save and no other, also if that has the same bytes. On a disk
+                looking and removing are one step; in a bucket there is a moment between.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: as their names say.
@@ -295,6 +308,22 @@ class ImageStorage(Protocol):
 
     async def close(self) -> None:
         """Finish what runs and give everything back."""
+        ...
+
+
+@runtime_checkable
+class RemovesEmptyFolders(Protocol):
+    """Optional power: a disk has folders, a bucket has none."""
+
+    async def remove_empty_folders(self, empty_for: timedelta) -> int:
+        """Remove folders that have been empty for so long, if it is time to look for them.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            BackendUnavailable: the medium failed.
+        """
         ...
 
 

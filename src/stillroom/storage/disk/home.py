@@ -5,6 +5,7 @@ DATA_DIR/media/              the media library's, by id
 DATA_DIR/.stillroom/         ours; no image path can name it
     lock                     held shared by every running process
     staging/                 files on their way in, nameless where possible
+    tidied                   as old as the last search for empty folders
     state                    a few bytes that all processes map and share
     secret                   the token secret (auth.secret makes it)
     library.db               the media library's rows, unless they are in PostgreSQL

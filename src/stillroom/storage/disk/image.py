@@ -136,18 +136,24 @@ def describe(
         modified_ns=status.st_mtime_ns,
         content_type=kind,
         sha256=sha256,
-        save_id=f"{status.st_ino:x}-{status.st_mtime_ns:x}",
+        save_id=save_id_of(status),
     )
 
 
 def etag_at(folder_fd: int, name: str) -> str | None:
     """The ETag of the image under a name in a folder; None where there is none."""
+    status = status_at(folder_fd, name)
+    return None if status is None else etag_of(status)
+
+
+def status_at(folder_fd: int, name: str) -> os.stat_result | None:
+    """The status of the image under a name in a folder; None where there is none."""
     try:
         status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
     if stat.S_ISREG(status.st_mode):
-        return etag_of(status)
+        return status
     if not stat.S_ISDIR(status.st_mode):
         warn_of_link(name)
     return None
@@ -156,6 +162,11 @@ def etag_at(folder_fd: int, name: str) -> str | None:
 def etag_of(status: os.stat_result) -> str:
     """Differs after every save: inode and time are never both the same again."""
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
+
+
+def save_id_of(status: os.stat_result) -> str:
+    """Names a save: its inode and its time, which another save has one of at most."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def warn_of_link(where: str) -> None:

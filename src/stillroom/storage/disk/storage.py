@@ -8,19 +8,23 @@ import functools
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
 from stillroom.errors import (
     BackendUnavailable,
     ImageNotFound,
     PathConflict,
+    PreconditionFailed,
     StorageFull,
 )
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.disk.beneath import release
+from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.home import DataDirectory, translated
 from stillroom.storage.disk.image import (
@@ -28,6 +32,9 @@ from stillroom.storage.disk.image import (
     RecentFacts,
     describe,
     etag_at,
+    etag_of,
+    save_id_of,
+    status_at,
     warn_of_link,
 )
 from stillroom.storage.disk.listing import list_page
@@ -106,6 +113,7 @@ class DiskImageStorage:
         self._facts = RecentFacts()
         self._remembered = RememberedFolders(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
+        self._closing = threading.Event()  # a walk through all folders looks at it
 
     # Saving ------------------------------------------------------------------------------
 
@@ -294,12 +302,18 @@ class DiskImageStorage:
 
     # Removing ----------------------------------------------------------------------------
 
-    async def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> None:
+    async def delete(
+        self,
+        key: StorageKey,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
+    ) -> None:
         """Unlink and sync. The folder stays: removing it here would trip racing saves."""
         self._home.refuse_writes_if_read_only()
-        await self._run(self._delete, key, condition)
+        await self._run(self._delete, key, condition, save_id)
 
-    def _delete(self, key: StorageKey, condition: Condition) -> None:
+    def _delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
         folder, _, name = key.text.rpartition("/")
         try:
             folder_fd = self._folders.open(folder)
@@ -308,16 +322,27 @@ class DiskImageStorage:
         try:
             with translated():
                 fcntl.flock(folder_fd, fcntl.LOCK_EX)
-                etag = etag_at(folder_fd, name)
-                if etag is None:
+                status = status_at(folder_fd, name)
+                if status is None:
                     raise ImageNotFound
-                condition.check(etag)
+                condition.check(etag_of(status))
+                if save_id not in (None, save_id_of(status)):
+                    raise PreconditionFailed
                 os.unlink(name, dir_fd=folder_fd)
             with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
                 fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
             self._home.sync_folder(folder_fd)
         finally:
             release(folder_fd)
+
+    async def remove_empty_folders(self, empty_for: timedelta) -> int:
+        """A walk through all folders: see `empty_folders.py`."""
+        self._home.refuse_writes_if_read_only()
+        return await self._run(self._remove_empty_folders, empty_for)
+
+    def _remove_empty_folders(self, empty_for: timedelta) -> int:
+        with translated():
+            return remove_empty_folders(self._home, empty_for, self._closing.is_set)
 
     # Copying -----------------------------------------------------------------------------
 
@@ -354,6 +379,7 @@ class DiskImageStorage:
 
     async def close(self) -> None:
         """Wait for what runs, then give the lock back."""
+        self._closing.set()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
         self._remembered.close()
         self._home.close()

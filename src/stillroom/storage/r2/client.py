@@ -108,6 +108,7 @@ class Call:
         expected: Refusals that mean something to the caller; all others raise.
         patience_s: How long one attempt may take beside its body; None for the usual.
         streams: Leave the body of a good answer to be read piece by piece.
+        once: It is not sent again when it fails: what allowed it may not hold any more.
     """
 
     operation: str
@@ -120,6 +121,7 @@ class Call:
     expected: frozenset[int] = frozenset()
     patience_s: float | None = None
     streams: bool = False
+    once: bool = False
 
     @property
     def changes(self) -> bool:
@@ -246,7 +248,7 @@ class BucketClient:
                 why = "it does not answer in time" if silent else "its answers break off"
             longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
             pause = max(pause, self._dice.uniform(0, longest))  # "full jitter": see docs/adr/0006
-            if clock() + pause >= by:
+            if call.once or clock() + pause >= by:
                 raise _given_up(why, doubtful=doubtful and call.changes) from trouble
             await asyncio.sleep(pause)
         raise AssertionError  # the count above never ends

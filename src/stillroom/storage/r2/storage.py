@@ -368,15 +368,26 @@ class R2ImageStorage:
 
     # Removing ----------------------------------------------------------------------------
 
-    async def delete(self, key: StorageKey, condition: Condition = UNCONDITIONAL) -> None:
+    async def delete(
+        self,
+        key: StorageKey,
+        condition: Condition = UNCONDITIONAL,
+        *,
+        save_id: str | None = None,
+    ) -> None:
         """A look, for the 404 and the condition, and directly after it the deletion.
 
-        S3 has no conditional deletion: another process can save in between, and loses.
+        S3 has no conditional deletion: another process can save in between, and loses. For one
+        very save the deletion is sent once, so that nothing comes between but its own way.
         """
         by = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(key.text, by=by):
-            condition.check((await self._look(key, by=by)).etag)
-            call = Call("DeleteObject", "DELETE", key.text, expected=_MISSING)
+            found = await self._look(key, by=by)
+            condition.check(found.etag)
+            if save_id not in (None, found.save_id):
+                raise PreconditionFailed
+            once = save_id is not None
+            call = Call("DeleteObject", "DELETE", key.text, expected=_MISSING, once=once)
             try:
                 await self._client.send(call, by=by)
             finally:

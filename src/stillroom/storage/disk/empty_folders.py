@@ -1,0 +1,108 @@
+"""Removing folders that have been empty for a while: a listing walks them all.
+
+100,000 of them cost the first page 0.9 s. A request never removes one, since saves that race with
+that would have to begin again; after an hour nobody is about to save there.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from stillroom.storage.disk.home import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
+
+_FILE: Final = f"{PRIVATE_FOLDER}/tidied"
+"""Locked by the process that walks, and as old as the last walk."""
+
+_LINKS_OF_A_LEAF: Final = 2
+"""Of a folder without folders in it, on filesystems that count them (stat(2), st_nlink)."""
+
+
+def remove_empty_folders(
+    home: DataDirectory, empty_for: timedelta, is_stopped: Callable[[], bool]
+) -> int:
+    """Remove folders below the images' own that nobody has changed for so long.
+
+    A folder that becomes empty by that goes too. Of several processes one walks, and not again
+    before `empty_for` has passed; folders that hold images alone are not read.
+
+    Returns:
+        How many were removed; zero where it was not time.
+
+    Raises:
+        OSError: the filesystem failed.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(_FILE, flags, 0o600, dir_fd=home.fd)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        before = time.time() - empty_for.total_seconds()
+        if os.fstat(fd).st_mtime > before:
+            return 0
+        walk = _Walk(home, before, is_stopped)
+        for folder in IMAGE_FOLDERS:
+            walk.visit(folder)
+        if not is_stopped():
+            os.utime(fd)
+        return walk.removed
+    finally:
+        os.close(fd)
+
+
+class _Walk:
+    """One walk through all folders."""
+
+    def __init__(self, home: DataDirectory, before: float, is_stopped: Callable[[], bool]) -> None:
+        self._home = home
+        self._before = before
+        self._is_stopped = is_stopped
+        self.removed = 0
+
+    def visit(self, path: str) -> bool:
+        """Remove what is empty below a folder; whether it may be removed itself."""
+        try:
+            fd = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+                raise
+            return False  # it went away, or is not ours to read
+        try:
+            status = os.fstat(fd)  # before its folders go, and change it
+            entries = os.scandir(fd)
+        finally:
+            os.close(fd)  # `entries` has its own: one descriptor for each level
+        is_empty = True
+        with entries:
+            for entry in entries:
+                if self._is_stopped():
+                    return False
+                if not entry.is_dir(follow_symlinks=False):
+                    is_empty = False
+                    if status.st_nlink == _LINKS_OF_A_LEAF:
+                        break
+                elif not (self.visit(f"{path}/{entry.name}") and self._remove(path, entry.name)):
+                    is_empty = False
+        return is_empty and status.st_mtime < self._before
+
+    def _remove(self, path: str, name: str) -> bool:
+        self._home.note_removed_folder()
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                parent = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.rmdir(name, dir_fd=parent)
+                finally:
+                    os.close(parent)
+        except OSError:
+            return False  # somebody saved into it just now
+        finally:
+            self._home.note_removed_folder()
+        self.removed += 1
+        return True
