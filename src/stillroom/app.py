@@ -13,10 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
+from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
+from stillroom.api.metrics import report_queue
 from stillroom.api.operation import ProblemResponse
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
@@ -28,6 +30,7 @@ from stillroom.http.problems import plain_problem
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import MediaResource
 from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Sweeper
 from stillroom.settings import Settings
 from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.interface import ImageStorage
@@ -56,6 +59,9 @@ _CORS_ANSWER_HEADERS: Final = [
 ]
 _CORS_MAX_AGE_S: Final = 600
 
+_SWEEPER_STOPS_WITHIN_S: Final = 5.0
+"""After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The application, its storage opened.
@@ -70,10 +76,11 @@ def create_app(settings: Settings) -> FastAPI:
     tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
     database = MediaDatabase(settings.rows)
+    sweeper = Sweeper(storage, database, report=report_queue)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with keys.kept_fresh(), database.kept_open():
+        async with keys.kept_fresh(), database.kept_open(), _swept(sweeper, settings):
             yield
         await storage.close()
 
@@ -116,7 +123,20 @@ def create_app(settings: Settings) -> FastAPI:
         public_url=_public_media_url(settings),
     )
     app.include_router(media_router(library), prefix="/api/v1")
+    letters = DeadLetterOperations(database, tokens.verify)
+    app.include_router(dead_letters_router(letters), prefix="/api/v1")
     return app
+
+
+@contextlib.asynccontextmanager
+async def _swept(sweeper: Sweeper, settings: Settings) -> AsyncIterator[None]:
+    every_s = settings.sweep_interval_seconds
+    if every_s == 0:
+        yield
+        return
+    stop_within_s = min(_SWEEPER_STOPS_WITHIN_S, settings.drain_seconds)
+    async with sweeper.running(every_s=every_s, stop_within_s=stop_within_s):
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -126,10 +146,23 @@ async def opened_library(settings: Settings) -> AsyncIterator[MediaResourceServi
     Raises:
         ConfigurationError: the settings cannot work.
     """
+    async with opened_media(settings) as (storage, database):
+        yield MediaResourceService(storage, database, grace=_grace(settings))
+
+
+@contextlib.asynccontextmanager
+async def opened_media(
+    settings: Settings,
+) -> AsyncIterator[tuple[ImageStorage, MediaDatabase]]:
+    """The bytes and the rows, for commands.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
     storage = open_storage(settings.storage, settings.save_rules)
     database = MediaDatabase(settings.rows)
     try:
-        yield MediaResourceService(storage, database, grace=_grace(settings))
+        yield storage, database
     finally:
         await database.close()
         await storage.close()

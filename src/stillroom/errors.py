@@ -10,6 +10,7 @@ StillroomError
 ├── Forbidden               a valid token that does not cover this
 ├── ImageNotFound           no image under this path
 ├── ResourceNotFound        no such resource in the media library
+├── DeadLetterNotFound      no deletion with this id was given up
 ├── ResourceProtected       the resource may not be deleted
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
@@ -113,6 +114,15 @@ class ResourceNotFound(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("no such resource")
+
+
+class DeadLetterNotFound(StillroomError):
+    """No deletion with this id was given up; it may have been retried or dropped meanwhile."""
+
+    code = "dead_letter_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no such dead letter")
 
 
 class ResourceProtected(StillroomError):

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     deletion_grace_seconds: int = Field(default=3600, ge=0)
     """How long the source of a relocation, or a deleted resource, can still be had back."""
 
+    sweep_interval_seconds: float = Field(default=30, ge=0)
+    """How often each process looks for deletions that are due; 0 leaves that to a command."""
+
     max_connections: int = Field(default=4096, ge=1)
     """At once, in each process; more get 503."""
 

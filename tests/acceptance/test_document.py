@@ -30,6 +30,9 @@ OURS = [
     (f"{LIBRARY}/{{resource_id}}", "patch"),
     (f"{LIBRARY}/{{resource_id}}", "delete"),
     (f"{LIBRARY}/{{resource_id}}/file", "get"),
+    ("/api/v1/media-dead-letters", "get"),
+    ("/api/v1/media-dead-letters/{letter_id}", "delete"),
+    ("/api/v1/media-dead-letters/{letter_id}/retry", "post"),
 ]
 # It cannot guess ids, and complains of operations that only ever say 404. A known one may not go.
 _FUZZER = """
@@ -37,6 +40,10 @@ _FUZZER = """
 include-method = ["GET", "PATCH"]
 include-path-regex = "resource_id"
 parameters = {{ "path.resource_id" = "{known}" }}
+
+[[operations]]
+include-path-regex = "letter_id"
+warnings = false
 
 [[operations]]
 include-name = "DELETE /api/v1/media-resources/{{resource_id}}"

@@ -1,8 +1,8 @@
-"""Ingests images, and kills itself with SIGKILL at the n-th of the points counted below.
+"""Ingests or sweeps, and kills itself with SIGKILL at the n-th of the points counted below.
 
-Reads `N KEY` from each line of its input, works in a child of its own (so that all is imported
-only once), and answers with its return code and the points that it passed, or -1. A point is
-before and after each statement and commit, and around each step of the storage.
+Reads `N KEY`, or `N -` for a sweep, from each line of its input, works in a child of its own (so
+that all is imported only once), and answers with its return code and the points that it passed,
+or -1. A point is before and after each statement and commit, and around each step of the storage.
 """
 
 import asyncio
@@ -10,13 +10,16 @@ import functools
 import os
 import signal
 import sys
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from stillroom.app import opened_library
+from stillroom.app import opened_media
 from stillroom.media import migrations, repository
+from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Sweeper
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.settings import Settings
 from stillroom.storage.disk.storage import DiskImageStorage
@@ -55,13 +58,17 @@ def around(owner: type, name: str) -> None:
     setattr(owner, name, watched if asyncio.iscoroutinefunction(step) else watched_plain)
 
 
-async def ingest(key: str) -> None:
-    async with opened_library(Settings.read()) as library:
-        await library._database.rows()  # migrating has a test of its own
+async def work(key: str) -> None:
+    async with opened_media(Settings.read()) as (storage, database):
+        await database.rows()  # migrating has a test of its own
         for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
             event.listen(sa.Engine, moment, point)
-        path = path_of_key(key, at=("argument", "KEY"))
-        await library.ingest_from_storage_key(StorageKey.of_image(path))
+        if key == "-":
+            await Sweeper(storage, database).sweep()
+        else:
+            library = MediaResourceService(storage, database, grace=timedelta(hours=1))
+            path = path_of_key(key, at=("argument", "KEY"))
+            await library.ingest_from_storage_key(StorageKey.of_image(path))
         point()
 
 
@@ -69,6 +76,7 @@ for storage in (DiskImageStorage, R2ImageStorage):
     for step_name in ("open", "stat", "copy", "delete"):
         around(storage, step_name)
 around(DiskImageStorage, "_publish_in")
+around(DiskImageStorage, "_delete")
 
 for line in sys.stdin:
     number, storage_key = line.split()
@@ -76,7 +84,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         kill_at = int(number)
-        asyncio.run(ingest(storage_key))
+        asyncio.run(work(storage_key))
         os.write(writing, f"{passed}".encode())
         os._exit(0)
     os.close(writing)

@@ -29,9 +29,10 @@ from stillroom.media import service
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.engine import migrating
-from stillroom.media.models import deletions, intents, resources
+from stillroom.media.models import dead_letters, deletions, intents, resources
 from stillroom.media.resource import Change, Mark, MediaResource, ResourceQuery
 from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.storage.interface import BytesSource, ImageStorage, ListQuery, StoredImage
 
@@ -43,13 +44,14 @@ def key(path: str) -> StorageKey:
 
 
 class Meddled:
-    """A storage in which something happens right before or after a copy."""
+    """A storage in which something happens right before or after a copy, or before a deletion."""
 
     def __init__(self, storage: ImageStorage) -> None:
         self.storage = storage
         self.copies = 0
         self.before_copy: Callable[[], Awaitable[object]] | None = None
         self.after_copy: Callable[[], Awaitable[object]] | None = None
+        self.before_delete: Callable[[StorageKey], Awaitable[object]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
@@ -62,6 +64,11 @@ class Meddled:
         if self.after_copy is not None:
             await self.after_copy()
         return copied
+
+    async def delete(self, key: StorageKey, *, save_id: str | None = None) -> None:
+        if self.before_delete is not None:
+            await self.before_delete(key)
+        await self.storage.delete(key, save_id=save_id)
 
 
 class Library:
@@ -81,6 +88,12 @@ class Library:
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         return await self.service.ingest_from_storage_key(key(path), relocate=relocate)
+
+    def sweeper(self) -> Sweeper:
+        return Sweeper(cast("ImageStorage", self.meddled), self.database)
+
+    async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
+        return await self.sweeper().sweep(progress)
 
     async def read(self, where: StorageKey) -> bytes:
         return await read_key(self.meddled.storage, where)
@@ -103,6 +116,8 @@ class Library:
     async def check(self) -> None:
         """What holds at every moment: no row without bytes, no bytes that nothing remembers."""
         remembered = {row.media_key.text for row in self.table(intents)}
+        for table in (deletions, dead_letters):
+            remembered |= {row.storage_key.text for row in self.table(table)}
         for row in self.table(resources):
             data = await self.read(row.storage_key)
             assert hashlib.sha256(data).digest() == row.content_hash

@@ -21,12 +21,15 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     Metric,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from stillroom.media.resource import QueueNumbers
 
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 
@@ -54,6 +57,37 @@ _SECONDS = Histogram(
     buckets=_BOUNDS,
 )
 
+_MARKS = Gauge(
+    "stillroom_media_marks",
+    "Deletions that are due now or later.",
+    multiprocess_mode="mostrecent",
+)
+_DUE = Gauge(
+    "stillroom_media_due",
+    "Deletions whose time has come.",
+    multiprocess_mode="mostrecent",
+)
+_OLDEST_DUE = Gauge(
+    "stillroom_media_oldest_due_seconds",
+    "For how long the deletion that waits longest has been due.",
+    multiprocess_mode="mostrecent",
+)
+_INTENTS = Gauge(
+    "stillroom_media_intents",
+    "Copies under way, or left by a crash.",
+    multiprocess_mode="mostrecent",
+)
+_DEAD_LETTERS = Gauge(
+    "stillroom_media_dead_letters",
+    "Deletions that were given up.",
+    multiprocess_mode="mostrecent",
+)
+_MEASURED = Gauge(
+    "stillroom_media_measured_timestamp_seconds",
+    "When the numbers of the media library were last read.",
+    multiprocess_mode="mostrecent",
+)
+
 _counts: defaultdict[tuple[str, int], int] = defaultdict(int)
 _times: defaultdict[tuple[str, int], int] = defaultdict(int)
 _sums: defaultdict[str, float] = defaultdict(float)
@@ -78,6 +112,16 @@ def hand_on() -> None:
         _SECONDS.labels(operation)._sum.inc(seconds)  # noqa: SLF001  (see above)
     for gathered in (_counts, _times, _sums):
         gathered.clear()
+
+
+def report_queue(numbers: QueueNumbers) -> None:
+    """Show what waits to be deleted, as it was read just now."""
+    _MARKS.set(numbers.marks)
+    _DUE.set(numbers.due)
+    _OLDEST_DUE.set(numbers.oldest_due.total_seconds())
+    _INTENTS.set(numbers.intents)
+    _DEAD_LETTERS.set(numbers.dead_letters)
+    _MEASURED.set_to_current_time()
 
 
 async def metrics() -> Response:

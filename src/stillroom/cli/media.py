@@ -2,19 +2,28 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
+    from stillroom.media.queue import DeletionQueue
+    from stillroom.media.resource import DeadLetter
     from stillroom.settings import Settings
+
+_PAGE: Final = 1000
+_PROGRESS_S: Final = 5.0
 
 _DATA_DIR = click.option(
     "--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
+
+_EVERYTHING = click.option("--all", "everything", is_flag=True, help="All of them.")
 
 
 @click.group()
@@ -53,6 +62,148 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
                 all_well = False
             else:
                 click.echo(f"{resource.id}  {resource.storage_key.text}  {text}")
+    return all_well
+
+
+@media.command()
+@click.option("--dry-run", is_flag=True, help="Say what is due, and delete nothing.")
+@_DATA_DIR
+def sweep(*, dry_run: bool, data_dir: str | None) -> None:
+    """Delete what is due, once; the server does the same every STILLROOM_SWEEP_INTERVAL_SECONDS.
+
+    It is safe to run beside servers and other sweeps. The status is 1 if a deletion failed.
+    """
+    from stillroom.settings import Settings
+
+    if not asyncio.run(_sweep(Settings.read(data_dir=data_dir), dry_run=dry_run)):
+        sys.exit(1)
+
+
+async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
+    from stillroom.app import opened_media
+    from stillroom.media.sweeper import Sweeper
+
+    async with opened_media(settings) as (storage, database):
+        if dry_run:
+            queue, after = (await database.rows()).queue, None
+            while page := await queue.due(after=after, limit=_PAGE):
+                for mark in page:
+                    since = mark.due_at.isoformat(timespec="seconds")
+                    click.echo(f"{since}  {mark.reason}  {mark.storage_key.text}")
+                after = page[-1]
+            return True
+        progress = _Progress()
+        swept = await Sweeper(storage, database).sweep(
+            lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
+        )
+    click.echo(
+        f"deleted {swept.deleted}, were gone {swept.gone}, kept {swept.kept}, "
+        f"failed {swept.failed + swept.buried}; "
+        f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
+    )
+    return not swept.failed + swept.buried
+
+
+class _Progress:
+    """A line on standard error now and then."""
+
+    def __init__(self) -> None:
+        self._shown_at = time.monotonic()
+
+    def show(self, number: int, of_what: str) -> None:
+        """Say how far it has come, if that was not said a moment ago."""
+        if time.monotonic() - self._shown_at >= _PROGRESS_S:
+            self._shown_at = time.monotonic()
+            click.echo(f"{number} {of_what} …", err=True)
+
+
+@media.group("dead-letters")
+def dead_letters() -> None:
+    """Deletions that were given up."""
+
+
+@dead_letters.command("list")
+@_DATA_DIR
+def list_letters(data_dir: str | None) -> None:
+    """Print them, newest first: id, when it was given up, attempts, reason, key and error."""
+    from stillroom.settings import Settings
+
+    asyncio.run(_list_letters(Settings.read(data_dir=data_dir)))
+
+
+@dead_letters.command("retry")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
+@_EVERYTHING
+@_DATA_DIR
+def retry_letters(ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None) -> None:
+    """Make them due again; everything is checked anew before anything is deleted."""
+    _change_letters(ids, everything, data_dir, lambda queue, letter_id: queue.retry(letter_id))
+
+
+@dead_letters.command("drop")
+@click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
+@_EVERYTHING
+@_DATA_DIR
+def drop_letters(ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None) -> None:
+    """Forget them; the bytes stay."""
+    _change_letters(ids, everything, data_dir, lambda queue, letter_id: queue.drop(letter_id))
+
+
+async def _list_letters(settings: "Settings") -> None:
+    from stillroom.app import opened_media
+
+    async with opened_media(settings) as (_, database):
+        async for letter in _letters((await database.rows()).queue):
+            when = letter.failed_at.isoformat(timespec="seconds")
+            click.echo(
+                f"{letter.id}  {when}  {letter.attempts}  {letter.reason}  "
+                f"{letter.storage_key.text}  {letter.last_error}"
+            )
+
+
+async def _letters(queue: "DeletionQueue") -> AsyncIterator["DeadLetter"]:
+    after = None
+    while page := await queue.dead_letters(after=after, limit=_PAGE):
+        for letter in page:
+            yield letter
+        after = page[-1].id
+
+
+def _change_letters(
+    ids: Sequence[uuid.UUID],
+    everything: bool,  # noqa: FBT001  (an option, handed on)
+    data_dir: str | None,
+    change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
+) -> None:
+    """Print what was changed; the status is 1 if one of the ids is none."""
+    from stillroom.settings import Settings
+
+    if bool(ids) == everything:
+        raise click.UsageError("name the ids, or say --all")
+    if not asyncio.run(_each_letter(Settings.read(data_dir=data_dir), ids, change)):
+        sys.exit(1)
+
+
+async def _each_letter(
+    settings: "Settings",
+    ids: Sequence[uuid.UUID],
+    change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
+) -> bool:
+    from stillroom.app import opened_media
+    from stillroom.errors import DeadLetterNotFound
+
+    all_well = True
+    async with opened_media(settings) as (_, database):
+        queue = (await database.rows()).queue
+        wanted = ids or [letter.id async for letter in _letters(queue)]
+        for letter_id in wanted:
+            try:
+                letter = await change(queue, letter_id)
+            except DeadLetterNotFound as error:
+                click.echo(f"stillroom: {letter_id}: {error}", err=True)
+                all_well = False
+            else:
+                click.echo(f"{letter.id}  {letter.storage_key.text}")
     return all_well
 
 

@@ -12,6 +12,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.Forbidden: 403,
     errors.ImageNotFound: 404,
     errors.ResourceNotFound: 404,
+    errors.DeadLetterNotFound: 404,
     errors.PathConflict: 409,
     errors.ResourceProtected: 409,
     errors.PreconditionFailed: 412,

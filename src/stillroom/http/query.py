@@ -66,6 +66,33 @@ def parse_list_query(raw: bytes) -> ListParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class PageParameters:
+    """What a listing by ids was asked for."""
+
+    limit: int
+    start_after: uuid.UUID | None
+
+    def link_to_next(self, last_id: uuid.UUID) -> str:
+        """The `Link` field of a page that was cut behind `last_id` (RFC 8288)."""
+        return f'<?limit={self.limit}&start_after={last_id}>; rel="next"'
+
+
+def parse_page_query(raw: bytes) -> PageParameters:
+    """Read the query of a listing by ids. Unknown parameters are left alone.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8.
+        InvalidParameter: a parameter given twice, or of the wrong form.
+    """
+    given = _given(raw, ("limit", "start_after"))
+    start_after = given.get("start_after")
+    return PageParameters(
+        limit=_limit(given.get("limit"), MAX_MEDIA_LIMIT),
+        start_after=None if start_after is None else resource_id(start_after, _AFTER),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MediaParameters:
     """What `GET /media-resources` was asked for; None where anything will do."""
 

@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.media.engine import RowsEngine
 from stillroom.media.models import deletions, intents, resources
+from stillroom.media.queue import DeletionQueue
 from stillroom.media.resource import (
+    DELETED,
     UNCHANGED,
     Change,
     Intent,
@@ -38,6 +40,7 @@ class MediaRepository:
     def __init__(self, engine: RowsEngine) -> None:
         """Use `engine`, and close it in the end."""
         self._engine = engine
+        self.queue = DeletionQueue(engine)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -300,7 +303,7 @@ class MediaRepository:
                 await connection.execute(sa.delete(resources).where(this))
                 return resource
             await connection.execute(sa.update(resources).where(this).values(deleted_at=now()))
-            mark = Mark(resource.storage_key, resource.save_id, "deleted", due_at, resource.id)
+            mark = Mark(resource.storage_key, resource.save_id, DELETED, due_at, resource.id)
             await self._mark(connection, mark)
         return resource
 

@@ -4,14 +4,26 @@ import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.paths import StorageKey
 
 IMAGE: Final = "image"
 """The one resource type so far."""
+
+RELOCATED: Final = "relocated"
+"""Why a mark: the library has a copy."""
+
+DELETED: Final = "deleted"
+"""A resource was deleted."""
+
+EXPIRED: Final = "expired"
+"""Nobody has ingested it for as long as `STILLROOM_COMPUTE_TTL` says."""
+
+ORPHAN: Final = "orphan"
+"""Nothing knew of it, and somebody asked for its deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ class Mark:
     Attributes:
         storage_key: What is to be deleted.
         save_id: The save that was marked; other bytes, or the same saved again, stay.
-        reason: `relocated` or `deleted`, for people.
+        reason: `RELOCATED`, `DELETED`, `EXPIRED` or `ORPHAN`.
         due_at: Not before this, UTC.
         resource_id: Whose deletion this is; None for a source.
     """
@@ -89,6 +101,114 @@ class Mark:
     reason: str
     due_at: datetime
     resource_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueMark:
+    """A mark as a sweeper sees it.
+
+    Attributes:
+        id: Kept by the dead letter that it may become.
+        storage_key: See `Mark`, also for `save_id` and `reason`.
+        created_at: When it was marked, UTC.
+        due_at: Not to be tried before, UTC.
+        attempts: How often it was tried, this time included once it is claimed.
+    """
+
+    id: uuid.UUID
+    storage_key: StorageKey
+    save_id: str
+    reason: str
+    created_at: datetime
+    due_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMarks:
+    """What a sweeper is to delete now, and what a resource turned out to need after all."""
+
+    marks: Sequence[DueMark]
+    spared: Sequence[DueMark]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedIntents:
+    """Copies that are to be cleared away until `lease_until`; and those that resources have."""
+
+    media_keys: Sequence[StorageKey]
+    spared: Sequence[StorageKey]
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A mark whose deletion failed, and when it is tried again."""
+
+    mark: DueMark
+    error: str
+    due_at: datetime
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What became of claimed marks.
+
+    Attributes:
+        done: There is nothing more to do about these.
+        retried: Failed, for now.
+        buried: Failed for the last time, with the error.
+        left: Not begun.
+    """
+
+    done: list[uuid.UUID] = field(default_factory=list)
+    retried: list[Retry] = field(default_factory=list)
+    buried: list[tuple[DueMark, str]] = field(default_factory=list)
+    left: list[DueMark] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A deletion that was given up: somebody has to look.
+
+    Attributes:
+        id: The mark's.
+        storage_key: What should have been deleted.
+        save_id: The very save of it.
+        reason: Why it should have been.
+        created_at: When it was marked, UTC.
+        failed_at: When it was given up, UTC.
+        attempts: How often it was tried.
+        last_error: What the last attempt met.
+    """
+
+    id: uuid.UUID
+    storage_key: StorageKey
+    save_id: str
+    reason: str
+    created_at: datetime
+    failed_at: datetime
+    attempts: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNumbers:
+    """How much waits to be deleted.
+
+    Attributes:
+        marks: All of them, due or not.
+        due: Those whose time has come.
+        oldest_due: For how long the one that waits longest has been due; zero if none is.
+        intents: Copies under way, or left by a crash.
+        dead_letters: Deletions that were given up.
+    """
+
+    marks: int
+    due: int
+    oldest_due: timedelta
+    intents: int
+    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True)

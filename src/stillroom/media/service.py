@@ -31,6 +31,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.probe import Probed, probe
 from stillroom.media.resource import (
     IMAGE,
+    RELOCATED,
     Change,
     Intent,
     IntentLost,
@@ -44,7 +45,6 @@ from stillroom.media.resource import (
 )
 from stillroom.paths import StorageKey
 from stillroom.storage.interface import (
-    Condition,
     ImageStorage,
     Location,
     OpenedImage,
@@ -187,7 +187,13 @@ class MediaResourceService:
                 known, storage_key=media_key, save_id=copied.save_id, source=mark
             )
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
-        if await rows.add(resource, source=mark):
+        try:
+            added = await rows.add(resource, source=mark)
+        except IntentLost:  # the sweeper may have looked before the copy came, and looks no more
+            with contextlib.suppress(ImageNotFound):
+                await self._storage.delete(media_key)
+            raise
+        if added:
             return resource
         await rows.release(media_key)  # somebody else's resource has these bytes
         return None
@@ -228,13 +234,13 @@ class MediaResourceService:
             raise
         if not same:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
-                await self._storage.delete(media_key, Condition(if_match=frozenset({copied.etag})))
+                await self._storage.delete(media_key, save_id=copied.save_id)
             await rows.release(media_key)
             return None
         return copied
 
     def _mark(self, image: StoredImage) -> Mark:
-        return Mark(image.key, image.save_id, "relocated", now() + self._grace)
+        return Mark(image.key, image.save_id, RELOCATED, now() + self._grace)
 
     # Reading and changing ----------------------------------------------------------------
 

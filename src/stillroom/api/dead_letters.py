@@ -1,0 +1,142 @@
+"""Deletions that were given up, over HTTP: look at them, try them again, or forget them."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.params import Depends
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
+from starlette.routing import Route
+
+from stillroom.api.authorize import Authorize, granted
+from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.operation import OperationRoute, require_literal_route
+from stillroom.http.fields import combined
+from stillroom.http.query import parse_page_query, resource_id
+from stillroom.media.database import MediaDatabase
+from stillroom.media.queue import DeletionQueue
+from stillroom.media.resource import DeadLetter
+
+_ID: Any = Path(json_schema_extra={"format": "uuid"})
+
+
+class DeadLetterView(BaseModel):
+    """A deletion that was given up."""
+
+    id: uuid.UUID
+    storage_key: str = Field(description="what should have been deleted")
+    save_id: str = Field(description="the very save of it; another one is not deleted")
+    reason: Literal["relocated", "deleted", "expired", "orphan"]
+    created_at: datetime
+    failed_at: datetime
+    attempts: int
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterOperations:
+    """The operations on dead letters.
+
+    Attributes:
+        database: Where they are.
+        authorize: Who is asking.
+    """
+
+    database: MediaDatabase
+    authorize: Authorize
+
+    async def list_dead_letters(
+        self,
+        request: Request,
+        limit: Annotated[
+            int, Query(ge=1, description="Letters on a page; over 1,000 counts as 1,000.")
+        ] = 100,
+        start_after: Annotated[
+            uuid.UUID | None, Query(description="Only older ones: a page's last id.")
+        ] = None,
+    ) -> Response:
+        """List the deletions that were given up, newest first."""
+        del limit, start_after
+        queue = await self._queue(request)
+        asked = parse_page_query(request.scope["query_string"])
+        letters = await queue.dead_letters(after=asked.start_after, limit=asked.limit + 1)
+        shown = letters[: asked.limit]
+        response = json_answer([_shown(letter) for letter in shown])
+        if len(letters) > len(shown):
+            response.headers["link"] = asked.link_to_next(shown[-1].id)
+        return response
+
+    async def retry_dead_letter(self, request: Request, letter_id: str = _ID) -> Response:
+        """Try a deletion again that was given up; everything is checked anew."""
+        del letter_id
+        queue = await self._queue(request)
+        return json_answer(_shown(await queue.retry(_id(request))))
+
+    async def drop_dead_letter(self, request: Request, letter_id: str = _ID) -> Response:
+        """Forget a deletion that was given up; the bytes stay."""
+        del letter_id
+        queue = await self._queue(request)
+        return json_answer(_shown(await queue.drop(_id(request))))
+
+    async def _queue(self, request: Request) -> DeletionQueue:
+        """The rows, once the request's sender may use the whole library."""
+        require_literal_route(request)
+        fields = combined(request.headers.raw)
+        (await granted(self.authorize, fields)).require_everywhere("media")
+        return (await self.database.rows()).queue
+
+
+def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
+    """The routes of dead letters, below `/media-dead-letters`."""
+    root, one = "/media-dead-letters", "/media-dead-letters/{letter_id}"
+    router = APIRouter(
+        tags=["Media"],
+        route_class=OperationRoute,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+    )
+    add = router.add_api_route
+    add(
+        root,
+        operations.list_dead_letters,
+        methods=["GET"],
+        response_model=list[DeadLetterView],
+        responses=refusals(401, 403, 503),
+    )
+    add(
+        one + "/retry",
+        operations.retry_dead_letter,
+        methods=["POST"],
+        response_model=DeadLetterView,
+        responses=refusals(401, 403, 404, 503),
+    )
+    add(
+        one,
+        operations.drop_dead_letter,
+        methods=["DELETE"],
+        response_model=DeadLetterView,
+        responses=refusals(401, 403, 404, 503),
+    )
+    router.routes.append(Route(root, MethodNotAllowed("GET")))
+    router.routes.append(Route(one + "/retry", MethodNotAllowed("POST")))
+    router.routes.append(Route(one, MethodNotAllowed("DELETE")))
+    return router
+
+
+def _id(request: Request) -> uuid.UUID:
+    return resource_id(request.path_params["letter_id"], ("path", "letter_id"))
+
+
+def _shown(letter: DeadLetter) -> dict[str, object]:
+    return {
+        "id": str(letter.id),
+        "storage_key": letter.storage_key.text,
+        "save_id": letter.save_id,
+        "reason": letter.reason,
+        "created_at": letter.created_at.isoformat(),
+        "failed_at": letter.failed_at.isoformat(),
+        "attempts": letter.attempts,
+        "last_error": letter.last_error,
+    }

@@ -1,0 +1,331 @@
+"""Every statement about what is to be deleted: marks, left intents, dead letters.
+
+The same rules as in `repository.py`: each public method is one transaction, and locks are taken
+in one order: marks, then resources, then intents. Whoever claims holds a lease; what a dead sweeper
+has claimed is another's when that is over.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.errors import DeadLetterNotFound
+from stillroom.media.engine import RowsEngine
+from stillroom.media.models import dead_letters, deletions, intents, resources
+from stillroom.media.resource import (
+    ORPHAN,
+    ClaimedIntents,
+    ClaimedMarks,
+    DeadLetter,
+    DueMark,
+    QueueNumbers,
+    Settlement,
+    now,
+)
+from stillroom.paths import StorageKey
+
+
+class DeletionQueue:
+    """What a sweeper needs of the rows."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`; whoever made it closes it."""
+        self._engine = engine
+
+    # Marks -------------------------------------------------------------------------------
+
+    async def claim_marks(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
+        """Take marks that are due; from here on nobody cancels them.
+
+        The row of a deleted resource goes in the same transaction: before it equal bytes keep
+        the resource, and after it they make another one.
+
+        Args:
+            claim: Of this call alone; `settle` wants it.
+            limit: Most marks.
+            lease: After this others may take them.
+        """
+        moment = now()
+        due = (
+            sa.select(deletions)
+            .where(_is_due(moment))
+            .order_by(deletions.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._engine.writing() as connection:
+            rows = (await connection.execute(due)).all()
+            if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
+                await connection.execute(
+                    sa.delete(resources).where(
+                        resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
+                    )
+                )
+            needed = await _needed(connection, [row.storage_key for row in rows])
+            copied = await _intended(
+                connection, [row.storage_key for row in rows if row.reason == ORPHAN]
+            )
+            spared = [row for row in rows if row.storage_key in needed | copied]
+            taken = [row for row in rows if row.storage_key not in needed | copied]
+            if spared:
+                await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id.in_([row.id for row in spared]))
+                )
+            if taken:
+                await connection.execute(
+                    sa.update(deletions)
+                    .where(deletions.c.id.in_([row.id for row in taken]))
+                    .values(
+                        claimed_by=claim,
+                        lease_until=moment + lease,
+                        attempts=deletions.c.attempts + 1,
+                    )
+                )
+        return ClaimedMarks(
+            [_due_mark(row, attempts=row.attempts + 1) for row in taken],
+            [_due_mark(row, attempts=row.attempts) for row in spared],
+        )
+
+    async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
+        """Say what became of claimed marks; what others have taken since is left alone."""
+        ours = deletions.c.claimed_by == claim
+        async with self._engine.writing() as connection:
+            if settlement.done:
+                await connection.execute(
+                    sa.delete(deletions).where(deletions.c.id.in_(settlement.done), ours)
+                )
+            for mark in settlement.left:
+                await self._release(connection, mark, ours, attempts=mark.attempts - 1)
+            for retry in settlement.retried:
+                await self._release(
+                    connection,
+                    retry.mark,
+                    ours,
+                    attempts=retry.mark.attempts,
+                    due_at=retry.due_at,
+                    last_error=retry.error,
+                )
+            for mark, error in settlement.buried:
+                await self._bury(connection, mark, ours, error)
+
+    async def _release(
+        self,
+        connection: AsyncConnection,
+        mark: DueMark,
+        ours: sa.ColumnElement[bool],
+        **values: object,
+    ) -> None:
+        values["lease_until"] = None
+        if not mark.storage_key.is_media:  # there the row is gone, and nobody may cancel
+            values["claimed_by"] = None
+        await connection.execute(
+            sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
+        )
+
+    async def _bury(
+        self,
+        connection: AsyncConnection,
+        mark: DueMark,
+        ours: sa.ColumnElement[bool],
+        error: str,
+    ) -> None:
+        removed = await connection.execute(
+            sa.delete(deletions).where(deletions.c.id == mark.id, ours)
+        )
+        if removed.rowcount == 0:
+            return
+        await connection.execute(
+            sa.insert(dead_letters).values(
+                id=mark.id,
+                storage_key=mark.storage_key,
+                save_id=mark.save_id,
+                reason=mark.reason,
+                created_at=mark.created_at,
+                failed_at=now(),
+                attempts=mark.attempts,
+                last_error=error,
+            )
+        )
+
+    async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
+        """A page of what is due and unclaimed, the longest due first; nothing is taken."""
+        asked = sa.select(deletions).where(_is_due(now()))
+        if after is not None:
+            asked = asked.where(
+                sa.tuple_(deletions.c.due_at, deletions.c.id)
+                > sa.tuple_(
+                    sa.literal(after.due_at, deletions.c.due_at.type),
+                    sa.literal(after.id, deletions.c.id.type),
+                )
+            )
+        asked = asked.order_by(deletions.c.due_at, deletions.c.id).limit(limit)
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return [_due_mark(row, attempts=row.attempts) for row in rows]
+
+    # Intents -----------------------------------------------------------------------------
+
+    async def claim_intents(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
+        """Take intents whose makers are gone; from here on no ingest relies on their copies.
+
+        An intent whose key a resource has is no more than a remnant, and is removed.
+        """
+        moment = now()
+        left = (
+            sa.select(intents.c.media_key)
+            .where(intents.c.lease_until < moment)
+            .order_by(intents.c.lease_until)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._engine.writing() as connection:
+            keys = [row.media_key for row in (await connection.execute(left)).all()]
+            needed = await _needed(connection, keys)
+            if needed:
+                await connection.execute(
+                    sa.delete(intents).where(intents.c.media_key.in_(list(needed)))
+                )
+            taken = [key for key in keys if key not in needed]
+            if taken:
+                await connection.execute(
+                    sa.update(intents)
+                    .where(intents.c.media_key.in_(taken))
+                    .values(sweeping=True, lease_until=moment + lease)
+                )
+        return ClaimedIntents(taken, [key for key in keys if key in needed], moment + lease)
+
+    async def end_intents(self, keys: Sequence[StorageKey], *, lease_until: datetime) -> None:
+        """Forget claimed intents whose copies are gone, unless others have taken them since."""
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.delete(intents).where(
+                    intents.c.media_key.in_(keys),
+                    intents.c.sweeping,
+                    intents.c.lease_until == lease_until,
+                )
+            )
+
+    # Dead letters ------------------------------------------------------------------------
+
+    async def dead_letters(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
+        """A page of what was given up, newest first."""
+        asked = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        if after is not None:
+            asked = asked.where(dead_letters.c.id < after)
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return [DeadLetter(**row._asdict()) for row in rows]
+
+    async def retry(self, letter_id: uuid.UUID) -> DeadLetter:
+        """Make a mark of a dead letter again, due at once; all is checked again when it goes.
+
+        Raises:
+            DeadLetterNotFound: as its name says.
+        """
+        async with self._engine.writing() as connection:
+            letter = await self._take(connection, letter_id)
+            await connection.execute(
+                self._insert(deletions)
+                .values(
+                    id=letter.id,
+                    storage_key=letter.storage_key,
+                    save_id=letter.save_id,
+                    reason=letter.reason,
+                    created_at=letter.created_at,
+                    due_at=now(),
+                )
+                .on_conflict_do_nothing(
+                    index_elements=[deletions.c.storage_key, deletions.c.save_id]
+                )
+            )
+        return letter
+
+    async def drop(self, letter_id: uuid.UUID) -> DeadLetter:
+        """Forget a dead letter; the bytes stay.
+
+        Raises:
+            DeadLetterNotFound: as its name says.
+        """
+        async with self._engine.writing() as connection:
+            return await self._take(connection, letter_id)
+
+    async def _take(self, connection: AsyncConnection, letter_id: uuid.UUID) -> DeadLetter:
+        taken = await connection.execute(
+            sa.delete(dead_letters).where(dead_letters.c.id == letter_id).returning(dead_letters)
+        )
+        row = taken.one_or_none()
+        if row is None:
+            raise DeadLetterNotFound
+        return DeadLetter(**row._asdict())
+
+    # Numbers -----------------------------------------------------------------------------
+
+    async def numbers(self) -> QueueNumbers:
+        """How much is waiting, as of now."""
+        moment = now()
+        due = deletions.c.due_at <= moment
+        asked = sa.select(
+            _count(deletions).scalar_subquery().label("marks"),
+            _count(deletions).where(due).scalar_subquery().label("due"),
+            sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
+            .where(due)
+            .scalar_subquery()
+            .label("oldest_due_at"),
+            _count(intents).scalar_subquery().label("intents"),
+            _count(dead_letters).scalar_subquery().label("dead_letters"),
+        )
+        async with self._engine.reading() as connection:
+            row = (await connection.execute(asked)).one()
+        waited = timedelta(0) if row.oldest_due_at is None else moment - row.oldest_due_at
+        return QueueNumbers(
+            marks=row.marks,
+            due=row.due,
+            oldest_due=waited,
+            intents=row.intents,
+            dead_letters=row.dead_letters,
+        )
+
+    def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
+        return sqlite.insert(table) if self._engine.is_sqlite else postgresql.insert(table)
+
+
+def _is_due(moment: datetime) -> sa.ColumnElement[bool]:
+    lease = deletions.c.lease_until
+    return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease < moment))
+
+
+def _count(table: sa.Table) -> sa.Select[int]:
+    return sa.select(sa.func.count()).select_from(table)
+
+
+async def _needed(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
+    """Those of the keys under which a resource has its bytes."""
+    if not keys:
+        return set()
+    asked = sa.select(resources.c.storage_key).where(resources.c.storage_key.in_(keys))
+    return set((await connection.execute(asked)).scalars())
+
+
+async def _intended(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
+    """Those of the keys to which somebody is copying."""
+    if not keys:
+        return set()
+    asked = sa.select(intents.c.media_key).where(intents.c.media_key.in_(keys))
+    return set((await connection.execute(asked)).scalars())
+
+
+def _due_mark(row: sa.Row[Any], *, attempts: int) -> DueMark:
+    return DueMark(
+        id=row.id,
+        storage_key=row.storage_key,
+        save_id=row.save_id,
+        reason=row.reason,
+        created_at=row.created_at,
+        due_at=row.due_at,
+        attempts=attempts,
+    )

@@ -1,0 +1,313 @@
+"""The sweeper: deletes what was marked, once it is due and still the very save that was marked.
+
+Every process may run one (docs/adr/0013). The steps, and what each leaves if the process dies
+behind it:
+
+1. claim, in one transaction with the end of a deleted row     a mark with a lease
+2. delete the bytes                                            the same; the next finds nothing
+3. settle: the mark goes, is due later, or is buried          everything
+
+A mark is dropped, and the bytes stay, if a resource has the key, or if the save is another.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.media.database import MediaDatabase
+from stillroom.media.queue import DeletionQueue
+from stillroom.media.resource import (
+    DELETED,
+    DueMark,
+    QueueNumbers,
+    Retry,
+    Settlement,
+    now,
+)
+from stillroom.paths import StorageKey
+from stillroom.storage.interface import ImageStorage, RemovesEmptyFolders
+
+LEASE: Final = timedelta(minutes=5)
+"""How long a claim is believed. A batch in a bucket that hardly answers takes 80 s."""
+
+_MARGIN: Final = timedelta(minutes=1)
+"""Nothing is deleted in the last minute of a lease: clocks differ, and a request takes its time."""
+
+_BATCH: Final = 32
+_AT_ONCE: Final = 8
+"""Deletions under way; a disk syncs that many well, and a bucket has other things to do."""
+
+MAX_ATTEMPTS: Final = 12
+"""With the pauses below, the last one comes 20 hours after the first."""
+
+_FIRST_PAUSE: Final = timedelta(minutes=1)
+_LONGEST_PAUSE: Final = timedelta(hours=6)
+
+EMPTY_FOR: Final = timedelta(hours=1)
+"""Folders that have been empty for so long are removed: uploads that race with it are rare then."""
+
+_MOST_ERROR_LETTERS: Final = 500
+
+log = logging.getLogger("stillroom.media")
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep did.
+
+    Attributes:
+        deleted: Images deleted.
+        gone: Marks of images that were gone already.
+        kept: Marks dropped, the image kept: a resource has it, or it is another save.
+        failed: Deletions that failed, to be tried again.
+        buried: Those that were given up.
+        copies: Copies of ingests that came to nothing, cleared away.
+        folders: Empty folders removed.
+    """
+
+    deleted: int = 0
+    gone: int = 0
+    kept: int = 0
+    failed: int = 0
+    buried: int = 0
+    copies: int = 0
+    folders: int = 0
+
+
+class _Outcome(Enum):
+    DELETED = "deleted"
+    GONE = "gone"
+    OTHER_SAVE = "another save"
+    LEFT = "left"
+
+
+class Sweeper:
+    """Sweeps one library. Any number of them may run, in any number of processes."""
+
+    def __init__(
+        self,
+        storage: ImageStorage,
+        database: MediaDatabase,
+        *,
+        report: Callable[[QueueNumbers], None] | None = None,
+    ) -> None:
+        """Delete from `storage` what `database` says.
+
+        Args:
+            storage: Where the bytes are.
+            database: Where the marks are.
+            report: Gets the numbers after each sweep of `running`.
+        """
+        self._storage = storage
+        self._database = database
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._dice = random.SystemRandom()
+
+    # Running beside a server -------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
+        """Sweep every so often, behind the caller's back.
+
+        In the end what is being deleted is finished, for `stop_within_s` at most; then it is
+        abandoned, as a crash would do it, which costs nothing but the wait for a lease.
+        """
+        sweeping = asyncio.create_task(self._sweep_again_and_again(every_s))
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            await asyncio.wait([sweeping], timeout=stop_within_s)
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+
+    async def _sweep_again_and_again(self, every_s: float) -> None:
+        away = False
+        # Workers that start together do not sweep in step.
+        pause = self._dice.uniform(every_s / 2, every_s)
+        while not await self._stops_within(pause):
+            pause = every_s
+            try:
+                await self.sweep()
+                if self._report is not None:
+                    self._report(await (await self._queue()).numbers())
+                away = False
+            except BackendUnavailable as error:
+                if not away:  # else a database that is away for a night fills the log
+                    log.warning("the sweeper waits: %s (%r)", error, error.__cause__)
+                away = True
+            except Exception:  # a process's edge: the next sweep may meet better luck
+                log.exception("a sweep failed")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
+
+    # One sweep ---------------------------------------------------------------------------
+
+    async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
+        """Do all that is due now.
+
+        Args:
+            progress: Called after each batch.
+
+        Raises:
+            BackendUnavailable: the database is away; what was claimed is claimed for a while.
+        """
+        queue = await self._queue()
+        swept = Swept()
+        for batch in (self._clear_copies, self._delete_marked):
+            while not self._stopping.is_set() and await batch(queue, swept):
+                if progress is not None:
+                    progress(swept)
+        if isinstance(self._storage, RemovesEmptyFolders) and not self._stopping.is_set():
+            swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
+            if swept.folders:
+                log.info("removed %d folders that were empty", swept.folders)
+        return swept
+
+    async def _queue(self) -> DeletionQueue:
+        return (await self._database.rows()).queue
+
+    async def _clear_copies(self, queue: DeletionQueue, swept: Swept) -> bool:
+        """Clear some copies away that were made for nothing; False if there are no more."""
+        ends = _clock() + (LEASE - _MARGIN).total_seconds()
+        claimed = await queue.claim_intents(limit=_BATCH, lease=LEASE)
+        for key in claimed.spared:
+            log.info("dropped the intent of %r: a resource has it", key.text)
+        cleared: list[StorageKey] = []
+
+        async def clear(key: StorageKey) -> None:
+            if await self._clear_copy(key, ends):
+                cleared.append(key)
+
+        await _few_at_once(clear(key) for key in claimed.media_keys)
+        if cleared:
+            await queue.end_intents(cleared, lease_until=claimed.lease_until)
+        swept.copies += len(cleared)
+        return bool(cleared or claimed.spared)
+
+    async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
+        """Whether nothing is left of a copy."""
+        if self._stopping.is_set():
+            return False
+        try:
+            async with asyncio.timeout_at(ends):
+                # What is found while the lease holds is the copy of an ingest that came to
+                # nothing. One that begins when the lease is over makes another save.
+                found = await self._storage.stat(key)
+            if _clock() >= ends:
+                return False
+            await self._storage.delete(key, save_id=found.save_id)
+        except ImageNotFound:
+            log.info("dropped the intent of %r: there is no copy", key.text)
+        except PreconditionFailed:
+            return False
+        except (StillroomError, TimeoutError) as error:
+            log.warning("cannot clear the copy %r away: %s", key.text, _said(error))
+            return False
+        else:
+            log.info("deleted %r: the copy of an ingest that came to nothing", key.text)
+        return True
+
+    async def _delete_marked(self, queue: DeletionQueue, swept: Swept) -> bool:
+        """Delete some of what is due; False if nothing more is, or if nothing works."""
+        claim = uuid.uuid4()
+        ends = _clock() + (LEASE - _MARGIN).total_seconds()
+        claimed = await queue.claim_marks(claim, limit=_BATCH, lease=LEASE)
+        for mark in claimed.spared:
+            log.info("kept %r (%s): a resource has it", mark.storage_key.text, mark.reason)
+        swept.kept += len(claimed.spared)
+        settlement = Settlement()
+        await _few_at_once(
+            self._delete_one(mark, ends, settlement, swept) for mark in claimed.marks
+        )
+        if claimed.marks:
+            await queue.settle(claim, settlement)
+        return bool(settlement.done or claimed.spared)
+
+    async def _delete_one(
+        self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
+    ) -> None:
+        key, why = mark.storage_key.text, mark.reason
+        try:
+            if mark.attempts > MAX_ATTEMPTS:
+                raise BackendUnavailable("whoever tried it never came back")  # noqa: TRY301  (it is one more failure)
+            outcome = await self._try(mark, ends)
+        except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
+            said = _said(error)
+            if mark.attempts >= MAX_ATTEMPTS:
+                swept.buried += 1
+                settlement.buried.append((mark, said))
+                log.critical("gave up %r (%s) after %d attempts: %s", key, why, mark.attempts, said)
+            else:
+                swept.failed += 1
+                retry = Retry(mark, said, now() + self._pause(mark.attempts))
+                settlement.retried.append(retry)
+                when = retry.due_at.isoformat(timespec="seconds")
+                log.warning("cannot delete %r (%s), again at %s: %s", key, why, when, said)
+            return
+        if outcome is _Outcome.LEFT:
+            settlement.left.append(mark)
+            return
+        settlement.done.append(mark.id)
+        if outcome is _Outcome.DELETED:
+            swept.deleted += 1
+            log.info("deleted %r (%s, due %s)", key, why, mark.due_at.isoformat(timespec="seconds"))
+        elif outcome is _Outcome.GONE:
+            swept.gone += 1
+            log.info("dropped the mark of %r (%s): it is gone", key, why)
+        else:
+            swept.kept += 1
+            log.info("kept %r (%s): it was saved again since", key, why)
+
+    async def _try(self, mark: DueMark, ends: float) -> _Outcome:
+        if self._stopping.is_set() or _clock() >= ends:
+            return _Outcome.LEFT
+        # Such a key is one resource's for ever, whatever lies there; its row went with the claim.
+        any_save = mark.reason == DELETED and mark.storage_key.is_media
+        try:
+            async with asyncio.timeout_at(ends):
+                await self._storage.delete(
+                    mark.storage_key, save_id=None if any_save else mark.save_id
+                )
+        except ImageNotFound:
+            return _Outcome.GONE
+        except PreconditionFailed:
+            return _Outcome.OTHER_SAVE
+        return _Outcome.DELETED
+
+    def _pause(self, attempts: int) -> timedelta:
+        longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
+        return longest * self._dice.uniform(0.75, 1)
+
+
+async def _few_at_once(jobs: Iterable[Awaitable[None]]) -> None:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(job: Awaitable[None]) -> None:
+        async with slots:
+            await job
+
+    await asyncio.gather(*(run(job) for job in jobs))
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, for people; no error of a backend holds a signature or a password."""
+    cause = error.__cause__
+    text = str(error) or type(error).__name__
+    return (f"{text} ({cause})" if cause is not None else text)[:_MOST_ERROR_LETTERS]
