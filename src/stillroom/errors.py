@@ -12,6 +12,7 @@ StillroomError
 ├── ResourceNotFound        no such resource in the media library
 ├── DeadLetterNotFound      no deletion with this id was given up
 ├── ResourceProtected       the resource may not be deleted
+├── ImplausibleScan         so much seems to be wrong that the scan itself must be
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
@@ -132,6 +133,12 @@ class ResourceProtected(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("the resource is protected: take the protection away first")
+
+
+class ImplausibleScan(StillroomError):
+    """So much seems to be wrong that the scan must be: nothing was deleted."""
+
+    code = "implausible_scan"
 
 
 class PathConflict(StillroomError):

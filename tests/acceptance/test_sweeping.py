@@ -1,5 +1,6 @@
 """What the sweeper beside a server does, as its users see it."""
 
+import os
 import re
 import subprocess
 import time
@@ -235,3 +236,49 @@ def test_a_server_that_sweeps_stops_at_once(swept: Server) -> None:
     began = time.monotonic()
     assert swept.stop() == 0
     assert time.monotonic() - began < 20  # the bound is five seconds; the machine may be busy
+
+
+def test_orphans_at_the_prompt(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, deletion_grace_seconds="0", sweep_interval_seconds="0") as server,
+        server.client() as client,
+    ):
+
+        def orphans(*options: str) -> tuple[int, list[str], str]:
+            ran = subprocess.run(
+                [STILLROOM, "media", "orphans", *options],
+                check=False,
+                capture_output=True,
+                text=True,
+                env=server.environment,
+            )
+            return ran.returncode, ran.stdout.splitlines(), ran.stderr
+
+        for number in range(4):
+            client.post(f"{IMAGES}/{number}.png", files={"file": picture(number)})
+            client.post(f"{LIBRARY}/ingest", json={"storage_key": f"compute/{number}.png"})
+        assert orphans()[:2] == (
+            0,
+            ["4 images, 4 resources: orphans 0, young 0, foreign 0, missing 0"],
+        )
+        left = server.data / f"media/{new_id()}/file.png"
+        left.parent.mkdir()
+        left.write_bytes(picture())
+        os.utime(left, (time.time() - 7200,) * 2)
+        key = str(left.relative_to(server.data))
+
+        assert orphans()[:2] == (
+            1,
+            [f"orphan  {key}", "5 images, 4 resources: orphans 1, young 0, foreign 0, missing 0"],
+        )
+        status, _, said = orphans("--delete")
+        assert status == 2
+        assert "1 of 5 images are orphans, 20 %" in said
+        assert left.exists()
+
+        status, out, _ = orphans("--delete", "--most-percent", "20")
+        assert (status, out[0]) == (0, f"orphan  {key}")
+        assert not left.exists()
+        (server.data / "media" / client.get(LIBRARY).json()[0]["id"] / "file.png").unlink()
+        status, out, _ = orphans()
+        assert (status, out[0][:15]) == (1, "missing  media/")

@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,6 +13,7 @@ import click
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
+    from stillroom.media.orphans import Finding
     from stillroom.media.queue import DeletionQueue
     from stillroom.media.resource import DeadLetter
     from stillroom.settings import Settings
@@ -102,6 +104,60 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
         f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
     )
     return not swept.failed + swept.buried
+
+
+@media.command()
+@click.option("--delete", is_flag=True, help="Delete the orphans. Without: only say what there is.")
+@click.option(
+    "--most-percent",
+    type=click.FloatRange(0, 100),
+    default=10,
+    show_default=True,
+    help="Delete nothing if more of what lies there are orphans.",
+)
+@_DATA_DIR
+def orphans(*, delete: bool, most_percent: float, data_dir: str | None) -> None:
+    """Compare the library's bytes with its rows, and print what is wrong.
+
+    `orphan` is an image that nothing remembers; `young` the same, too new to be sure; `foreign`
+    what the library has not made, and never deletes; `missing` a resource without its bytes. The
+    status is 1 if anything is still wrong, and 2 if the scan failed or is not believed.
+    """
+    from stillroom.settings import Settings
+
+    settings = Settings.read(data_dir=data_dir)
+    if not asyncio.run(_orphans(settings, delete=delete, most_percent=most_percent)):
+        sys.exit(1)
+
+
+async def _orphans(settings: "Settings", *, delete: bool, most_percent: float) -> bool:
+    from stillroom.app import opened_media
+    from stillroom.media.orphans import OrphanScan, Scanned
+    from stillroom.media.sweeper import Sweeper
+
+    scanned, progress = Scanned(), _Progress()
+
+    def say(finding: "Finding") -> None:
+        progress.show(scanned.objects, "images")
+        click.echo(f"{finding.kind}  {finding.key}")
+
+    async with opened_media(settings) as (storage, database):
+        grace = timedelta(seconds=settings.deletion_grace_seconds)
+        scan = OrphanScan(storage, database, grace=grace)
+        failed = 0
+        if delete:
+            await scan.delete(say, scanned, most_percent=most_percent)
+            swept = await Sweeper(storage, database).sweep()
+            failed = swept.failed + swept.buried
+        else:
+            await scan.report(say, scanned)
+    click.echo(
+        f"{scanned.objects} images, {scanned.resources} resources: orphans {scanned.orphans}, "
+        f"young {scanned.young}, foreign {scanned.foreign}, missing {scanned.missing}"
+        + (f"; deletions failed {failed}" if delete else "")
+    )
+    left = failed if delete else scanned.orphans
+    return not left + scanned.foreign + scanned.missing
 
 
 class _Progress:

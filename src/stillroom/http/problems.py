@@ -13,6 +13,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.ImageNotFound: 404,
     errors.ResourceNotFound: 404,
     errors.DeadLetterNotFound: 404,
+    errors.ImplausibleScan: 409,
     errors.PathConflict: 409,
     errors.ResourceProtected: 409,
     errors.PreconditionFailed: 412,

@@ -25,9 +25,11 @@ from stillroom.media.resource import (
     DueMark,
     QueueNumbers,
     Settlement,
+    new_id,
     now,
 )
 from stillroom.paths import StorageKey
+from stillroom.storage.interface import StoredImage
 
 
 class DeletionQueue:
@@ -167,6 +169,40 @@ class DeletionQueue:
         async with self._engine.reading() as connection:
             rows = (await connection.execute(asked)).all()
         return [_due_mark(row, attempts=row.attempts) for row in rows]
+
+    # Orphans -----------------------------------------------------------------------------
+
+    async def unknown(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
+        """Those of the keys that nothing here remembers: no resource, intent, mark or letter."""
+        async with self._engine.reading() as connection:
+            known = await _known(connection, keys)
+        return [key for key in keys if key not in known]
+
+    async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
+        """Mark those of the images that nothing remembers yet; they are due at once.
+
+        Returns:
+            The keys of those that were marked.
+        """
+        async with self._engine.writing() as connection:
+            known = await _known(connection, [image.key for image in images])
+            marked = [image for image in images if image.key not in known]
+            for image in marked:
+                await connection.execute(
+                    self._insert(deletions)
+                    .values(
+                        id=new_id(),
+                        storage_key=image.key,
+                        save_id=image.save_id,
+                        reason=ORPHAN,
+                        created_at=now(),
+                        due_at=now(),
+                    )
+                    .on_conflict_do_nothing(
+                        index_elements=[deletions.c.storage_key, deletions.c.save_id]
+                    )
+                )
+        return [image.key for image in marked]
 
     # Intents -----------------------------------------------------------------------------
 
@@ -316,6 +352,20 @@ async def _intended(connection: AsyncConnection, keys: Sequence[StorageKey]) -> 
     if not keys:
         return set()
     asked = sa.select(intents.c.media_key).where(intents.c.media_key.in_(keys))
+    return set((await connection.execute(asked)).scalars())
+
+
+async def _known(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
+    """Those of the keys that any table remembers."""
+    if not keys:
+        return set()
+    columns = (
+        resources.c.storage_key,
+        intents.c.media_key,
+        deletions.c.storage_key,
+        dead_letters.c.storage_key,
+    )
+    asked = sa.union(*(sa.select(column).where(column.in_(keys)) for column in columns))
     return set((await connection.execute(asked)).scalars())
 
 

@@ -6,6 +6,7 @@ that two processes cannot both believe it.
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,6 +90,15 @@ class MediaRepository:
         return ResourcePage(
             [_resource(row) for row in rows[: query.limit]], more=len(rows) > query.limit
         )
+
+    async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
+        """A page of all resources, by id, also of those whose deletion is due."""
+        asked = sa.select(resources).order_by(resources.c.id).limit(limit)
+        if after is not None:
+            asked = asked.where(resources.c.id > after)
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return [_resource(row) for row in rows]
 
     # Ingest ------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class MediaResourceService:
             return False
         if resource.storage_key.is_media and found.sha256 is None:
             return found.size == resource.file_size
-        return _is_recorded(found, resource)
+        return is_recorded(found, resource)
 
     async def _keep(
         self, known: MediaResource, source: "_Source", *, relocate: bool
@@ -268,7 +268,7 @@ class MediaResourceService:
             BackendUnavailable: as its name says.
         """
         key = resource.storage_key
-        if not key.is_media and not _is_recorded(await self._storage.stat(key), resource):
+        if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
             raise ImageNotFound
         return await self._storage.locate(key)
 
@@ -322,7 +322,7 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
     )
 
 
-def _is_recorded(found: StoredImage, resource: MediaResource) -> bool:
+def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
     """Whether what lies under a key that anybody may save to is what was recorded there."""
     if found.sha256 is None:
         return found.save_id == resource.save_id
