@@ -28,6 +28,7 @@ from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
 from stillroom.media.database import MediaDatabase
+from stillroom.media.expiry import Expiry
 from stillroom.media.resource import MediaResource
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
@@ -76,7 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
     tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
     database = MediaDatabase(settings.rows)
-    sweeper = Sweeper(storage, database, report=report_queue)
+    expiry = expiry_of(settings, storage, database)
+    sweeper = Sweeper(storage, database, expiry=expiry, report=report_queue)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -166,6 +168,14 @@ async def opened_media(
     finally:
         await database.close()
         await storage.close()
+
+
+def expiry_of(settings: Settings, storage: ImageStorage, database: MediaDatabase) -> Expiry | None:
+    """What finds compute results that have expired; None where they never do."""
+    ttl = settings.compute_ttl
+    if ttl is None:
+        return None
+    return Expiry(storage, database, ttl=ttl, grace=_grace(settings))
 
 
 def _grace(settings: Settings) -> timedelta:

@@ -1,6 +1,7 @@
 """Settings: read once, from the environment, checked before anything starts."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -24,6 +25,9 @@ _ORIGIN: Final = re.compile(
 """As browsers write it: lower case, no slash at the end."""
 
 _DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
+
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
@@ -97,6 +101,9 @@ class Settings(BaseSettings):
     sweep_interval_seconds: float = Field(default=30, ge=0)
     """How often each process looks for deletions that are due; 0 leaves that to a command."""
 
+    compute_ttl: timedelta | None = None
+    """How old a compute result may become that nobody ingests: `12h`, `30d`; off without it."""
+
     max_connections: int = Field(default=4096, ge=1)
     """At once, in each process; more get 503."""
 
@@ -161,6 +168,18 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [entry.strip() for entry in value.split(",") if entry.strip()]
         return value
+
+    @field_validator("compute_ttl", mode="before")
+    @classmethod
+    def _check_compute_ttl(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value == "off":
+            return None
+        found = _DURATION.fullmatch(value)
+        if found is None:
+            raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
     @field_validator("database_url")
     @classmethod

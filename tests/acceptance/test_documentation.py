@@ -154,7 +154,13 @@ def test_every_file_that_the_map_names_exists() -> None:
 
 def test_every_test_that_a_page_names_exists() -> None:
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    for suite in ("contract/suite", "media/suite", "media/sweeping", "media/scanning"):
+    for suite in (
+        "contract/suite",
+        "media/suite",
+        "media/sweeping",
+        "media/scanning",
+        "media/expiring",
+    ):
         tests += (ROOT / f"tests/{suite}.py").read_text()
     for page in PAGES:
         for name in re.findall(r"`(test_\w+)`", page.read_text()):

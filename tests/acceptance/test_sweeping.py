@@ -18,7 +18,7 @@ from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.engine import migrating
-from stillroom.media.models import dead_letters, deletions
+from stillroom.media.models import dead_letters, deletions, scans
 from stillroom.media.resource import new_id, now
 from stillroom.paths import StorageKey
 
@@ -282,3 +282,51 @@ def test_orphans_at_the_prompt(tmp_path: Path) -> None:
         (server.data / "media" / client.get(LIBRARY).json()[0]["id"] / "file.png").unlink()
         status, out, _ = orphans()
         assert (status, out[0][:15]) == (1, "missing  media/")
+
+
+def test_by_default_nothing_expires(client: httpx.Client, server: Server, folder: str) -> None:
+    client.post(f"{IMAGES}/{folder}/a.png", files={"file": picture()})
+    file = server.data / f"compute/{folder}/a.png"
+    os.utime(file, (0, 0))
+
+    ran = [STILLROOM, "media", "sweep"]
+    subprocess.run(ran, check=True, capture_output=True, env=server.environment)
+
+    assert file.exists()
+
+
+def test_compute_results_expire_where_that_is_asked_for(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, compute_ttl="1h", sweep_interval_seconds="0.2") as server,
+        server.client() as client,
+    ):
+        for name in ("old.png", "young.png"):
+            client.post(f"{IMAGES}/{name}", files={"file": picture()})
+        until(lambda: "media library's tables were brought" in server.logged())
+        os.utime(server.data / "compute/old.png", (0, 0))
+        let_it_be_time(rows_of(server))
+        until(lambda: "marked 'compute/old.png': it has expired" in server.logged())
+        with migrating(rows_of(server)) as connection:
+            connection.execute(sa.update(deletions).values(due_at=now()))
+        until(lambda: client.head(f"{IMAGES}/old.png").status_code == 404)
+        assert client.head(f"{IMAGES}/young.png").status_code == 200
+
+
+@pytest.mark.parametrize("value", ["30", "0d", "-1d", "1y", "yes", "1.5h", "999999d"])
+def test_a_ttl_that_is_none_stops_the_start(tmp_path: Path, value: str) -> None:
+    environment = {
+        **os.environ,
+        "STILLROOM_DATA_DIR": str(tmp_path),
+        "STILLROOM_COMPUTE_TTL": value,
+    }
+    ran = subprocess.run(
+        [STILLROOM, "serve"], check=False, capture_output=True, text=True, env=environment
+    )
+
+    assert ran.returncode == 2
+    assert "STILLROOM_COMPUTE_TTL: Value error, must be a duration such as" in ran.stderr
+
+
+def let_it_be_time(config: RowsConfig) -> None:
+    with migrating(config) as connection:
+        connection.execute(sa.update(scans).values(next_at=now()))

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -69,6 +71,11 @@ def _half_an_upgrade(alembic: Config, _: str) -> None:
     connection: sa.Connection = alembic.attributes["connection"]
     metadata.tables["media_resources"].create(connection)
     raise KeyError
+
+
+def test_the_application_is_made_without_importing_a_database() -> None:
+    code = "import stillroom.app, sys; sys.exit('sqlalchemy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_sqlite_keeps_what_it_acknowledges_through_a_power_cut(sqlite: SqliteConfig) -> None:

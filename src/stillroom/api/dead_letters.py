@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.params import Depends
@@ -17,8 +17,10 @@ from stillroom.api.operation import OperationRoute, require_literal_route
 from stillroom.http.fields import combined
 from stillroom.http.query import parse_page_query, resource_id
 from stillroom.media.database import MediaDatabase
-from stillroom.media.queue import DeletionQueue
 from stillroom.media.resource import DeadLetter
+
+if TYPE_CHECKING:  # else every start would wait for the database's import
+    from stillroom.media.queue import DeletionQueue
 
 _ID: Any = Path(json_schema_extra={"format": "uuid"})
 
@@ -81,7 +83,7 @@ class DeadLetterOperations:
         queue = await self._queue(request)
         return json_answer(_shown(await queue.drop(_id(request))))
 
-    async def _queue(self, request: Request) -> DeletionQueue:
+    async def _queue(self, request: Request) -> "DeletionQueue":
         """The rows, once the request's sender may use the whole library."""
         require_literal_route(request)
         fields = combined(request.headers.raw)

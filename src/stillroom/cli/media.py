@@ -73,7 +73,9 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
 def sweep(*, dry_run: bool, data_dir: str | None) -> None:
     """Delete what is due, once; the server does the same every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
-    It is safe to run beside servers and other sweeps. The status is 1 if a deletion failed.
+    With STILLROOM_COMPUTE_TTL it also marks what has expired, if it is time for that; a million
+    images take an hour. It is safe to run beside servers and other sweeps. The status is 1 if a
+    deletion failed.
     """
     from stillroom.settings import Settings
 
@@ -82,7 +84,8 @@ def sweep(*, dry_run: bool, data_dir: str | None) -> None:
 
 
 async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
-    from stillroom.app import opened_media
+    from stillroom.app import expiry_of, opened_media
+    from stillroom.media.expiry import never_stops
     from stillroom.media.sweeper import Sweeper
 
     async with opened_media(settings) as (storage, database):
@@ -95,6 +98,8 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
                 after = page[-1]
             return True
         progress = _Progress()
+        if (expiry := expiry_of(settings, storage, database)) is not None:
+            await expiry.mark_expired(never_stops)
         swept = await Sweeper(storage, database).sweep(
             lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
         )

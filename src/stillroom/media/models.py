@@ -144,3 +144,14 @@ dead_letters: Final = Table(
     Column("last_error", Text),
     Index(None, "failed_at"),
 )
+
+scans: Final = Table(
+    "media_scans",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    # The last key of the last page; empty at the start.
+    Column("after", String(MAX_KEY_BYTES), nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("claimed_by", Uuid),
+    Column("lease_until", Moment),
+)

@@ -8,7 +8,7 @@ has claimed is another's when that is over.
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import DeadLetterNotFound
 from stillroom.media.engine import RowsEngine
-from stillroom.media.models import dead_letters, deletions, intents, resources
+from stillroom.media.models import dead_letters, deletions, intents, resources, scans
 from stillroom.media.resource import (
+    EXPIRED,
     ORPHAN,
     ClaimedIntents,
     ClaimedMarks,
@@ -30,6 +31,8 @@ from stillroom.media.resource import (
 )
 from stillroom.paths import StorageKey
 from stillroom.storage.interface import StoredImage
+
+_EXPIRY: Final = "expiry"
 
 
 class DeletionQueue:
@@ -188,21 +191,106 @@ class DeletionQueue:
             known = await _known(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
             for image in marked:
-                await connection.execute(
-                    self._insert(deletions)
-                    .values(
-                        id=new_id(),
-                        storage_key=image.key,
-                        save_id=image.save_id,
-                        reason=ORPHAN,
-                        created_at=now(),
-                        due_at=now(),
-                    )
-                    .on_conflict_do_nothing(
-                        index_elements=[deletions.c.storage_key, deletions.c.save_id]
-                    )
-                )
+                await self._mark(connection, image, ORPHAN, now())
         return [image.key for image in marked]
+
+    # Expiry ------------------------------------------------------------------------------
+
+    async def claim_scan(self, claim: uuid.UUID, *, lease: timedelta) -> str | None:
+        """Take over the search for what has expired.
+
+        Returns:
+            The key behind which to go on, empty for the start; None if somebody else is at it, or
+            it is not time yet.
+        """
+        moment = now()
+        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                self._insert(scans)
+                .values(name=_EXPIRY, after="", next_at=moment)
+                .on_conflict_do_nothing(index_elements=[scans.c.name])
+            )
+            taken = await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.next_at <= moment, free)
+                .values(claimed_by=claim, lease_until=moment + lease)
+                .returning(scans.c.after)
+            )
+            after: str | None = taken.scalar_one_or_none()
+        return after
+
+    async def mark_expired(
+        self,
+        claim: uuid.UUID,
+        images: Sequence[StoredImage],
+        *,
+        due_at: datetime,
+        after: str,
+        lease: timedelta,
+    ) -> Sequence[StorageKey] | None:
+        """Mark those of the images that no resource has in place, and say how far it has come.
+
+        What was given up is left to people.
+
+        Returns:
+            The keys of those that were not marked before; None, and nothing is changed, if
+            somebody else has taken the search over.
+        """
+        async with self._engine.writing() as connection:
+            kept = await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
+                .values(after=after, lease_until=now() + lease)
+            )
+            if kept.rowcount == 0:
+                return None
+            keys = [image.key for image in images]
+            needed = await _needed(connection, keys)
+            given_up = await connection.execute(
+                sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
+                    dead_letters.c.storage_key.in_(keys)
+                )
+            )
+            left_alone = {tuple(row) for row in given_up.all()}
+            return [
+                image.key
+                for image in images
+                if image.key not in needed
+                and (image.key, image.save_id) not in left_alone
+                and await self._mark(connection, image, EXPIRED, due_at)
+            ]
+
+    async def end_scan(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
+        """Leave the search to others: from the start at `next_at`, or from here at once."""
+        values: dict[str, object] = {"claimed_by": None, "lease_until": None}
+        if next_at is not None:
+            values |= {"after": "", "next_at": next_at}
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
+                .values(**values)
+            )
+
+    async def _mark(
+        self, connection: AsyncConnection, image: StoredImage, reason: str, due_at: datetime
+    ) -> bool:
+        """Whether this very save was not marked before."""
+        made = await connection.execute(
+            self._insert(deletions)
+            .values(
+                id=new_id(),
+                storage_key=image.key,
+                save_id=image.save_id,
+                reason=reason,
+                created_at=now(),
+                due_at=due_at,
+            )
+            .on_conflict_do_nothing(index_elements=[deletions.c.storage_key, deletions.c.save_id])
+            .returning(deletions.c.id)
+        )
+        return made.one_or_none() is not None
 
     # Intents -----------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.media.database import MediaDatabase
-from stillroom.media.queue import DeletionQueue
+from stillroom.media.expiry import Expiry
 from stillroom.media.resource import (
     DELETED,
     DueMark,
@@ -34,6 +34,9 @@ from stillroom.media.resource import (
 )
 from stillroom.paths import StorageKey
 from stillroom.storage.interface import ImageStorage, RemovesEmptyFolders
+
+if TYPE_CHECKING:  # else every start would wait for the database's import
+    from stillroom.media.queue import DeletionQueue
 
 LEASE: Final = timedelta(minutes=5)
 """How long a claim is believed. A batch in a bucket that hardly answers takes 80 s."""
@@ -97,6 +100,7 @@ class Sweeper:
         storage: ImageStorage,
         database: MediaDatabase,
         *,
+        expiry: Expiry | None = None,
         report: Callable[[QueueNumbers], None] | None = None,
     ) -> None:
         """Delete from `storage` what `database` says.
@@ -104,10 +108,12 @@ class Sweeper:
         Args:
             storage: Where the bytes are.
             database: Where the marks are.
+            expiry: What finds compute results that have expired; None: they stay.
             report: Gets the numbers after each sweep of `running`.
         """
         self._storage = storage
         self._database = database
+        self._expiry = expiry
         self._report = report
         self._stopping = asyncio.Event()
         self._dice = random.SystemRandom()
@@ -121,25 +127,35 @@ class Sweeper:
         In the end what is being deleted is finished, for `stop_within_s` at most; then it is
         abandoned, as a crash would do it, which costs nothing but the wait for a lease.
         """
-        sweeping = asyncio.create_task(self._sweep_again_and_again(every_s))
+        tasks = [asyncio.create_task(self._again_and_again(every_s, self._sweep_and_report))]
+        if self._expiry is not None:
+            tasks.append(asyncio.create_task(self._again_and_again(every_s, self._expire)))
         try:
             yield
         finally:
             self._stopping.set()
-            await asyncio.wait([sweeping], timeout=stop_within_s)
-            sweeping.cancel()
-            await asyncio.wait([sweeping])
+            await asyncio.wait(tasks, timeout=stop_within_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
-    async def _sweep_again_and_again(self, every_s: float) -> None:
+    async def _sweep_and_report(self) -> None:
+        await self.sweep()
+        if self._report is not None:
+            self._report(await (await self._queue()).numbers())
+
+    async def _expire(self) -> None:
+        if self._expiry is not None:
+            await self._expiry.mark_expired(self._stops_within)
+
+    async def _again_and_again(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         away = False
         # Workers that start together do not sweep in step.
         pause = self._dice.uniform(every_s / 2, every_s)
         while not await self._stops_within(pause):
             pause = every_s
             try:
-                await self.sweep()
-                if self._report is not None:
-                    self._report(await (await self._queue()).numbers())
+                await job()
                 away = False
             except BackendUnavailable as error:
                 if not away:  # else a database that is away for a night fills the log
@@ -176,10 +192,10 @@ class Sweeper:
                 log.info("removed %d folders that were empty", swept.folders)
         return swept
 
-    async def _queue(self) -> DeletionQueue:
+    async def _queue(self) -> "DeletionQueue":
         return (await self._database.rows()).queue
 
-    async def _clear_copies(self, queue: DeletionQueue, swept: Swept) -> bool:
+    async def _clear_copies(self, queue: "DeletionQueue", swept: Swept) -> bool:
         """Clear some copies away that were made for nothing; False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await queue.claim_intents(limit=_BATCH, lease=LEASE)
@@ -220,7 +236,7 @@ class Sweeper:
             log.info("deleted %r: the copy of an ingest that came to nothing", key.text)
         return True
 
-    async def _delete_marked(self, queue: DeletionQueue, swept: Swept) -> bool:
+    async def _delete_marked(self, queue: "DeletionQueue", swept: Swept) -> bool:
         """Delete some of what is due; False if nothing more is, or if nothing works."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()

@@ -1,0 +1,105 @@
+"""Compute results that nobody ingested expire: they are found page by page, and marked.
+
+One process at a time goes through all of `compute/`, at a pace that nobody notices. Where it is, is
+committed with the marks of each page, so that another one goes on there if it dies.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from stillroom.media.database import MediaDatabase
+from stillroom.media.resource import now
+from stillroom.paths import COMPUTE_PREFIX, KeyPrefix
+from stillroom.storage.interface import ImageStorage, ListQuery, StoredImage
+
+_PAGE: Final = 250
+_PAUSE_S: Final = 1.0
+"""After each page: a million images take 67 minutes, and a bucket 250 HEADs a second."""
+
+_LEASE: Final = timedelta(minutes=5)
+
+_PASSES: Final = 24
+"""In the time that a result lives; so it goes at most 4 % late."""
+
+_LONGEST_WAIT: Final = timedelta(days=1)
+
+_SHORTEST_GRACE: Final = timedelta(minutes=1)
+"""A transaction that records a result in place, and began before it was marked, is over by then."""
+
+log = logging.getLogger("stillroom.media")
+
+
+class Expiry:
+    """Marks what is older than it may become."""
+
+    def __init__(
+        self, storage: ImageStorage, database: MediaDatabase, *, ttl: timedelta, grace: timedelta
+    ) -> None:
+        """Go through `storage`, and mark in `database`.
+
+        Args:
+            storage: Where compute results are.
+            database: Where the marks are, and how far it has come.
+            ttl: How old a compute result may become.
+            grace: How long one can still be ingested after it was marked.
+        """
+        self._storage = storage
+        self._database = database
+        self._ttl = ttl
+        self._due_after = max(grace, _SHORTEST_GRACE)
+        self._every = min(ttl / _PASSES, _LONGEST_WAIT)
+
+    async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
+        """Go through everything, or go on where somebody stopped, if it is time.
+
+        Args:
+            stops_within: Waits for so many seconds, and says whether to stop.
+
+        Returns:
+            How many were marked.
+
+        Raises:
+            BackendUnavailable: the storage or the database failed; it goes on there later.
+        """
+        queue = (await self._database.rows()).queue
+        claim = uuid.uuid4()
+        after = await queue.claim_scan(claim, lease=_LEASE)
+        if after is None:
+            return 0
+        marked = 0
+        while True:
+            page = await self._storage.entries(
+                ListQuery(KeyPrefix(COMPUTE_PREFIX), after=after, limit=_PAGE)
+            )
+            before_ns = time.time_ns() - int(self._ttl.total_seconds() * 1e9)
+            old = [
+                entry
+                for entry in page.entries
+                if isinstance(entry, StoredImage) and entry.modified_ns < before_ns
+            ]
+            after = page.next_after or ""
+            keys = await queue.mark_expired(
+                claim, old, due_at=now() + self._due_after, after=after, lease=_LEASE
+            )
+            if keys is None:
+                return marked  # it took too long, and another one goes on
+            for key in keys:
+                log.info("marked %r: it has expired", key.text)
+            marked += len(keys)
+            if page.next_after is None:
+                await queue.end_scan(claim, next_at=now() + self._every)
+                return marked
+            if await stops_within(_PAUSE_S):
+                await queue.end_scan(claim, next_at=None)
+                return marked
+
+
+async def never_stops(seconds: float) -> bool:
+    """For commands: wait, and go on."""
+    await asyncio.sleep(seconds)
+    return False

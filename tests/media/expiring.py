@@ -1,0 +1,188 @@
+"""The promises of expiry, one test each, on every storage and every database.
+
+A subclass provides `storage` and `config` and overrides no test.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from media.suite import Library, key
+from media.sweeping import bury_by_hand, is_there, make_due
+from pictures import picture
+from stillroom.errors import BackendUnavailable
+from stillroom.media import expiry
+from stillroom.media.config import RowsConfig
+from stillroom.media.expiry import Expiry, never_stops
+from stillroom.media.models import deletions, scans
+from stillroom.media.resource import now
+from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.storage.interface import EntryPage, ImageStorage, ListQuery
+
+OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
+
+
+def expiring(library: Library, ttl: timedelta = OLD_AT_ONCE) -> Expiry:
+    return Expiry(library.meddled, library.database, ttl=ttl, grace=timedelta(0))  # type: ignore[arg-type]  # as good as one
+
+
+def let_it_be_time(library: Library) -> None:
+    then = now() - timedelta(days=1)
+    library.change(sa.update(scans).values(next_at=then, lease_until=None))
+
+
+class ExpiryContract:
+    """Subclass this and provide `storage` and `config`."""
+
+    @pytest.fixture
+    async def library(
+        self, storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[Library]:
+        monkeypatch.setattr(expiry, "_PAUSE_S", 0.01)
+        monkeypatch.setattr(expiry, "_PAGE", 2)
+        library = Library(storage, config)
+        await library.database.rows()
+        yield library
+        await library.check()
+        await library.database.close()
+
+    async def test_what_nobody_ingested_goes_through_the_queue(self, library: Library) -> None:
+        for number in range(5):
+            await library.save(f"{number}.png", picture(number))
+
+        assert await expiring(library).mark_expired(never_stops) == 5
+
+        assert {row.reason for row in library.table(deletions)} == {"expired"}
+        assert await library.sweep() == Swept()  # there is a minute of grace
+        make_due(library)
+        assert await library.sweep() == Swept(deleted=5)
+
+    async def test_what_is_young_stays(self, library: Library) -> None:
+        await library.save("a.png", picture())
+
+        assert await expiring(library, timedelta(hours=1)).mark_expired(never_stops) == 0
+        assert library.marked() == []
+
+    async def test_what_is_recorded_in_place_stays_also_if_that_comes_later(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture(1))
+        await library.ingest("a.png", relocate=False)
+        await library.save("b.png", picture(2))
+
+        assert await expiring(library).mark_expired(never_stops) == 1
+        await library.ingest("b.png", relocate=False)
+        make_due(library)
+
+        assert await library.sweep() == Swept()
+        for path in ("a.png", "b.png"):
+            assert await is_there(library, key(path))
+
+    async def test_what_is_saved_again_is_young_again(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        await expiring(library).mark_expired(never_stops)
+        await library.save("a.png", picture())
+        make_due(library)
+
+        assert await library.sweep() == Swept(kept=1)
+        assert await library.read(key("a.png")) == picture()
+
+    async def test_a_source_that_is_marked_already_keeps_its_time(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        await library.ingest("a.png")
+        (before,) = library.table(deletions)
+
+        assert await expiring(library).mark_expired(never_stops) == 0
+        assert library.table(deletions) == [before]
+
+    async def test_what_could_not_be_deleted_is_not_marked_again_and_again(
+        self, library: Library
+    ) -> None:
+        saved = await library.save("a.png", picture())
+        bury_by_hand(library, key("a.png"), saved.save_id)
+
+        assert await expiring(library).mark_expired(never_stops) == 0
+
+    async def test_the_library_itself_never_expires(self, library: Library) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await expiring(library).mark_expired(never_stops)
+        make_due(library)
+        await library.sweep()
+
+        assert await library.read(resource.storage_key) == picture()
+
+    async def test_it_is_done_when_it_is_time_by_one_at_a_time(self, library: Library) -> None:
+        for number in range(5):
+            await library.save(f"{number}.png", picture())
+
+        both = await asyncio.gather(
+            *(expiring(library, OLD_AT_ONCE).mark_expired(never_stops) for _ in range(2))
+        )
+        assert sorted(both) == [0, 5]
+        (row,) = library.table(scans)
+        assert (row.after, row.claimed_by, row.lease_until) == ("", None, None)
+        await library.save("late.png", picture())
+        long = Expiry(library.meddled, library.database, ttl=timedelta(days=1), grace=timedelta(0))  # type: ignore[arg-type]  # as good as one
+        let_it_be_time(library)
+        await long.mark_expired(never_stops)
+        assert await expiring(library).mark_expired(never_stops) == 0
+
+    async def test_one_that_stops_or_dies_is_gone_on_with_where_it_was(
+        self, library: Library
+    ) -> None:
+        for number in range(6):
+            await library.save(f"{number}.png", picture())
+        pages: list[str] = []
+        entries = library.meddled.storage.entries
+
+        async def watched(query: ListQuery) -> EntryPage:
+            pages.append(query.after)
+            if len(pages) == 2:
+                raise BackendUnavailable("the listing broke off")
+            return await entries(query)
+
+        async def stops(_: float) -> bool:
+            return len(pages) == 3
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(library.meddled.storage, "entries", watched)
+            with pytest.raises(BackendUnavailable):
+                await expiring(library).mark_expired(stops)
+            assert await expiring(library).mark_expired(stops) == 0  # there is a lease
+            let_it_be_time(library)
+            assert await expiring(library).mark_expired(stops) == 2
+            assert await expiring(library).mark_expired(stops) == 2
+
+        assert pages == ["", "compute/1.png", "compute/1.png", "compute/3.png"]
+        assert len(library.marked()) == 6
+
+    async def test_one_that_wakes_up_late_marks_nothing(self, library: Library) -> None:
+        saved = await library.save("a.png", picture())
+        queue = (await library.database.rows()).queue
+        first, second = uuid.uuid4(), uuid.uuid4()
+        lease = timedelta(minutes=5)
+        assert await queue.claim_scan(first, lease=-lease) == ""
+        assert await queue.claim_scan(second, lease=lease) == ""
+
+        marked = await queue.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
+        await queue.end_scan(first, next_at=now())
+
+        assert marked is None
+        assert library.marked() == []
+        (row,) = library.table(scans)
+        assert (row.claimed_by, row.after) == (second, "")
+
+    async def test_it_runs_beside_a_server(self, library: Library) -> None:
+        for number in range(5):
+            await library.save(f"{number}.png", picture())
+        sweeper = Sweeper(library.meddled, library.database, expiry=expiring(library))  # type: ignore[arg-type]  # as good as one
+
+        async with sweeper.running(every_s=0.05, stop_within_s=5):
+            # In a thread: SQLite would make the loop wait for a transaction that runs on it.
+            while len(await asyncio.to_thread(library.marked)) < 5:  # noqa: ASYNC110  (they are rows)
+                await asyncio.sleep(0.05)
