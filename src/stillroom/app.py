@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
+from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
+from stillroom.api.deletions import Deletions, deletions_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
@@ -117,6 +119,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(images_router(operations), prefix="/api/v1")
     entries = EntryListing(storage, tokens.verify)
     app.include_router(entries_router(entries), prefix="/api/v1")
+    deletions = Deletions(storage, tokens.verify)
+    app.include_router(deletions_router(deletions), prefix="/api/v1")
+    copies = Copies(storage, tokens.verify, settings.images_url)
+    app.include_router(copies_router(copies), prefix="/api/v1")
     signing = UrlSigning(tokens.verify, signer, settings.api_images_url)
     app.include_router(signed_urls_router(signing), prefix="/api/v1")
     library = MediaOperations(

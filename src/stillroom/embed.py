@@ -9,6 +9,8 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from stillroom.api.authorize import Authorize
+from stillroom.api.copies import Copies, copies_router
+from stillroom.api.deletions import Deletions, deletions_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
@@ -74,6 +76,8 @@ def create_router(
     router = APIRouter()
     router.include_router(images_router(operations))
     router.include_router(entries_router(EntryListing(storage, authorize)))
+    router.include_router(deletions_router(Deletions(storage, authorize)))
+    router.include_router(copies_router(Copies(storage, authorize, public_url)))
     if signer is not None:
         router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
     return router

@@ -22,6 +22,8 @@ SEED = {
 }
 LIBRARY = "/api/v1/media-resources"
 OURS = [
+    ("/api/v1/storage/copy", "post"),
+    ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),
     ("/api/v1/storage/signed-urls", "post"),
     (LIBRARY, "get"),

@@ -69,7 +69,7 @@ async def test_refusals_are_ours_and_need_no_handlers_of_the_app(client: httpx.A
 
 async def test_the_document_of_the_app_has_the_operations(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    others = {"/api/v1/storage/entries", "/api/v1/storage/signed-urls"}
+    others = {f"/api/v1/storage/{name}" for name in ("copy", "delete", "entries", "signed-urls")}
     assert document["paths"].keys() == {"/generate", IMAGES, f"{IMAGES}/{{path}}", *others}
 
 

@@ -66,6 +66,13 @@ async def measure(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
             answer = await client.get(ENTRIES, params={"limit": limit})
             assert len(answer.json()) == limit
             note(f"entries of {limit}: each is looked at")
+        storage = IMAGES.removesuffix("/images")
+        copy = {"source": "a.png", "target": "b.png"}
+        assert (await client.post(f"{storage}/copy", json=copy)).status_code == 200
+        note("copying one: its bytes stay in the bucket")
+        paths = [str(number) for number in range(100)]
+        await client.post(f"{storage}/delete", json={"paths": paths})
+        note("deleting 100 in one request: as many `DELETE`s")
         await client.get("/healthz")
         note("`/healthz`")
         await client.get("/readyz")

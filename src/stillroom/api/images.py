@@ -44,7 +44,7 @@ from stillroom.http.serving import (
     write_condition,
 )
 from stillroom.paths import ImagePath, StorageKey, image_entry
-from stillroom.storage.interface import ImageStorage, RemoteImage
+from stillroom.storage.interface import ImageStorage, RemoteImage, StoredImage
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
 _PATH: Any = Path()
@@ -206,14 +206,7 @@ class ImageOperations:
         image = await self.storage.save(
             StorageKey.of_image(image_path), upload, write_condition(fields)
         )
-        return {
-            "path": image_path.text,
-            "url": f"{self.public_url}/{image_path.quoted()}",
-            "size": image.size,
-            "content_type": image.content_type,
-            "sha256": image.sha256.hex() if image.sha256 else None,
-            "etag": image.etag,
-        }
+        return saved_answer(image, image_path, self.public_url)
 
     def _length_of(self, fields: Fields) -> int | None:
         """The body's length, if it is declared and an image of allowed size can be in it."""
@@ -329,6 +322,18 @@ _WHY = {
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the document says of these statuses."""
     return {status: {"model": Refusal, "description": _WHY[status]} for status in statuses}
+
+
+def saved_answer(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
+    """The content of a `SavedImage`."""
+    return {
+        "path": path.text,
+        "url": f"{public_url}/{path.quoted()}",
+        "size": image.size,
+        "content_type": image.content_type,
+        "sha256": image.sha256.hex() if image.sha256 else None,
+        "etag": image.etag,
+    }
 
 
 def json_answer(content: object) -> Response:

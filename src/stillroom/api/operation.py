@@ -4,24 +4,27 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
+from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import is_signed
-from stillroom.errors import StillroomError, TooLarge, UnsupportedMedia
+from stillroom.errors import InvalidParameter, StillroomError, TooLarge, UnsupportedMedia
 from stillroom.http.fields import Fields
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
 from stillroom.storage.interface import LocalImage
 
+Form = TypeVar("Form", bound=BaseModel)
 Operation = Callable[[Request], Awaitable[Response]]
 
 SERVER_ERRORS: Final = 500
@@ -148,6 +151,24 @@ async def json_body(request: Request, fields: Fields, *, most_bytes: int, exampl
         if len(body) > most_bytes:
             raise too_large
     return bytes(body)
+
+
+def read_json(form: type[Form], body: bytes) -> Form:
+    """The body as what the document says it is.
+
+    Raises:
+        InvalidParameter: it is not JSON, or not of this form; says where.
+    """
+    try:
+        given = parse_object(body)
+    except (ValueError, RecursionError):
+        raise InvalidParameter("not a JSON object", at=("body",)) from None
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        at = ("body", *(str(part) for part in fault["loc"]))
+        raise InvalidParameter(fault["msg"], at=at) from error
 
 
 def _behind_mount(request: Request) -> bytes:
