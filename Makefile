@@ -101,6 +101,9 @@ lock: $(STAMP)/dev
 		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
 		requirements/dev.in --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
+		pyproject.toml --output-file requirements/client.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" \
 		requirements/build.in --output-file requirements/build.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -1,0 +1,172 @@
+"""Reading answers: values where all went well, the server's own errors where not."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from stillroom import errors
+from stillroom.client.errors import UnexpectedAnswer
+from stillroom.client.exchange import Answer
+from stillroom.client.values import Folder, ImageInfo, MediaResource, SavedImage
+from stillroom.errors import StillroomError
+from stillroom.paths import ImagePath
+
+_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    409: "path_conflict",
+    412: "precondition_failed",
+    413: "too_large",
+    415: "unsupported_media",
+    502: "backend_unavailable",
+    503: "backend_unavailable",
+    504: "backend_unavailable",
+    507: "storage_full",
+}
+"""For answers without a body (HEAD), and those of proxies, whose bodies are not ours."""
+
+_NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
+_SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
+_SHOWN: Final = 300
+"""Characters of a foreign answer that an error shows."""
+
+
+def refused(answer: Answer, subject: str) -> StillroomError:
+    """The error that an answer stands for.
+
+    Args:
+        answer: Not a success.
+        subject: The image that it is about, for the message.
+    """
+    try:
+        said = json.loads(answer.body)
+        detail, code = said["detail"], said["code"]
+    except (ValueError, KeyError, TypeError):
+        detail, code = "", _OF_STATUS.get(answer.status, "")
+    if isinstance(detail, list):
+        detail = "; ".join(str(fault.get("msg", "")) for fault in detail)
+    return error_of(str(code), str(detail), subject) or UnexpectedAnswer(
+        f"{subject}: the server answers {answer.status}"
+        f" {detail or answer.body[:_SHOWN].decode('utf-8', 'replace')!r}"
+    )
+
+
+def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
+    """The error with this code, or None where this version knows none."""
+    kind = _kinds(StillroomError).get(code)
+    if kind is None:
+        return None
+    error = kind.__new__(kind)  # their own constructors fix the message, or ask for more
+    said = detail or (kind.__doc__ or "").partition("\n")[0]
+    Exception.__init__(error, f"{subject}: {said}" if subject else said)
+    if isinstance(error, errors.InvalidInput):
+        error.at = ()
+    return error
+
+
+def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
+    found = {root.code: root} if root is not StillroomError else {}
+    for below in root.__subclasses__():
+        if below.__module__ == errors.__name__:
+            found |= _kinds(below)
+    return found
+
+
+def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
+    """The JSON of a 200.
+
+    Raises:
+        StillroomError: another status, or no JSON.
+    """
+    if answer.status != 200:
+        raise refused(answer, subject)
+    try:
+        return json.loads(answer.body)
+    except ValueError:
+        raise _foreign(answer, subject) from None
+
+
+def saved(answer: Answer, path: str) -> SavedImage:
+    """What a save was answered with."""
+    said = document(answer, path)
+    try:
+        return SavedImage(**{name: said[name] for name in _names(SavedImage) - {"skipped"}})
+    except (KeyError, TypeError):
+        raise _foreign(answer, path) from None
+
+
+def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
+    """One entry of a page.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+        InvalidPath: a name that no image has, and that may be no file of ours either.
+    """
+    path = entry["path"]
+    if path.endswith("/"):
+        return Folder(ImagePath.parse(path[:-1]).text + "/")
+    known = {name: entry[name] for name in _names(ImageInfo)}
+    ImagePath.parse(path)
+    return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
+
+
+def info_of_head(answer: Answer, path: str) -> ImageInfo:
+    """What a HEAD says."""
+    if answer.status != 200:
+        raise refused(answer, path)
+    sha256 = announced_sha256(answer)
+    try:
+        return ImageInfo(
+            path=path,
+            size=int(answer.headers["content-length"]),
+            modified=parsedate_to_datetime(answer.headers["last-modified"]).astimezone(UTC),
+            content_type=answer.headers["content-type"],
+            etag=answer.headers["etag"],
+            sha256=sha256.hex() if sha256 else None,
+        )
+    except (KeyError, ValueError):
+        raise _foreign(answer, path) from None
+
+
+def announced_sha256(answer: Answer) -> bytes | None:
+    """The SHA-256 in `Repr-Digest` (RFC 9530), if there is one."""
+    found = _SHA256.search(answer.headers.get("repr-digest", ""))
+    try:
+        return base64.b64decode(found[1], validate=True) if found else None
+    except binascii.Error:
+        return None
+
+
+def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
+    """The entries of a page, and the query of the next one."""
+    entries = document(answer, prefix)
+    if not isinstance(entries, list):
+        raise _foreign(answer, prefix)
+    more = _NEXT.search(answer.headers.get("link", ""))
+    return entries, more[1] if more else None
+
+
+def resource(answer: Answer, path: str) -> MediaResource:
+    """What an ingest was answered with."""
+    said = document(answer, path)
+    try:
+        known = {name: said[name] for name in _names(MediaResource)}
+        return MediaResource(**{**known, "created_at": datetime.fromisoformat(said["created_at"])})
+    except (KeyError, TypeError, ValueError):
+        raise _foreign(answer, path) from None
+
+
+def _names(kind: type) -> set[str]:
+    return {field.name for field in fields(kind)}
+
+
+def _foreign(answer: Answer, subject: str) -> UnexpectedAnswer:
+    shown = answer.body[:_SHOWN].decode("utf-8", "replace")
+    return UnexpectedAnswer(f"{subject}: this is no answer of Stillroom's: {shown!r}")

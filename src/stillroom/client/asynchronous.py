@@ -1,0 +1,376 @@
+"""`AsyncImageStore`: the same names and the same promises, for code that awaits."""
+
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import httpx
+
+from stillroom.client.connection import (
+    Connection,
+    Token,
+    failed,
+    goes_to_sink,
+    head_of,
+    new_limits,
+    timeouts,
+    total_of,
+)
+from stillroom.client.exchange import Answer, Call, Failure, Flow, Form, Wait
+from stillroom.client.many import FAILED, Gathered, batches
+from stillroom.client.operations import Condition, Operations, list_query
+from stillroom.client.retries import Retries
+from stillroom.client.sender import Sender
+from stillroom.client.sinks import Sink, replacing, spool
+from stillroom.client.sources import Source, Upload, opened
+from stillroom.client.sync import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE
+from stillroom.client.values import (
+    Folder,
+    ImageInfo,
+    MediaResource,
+    OnProgress,
+    Outcome,
+    SavedImage,
+)
+from stillroom.paths import ImagePath
+
+T = TypeVar("T")
+
+LARGE_BYTES: Final = 512 * 1024
+"""An image that is larger may be refused before all of it was sent. An asyncio transport that is
+busy sending never shows that answer (httpx then times out), a plain socket does; so such an
+image is sent in a thread. The server takes up to 1 MiB after a refusal."""
+
+
+class AsyncImageStore:
+    """A Stillroom server, for one event loop; else as `ImageStore`, method by method.
+
+    Files are hashed, read and written in threads, so that others are not held up.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: Token | None = None,
+        *,
+        deadline_s: float = 120,
+        timeout_s: float = 60,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As `ImageStore`. `httpx.ASGITransport(app)` speaks to an app in this process."""
+        self._connection = Connection.to(url, token)
+        retries = Retries(deadline_s=deadline_s, timeout_s=timeout_s)
+        self._operations = Operations(self._connection.root, retries)
+        self._transport = transport
+        self._clients: dict[int, httpx.AsyncClient] = {}
+        self._threaded = Sender(self._connection, None)
+
+    # One image ---------------------------------------------------------------------------
+
+    async def save(
+        self,
+        path: str,
+        source: Source,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        progress: OnProgress | None = None,
+    ) -> SavedImage:
+        """See `ImageStore.save`; `progress` is called on the event loop."""
+        name = ImagePath.parse(path)
+        condition = Condition(if_match, if_none_match)
+        async with _opened(source, name) as upload:
+            return await self._run(self._operations.save(name, upload, condition, progress))
+
+    async def save_unless_same(
+        self, path: str, source: Source, *, progress: OnProgress | None = None
+    ) -> SavedImage:
+        """See `ImageStore.save_unless_same`."""
+        name = ImagePath.parse(path)
+        async with _opened(source, name) as upload:
+            return await self._run(self._operations.save_unless_same(name, upload, progress))
+
+    async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
+        """See `ImageStore.open`; the file is a plain one, and all of it is here."""
+        file = spool()
+        try:
+            await self._download(path, file, progress)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+    async def read(self, path: str, *, progress: OnProgress | None = None) -> bytes:
+        """See `ImageStore.read`."""
+        with await self.open(path, progress=progress) as file:
+            return await anyio.to_thread.run_sync(file.read)
+
+    async def download(
+        self, path: str, target: Path | IO[bytes], *, progress: OnProgress | None = None
+    ) -> None:
+        """See `ImageStore.download`."""
+        if not isinstance(target, Path):
+            await self._download(path, target, progress)
+            return
+        with replacing(target, ImagePath.parse(path)) as file:
+            await self._download(path, file, progress)
+
+    async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
+        await self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
+
+    async def exists(self, path: str) -> bool:
+        """See `ImageStore.exists`."""
+        return await self._run(self._operations.exists(ImagePath.parse(path)))
+
+    async def stat(self, path: str) -> ImageInfo:
+        """See `ImageStore.stat`."""
+        return await self._run(self._operations.stat(ImagePath.parse(path)))
+
+    async def delete(
+        self, path: str, *, if_match: str | None = None, missing_ok: bool = False
+    ) -> None:
+        """See `ImageStore.delete`."""
+        name = ImagePath.parse(path)
+        condition = Condition(if_match)
+        await self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
+
+    async def copy(self, source: str, target: str) -> SavedImage:
+        """See `ImageStore.copy`."""
+        names = ImagePath.parse(source), ImagePath.parse(target)
+        return await self._run(self._operations.copy(*names))
+
+    async def move(self, source: str, target: str) -> SavedImage:
+        """See `ImageStore.move`."""
+        names = ImagePath.parse(source), ImagePath.parse(target)
+        return await self._run(self._operations.move(*names))
+
+    async def signed_url(self, path: str, *, expires_in: timedelta = timedelta(hours=1)) -> str:
+        """See `ImageStore.signed_url`."""
+        valid_for_s = int(expires_in.total_seconds())
+        return await self._run(self._operations.signed_url(ImagePath.parse(path), valid_for_s))
+
+    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `ImageStore.ingest`."""
+        return await self._run(self._operations.ingest(ImagePath.parse(path), relocate=relocate))
+
+    # Many images -------------------------------------------------------------------------
+
+    async def iter(
+        self, prefix: str = "", *, start_after: str = "", fold: bool = False
+    ) -> AsyncIterator[str]:
+        """See `ImageStore.iter`."""
+        query: str | None = list_query(
+            prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
+        )
+        while query is not None:
+            names, query = await self._run(self._operations.page_of_names(query))
+            for name in names:
+                yield name
+
+    async def entries(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ImageInfo]:
+        """See `ImageStore.entries`."""
+        async for entry in self._entries(prefix, start_after, fold=False):
+            if isinstance(entry, ImageInfo):
+                yield entry
+
+    async def level(self, folder: str = "") -> AsyncIterator[ImageInfo | Folder]:
+        """See `ImageStore.level`."""
+        async for entry in self._entries(folder, "", fold=True):
+            yield entry
+
+    async def _entries(
+        self, prefix: str, start_after: str, *, fold: bool
+    ) -> AsyncIterator[ImageInfo | Folder]:
+        query: str | None = list_query(
+            prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
+        )
+        while query is not None:
+            entries, query = await self._run(self._operations.page_of_entries(query))
+            for entry in entries:
+                yield entry
+
+    async def save_many(
+        self,
+        images: Mapping[str, Source] | Iterable[tuple[str, Source]],
+        *,
+        concurrency: int = 8,
+        skip_same: bool = False,
+        each: Callable[[Outcome[SavedImage]], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> list[SavedImage]:
+        """See `ImageStore.save_many`; `each` and `progress` are called on the event loop."""
+        pairs = images.items() if isinstance(images, Mapping) else images
+        save = self.save_unless_same if skip_same else self.save
+        jobs = (
+            partial(_saved, path, partial(save, path, source, progress=progress))
+            for path, source in pairs
+        )
+        return await self._many(jobs, concurrency, each)
+
+    async def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
+        """See `ImageStore.delete_many`."""
+        jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
+        return sum(await self._many(jobs, concurrency, None))
+
+    async def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
+        try:
+            return await self._run(self._operations.delete_batch(paths))
+        except FAILED as error:
+            return [Outcome(path, error=error) for path in paths]
+
+    async def _many(
+        self,
+        jobs: Iterable[Callable[[], Awaitable[Sequence[Outcome[T]]]]],
+        concurrency: int,
+        each: Callable[[Outcome[T]], None] | None,
+    ) -> list[T]:
+        gathered: Gathered[T] = Gathered(each)
+        numbered = enumerate(jobs)
+
+        async def work() -> None:
+            for number, job in numbered:
+                gathered.add(number, await job())
+                if gathered.stopped:
+                    return
+
+        async with anyio.create_task_group() as group:
+            for _ in range(concurrency):
+                group.start_soon(work)
+        return gathered.results()
+
+    # Sending -----------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """See `ImageStore.close`."""
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.aclose()
+        self._threaded.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _http(self) -> httpx.AsyncClient:
+        client = self._clients.get(os.getpid())
+        if client is None:
+            client = httpx.AsyncClient(limits=new_limits(), transport=self._transport)
+            self._clients = {os.getpid(): client}
+        return client
+
+    async def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Wait):
+                    await anyio.sleep(step.seconds)
+                    step = flow.send(None)
+                else:
+                    step = flow.send(await self._send(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send_in_thread(self, call: Call) -> Answer | Failure:
+        """Send a large image by the sync sender; ends with the next piece if it is cancelled."""
+        stop = threading.Event()
+
+        def told(done: int, total: int | None) -> None:
+            if stop.is_set():
+                raise ConnectionAbortedError
+            if call.progress is not None:
+                anyio.from_thread.run_sync(call.progress, done, total)
+
+        try:
+            return await anyio.to_thread.run_sync(
+                self._threaded.send, replace(call, progress=told), abandon_on_cancel=True
+            )
+        finally:
+            stop.set()
+
+    async def _send(self, call: Call) -> Answer | Failure:
+        large = isinstance(call.body, Form) and call.body.upload.size > LARGE_BYTES
+        if large and self._transport is None:
+            return await self._send_in_thread(call)
+        client, head = self._http(), None
+        try:
+            request = client.build_request(
+                call.method,
+                self._connection.url(call),
+                headers=self._connection.fields(call),
+                content=_sent(call),
+                timeout=timeouts(call),
+            )
+            response = await client.send(request, stream=True)
+            head = head_of(response)
+            try:
+                if not goes_to_sink(call, response):
+                    return Answer(head.status, head.headers, await response.aread())
+                await _receive(call, response)
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            return failed(error, head)
+        return head
+
+
+@asynccontextmanager
+async def _opened(source: Source, name: ImagePath) -> AsyncIterator[Upload]:
+    """`opened`, its hashing and encoding in a thread."""
+    async with AsyncExitStack() as stack:
+        opening = opened(source, name)
+        upload = await anyio.to_thread.run_sync(opening.__enter__)
+        stack.push(opening.__exit__)
+        yield upload
+
+
+def _sent(call: Call) -> bytes | AsyncIterator[bytes] | None:
+    return _pieces(call, call.body) if isinstance(call.body, Form) else call.body
+
+
+async def _pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
+    yield form.head
+    done = 0
+    chunks = form.upload.chunks()
+    while chunk := await anyio.to_thread.run_sync(next, chunks, None):
+        yield chunk
+        done += len(chunk)
+        if call.progress is not None:
+            call.progress(done, form.upload.size)
+    yield form.tail
+
+
+async def _receive(call: Call, response: httpx.Response) -> None:
+    assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
+    if response.status_code == 200:
+        call.sink.restart()
+    total = total_of(call, response)
+    async for chunk in response.aiter_bytes():
+        await anyio.to_thread.run_sync(call.sink.write, chunk)
+        if call.progress is not None:
+            call.progress(call.sink.written, total)
+
+
+async def _saved(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
+    try:
+        return [Outcome(path, await run())]
+    except FAILED as error:
+        return [Outcome(path, error=error)]

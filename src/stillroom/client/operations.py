@@ -1,0 +1,308 @@
+"""Each operation, as the requests that it takes and what their answers mean. No I/O."""
+
+import base64
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+from stillroom.client import answers
+from stillroom.client.errors import UnexpectedAnswer
+from stillroom.client.exchange import Answer, Call, Failure, Flow, Form
+from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.sinks import Sink
+from stillroom.client.sources import Upload
+from stillroom.client.values import (
+    Folder,
+    ImageInfo,
+    MediaResource,
+    OnProgress,
+    Outcome,
+    Progress,
+    SavedImage,
+)
+from stillroom.errors import DigestMismatch, ImageNotFound, InvalidParameter, InvalidPath
+from stillroom.paths import ImagePath, ImagePrefix, StorageKey
+
+T = TypeVar("T")
+
+IMAGES: Final = "/storage/images"
+_MAX_HOPS: Final = 3
+_JSON: Final = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of the stored image (RFC 9110, 13.1): etags with their quotes, or `*`."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """As header fields."""
+        given = {"if-match": self.if_match, "if-none-match": self.if_none_match}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """All of them, against one server.
+
+    Attributes:
+        root: Of the API, for the URLs of skipped images.
+        retries: When to give up.
+    """
+
+    root: str
+    retries: Retries
+
+    def save(
+        self, path: ImagePath, upload: Upload, condition: Condition, progress: OnProgress | None
+    ) -> Flow[SavedImage]:
+        """Send the image until it is there; sending it twice is sending it once."""
+        attempts = Attempts(self.retries)
+        call = _saving(path, upload, condition, progress)
+        answer = yield from persistently(call, attempts)
+        if answer.status == 412 and attempts.doubtful:
+            # Perhaps our own first attempt is what the second one met.
+            head = yield from persistently(_head(path), Attempts(self.retries))
+            if answers.announced_sha256(head) == upload.sha256:
+                ours = Condition(if_match=head.headers["etag"])
+                again = _saving(path, upload, ours, progress)
+                answer = yield from persistently(again, Attempts(self.retries))
+        return answers.saved(answer, path.text)
+
+    def save_unless_same(
+        self, path: ImagePath, upload: Upload, progress: OnProgress | None
+    ) -> Flow[SavedImage]:
+        """Send the image unless the same bytes are there."""
+        head = yield from persistently(_head(path), Attempts(self.retries))
+        if head.status == 404:
+            return (yield from self.save(path, upload, Condition(), progress))
+        found = answers.info_of_head(head, path.text)
+        if found.sha256 != upload.sha256.hex():
+            return (yield from self.save(path, upload, Condition(), progress))
+        return SavedImage(
+            path=path.text,
+            url=self.root + _target(path),
+            size=found.size,
+            content_type=found.content_type,
+            sha256=found.sha256,
+            etag=found.etag,
+            skipped=True,
+        )
+
+    def stat(self, path: ImagePath) -> Flow[ImageInfo]:
+        """What is known of the image."""
+        answer = yield from persistently(_head(path), Attempts(self.retries))
+        return answers.info_of_head(answer, path.text)
+
+    def exists(self, path: ImagePath) -> Flow[bool]:
+        """Whether there is such an image."""
+        try:
+            yield from self.stat(path)
+        except ImageNotFound:
+            return False
+        return True
+
+    def download(self, path: ImagePath, sink: Sink, progress: OnProgress | None) -> Flow[None]:
+        """Fill the sink, going on where a connection broke off."""
+        attempts, head = Attempts(self.retries), None
+        while True:
+            fields = {"accept-encoding": "identity"}
+            if sink.written and head is not None and "etag" in head.headers:
+                fields |= {
+                    "range": f"bytes={sink.written}-",
+                    "if-range": head.headers["etag"],
+                }
+            else:
+                sink.restart()
+            before = sink.written
+            outcome, digest = yield from self._get(path, fields, sink, attempts, progress)
+            if sink.written > before:
+                attempts.progressed()
+            if isinstance(outcome, Answer) and outcome.status in (200, 206):
+                announced = answers.announced_sha256(outcome) or digest
+                if announced not in (None, sink.sha256):
+                    raise DigestMismatch(f"{path.text}: other bytes came than the server has")
+                return
+            if isinstance(outcome, Answer) and outcome.status == 416:
+                head = None  # it has become shorter
+                continue
+            if isinstance(outcome, Failure) and outcome.head is not None:
+                head = outcome.head
+            wait = attempts.wait_after(outcome)
+            if wait is not None:
+                yield wait
+            elif isinstance(outcome, Answer):
+                raise answers.refused(outcome, path.text)
+
+    def _get(
+        self,
+        path: ImagePath,
+        fields: Mapping[str, str],
+        sink: Sink,
+        attempts: Attempts,
+        progress: OnProgress | None,
+    ) -> Flow[tuple[Answer | Failure, bytes | None]]:
+        """One attempt, and the hash that whoever redirected has announced."""
+        call = Call("GET", _target(path), fields, sink=sink, progress=_told(progress, path))
+        digest: bytes | None = None
+        for _ in range(_MAX_HOPS):
+            outcome = yield attempts.prepared(call)
+            assert outcome is not None  # noqa: S101  (what a call is answered with)
+            if isinstance(outcome, Failure):
+                return outcome, digest
+            if outcome.status not in (301, 302, 303, 307, 308):
+                if call.elsewhere and 400 <= outcome.status < 500 and outcome.status != 416:
+                    host = urlsplit(call.target).hostname
+                    raise UnexpectedAnswer(
+                        f"{path.text}: {host}, where the server sent us, answers {outcome.status}"
+                    )
+                return outcome, digest
+            digest = answers.announced_sha256(outcome) or digest
+            call = replace(call, target=self._redirected(call, outcome, path))
+        raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
+
+    def _redirected(self, call: Call, answer: Answer, path: ImagePath) -> str:
+        """Where to go on, without the token: to read a public or presigned URL takes none."""
+        here = call.target if call.elsewhere else self.root + call.target
+        there = urljoin(here, answer.headers.get("location", ""))
+        allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")
+        if urlsplit(there).scheme not in allowed:
+            raise UnexpectedAnswer(f"{path.text}: redirected to a URL that is not https")
+        return there
+
+    def delete(self, path: ImagePath, condition: Condition, *, missing_ok: bool) -> Flow[None]:
+        """Remove the image."""
+        attempts = Attempts(self.retries)
+        call = Call("DELETE", _target(path), condition.fields)
+        answer = yield from persistently(call, attempts)
+        if answer.status == 404 and (missing_ok or attempts.doubtful):
+            return
+        answers.document(answer, path.text)
+
+    def delete_batch(self, paths: Sequence[str]) -> Flow[list[Outcome[bool]]]:
+        """Remove up to 1,000; the result is whether an image was there."""
+        attempts = Attempts(self.retries)
+        call = _posting("/storage/delete", {"paths": list(paths)})
+        answer = yield from persistently(call, attempts)
+        said = answers.document(answer, "deleting")
+        outcomes: list[Outcome[bool]] = []
+        for path, result in zip(paths, said["results"], strict=True):
+            if "code" not in result:
+                outcomes.append(Outcome(path, result=True))
+            elif result["code"] == ImageNotFound.code:
+                outcomes.append(Outcome(path, result=False))
+            else:
+                error = answers.error_of(result["code"], result["detail"], path)
+                error = error or UnexpectedAnswer(f"{path}: {result['detail']}")
+                outcomes.append(Outcome(path, error=error))
+        return outcomes
+
+    def copy(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
+        """Save the image at `source` under `target` as well."""
+        call = _posting("/storage/copy", {"source": source.text, "target": target.text})
+        answer = yield from persistently(call, Attempts(self.retries))
+        return answers.saved(answer, source.text)
+
+    def move(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
+        """Copy, then remove the source unless it has been replaced since."""
+        if source == target:
+            raise InvalidParameter(f"{source.text}: source and target are the same", at=("target",))
+        found = yield from self.stat(source)
+        image = yield from self.copy(source, target)
+        yield from self.delete(source, Condition(if_match=found.etag), missing_ok=False)
+        return image
+
+    def page_of_names(self, query: str) -> Flow[tuple[list[str], str | None]]:
+        """The paths of a page, and the query of the next one."""
+        call = Call("GET", f"{IMAGES}{query}")
+        answer = yield from persistently(call, Attempts(self.retries))
+        entries, more = answers.listed(answer, "listing")
+        try:
+            return [_checked(entry) for entry in entries], more
+        except (AttributeError, InvalidPath) as error:
+            raise UnexpectedAnswer(f"the server lists what is no path: {error}") from error
+
+    def page_of_entries(self, query: str) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
+        """The entries of a page, and the query of the next one."""
+        call = Call("GET", f"/storage/entries{query}")
+        answer = yield from persistently(call, Attempts(self.retries))
+        entries, more = answers.listed(answer, "listing")
+        try:
+            return [answers.info_of_entry(entry) for entry in entries], more
+        except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
+            raise UnexpectedAnswer(f"the server lists what is no entry: {error}") from error
+
+    def signed_url(self, path: ImagePath, valid_for_s: int) -> Flow[str]:
+        """A URL that needs no token."""
+        call = _posting("/storage/signed-urls", {"path": path.text, "expires_in": valid_for_s})
+        answer = yield from persistently(call, Attempts(self.retries))
+        return str(answers.document(answer, path.text)["url"])
+
+    def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
+        """Take the image into the media library; equal bytes are the one resource."""
+        content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
+        call = _posting("/media-resources/ingest", content)
+        answer = yield from persistently(call, Attempts(self.retries))
+        return answers.resource(answer, path.text)
+
+
+def list_query(prefix: str, *, start_after: str, page_size: int, fold: bool) -> str:
+    """The query of the first page.
+
+    Raises:
+        InvalidPath: no path begins with `prefix`.
+    """
+    given = {"prefix": ImagePrefix.parse(prefix).text, "limit": str(page_size)}
+    if start_after:
+        given["start_after"] = start_after
+    if fold:
+        given["delimiter"] = "/"
+    return "?" + urlencode(given, quote_via=quote, safe="")
+
+
+def _target(path: ImagePath) -> str:
+    return f"{IMAGES}/{path.quoted()}"
+
+
+def _head(path: ImagePath) -> Call:
+    return Call("HEAD", _target(path))
+
+
+def _posting(target: str, content: Mapping[str, object]) -> Call:
+    return Call("POST", target, _JSON, json.dumps(content).encode())
+
+
+def _saving(
+    path: ImagePath, upload: Upload, condition: Condition, progress: OnProgress | None
+) -> Call:
+    boundary = secrets.token_hex(16)
+    form = Form(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n".encode(),
+        upload,
+        f"\r\n--{boundary}--\r\n".encode(),
+    )
+    fields = {
+        "content-type": f"multipart/form-data; boundary={boundary}",
+        "content-length": str(len(form.head) + upload.size + len(form.tail)),
+        "repr-digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
+        **condition.fields,
+    }
+    return Call("POST", _target(path), fields, form, progress=_told(progress, path))
+
+
+def _told(progress: OnProgress | None, path: ImagePath) -> Callable[[int, int | None], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(Progress(path.text, done, total))
+
+
+def _checked(entry: str) -> str:
+    ImagePath.parse(entry.removesuffix("/"))
+    return entry

@@ -1,0 +1,92 @@
+"""The sync sender: one request out, one answer in."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import httpx
+
+from stillroom.client.connection import (
+    Connection,
+    failed,
+    goes_to_sink,
+    head_of,
+    new_limits,
+    timeouts,
+    total_of,
+)
+from stillroom.client.exchange import Answer, Call, Failure, Form
+
+
+class Sender:
+    """Pooled connections to one server, for any thread, and for each process its own."""
+
+    def __init__(self, connection: Connection, transport: httpx.BaseTransport | None) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._clients: dict[int, httpx.Client] = {}
+        self._making = threading.Lock()
+
+    def send(self, call: Call) -> Answer | Failure:
+        """What came of a call.
+
+        Raises:
+            ConfigurationError: it can never be sent.
+        """
+        client, head = self._client(), None
+        try:
+            request = client.build_request(
+                call.method,
+                self._connection.url(call),
+                headers=self._connection.fields(call),
+                content=_pieces(call, call.body) if isinstance(call.body, Form) else call.body,
+                timeout=timeouts(call),
+            )
+            response = client.send(request, stream=True)
+            head = head_of(response)
+            try:
+                if not goes_to_sink(call, response):
+                    return Answer(head.status, head.headers, response.read())
+                _receive(call, response)
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            return failed(error, head)
+        return head
+
+    def close(self) -> None:
+        """Close all connections; it may be used again."""
+        while self._clients:
+            _, client = self._clients.popitem()
+            client.close()
+
+    def _client(self) -> httpx.Client:
+        """The connections of this process: those of a parent must not be shared with it."""
+        with self._making:
+            client = self._clients.get(os.getpid())
+            if client is None:
+                client = httpx.Client(limits=new_limits(), transport=self._transport)
+                self._clients = {os.getpid(): client}
+            return client
+
+
+def _pieces(call: Call, form: Form) -> Iterator[bytes]:
+    yield form.head
+    done = 0
+    for chunk in form.upload.chunks():
+        yield chunk
+        done += len(chunk)
+        if call.progress is not None:
+            call.progress(done, form.upload.size)
+    yield form.tail
+
+
+def _receive(call: Call, response: httpx.Response) -> None:
+    assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
+    if response.status_code == 200:
+        call.sink.restart()
+    total = total_of(call, response)
+    for chunk in response.iter_bytes():
+        call.sink.write(chunk)
+        if call.progress is not None:
+            call.progress(call.sink.written, total)

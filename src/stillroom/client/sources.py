@@ -1,0 +1,171 @@
+"""What may be saved: bytes, a file, a path, a Pillow image or an array, made ready to send."""
+
+import contextlib
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Protocol, cast, runtime_checkable
+
+from stillroom.errors import DigestMismatch, UnsupportedMedia
+from stillroom.paths import ImagePath
+
+CHUNK_BYTES: Final = 256 * 1024
+"""Read, hashed and sent in one go."""
+
+SPOOL_BYTES: Final = 16 * 1024**2
+"""More than this of a stream waits in an unnamed temporary file, not in memory."""
+
+
+@runtime_checkable
+class PillowImage(Protocol):
+    """A `PIL.Image.Image`, which this package does not need to be installed."""
+
+    @property
+    def mode(self) -> str:
+        """How its pixels are stored, such as `RGB`."""
+
+    @property
+    def format(self) -> str | None:
+        """Of the file it was read from, if any."""
+
+    def save(self, fp: IO[bytes], /, format: str | None = None) -> None:  # noqa: A002  (Pillow's name)
+        """Write it in a format."""
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """A `numpy.ndarray` or whatever shows its memory like one."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """https://numpy.org/doc/stable/reference/arrays.interface.html."""
+
+
+Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
+"""What may be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The bytes of one image, ready to be sent as often as needed.
+
+    Attributes:
+        size: Bytes.
+        sha256: 32 bytes.
+    """
+
+    size: int
+    sha256: bytes
+    _file: IO[bytes]
+    _start: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it from the beginning.
+
+        Raises:
+            DigestMismatch: the file has become shorter since it was hashed.
+        """
+        self._file.seek(self._start)
+        left = self.size
+        while left:
+            chunk = self._file.read(min(left, CHUNK_BYTES))
+            if not chunk:
+                raise DigestMismatch("the file has become shorter while it was sent")
+            left -= len(chunk)
+            yield chunk
+
+
+@contextlib.contextmanager
+def opened(source: Source, path: ImagePath) -> Iterator[Upload]:
+    """Hash `source` in one pass, and keep it at hand.
+
+    Args:
+        source: A file is read from where it stands. One that cannot be rewound is
+            kept in a temporary file, so that sending it can be tried again.
+        path: Where it will be saved; its suffix says how an image or array is encoded.
+
+    Raises:
+        UnsupportedMedia: an image or array that cannot be encoded like this.
+        OSError: the file cannot be read.
+        TypeError: it is something else, or a file in text mode.
+    """
+    with contextlib.ExitStack() as stack:
+        file = _file_of(source, path, stack)
+        if not file.seekable():
+            file = stack.enter_context(_spooled(file))
+        start = file.tell()
+        digest, size = hashlib.sha256(), 0
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+        yield Upload(size, digest.digest(), file, start)
+
+
+def _file_of(source: Source, path: ImagePath, stack: contextlib.ExitStack) -> IO[bytes]:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    if isinstance(source, Path):
+        return stack.enter_context(source.open("rb"))
+    if isinstance(source, PillowImage):
+        return _encoded(source, path)
+    if isinstance(source, ArrayLike):
+        return _encoded(_image_of(source), path)
+    return _binary(source)
+
+
+def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (what a caller without a type checker gives)
+    if isinstance(source, str):
+        raise TypeError("a file to save is named by a pathlib.Path: a mere str may be anything")
+    if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+        raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")
+    return cast("IO[bytes]", source)
+
+
+def _spooled(stream: IO[bytes]) -> IO[bytes]:
+    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (the caller closes it)
+    try:
+        while chunk := stream.read(CHUNK_BYTES):
+            spool.write(chunk)
+        spool.seek(0)
+    except BaseException:
+        spool.close()
+        raise
+    return cast("IO[bytes]", spool)
+
+
+def _image_of(array: ArrayLike) -> PillowImage:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise TypeError("an array is encoded by Pillow: pip install pillow") from None
+    kind = array.__array_interface__["typestr"]
+    if kind != "|u1":
+        # Refused, not scaled: whether floats mean 0 to 1 or 0 to 255 only the caller knows.
+        raise UnsupportedMedia(f"the array is of {kind}, not uint8: scale it to 0 to 255 first")
+    shape = array.__array_interface__["shape"]
+    try:
+        return Image.fromarray(array)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedMedia(
+            f"an array of shape {shape} is no image: (height, width) or (height, width, 3 or 4)"
+        ) from error
+
+
+def _encoded(image: PillowImage, path: ImagePath) -> IO[bytes]:
+    from PIL import Image
+
+    suffix = Path(path.text).suffix.lower()
+    known = Image.registered_extensions()
+    kind = known.get(suffix) if suffix else image.format or "PNG"
+    if kind is None or kind not in Image.SAVE:
+        raise UnsupportedMedia(f"Pillow writes no {suffix or kind}: name it .png, .webp or .jpg")
+    file = io.BytesIO()
+    try:
+        image.save(file, format=kind)
+    except (OSError, ValueError) as error:
+        raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
+    file.seek(0)
+    return file

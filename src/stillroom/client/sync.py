@@ -1,0 +1,361 @@
+"""`ImageStore`: the SDK for code that waits."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, TypeVar
+
+import httpx
+
+from stillroom.client.connection import Connection, Token
+from stillroom.client.exchange import Flow, Wait
+from stillroom.client.many import FAILED, Gathered, batches
+from stillroom.client.operations import Condition, Operations, list_query
+from stillroom.client.retries import Retries
+from stillroom.client.sender import Sender
+from stillroom.client.sinks import Sink, replacing, spool
+from stillroom.client.sources import Source, opened
+from stillroom.client.values import (
+    Folder,
+    ImageInfo,
+    MediaResource,
+    OnProgress,
+    Outcome,
+    Progress,
+    SavedImage,
+)
+from stillroom.paths import ImagePath
+
+T = TypeVar("T")
+
+NAMES_A_PAGE = 1000
+ENTRIES_A_PAGE = 250
+"""In a bucket each entry costs the server a request."""
+
+DELETED_AT_ONCE = 100
+"""So that no request takes long; the server takes up to 1,000."""
+
+
+class ImageStore:
+    """A Stillroom server. Safe to share between threads, and to inherit by a fork.
+
+    Every method raises the errors of `stillroom.errors`, as the server names them, and
+    `ServerUnreachable` where there is no server. What may succeed later is tried again until
+    the deadline; no attempt changes anything twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: Token | None = None,
+        *,
+        deadline_s: float = 120,
+        timeout_s: float = 60,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: `http://127.0.0.1:8000`, or whatever `STILLROOM_URL` says.
+            token: A token, or a function that gives the current one; else `STILLROOM_TOKEN`.
+            deadline_s: No attempt begins later than this after the first, or after the last
+                byte of a download.
+            timeout_s: No single read or write of the socket takes longer.
+            transport: Instead of the network; for tests and odd proxies.
+
+        Raises:
+            ConfigurationError: the URL is none.
+        """
+        connection = Connection.to(url, token)
+        retries = Retries(deadline_s=deadline_s, timeout_s=timeout_s)
+        self._operations = Operations(connection.root, retries)
+        self._sender = Sender(connection, transport)
+
+    # One image ---------------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str,
+        source: Source,
+        *,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        progress: OnProgress | None = None,
+    ) -> SavedImage:
+        """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
+
+        They are hashed first and the hash is announced, so that what arrives damaged is refused.
+        An image or array is encoded as the suffix of `path` says, as PNG without one.
+
+        Args:
+            path: Such as `generations/1/cat.png`.
+            source: See `stillroom.client.sources.opened` for what is done to each kind.
+            if_match: Replace only the image that has this etag.
+            if_none_match: `*` to save only where nothing is.
+            progress: Called after each piece, in the thread that sends.
+        """
+        name = ImagePath.parse(path)
+        condition = Condition(if_match, if_none_match)
+        with opened(source, name) as upload:
+            return self._run(self._operations.save(name, upload, condition, progress))
+
+    def save_unless_same(
+        self, path: str, source: Source, *, progress: OnProgress | None = None
+    ) -> SavedImage:
+        """Save, but send nothing if the same bytes are there; the result says so (`skipped`)."""
+        name = ImagePath.parse(path)
+        with opened(source, name) as upload:
+            return self._run(self._operations.save_unless_same(name, upload, progress))
+
+    def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
+        """The whole image as a file to read and seek in; close it.
+
+        It is in memory up to 16 MiB, and in an unnamed temporary file beyond.
+        """
+        file = spool()
+        try:
+            self._download(path, file, progress)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+    def read(self, path: str, *, progress: OnProgress | None = None) -> bytes:
+        """The whole image as bytes."""
+        with self.open(path, progress=progress) as file:
+            return file.read()
+
+    def download(
+        self, path: str, target: Path | IO[bytes], *, progress: OnProgress | None = None
+    ) -> None:
+        """Write the image to a file, a folder (under its own name) or an open binary file.
+
+        A file is there whole or not at all, and folders above it are made. Where a connection
+        breaks off, the download goes on from there. A hash that the server knows is checked.
+        """
+        if not isinstance(target, Path):
+            self._download(path, target, progress)
+            return
+        with replacing(target, ImagePath.parse(path)) as file:
+            self._download(path, file, progress)
+
+    def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
+        self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an image."""
+        return self._run(self._operations.exists(ImagePath.parse(path)))
+
+    def stat(self, path: str) -> ImageInfo:
+        """Size, time, type, etag and hash, without the bytes."""
+        return self._run(self._operations.stat(ImagePath.parse(path)))
+
+    def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
+        """Remove the image.
+
+        Raises:
+            ImageNotFound: there is none, unless `missing_ok`, or unless an earlier attempt of
+                this call may have removed it.
+        """
+        name = ImagePath.parse(path)
+        condition = Condition(if_match)
+        self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
+
+    def copy(self, source: str, target: str) -> SavedImage:
+        """Save the image at `source` under `target` as well; its bytes stay on the server."""
+        names = ImagePath.parse(source), ImagePath.parse(target)
+        return self._run(self._operations.copy(*names))
+
+    def move(self, source: str, target: str) -> SavedImage:
+        """Copy, then remove the source.
+
+        Raises:
+            PreconditionFailed: the source was replaced meanwhile, so it is kept; the copy is of
+                the old image or of the new one.
+        """
+        names = ImagePath.parse(source), ImagePath.parse(target)
+        return self._run(self._operations.move(*names))
+
+    def signed_url(self, path: str, *, expires_in: timedelta = timedelta(hours=1)) -> str:
+        """A URL that reads this image without a token; whole seconds, at most seven days."""
+        valid_for_s = int(expires_in.total_seconds())
+        return self._run(self._operations.signed_url(ImagePath.parse(path), valid_for_s))
+
+    def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """Take the image into the media library; equal bytes give the resource that exists.
+
+        Args:
+            path: Of the image, as `save` takes it.
+            relocate: Keep the bytes in the library and remove the image later; else it is
+                recorded where it lies.
+        """
+        return self._run(self._operations.ingest(ImagePath.parse(path), relocate=relocate))
+
+    # Many images -------------------------------------------------------------------------
+
+    def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
+        """All paths that begin with `prefix`; the next page is asked for when it is needed.
+
+        Args:
+            prefix: Literal text: `cats/` is a folder, `ca` is what begins so.
+            start_after: Only paths behind this one.
+            fold: One level only; what is deeper as folders, which end in a slash.
+        """
+        query: str | None = list_query(
+            prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
+        )
+        while query is not None:
+            names, query = self._run(self._operations.page_of_names(query))
+            yield from names
+
+    def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
+        """As `iter`, with what `stat` knows of each. In a bucket every entry costs a request."""
+        for entry in self._entries(prefix, start_after, fold=False):
+            if isinstance(entry, ImageInfo):
+                yield entry
+
+    def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
+        """What lies in a folder (`cats/`), its folders unopened."""
+        yield from self._entries(folder, "", fold=True)
+
+    def _entries(
+        self, prefix: str, start_after: str, *, fold: bool
+    ) -> Iterator[ImageInfo | Folder]:
+        query: str | None = list_query(
+            prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
+        )
+        while query is not None:
+            entries, query = self._run(self._operations.page_of_entries(query))
+            yield from entries
+
+    def save_many(
+        self,
+        images: Mapping[str, Source] | Iterable[tuple[str, Source]],
+        *,
+        concurrency: int = 8,
+        skip_same: bool = False,
+        each: Callable[[Outcome[SavedImage]], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> list[SavedImage]:
+        """Save many, several at a time; what failed does not stop the others.
+
+        Args:
+            images: Paths and what to save there. Only `concurrency` are taken in advance.
+            concurrency: At a time.
+            skip_same: Send nothing where the same bytes are: to go on after an interruption.
+            each: Called with each outcome as it comes, in the caller's thread.
+            progress: See `save`; called in several threads.
+
+        Returns:
+            In the order given.
+
+        Raises:
+            SomeFailed: after all were tried, unless the next ones would have failed alike.
+        """
+        pairs = images.items() if isinstance(images, Mapping) else images
+        stop = threading.Event()
+        told = partial(_tell_unless, stop, progress)
+        save = self.save_unless_same if skip_same else self.save
+        jobs = (
+            partial(_saved, path, partial(save, path, source, progress=told))
+            for path, source in pairs
+        )
+        return self._many(jobs, concurrency, each, stop)
+
+    def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
+        """Remove many, a hundred in a request; missing ones count as removed before.
+
+        Returns:
+            How many were there.
+
+        Raises:
+            SomeFailed: as `save_many`; the result of a path is whether it was there.
+        """
+        jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
+        return sum(self._many(jobs, concurrency, None, threading.Event()))
+
+    def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
+        try:
+            return self._run(self._operations.delete_batch(paths))
+        except FAILED as error:
+            return [Outcome(path, error=error) for path in paths]
+
+    def _many(
+        self,
+        jobs: Iterable[Callable[[], Sequence[Outcome[T]]]],
+        concurrency: int,
+        each: Callable[[Outcome[T]], None] | None,
+        stop: threading.Event,
+    ) -> list[T]:
+        gathered: Gathered[T] = Gathered(each)
+        running: dict[Future[Sequence[Outcome[T]]], int] = {}
+        numbered = enumerate(jobs)
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="stillroom") as pool:
+            try:
+                while True:
+                    while not gathered.stopped and len(running) < concurrency:
+                        job = next(numbered, None)
+                        if job is None:
+                            break
+                        running[pool.submit(job[1])] = job[0]
+                    if not running:
+                        return gathered.results()
+                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                        gathered.add(running.pop(done), done.result())
+            except BaseException:
+                stop.set()
+                raise
+
+    # Sending -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close all connections; the store may be used again."""
+        self._sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Wait):
+                    time.sleep(step.seconds)
+                    step = flow.send(None)
+                else:
+                    step = flow.send(self._sender.send(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class _Stopped(Exception):
+    """Whoever waits for many images has been interrupted."""
+
+
+def _tell_unless(stop: threading.Event, progress: OnProgress | None, told: Progress) -> None:
+    if stop.is_set():
+        raise _Stopped
+    if progress is not None:
+        progress(told)
+
+
+def _saved(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
+    try:
+        return [Outcome(path, run())]
+    except FAILED as error:
+        return [Outcome(path, error=error)]

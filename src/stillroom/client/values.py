@@ -1,0 +1,103 @@
+"""What the SDK gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from stillroom.errors import StillroomError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """What was stored, and where to find it.
+
+    Attributes:
+        url: Public, if the server's settings make it so; of a skipped image, the API's.
+        size: Bytes.
+        sha256: Hexadecimal.
+        etag: With its quotes, ready for `if_match`.
+        skipped: Whether the same bytes were there already, so that nothing was sent.
+    """
+
+    path: str
+    url: str
+    size: int
+    content_type: str
+    sha256: str | None
+    etag: str
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is known of a stored image.
+
+    Attributes:
+        size: Bytes.
+        modified: When it was saved, aware; from `stat` in whole seconds.
+        etag: With its quotes, ready for `if_match`.
+        sha256: Hexadecimal; None where nobody has hashed it.
+    """
+
+    path: str
+    size: int
+    modified: datetime
+    content_type: str
+    etag: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What lies one level deeper; `path` ends in a slash."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResource:
+    """An image of the media library; see the server's document for each field."""
+
+    id: str
+    resource_type: str
+    storage_key: str
+    content_hash: str
+    extension: str
+    content_type: str
+    file_size: int
+    width: int | None
+    height: int | None
+    color_profile: str | None
+    protected: bool
+    alt_text: str | None
+    caption: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the bytes of one image are; after a failure it may go back.
+
+    Attributes:
+        done: Bytes sent or received.
+        total: Bytes in all, None where the server has not said.
+    """
+
+    path: str
+    done: int
+    total: int | None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What became of one of many: `error` is None, or `result` is."""
+
+    path: str
+    result: T | None = None
+    error: StillroomError | OSError | None = None

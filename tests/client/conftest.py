@@ -1,0 +1,62 @@
+"""One server for the SDK and the commands, and both faces of the SDK behind one."""
+
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import anyio.to_thread
+import pytest
+
+from running import Server, running
+from stillroom.client import AsyncImageStore, ImageStore
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("client")
+    with running(folder, max_upload_bytes=str(64 * 1024**2)) as started:
+        yield started
+    assert "Traceback" not in started.logged()
+
+
+@pytest.fixture
+def folder() -> str:
+    """A folder in the store that no other test uses."""
+    return uuid.uuid4().hex
+
+
+class Awaited:
+    """An `ImageStore` as an `AsyncImageStore`, so that one test holds both to one promise."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if inspect.isgeneratorfunction(method):
+            return partial(_iterated, method)
+        return lambda *given, **named: anyio.to_thread.run_sync(partial(method, *given, **named))
+
+
+async def _iterated(method: Any, *given: Any, **named: Any) -> AsyncIterator[Any]:
+    for item in method(*given, **named):
+        yield item
+
+
+@pytest.fixture(params=["sync", "async"])
+async def store(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[AsyncImageStore]:
+    if request.param == "async":
+        async with AsyncImageStore(server.url, server.token(), deadline_s=30) as opened:
+            yield opened
+    else:
+        with ImageStore(server.url, server.token(), deadline_s=30) as waiting:
+            yield cast("AsyncImageStore", Awaited(waiting))
