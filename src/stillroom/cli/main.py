@@ -1,34 +1,19 @@
 """`stillroom`: the commands and their options. The work is done in other rooms."""
 
-import re
 import sys
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from stillroom import __version__
 from stillroom.auth.grants import SCOPES
+from stillroom.cli.duration import DURATION
+from stillroom.cli.exits import code_of, hint_of
+from stillroom.cli.images import get, ls, put, rm, url
 from stillroom.cli.media import media
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
-
-
-class _Duration(click.ParamType[timedelta]):
-    """A whole number and a unit: 90s, 15m, 12h, 30d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  (click's signature)
-        if isinstance(value, timedelta):
-            return value
-        found = _DURATION.fullmatch(value)
-        if found is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 15m, 12h or 30d", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,9 +44,7 @@ def serve(**flags: object) -> None:
     help="What it may do; repeat for several. Without: everything.",
 )
 @click.option("--prefix", "folder", help="Confine it to this folder.")
-@click.option(
-    "--expires", type=_Duration(), default="30d", show_default=True, help="90s 15m 12h 30d"
-)
+@click.option("--expires", type=DURATION, default="30d", show_default=True, help="90s 15m 12h 30d")
 @click.option("--data-dir", help="Where the secret lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
 def token(
     scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
@@ -83,17 +66,17 @@ def token(
     )
 
 
-commands.add_command(media)
-commands.add_command(verify)
+for command in (put, get, ls, rm, url, media, verify):
+    commands.add_command(command)
 
 
 def main() -> None:
-    """Run a command. Whatever is the user's to mend ends in one sentence and status 2."""
+    """Run a command. What is the user's to mend ends in one sentence and a telling status."""
     try:
         commands()
-    except StillroomError as error:
-        click.echo(f"stillroom: {error}", err=True)
-        sys.exit(2)
+    except (StillroomError, OSError) as error:
+        click.echo(f"stillroom: {error}{hint_of(error)}", err=True)
+        sys.exit(code_of(error))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("stillroom"):
             raise

@@ -9,6 +9,7 @@ from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAns
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
 from stillroom.client.values import (
+    DownloadedImage,
     Folder,
     ImageInfo,
     MediaResource,
@@ -19,6 +20,7 @@ from stillroom.client.values import (
 
 __all__ = [
     "AsyncImageStore",
+    "DownloadedImage",
     "Folder",
     "ImageInfo",
     "ImageStore",

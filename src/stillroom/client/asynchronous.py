@@ -32,9 +32,10 @@ from stillroom.client.operations import Condition, Operations, list_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, replacing, spool
-from stillroom.client.sources import Source, Upload, opened
+from stillroom.client.sources import Source, Upload, is_same, opened
 from stillroom.client.sync import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE
 from stillroom.client.values import (
+    DownloadedImage,
     Folder,
     ImageInfo,
     MediaResource,
@@ -126,6 +127,18 @@ class AsyncImageStore:
         with replacing(target, ImagePath.parse(path)) as file:
             await self._download(path, file, progress)
 
+    async def download_unless_same(
+        self, path: str, file: Path, *, progress: OnProgress | None = None
+    ) -> DownloadedImage:
+        """See `ImageStore.download_unless_same`."""
+        if await anyio.to_thread.run_sync(file.exists):
+            found = await self.stat(path)
+            same = partial(is_same, file, size=found.size, sha256=found.sha256)
+            if await anyio.to_thread.run_sync(same):
+                return DownloadedImage(path, file, skipped=True)
+        await self.download(path, file, progress=progress)
+        return DownloadedImage(path, file)
+
     async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
         await self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
 
@@ -213,8 +226,24 @@ class AsyncImageStore:
         pairs = images.items() if isinstance(images, Mapping) else images
         save = self.save_unless_same if skip_same else self.save
         jobs = (
-            partial(_saved, path, partial(save, path, source, progress=progress))
+            partial(_done, path, partial(save, path, source, progress=progress))
             for path, source in pairs
+        )
+        return await self._many(jobs, concurrency, each)
+
+    async def download_many(
+        self,
+        images: Mapping[str, Path] | Iterable[tuple[str, Path]],
+        *,
+        concurrency: int = 8,
+        each: Callable[[Outcome[DownloadedImage]], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> list[DownloadedImage]:
+        """See `ImageStore.download_many`."""
+        pairs = images.items() if isinstance(images, Mapping) else images
+        jobs = (
+            partial(_done, path, partial(self.download_unless_same, path, file, progress=progress))
+            for path, file in pairs
         )
         return await self._many(jobs, concurrency, each)
 
@@ -369,7 +398,7 @@ async def _receive(call: Call, response: httpx.Response) -> None:
             call.progress(call.sink.written, total)
 
 
-async def _saved(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
+async def _done(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:
     try:
         return [Outcome(path, await run())]
     except FAILED as error:

@@ -104,6 +104,14 @@ def opened(source: Source, path: ImagePath) -> Iterator[Upload]:
         yield Upload(size, digest.digest(), file, start)
 
 
+def is_same(file: Path, *, size: int, sha256: str | None) -> bool:
+    """Whether a file has these bytes already; of an unknown hash nothing is the same."""
+    if sha256 is None or not file.is_file() or file.stat().st_size != size:
+        return False
+    with opened(file, ImagePath(file.name)) as upload:
+        return upload.sha256.hex() == sha256
+
+
 def _file_of(source: Source, path: ImagePath, stack: contextlib.ExitStack) -> IO[bytes]:
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)

@@ -19,8 +19,9 @@ from stillroom.client.operations import Condition, Operations, list_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, replacing, spool
-from stillroom.client.sources import Source, opened
+from stillroom.client.sources import Source, is_same, opened
 from stillroom.client.values import (
+    DownloadedImage,
     Folder,
     ImageInfo,
     MediaResource,
@@ -145,6 +146,17 @@ class ImageStore:
         with replacing(target, ImagePath.parse(path)) as file:
             self._download(path, file, progress)
 
+    def download_unless_same(
+        self, path: str, file: Path, *, progress: OnProgress | None = None
+    ) -> DownloadedImage:
+        """Download, but fetch nothing if `file` has the same bytes; the result says so."""
+        if file.exists():
+            found = self.stat(path)
+            if is_same(file, size=found.size, sha256=found.sha256):
+                return DownloadedImage(path, file, skipped=True)
+        self.download(path, file, progress=progress)
+        return DownloadedImage(path, file)
+
     def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
         self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
 
@@ -263,8 +275,30 @@ class ImageStore:
         told = partial(_tell_unless, stop, progress)
         save = self.save_unless_same if skip_same else self.save
         jobs = (
-            partial(_saved, path, partial(save, path, source, progress=told))
+            partial(_done, path, partial(save, path, source, progress=told))
             for path, source in pairs
+        )
+        return self._many(jobs, concurrency, each, stop)
+
+    def download_many(
+        self,
+        images: Mapping[str, Path] | Iterable[tuple[str, Path]],
+        *,
+        concurrency: int = 8,
+        each: Callable[[Outcome[DownloadedImage]], None] | None = None,
+        progress: OnProgress | None = None,
+    ) -> list[DownloadedImage]:
+        """Download many to files, but for those that are there with the same bytes.
+
+        Raises:
+            SomeFailed: as `save_many`.
+        """
+        pairs = images.items() if isinstance(images, Mapping) else images
+        stop = threading.Event()
+        told = partial(_tell_unless, stop, progress)
+        jobs = (
+            partial(_done, path, partial(self.download_unless_same, path, file, progress=told))
+            for path, file in pairs
         )
         return self._many(jobs, concurrency, each, stop)
 
@@ -354,7 +388,7 @@ def _tell_unless(stop: threading.Event, progress: OnProgress | None, told: Progr
         progress(told)
 
 
-def _saved(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
+def _done(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
     try:
         return [Outcome(path, run())]
     except FAILED as error:

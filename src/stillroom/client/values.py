@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from stillroom.errors import StillroomError
@@ -28,6 +29,19 @@ class SavedImage:
     content_type: str
     sha256: str | None
     etag: str
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadedImage:
+    """An image that is in a file now.
+
+    Attributes:
+        skipped: Whether the same bytes were there already, so that nothing was fetched.
+    """
+
+    path: str
+    file: Path
     skipped: bool = False
 
 

@@ -1,0 +1,28 @@
+"""How long, as options say it."""
+
+import re
+from datetime import timedelta
+from typing import Any, Final
+
+import click
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
+
+
+class Duration(click.ParamType[timedelta]):
+    """A whole number and a unit: 90s, 15m, 12h, 30d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  (click's signature)
+        """Read it; click tells the user what it should be."""
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(value)
+        if found is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 15m, 12h or 30d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+DURATION: Final = Duration()

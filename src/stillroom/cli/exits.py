@@ -1,0 +1,41 @@
+"""Exit codes, so that scripts can tell what happened; docs/cli.md lists them."""
+
+from typing import Final
+
+from stillroom import errors
+from stillroom.errors import StillroomError
+
+FAILED: Final = 1
+
+_CODES: Final[dict[type[StillroomError], int]] = {
+    errors.ConfigurationError: 2,
+    errors.InvalidInput: 2,
+    errors.ImageNotFound: 3,
+    errors.Unauthenticated: 4,
+    errors.Forbidden: 4,
+    errors.BackendUnavailable: 5,
+}
+
+_HINTS: Final[dict[type[StillroomError], str]] = {
+    errors.Unauthenticated: "set STILLROOM_TOKEN to a token; `stillroom token` makes one where the "
+    "server's secret is",
+    errors.Forbidden: "use a token whose scope and prefix cover this",
+    errors.ImageNotFound: "`stillroom ls` shows what there is",
+    errors.BackendUnavailable: "see whether the server runs, and STILLROOM_URL; running the same "
+    "command again goes on where this one stopped",
+    errors.StorageFull: "make room, then run the same command again",
+    errors.PathConflict: "choose another path, or delete what is in the way",
+    errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",
+}
+
+
+def code_of(error: Exception) -> int:
+    """What the process should exit with."""
+    found = [code for kind, code in _CODES.items() if isinstance(error, kind)]
+    return found[0] if found else FAILED
+
+
+def hint_of(error: BaseException | None) -> str:
+    """What to do about it, in brackets, or nothing."""
+    found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
+    return f" ({found[0]})" if found else ""

@@ -1,0 +1,241 @@
+"""`put`, `get`, `ls`, `rm` and `url`: the SDK at the prompt."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from stillroom.cli.duration import DURATION
+from stillroom.cli.exits import FAILED
+from stillroom.cli.progress import Transfer, size_text
+from stillroom.cli.selection import files_to_put, images_named, images_to_get
+from stillroom.client import (
+    DownloadedImage,
+    Folder,
+    ImageInfo,
+    ImageStore,
+    Outcome,
+    SavedImage,
+    SomeFailed,
+)
+from stillroom.client.sources import is_same
+from stillroom.errors import ImageNotFound, StillroomError
+
+_PROMPT_DEADLINE_S: Final = 5
+"""Somebody waits at a prompt; transfers have the SDK's own deadline."""
+
+
+def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Stored paths that go on from what is typed; none where the server does not answer."""
+    try:
+        with ImageStore(deadline_s=1, timeout_s=2) as store:
+            return [
+                CompletionItem(name)
+                for name, _ in zip(store.iter(begun, fold=True), range(200), strict=False)
+            ]
+    except StillroomError:
+        return []
+
+
+_CONCURRENCY = click.option(
+    "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path())
+@click.argument("target")
+@_CONCURRENCY
+@_DRY_RUN
+def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
+    """Save files, folders and patterns; what is there with the same hash is skipped.
+
+    TARGET is a path for one file, else a folder; `/` is the top. A folder is sent with all that
+    is below it, without its own name. `-` saves standard input.
+    """
+    with ImageStore() as store:
+        if sources == ("-",):
+            saved = store.save(target, sys.stdin.buffer)
+            click.echo(f"saved {saved.path}")
+            return
+        planned = files_to_put(sources, target)
+        if dry_run:
+            for path, file in planned.items():
+                click.echo(f"{'same' if _is_there(store, path, file) else 'would save'} {path}")
+            return
+        sizes = {path: file.stat().st_size for path, file in planned.items()}
+        with Transfer.shown("saved", len(planned), sum(sizes.values())) as transfer:
+
+            def each(outcome: Outcome[SavedImage]) -> None:
+                transfer.finish(outcome, sizes[outcome.path])
+
+            _run(
+                lambda: store.save_many(
+                    planned.items(),
+                    concurrency=concurrency,
+                    skip_same=True,
+                    each=each,
+                    progress=transfer.progress,
+                )
+            )
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
+@click.argument("target", type=click.Path())
+@_CONCURRENCY
+@_DRY_RUN
+def get(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
+    """Fetch images, folders (`cats/`) and patterns; files with the same hash are skipped.
+
+    TARGET is a file for one image, else a folder; `-` is standard output.
+    """
+    with ImageStore() as store:
+        if target == "-":
+            for source in sources:
+                store.download(source, sys.stdout.buffer)
+            return
+        planned = images_to_get(store, sources, Path(target))
+        if dry_run:
+            for path, file in planned.items():
+                click.echo(f"{'same' if _is_there(store, path, file) else 'would fetch'} {path}")
+            return
+        with Transfer.shown("fetched", len(planned), 0) as transfer:
+
+            def each(outcome: Outcome[DownloadedImage]) -> None:
+                file = planned[outcome.path]
+                transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
+
+            _run(
+                lambda: store.download_many(
+                    planned.items(),
+                    concurrency=concurrency,
+                    each=each,
+                    progress=transfer.progress,
+                )
+            )
+
+
+def _is_there(store: ImageStore, path: str, file: Path) -> bool:
+    try:
+        found = store.stat(path)
+    except ImageNotFound:
+        return False
+    return is_same(file, size=found.size, sha256=found.sha256)
+
+
+def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not looked at)
+    """Run it; each failure was told when it came."""
+    try:
+        transfer()
+    except SomeFailed as error:
+        if error.stopped:
+            raise
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.argument("folder", default="", shell_complete=_completed)
+@click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
+@click.option("-R", "--recursive", is_flag=True, help="All levels.")
+@click.option("--tree", is_flag=True, help="All levels, indented.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all facts.")
+def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
+    """List a folder, or one image."""
+    with ImageStore(deadline_s=_PROMPT_DEADLINE_S) as store:
+        entries = _entries(store, folder, deep=recursive or tree, facts=long or as_json)
+        empty = True
+        shown: list[str] = []
+        for entry in entries:
+            empty = False
+            if tree:
+                shown = _branch(entry, shown, long=long)
+            elif as_json:
+                known = {"path": entry.path} if isinstance(entry, Folder) else asdict(entry)
+                click.echo(json.dumps(known, ensure_ascii=False, default=lambda at: at.isoformat()))
+            else:
+                click.echo(_line(entry, entry.path, long=long))
+        if empty and folder:
+            error = ImageNotFound()
+            error.args = (f"{folder}: no such image or folder",)
+            raise error
+
+
+def _entries(
+    store: ImageStore, folder: str, *, deep: bool, facts: bool
+) -> Iterator[ImageInfo | Folder]:
+    """What lies there; without facts a name is all that is asked for."""
+    if folder and not folder.endswith("/"):
+        if store.exists(folder):
+            yield store.stat(folder)
+            return
+        folder += "/"
+    if facts:
+        yield from store.entries(folder) if deep else store.level(folder)
+        return
+    for name in store.iter(folder, fold=not deep):
+        yield Folder(name)
+
+
+def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
+    if not long:
+        return name
+    if isinstance(entry, Folder):
+        return f"{'-':>9}  {'-':20}  {'-':16}  {name}"
+    saved = entry.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{size_text(entry.size):>9}  {saved:20}  {entry.content_type:16}  {name}"
+
+
+def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
+    """Print an entry below its folders; the folders that are printed by now."""
+    *folders, name = entry.path.split("/")
+    for depth, folder in enumerate(folders):
+        if shown[: depth + 1] != folders[: depth + 1]:
+            click.echo(f"{'  ' * depth}{folder}/")
+    click.echo(f"{'  ' * len(folders)}{_line(entry, name, long=long)}")
+    return folders
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
+@click.option("-r", "--recursive", is_flag=True, help="Folders, with all that is below them.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@_DRY_RUN
+def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -> None:
+    """Delete images; folders with --recursive, which asks first."""
+    with ImageStore() as store:
+        paths: list[str] = []
+        asks = False
+        for source in sources:
+            found = images_named(store, source)
+            if found != [source]:
+                if not recursive:
+                    raise click.UsageError(f"{source} is {len(found)} images: add --recursive")
+                asks = True
+            paths += found
+        paths = list(dict.fromkeys(paths))
+        if dry_run:
+            for path in paths:
+                click.echo(f"would delete {path}")
+            return
+        if asks and not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"{len(paths)} images would go: add --yes to mean it")
+            click.confirm(f"Delete {len(paths)} images?", abort=True)
+        click.echo(f"{store.delete_many(paths)} deleted", err=True)
+
+
+@click.command()
+@click.argument("path", shell_complete=_completed)
+@click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
+def url(path: str, expires: timedelta) -> None:
+    """Print a URL that reads one image without a token, and nothing else."""
+    with ImageStore(deadline_s=_PROMPT_DEADLINE_S) as store:
+        click.echo(store.signed_url(path, expires_in=expires))

@@ -1,0 +1,121 @@
+"""How a transfer goes: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import click
+
+from stillroom.cli.exits import hint_of
+from stillroom.client import Outcome, Progress
+
+_REDRAWN_EVERY_S: Final = 0.1
+_WIDTH: Final = 24
+
+
+class Transfer:
+    """Many images on their way; safe to tell from several threads.
+
+    Where nobody knows how many bytes will come (`total_bytes` is 0), images are counted.
+
+    Attributes:
+        done: Images that arrived.
+        same: Images that were there already.
+        failed: Images that did not arrive.
+    """
+
+    def __init__(self, verb: str, count: int, total_bytes: int) -> None:
+        self._verb, self._count, self._total = verb, count, total_bytes
+        self._bar = sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._drawn = 0.0
+        self._finished_bytes = self._skipped_bytes = 0
+        self._under_way: dict[str, Progress] = {}
+        self.done = self.same = self.failed = 0
+
+    @classmethod
+    @contextmanager
+    def shown(cls, verb: str, count: int, total_bytes: int) -> Iterator[Self]:
+        """Show one, and what came of it at the end."""
+        transfer = cls(verb, count, total_bytes)
+        try:
+            yield transfer
+        finally:
+            transfer.close()
+
+    def progress(self, told: Progress) -> None:
+        """Some bytes of one image have passed."""
+        with self._lock:
+            self._under_way[told.path] = told
+            self._draw()
+
+    def finish(self, outcome: Outcome[Any], size: int) -> None:
+        """One image has arrived, or not."""
+        with self._lock:
+            self._under_way.pop(outcome.path, None)
+            self._finished_bytes += size
+            if outcome.error is not None:
+                self.failed += 1
+                self._erase()
+                click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
+            elif outcome.result is not None and outcome.result.skipped:
+                self.same += 1
+                self._skipped_bytes += size
+                self._say(f"same {outcome.path}")
+            else:
+                self.done += 1
+                self._say(f"{self._verb} {outcome.path}")
+            self._draw()
+
+    def close(self) -> None:
+        """The last line."""
+        with self._lock:
+            self._erase()
+            parts = [f"{self.done} {self._verb}", f"{self.same} there already"]
+            parts += [f"{self.failed} failed"] if self.failed else []
+            moved = self._moved - self._skipped_bytes
+            parts.append(f"{size_text(moved)} in {time.monotonic() - self._began:.1f} s")
+            click.echo(", ".join(parts), err=True)
+
+    @property
+    def _moved(self) -> int:
+        return self._finished_bytes + sum(told.done for told in self._under_way.values())
+
+    def _say(self, line: str) -> None:
+        if not self._bar:
+            click.echo(line)
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if not self._bar or now - self._drawn < _REDRAWN_EVERY_S:
+            return
+        self._drawn = now
+        moved, passed = self._moved, now - self._began
+        finished = self.done + self.same + self.failed
+        share = moved / self._total if self._total else finished / self._count
+        share = min(1.0, share)
+        rate = (moved - self._skipped_bytes) / passed if passed else 0
+        left = f"{passed / share - passed:.0f} s left" if share else "…"
+        drawn = "█" * round(share * _WIDTH)
+        line = (
+            f"{drawn:<{_WIDTH}} {share:4.0%} {finished}/{self._count} "
+            f"{size_text(moved)} {size_text(rate)}/s {left}"
+        )
+        click.echo(f"\r{line}\x1b[K", err=True, nl=False)
+
+    def _erase(self) -> None:
+        if self._bar:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 980 B, 25.6 kB, 1.3 MB; decimal units, as disks and networks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,247 @@
+"""The commands as users type them, against a running server."""
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from running import IMAGES, STILLROOM, Server, free_port
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(server: Server, tmp_path: Path) -> Run:
+    """Runs `stillroom …` in a folder of its own."""
+
+    def run(*words: str, **variables: str) -> Ran:
+        environment = {
+            **os.environ,
+            "STILLROOM_URL": server.url,
+            "STILLROOM_TOKEN": server.token(),
+            **variables,
+        }
+        done = subprocess.run(
+            [STILLROOM, *words],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr
+        out = done.stdout.decode(errors="surrogateescape")  # an image may be in it
+        return Ran(done.returncode, out, done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder of five images."""
+    for name in ("out/a.png", "out/b b.png", "out/deep/c.png", "out/deep/er/d é.png", "e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG + name.encode())
+    return tmp_path
+
+
+@pytest.mark.usefixtures("made")
+def test_a_folder_goes_up_and_comes_back_whole(run: Run, folder: str, made: Path) -> None:
+    names = ["a.png", "b b.png", "deep/c.png", "deep/er/d é.png"]
+
+    up = run("put", "out", folder)
+    again = run("put", "out", folder)
+    down = run("get", f"{folder}/", "back")
+
+    assert (up.code, sorted(up.out.splitlines())) == (0, [f"saved {folder}/{n}" for n in names])
+    assert sorted(again.out.splitlines()) == [f"same {folder}/{n}" for n in names]
+    assert "0 saved, 4 there already, 0 B in" in again.err
+    assert down.code == 0
+    for name in names:
+        assert (made / "back" / name).read_bytes() == (made / "out" / name).read_bytes()
+    (made / "back/a.png").write_bytes(b"changed")
+    last = run("get", folder, "back")
+    assert "1 fetched, 3 there already" in last.err
+    assert (made / "back/a.png").read_bytes() == (made / "out/a.png").read_bytes()
+
+
+@pytest.mark.usefixtures("made")
+def test_one_file_several_and_patterns(run: Run, folder: str, made: Path) -> None:
+    assert run("put", "e.png", f"{folder}/new.png").out == f"saved {folder}/new.png\n"
+    assert run("put", "e.png", f"{folder}/in/").out == f"saved {folder}/in/e.png\n"
+    several = run("put", "e.png", "out/a.png", f"{folder}/two")
+    assert sorted(several.out.splitlines()) == [
+        f"saved {folder}/two/a.png",
+        f"saved {folder}/two/e.png",
+    ]
+    matched = run("put", "out/**/*.png", f"{folder}/m")
+    assert len(matched.out.splitlines()) == 4
+    assert f"saved {folder}/m/deep/er/d é.png" in matched.out
+
+    assert run("get", f"{folder}/new.png", "x.png").code == 0
+    assert (made / "x.png").read_bytes() == (made / "e.png").read_bytes()
+    fetched = run("get", f"{folder}/*/a.png", "y")
+    assert sorted(fetched.out.splitlines()) == [
+        f"fetched {folder}/m/a.png",
+        f"fetched {folder}/two/a.png",
+    ]
+    assert (made / "y/m/a.png").is_file()
+    assert not (made / "y/m/b b.png").exists()
+    assert (
+        run("get", f"{folder}/new.png", "-").out.encode(errors="surrogateescape")
+        == (made / "e.png").read_bytes()
+    )
+
+
+@pytest.mark.usefixtures("made")
+def test_a_dry_run_changes_nothing(run: Run, folder: str, made: Path) -> None:
+    run("put", "e.png", f"{folder}/a.png")
+
+    put = run("put", "out", folder, "--dry-run")
+    get = run("get", f"{folder}/", "back", "--dry-run")
+    rm = run("rm", "-r", f"{folder}/", "--dry-run")
+
+    assert f"would save {folder}/deep/c.png" in put.out
+    assert get.out == f"would fetch {folder}/a.png\n"
+    assert rm.out == f"would delete {folder}/a.png\n"
+    assert not (made / "back").exists()
+    assert run("ls", folder).out == f"{folder}/a.png\n"
+    assert run("put", "e.png", f"{folder}/a.png", "--dry-run").out == f"same {folder}/a.png\n"
+
+
+@pytest.mark.usefixtures("made")
+def test_ls_shows_a_level_all_levels_a_tree_and_json(run: Run, folder: str) -> None:
+    run("put", "out", folder)
+
+    assert run("ls", folder).out.splitlines() == [
+        f"{folder}/a.png",
+        f"{folder}/b b.png",
+        f"{folder}/deep/",
+    ]
+    assert len(run("ls", "-R", folder).out.splitlines()) == 4
+    assert run("ls", "--tree", folder).out.splitlines() == [
+        f"{folder}/",
+        "  a.png",
+        "  b b.png",
+        "  deep/",
+        "    c.png",
+        "    er/",
+        "      d é.png",
+    ]
+    long = run("ls", "-l", folder).out.splitlines()
+    assert "117 B" in long[0]
+    assert "image/png" in long[0]
+    assert long[2].endswith(f"  {folder}/deep/")
+    facts = [json.loads(line) for line in run("ls", "--json", "-R", folder).out.splitlines()]
+    assert [fact["size"] for fact in facts] == [117, 119, 122, 128]
+    assert {"path", "etag", "sha256", "modified", "content_type"} < facts[0].keys()
+    assert run("ls", f"{folder}/a.png").out == f"{folder}/a.png\n"
+
+
+@pytest.mark.usefixtures("made")
+def test_rm_asks_before_it_takes_a_folder(run: Run, folder: str) -> None:
+    run("put", "out", folder)
+
+    refused = run("rm", f"{folder}/deep")
+    unasked = run("rm", "-r", f"{folder}/deep")
+    assert (refused.code, "add --recursive" in refused.err) == (2, True)
+    assert (unasked.code, "2 images would go: add --yes" in unasked.err) == (2, True)
+    assert run("rm", f"{folder}/a.png").err == "1 deleted\n"
+    assert run("rm", "-r", "--yes", folder).err == "3 deleted\n"
+    assert run("ls", folder).code == 3
+
+
+def test_a_url_is_printed_alone_and_works(run: Run, folder: str, made: Path) -> None:
+    run("put", "e.png", f"{folder}/e e.png")
+    url = run("url", f"{folder}/e e.png", "--expires", "5m").out.strip()
+    assert httpx.get(url).content == (made / "e.png").read_bytes()
+
+
+@pytest.mark.usefixtures("made")
+def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
+    run: Run, server: Server, folder: str
+) -> None:
+    run("put", "e.png", f"{folder}/file")
+    reader = server.token("--scope", "storage:read")
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    for words, variables, code, said in (
+        (["get", f"{folder}/none", "x"], {}, 3, "`stillroom ls` shows what there is"),
+        (["ls", f"{folder}/none"], {}, 3, "no such image or folder"),
+        (["rm", f"{folder}/none"], {}, 3, "no such image or folder"),
+        (["put", "none.png", folder], {}, 2, "no such file or folder: none.png"),
+        (["put", "out/*.gif", folder], {}, 2, "nothing matches"),
+        (["put", "e.png", "../x"], {}, 1, "`.` or `..`"),
+        (["put", "e.png", f"{folder}/file/below"], {}, 1, "choose another path"),
+        (["ls"], {"STILLROOM_TOKEN": "x.y.z"}, 4, "set STILLROOM_TOKEN"),
+        (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 1, "storage:write"),
+        (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 1, "storage:delete"),
+        (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
+        (["ls"], {"STILLROOM_URL": nowhere}, 5, "see whether the server runs"),
+    ):
+        ran = run(*words, **variables)
+        assert (ran.code, said in ran.err) == (code, True), (words, ran)
+        assert reader not in ran.err
+
+
+@pytest.mark.usefixtures("made")
+def test_a_terminal_shows_a_bar_with_rate_and_time_left(
+    server: Server, folder: str, made: Path
+) -> None:
+    (made / "large").write_bytes(bytes(50_000_000))
+    here, there = pty.openpty()
+    process = subprocess.Popen(
+        [STILLROOM, "put", "large", "out", folder],
+        env={**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()},
+        cwd=made,
+        stdout=subprocess.PIPE,
+        stderr=there,
+    )
+    os.close(there)
+    shown = b""
+    try:
+        while piece := os.read(here, 65_536):
+            shown += piece
+    except OSError:
+        pass  # the terminal is closed
+    os.close(here)
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    process.stdout.close()
+    text = shown.decode()
+    assert "MB/s" in text
+    assert "s left" in text
+    assert "5 saved, 0 there already, 50.0 MB in" in text
+
+
+def test_the_shell_completes_stored_paths(run: Run, server: Server, folder: str) -> None:
+    with server.client() as client:
+        for name in ("alpha.png", "alps/b.png", "beta.png"):
+            client.post(f"{IMAGES}/{folder}/{name}", files={"file": PNG})
+    words = f"stillroom get {folder}/al"
+    completed = run(_STILLROOM_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD="2")
+    assert completed.out.splitlines() == [f"plain,{folder}/alpha.png", f"plain,{folder}/alps/"]
+    offline = run(
+        _STILLROOM_COMPLETE="bash_complete",
+        COMP_WORDS=words,
+        COMP_CWORD="2",
+        STILLROOM_URL=f"http://127.0.0.1:{free_port()}",
+    )
+    assert (offline.out, offline.err) == ("\n", "")
