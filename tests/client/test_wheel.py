@@ -1,0 +1,151 @@
+"""The wheel alone, in a fresh environment: the SDK and its commands, and nothing of the server."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from running import Server
+
+ROOT = Path(__file__).parents[2]
+
+SAVING = """
+import sys
+from pathlib import Path
+from stillroom.client import ImageStore
+
+store = ImageStore()
+store.save("wheel/a.png", Path(sys.argv[1]))
+assert store.read("wheel/a.png") == Path(sys.argv[1]).read_bytes()
+loaded = {name.partition(".")[0] for name in sys.modules}
+rooms = {name.split(".")[1] for name in sys.modules if name.startswith("stillroom.")}
+print(*sorted(loaded), "/", *sorted(rooms))
+"""
+
+TYPED = """
+from pathlib import Path
+import stillroom.client
+from stillroom.client import AsyncImageStore, ImageStore, SavedImage
+
+async def main() -> None:
+    async with AsyncImageStore() as store:
+        reveal_type(await store.save("a", b""))
+        reveal_type(store.iter())
+
+reveal_type(ImageStore().save("a", Path("a")))
+reveal_type(ImageStore().stat("a").size)
+ImageStore().save("a", 7)
+ImageStore().save("a", "a.png")
+ImageStore().save(b"a", b"")
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment with the wheel and its locked requirements."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, timeout=100)
+    (wheel,) = folder.glob("stillroom-*.whl")
+    assert "stillroom/py.typed" in zipfile.ZipFile(wheel).namelist()
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    fresh = [str(folder / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+    lock = str(ROOT / "requirements/client.txt")
+    subprocess.run([*fresh, "install", "--require-hashes", "-r", lock], check=True, timeout=100)
+    subprocess.run([*fresh, "install", "--no-deps", str(wheel)], check=True, timeout=100)
+    subprocess.run([*fresh, "check"], check=True, stdout=subprocess.DEVNULL)
+    return folder / "venv/bin"
+
+
+def environment_of(server: Server) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+
+
+def test_the_sdk_alone_brings_no_library_of_the_server(installed: Path) -> None:
+    listed = subprocess.run(
+        [installed / "python", "-m", "pip", "list", "--format=json"],
+        check=True,
+        capture_output=True,
+    )
+    names = {package["name"].lower() for package in json.loads(listed.stdout)}
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    server = {
+        re.split(r"[\[><=]", name)[0].lower() for name in project["optional-dependencies"]["server"]
+    }
+    assert len(server) > 10
+    assert names & server == set()
+    assert names == {
+        "anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "pip", "setuptools",
+        "stillroom", "typing_extensions",
+    }  # fmt: skip
+
+
+def test_the_sdk_alone_works_against_a_running_server(
+    installed: Path, server: Server, tmp_path: Path
+) -> None:
+    run = subprocess.run(
+        [installed / "python", "-c", SAVING, ROOT / "docs/sample.png"],
+        env=environment_of(server),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    loaded, _, rooms = run.stdout.partition("/")
+    assert not {"fastapi", "pydantic", "starlette", "uvicorn", "jwt"} & set(loaded.split())
+    assert set(rooms.split()) == {"client", "errors", "paths"}
+
+
+def test_the_commands_work_alone_and_serve_says_what_is_missing(
+    installed: Path, server: Server, tmp_path: Path
+) -> None:
+    def stillroom(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [installed / "stillroom", *words],
+            env=environment_of(server),
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert stillroom("put", str(ROOT / "docs/sample.png"), "wheel/b.png").returncode == 0
+    assert stillroom("ls", "wheel/b.png").stdout == "wheel/b.png\n"
+    for words in (["serve"], ["token"]):
+        refused = stillroom(*words)
+        assert refused.returncode == 2
+        assert "is not installed: pip install 'stillroom[server]'" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_a_type_checker_knows_the_sdk(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(TYPED)
+    checked = subprocess.run(
+        [
+            sys.executable, "-m", "mypy", "--strict", "--no-incremental",
+            "--python-executable", str(installed / "python"), "worker.py",
+        ],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    notes = re.findall(r'Revealed type is "(.+?)"', checked.stdout)
+    assert notes == [
+        "stillroom.client.values.SavedImage",
+        "typing.AsyncIterator[str]",
+        "stillroom.client.values.SavedImage",
+        "int",
+    ], checked.stdout
+    errors = [line for line in checked.stdout.splitlines() if "error:" in line]
+    assert len(errors) == 3
+    assert all("incompatible type" in error for error in errors), checked.stdout
