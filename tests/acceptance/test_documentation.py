@@ -99,7 +99,7 @@ def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
 
 
 def test_the_readmes_embedding_works(tmp_path: Path) -> None:
-    (snippet,) = blocks("README.md", "python")
+    _, snippet = blocks("README.md", "python")
     (tmp_path / "compute_server.py").write_text(textwrap.dedent(snippet))
     port = free_port()
     process = subprocess.Popen(
@@ -122,6 +122,63 @@ def test_the_readmes_embedding_works(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def run_snippets(snippets: list[str], server: Server, folder: Path) -> str:
+    """Run Python as a reader would who has a token, an image and a file of it."""
+    (folder / "cat.png").write_bytes((ROOT / "docs/sample.png").read_bytes())
+    given = "import sys\ntoken = sys.argv[1]\nimage = open('cat.png', 'rb').read()\n"
+    script = given + "\n".join(snippets).replace(DEFAULT_URL, server.url)
+    if "async def main" in script:
+        script += "\nimport asyncio\nasyncio.run(main())\n"
+    (folder / "worker.py").write_text(script)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "worker.py", server.token()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_readmes_worker_saves_in_three_lines(tmp_path: Path) -> None:
+    snippet, _ = blocks("README.md", "python")
+    assert len([line for line in snippet.splitlines() if line]) == 3
+    with running(tmp_path) as server, server.client() as client:
+        run_snippets([snippet], server, tmp_path)
+        sample = (ROOT / "docs/sample.png").read_bytes()
+        assert client.get(f"{IMAGES}/generations/2/cat.png").content == sample
+
+
+def test_every_snippet_of_the_sdk_page_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        printed = run_snippets(blocks("docs/sdk.md", "python"), server, tmp_path)
+        assert "generations/none.png: no such image not_found" in printed
+        assert client.get(IMAGES).json() == [
+            "generations/1/cat.png",
+            "generations/2/a.webp",
+            "generations/2/b.png",
+            "generations/3/cat.png",
+            "generations/4/cat.png",
+        ]
+    assert len(list((tmp_path / "run/run").iterdir())) == 100
+
+
+def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        printed = paste("\n".join(blocks("docs/cli.md", "sh")), server, tmp_path)
+        assert client.get(IMAGES).json() == []
+    sample = (ROOT / "docs/sample.png").read_bytes()
+    for name in ("cat.png", "copy.png", "back/1/cat.png", "back/2/sample.png"):
+        assert (tmp_path / name).read_bytes() == sample
+    assert "would save notes/docs/sdk.md" in printed or "would save notes/sdk.md" in printed
+    assert "ok    saving" in printed
+    table = re.findall(r"^\| (\d) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    code = (ROOT / "src/stillroom/cli/exits.py").read_text()
+    assert {"0", *re.findall(r": (?:Final = )?(\d)\b", code)} == set(table)
 
 
 def test_every_setting_has_its_row_and_every_row_its_setting() -> None:

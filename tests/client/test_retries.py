@@ -135,6 +135,15 @@ def test_a_missing_image_after_a_doubtful_deletion_was_deleted() -> None:
             store_of(Script(*steps)).delete("a")
 
 
+def test_a_move_keeps_what_was_saved_meanwhile() -> None:
+    refused = httpx.Response(412, json={"detail": "no", "code": "precondition_failed"})
+    script = Script(httpx.Response(200, headers=FACTS), httpx.Response(200, json=SAVED), refused)
+    with pytest.raises(errors.PreconditionFailed):
+        store_of(script).move("a", "b")
+    assert [request.method for request in script.requests] == ["HEAD", "POST", "DELETE"]
+    assert script.requests[2].headers["if-match"] == '"1"'
+
+
 def test_the_deadline_ends_the_attempts_with_what_was_last_seen() -> None:
     cases: list[tuple[Step, type[Exception]]] = [
         (UNAVAILABLE, errors.BackendUnavailable),

@@ -8,6 +8,7 @@ import click
 
 from stillroom import __version__
 from stillroom.auth.grants import SCOPES
+from stillroom.cli.doctor import doctor
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import code_of, hint_of
 from stillroom.cli.images import get, ls, put, rm, url
@@ -66,7 +67,7 @@ def token(
     )
 
 
-for command in (put, get, ls, rm, url, media, verify):
+for command in (put, get, ls, rm, url, media, verify, doctor):
     commands.add_command(command)
 
 

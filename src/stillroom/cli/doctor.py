@@ -1,0 +1,245 @@
+"""`stillroom doctor`: what is configured, what works, and what to do about the rest."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+import httpx
+
+from stillroom.cli.exits import FAILED
+from stillroom.errors import ImageNotFound, StillroomError
+from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
+
+if TYPE_CHECKING:
+    from stillroom.settings import Settings
+    from stillroom.storage.interface import ImageStorage
+
+_PROBE_FOLDER: Final = "stillroom-doctor"
+_PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
+_SKEW_S: Final = 60
+"""Tokens have no leeway, and S3 refuses what is signed 15 minutes off; see
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed."""
+
+_TIMEOUT_S: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `remedy` says what to do where it does not work."""
+
+    subject: str
+    said: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+def doctor(data_dir: str | None) -> None:
+    """Check settings, filesystem or bucket, CDN, tokens and clock; run it where the server runs."""
+    from stillroom.settings import Settings
+
+    wrong = 0
+    try:
+        settings = Settings.read(data_dir=data_dir)
+        settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
+    except StillroomError as error:
+        _show(Finding("settings", str(error), "set them so that `stillroom serve` starts"))
+        sys.exit(FAILED)
+    for finding in _findings(settings):
+        _show(finding)
+        wrong += bool(finding.remedy)
+    if wrong:
+        click.echo(f"{wrong} to mend", err=True)
+        sys.exit(FAILED)
+
+
+def _show(finding: Finding) -> None:
+    click.echo(f"{'WRONG' if finding.remedy else 'ok':6}{finding.subject:12}{finding.said}")
+    if finding.remedy:
+        click.echo(f"{'':18}-> {finding.remedy}")
+
+
+def _findings(settings: "Settings") -> Iterator[Finding]:
+    yield Finding("settings", "read")
+    for warning in settings.warnings():
+        said, _, remedy = warning.removeprefix("warning: ").partition(": ")
+        yield Finding("settings", said, remedy or said)
+    yield from _tokens(settings)
+    yield from _filesystem(settings)
+    yield from asyncio.run(_storage(settings))
+    yield _clock(settings)
+
+
+def _tokens(settings: "Settings") -> Iterator[Finding]:
+    """Whether what signs tokens is there, and a token of ours is accepted."""
+    from stillroom.auth.tokens import TokenVerifier, mint_token
+
+    own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
+    if own and not settings.secret_file.exists():
+        yield Finding("secret", f"none yet; the first start makes {settings.secret_file}")
+        return
+    try:
+        keys = settings.token_keys()
+        if settings.jwt_algorithm == "HS256":
+            token = mint_token(
+                settings.minting_secret(),
+                expires_in=timedelta(minutes=1),
+                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer,
+            )
+            verifier = TokenVerifier(
+                keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer
+            )
+            asyncio.run(verifier.verify(f"Bearer {token}"))
+    except StillroomError as error:
+        yield Finding("secret", str(error), "mend what it names; `stillroom token` must work")
+        return
+    yield Finding("secret", keys.description)
+
+
+def _filesystem(settings: "Settings") -> Iterator[Finding]:
+    """Of the data directory; the secret lies there with a bucket, too."""
+    home = settings.data_dir
+    if not home.exists():
+        yield Finding("filesystem", f"{home} is not there yet; the first start makes it")
+        return
+    if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        remedy = f"give it to this user: chown -R $(id -u) {home}"
+        yield Finding("filesystem", f"{home} cannot be written by this user", remedy)
+        return
+    free = shutil.disk_usage(home).free
+    said = f"{home}, {free / 1e9:.1f} GB free"
+    if free < settings.min_free_bytes:
+        remedy = "make room, or lower STILLROOM_MIN_FREE_BYTES: saves are answered 507"
+        yield Finding("filesystem", said, remedy)
+    elif settings.durability == "none":
+        remedy = "unset STILLROOM_DURABILITY, unless this is scratch data"
+        yield Finding("filesystem", f"{said}; a power cut loses images", remedy)
+    else:
+        yield Finding("filesystem", said)
+
+
+async def _storage(settings: "Settings") -> list[Finding]:
+    """Each right that the server needs, tried on a probe that is removed at the end."""
+    from stillroom.storage.choose import DiskConfig, open_storage
+
+    if isinstance(settings.storage, DiskConfig) and not settings.data_dir.exists():
+        return []
+    try:
+        storage = open_storage(settings.storage, settings.save_rules)
+    except StillroomError as error:
+        return [Finding("storage", str(error), "mend what it names")]
+    try:
+        return [Finding("storage", storage.description), *[f async for f in _tried(storage)]]
+    finally:
+        await storage.close()
+
+
+async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
+    from stillroom.storage.interface import BytesSource, ListQuery
+
+    name = f"{_PROBE_FOLDER}/{secrets.token_hex(8)}"
+    key, copied = (
+        StorageKey.of_image(ImagePath.parse(f"{name}{end}.png")) for end in ("", "-copy")
+    )
+    prefix = KeyPrefix.of_images(ImagePrefix.parse(f"{_PROBE_FOLDER}/"))
+    steps = (
+        ("saving", lambda: storage.save(key, BytesSource(_PROBE))),
+        ("looking", lambda: storage.stat(key)),
+        ("listing", lambda: storage.list(ListQuery(prefix, limit=1))),
+        ("copying", lambda: storage.copy(key, copied)),
+        ("reading", lambda: _read(storage, key)),
+        ("deleting", lambda: _delete(storage, key, copied)),
+    )
+    for subject, step in steps:
+        began = time.perf_counter()
+        try:
+            said = await step()
+        except StillroomError as error:
+            cause = f": {error.__cause__}" if error.__cause__ else ""
+            yield Finding(
+                subject,
+                f"{error}{cause}",
+                "a bucket's token needs Object Read & Write for this bucket (docs/r2.md); a disk "
+                "must be writable and healthy",
+            )
+            if subject == "saving":
+                return
+            continue
+        if isinstance(said, list):
+            for finding in said:
+                yield finding
+        else:
+            yield Finding(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | None:
+    """Read the probe as a browser would: from the file, or by the URL that it is sent to."""
+    from stillroom.storage.interface import RemoteImage
+
+    location = await storage.locate(key)
+    if not isinstance(location, RemoteImage):
+        try:
+            found = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
+        finally:
+            location.close()
+        wrong = [Finding("reading", "other bytes came back", "check the disk: run its SMART test")]
+        return None if found == _PROBE else wrong
+    host = httpx.URL(location.url).host
+    try:
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+            answer = await client.get(location.url)
+    except httpx.TransportError as error:
+        remedy = "connect the bucket to the domain in R2_PUBLIC_URL (docs/r2.md)"
+        return [Finding("CDN", f"{host} does not answer: {error}", remedy)]
+    if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004
+        remedy = "R2_PUBLIC_URL must serve this very bucket, from its top (docs/r2.md)"
+        return [Finding("CDN", f"{host} answers {answer.status_code}, not the probe", remedy)]
+    return list(_cdn_fields(host, answer))
+
+
+def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[Finding]:
+    yield Finding("CDN", f"{host} serves what was saved")
+    remedies = {
+        "cache-control": "let the CDN pass it on: R2_CACHE_CONTROL is stored with each image",
+        "content-type": "let the CDN pass it on: it is stored with each image",
+    }
+    if "X-Amz-Signature" not in answer.url.params:  # presigned, the bucket answers itself
+        remedies["x-content-type-options"] = (
+            "set it to `nosniff` by a response header transform rule (docs/r2.md)"
+        )
+    for field, remedy in remedies.items():
+        value = answer.headers.get(field, "")
+        yield Finding("CDN", f"{field}: {value or 'missing'}", "" if value else remedy)
+
+
+async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) -> None:
+    with contextlib.suppress(ImageNotFound):  # copying has failed, and said so
+        await storage.delete(copied)
+    await storage.delete(key)
+
+
+def _clock(settings: "Settings") -> Finding:
+    """Compared with the bucket's clock, or with that of the server at STILLROOM_URL."""
+    url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
+    if not url:
+        return Finding("clock", "no bucket and no STILLROOM_URL to compare it with")
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=_TIMEOUT_S)
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
+        return Finding("clock", f"{url} does not tell the time ({type(error).__name__})")
+    ahead = time.time() - theirs
+    said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
+    remedy = "switch time synchronisation on: timedatectl set-ntp true"
+    return Finding("clock", said, remedy if abs(ahead) > _SKEW_S else "")

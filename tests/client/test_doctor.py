@@ -1,0 +1,113 @@
+"""`stillroom doctor`: it finds what is broken, names a remedy, and leaves nothing behind."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running import STILLROOM, Server, free_port
+from services.s3 import Operator
+from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+
+
+def doctor(folder: Path, **variables: str) -> tuple[int, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STILLROOM_", "R2_"))
+    }
+    ran = subprocess.run(
+        [STILLROOM, "doctor"],
+        env={**kept, **variables},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return ran.returncode, ran.stdout
+
+
+def bucket(seaweed: SeaweedFS, **more: str) -> dict[str, str]:
+    return {
+        "R2_ENDPOINT_URL": seaweed.endpoint_url,
+        "R2_ACCESS_KEY_ID": KEY_ID,
+        "R2_SECRET_ACCESS_KEY": SECRET,
+        "R2_BUCKET_NAME": BUCKET,
+        "STILLROOM_JWT_SECRET": "s" * 32,
+        **more,
+    }
+
+
+def test_a_healthy_disk_is_well_and_left_as_it_was(server: Server, tmp_path: Path) -> None:
+    before = sorted((server.data / "compute").rglob("*.png"))
+
+    code, said = doctor(tmp_path, **server.environment, STILLROOM_URL=server.url)
+
+    assert (code, "WRONG" in said) == (0, False), said
+    for subject in ("secret", "filesystem", "saving", "listing", "copying", "reading", "deleting"):
+        assert f"ok    {subject}" in said
+    assert "of 127.0.0.1" in said or "behind 127.0.0.1" in said
+    assert sorted((server.data / "compute").rglob("*.png")) == before
+
+
+def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
+    code, said = doctor(tmp_path)
+    assert (code, "the first start makes" in said) == (0, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"R2_ACCESS_KEY_ID": "only-half"}, "R2_ENDPOINT_URL"),
+        ({"STILLROOM_PORT": "none"}, "STILLROOM_PORT"),
+        ({"STILLROOM_JWT_SECRET": "short"}, "WRONG secret"),
+        ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "make room"),
+        ({"STILLROOM_DURABILITY": "none"}, "unset STILLROOM_DURABILITY"),
+    ],
+)
+def test_what_is_wrong_is_named_with_a_remedy(
+    tmp_path: Path, variables: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "stillroom-data").mkdir()
+    code, found = doctor(tmp_path, **{"STILLROOM_MIN_FREE_BYTES": "0", **variables})
+    assert code == 1, found
+    assert said in found
+    assert "WRONG" in found
+    assert "-> " in found
+
+
+def test_a_bucket_and_its_cdn_are_tried(
+    seaweed: SeaweedFS, operator: Operator, tmp_path: Path
+) -> None:
+    code, said = doctor(tmp_path, **bucket(seaweed))
+    assert (code, "WRONG" in said) == (0, False), said
+    assert "serves what was saved" in said
+    assert "behind 127.0.0.1" in said or "ahead of 127.0.0.1" in said
+
+    public = f"{seaweed.endpoint_url}/{BUCKET}"
+    code, said = doctor(tmp_path, **bucket(seaweed, R2_PUBLIC_URL=public))
+    assert (code, said.count("WRONG")) == (1, 1), said
+    assert "set it to `nosniff`" in said
+
+    elsewhere = f"{seaweed.endpoint_url}/other-bucket"
+    code, said = doctor(tmp_path, **bucket(seaweed, R2_PUBLIC_URL=elsewhere))
+    assert (code, "R2_PUBLIC_URL must serve this very bucket" in said) == (1, True), said
+    assert operator.keys("compute/stillroom-doctor/") == []
+
+
+def test_a_bucket_that_refuses_is_told_with_the_rights_it_takes(
+    seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    for variables in (
+        {"R2_SECRET_ACCESS_KEY": "wrong"},
+        {"R2_BUCKET_NAME": "no-such-bucket"},
+        {"R2_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"},
+    ):
+        code, said = doctor(tmp_path, **bucket(seaweed, **variables))
+        assert (code, "Object Read & Write" in said) == (1, True), said
+        assert SECRET not in said
