@@ -42,7 +42,7 @@ def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
         assert page_faults(server.process.pid) - before < 20 * 200
 
 
-def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Path) -> None:
+def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_64_mib(tmp_path: Path) -> None:
     piece = bytes(range(256)) * 4096
     begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
     end = b"\r\n--B--\r\n"
@@ -68,7 +68,7 @@ def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Pa
             assert sum(len(chunk) for chunk in answer.iter_raw(MIB)) == GIB
 
         growth = peak_bytes(server.process.pid) - before
-        assert growth < 8 * MIB, f"grew by {growth / MIB:.1f} MiB"
+        assert growth < 64 * MIB, f"grew by {growth / MIB:.1f} MiB"
 
 
 def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> None:
