@@ -24,6 +24,11 @@ def page_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
+def load_what_is_loaded_late(client: httpx.Client) -> None:
+    """The library's parts are loaded a second after the start, or when it is first asked."""
+    assert client.get("/api/v1/media-resources").json() == []
+
+
 def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
     image = bytes(20 * MIB)
 
@@ -34,6 +39,7 @@ def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
 
     with running(tmp_path) as server, server.client() as client:
         upload(10)
+        load_what_is_loaded_late(client)
         before = page_faults(server.process.pid)
 
         upload(20)
@@ -42,7 +48,7 @@ def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
         assert page_faults(server.process.pid) - before < 20 * 200
 
 
-def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_64_mib(tmp_path: Path) -> None:
+def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Path) -> None:
     piece = bytes(range(256)) * 4096
     begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
     end = b"\r\n--B--\r\n"
@@ -58,8 +64,10 @@ def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_64_mib(tmp_path: P
         "Content-Length": str(GIB + len(begin) + len(end)),
     }
     with running(tmp_path, max_upload_bytes=str(GIB)) as server, server.client() as client:
-        client.post(f"{IMAGES}/warm.bin", files={"file": bytes(4 * MIB)})
-        client.get(f"{IMAGES}/warm.bin")
+        for _ in range(2):
+            client.post(f"{IMAGES}/warm.bin", files={"file": bytes(4 * MIB)})
+            client.get(f"{IMAGES}/warm.bin")
+        load_what_is_loaded_late(client)
         before = peak_bytes(server.process.pid)
 
         saved = client.post(f"{IMAGES}/big.bin", content=body(), headers=fields)
@@ -68,7 +76,7 @@ def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_64_mib(tmp_path: P
             assert sum(len(chunk) for chunk in answer.iter_raw(MIB)) == GIB
 
         growth = peak_bytes(server.process.pid) - before
-        assert growth < 64 * MIB, f"grew by {growth / MIB:.1f} MiB"
+        assert growth < 8 * MIB, f"grew by {growth / MIB:.1f} MiB"
 
 
 def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> None:

@@ -151,13 +151,16 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
 def test_requests_are_counted_over_all_workers(server: Server) -> None:
     def counted() -> float:
         lines = httpx.get(f"{server.url}/metrics").text.splitlines()
-        wanted = 'stillroom_requests_total{operation="check_image_exists",status="404"} '
+        wanted = 'stillroom_requests_total{operation="check_image_exists",status="412"} '
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
 
+    with server.client() as client:
+        save(client, "counted").raise_for_status()
     before = counted()
     for _ in range(20):
         with server.client() as another:  # a new connection, so that any worker may take it
-            another.head(f"{IMAGES}/never-saved")
+            guard = {"If-Match": '"another"'}  # a status that no other test gives this operation
+            another.head(f"{IMAGES}/counted", headers=guard)
     deadline = time.monotonic() + 20
     while counted() < before + 20:  # each worker hands its numbers on once a second
         assert time.monotonic() < deadline

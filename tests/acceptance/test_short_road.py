@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,8 @@ REQUESTS = [
     ("GET", "a.png", ("If-Modified-Since: Tue, 24 Nov 2099 00:00:00 GMT",)),
     ("GET", "a.png", ("Connection: close",)),
     ("GET", "a.png", ("Connection: keep-alive",)),
+    ("GET", "a.png", ("Proxy-Connection: close",)),
+    ("GET", "x" * 8200, ()),
     ("GET", "a.png", ("Content-Length: 0",)),
     ("GET", "a.png", ("Origin: https://example.com",)),
 ]
@@ -104,7 +107,8 @@ def test_both_roads_answer_alike(
     lines = [f"{method} {IMAGES}/{path} HTTP/1.1", "Host: a",
              f"Authorization: Bearer {short.token()}", *fields]  # fmt: skip
     request = "\r\n".join([*lines, "", ""]).encode()
-    times = 1 if "Connection: close" in fields else 3  # known from the second one on
+    closes = any(field.endswith("Connection: close") for field in fields) or len(path) > 8000
+    times = 1 if closes else 3  # known from the second one on
 
     expected = comparable(ask(long, request)[0])
     assert [comparable(answer) for answer in ask(short, request, times=times)] == [expected] * times
@@ -184,6 +188,58 @@ def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Serv
             assert [answer.status for answer in answers] == [200, 200, 200]
             assert answers[1].body == LARGE
             assert answers[0].json["sha256"] == answers[2].json["sha256"]
+
+
+def small_post(server: Server, *fields: str) -> bytes:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--b--\r\n'
+    lines = [f"POST {IMAGES}/small.bin HTTP/1.1", "Host: a", f"Content-Length: {len(body)}",
+             "Content-Type: multipart/form-data; boundary=b",
+             f"Authorization: Bearer {server.token()}", *fields, "", ""]  # fmt: skip
+    return "\r\n".join(lines).encode() + body
+
+
+def test_100_continue_goes_to_the_request_that_asked_for_it(roads: tuple[Server, Server]) -> None:
+    for server in roads:
+        asks = small_post(server, "Expect: 100-continue")
+        head, _, body = asks.partition(b"\r\n\r\n")
+        with server.client() as client:
+            client.head(f"{IMAGES}/a.png")  # the token is known from here on
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(small_post(server) + head + b"\r\n\r\n")
+            stream = connection.makefile("rb")
+            assert parsed(_one_answer(stream, has_body=True)).status == 200
+            assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert stream.readline() == b"\r\n"
+            connection.sendall(body)
+            assert parsed(_one_answer(stream, has_body=True)).status == 200
+
+
+def test_what_was_accepted_before_garbage_is_answered(roads: tuple[Server, Server]) -> None:
+    for server in roads:
+        with server.client() as client:
+            client.head(f"{IMAGES}/a.png")  # the token is known from here on
+        token = f"Authorization: Bearer {server.token()}"
+        get = f"GET {IMAGES}/missing HTTP/1.1\r\nHost: a\r\n{token}\r\n\r\n".encode()
+        answer = exchange(server.port, small_post(server) + get + b"\0\0")
+        assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404]
+
+
+def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path) -> None:
+    with running(tmp_path, head_timeout_seconds="2") as server:
+        token = server.token("--scope", "storage:read")
+        head = (
+            f"POST {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        ).encode()
+        with server.client("--scope", "storage:read") as client:
+            client.head(f"{IMAGES}/a.png")
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:  # long enough for some ticks to meet one
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(head)
+        assert parsed(exchange(server.port, b"GET / HTTP/1.1\r\n")).status == 408
+        assert "Traceback" not in server.logged()
 
 
 def test_what_another_process_saves_or_deletes_is_seen_at_once(

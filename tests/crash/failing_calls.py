@@ -168,10 +168,10 @@ async def state_of(storage: DiskImageStorage) -> State:
     return state
 
 
-SHORTENED = {"write", "copy_file_range"}
+SHORTENED = {"writev", "copy_file_range"}
 NO_ROOM_IN = {
     "copy_file_range", "create", "ftruncate", "link", "mkdir", "posix_fallocate", "replace",
-    "setxattr", "write",
+    "setxattr", "writev",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ _STORAGE: Final = "stillroom.storage"
 _CALLS: Final = (
     "close", "copy_file_range", "dup", "fstat", "fstatvfs", "fsync", "ftruncate", "getxattr",
     "link", "listdir", "mkdir", "open", "posix_fallocate", "pread", "preadv", "readlink", "replace",
-    "rmdir", "scandir", "setxattr", "stat", "unlink", "utime", "write",
+    "rmdir", "scandir", "setxattr", "stat", "unlink", "utime", "writev",
 )  # fmt: skip
 
 
@@ -63,9 +63,9 @@ def carry_out(
     """Do what the verdict says of one call."""
     if verdict == "skip":
         return None
-    if verdict == "short" and name == "write":
-        fd, data = arguments
-        return function(fd, data[: max(1, len(data) // 2)])
+    if verdict == "short" and name == "writev":
+        fd, pieces = arguments
+        return function(fd, [pieces[0][: max(1, len(pieces[0]) // 2)]])
     if verdict == "short" and name == "copy_file_range":
         source, target, size, *offsets = arguments
         return function(source, target, max(1, size // 2), *offsets)

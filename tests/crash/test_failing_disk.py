@@ -38,9 +38,9 @@ def only(server: Server, worker: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("call", "does", "status"),
     [
-        ("write", "ENOSPC", 507),
-        ("write", "EDQUOT", 507),
-        ("write", "EIO", 503),
+        ("writev", "ENOSPC", 507),
+        ("writev", "EDQUOT", 507),
+        ("writev", "EIO", 503),
         ("posix_fallocate", "ENOSPC", 507),
         ("setxattr", "ENOSPC", 507),
         ("link", "EDQUOT", 507),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from contract.suite import PNG, RULES, Chunks, entries, everything, key, read, save
@@ -279,6 +280,19 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
         assert page == EntryPage([], next_after="compute/2 a folder")
     else:
         assert page == EntryPage([await storage.stat(key("4 here"))])
+
+
+async def test_a_folder_that_was_read_is_sorted_behind_the_page(
+    storage: DiskImageStorage, tmp_path: Path
+) -> None:
+    for number in range(2000):
+        (tmp_path / f"compute/{number:04}").touch()
+
+    await storage.list(ListQuery(everything(), limit=1))
+
+    with anyio.fail_after(20):
+        while not storage._remembered.is_sorted:  # noqa: ASYNC110  (nobody is told)
+            await anyio.sleep(0.005)
 
 
 async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_waits(

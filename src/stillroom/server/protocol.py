@@ -321,11 +321,11 @@ class StillroomProtocol(HttpToolsProtocol):
 
     def tick(self, now: float) -> None:
         """Once a second: give up what takes too long."""
-        if self._lingering:
+        if self._has_stalled(now):
+            self.transport.abort()
+        elif self._lingering:
             if now - self._since > LINGER_S:
                 self.transport.close()
-        elif self._has_stalled(now):
-            self.transport.abort()
         elif self._in_head:
             self._end_head_after(now - self._since)
         elif self._is_awaiting_body and now - self._since > BODY_WINDOW_S:
@@ -337,7 +337,8 @@ class StillroomProtocol(HttpToolsProtocol):
     def _is_awaiting_body(self) -> bool:
         """Whether it is the client who keeps us waiting, not the disk or our own 100 Continue."""
         return (
-            self.cycle.more_body
+            self._is_answering  # else there may have been no request at all
+            and self.cycle.more_body
             and not self._refused
             and not self.flow.read_paused
             and not self.cycle.waiting_for_100_continue

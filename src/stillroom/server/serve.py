@@ -19,6 +19,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from stillroom import __version__
+from stillroom.api import metrics
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import keep_freed_memory
@@ -99,6 +100,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
+        metrics.hand_on()
         if self.force_exit:  # uvicorn would leave what runs, and the storage, to the interpreter
             tasks = list(self.server_state.tasks)
             for task in tasks:

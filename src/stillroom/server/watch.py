@@ -6,10 +6,13 @@ needs no finer clock.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
 from stillroom.api import metrics
+
+log = logging.getLogger("stillroom.server")
 
 TICK_S: Final = 1.0
 
@@ -41,7 +44,10 @@ class Watch:
         metrics.hand_on()
         now = self._loop.time()
         watched = list(self._watched)
-        for connection in watched:
-            connection.tick(now)
         if watched:
             self.start()
+        for connection in watched:
+            try:
+                connection.tick(now)
+            except Exception:  # one connection's fault must not end the bounds of all others
+                log.exception("a connection's clock failed")

@@ -53,6 +53,7 @@ class ShortRoadProtocol(StillroomProtocol):
         """Begin."""
         # The transport's own, for as long as it lives: answers go past its buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+        self._socket.setblocking(False)  # as it is; else `dup` would make it block
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -159,6 +160,9 @@ class ShortRoadProtocol(StillroomProtocol):
 
     def _send(self, data: bytes | memoryview) -> None:
         """Past the transport's buffer, which would wait for the end of the loop's turn."""
+        if self.transport.get_write_buffer_size():
+            self.transport.write(bytes(data))
+            return
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -207,9 +211,10 @@ class ShortRoadProtocol(StillroomProtocol):
             self.on_response_complete()
 
     def _make_last(self) -> None:
-        if self._sending is None and self._upload is None:
+        if self.pipeline or (self._sending is None and self._upload is None):
             super()._make_last()
-        self._is_last = True
+        else:
+            self._is_last = True
 
     @property
     def _unsent_bytes(self) -> int:
@@ -221,7 +226,8 @@ class ShortRoadProtocol(StillroomProtocol):
         upload = upload_of(self._application.tokens, self.url, self.headers)
         if upload is None:
             return False
-        upload.body.on_begin = self._continue
+        if self.expect_100_continue:  # asked for by this head; the parser may go on to the next
+            upload.body.on_begin = self._continue
         upload.body.on_pressure = self._keep_reading
         self._upload = upload
         task = self.loop.create_task(self._save(upload))
@@ -230,9 +236,7 @@ class ShortRoadProtocol(StillroomProtocol):
         return True
 
     def _continue(self) -> None:
-        if self.expect_100_continue:
-            self.expect_100_continue = False
-            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _keep_reading(self, go_on: bool) -> None:  # noqa: FBT001  (the name says it)
         if go_on:
@@ -251,6 +255,7 @@ class ShortRoadProtocol(StillroomProtocol):
         if not upload.body.missing:
             upload.is_past_parser = False
             self.parser = httptools.HttpRequestParser(self)  # the old one waits for the body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             self.on_message_complete()
         if rest:
             self.data_received(rest)
@@ -317,7 +322,11 @@ def _application_of(protocol: ShortRoadProtocol) -> _Application:
     application: _Application | None = getattr(state, "application", None)
     if application is None:
         wired = cast("FastAPI", protocol.config.loaded_app).state
-        recall = Recall(wired.operations, wired.tokens)
+        recall = Recall(
+            wired.operations,
+            wired.tokens,
+            longest_target=protocol._bounds.target_bytes,  # noqa: SLF001  (same class)
+        )
         application = _Application(wired.operations, wired.tokens, recall)
         state.application = application  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
     return application

@@ -40,6 +40,7 @@ LONG_ROAD_FIELDS: Final = frozenset(
     (
         "content-length",
         "expect",
+        "proxy-connection",  # the parser reads it as `Connection`
         "origin",  # CORS is the long road's matter
         "transfer-encoding",
         "upgrade",
@@ -94,8 +95,11 @@ class _KnownRequest:
 class Recall:
     """What one process remembers of the heads that it has seen."""
 
-    def __init__(self, operations: ImageOperations, tokens: VerifiedTokens) -> None:
+    def __init__(
+        self, operations: ImageOperations, tokens: VerifiedTokens, *, longest_target: int
+    ) -> None:
         self._operations = operations
+        self._longest_target = longest_target
         self._storage = operations.storage
         self._tokens = tokens
         self._heads: dict[bytes, _KnownHead] = {}
@@ -175,6 +179,9 @@ class Recall:
             except PreconditionFailed as error:
                 location.close()
                 return _refusal(known.method, error)
+            except BaseException:
+                location.close()
+                raise
             known.answer, known.status = _head(found), found.status
             known.start, known.length = found.start, found.length
             known.image = image
@@ -187,10 +194,10 @@ class Recall:
         """A request that was not made before, under a head that is known."""
         end = request.find(b"\r\n")
         head = self._heads.get(request[end:])
-        if head is None:
+        if head is None or len(request) > _LONGEST_HEAD:
             return None
         line = _LINE.fullmatch(request, 0, end)
-        if line is None:
+        if line is None or len(PREFIX) + len(line[2]) > self._longest_target:
             return None
         try:
             path = ImagePath.from_target(line[2])

@@ -44,7 +44,7 @@ class Body:
         self._waiting += len(piece)
         if self._waiter is not None:
             self._wake()
-        elif self._waiting > _MOST_BYTES and self.missing:
+        if self._waiting > _MOST_BYTES and self.missing:  # many reads come in one turn of the loop
             self.on_pressure(False)
         return data[len(piece) :]
 

@@ -60,7 +60,9 @@ class FileSending:
             OSError: the connection or the file failed.
         """
         try:
-            while self.left and self._is_cached():
+            for _ in range(_WINDOWS_IN_A_TURN):
+                if not self.left or not self._is_cached():
+                    break
                 self._step()
         except BlockingIOError:
             return False

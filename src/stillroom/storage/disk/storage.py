@@ -271,15 +271,14 @@ class DiskImageStorage:
 
     async def list(self, query: ListQuery) -> Page:
         """A page picked from the folders that it shows: see docs/adr/0010."""
-        return await self._run(self._list, query)
+        page = await self._run(self._list, query)
+        if not self._remembered.is_sorted and not self._threads.is_closed:
+            self._threads.start(self._remembered.sort)
+        return page
 
     def _list(self, query: ListQuery) -> Page:
         with translated():
-            page = list_page(self._home, query, self._remembered)
-        if not self._remembered.is_sorted:
-            with contextlib.suppress(RuntimeError):  # the pool is being shut down
-                self._threads.start(self._remembered.sort)
-        return page
+            return list_page(self._home, query, self._remembered)
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """The files of a page, opened one after the other."""

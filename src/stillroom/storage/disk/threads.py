@@ -52,7 +52,11 @@ class _Job(Generic[T]):
 
 
 class DiskThreads:
-    """A bounded number of threads, started as they are needed."""
+    """A bounded number of threads, started as they are needed.
+
+    Attributes:
+        is_closed: Nothing may be asked of them any more.
+    """
 
     def __init__(self, most: int) -> None:
         """Work in at most `most` threads at once."""
@@ -60,7 +64,8 @@ class DiskThreads:
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self.is_closed = False
+        self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread, to its end even if the caller is cancelled.
@@ -84,7 +89,7 @@ class DiskThreads:
         return job.outcome()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; nobody waits for it, and it raises nothing.
+        """Run `work` in a thread; nobody waits for it, and it raises nothing. From the loop only.
 
         Raises:
             RuntimeError: the threads are closed.
@@ -92,10 +97,12 @@ class DiskThreads:
         self._put(_Job(work))
 
     def _put(self, job: _Job[Any]) -> None:
-        if self._closed:
-            raise RuntimeError("the disk's threads are closed")
-        self._jobs.put(job)
-        if len(self._threads) < self._most and not self._idle.acquire(blocking=False):
+        with self._lock:
+            if self.is_closed:
+                raise RuntimeError("the disk's threads are closed")
+            self._jobs.put(job)
+            if len(self._threads) >= self._most or self._idle.acquire(blocking=False):
+                return
             # A storage that nobody closed must not keep its process from ending.
             name = f"disk-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -110,8 +117,9 @@ class DiskThreads:
 
     def close(self) -> None:
         """Finish what was begun; blocks until then."""
-        self._closed = True
-        for _ in self._threads:
-            self._jobs.put(_STOP)
+        with self._lock:  # a job that was taken stands in front of every stop
+            self.is_closed = True
+            for _ in self._threads:
+                self._jobs.put(_STOP)
         for thread in self._threads:
             thread.join()
