@@ -297,6 +297,12 @@ def test_a_server_that_lists_what_is_no_path_is_not_believed() -> None:
             list(store_of(script).iter())
 
 
+def test_no_control_character_of_a_server_reaches_a_terminal() -> None:
+    said = {"detail": "\x1b]0;owned\x07\nok", "code": "forbidden"}
+    with pytest.raises(errors.Forbidden, match=r"^a: \?\]0;owned\?\?ok$"):
+        store_of(Script(httpx.Response(403, json=said))).save("a", PNG)
+
+
 def test_an_ingest_names_the_key_and_reads_the_resource() -> None:
     resource = {
         "id": "0192", "resource_type": "image", "storage_key": "media/0192/file.png",

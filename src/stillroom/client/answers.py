@@ -65,6 +65,7 @@ def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
         return None
     error = kind.__new__(kind)  # their own constructors fix the message, or ask for more
     said = detail or (kind.__doc__ or "").partition("\n")[0]
+    said = "".join(char if char.isprintable() else "?" for char in said)  # it meets terminals
     Exception.__init__(error, f"{subject}: {said}" if subject else said)
     if isinstance(error, errors.InvalidInput):
         error.at = ()
