@@ -48,7 +48,16 @@ def test_a_healthy_disk_is_well_and_left_as_it_was(server: Server, tmp_path: Pat
     code, said = doctor(tmp_path, **server.environment, STILLROOM_URL=server.url)
 
     assert (code, "WRONG" in said) == (0, False), said
-    for subject in ("secret", "filesystem", "saving", "listing", "copying", "reading", "deleting"):
+    for subject in (
+        "secret",
+        "filesystem",
+        "saving",
+        "listing",
+        "copying",
+        "reading",
+        "deleting",
+        "database",
+    ):
         assert f"ok    {subject}" in said
     assert "of 127.0.0.1" in said or "behind 127.0.0.1" in said
     assert sorted((server.data / "compute").rglob("*.png")) == before
@@ -68,6 +77,10 @@ def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
         ({"STILLROOM_JWT_SECRET": "short"}, "WRONG secret"),
         ({"STILLROOM_MIN_FREE_BYTES": str(10**18)}, "make room"),
         ({"STILLROOM_DURABILITY": "none"}, "unset STILLROOM_DURABILITY"),
+        (
+            {"STILLROOM_DATABASE_URL": f"postgresql://u:hidden@127.0.0.1:{free_port()}/d"},
+            "see whether PostgreSQL runs",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_a_remedy(
@@ -79,6 +92,7 @@ def test_what_is_wrong_is_named_with_a_remedy(
     assert said in found
     assert "WRONG" in found
     assert "-> " in found
+    assert "hidden" not in found
 
 
 def test_a_bucket_and_its_cdn_are_tried(

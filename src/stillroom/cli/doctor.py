@@ -45,7 +45,7 @@ class Finding:
 @click.command()
 @click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
 def doctor(data_dir: str | None) -> None:
-    """Check settings, filesystem or bucket, CDN, tokens and clock; run it where the server runs."""
+    """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
     from stillroom.settings import Settings
 
     wrong = 0
@@ -77,6 +77,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield from _tokens(settings)
     yield from _filesystem(settings)
     yield from asyncio.run(_storage(settings))
+    yield asyncio.run(_database(settings))
     yield _clock(settings)
 
 
@@ -227,6 +228,26 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
     with contextlib.suppress(ImageNotFound):  # copying has failed, and said so
         await storage.delete(copied)
     await storage.delete(key)
+
+
+async def _database(settings: "Settings") -> Finding:
+    """Of the media library; opening it brings its tables up to date, as a start does."""
+    from stillroom.media.config import SqliteConfig
+    from stillroom.media.database import MediaDatabase
+
+    if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
+        return Finding("database", "none yet; the first start makes it")
+    database = MediaDatabase(settings.rows)
+    try:
+        await database.rows()
+    except StillroomError as error:
+        remedy = "see whether PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
+        if isinstance(settings.rows, SqliteConfig):
+            remedy = f"restore {settings.rows.file} from a backup"
+        return Finding("database", str(error), remedy)
+    finally:
+        await database.close()
+    return Finding("database", database.description)
 
 
 def _clock(settings: "Settings") -> Finding:
