@@ -252,6 +252,21 @@ async def test_a_signed_url_needs_no_token(store: AsyncImageStore, folder: str) 
         assert (await stranger.get(url)).content == PNG
 
 
+async def test_an_image_is_taken_into_the_library_once(store: AsyncImageStore, folder: str) -> None:
+    picture = Image.new("RGB", (20, 10), tuple(os.urandom(3)))
+    saved = await store.save(f"{folder}/a b.png", picture)
+    await store.copy(f"{folder}/a b.png", f"{folder}/again.png")
+
+    found = await store.ingest(f"{folder}/a b.png")
+    again = await store.ingest(f"{folder}/again.png", relocate=False)
+
+    assert (found.content_hash, found.width, found.height) == (saved.sha256, 20, 10)
+    assert found.storage_key == f"media/{found.id}/file.png"
+    assert again.id == found.id
+    with pytest.raises(errors.ImageNotFound):
+        await store.ingest(f"{folder}/none.png")
+
+
 async def test_many_are_saved_skipped_and_deleted(store: AsyncImageStore, folder: str) -> None:
     images = {f"{folder}/{number}.png": PNG + bytes([number]) for number in range(150)}
 
