@@ -1,8 +1,9 @@
 """Ingests or sweeps, and kills itself with SIGKILL at the n-th of the points counted below.
 
-Reads `N KEY`, or `N -` for a sweep, from each line of its input, works in a child of its own (so
-that all is imported only once), and answers with its return code and the points that it passed,
-or -1. A point is before and after each statement and commit, and around each step of the storage.
+Reads `N KEY`, or `N -` for a sweep and `N ~` for a search for what has expired, from each line of
+its input, works in a child of its own (so that all is imported only once), and answers with its
+return code and the points that it passed, or -1. A point is before and after each statement and
+commit, and around each step of the storage.
 """
 
 import asyncio
@@ -17,7 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from stillroom.app import opened_media
+from stillroom.media import expiry as expiring
 from stillroom.media import migrations, repository
+from stillroom.media.expiry import Expiry
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import StorageKey, path_of_key
@@ -58,6 +61,10 @@ def around(owner: type, name: str) -> None:
     setattr(owner, name, watched if asyncio.iscoroutinefunction(step) else watched_plain)
 
 
+async def goes_on(_: float) -> bool:
+    return False
+
+
 async def work(key: str) -> None:
     async with opened_media(Settings.read()) as (storage, database):
         await database.rows()  # migrating has a test of its own
@@ -65,6 +72,10 @@ async def work(key: str) -> None:
             event.listen(sa.Engine, moment, point)
         if key == "-":
             await Sweeper(storage, database).sweep()
+        elif key == "~":
+            ttl = timedelta(seconds=-60)  # all of it is old
+            expiry = Expiry(storage, database, ttl=ttl, grace=timedelta(0))
+            await expiry.mark_expired(goes_on)
         else:
             library = MediaResourceService(storage, database, grace=timedelta(hours=1))
             path = path_of_key(key, at=("argument", "KEY"))
@@ -72,8 +83,9 @@ async def work(key: str) -> None:
         point()
 
 
+expiring._PAGE = 2  # type: ignore[misc]  # several pages of a few images
 for storage in (DiskImageStorage, R2ImageStorage):
-    for step_name in ("open", "stat", "copy", "delete"):
+    for step_name in ("open", "stat", "copy", "delete", "entries"):
         around(storage, step_name)
 around(DiskImageStorage, "_publish_in")
 around(DiskImageStorage, "_delete")

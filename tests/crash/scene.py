@@ -32,6 +32,10 @@ class Launcher:
         """The same for a sweep."""
         return self._killed(number, "-")
 
+    def killed_search(self, number: int) -> bool:
+        """The same for a search for what has expired."""
+        return self._killed(number, "~")
+
     def _killed(self, number: int, argument: str) -> bool:
         assert self.process.stdin is not None
         assert self.process.stdout is not None

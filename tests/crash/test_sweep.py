@@ -5,9 +5,11 @@ import itertools
 import pytest
 
 from crash.scene import Scene
+from media.expiring import expiring, let_it_be_time
 from media.suite import key
 from media.sweeping import bury_by_hand, is_there, left_copy, make_due
 from pictures import picture
+from stillroom.media.expiry import never_stops
 from stillroom.media.models import dead_letters, deletions, intents, resources
 from stillroom.media.sweeper import Swept
 
@@ -54,6 +56,30 @@ async def test_a_sweep_killed_anywhere_is_made_good_by_the_next_one(scene: Scene
             assert len(library.table(resources)) == number
     assert number == launcher.points + 1 > 25
     await library.check()
+
+
+async def test_a_search_for_what_has_expired_goes_on_where_it_was_killed(scene: Scene) -> None:
+    library = scene.library
+    await library.database.rows()
+    with scene.launcher() as launcher:
+        for number in itertools.count(1):
+            saved = [await library.save(f"{number}/{at}.png", picture()) for at in range(5)]
+            await library.save(f"{number}/here.png", picture(number))
+            recorded = await library.ingest(f"{number}/here.png", relocate=False)
+            if not launcher.killed_search(number):
+                break
+
+            let_it_be_time(library)
+            await expiring(library).mark_expired(never_stops)
+
+            assert library.marked() == sorted((image.key.text, image.save_id) for image in saved)
+            make_due(library)
+            assert (await library.sweep()).deleted == 5
+            await library.check()
+            assert await library.read(recorded.storage_key) == picture(number)
+            await library.service.delete(recorded.id)
+            await library.meddled.storage.delete(recorded.storage_key)  # else there is ever more
+    assert number == launcher.points + 1 > 20
 
 
 async def test_commands_that_sweep_at_once_delete_everything_once(scene: Scene) -> None:
