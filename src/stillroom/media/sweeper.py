@@ -1,6 +1,6 @@
 """The sweeper: deletes what was marked, once it is due and still the very save that was marked.
 
-Every process may run one (docs/adr/0013). The steps, and what each leaves if the process dies
+Every process may run one (docs/adr/0015). The steps, and what each leaves if the process dies
 behind it:
 
 1. claim, in one transaction with the end of a deleted row     a mark with a lease
