@@ -35,11 +35,21 @@ _TIMEOUT_S: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do where it does not work."""
+    """One thing that was looked at; `remedy` says what to do where it does not work.
+
+    Attributes:
+        is_warning: It works as it is, for now or on one machine.
+    """
 
     subject: str
     said: str
     remedy: str = ""
+    is_warning: bool = False
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something must be done."""
+        return bool(self.remedy) and not self.is_warning
 
 
 @click.command()
@@ -57,14 +67,15 @@ def doctor(data_dir: str | None) -> None:
         sys.exit(FAILED)
     for finding in _findings(settings):
         _show(finding)
-        wrong += bool(finding.remedy)
+        wrong += finding.is_wrong
     if wrong:
         click.echo(f"{wrong} to mend", err=True)
         sys.exit(FAILED)
 
 
 def _show(finding: Finding) -> None:
-    click.echo(f"{'WRONG' if finding.remedy else 'ok':6}{finding.subject:12}{finding.said}")
+    verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
+    click.echo(f"{verdict:6}{finding.subject:12}{finding.said}")
     if finding.remedy:
         click.echo(f"{'':18}-> {finding.remedy}")
 
@@ -73,7 +84,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield Finding("settings", "read")
     for warning in settings.warnings():
         said, _, remedy = warning.removeprefix("warning: ").partition(": ")
-        yield Finding("settings", said, remedy or said)
+        yield Finding("settings", said, remedy or said, is_warning=True)
     yield from _tokens(settings)
     yield from _filesystem(settings)
     yield from asyncio.run(_storage(settings))

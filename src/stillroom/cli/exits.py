@@ -10,6 +10,7 @@ FAILED: Final = 1
 _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ConfigurationError: 2,
     errors.InvalidInput: 2,
+    errors.ImplausibleScan: 2,
     errors.ImageNotFound: 3,
     errors.Unauthenticated: 4,
     errors.Forbidden: 4,
