@@ -58,7 +58,7 @@ def _one_answer(stream: "socket.SocketIO | object", *, has_body: bool) -> bytes:
         head += line
     found = parsed(head)
     length = 0 if not has_body or found.status == 304 else int(found.headers["content-length"])
-    return head + bytes(stream.read(length))  # type: ignore[union-attr]
+    return head + bytes(stream.read(length))  # type: ignore[union-attr]  # as above
 
 
 def comparable(answer: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -214,7 +214,7 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | Non
     except httpx.TransportError as error:
         remedy = "connect the bucket to the domain in R2_PUBLIC_URL (docs/r2.md)"
         return [Finding("CDN", f"{host} does not answer: {error}", remedy)]
-    if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004
+    if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004  (a status)
         remedy = "R2_PUBLIC_URL must serve this very bucket, from its top (docs/r2.md)"
         return [Finding("CDN", f"{host} answers {answer.status_code}, not the probe", remedy)]
     return list(_cdn_fields(host, answer))

@@ -115,7 +115,7 @@ class Transfer:
 def size_text(size: float) -> str:
     """Bytes for people: 980 B, 25.6 kB, 1.3 MB; decimal units, as disks and networks are sold."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004
+        if size < 1000:  # noqa: PLR2004  (a thousand, as in kB)
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
