@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.params import Depends
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
@@ -21,12 +21,13 @@ from stillroom.api.images import MethodNotAllowed, json_answer, refusals
 from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
+    in_form,
     json_body,
+    json_object,
     require_literal_route,
 )
 from stillroom.auth.grants import Grant
-from stillroom.auth.keys import parse_object
-from stillroom.errors import InvalidParameter, StillroomError
+from stillroom.errors import StillroomError
 from stillroom.http.fields import combined
 from stillroom.http.query import parse_media_query, resource_id
 from stillroom.http.serving import (
@@ -164,9 +165,9 @@ class MediaOperations:
         body = await json_body(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
         )
-        given = _object(body)
+        given = json_object(body)
         if "items" not in given:
-            return json_answer(await self._ingested(grant, _checked(ImageToIngest, given)))
+            return json_answer(await self._ingested(grant, in_form(ImageToIngest, given)))
 
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -179,7 +180,7 @@ class MediaOperations:
                     return {"storage_key": item.storage_key, **why}
                 return {"storage_key": item.storage_key, "resource": resource}
 
-        items = _checked(ImagesToIngest, given).items
+        items = in_form(ImagesToIngest, given).items
         return json_answer({"results": await asyncio.gather(*map(result, items))})
 
     async def _ingested(self, grant: Grant, item: ImageToIngest) -> Mapping[str, object]:
@@ -266,7 +267,7 @@ class MediaOperations:
         body = await json_body(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
         )
-        given = _checked(ResourceChange, _object(body))
+        given = in_form(ResourceChange, json_object(body))
         wanted = {
             name: getattr(given, name) if name in given.model_fields_set else UNCHANGED
             for name in ResourceChange.model_fields
@@ -378,24 +379,3 @@ _BINARY = {"type": "string", "format": "binary"}
 
 def _id(request: Request) -> uuid.UUID:
     return resource_id(request.path_params["resource_id"], ("path", "resource_id"))
-
-
-def _object(body: bytes) -> Mapping[str, object]:
-    try:
-        return parse_object(body)
-    except (ValueError, RecursionError):
-        raise InvalidParameter("not a JSON object", at=("body",)) from None
-
-
-def _checked(form: type[Form], given: Mapping[str, object]) -> Form:
-    """What is asked for.
-
-    Raises:
-        InvalidParameter: it is not of this form; says where.
-    """
-    try:
-        return form.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        at = ("body", *(str(part) for part in fault["loc"]))
-        raise InvalidParameter(fault["msg"], at=at) from error

@@ -159,10 +159,27 @@ def read_json(form: type[Form], body: bytes) -> Form:
     Raises:
         InvalidParameter: it is not JSON, or not of this form; says where.
     """
+    return in_form(form, json_object(body))
+
+
+def json_object(body: bytes) -> dict[str, object]:
+    """The body as a JSON object.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
     try:
-        given = parse_object(body)
+        return parse_object(body)
     except (ValueError, RecursionError):
         raise InvalidParameter("not a JSON object", at=("body",)) from None
+
+
+def in_form(form: type[Form], given: dict[str, object]) -> Form:
+    """A JSON object as what the document says it is.
+
+    Raises:
+        InvalidParameter: it is not of this form; says where.
+    """
     try:
         return form.model_validate(given)
     except ValidationError as error:

@@ -8,16 +8,15 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.params import Depends
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.images import MethodNotAllowed, json_answer, refusals
-from stillroom.api.operation import OperationRoute, json_body
+from stillroom.api.operation import OperationRoute, in_form, json_body, json_object
 from stillroom.auth.grants import Grant
-from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
-from stillroom.errors import Forbidden, InvalidParameter, InvalidPath
+from stillroom.errors import Forbidden, InvalidPath
 from stillroom.http.fields import as_rfc3339, combined
 from stillroom.paths import ImagePath
 
@@ -149,14 +148,5 @@ def _read(body: bytes) -> UrlToSign | UrlsToSign:
     Raises:
         InvalidParameter: it is not JSON, or not of this form; says where.
     """
-    try:
-        given = parse_object(body)
-    except (ValueError, RecursionError):
-        raise InvalidParameter("not a JSON object", at=("body",)) from None
-    form = UrlsToSign if "paths" in given else UrlToSign
-    try:
-        return form.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        at = ("body", *(str(part) for part in fault["loc"]))
-        raise InvalidParameter(fault["msg"], at=at) from error
+    given = json_object(body)
+    return in_form(UrlsToSign, given) if "paths" in given else in_form(UrlToSign, given)
