@@ -88,29 +88,29 @@ _MEASURED = Gauge(
     multiprocess_mode="mostrecent",
 )
 
-_counts: defaultdict[tuple[str, int], int] = defaultdict(int)
-_times: defaultdict[tuple[str, int], int] = defaultdict(int)
+_counts: defaultdict[tuple[str, int, int | None], int] = defaultdict(int)
 _sums: defaultdict[str, float] = defaultdict(float)
 
 
 def count(operation: str, status: int, seconds: float | None = None) -> None:
     """Count one answer, and the time that it took if it reached an operation."""
-    _counts[operation, status] += 1
-    if seconds is not None:
-        _times[operation, bisect_left(_BOUNDS, seconds)] += 1
+    if seconds is None:
+        _counts[operation, status, None] += 1
+    else:
+        _counts[operation, status, bisect_left(_BOUNDS, seconds)] += 1
         _sums[operation] += seconds
 
 
 def hand_on() -> None:
     """Give what was gathered to prometheus_client, where others can see it."""
-    for (operation, status), number in _counts.items():
-        _REQUESTS.labels(operation, str(status)).inc(number)
     # `observe` takes one time at a time; these are its two steps for many.
-    for (operation, bucket), number in _times.items():
-        _SECONDS.labels(operation)._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
+    for (operation, status, bucket), number in _counts.items():
+        _REQUESTS.labels(operation, str(status)).inc(number)
+        if bucket is not None:
+            _SECONDS.labels(operation)._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
     for operation, seconds in _sums.items():
         _SECONDS.labels(operation)._sum.inc(seconds)  # noqa: SLF001  (see above)
-    for gathered in (_counts, _times, _sums):
+    for gathered in (_counts, _sums):
         gathered.clear()
 
 

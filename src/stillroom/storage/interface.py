@@ -229,6 +229,18 @@ class ImageStorage(Protocol):
         """As `locate`, if the answer can be had without waiting; else None: ask `locate`."""
         ...
 
+    def is_current(self, image: StoredImage) -> bool:
+        """Whether an image is still this very save, with this content, at this moment.
+
+        For who remembers what it has read from a location. It waits for nothing and raises
+        nothing; False also says that it cannot be told so cheaply: locate it again.
+        """
+        ...
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """Whether there is certainly no image at this moment. As cheap, and as reserved."""
+        ...
+
     async def open(self, key: StorageKey) -> OpenedImage:
         """The image for this process itself, wherever it lies; close it after use.
 

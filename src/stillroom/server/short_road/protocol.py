@@ -15,20 +15,16 @@ from stillroom.api.images import ImageOperations
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.http.problems import Problem
 from stillroom.server.protocol import StillroomProtocol, access_log, date_at, log_access
-from stillroom.server.short_road.recall import Answer, Recall, read_cached
+from stillroom.server.short_road.kept import JOINED_BYTES, Answer, Held, read_cached
+from stillroom.server.short_road.recall import Recall
 from stillroom.server.short_road.sending import FileSending
 from stillroom.server.short_road.uploads import Upload, upload_of
-from stillroom.storage.interface import LocalImage
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-_JOINED_BYTES: Final = 64 * 1024
-"""Up to this an image is copied behind its head, in one call; beyond, the kernel copies it.
-Alone a copy of 100 KB costs no more, but among 32 busy connections a quarter more than sendfile."""
-
-_JOINING: Final = memoryview(bytearray(_JOINED_BYTES + 16 * 1024))
+_JOINING: Final = memoryview(bytearray(JOINED_BYTES + 16 * 1024))
 """Used and left within one turn of the event loop, so one does for all connections."""
 
 
@@ -137,13 +133,12 @@ class ShortRoadProtocol(StillroomProtocol):
         answer = self._application.recall.answer(request, now)
         if answer is None:
             return False
-        head = answer.head + date_at(int(now)) + b"\r\n\r\n"
         image = answer.image
         if image is None:
-            self._send(head + answer.body)
-        elif answer.length > _JOINED_BYTES:
-            self._send_file(head, image, answer)
-        elif not self._send_joined(head, image, answer):
+            self._send(answer.sent)
+        elif answer.length > JOINED_BYTES:
+            self._send_file(image, answer)
+        elif not self._send_joined(image, answer):
             return False
         self._just_answered = self._sending is None and not self.transport.get_write_buffer_size()
         self._has_asked = True
@@ -158,23 +153,25 @@ class ShortRoadProtocol(StillroomProtocol):
 
     # Sending -----------------------------------------------------------------------------
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _send(self, data: bytes | bytearray | memoryview) -> None:
         """Past the transport's buffer, which would wait for the end of the loop's turn."""
         if self.transport.get_write_buffer_size():
             self.transport.write(bytes(data))
             return
         try:
             sent = self._socket.send(data)
+            if sent == len(data):
+                return
         except BlockingIOError:
             sent = 0
         except OSError:
             self.transport.abort()
             return
-        if sent < len(data):
-            self.transport.write(bytes(data[sent:]))  # `_is_at_rest` looks at its buffer
+        self.transport.write(bytes(data[sent:]))  # `_is_at_rest` looks at its buffer
 
-    def _send_joined(self, head: bytes, image: LocalImage, answer: Answer) -> bool:
+    def _send_joined(self, image: Held, answer: Answer) -> bool:
         """A small image goes with its head, in one call; False: it is not at hand."""
+        head = answer.sent
         end = len(head) + answer.length
         _JOINING[: len(head)] = head
         whole = read_cached(image, _JOINING[len(head) : end], answer.start)
@@ -183,8 +180,10 @@ class ShortRoadProtocol(StillroomProtocol):
             self._send(_JOINING[:end])
         return whole
 
-    def _send_file(self, head: bytes, image: LocalImage, answer: Answer) -> None:
-        sending = FileSending(self.loop, self._socket, head, image, answer.start, answer.length)
+    def _send_file(self, image: Held, answer: Answer) -> None:
+        sending = FileSending(
+            self.loop, self._socket, bytes(answer.sent), image, answer.start, answer.length
+        )
         try:
             if sending.at_once():
                 return

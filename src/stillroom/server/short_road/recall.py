@@ -11,12 +11,11 @@ one answer to a request; whatever is not simple takes the long road. See
 docs/adr/0009-the-short-road.md.
 """
 
-import os
 import re
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.auth.grants import Grant
@@ -27,6 +26,15 @@ from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
+from stillroom.server.short_road.kept import (
+    JOINED_BYTES,
+    Answer,
+    Held,
+    Keeping,
+    Ready,
+    dated,
+    read_cached,
+)
 from stillroom.storage.interface import LocalImage, RemoteImage, StoredImage
 
 _LINE: Final = re.compile(
@@ -55,18 +63,6 @@ _MOST_REQUESTS: Final = 2048
 _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 
-class Answer(NamedTuple):
-    """What to send: a head without its date and end, and perhaps a slice of an open image."""
-
-    operation: str
-    status: int
-    head: bytes
-    image: LocalImage | None = None
-    start: int = 0
-    length: int = 0
-    body: bytes = b""
-
-
 @dataclass(slots=True, eq=False)
 class _KnownHead:
     """The fields of a head that passed every check, and the rights that they carry."""
@@ -85,11 +81,32 @@ class _KnownRequest:
     key: StorageKey
     image: StoredImage | None = None
     place: RemoteImage | None = None
-    redirect: Answer | None = None
     status: int = 0
     answer: bytes = b""
     start: int = 0
     length: int = 0
+    ready: Ready | None = None
+    held: Held | None = None
+    is_missing: bool = False
+
+    def understand(self, image: StoredImage, cache_control: str) -> None:
+        """What HTTP makes of the request, now that its image is this one.
+
+        Raises:
+            PreconditionFailed: it demands another one.
+        """
+        self.ready = self.image = None
+        found = answer_image(self.method, self.head.fields, image, cache_control=cache_control)
+        self.answer, self.status = _head(found), found.status
+        self.start, self.length = found.start, found.length
+        if self.length == 0 or self.method == "HEAD":
+            self.ready = Ready(_OPERATION[self.method], self.status, self.answer)
+        self.image, self.is_missing = image, False
+
+    def slice_of(self, image: Held, now: float) -> Answer:
+        """The answer with an open image."""
+        sent = dated(self.answer, int(now))
+        return Answer("get_image", self.status, sent, image, self.start, self.length)
 
 
 class Recall:
@@ -104,6 +121,7 @@ class Recall:
         self._tokens = tokens
         self._heads: dict[bytes, _KnownHead] = {}
         self._requests: dict[bytes, _KnownRequest] = {}
+        self._keeping = Keeping()
 
     def learn(self, request: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
         """Remember a head that has passed every check of the long road.
@@ -156,39 +174,57 @@ class Recall:
         if not 0 < left <= REMEMBERED_S:  # more: the clock was set back
             del self._requests[request]
             return None
+        if known.image is not None and self._storage.is_current(known.image):
+            if known.ready is not None:
+                return known.ready.at(int(now))
+            if known.held is not None:
+                return known.slice_of(known.held.again(), now)
+        elif known.is_missing and self._storage.is_missing(known.key):
+            return _MISSING[known.method].at(int(now))
+        return self._looked_up(known, now)
+
+    def _looked_up(self, known: _KnownRequest, now: float) -> Answer | None:
         try:
             location = self._storage.locate_now(known.key)
         except ImageNotFound:
-            return _MISSING[known.method]
+            known.image, known.is_missing = None, True
+            return _MISSING[known.method].at(int(now))
         except StillroomError:
             return None
         if location is None or isinstance(location, RemoteImage):
-            return _redirect(known, location)
-        return self._local(known, location)
+            return _redirect(known, location, now)
+        return self._local(known, location, now)
 
-    def _local(self, known: _KnownRequest, location: LocalImage) -> Answer:
-        image = location.image
-        if image is not known.image:
-            try:
-                found = answer_image(
-                    known.method,
-                    known.head.fields,
-                    image,
-                    cache_control=self._operations.cache_control,
-                )
-            except PreconditionFailed as error:
-                location.close()
-                return _refusal(known.method, error)
-            except BaseException:
-                location.close()
-                raise
-            known.answer, known.status = _head(found), found.status
-            known.start, known.length = found.start, found.length
-            known.image = image
-        if known.length == 0 or known.method == "HEAD":
+    def _local(self, known: _KnownRequest, location: LocalImage, now: float) -> Answer:
+        try:
+            if location.image is not known.image:
+                known.understand(location.image, self._operations.cache_control)
+            elif known.ready is None and self._storage.is_current(location.image):
+                return self._kept(known, location, now)
+        except PreconditionFailed as error:
             location.close()
-            return Answer(_OPERATION[known.method], known.status, known.answer)
-        return Answer("get_image", known.status, known.answer, location, known.start, known.length)
+            return _refusal(known.method, error).at(int(now))
+        except BaseException:
+            location.close()
+            raise
+        if known.ready is not None:
+            location.close()
+            return known.ready.at(int(now))
+        return known.slice_of(Held(location), now)
+
+    def _kept(self, known: _KnownRequest, location: LocalImage, now: float) -> Answer:
+        """The answer to what was asked for before, kept for the next time."""
+        held = Held(location)
+        if known.length > JOINED_BYTES:
+            self._keeping.keep_open(known, held)
+            return known.slice_of(held, now)
+        body = memoryview(bytearray(known.length))
+        if not read_cached(held, body, known.start):
+            return known.slice_of(held, now)
+        held.close()
+        ready = Ready("get_image", known.status, known.answer, body)
+        self._keeping.keep_whole(known, ready)
+        return ready.at(int(now))
 
     def _understood(self, request: bytes) -> _KnownRequest | None:
         """A request that was not made before, under a head that is known."""
@@ -207,6 +243,7 @@ class Recall:
         known = _KnownRequest(head, line[1].decode("ascii"), StorageKey.of_image(path))
         if len(self._requests) >= _MOST_REQUESTS:
             self._requests.clear()
+            self._keeping.forget()
         self._requests[request] = known
         return known
 
@@ -216,34 +253,25 @@ def stays_open(fields: Fields) -> bool:
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
-def _redirect(known: _KnownRequest, location: RemoteImage | None) -> Answer | None:
+def _redirect(known: _KnownRequest, location: RemoteImage | None, now: float) -> Answer | None:
     if location is None or known.method == "HEAD":
         return None
-    if location is not known.place:
-        known.redirect = Answer("get_image", 302, _head(answer_redirect(location)))
+    if known.ready is None or location is not known.place:
+        known.ready = Ready("get_image", 302, _head(answer_redirect(location)))
         known.place = location
-    return known.redirect
+    return known.ready.at(int(now))
 
 
-def _refusal(method: str, error: StillroomError) -> Answer:
+def _refusal(method: str, error: StillroomError) -> Ready:
     found = problem(error)
     head = _head(ImageAnswer(found.status, found.headers))
-    body = found.body if method == "GET" else b""
-    return Answer(_OPERATION[method], found.status, head, body=body)
+    return Ready(_OPERATION[method], found.status, head, found.body if method == "GET" else b"")
 
 
 def _head(answer: ImageAnswer) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
     return "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
-
-
-def read_cached(image: LocalImage, into: memoryview, start: int) -> bool:
-    """Fill `into` from what the page cache holds, without waiting; whether that was all of it."""
-    try:
-        return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
-    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
-        return False
 
 
 _MISSING: Final = {method: _refusal(method, ImageNotFound()) for method in _OPERATION}

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Final, Protocol
 
-from stillroom.storage.interface import LocalImage
+from stillroom.server.short_road.kept import Held
 
 _WINDOW_BYTES: Final = 1024**2
 _ONE_BYTE: Final = [bytearray(1)]
@@ -35,7 +35,7 @@ class FileSending:
         loop: asyncio.AbstractEventLoop,
         connection: socket.socket,
         head: bytes,
-        image: LocalImage,
+        image: Held,
         start: int,
         length: int,
     ) -> None:
@@ -61,13 +61,14 @@ class FileSending:
         """
         try:
             for _ in range(_WINDOWS_IN_A_TURN):
-                if not self.left or not self._is_cached():
+                if not self.left or not (self._image.is_cached or self._is_cached()):
                     break
                 self._step()
         except BlockingIOError:
             return False
         if self.left:
             return False
+        self._image.is_cached = True
         self._end()
         return True
 

@@ -60,6 +60,16 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     raise OSError(number, os.strerror(number), path)
 
 
+def is_absent(folder_fd: int, path: str) -> bool:
+    """Whether openat2 finds nothing there; False for whatever else it says."""
+    name = path.encode("utf-8", "surrogateescape")
+    fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(os.O_PATH), _HOW_BYTES)
+    if fd >= 0:
+        release(fd)
+        return False
+    return ctypes.get_errno() == errno.ENOENT
+
+
 def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
     """Open segment by segment, following no link on the way.
 

@@ -4,8 +4,9 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
@@ -13,6 +14,7 @@ from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.disk.beneath import release
 from stillroom.storage.disk.home import translated
+from stillroom.storage.disk.inotify import tells_all
 from stillroom.storage.interface import StoredImage
 
 _READ_BYTES: Final = 256 * 1024
@@ -20,6 +22,12 @@ _READ_BYTES: Final = 256 * 1024
 
 _MOST_FACTS: Final = 4096
 """Files whose facts are remembered; some 4 MiB."""
+
+_SETTLED_NS: Final = 2 * 10**9
+"""Two changes within one tick of the filesystem's clock (10 ms at most; two seconds on the
+coarsest, FAT) look like one, so what was read so soon after a change is not sure."""
+
+_Version = tuple[int, int, int, int]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,6 +95,12 @@ class DiskImage:
             release(fd)
 
 
+class _Facts(NamedTuple):
+    version: _Version
+    image: StoredImage
+    settled: bool
+
+
 class RecentFacts:
     """The facts of files that were opened a moment ago.
 
@@ -94,8 +108,11 @@ class RecentFacts:
     are the same has the same content, as far as a filesystem can tell.
     """
 
-    def __init__(self) -> None:
-        self._facts: dict[str, tuple[tuple[int, int, int, int], StoredImage]] = {}
+    def __init__(self, folder_fd: int) -> None:
+        """Remember nothing yet of the files below a folder."""
+        self._folder_fd = folder_fd
+        self._device = os.fstat(folder_fd).st_dev if tells_all(folder_fd) else None
+        self._facts: dict[str, _Facts] = {}
 
     def describe_file(self, key: StorageKey, fd: int) -> StoredImage:
         """The facts of an open file.
@@ -104,15 +121,35 @@ class RecentFacts:
             OSError: ENXIO for what is no regular file.
         """
         status = os.fstat(fd)
-        version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        version = _version_of(status)
         known = self._facts.get(key.text)
-        if known is not None and known[0] == version:
-            return known[1]
+        settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        if known is not None and known.version == version and known.settled == settled:
+            return known.image
         image = _describe_file(key, fd, status)
         if len(self._facts) >= _MOST_FACTS:
             self._facts.clear()
-        self._facts[key.text] = version, image
+        self._facts[key.text] = _Facts(version, image, settled)
         return image
+
+    def hold(self, image: StoredImage) -> bool:
+        """Whether the path of an image that was described leads to the same file, unchanged.
+
+        Only where nobody changes files behind this kernel's back. A link on the way is followed,
+        but what it leads to must be the file that was found without it.
+        """
+        known = self._facts.get(image.key.text)
+        if known is None or known.image is not image or not known.settled:
+            return False
+        try:
+            status = os.stat(image.key.text, dir_fd=self._folder_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return _version_of(status) == known.version and status.st_dev == self._device
+
+
+def _version_of(status: os.stat_result) -> _Version:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _describe_file(key: StorageKey, fd: int, status: os.stat_result) -> StoredImage:

@@ -23,7 +23,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.disk.beneath import release
+from stillroom.storage.disk.beneath import is_absent, open_by_kernel, release
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.home import DataDirectory, translated
@@ -110,7 +110,7 @@ class DiskImageStorage:
         self._rules = rules
         self._min_free_bytes = min_free_bytes
         self._folders = Folders(home)
-        self._facts = RecentFacts()
+        self._facts = RecentFacts(home.fd)
         self._remembered = RememberedFolders(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
         self._closing = threading.Event()  # a walk through all folders looks at it
@@ -249,6 +249,14 @@ class DiskImageStorage:
     def locate_now(self, key: StorageKey) -> DiskImage:
         """The same: opening a file waits for nothing."""
         return self._open(key)
+
+    def is_current(self, image: StoredImage) -> bool:
+        """A look at the file that its path leads to."""
+        return self._facts.hold(image)
+
+    def is_missing(self, key: StorageKey) -> bool:
+        """A look-up that tells it without raising, which would cost as much again."""
+        return self._home.open_beneath is open_by_kernel and is_absent(self._home.fd, key.text)
 
     async def open(self, key: StorageKey) -> DiskImage:
         """The same."""

@@ -313,6 +313,14 @@ class R2ImageStorage:
         """The same for an image that was there a moment ago, or if nobody wants us to look."""
         return None if self._check_exists and key.text not in self._seen else self._where(key)
 
+    def is_current(self, image: StoredImage) -> bool:  # noqa: ARG002  (the port's signature)
+        """Only the bucket knows."""
+        return False
+
+    def is_missing(self, key: StorageKey) -> bool:  # noqa: ARG002  (the port's signature)
+        """Only the bucket knows."""
+        return False
+
     def _where(self, key: StorageKey) -> RemoteImage:
         """Remembered for as long as it would come out the same: a presigned URL for its second."""
         second = int(time.time()) if self._public_url is None else 0
