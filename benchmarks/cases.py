@@ -53,6 +53,9 @@ _SAVERS: Final = (
     *_ALL[1:],
 )
 
+MANY: Final = 10_000
+"""Images that are read in turn: more than Stillroom keeps anything of."""
+
 IMAGES: Final = {
     "get/4k.png": 4 * KIB,
     "get/100k.png": 100 * KIB,
@@ -95,6 +98,7 @@ def _post(size: int, name: str, rate: float, cpu: float, connections: int = 8) -
 
 CASES: Final = (
     _get("4k", "4 KB", 0.75, 0.75),
+    Case("get-many", f"GET 4 KB, {MANY:,} images in turn", "disk", "GET", "many/{n}.png", 4 * KIB),
     _get("100k", "100 KB", 1.0, 0.90),
     _get("1m", "1 MB", 1.3, 0.75),
     _get("10m", "10 MB", 1.0, 0.65, connections=8),

@@ -1,6 +1,7 @@
 """Rounds: every server in turn, in another order each time, and what each used."""
 
 import contextlib
+import dataclasses
 import http.client
 import os
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.cases import IMAGES, MIB, Case, Team
+from benchmarks.cases import IMAGES, KIB, MANY, MIB, Case, Team
 from benchmarks.load import pump, wrk
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, cpu_seconds, forget_peak, peak_bytes
 from benchmarks.progress import Progress
@@ -103,6 +104,8 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
         for server in found:
             if team != "bucket":
                 fill(server)
+                if server.name in {"nginx, tcp_nopush off", "nginx, tcp_nopush on", "Stillroom"}:
+                    fill_with_many(server)
             elif not server.name.startswith("nginx"):
                 server.save("get/known.png", _bytes(4096))
         yield found
@@ -146,6 +149,14 @@ def fill(server: Server) -> None:
         server.save(path, _bytes(size))
 
 
+def fill_with_many(server: Server) -> None:
+    """The same 4 KB under many names, put into the folder by hand."""
+    server.make_folder("many")
+    image = _bytes(4 * KIB)
+    for number in range(MANY):
+        Path(server.folder, "many", f"{number}.png").write_bytes(image)
+
+
 def measure(
     case: Case, team: list[Server], pace: Pace, work: Path, progress: Progress
 ) -> list[Sample]:
@@ -171,7 +182,7 @@ def _turn(
 ) -> Sample:
     order = _order(case, server, seconds, number, bodies)
     if case.method != "POST":
-        _check(case, server, order)
+        _check(case, server, dataclasses.replace(order, target=order.target.replace("{n}", "0")))
     folder = _upload_folder(case, number)
     if case.method == "POST":
         server.make_folder(folder)

@@ -30,6 +30,9 @@ MAX_SEGMENT_BYTES: Final = 255
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
 """Names that no rule below can refuse: they are nearly all names, and this is quick."""
 
+_PLAIN_TARGET = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+"""The same for whole paths that are written without escapes, up to the length of one segment."""
+
 _FORBIDDEN = re.compile(
     "["
     "\\x00-\\x1f\\x7f-\\x9f"  # controls (Cc)
@@ -77,6 +80,8 @@ class ImagePath:
         Raises:
             InvalidPath: also for a broken escape or invalid UTF-8.
         """
+        if len(raw) <= MAX_SEGMENT_BYTES and _PLAIN_TARGET.fullmatch(raw):
+            return cls(raw.decode("ascii"))
         return cls.parse(_decode_once(raw, at=("path", "path")))
 
     def quoted(self) -> str:

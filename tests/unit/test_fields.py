@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -76,3 +77,8 @@ def test_a_date_that_cannot_be_said_is_the_nearest_one_that_can(
 ) -> None:
     assert as_http_date(seconds * 10**9) == in_http
     assert as_rfc3339(seconds * 10**9) == in_json
+
+
+@given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
+def test_a_date_is_written_as_the_standard_library_writes_it(seconds: int) -> None:
+    assert as_http_date(seconds * 10**9) == formatdate(seconds, usegmt=True)

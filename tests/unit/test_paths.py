@@ -137,6 +137,20 @@ def test_no_bytes_of_a_target_do_anything_but_pass_or_be_refused(raw: bytes) -> 
     assert ImagePath.from_target(path.quoted().encode()) == path
 
 
+@given(st.text(alphabet="aZ09._-/% ", min_size=1, max_size=300))
+def test_a_target_without_escapes_is_read_like_any_other(text: str) -> None:
+    escaped = "".join(c if c == "/" else f"%{ord(c):02x}" for c in text)
+
+    def outcome(raw: str) -> ImagePath | None:
+        try:
+            return ImagePath.from_target(raw.encode())
+        except InvalidPath:
+            return None
+
+    if "%" not in text:
+        assert outcome(text) == outcome(escaped)
+
+
 @pytest.mark.parametrize("text", ["/", "../", "./a", "a//", "a\\", "\n", "x" * 256, "a/../"])
 def test_a_prefix_that_no_path_can_have_is_refused(text: str) -> None:
     with pytest.raises(InvalidPath):

@@ -3,9 +3,10 @@
 import base64
 import binascii
 import re
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from stillroom.errors import DigestMismatch
@@ -17,6 +18,10 @@ Fields = Mapping[str, str]
 _ENTITY_TAG: Final = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)')
 _MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)")
 _SHA256_BYTES: Final = 32
+_WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = (
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+)  # fmt: skip
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
 """The years 1 to 9999, which both forms of a date can say; a file on a tmpfs may have others."""
@@ -73,8 +78,13 @@ def http_date(value: str | None) -> int | None:
 
 def as_http_date(nanoseconds: int) -> str:
     """A moment in the form of `Last-Modified`, whole seconds, rounded down."""
-    seconds = nanoseconds // 1_000_000_000
-    return formatdate(max(_EARLIEST_S, min(seconds, _LATEST_S)), usegmt=True)
+    seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
+    # As email.utils.formatdate, in a third of its time.
+    return (
+        f"{_WEEKDAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04}"
+        f" {hour:02}:{minute:02}:{second:02} GMT"
+    )
 
 
 def as_rfc3339(nanoseconds: int) -> str:
