@@ -9,10 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from r2.traps import opened
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2, stub_r2
 from stillroom.app import create_app
 from stillroom.auth.tokens import mint_token
 from stillroom.settings import Settings
+from stillroom.storage.interface import ImageStorage
+from stillroom.storage.r2 import client as client_module
 
 JWT_SECRET = "a secret of 32 bytes for tests only"
 
@@ -55,3 +58,18 @@ def running(stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
             yield client
 
     return run
+
+
+@pytest.fixture
+async def storage(stub: StubR2) -> AsyncIterator[ImageStorage]:
+    storage = opened(stub)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits 20 s for what must fail; the proportions stay."""
+    monkeypatch.setattr(client_module, "DEADLINE_S", 0.8)
+    monkeypatch.setattr("stillroom.storage.r2.storage.DEADLINE_S", 0.8)
+    monkeypatch.setattr(client_module, "_PATIENCE_S", 0.25)
