@@ -27,6 +27,7 @@ from stillroom.auth.keys import check_secrets
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
+from stillroom.derived.images import DerivedImages
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
 from stillroom.media.database import MediaDatabase
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     verifier = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
+    derived = DerivedImages(settings.derived)
     database = MediaDatabase(settings.rows)
     expiry = expiry_of(settings, storage, database)
     sweeper = Sweeper(storage, database, expiry=expiry, report=report_queue)
@@ -86,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with keys.kept_fresh(), database.kept_open(), _swept(sweeper, settings):
             yield
+        await derived.close()
         await storage.close()
 
     app = FastAPIOffline(
@@ -114,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
         max_upload_bytes=settings.max_upload_bytes,
         signer=signer,
         public_read=settings.public_read,
+        derived=derived,
     )
     app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
     app.include_router(images_router(operations), prefix="/api/v1")
@@ -208,6 +212,7 @@ def check_settings(settings: Settings) -> list[str]:
     check_secrets(secrets)
     keys = settings.token_keys()
     storage = open_storage(settings.storage, settings.save_rules)
+    _ = settings.derived  # raises if it cannot be
     lines = [f"storage: {storage.description}", *asyncio.run(_try_out(storage))]
     lines.append(f"media library: {MediaDatabase(settings.rows).description}")
     lines += settings.warnings()

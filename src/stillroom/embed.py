@@ -18,6 +18,7 @@ from stillroom.auth.keys import SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
+from stillroom.derived.images import DerivedConfig, DerivedImages
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.interface import SaveRules
 
@@ -32,6 +33,7 @@ def create_router(
     require_image: bool = False,
     min_free_bytes: int = 256 * 1024**2,
     public_read: bool = False,
+    derived_cache_bytes: int = 1024**3,
 ) -> APIRouter:
     """A router with the five operations, its storage opened; the process's end closes it.
 
@@ -50,6 +52,8 @@ def create_router(
         min_free_bytes: Refuse saves that leave less room on the disk.
         public_read: Anybody may GET and HEAD an image whose path they know. `authorize` is then
             asked only about requests that have an `Authorization` field.
+        derived_cache_bytes: What smaller pictures of the images may take in `data_dir`. They are
+            made in processes of their own, started when they are first needed.
 
     Raises:
         ConfigurationError: the directory or the secret cannot be used.
@@ -72,6 +76,13 @@ def create_router(
         max_upload_bytes=max_upload_bytes,
         signer=signer,
         public_read=public_read,
+        derived=DerivedImages(
+            DerivedConfig(
+                root / ".stillroom" / "derived",
+                cache_bytes=derived_cache_bytes,
+                min_free_bytes=min_free_bytes,
+            )
+        ),
     )
     router = APIRouter()
     router.include_router(images_router(operations))

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
+from stillroom.derived.images import DerivedConfig
 from stillroom.errors import ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
@@ -92,6 +93,15 @@ class Settings(BaseSettings):
     list_cache_bytes: int = Field(default=64 * MIB, ge=0)
     """In each process, for the names in large folders; 0 reads them anew for every page."""
 
+    derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
+    """On the disk, for pictures that were made of images; 0 makes them anew for each request."""
+
+    derived_processes: int = Field(default=2, ge=1, le=64)
+    """Images decoded at once, by each server process; they run while there is work."""
+
+    derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
+    """Larger images are not decoded, 415. Decoding takes 4 to 8 bytes of memory for each."""
+
     database_url: SecretStr | None = None
     """PostgreSQL for the media library's rows; without it SQLite, in the data directory."""
 
@@ -161,6 +171,11 @@ class Settings(BaseSettings):
 
     r2_check_exists: bool = Field(default=True, validation_alias="R2_CHECK_EXISTS")
     """False redirects blindly: no request to the bucket, and the CDN remembers its 404s."""
+
+    r2_image_transformations: bool = Field(
+        default=False, validation_alias="R2_IMAGE_TRANSFORMATIONS"
+    )
+    """Leave derived images to Cloudflare: the zone of `R2_PUBLIC_URL` has transformations."""
 
     @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
     @classmethod
@@ -391,6 +406,29 @@ class Settings(BaseSettings):
             public_url=self.r2_public_url or None,
             cache_control=self.r2_cache_control,
             check_exists=self.r2_check_exists,
+        )
+
+    @property
+    def derived(self) -> DerivedConfig:
+        """How pictures are made of images, and where they are kept.
+
+        Raises:
+            ConfigurationError: a CDN is to make them, and there is none.
+        """
+        transforms = self.r2_image_transformations and self._has_bucket
+        if transforms and not self.r2_public_url:
+            raise ConfigurationError(
+                "R2_IMAGE_TRANSFORMATIONS is set, but no CDN that could make them: "
+                "set R2_PUBLIC_URL to a domain of the bucket at Cloudflare"
+            )
+        return DerivedConfig(
+            folder=self.data_dir / ".stillroom" / "derived",
+            cache_bytes=self.derived_cache_bytes,
+            min_free_bytes=self.min_free_bytes,
+            durable=self.durability == "full",
+            processes=self.derived_processes,
+            most_pixels=self.derived_max_pixels,
+            transformations_url=self.r2_public_url if transforms else None,
         )
 
     @property

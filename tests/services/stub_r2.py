@@ -171,11 +171,18 @@ class StubR2:
             return web.Response(status=404)
         return web.Response(body=found.body, headers=facts(found))
 
-    def _GetObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
+    def _GetObject(self, request: web.Request, key: str, _: bytes) -> web.Response:
         found = self.objects.get(key)
         if found is None:
             return error(404, "NoSuchKey")
-        return web.Response(body=found.body, headers=facts(found))
+        if request.headers.get("if-match", found.etag) != found.etag:
+            return error(412, "PreconditionFailed")
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
+        if wanted is None:
+            return web.Response(body=found.body, headers=facts(found))
+        part = found.body[int(wanted[1]) : int(wanted[2]) + 1]
+        headers = {**facts(found), "Content-Length": str(len(part))}
+        return web.Response(status=206, body=part, headers=headers)
 
     def _DeleteObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
         self.objects.pop(key, None)

@@ -11,12 +11,13 @@ read the raw request (see `operation.OperationRoute`).
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Path, Request, Response, UploadFile
+from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
 from fastapi.params import Depends
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -31,7 +32,9 @@ from stillroom.api.operation import (
 )
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
+from stillroom.derived.images import DerivedImages
 from stillroom.errors import TooLarge
+from stillroom.http.derivation import Derivation, Fit, Format, parse_derivation
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.http.problems import plain_problem
@@ -39,15 +42,39 @@ from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
     answer_image,
+    answer_made_elsewhere,
     answer_redirect,
+    is_named,
     request_sha256,
     write_condition,
 )
 from stillroom.paths import ImagePath, StorageKey, image_entry
-from stillroom.storage.interface import ImageStorage, RemoteImage, StoredImage
+from stillroom.storage.interface import ImageStorage, OpenedImage, RemoteImage, StoredImage
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
 _PATH: Any = Path()
+_ASKED: Any = None
+
+_NEXT = "counts as the next of 64, 128, 256, 512, 1024 and 2048"
+_Pixels = Annotated[int, Field(ge=1)]
+_Percent = Annotated[int, Field(ge=1, le=100)]
+_Unset = SkipJsonSchema[None]
+
+
+class AskedPicture(BaseModel):
+    """The parameters of a derived image, for the document only: `parse_derivation` reads them.
+
+    None has a default there: clients made from the document send defaults, and any of these makes
+    a GET one for a derived image.
+    """
+
+    width: _Pixels | _Unset = Field(None, description=f"Pixels of a smaller picture; {_NEXT}.")
+    height: _Pixels | _Unset = Field(None, description=f"Pixels, as `width`; {_NEXT}.")
+    fit: Fit | _Unset = Field(
+        None, description="`contain` (without it) shows all of the image, `cover` fills the box."
+    )
+    format: Format | _Unset = Field(None, description="Of the picture; `webp` without it.")
+    quality: _Percent | _Unset = Field(None, description="Counts as the next ten; 80 without it.")
 
 
 class SavedImage(BaseModel):
@@ -85,6 +112,7 @@ class ImageOperations:
         max_upload_bytes: Larger images are refused as soon as that is known.
         signer: Checks signed URLs; None where there are none.
         public_read: Whether anybody may read an image whose path they know.
+        derived: Makes smaller pictures; None where there are none, whatever is asked for.
     """
 
     storage: ImageStorage
@@ -93,6 +121,7 @@ class ImageOperations:
     max_upload_bytes: int
     signer: UrlSigner | None = None
     public_read: bool = False
+    derived: DerivedImages | None = None
 
     async def list_images(
         self,
@@ -145,16 +174,26 @@ class ImageOperations:
         """What an answer with an image, or about one, tells caches."""
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
-    async def get_image(self, request: Request, path: str = _PATH) -> Response:
+    async def get_image(
+        self,
+        request: Request,
+        path: str = _PATH,
+        asked: Annotated[AskedPicture, Query()] = _ASKED,
+    ) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
-        del path
+        del path, asked
         fields = combined(request.headers.raw)
         raw_path = raw_image_path(request)
         grant = await self.reader(fields, raw_path, request.scope["query_string"])
         image_path = ImagePath.from_target(raw_path)
         grant.require("storage:read", image_path)
 
-        location = await self.storage.locate(StorageKey.of_image(image_path))
+        key = StorageKey.of_image(image_path)
+        if self.derived is not None:
+            wanted = parse_derivation(request.scope["query_string"])
+            if wanted is not None:
+                return await self._derived("GET", fields, key, self.derived, wanted)
+        location = await self.storage.locate(key)
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
         try:
@@ -163,6 +202,38 @@ class ImageOperations:
             location.close()
             raise
         return ImageResponse(answer, location)
+
+    async def _derived(
+        self,
+        method: str,
+        fields: Fields,
+        key: StorageKey,
+        derived: DerivedImages,
+        wanted: Derivation,
+    ) -> Response:
+        """A smaller picture of the image, made here or by the CDN."""
+        place = derived.place(key, wanted)
+        if place is not None and method == "GET":
+            await self.storage.locate(key)  # for the 404: a CDN would remember its own
+            return ImageResponse(answer_redirect(RemoteImage(place)))
+        if place is not None:
+            await self.storage.stat(key)
+            return ImageResponse(answer_made_elsewhere(wanted.content_type))
+        original = await self.storage.open(key)
+        picture: OpenedImage | None = None
+        facts = derived.describe(original.image, wanted)
+        if is_named(fields, facts):
+            original.close()
+        else:
+            picture = await derived.derive(original, wanted)
+            facts = picture.image
+        try:
+            answer = answer_image(method, fields, facts, cache_control=self.cache_control)
+        except BaseException:
+            if picture is not None:
+                picture.close()
+            raise
+        return ImageResponse(answer, picture)
 
     async def save_image(
         self,
@@ -228,16 +299,26 @@ class ImageOperations:
         await self.storage.delete(StorageKey.of_image(image_path), write_condition(fields))
         return json_answer({"path": image_path.text})
 
-    async def check_image_exists(self, request: Request, path: str = _PATH) -> Response:
+    async def check_image_exists(
+        self,
+        request: Request,
+        path: str = _PATH,
+        asked: Annotated[AskedPicture, Query()] = _ASKED,
+    ) -> Response:
         """Check if image exists."""
-        del path
+        del path, asked
         fields = combined(request.headers.raw)
         raw_path = raw_image_path(request)
         grant = await self.reader(fields, raw_path, request.scope["query_string"])
         image_path = ImagePath.from_target(raw_path)
         grant.require("storage:read", image_path)
 
-        image = await self.storage.stat(StorageKey.of_image(image_path))
+        key = StorageKey.of_image(image_path)
+        if self.derived is not None:
+            wanted = parse_derivation(request.scope["query_string"])
+            if wanted is not None:
+                return await self._derived("HEAD", fields, key, self.derived, wanted)
+        image = await self.storage.stat(key)
         return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
 
@@ -269,7 +350,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
             302: {"description": "Where the image is served (R2)."},
             304: {"description": "The client's copy is current."},
             416: {"description": "The range lies outside of the image."},
-            **refusals(401, 403, 404, 412, 503),
+            **refusals(401, 403, 404, 412, 415, 503),
         },
     )
     add(
@@ -294,7 +375,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
         responses={
             200: {"description": "It exists; the headers are those of GET."},
             304: {"description": "The client's copy is current."},
-            **refusals(401, 403, 404, 412, 503),
+            **refusals(401, 403, 404, 412, 415, 503),
         },
     )
     router.routes.append(Route("/storage/images", MethodNotAllowed("GET")))
@@ -313,7 +394,7 @@ _WHY = {
     409: "A folder stands where a file should go, or the other way round.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
-    415: "Not multipart/form-data, or not an image where one is required.",
+    415: "Not multipart/form-data, or not an image where one is required or decoded.",
     503: "The storage is out of reach; try again after Retry-After seconds.",
     507: "The disk is full.",
 }

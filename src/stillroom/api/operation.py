@@ -22,7 +22,7 @@ from stillroom.errors import InvalidParameter, StillroomError, TooLarge, Unsuppo
 from stillroom.http.fields import Fields
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
-from stillroom.storage.interface import LocalImage
+from stillroom.storage.interface import OpenedImage
 
 Form = TypeVar("Form", bound=BaseModel)
 Operation = Callable[[Request], Awaitable[Response]]
@@ -217,7 +217,7 @@ class ImageResponse(Response):
     that nobody reads a large image for nothing.
     """
 
-    def __init__(self, answer: ImageAnswer, image: LocalImage | None = None) -> None:
+    def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
         super().__init__(status_code=answer.status)
         self.raw_headers = _raw(answer.headers)
         self._answer = answer

@@ -130,6 +130,22 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
     )
 
 
+def answer_made_elsewhere(content_type: str) -> ImageAnswer:
+    """HEAD of what a CDN makes when it is asked: it can be had; how large it is, nobody knows."""
+    return ImageAnswer(
+        200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
+    )
+
+
+def is_named(fields: Fields, image: StoredImage) -> bool:
+    """Whether the client says by its tag that it has this very image, so that nobody need make it.
+
+    `*` names nothing: whether there is any such image is not known before it is made.
+    """
+    tags = entity_tags(fields.get("if-none-match"), weak=True)
+    return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
+
+
 def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
     """Whether the client needs the image; False means that its own copy is current."""
     modified = image.modified_ns // 1_000_000_000

@@ -56,6 +56,7 @@ class OpenedImage(Protocol):
         ...
 
 
+@runtime_checkable
 class LocalImage(OpenedImage, Protocol):
     """An image in a file."""
 

@@ -1,0 +1,249 @@
+"""Pictures that were made before: small files in a folder that all processes share, bounded in all.
+
+.stillroom/derived/
+    ab/ab12…         a picture, under the hash of what it was made of and how
+    lock             eight bytes: what the pictures take; and, by its byte ranges, whose turn it is
+
+A file is whole or absent, also after a power cut (nameless, synced, linked). A use is noted in the
+time of access, and what was not used for longest goes first. What fails here costs no answer.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
+_BLOCK_BYTES: Final = 4096
+"""What a filesystem hands out, so what the smallest picture takes."""
+
+_LARGEST_SHARE: Final = 8
+"""A picture that would take more than this part of all the room is not kept."""
+
+_KEPT_SHARE: Final = 7 / 8
+"""How full it is after pictures had to go, so that the next ones find room without a search."""
+
+_NOTED_S: Final = 60
+"""A use is written down at most so often."""
+
+_DRAFT_S: Final = 3600
+_DRAFT: Final = "draft-"
+
+_COUNT_BYTES: Final = 8
+_FLOCK: Final = struct.Struct("hhqqi0q")
+"""struct flock of https://man7.org/linux/man-pages/man2/fcntl_locking.2.html: its pid stays 0."""
+
+log = logging.getLogger("stillroom.derived")
+
+
+class DerivedCache:
+    """Files by name. All calls but `open` and `turn` wait for the disk: they belong into a thread.
+
+    Attributes:
+        folder: Where they are; made when it is first needed.
+        most_bytes: What all of them may take, in whole blocks; 0 keeps nothing.
+    """
+
+    def __init__(
+        self, folder: Path, most_bytes: int, *, min_free_bytes: int, durable: bool
+    ) -> None:
+        """Keep pictures in `folder`.
+
+        Args:
+            folder: Of this store alone.
+            most_bytes: What all of them may take.
+            min_free_bytes: Nothing is kept that would leave less room on the disk.
+            durable: Sync each file. Without, a power cut may leave a damaged one.
+        """
+        self.folder = folder
+        self.most_bytes = most_bytes
+        self._min_free_bytes = min_free_bytes
+        self._durable = durable
+        self._counted = False
+        self._warned = False
+
+    # Reading -----------------------------------------------------------------------------
+
+    def open(self, name: str) -> int | None:
+        """A descriptor of the picture; None where there is none."""
+        if not self.most_bytes:
+            return None
+        try:
+            fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn(error)
+            return None
+        with contextlib.suppress(OSError):
+            status = os.fstat(fd)
+            if time.time() - status.st_atime > _NOTED_S:
+                os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
+        return fd
+
+    def turn(self, name: str) -> int | None:
+        """Try to be the one process that makes this picture.
+
+        Returns:
+            What to close when it is made; None while somebody else is at it.
+
+        Raises:
+            OSError: the folder cannot be used, so everybody makes pictures for themselves.
+        """
+        fd = self._open_lock()
+        # Behind the counter; two pictures with the same 60 bits wait for each other.
+        start = _BLOCK_BYTES + int(name[:15], 16)
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            raise
+        return fd
+
+    # Keeping -----------------------------------------------------------------------------
+
+    def keep(self, name: str, picture: bytes) -> None:
+        """Keep a picture, if there is room for it among the others."""
+        if _blocks(len(picture)) > self.most_bytes // _LARGEST_SHARE:
+            return
+        try:
+            path = os.path.dirname(self._path(name))
+            os.makedirs(path, _FOLDER_MODE, exist_ok=True)
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._write(folder, name, picture)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            self._warn(error)
+
+    def _write(self, folder: int, name: str, picture: bytes) -> None:
+        free = os.fstatvfs(folder)
+        if free.f_bavail * free.f_frsize < self._min_free_bytes + len(picture):
+            return
+        fd, draft = _new_file(folder)
+        try:
+            rest = memoryview(picture)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            if self._durable:
+                os.fsync(fd)
+            with contextlib.suppress(FileExistsError), self._room_for(_blocks(len(picture))):
+                if draft is None:
+                    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
+                else:
+                    os.link(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            os.close(fd)
+            if draft is not None:
+                os.unlink(draft, dir_fd=folder)
+
+    @contextlib.contextmanager
+    def _room_for(self, takes: int) -> Iterator[None]:
+        """While this picture gets its name no other does, and there is room for it.
+
+        It counts before it is there: a crash in between leaves too much counted, never too little.
+        """
+        fd = self._open_lock()
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))
+            used = int.from_bytes(os.pread(fd, _COUNT_BYTES, 0), "little")
+            if not self._counted:
+                used = self._make_room(self.most_bytes)
+                self._counted = True
+            if used + takes > self.most_bytes:
+                used = self._make_room(int(self.most_bytes * _KEPT_SHARE) - takes)
+            _note(fd, used + takes)
+            try:
+                yield
+            except BaseException:
+                _note(fd, used)
+                raise
+        finally:
+            os.close(fd)  # ends the lock, too
+
+    def _make_room(self, most: int) -> int:
+        """Remove what was not used for longest until no more than `most` bytes are taken.
+
+        Returns:
+            What is taken then.
+        """
+        found = []
+        for path, status in self._files():
+            if os.path.basename(path).startswith(_DRAFT):
+                if time.time() - status.st_mtime > _DRAFT_S:
+                    _remove(path)
+            else:
+                found.append((status.st_atime_ns, _blocks(status.st_size), path))
+        used = sum(takes for _, takes, _ in found)
+        for _, takes, path in sorted(found):
+            if used <= most:
+                break
+            _remove(path)
+            used -= takes
+        return used
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        for folder in os.scandir(self.folder):
+            if folder.is_dir(follow_symlinks=False):
+                for file in os.scandir(folder.path):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield file.path, file.stat(follow_symlinks=False)
+
+    # The folder --------------------------------------------------------------------------
+
+    def _path(self, name: str) -> str:
+        return f"{self.folder}/{name[:2]}/{name}"
+
+    def _open_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        path = self.folder / "lock"
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+            return os.open(path, flags, 0o600)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("derived images are not kept: %s", error)
+
+
+def _note(lock: int, used: int) -> None:
+    os.pwrite(lock, max(0, used).to_bytes(_COUNT_BYTES, "little"), 0)
+
+
+def _range(start: int, length: int) -> bytes:
+    return _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+
+
+def _blocks(size: int) -> int:
+    return max(1, -(-size // _BLOCK_BYTES)) * _BLOCK_BYTES
+
+
+def _new_file(folder: int) -> tuple[int, str | None]:
+    """A new file, and its name where the filesystem has no nameless ones."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_TMPFILE, _FILE_MODE, dir_fd=folder), None
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    draft = f"{_DRAFT}{secrets.token_hex(16)}"
+    return os.open(draft, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=folder), draft
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,233 @@
+"""The pool of decoding processes: a few, kept while there is work, replaced when they fail."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Final, Self
+
+from stillroom.derived import wire
+from stillroom.errors import BackendUnavailable, UnsupportedMedia
+from stillroom.http.derivation import Derivation
+
+_WORKER: Final = "stillroom.derived.worker"
+
+_MOST_S: Final = 60.0
+"""For one image, by the clock. The process itself bounds its processor time more tightly."""
+
+_WAIT_S: Final = 20.0
+"""For a process to be free. Longer, and the client has better asked again later."""
+
+_IDLE_S: Final = 60.0
+"""Then a process is ended: each takes 30 MiB."""
+
+_REAP_S: Final = 0.005
+_PATIENT_POLLS: Final = 200
+"""A process that has closed its socket ends by itself; one that was taken over may not."""
+
+_RECEIVED_BYTES: Final = 256 * 1024
+_MOST_PICTURE_BYTES: Final = 64 * 1024**2
+"""2048 x 2048 pixels take 16 MiB, and no encoder makes four times as much of them."""
+
+_KILLED_BY_THE_IMAGE: Final = frozenset(
+    (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
+)
+"""All other ends are somebody else's doing: an operator's, or the kernel's without memory."""
+
+_KEPT_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
+"""What these begin with. The rest is none of a decoder's business; it may be a secret."""
+
+log = logging.getLogger("stillroom.derived")
+
+
+class Decoders:
+    """Makes pictures, a bounded number at a time. No thread waits for a process."""
+
+    def __init__(self, most: int, *, most_pixels: int) -> None:
+        """Decode in at most `most` processes, images of at most `most_pixels`."""
+        self._turns = asyncio.Semaphore(most)
+        self._most_pixels = most_pixels
+        self._idle: list[_Decoder] = []
+        self._busy: set[_Decoder] = set()
+        self._retiring: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that there are."""
+        return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
+
+    async def derive(self, file: int, wanted: Derivation) -> bytes:
+        """The picture that is wanted of the image in an open file.
+
+        Raises:
+            UnsupportedMedia: it cannot be decoded, or not within the limits.
+            BackendUnavailable: no process was free in time, or it ended for no fault of the image.
+        """
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise BackendUnavailable("too many images wait to be decoded") from None
+        try:
+            return await self._derive(file, wire.Job.of(wanted))
+        finally:
+            self._turns.release()
+
+    async def _derive(self, file: int, job: wire.Job) -> bytes:
+        decoder = self._take()
+        self._busy.add(decoder)
+        try:
+            async with asyncio.timeout(_MOST_S):
+                kind, content = await decoder.ask(file, job)
+        except TimeoutError:
+            self._end(decoder)
+            raise BackendUnavailable("the image was not decoded in time") from None
+        except OSError as error:
+            raise await self._explained(decoder, error) from error
+        except BaseException:
+            self._end(decoder)
+            raise
+        if kind == wire.BROKEN:
+            self._end(decoder)
+            log.error("images cannot be decoded: %s", content.decode("utf-8", "replace"))
+            raise BackendUnavailable("images cannot be decoded here")
+        self._busy.discard(decoder)
+        self._idle.append(decoder)
+        self._retire_later()
+        if kind == wire.MADE:
+            return content
+        if kind == wire.TOO_MANY_PIXELS:
+            raise UnsupportedMedia("the image has too many pixels to be decoded")
+        raise UnsupportedMedia("the image cannot be decoded")
+
+    def _take(self) -> "_Decoder":
+        while self._idle:
+            decoder = self._idle.pop()
+            if decoder.process.poll() is None:
+                return decoder
+            decoder.channel.close()
+        try:
+            return _Decoder.started(self._most_pixels)
+        except OSError as error:
+            raise BackendUnavailable("no decoding process can be started") from error
+
+    async def _explained(
+        self, decoder: "_Decoder", error: OSError
+    ) -> UnsupportedMedia | BackendUnavailable:
+        """Whose fault it is that a process ended."""
+        code = await self._ended(decoder)
+        if code == wire.OUT_OF_MEMORY:
+            return UnsupportedMedia("the image needs too much memory to be decoded")
+        if -code in _KILLED_BY_THE_IMAGE:
+            log.warning("security: an image ended its decoding process by signal %d", -code)
+            return UnsupportedMedia("the image cannot be decoded")
+        log.error("a decoding process ended with status %d (%s)", code, error)
+        return BackendUnavailable("the decoding process ended")
+
+    # Ending ------------------------------------------------------------------------------
+
+    def _retire_later(self) -> None:
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._retiring = asyncio.get_running_loop().call_later(_IDLE_S, self._retire)
+
+    def _retire(self) -> None:
+        idle, self._idle = self._idle, []
+        for decoder in idle:
+            self._end(decoder)
+
+    def _end(self, decoder: "_Decoder") -> None:
+        task = asyncio.get_running_loop().create_task(self._kill(decoder))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _kill(self, decoder: "_Decoder") -> None:
+        decoder.process.kill()
+        await self._ended(decoder)
+
+    async def _ended(self, decoder: "_Decoder") -> int:
+        """The status of a process that has ended, or is about to."""
+        self._busy.discard(decoder)
+        decoder.channel.close()
+        polls = itertools.count()
+        while (code := decoder.process.poll()) is None:
+            if next(polls) == _PATIENT_POLLS:
+                decoder.process.kill()
+            await asyncio.sleep(_REAP_S)
+        return code
+
+    async def close(self) -> None:
+        """End all processes; whoever still waits for one is told that it ended."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+        for decoder in self._busy:
+            decoder.process.kill()
+        self._retire()
+        while self._ending:
+            await asyncio.gather(*self._ending)
+
+
+class _Decoder:
+    """One process, and our end of its socket."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
+        self.process = process
+        self.channel = channel
+
+    @classmethod
+    def started(cls, most_pixels: int) -> Self:
+        """A new process, which reads its first job when it has loaded what it needs.
+
+        Raises:
+            OSError: there can be none.
+        """
+        ours, theirs = socket.socketpair()
+        with contextlib.closing(theirs):
+            try:
+                process = subprocess.Popen(  # noqa: S603  (this interpreter, and a number of ours)
+                    [sys.executable, "-P", "-m", _WORKER, str(most_pixels)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # libraries print what files say
+                    env={
+                        name: value
+                        for name, value in os.environ.items()
+                        if name.startswith(_KEPT_VARIABLES)
+                    },
+                    start_new_session=True,  # Ctrl-C is the server's to hear
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    async def ask(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
+        """Have a job done.
+
+        Raises:
+            OSError: the process ended instead.
+        """
+        socket.send_fds(self.channel, [job.pack()], [file])  # the socket is empty: it takes this
+        head = await self._receive(wire.ANSWER.size)
+        kind, length = wire.ANSWER.unpack(head)
+        if length > _MOST_PICTURE_BYTES:
+            raise ConnectionError("an answer of impossible length")
+        return kind, await self._receive(length)
+
+    async def _receive(self, length: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        received = bytearray()
+        while len(received) < length:
+            size = min(length - len(received), _RECEIVED_BYTES)
+            piece = await loop.sock_recv(self.channel, size)
+            if not piece:
+                raise ConnectionError("the socket was closed")
+            received += piece
+        return bytes(received)

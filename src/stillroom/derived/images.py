@@ -1,0 +1,321 @@
+"""Derived images: found in the cache, made once for all who wait, or left to the CDN."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+from urllib.parse import quote, urlsplit
+
+from stillroom.derived.cache import DerivedCache
+from stillroom.derived.decoders import Decoders
+from stillroom.errors import BackendUnavailable, UnsupportedMedia
+from stillroom.http.derivation import Derivation
+from stillroom.paths import StorageKey
+from stillroom.storage.interface import LocalImage, OpenedImage, StoredImage
+
+_REVISION: Final = 1
+"""Goes up when the same request is to come out otherwise, with the same Pillow."""
+
+_MOST_ORIGINAL_BYTES: Final = 128 * 1024**2
+"""Larger files are not looked at: a hundred megapixels of noise are not larger."""
+
+_KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
+"""An original from a bucket that is larger waits in a file for its turn to be decoded."""
+
+_MOST_FLIGHTS: Final = 256
+"""Pictures that are being made, or wait for that; each holds a descriptor."""
+
+_REFUSED_FOR_S: Final = 60.0
+_MOST_REFUSED: Final = 4096
+"""Files that could not be decoded, not to be tried again at once."""
+
+_TURN_POLL_S: Final = 0.02
+_TURN_POLLS: Final = 1000
+"""How long, and how often, is asked whether another process has made the picture meanwhile."""
+
+_READ_BYTES: Final = 256 * 1024
+_FETCHES: Final = 4
+"""Originals that come from a bucket at once."""
+
+_UNDECODABLE: Final = frozenset(
+    {
+        "application/json",
+        "application/xml",
+        "image/heic",
+        "image/jxl",
+        "image/svg+xml",
+        "image/tiff",
+        "image/x-icon",
+        "text/html",
+        "text/plain",
+        "video/mp4",
+        "video/webm",
+    }
+)
+"""Types that we find ourselves, and decode none of; others may be wrong, and are looked into."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedConfig:
+    """How pictures are made and kept.
+
+    Attributes:
+        folder: Where they are kept.
+        cache_bytes: What they may take there.
+        min_free_bytes: Nothing is kept that would leave less room on the disk.
+        durable: Whether what is kept is synced.
+        processes: Images decoded at once, each in a process.
+        most_pixels: Larger images are not decoded.
+        transformations_url: Cloudflare's CDN, which makes them instead; None: we do.
+    """
+
+    folder: Path
+    cache_bytes: int = 1024**3
+    min_free_bytes: int = 256 * 1024**2
+    durable: bool = True
+    processes: int = 2
+    most_pixels: int = 100_000_000
+    transformations_url: str | None = None
+
+
+class DerivedImage:
+    """A picture that was made: in a file of the cache, or in memory. An `OpenedImage`."""
+
+    def __init__(self, image: StoredImage, source: int | bytes) -> None:
+        self.image = image
+        self._source = source
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, in pieces."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            if isinstance(self._source, bytes):
+                piece = self._source[start : start + size]
+            else:
+                piece = await _read(self._source, start, size)
+            if not piece:
+                raise BackendUnavailable("the file became shorter while it was read")
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        source, self._source = self._source, b""
+        if isinstance(source, int):
+            os.close(source)
+
+
+class DerivedImages:
+    """What can be made of stored images. One in each server process."""
+
+    def __init__(self, config: DerivedConfig) -> None:
+        """Make and keep pictures as `config` says; no process is started yet."""
+        self._config = config
+        self._cache = DerivedCache(
+            config.folder,
+            config.cache_bytes,
+            min_free_bytes=config.min_free_bytes,
+            durable=config.durable,
+        )
+        self._decoders = Decoders(config.processes, most_pixels=config.most_pixels)
+        self._fetches = asyncio.Semaphore(_FETCHES)
+        self._flights: dict[str, asyncio.Task[bytes]] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
+        self._threads = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="derived")
+        self._maker = ""
+
+    @property
+    def decoder_pids(self) -> list[int]:
+        """The processes that decode for this one."""
+        return self._decoders.pids
+
+    # Elsewhere ---------------------------------------------------------------------------
+
+    def place(self, key: StorageKey, wanted: Derivation) -> str | None:
+        """Where the CDN makes this picture; None where it does not.
+
+        PNG is no format that it makes, and its `crop` is our `cover`: never larger.
+        https://developers.cloudflare.com/images/transform-images/transform-via-url/
+        """
+        base = self._config.transformations_url
+        if base is None or wanted.format == "png":
+            return None
+        options = (
+            f"width={wanted.width}",
+            f"height={wanted.height}",
+            f"fit={'crop' if wanted.fit == 'cover' else 'scale-down'}",
+            f"format={wanted.format}",
+            f"quality={wanted.quality}",
+            "metadata=none",
+            "anim=false",
+        )
+        parts = urlsplit(base)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        source = f"{parts.path.rstrip('/')}/{quote(key.text, safe='/')}"
+        return f"{origin}/cdn-cgi/image/{','.join(options)}{source}"
+
+    # Here --------------------------------------------------------------------------------
+
+    def describe(self, original: StoredImage, wanted: Derivation) -> StoredImage:
+        """What is known of a picture before it is made: all but its size."""
+        name = self._name(original, wanted)
+        return replace(
+            original,
+            size=0,
+            etag=f'"{name[:32]}"',
+            content_type=wanted.content_type,
+            sha256=None,
+            save_id=name,
+        )
+
+    async def derive(self, original: OpenedImage, wanted: Derivation) -> DerivedImage:
+        """The picture; close it after use. `original` is closed here, in any case.
+
+        Raises:
+            UnsupportedMedia: the original cannot be decoded, or not within the limits.
+            BackendUnavailable: it cannot be read or decoded now.
+        """
+        with contextlib.ExitStack() as closing:
+            closing.callback(original.close)
+            facts = self.describe(original.image, wanted)
+            name = facts.save_id
+            kept = self._cache.open(name)
+            if kept is not None:
+                return DerivedImage(replace(facts, size=os.fstat(kept).st_size), kept)
+            self._refuse(name, original.image)
+            flight = self._flights.get(name)
+            if flight is None:
+                if len(self._flights) >= _MOST_FLIGHTS:
+                    raise BackendUnavailable("too many images wait to be decoded")
+                closing.pop_all()  # the flight's to close: it may outlast whoever asked for it
+                flight = self._start(name, original, wanted)
+        picture = await asyncio.shield(flight)
+        return DerivedImage(replace(facts, size=len(picture)), picture)
+
+    def _name(self, original: StoredImage, wanted: Derivation) -> str:
+        """The picture's own: what it is made of, how, and by what."""
+        if not self._maker:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                self._maker = f"{_REVISION} {importlib.metadata.version('pillow')}"
+        parts = (self._maker, original.key.text, original.etag, str(original.size), repr(wanted))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _refuse(self, name: str, original: StoredImage) -> None:
+        """Raise about what is known not to be decodable."""
+        if original.content_type.partition(";")[0].strip() in _UNDECODABLE:
+            raise UnsupportedMedia(f"no picture is made of {original.content_type}")
+        if original.size > _MOST_ORIGINAL_BYTES:
+            raise UnsupportedMedia("the file is too large to be decoded")
+        until, why = self._refused.get(name, (0.0, ""))
+        if time.monotonic() < until:
+            raise UnsupportedMedia(why)
+
+    def _start(self, name: str, original: OpenedImage, wanted: Derivation) -> "asyncio.Task[bytes]":
+        flight = asyncio.get_running_loop().create_task(self._make(name, original, wanted))
+        self._flights[name] = flight
+        flight.add_done_callback(lambda done: self._landed(name, done))
+        return flight
+
+    def _landed(self, name: str, flight: "asyncio.Task[bytes]") -> None:
+        self._flights.pop(name, None)
+        error = None if flight.cancelled() else flight.exception()
+        if isinstance(error, UnsupportedMedia):
+            self._refused.pop(name, None)
+            while len(self._refused) >= _MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            self._refused[name] = time.monotonic() + _REFUSED_FOR_S, str(error)
+
+    async def _make(self, name: str, original: OpenedImage, wanted: Derivation) -> bytes:
+        """Decode, unless another process just has."""
+        with contextlib.closing(original):
+            async with self._turn(name):
+                kept = self._cache.open(name)
+                if kept is not None:
+                    with contextlib.closing(DerivedImage(original.image, kept)) as made:
+                        size = os.fstat(kept).st_size
+                        return b"".join([piece async for piece in made.chunks(0, size)])
+                async with self._file_of(original) as file:
+                    picture = await self._decoders.derive(file, wanted)
+                if self._config.cache_bytes:
+                    await self._in_thread(self._cache.keep, name, picture)
+                return picture
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """While nobody else, in any process, makes this picture."""
+        turn: int | None = None
+        with contextlib.suppress(OSError):  # then each process makes its own
+            for _ in range(_TURN_POLLS if self._config.cache_bytes else 0):
+                if (turn := self._cache.turn(name)) is not None:
+                    break
+                await asyncio.sleep(_TURN_POLL_S)
+        try:
+            yield
+        finally:
+            if turn is not None:
+                os.close(turn)
+
+    @contextlib.asynccontextmanager
+    async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
+        """The original as an open file, wherever it lies."""
+        if isinstance(original, LocalImage):
+            yield original.fileno()
+            return
+        size = original.image.size
+        async with self._fetches:
+            file = await self._in_thread(self._spool, size)
+            try:
+                async for piece in original.chunks(0, size):
+                    await self._in_thread(_write, file, piece)
+                yield file
+            finally:
+                os.close(file)
+
+    def _spool(self, size: int) -> int:
+        """A file that is gone when it is closed: on the disk where it is large, else in memory."""
+        if size > _KEPT_IN_MEMORY_BYTES:
+            with contextlib.suppress(OSError):
+                self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+                return os.open(self._config.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.memfd_create("original")
+
+    async def _in_thread(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        call = functools.partial(job, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def close(self) -> None:
+        """Give up what is being made, and end the processes."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+        await self._decoders.close()
+        self._threads.shutdown()
+
+
+async def _read(file: int, start: int, size: int) -> bytes:
+    """Without waiting where the page cache has it, else in a thread."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        return await asyncio.to_thread(os.pread, file, size, start)
+    return bytes(memoryview(buffer)[:count]) if count else b""
+
+
+def _write(file: int, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[os.write(file, rest) :]

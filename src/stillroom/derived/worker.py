@@ -1,0 +1,116 @@
+"""A decoding process: `python -m stillroom.derived.worker MOST_PIXELS`, its socket as its stdin.
+
+A stranger's file is decoded here, by libraries written in C, and nowhere else. So this process
+is given little: no secret in its environment, one original at a time as an open descriptor, so
+much memory and processor time. It may hang, crash or be killed: the server answers one request
+with 415 or 503, and starts another. docs/adr/0017 says why it is made so.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from stillroom.derived.wire import (
+    ANSWER,
+    BROKEN,
+    JOB,
+    MADE,
+    OUT_OF_MEMORY,
+    TOO_MANY_PIXELS,
+    UNDECODABLE,
+    Job,
+)
+
+_MEMORY_BYTES: Final = 512 * 1024**2
+_MEMORY_BYTES_A_PIXEL: Final = 10
+"""Of address space. The libraries take their part of it, and an image in RGBA is there twice while
+its colours are multiplied with its alpha."""
+
+_CPU_S: Final = 20
+"""For one image. A hundred megapixels of PNG take three seconds; more is an attack."""
+
+_DESCRIPTORS: Final = 32
+
+Derive = Callable[[int, Job], bytes]
+
+
+def main() -> None:
+    """Take jobs until the server closes the socket."""
+    most_pixels = int(sys.argv[1])
+    channel = socket.socket(fileno=0)
+    _limit(most_pixels)
+    try:
+        from stillroom.derived import decoding
+    except ImportError as error:
+        _answer(channel, BROKEN, f"{error}: pip install 'stillroom[server]'".encode())
+        return
+    from PIL import Image
+
+    Image.init()  # plugins are loaded now, not at the first image
+    Image.MAX_IMAGE_PIXELS = most_pixels
+
+    def derive(file: int, job: Job) -> bytes:
+        with open(file, "rb") as original:
+            original.seek(0)  # the server shares the position, and may have just written the file
+            return decoding.derive(original, job, most_pixels=most_pixels)
+
+    while _serve(channel, derive, decoding.TooManyPixelsError):
+        pass
+
+
+def _serve(channel: socket.socket, derive: Derive, too_many: type[Exception]) -> bool:
+    """Do one job; False: there will be no other."""
+    data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
+    if len(data) != JOB.size or len(files) != 1:
+        return False
+    _allow_more_cpu()
+    try:
+        picture = derive(files[0], Job.unpack(data))
+    except too_many:
+        _answer(channel, TOO_MANY_PIXELS)
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)  # what is left of it may be in pieces
+    except Exception:  # noqa: BLE001  (decoders raise all sorts about a bad file)
+        _answer(channel, UNDECODABLE)
+    else:
+        _answer(channel, MADE, picture)
+    return True
+
+
+def _answer(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
+    with contextlib.suppress(ConnectionError):  # the server has gone; so shall we
+        channel.sendall(ANSWER.pack(kind, len(content)) + content)
+
+
+def _limit(most_pixels: int) -> None:
+    """Sources: https://man7.org/linux/man-pages/man2/getrlimit.2.html."""
+    memory = _MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels
+    for limit, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),  # no file is written here
+        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
+    ):
+        _, hard = resource.getrlimit(limit)
+        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _allow_more_cpu() -> None:
+    """SIGXCPU ends this process when one image takes more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(used.ru_utime + used.ru_stime) + _CPU_S
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()
