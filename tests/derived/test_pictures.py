@@ -1,6 +1,7 @@
 """Smaller pictures of stored images, by HTTP, on a disk and in a bucket."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -416,3 +417,50 @@ async def test_public_pictures_are_public(running: Running) -> None:
 
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "public, max-age=0, must-revalidate"
+
+
+async def test_a_signed_url_covers_the_parameters(store: Store) -> None:
+    await store.save("a.png", encoded(halves((600, 300))))
+    square = {"width": 128, "height": 128, "fit": "cover", "format": "png"}
+    sign = "/api/v1/storage/signed-urls"
+
+    async def signed(**fields: object) -> str:
+        answer = await store.client.post(sign, json={"path": "a.png", **fields})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["url"])
+
+    picture_url, image_url = await signed(transform=square), await signed()
+    many = await store.client.post(sign, json={"paths": ["a.png"], "transform": {"width": 64}})
+    del store.client.headers["authorization"]
+
+    made = await store.client.get(picture_url)
+    assert Image.open(io.BytesIO(made.content)).size == (128, 128)
+    assert made.headers["referrer-policy"] == "no-referrer"
+    assert (await store.client.head(picture_url)).status_code == 200
+    (other,) = many.json()["results"]
+    made = await store.client.get(other["url"])
+    assert Image.open(io.BytesIO(made.content)).size == (64, 32)
+    for forged in (
+        picture_url.replace("width=128", "width=256"),
+        picture_url.replace("width=128&", ""),
+        picture_url.replace("fit=cover", "fit=contain"),
+        picture_url.replace("fit=cover", "fit=cover&quality=90"),
+        picture_url + "&width=64",
+        image_url.replace("?", "?width=128&"),
+        image_url + "&width=128",
+    ):
+        assert (await store.client.get(forged)).status_code == 401, forged
+
+
+@pytest.mark.parametrize(
+    "transform", [{"width": 0}, {"width": "64"}, {"fit": "fill"}, {"quality": 101}, {"crop": 1}]
+)
+async def test_a_transform_that_no_get_would_take_is_not_signed(
+    store: Store, transform: dict[str, object]
+) -> None:
+    answer = await store.client.post(
+        "/api/v1/storage/signed-urls", json={"path": "a.png", "transform": transform}
+    )
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"][:2] == ["body", "transform"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.params import Depends
@@ -17,6 +18,7 @@ from stillroom.api.operation import OperationRoute, in_form, json_body, json_obj
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
 from stillroom.errors import Forbidden, InvalidPath
+from stillroom.http.derivation import Fit, Format
 from stillroom.http.fields import as_rfc3339, combined
 from stillroom.paths import ImagePath
 
@@ -33,18 +35,35 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class Transform(_Strict):
+    """The parameters of a GET for a smaller picture; see `GET /storage/images/{path}`."""
+
+    width: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=1)
+    fit: Fit | None = None
+    format: Format | None = None
+    quality: int | None = Field(default=None, ge=1, le=100)
+
+    @property
+    def query(self) -> str:
+        """As they stand in the URL."""
+        return urlencode(self.model_dump(exclude_none=True))
+
+
 class UrlToSign(_Strict):
-    """One image."""
+    """One image, or a smaller picture of it."""
 
     path: str
     expires_in: Lifetime = 3600
+    transform: Transform = Transform()
 
 
 class UrlsToSign(_Strict):
-    """Several images; each is answered for itself."""
+    """Several images, or smaller pictures of them; each is answered for itself."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS)
     expires_in: Lifetime = 3600
+    transform: Transform = Transform()
 
 
 class SignedImageUrl(BaseModel):
@@ -96,20 +115,22 @@ class UrlSigning:
         asked = _read(body)
 
         if isinstance(asked, UrlToSign):
-            answer: object = self._signed(grant, asked.path, asked.expires_in)
+            answer: object = self._signed(grant, asked.path, asked)
         else:
             answer = {"results": [self._result(grant, path, asked) for path in asked.paths]}
         response = json_answer(answer)
         response.headers["cache-control"] = "no-store"
         return response
 
-    def _signed(self, grant: Grant, path: str, valid_for_s: int) -> Mapping[str, str]:
+    def _signed(self, grant: Grant, path: str, asked: UrlToSign | UrlsToSign) -> Mapping[str, str]:
         try:
             image_path = ImagePath.parse(path)
         except InvalidPath as error:
             raise InvalidPath(str(error), at=("body", "path")) from error
         grant.require("storage:read", image_path)
-        signed = self.signer.sign(image_path, valid_for_s=valid_for_s)
+        signed = self.signer.sign(
+            image_path, valid_for_s=asked.expires_in, parameters=asked.transform.query
+        )
         return {
             "path": path,
             "url": f"{self.public_url}/{signed.target}",
@@ -118,7 +139,7 @@ class UrlSigning:
 
     def _result(self, grant: Grant, path: str, asked: UrlsToSign) -> Mapping[str, str]:
         try:
-            return self._signed(grant, path, asked.expires_in)
+            return self._signed(grant, path, asked)
         except (InvalidPath, Forbidden) as error:
             return {"path": path, "detail": str(error), "code": error.code}
 

@@ -68,19 +68,23 @@ class UrlSigner:
         self._keys = dict(reversed(keys))
         self._now = now
 
-    def sign(self, path: ImagePath, *, valid_for_s: int) -> SignedUrl:
+    def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
         """A URL to read the image at `path`, whether or not there is one.
 
         Args:
             path: Which the caller may read; that is not asked here.
             valid_for_s: 1 to `MAX_LIFE_S`.
+            parameters: Of the GET that the URL is for, encoded; it is good for no others.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(f"valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
         expires_at = int(self._now()) + valid_for_s
         quoted, expires = path.quoted(), str(expires_at)
-        signature = _signature(self._key, self._kid, expires.encode(), quoted.encode(), b"")
+        others = parameters.encode("ascii")
+        signature = _signature(self._key, self._kid, expires.encode(), quoted.encode(), others)
         query = f"expires={expires}&kid={self._kid.decode()}&signature={signature.decode()}"
+        if parameters:
+            query = f"{parameters}&{query}"
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
