@@ -1,12 +1,14 @@
 """The arithmetic of the benchmarks: a wrong ratio would be believed."""
 
 import dataclasses
+import io
 import re
 import resource
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from benchmarks.cases import CASES, Case
 from benchmarks.listing import Listed, Shape
@@ -15,6 +17,7 @@ from benchmarks.measure import Sample
 from benchmarks.plot import svg
 from benchmarks.processes import cpu_seconds
 from benchmarks.report import Results, judge, listings, markdown
+from benchmarks.thumbnails import KINDS, Kind, Rate, photograph, table
 
 CASE = Case("get", "GET 4 KB", "disk", "GET", "a.png", 4096, rate=0.5, cpu=0.5)
 
@@ -157,3 +160,17 @@ def test_the_clock_of_another_process_counts_its_work_and_that_of_its_ended_chil
 
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert counted == pytest.approx(used, abs=0.1)
+
+
+def test_the_table_of_thumbnails_has_ours_its_ratios_and_what_is_kept() -> None:
+    rate = Rate("PNG", {"Stillroom": 30.0, "Pillow": 40.0}, {"Pillow": 0.75, "libvips": 1.5}, 2000)
+
+    assert table([rate]).splitlines()[2:] == ["| PNG | 30.0 | 0.75 | 1.50 | 2000 |"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.form)
+def test_the_photographs_of_thumbnails_are_of_their_kind(kind: Kind) -> None:
+    image = Image.open(io.BytesIO(photograph(kind)))
+
+    assert (image.format, image.size) == (kind.form, kind.size)
+    assert image.convert("L").getextrema() != (0, 0)
