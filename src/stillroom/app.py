@@ -20,7 +20,7 @@ from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
-from stillroom.api.metrics import report_queue
+from stillroom.api.metrics import count_picture, report_queue
 from stillroom.api.operation import ProblemResponse
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     verifier = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     tokens = VerifiedTokens(verifier)
     storage = open_storage(settings.storage, settings.save_rules)
-    derived = DerivedImages(settings.derived)
+    derived = DerivedImages(settings.derived, report=count_picture)
     database = MediaDatabase(settings.rows)
     expiry = expiry_of(settings, storage, database)
     sweeper = Sweeper(storage, database, expiry=expiry, report=report_queue)

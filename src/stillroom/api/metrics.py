@@ -57,6 +57,12 @@ _SECONDS = Histogram(
     buckets=_BOUNDS,
 )
 
+_PICTURES = Counter(
+    "stillroom_derived_images",
+    "Smaller pictures: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
+    ("outcome",),
+)
+
 _MARKS = Gauge(
     "stillroom_media_marks",
     "Deletions that are due now or later.",
@@ -112,6 +118,11 @@ def hand_on() -> None:
         _SECONDS.labels(operation)._sum.inc(seconds)  # noqa: SLF001  (see above)
     for gathered in (_counts, _sums):
         gathered.clear()
+
+
+def count_picture(outcome: str) -> None:
+    """Count what became of one picture that was asked for, or waited for by several."""
+    _PICTURES.labels(outcome).inc()
 
 
 def report_queue(numbers: QueueNumbers) -> None:

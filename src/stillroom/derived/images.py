@@ -120,9 +120,17 @@ class DerivedImage:
 class DerivedImages:
     """What can be made of stored images. One in each server process."""
 
-    def __init__(self, config: DerivedConfig) -> None:
-        """Make and keep pictures as `config` says; no process is started yet."""
+    def __init__(
+        self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Make and keep pictures; no process is started yet.
+
+        Args:
+            config: How.
+            report: Hears `kept`, `made`, `refused` or `failed` of each.
+        """
         self._config = config
+        self._report = report
         self._cache = DerivedCache(
             config.folder,
             config.cache_bytes,
@@ -193,6 +201,7 @@ class DerivedImages:
             name = facts.save_id
             kept = self._cache.open(name)
             if kept is not None:
+                self._report("kept")
                 return DerivedImage(replace(facts, size=os.fstat(kept).st_size), kept)
             self._refuse(name, original.image)
             flight = self._flights.get(name)
@@ -230,7 +239,9 @@ class DerivedImages:
 
     def _landed(self, name: str, flight: "asyncio.Task[bytes]") -> None:
         self._flights.pop(name, None)
-        error = None if flight.cancelled() else flight.exception()
+        error = asyncio.CancelledError() if flight.cancelled() else flight.exception()
+        if error is not None:
+            self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
         if isinstance(error, UnsupportedMedia):
             self._refused.pop(name, None)
             while len(self._refused) >= _MOST_REFUSED:
@@ -248,6 +259,7 @@ class DerivedImages:
                         return b"".join([piece async for piece in made.chunks(0, size)])
                 async with self._file_of(original) as file:
                     picture = await self._decoders.derive(file, wanted)
+                self._report("made")
                 if self._config.cache_bytes:
                     await self._in_thread(self._cache.keep, name, picture)
                 return picture
