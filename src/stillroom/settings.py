@@ -1,13 +1,15 @@
 """Settings: read once, from the environment, checked before anything starts."""
 
+import os
 import re
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
@@ -267,12 +269,23 @@ class Settings(BaseSettings):
     def read(cls, **flags: object) -> Self:
         """Read the environment; `flags` that are not None win over it.
 
+        What no variable says can be in a file of its name, in the folder that systemd (or a
+        container's configuration) names in CREDENTIALS_DIRECTORY: docs/adr/0020.
+
         Raises:
             ConfigurationError: one sentence that names each setting at fault.
         """
         given = {name: value for name, value in flags.items() if value is not None}
+        given["_secrets_dir"] = _credentials()
         try:
-            return cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # a folder in a credential's place
+                return cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+        except (OSError, SettingsError, UserWarning) as error:
+            raise ConfigurationError(
+                f"a credential in {_credentials()} cannot be read ({error}): each must be a file "
+                "with text that this user may read"
+            ) from error
         except ValidationError as error:
             faults = "; ".join(
                 f"{_variable(str(fault['loc'][0]))}: {fault['msg']}"
@@ -462,6 +475,12 @@ class Settings(BaseSettings):
     def save_rules(self) -> SaveRules:
         """What every save must keep to."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
+
+
+def _credentials() -> Path | None:
+    """Where secrets lie as files; https://systemd.io/CREDENTIALS/."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def _variable(field: str) -> str:

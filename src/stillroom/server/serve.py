@@ -25,6 +25,7 @@ from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import keep_freed_memory
 from stillroom.server.bounds import Bounds
 from stillroom.server.logs import log_config
+from stillroom.server.notify import READY, STOPPING, notify
 from stillroom.server.protocol import StillroomProtocol
 from stillroom.server.short_road.protocol import ShortRoadProtocol
 from stillroom.settings import Settings
@@ -98,7 +99,13 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            notify(READY)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify(STOPPING)
         await super().shutdown(sockets)
         metrics.hand_on()
         if self.force_exit:  # uvicorn would leave what runs, and the storage, to the interpreter
@@ -112,7 +119,16 @@ class _Server(uvicorn.Server):
 class _Supervisor(Multiprocess):
     """Several processes. A second signal ends them without waiting for answers under way."""
 
+    _said_ready = False
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        if not self._said_ready and all(worker.is_ready() for worker in self.processes):
+            self._said_ready = True
+            notify(READY)
+
     def terminate_all(self) -> None:
+        notify(STOPPING)
         for listener in self.sockets:
             listener.close()  # else the kernel goes on accepting for nobody
         super().terminate_all()

@@ -1,0 +1,30 @@
+"""What the service manager is told: that we serve, that we stop. Without one nothing happens."""
+
+import contextlib
+import os
+import socket
+from typing import Final, Literal
+
+READY: Final = "READY=1"
+STOPPING: Final = "STOPPING=1"
+
+_PATIENCE_S: Final = 1.0
+
+
+def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
+    """Send one state to the socket in NOTIFY_SOCKET; a manager that does not read is its own fault.
+
+    Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):  # an abstract one
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
+        sender.settimeout(_PATIENCE_S)
+        sender.connect(address)
+        sender.send(state.encode())

@@ -1,0 +1,148 @@
+"""A real systemd, the first process of its own namespaces, with the units of deploy/ as they are.
+
+It has a `/run`, an `/etc` and a `/var/lib` of its own over this machine's, no other units but the
+few that ours name, and this checkout at `/opt/stillroom`. Needs root.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.proxies import DEPLOY
+
+_READY_WITHIN_S = 30
+_TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "timers", "sockets")
+
+# The libraries of this interpreter lie where the units may not look (/root, /tmp).
+_BOOT = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir /run/etc /run/work /run/opt /run/optwork
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work /etc
+mount -t overlay overlay -o lowerdir=/opt,upperdir=/run/opt,workdir=/run/optwork /opt
+mkdir -p /opt/python /opt/libraries /opt/source /opt/stillroom/bin
+mount --bind "$PREFIX" /opt/python
+mount --bind "$LIBRARIES" /opt/libraries
+mount --bind "$SOURCE" /opt/source
+printf '%s\\n' '#!/bin/sh' \
+  'export PYTHONPATH=/opt/libraries:/opt/source LD_LIBRARY_PATH=/opt/python/lib' \
+  'exec /opt/python/bin/python3 -c "from stillroom.cli.main import main; main()" "$@"' \
+  > /opt/stillroom/bin/stillroom
+chmod 755 /opt/stillroom/bin/stillroom
+echo 'stillroom:x:10001:10001::/var/lib/stillroom:/usr/sbin/nologin' >> /etc/passwd
+echo 'stillroom:x:10001:' >> /etc/group
+mkdir -p /etc/stillroom
+install -d -m 700 /etc/credstore
+mount -t tmpfs tmpfs /var/lib
+umount -l /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t proc proc /proc
+mount --make-rshared /
+exec env -i PATH="$PATH" container=other SYSTEMD_UNIT_PATH="$UNITS" \
+  "$SYSTEMD" --system --unit=multi-user.target --log-target=console --show-status=no
+"""
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A running systemd."""
+
+    pid: int
+
+    def run(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in its namespaces."""
+        return subprocess.run(
+            ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--cgroup", *command],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def write(self, file: str, text: str) -> None:
+        """A file that only root can read."""
+        script = f"umask 077 && cat > {file}"
+        assert self.run("sh", "-c", script, given=text).returncode == 0
+
+    def read(self, file: str) -> str:
+        return self.run("cat", file).stdout
+
+    def shown(self, unit: str, name: str) -> str:
+        """What `systemctl show` says."""
+        return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
+
+
+@contextlib.contextmanager
+def systemd(folder: Path) -> Iterator[Manager]:
+    """Boot one; its units lie in `folder`."""
+    binary = shutil.which("systemd", path="/usr/lib/systemd:/lib/systemd")
+    assert binary, "systemd is missing: apt-get install systemd"
+    shutil.copytree(DEPLOY / "systemd", folder, dirs_exist_ok=True)
+    for name in _TARGETS:
+        (folder / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    log = folder / "stillroom.service.d/log.conf"  # there is no journal
+    log.parent.mkdir()
+    log.write_text("[Service]\nStandardOutput=file:/run/stillroom.log\nStandardError=inherit\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PREFIX": sys.base_prefix,
+        "LIBRARIES": sysconfig.get_path("purelib"),
+        "SOURCE": str(DEPLOY.parent / "src"),
+        "SYSTEMD": binary,
+        "UNITS": str(folder),
+    }
+    with _cgroup() as cgroup, (folder / "log").open("wb") as console:
+        enter = f"echo $$ > {cgroup}/cgroup.procs && exec unshare --mount --pid --fork --cgroup "
+        process = subprocess.Popen(
+            ["sh", "-c", enter + '--ipc --uts --kill-child sh -c "$0"', _BOOT],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+        )
+        try:
+            yield Manager(_booted(process, folder / "log"))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _booted(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Wait until it takes commands; its process id."""
+    give_up = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < give_up:
+        assert process.poll() is None, log.read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        if children:
+            manager = Manager(int(children[0]))
+            if manager.shown("multi-user.target", "ActiveState") == "active":
+                return manager.pid
+        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
+    raise AssertionError(log.read_text())
+
+
+@contextlib.contextmanager
+def _cgroup() -> Iterator[Path]:
+    """A group of its own, gone afterwards with all that systemd has made in it."""
+    mounted = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    root = next(Path(fields[1]) for fields in mounted if fields[2] == "cgroup2")
+    ours = root / f"stillroom-{os.getpid()}"
+    ours.mkdir()
+    try:
+        yield ours
+    finally:
+        give_up = time.monotonic() + _READY_WITHIN_S
+        while "populated 1" in (ours / "cgroup.events").read_text():
+            assert time.monotonic() < give_up
+            time.sleep(0.05)  # the processes of a namespace end when they end
+        for group, _, _ in os.walk(ours, topdown=False):
+            os.rmdir(group)
