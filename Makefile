@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium postgresql wrk mkfs.xfs rsync systemd-analyze bench bench-quick bench-half-open test-root crash check audit lint format lock clean
+.PHONY: help install serve test nginx caddy chromium postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash check audit lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -24,7 +24,7 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx caddy chromium postgresql rsync systemd-analyze
+test: $(STAMP)/dev nginx caddy chromium postgresql rsync rclone sqlite3 systemd-analyze
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -38,8 +38,10 @@ chromium: PACKAGE = chromium
 wrk: PACKAGE = wrk
 mkfs.xfs: PACKAGE = xfsprogs
 rsync: PACKAGE = rsync
+rclone: PACKAGE = rclone
+sqlite3: PACKAGE = sqlite3
 systemd-analyze: PACKAGE = systemd
-nginx caddy chromium wrk mkfs.xfs rsync systemd-analyze:
+nginx caddy chromium wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
