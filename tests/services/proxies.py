@@ -7,9 +7,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import trustme
 
 from services.ports import free_ports
 
@@ -44,13 +46,37 @@ def changed(text: str, changes: dict[str, str]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """For `localhost`, by an authority that nobody knows.
+
+    Attributes:
+        authority: What clients must be told to trust.
+        chain, key: What the proxy shows.
+    """
+
+    authority: Path
+    chain: Path
+    key: Path
+
+
+def certificate(folder: Path) -> Certificate:
+    """A new one."""
+    made = Certificate(folder / "ca.pem", folder / "chain.pem", folder / "key.pem")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(made.authority)
+    issued.private_key_pem.write_to_path(made.key)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(made.chain, append=True)
+    return made
+
+
 @contextlib.contextmanager
 def nginx_proxy(
     folder: Path, port: int, server_port: int, *, max_upload_bytes: int, hides: bool = False
 ) -> Iterator[None]:
     """Run nginx with `deploy/nginx.conf` on `port`."""
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    assert binary, "nginx is missing: apt-get install nginx-light"
     most = max_upload_bytes + FRAMING_BYTES
     changes = {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{server_port};",
@@ -60,10 +86,49 @@ def nginx_proxy(
     if hides:
         changes["# location ~ "] = "location ~ "
     shipped = (DEPLOY / "nginx.conf").read_text()
-    (folder / "stillroom.conf").write_text(changed(shipped, changes))
+    with _nginx(folder, changed(shipped, changes), port):
+        yield
+
+
+@contextlib.contextmanager
+def nginx_tls_proxy(
+    folder: Path,
+    port: int,
+    server_ports: list[int],
+    shown: Certificate,
+    *,
+    changes: dict[str, str] | None = None,
+) -> Iterator[int]:
+    """Run nginx with `deploy/nginx-tls.conf` on `port`; gives the port that leads there."""
+    (plain,) = free_ports(1)
+    first, *more = server_ports
+    numbers = {
+        "server 127.0.0.1:8000;": f"server 127.0.0.1:{first};",
+        "# server 10.0.0.12:8000;": "".join(f"server 127.0.0.1:{other};" for other in more),
+        "listen 80;": f"listen 127.0.0.1:{plain};",
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "ssl_certificate     /etc/ssl/images.example.com/fullchain.pem;": (
+            f"ssl_certificate {shown.chain};"
+        ),
+        "ssl_certificate_key /etc/ssl/images.example.com/key.pem;": (
+            f"ssl_certificate_key {shown.key};"
+        ),
+    }
+    shipped = (DEPLOY / "nginx-tls.conf").read_text().replace("images.example.com;", "localhost;")
+    with _nginx(folder, changed(shipped, numbers | (changes or {})), plain, answer=301):
+        yield plain
+
+
+@contextlib.contextmanager
+def _nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[None]:
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    assert binary, "nginx is missing: apt-get install nginx-light"
+    (folder / "stillroom.conf").write_text(site)
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder))
-    with _proxy([binary, "-c", str(config), "-e", f"{folder}/proxy.log"], folder, port):
+    command = [binary, "-c", str(config), "-e", f"{folder}/proxy.log"]
+    _checked([*command, "-t"])
+    with _proxy(command, folder, port, answer=answer):
         yield
 
 
@@ -72,8 +137,6 @@ def caddy_proxy(
     folder: Path, port: int, server_port: int, *, max_upload_bytes: int, hides: bool = False
 ) -> Iterator[None]:
     """Run Caddy with `deploy/Caddyfile` on `port`, without TLS."""
-    binary = shutil.which("caddy")
-    assert binary, "caddy is missing: apt-get install caddy"
     most = max_upload_bytes + FRAMING_BYTES
     changes = {
         "reverse_proxy 127.0.0.1:8000 {": f"reverse_proxy 127.0.0.1:{server_port} {{",
@@ -82,17 +145,43 @@ def caddy_proxy(
     }
     if hides:
         changes |= {"# @internal": "@internal", "# respond": "respond"}
+    with _caddy(folder, changes, port):
+        yield
+
+
+@contextlib.contextmanager
+def caddy_tls_proxy(
+    folder: Path, port: int, server_port: int, shown: Certificate
+) -> Iterator[None]:
+    """Run Caddy with `deploy/Caddyfile` and a certificate on `port`."""
+    (plain,) = free_ports(1)  # to see by that it runs
+    changes = {
+        "\n{\n": "\n{\n\tauto_https disable_redirects\n",  # not on this machine's port 80
+        "reverse_proxy 127.0.0.1:8000 {": f"reverse_proxy 127.0.0.1:{server_port} {{",
+        "\nimages.example.com {": (
+            f"\nhttp://127.0.0.1:{plain} {{\n\tbind 127.0.0.1\n\trespond 404\n}}\n"
+            f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {shown.chain} {shown.key}"
+        ),
+    }
+    with _caddy(folder, changes, plain):
+        yield
+
+
+@contextlib.contextmanager
+def _caddy(folder: Path, changes: dict[str, str], port: int) -> Iterator[None]:
+    binary = shutil.which("caddy")
+    assert binary, "caddy is missing: apt-get install caddy"
     config = folder / "Caddyfile"
     config.write_text(changed((DEPLOY / "Caddyfile").read_text(), changes))
     (admin,) = free_ports(1)
-    with _proxy(
-        [binary, "run", "--config", str(config), "--adapter", "caddyfile"],
-        folder,
-        port,
-        CADDY_ADMIN=f"127.0.0.1:{admin}",
-        XDG_DATA_HOME=str(folder / "caddy-data"),
-        XDG_CONFIG_HOME=str(folder / "caddy-config"),
-    ):
+    variables = {
+        "CADDY_ADMIN": f"127.0.0.1:{admin}",
+        "XDG_DATA_HOME": str(folder / "caddy-data"),
+        "XDG_CONFIG_HOME": str(folder / "caddy-config"),
+    }
+    words = ["--config", str(config), "--adapter", "caddyfile"]
+    _checked([binary, "validate", *words], **variables)
+    with _proxy([binary, "run", *words], folder, port, variables=variables):
         yield
 
 
@@ -100,20 +189,40 @@ Proxy = Callable[..., AbstractContextManager[None]]
 PROXIES: dict[str, Proxy] = {"nginx": nginx_proxy, "caddy": caddy_proxy}
 
 
+def _checked(command: list[str], **variables: str) -> None:
+    """The proxy's own check of its configuration: `nginx -t`, `caddy validate`."""
+    ran = subprocess.run(
+        command,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "[warn]" not in ran.stderr, ran.stderr
+
+
 @contextlib.contextmanager
-def _proxy(command: list[str], folder: Path, port: int, **variables: str) -> Iterator[None]:
+def _proxy(
+    command: list[str],
+    folder: Path,
+    port: int,
+    *,
+    answer: int = 404,
+    variables: dict[str, str] | None = None,
+) -> Iterator[None]:
     log = folder / "proxy.log"
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **variables},
+            env={**os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
         )
     try:
         give_up = time.monotonic() + _READY_WITHIN_S
-        while not _answers(port):
+        while not _answers(port, answer):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up, log.read_text()
             time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
@@ -123,7 +232,7 @@ def _proxy(command: list[str], folder: Path, port: int, **variables: str) -> Ite
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, status: int) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
+        return httpx.get(f"http://127.0.0.1:{port}/").status_code == status
     return False
