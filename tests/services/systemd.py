@@ -8,35 +8,21 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.installed import INSTALL, variables
 from services.proxies import DEPLOY
 
 _READY_WITHIN_S = 30
 _TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "timers", "sockets")
 
-# The libraries of this interpreter lie where the units may not look (/root, /tmp).
-_BOOT = """
-set -eu
-mount --make-rprivate /
-mount -t tmpfs tmpfs /run
-mkdir /run/etc /run/work /run/opt /run/optwork
-mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work /etc
-mount -t overlay overlay -o lowerdir=/opt,upperdir=/run/opt,workdir=/run/optwork /opt
-mkdir -p /opt/python /opt/libraries /opt/source /opt/stillroom/bin
-mount --bind "$PREFIX" /opt/python
-mount --bind "$LIBRARIES" /opt/libraries
-mount --bind "$SOURCE" /opt/source
-printf '%s\\n' '#!/bin/sh' \
-  'export PYTHONPATH=/opt/libraries:/opt/source LD_LIBRARY_PATH=/opt/python/lib' \
-  'exec /opt/python/bin/python3 -c "from stillroom.cli.main import main; main()" "$@"' \
-  > /opt/stillroom/bin/stillroom
-chmod 755 /opt/stillroom/bin/stillroom
+_BOOT = (
+    "set -eu\n"
+    + INSTALL
+    + """
 echo 'stillroom:x:10001:10001::/var/lib/stillroom:/usr/sbin/nologin' >> /etc/passwd
 echo 'stillroom:x:10001:' >> /etc/group
 mkdir -p /etc/stillroom
@@ -49,6 +35,7 @@ mount --make-rshared /
 exec env -i PATH="$PATH" container=other SYSTEMD_UNIT_PATH="$UNITS" \
   "$SYSTEMD" --system --unit=multi-user.target --log-target=console --show-status=no
 """
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +79,7 @@ def systemd(folder: Path) -> Iterator[Manager]:
     log = folder / "stillroom.service.d/log.conf"  # there is no journal
     log.parent.mkdir()
     log.write_text("[Service]\nStandardOutput=file:/run/stillroom.log\nStandardError=inherit\n")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PREFIX": sys.base_prefix,
-        "LIBRARIES": sysconfig.get_path("purelib"),
-        "SOURCE": str(DEPLOY.parent / "src"),
-        "SYSTEMD": binary,
-        "UNITS": str(folder),
-    }
+    environment = {**variables(), "SYSTEMD": binary, "UNITS": str(folder)}
     with _cgroup() as cgroup, (folder / "log").open("wb") as console:
         enter = f"echo $$ > {cgroup}/cgroup.procs && exec unshare --mount --pid --fork --cgroup "
         process = subprocess.Popen(
