@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash check audit lint format lock clean
+.PHONY: help install serve test nginx caddy chromium postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
 	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
+	@echo "make release-check  build wheel and sdist, look into them, install them elsewhere, run them"
 	@echo "make format     format the code"
 	@echo "make lock       pin all dependencies anew, with hashes"
 
@@ -29,7 +30,7 @@ test: $(STAMP)/dev nginx caddy chromium postgresql rsync rclone sqlite3 systemd-
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not root" -n 2 --dist loadscope
+	$(BIN)/pytest -m "not root and not release" -n 2 --dist loadscope
 
 # Tests that need them fail without them, and say the same.
 nginx: PACKAGE = nginx-light
@@ -75,8 +76,17 @@ crash: $(STAMP)/dev mkfs.xfs
 bench-half-open: install
 	@$(BIN)/python benchmarks/half_open.py
 
+# Builds what a release is, and tries it in environments of its own; it stays in dist/.
+# Right before a tag: make release-check VERSION=1.0.0
+release-check: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2> /dev/null || echo 1577836800)
+release-check: export VERSION := $(VERSION)
+release-check: $(STAMP)/release
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/pytest -q -m "release or slow" tests/release tests/client/test_wheel.py
+
 check: lint audit
-	$(BIN)/pytest -q -m "not root and not slow" -n 2 --dist loadscope
+	$(BIN)/pytest -q -m "not root and not release and not slow" -n 2 --dist loadscope
 
 # Known vulnerabilities of what the server installs. Where PyPI's advisories cannot be reached
 # (a mirror has none) nothing was audited, and that is said.
@@ -112,6 +122,9 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
 		-c requirements/dev.txt requirements/bench.in --output-file requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
+		-c requirements/dev.txt requirements/release.in --output-file requirements/release.txt
 
 clean:
 	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
@@ -130,6 +143,10 @@ $(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt py
 
 $(STAMP)/dev: $(STAMP)/server requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(STAMP)/release: $(STAMP)/dev requirements/release.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt
 	@touch $@
 
 $(STAMP)/bench: $(STAMP)/dev requirements/bench.txt

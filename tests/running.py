@@ -129,11 +129,13 @@ def running(
     *flags: str,
     data: Path | None = None,
     under: str = "",
+    program: str = STILLROOM,
     **settings: str,
 ) -> Iterator[Server]:
     """A server on `data` (`folder`/data), ready to serve; it is stopped afterwards.
 
-    `under` is a command that starts another, such as `setpriv --bounding-set=-all`.
+    `under` is a command that starts another, such as `setpriv --bounding-set=-all`; `program` is
+    the `stillroom` of another environment.
     """
     port = free_port()
     data = data or folder / "data"
@@ -147,7 +149,7 @@ def running(
     log = folder / "server.log"
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [*under.split(), STILLROOM, "serve", *flags],
+            [*under.split(), program, "serve", *flags],
             env=environment,
             stdout=stream,
             stderr=stream,

@@ -1,7 +1,6 @@
 """The wheel alone, in a fresh environment: the SDK and its commands, and nothing of the server."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from building import ROOT, bare_environment, build, install
 from running import Server
-
-ROOT = Path(__file__).parents[2]
 
 SAVING = """
 import sys
@@ -50,23 +48,13 @@ ImageStore().save(b"a", b"")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of an environment with the wheel and its locked requirements."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, timeout=100)
-    (wheel,) = folder.glob("stillroom-*.whl")
+    wheel = build("wheel", folder)
     assert "stillroom/py.typed" in zipfile.ZipFile(wheel).namelist()
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    fresh = [str(folder / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check", "-q"]
-    lock = str(ROOT / "requirements/client.txt")
-    subprocess.run([*fresh, "install", "--require-hashes", "-r", lock], check=True, timeout=100)
-    subprocess.run([*fresh, "install", "--no-deps", str(wheel)], check=True, timeout=100)
-    subprocess.run([*fresh, "check"], check=True, stdout=subprocess.DEVNULL)
-    return folder / "venv/bin"
+    return install(wheel, "client.txt", folder / "venv")
 
 
 def environment_of(server: Server) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return {**kept, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+    return bare_environment(STILLROOM_URL=server.url, STILLROOM_TOKEN=server.token())
 
 
 def test_the_sdk_alone_brings_no_library_of_the_server(installed: Path) -> None:

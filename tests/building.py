@@ -1,0 +1,40 @@
+"""Building the distributions, and installing them into environments that hold nothing else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def build(kind: str, folder: Path, *, source: Path = ROOT) -> Path:
+    """Build a `wheel` or an `sdist` from `source`, by what is installed here alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)],
+        cwd=source,
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+def install(wheel: Path, lock: str, folder: Path) -> Path:
+    """A new environment with the wheel and the requirements of a lock; its `bin`."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check", "-q"]
+    locked = str(ROOT / "requirements" / lock)
+    subprocess.run([*pip, "install", "--require-hashes", "-r", locked], check=True, timeout=300)
+    subprocess.run([*pip, "install", "--no-deps", str(wheel)], check=True, timeout=100)
+    subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
+    return folder / "bin"
+
+
+def bare_environment(**variables: str) -> dict[str, str]:
+    """This one's, without what would lead an interpreter back to this checkout, or set anything."""
+    ours = ("PYTHONPATH", "STILLROOM_", "R2_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, **variables}
