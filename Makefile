@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format lock clean
+.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -25,7 +25,7 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx caddy chromium postgresql rsync rclone sqlite3 systemd-analyze
+test: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -36,13 +36,14 @@ test: $(STAMP)/dev nginx caddy chromium postgresql rsync rclone sqlite3 systemd-
 nginx: PACKAGE = nginx-light
 caddy: PACKAGE = caddy
 chromium: PACKAGE = chromium
+prometheus: PACKAGE = prometheus
 wrk: PACKAGE = wrk
 mkfs.xfs: PACKAGE = xfsprogs
 rsync: PACKAGE = rsync
 rclone: PACKAGE = rclone
 sqlite3: PACKAGE = sqlite3
 systemd-analyze: PACKAGE = systemd
-nginx caddy chromium wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze:
+nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Final
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
+from stillroom.api import metrics, request_id
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
 from stillroom.api.deletions import Deletions, deletions_router
@@ -20,7 +22,6 @@ from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.health import health_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
-from stillroom.api.metrics import count_picture, report_queue
 from stillroom.api.operation import ProblemResponse
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.auth.keys import check_secrets
@@ -30,6 +31,7 @@ from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import StillroomError
 from stillroom.http.problems import plain_problem
+from stillroom.media.config import PostgresConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.resource import MediaResource
@@ -37,7 +39,7 @@ from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
 from stillroom.settings import Settings
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.interface import ImageStorage, TurnsReadOnly
 
 # What pages of other origins may send and read beside what every page may
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never taken.
@@ -50,6 +52,7 @@ _CORS_REQUEST_HEADERS: Final = [
     "If-Unmodified-Since",
     "Range",
     "Repr-Digest",
+    "X-Request-Id",
 ]
 _CORS_ANSWER_HEADERS: Final = [
     "Accept-Ranges",
@@ -60,6 +63,7 @@ _CORS_ANSWER_HEADERS: Final = [
     "Repr-Digest",
     "Retry-After",
     "WWW-Authenticate",
+    "X-Request-Id",
 ]
 _CORS_MAX_AGE_S: Final = 600
 
@@ -78,11 +82,21 @@ def create_app(settings: Settings) -> FastAPI:
     keys = settings.token_keys()
     verifier = TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
     tokens = VerifiedTokens(verifier)
-    storage = open_storage(settings.storage, settings.save_rules)
-    derived = DerivedImages(settings.derived, report=count_picture)
+    storage = open_storage(settings.storage, settings.save_rules, observer=metrics.count_call)
+    derived = DerivedImages(settings.derived, report=metrics.count_picture)
     database = MediaDatabase(settings.rows)
-    expiry = expiry_of(settings, storage, database)
-    sweeper = Sweeper(storage, database, expiry=expiry, report=report_queue)
+    sweeper = Sweeper(
+        storage,
+        database,
+        expiry=expiry_of(settings, storage, database),
+        report=metrics.report_queue,
+        report_swept=metrics.report_swept,
+    )
+    metrics.report_build(
+        __version__,
+        storage="bucket" if isinstance(settings.storage, R2Config) else "disk",
+        database="postgresql" if isinstance(settings.rows, PostgresConfig) else "sqlite",
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -109,7 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=_CORS_ANSWER_HEADERS,
             max_age=_CORS_MAX_AGE_S,
         )
-    app.include_router(health_router(storage))
+    app.include_router(health_router(storage, database, _look_at_disk(settings, storage)))
     operations = ImageOperations(
         storage=storage,
         authorize=tokens.verify,
@@ -143,12 +157,24 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _swept(sweeper: Sweeper, settings: Settings) -> AsyncIterator[None]:
     every_s = settings.sweep_interval_seconds
-    if every_s == 0:
-        yield
-        return
     stop_within_s = min(_SWEEPER_STOPS_WITHIN_S, settings.drain_seconds)
     async with sweeper.running(every_s=every_s, stop_within_s=stop_within_s):
         yield
+
+
+def _look_at_disk(settings: Settings, storage: ImageStorage) -> Callable[[], None]:
+    """What brings the numbers of the disk up to date; with a bucket it has the rows, perhaps."""
+
+    def look() -> None:
+        with contextlib.suppress(OSError):  # there may be none, with a bucket and a PostgreSQL
+            room = os.statvfs(settings.data_dir)
+            metrics.report_disk(
+                free_bytes=room.f_bavail * room.f_frsize,
+                min_free_bytes=settings.min_free_bytes,
+                read_only=isinstance(storage, TurnsReadOnly) and storage.is_read_only,
+            )
+
+    return look
 
 
 @contextlib.asynccontextmanager
@@ -237,11 +263,13 @@ async def _try_out(storage: ImageStorage) -> list[str]:
 
 async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (what it was registered for)
-    found = plain_problem(error.status_code, str(error.detail), "http")
+    named = request_id.current.get()
+    found = plain_problem(error.status_code, str(error.detail), "http", named)
     found.headers.extend((error.headers or {}).items())
     return ProblemResponse(found)
 
 
 async def _unexpected(_: Request, error: Exception) -> ProblemResponse:
     del error  # the server logs it with its traceback
-    return ProblemResponse(plain_problem(500, "something is broken here; it was logged", "bug"))
+    broken = "something is broken here; it was logged"
+    return ProblemResponse(plain_problem(500, broken, "bug", request_id.current.get()))

@@ -305,7 +305,11 @@ def test_without_its_database_the_library_is_503_and_everything_else_works(
             assert answer.json()["code"] == "backend_unavailable"
 
         assert client.get(f"{IMAGES}/a.png").status_code == 200
-        assert client.get("/readyz").status_code == 200
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        assert ready.json()["parts"]["storage"] == {"state": "ok"}
+        assert ready.json()["parts"]["database"]["state"] == "backend_unavailable"
+        assert "s3cret" not in ready.text
         while "the media library cannot serve yet" not in server.logged():
             time.sleep(0.05)  # a condition: the test's time-out ends it
     assert "s3cret" not in server.logged()

@@ -139,7 +139,10 @@ def test_an_announced_digest_is_held_to(client: httpx.Client, folder: str, where
 
 def test_the_probes_and_the_documents_are_served_without_a_token(server: Server) -> None:
     assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
-    assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready"}
+    assert httpx.get(f"{server.url}/readyz").json() == {
+        "status": "ready",
+        "parts": {"storage": {"state": "ok"}, "database": {"state": "ok"}},
+    }
     assert httpx.get(f"{server.url}/openapi.json").json()["info"]["title"] == "Stillroom"
     page = httpx.get(f"{server.url}/docs").text
     assert "swagger-ui" in page

@@ -135,17 +135,6 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
         assert started.wait(30) == 0
 
 
-def test_the_access_log_and_json_lines_are_there_on_request(tmp_path: Path) -> None:
-    import json
-
-    with running(tmp_path, log_format="json", access_log="true") as server:
-        with server.client() as client:
-            client.get(f"{IMAGES}/a%0ab%1b%5b31m?signature=secret")
-        lines = [json.loads(line) for line in server.logged().splitlines()]
-    messages = [line["message"] for line in lines if line["logger"] == "stillroom.access"]
-    assert messages[-1] == f"127.0.0.1 GET {IMAGES}/a%0ab%1b%5b31m 422"
-
-
 def test_two_workers_share_secret_images_and_locks(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server, server.client() as client:
         assert len(server.children()) == 2

@@ -25,6 +25,7 @@ from stillroom.api import metrics
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
 from stillroom.api.operation import (
+    OPERATION,
     ImageResponse,
     OperationRoute,
     ProblemResponse,
@@ -439,6 +440,7 @@ class MethodNotAllowed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and count."""
         metrics.count("method_not_allowed", 405)
+        scope[OPERATION] = "method_not_allowed"
         found = plain_problem(405, f"allowed here: {self._allow}", "method_not_allowed")
         found.headers.append(("allow", self._allow))
         await ProblemResponse(found)(scope, receive, send)

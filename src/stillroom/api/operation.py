@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from stillroom.api import metrics
+from stillroom.api import metrics, request_id
 from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import InvalidParameter, StillroomError, TooLarge, UnsupportedMedia
@@ -28,6 +28,9 @@ Form = TypeVar("Form", bound=BaseModel)
 Operation = Callable[[Request], Awaitable[Response]]
 
 SERVER_ERRORS: Final = 500
+
+OPERATION: Final = "stillroom.operation"
+"""Where a request's scope says which operation it has reached."""
 
 log = logging.getLogger("stillroom.api")
 
@@ -63,6 +66,7 @@ class OperationRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             began = time.perf_counter()
+            request.scope[OPERATION] = name
             status = SERVER_ERRORS
             try:
                 response = await _run(name, operation, request)
@@ -85,17 +89,34 @@ async def _run(name: str, operation: Operation, request: Request) -> Response:
     except StillroomError as error:
         return ProblemResponse(refused(name, raw_target(request), error))
     except ClientDisconnect:
-        log.info("%s %r: the client went away", name, raw_target(request))
+        log_gone(name, raw_target(request))
         return ProblemResponse(plain_problem(400, "the client went away", "disconnected"))
 
 
 def refused(name: str, target: bytes, error: StillroomError) -> Problem:
     """The answer to a request that failed with `error`; logged if the fault is on our side."""
-    found = problem(error)
+    found = problem(error, request_id.current.get())
     if found.status >= SERVER_ERRORS:
         # The cause says it all; a traceback for every request would bury it.
-        log.error("%s %r: %s (%r)", name, target, error, error.__cause__)
+        log.error(
+            "%(operation)s %(target)r: %(error)s (%(cause)r)",
+            {
+                "operation": name,
+                "target": target,
+                "status": found.status,
+                "code": error.code,
+                "error": error,
+                "cause": error.__cause__,
+            },
+        )
     return found
+
+
+def log_gone(name: str, target: bytes) -> None:
+    """Say that nobody waits for an answer any more."""
+    log.info(
+        "%(operation)s %(target)r: the client went away", {"operation": name, "target": target}
+    )
 
 
 def raw_target(request: Request) -> bytes:

@@ -43,8 +43,13 @@ class Problem:
     body: bytes
 
 
-def problem(error: errors.StillroomError) -> Problem:
-    """The answer to a request that failed with `error`."""
+def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
+    """The answer to a request that failed with `error`.
+
+    Args:
+        error: What went wrong.
+        request_id: Named where the fault is on our side, so that a user can quote it.
+    """
     status = STATUS[type(error)]
     headers = []
     if status == 401:
@@ -57,15 +62,20 @@ def problem(error: errors.StillroomError) -> Problem:
     detail: object = str(error)
     if isinstance(error, errors.InvalidInput):
         detail = [{"loc": list(error.at), "msg": str(error), "type": error.code}]
-    return _problem(status, headers, {"detail": detail, "code": error.code})
+    return _problem(status, headers, detail, error.code, request_id)
 
 
-def plain_problem(status: int, message: str, code: str) -> Problem:
+def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
     """An answer to what has no error of ours: an unknown route, a wrong method."""
-    return _problem(status, [], {"detail": message, "code": code})
+    return _problem(status, [], message, code, request_id)
 
 
-def _problem(status: int, headers: list[tuple[str, str]], content: object) -> Problem:
+def _problem(
+    status: int, headers: list[tuple[str, str]], detail: object, code: str, request_id: str
+) -> Problem:
+    content = {"detail": detail, "code": code}
+    if request_id and status >= 500:
+        content["detail"] = f"{detail} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
     headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
     return Problem(status, headers, body)

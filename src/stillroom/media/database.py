@@ -30,6 +30,7 @@ class MediaDatabase:
         self._config = config
         self._opening = asyncio.Lock()
         self._repository: MediaRepository | None = None
+        self._was_tried = False
 
     @property
     def description(self) -> str:
@@ -46,10 +47,23 @@ class MediaDatabase:
             ConfigurationError: the URL cannot be used.
         """
         if self._repository is None:
+            self._was_tried = True
             async with self._opening:
                 if self._repository is None:
                     self._repository = await asyncio.to_thread(_open, self._config)
         return self._repository
+
+    async def check(self) -> bool:
+        """Whether it was opened, and answers; False before somebody needs it for the first time.
+
+        Raises:
+            BackendUnavailable: the database is away, or in a newer form.
+            ConfigurationError: the URL cannot be used.
+        """
+        if not self._was_tried:
+            return False
+        await (await self.rows()).check()
+        return True
 
     @contextlib.asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:

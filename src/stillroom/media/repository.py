@@ -49,6 +49,15 @@ class MediaRepository:
 
     # Reading -----------------------------------------------------------------------------
 
+    async def check(self) -> None:
+        """Return if the database answers.
+
+        Raises:
+            BackendUnavailable: it does not.
+        """
+        async with self._engine.reading() as connection:
+            await connection.execute(sa.select(1))
+
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
         """The resource with this id.
 

@@ -57,6 +57,9 @@ _LONGEST_PAUSE: Final = timedelta(hours=6)
 EMPTY_FOR: Final = timedelta(hours=1)
 """Folders that have been empty for so long are removed: uploads that race with it are rare then."""
 
+REPORT_S: Final = 30.0
+"""How old the numbers of the queue may become; a count of its rows costs milliseconds."""
+
 _MOST_ERROR_LETTERS: Final = 500
 
 log = logging.getLogger("stillroom.media")
@@ -102,6 +105,7 @@ class Sweeper:
         *,
         expiry: Expiry | None = None,
         report: Callable[[QueueNumbers], None] | None = None,
+        report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
         """Delete from `storage` what `database` says.
 
@@ -109,12 +113,15 @@ class Sweeper:
             storage: Where the bytes are.
             database: Where the marks are.
             expiry: What finds compute results that have expired; None: they stay.
-            report: Gets the numbers after each sweep of `running`.
+            report: Gets the numbers of the queue after each sweep of `running`, and at least
+                every `REPORT_S`, so that who asks for them never waits for the database.
+            report_swept: Gets what each sweep of `running` has done, also if it broke off.
         """
         self._storage = storage
         self._database = database
         self._expiry = expiry
         self._report = report
+        self._report_swept = report_swept
         self._stopping = asyncio.Event()
         self._dice = random.SystemRandom()
 
@@ -122,14 +129,19 @@ class Sweeper:
 
     @contextlib.asynccontextmanager
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Sweep every so often, behind the caller's back.
+        """Sweep every so often, behind the caller's back; never if `every_s` is 0.
 
         In the end what is being deleted is finished, for `stop_within_s` at most; then it is
         abandoned, as a crash would do it, which costs nothing but the wait for a lease.
         """
-        tasks = [asyncio.create_task(self._again_and_again(every_s, self._sweep_and_report))]
-        if self._expiry is not None:
-            tasks.append(asyncio.create_task(self._again_and_again(every_s, self._expire)))
+        jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        if every_s:
+            jobs.append((every_s, self._sweep_and_report))
+            if self._expiry is not None:
+                jobs.append((every_s, self._expire))
+        if not 0 < every_s <= REPORT_S:
+            jobs.append((REPORT_S, self._report_queue))
+        tasks = [asyncio.create_task(self._again_and_again(*job)) for job in jobs]
         try:
             yield
         finally:
@@ -140,7 +152,15 @@ class Sweeper:
             await asyncio.wait(tasks)
 
     async def _sweep_and_report(self) -> None:
-        await self.sweep()
+        swept = Swept()
+        try:
+            await self._sweep(swept)
+        finally:
+            if self._report_swept is not None:
+                self._report_swept(swept)
+        await self._report_queue()
+
+    async def _report_queue(self) -> None:
         if self._report is not None:
             self._report(await (await self._queue()).numbers())
 
@@ -180,8 +200,12 @@ class Sweeper:
         Raises:
             BackendUnavailable: the database is away; what was claimed is claimed for a while.
         """
-        queue = await self._queue()
         swept = Swept()
+        await self._sweep(swept, progress)
+        return swept
+
+    async def _sweep(self, swept: Swept, progress: Callable[[Swept], None] | None = None) -> None:
+        queue = await self._queue()
         for batch in (self._clear_copies, self._delete_marked):
             while not self._stopping.is_set() and await batch(queue, swept):
                 if progress is not None:
@@ -190,7 +214,6 @@ class Sweeper:
             swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
             if swept.folders:
                 log.info("removed %d folders that were empty", swept.folders)
-        return swept
 
     async def _queue(self) -> "DeletionQueue":
         return (await self._database.rows()).queue

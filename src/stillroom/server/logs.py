@@ -1,15 +1,23 @@
 """Log lines: for people on a console, or as JSON for machines.
 
-What clients send stands in them only escaped: no control character gets through.
+What clients send stands in them only escaped: no control character gets through. Each line says
+for which request it is, where there is one; a line that is logged with a mapping
+(`log.info("%(status)d", {"status": 200})`) has its entries as fields in JSON.
 """
 
 import json
 import logging
 import re
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from stillroom.api import request_id
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+access_log = logging.getLogger("stillroom.access")
 
 
 def escaped(text: str) -> str:
@@ -18,12 +26,17 @@ def escaped(text: str) -> str:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`2026-11-24T15:00:00Z INFO message`, a traceback below it if there is one."""
+    """`2026-11-24T15:00:00Z INFO message`, a traceback below it, indented, if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
         line = f"{_moment(record)} {record.levelname} {escaped(record.getMessage())}"
-        return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        if found := _request_of(record):
+            line += f" request_id={found}"
+        if record.exc_info:
+            for below in self.formatException(record.exc_info).split("\n"):
+                line += f"\n    {escaped(below)}"
+        return line
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,16 +44,20 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""
-        fields = {
+        fields: dict[str, object] = {
             "time": _moment(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "event": record.getMessage(),
             "process": record.process,
         }
+        if found := _request_of(record):
+            fields["request_id"] = found
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields)
+        if isinstance(record.args, Mapping):
+            fields = {**record.args, **fields}
+        return json.dumps(fields, default=_as_text)
 
 
 def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[str, Any]:
@@ -59,6 +76,59 @@ def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[st
             "uvicorn": {"level": "ERROR"},
         },
     }
+
+
+def log_access(
+    client: tuple[str, int] | None,
+    method: str,
+    path: str,
+    status: int,
+    *,
+    operation: str,
+    request_id: str,
+    began: float,
+    received: int = 0,
+    sent: int = 0,
+) -> None:
+    """One line a request, for those who want them.
+
+    Args:
+        client: Who asked.
+        method: Of HTTP.
+        path: As it came, without a query: that may be signed.
+        status: Of the answer.
+        operation: As at /metrics.
+        request_id: The client's own, or the one that was made.
+        began: When, by `time.perf_counter`.
+        received: Bytes of the request's body.
+        sent: Bytes of the answer's body.
+    """
+    access_log.info(
+        "%(client)s %(method)s %(path)s %(status)d operation=%(operation)s "
+        "received_bytes=%(received_bytes)d sent_bytes=%(sent_bytes)d seconds=%(seconds).6f",
+        {
+            "client": client[0] if client else "-",
+            "method": method,
+            "path": path,
+            "status": status,
+            "operation": operation,
+            "received_bytes": received,
+            "sent_bytes": sent,
+            "seconds": round(time.perf_counter() - began, 6),
+            "request_id": request_id,
+        },
+    )
+
+
+def _request_of(record: logging.LogRecord) -> str:
+    """Its own, which an access line has, or that of whoever logs."""
+    if isinstance(record.args, Mapping) and "request_id" in record.args:
+        return str(record.args["request_id"])
+    return request_id.current.get()
+
+
+def _as_text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _moment(record: logging.LogRecord) -> str:

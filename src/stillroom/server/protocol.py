@@ -18,18 +18,18 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from stillroom.api import metrics
+from stillroom.api import metrics, request_id
+from stillroom.api.operation import OPERATION
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
 from stillroom.server.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
+from stillroom.server.logs import access_log, log_access
 from stillroom.server.watch import Watch
 
 _TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
 """Origin form or absolute form, ASCII, without a fragment."""
-
-access_log = logging.getLogger("stillroom.access")
 
 
 class StillroomProtocol(HttpToolsProtocol):
@@ -286,13 +286,23 @@ class StillroomProtocol(HttpToolsProtocol):
             self._make_last()  # an answer is under way; nothing may come between
             return
         metrics.count("connection", status)
-        found = plain_problem(status, message, http.HTTPStatus(status).phrase.lower())
+        named = request_id.made()
+        code = http.HTTPStatus(status).phrase.lower()
+        found = plain_problem(status, message, code, named)
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "connection: close"]
         head += [f"{name}: {value}" for name, value in found.headers]
+        head.append(f"{request_id.FIELD}: {named}")
         if status == 503:
             head.append(f"retry-after: {RETRY_AFTER_S}")
         head.append(f"date: {date_at(int(time.time())).decode()}")
         self.transport.write("\r\n".join(head).encode() + b"\r\n\r\n" + found.body)
+        if access_log.isEnabledFor(logging.INFO):
+            # What it asked for may be anything: half a head, or no HTTP at all.
+            log_access(
+                self.client, "-", "-", status,
+                operation="connection", request_id=named, began=time.perf_counter(),
+                sent=len(found.body),
+            )  # fmt: skip
         self.linger()
 
     def _end_broken_request(self) -> bool:
@@ -369,8 +379,20 @@ class StillroomProtocol(HttpToolsProtocol):
 class _Cycle(RequestResponseCycle):
     """One request and its answer."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
+        super().__init__(*args, **kwargs)
+        self._began = time.perf_counter()
+        named = request_id.sent(self.scope["headers"])
+        self._is_named = named is not None
+        self._request_id = named or request_id.made()
+        self._status = 0
+        self._received = self._sent = 0
+        self._told = False
+
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application; a stop that waits no longer is no fault of its."""
+        request_id.current.set(self._request_id)
+        metrics.begin()
 
         async def until_stopped(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI's)
             try:
@@ -379,7 +401,18 @@ class _Cycle(RequestResponseCycle):
                 self.disconnected = True
                 self.transport.close()
 
-        await super().run_asgi(until_stopped)
+        try:
+            await super().run_asgi(until_stopped)
+        finally:
+            metrics.end()
+            self._tell()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Receive a part of the body."""
+        message = await super().receive()
+        if message["type"] == "http.request":
+            self._received += len(message["body"])
+        return message
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a part of the answer.
@@ -390,12 +423,42 @@ class _Cycle(RequestResponseCycle):
         if message["type"] == "http.response.start":
             if self.more_body:
                 self.keep_alive = False  # what was not read can only be dropped
-            if access_log.isEnabledFor(logging.INFO):
-                path = self.scope["raw_path"].decode("ascii")
-                log_access(self.scope["client"], self.scope["method"], path, message["status"])
-        elif self.disconnected and message.get("more_body"):
-            raise ConnectionResetError("the client went away")
+            self._status = message["status"]
+            if self._is_named or self._status >= 400:
+                field = (request_id.FIELD.encode(), self._request_id.encode())
+                message = {**message, "headers": [*message.get("headers", []), field]}
+        elif message["type"] == "http.response.body":
+            if self.disconnected and message.get("more_body"):
+                raise ConnectionResetError("the client went away")
+            if not self.disconnected and self.scope["method"] != "HEAD":
+                self._sent += len(message.get("body", b""))
+            if not message.get("more_body"):
+                self._tell()  # before the client has it all, and looks for the line
         await super().send(message)
+
+    def _tell(self) -> None:
+        """Count the bytes, and what has reached no operation; log it for those who want that."""
+        if self._told or not self._status:
+            return
+        self._told = True
+        operation = cast("str | None", self.scope.get(OPERATION))
+        if operation is None:
+            operation = metrics.OTHER
+            metrics.count(operation, self._status)
+        metrics.count_received(operation, self._received)
+        metrics.count_sent(operation, self._sent)
+        if access_log.isEnabledFor(logging.INFO):
+            log_access(
+                self.scope["client"],
+                self.scope["method"],
+                self.scope["raw_path"].decode("ascii"),
+                self._status,
+                operation=operation,
+                request_id=self._request_id,
+                began=self._began,
+                received=self._received,
+                sent=self._sent,
+            )
 
 
 class _ClosingPolitely:
@@ -413,11 +476,6 @@ class _ClosingPolitely:
             self._protocol.linger()
         else:
             self._protocol.transport.close()
-
-
-def log_access(client: tuple[str, int] | None, method: str, path: str, status: int) -> None:
-    """One line a request, for those who want them. Never with a query: it may be signed."""
-    access_log.info("%s %s %s %d", client[0] if client else "-", method, path, status)
 
 
 def _watch_of(protocol: StillroomProtocol) -> Watch:

@@ -1,6 +1,7 @@
 """Starting the server: check, bind, then one process or several."""
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import logging
@@ -12,9 +13,11 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -122,7 +125,8 @@ class _Supervisor(Multiprocess):
     _said_ready = False
 
     def keep_subprocess_alive(self) -> None:
-        super().keep_subprocess_alive()
+        with self._replacing():
+            super().keep_subprocess_alive()
         if not self._said_ready and all(worker.is_ready() for worker in self.processes):
             self._said_ready = True
             notify(READY)
@@ -132,6 +136,18 @@ class _Supervisor(Multiprocess):
         for listener in self.sockets:
             listener.close()  # else the kernel goes on accepting for nobody
         super().terminate_all()
+
+    def restart_all(self) -> None:
+        with self._replacing():
+            super().restart_all()
+
+    @contextlib.contextmanager
+    def _replacing(self) -> Iterator[None]:
+        """Forget what a worker that is gone had open and under way; what it has done stays."""
+        before = {worker.pid for worker in self.processes}
+        yield
+        for pid in before - {worker.pid for worker in self.processes}:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it not
 
     def join_all(self) -> None:
         while any(worker.process.is_alive() for worker in self.processes):

@@ -33,17 +33,20 @@ class Watch:
         self._loop = loop
         self._watched = watched
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     def start(self) -> None:
         """Tick from now on, if that has not begun."""
         if self._timer is None:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._due = self._loop.time() + TICK_S
+            self._timer = self._loop.call_at(self._due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        metrics.hand_on()
         now = self._loop.time()
         watched = list(self._watched)
+        metrics.report_loop(len(watched), now - self._due if watched else 0.0)
+        metrics.hand_on()
         if watched:
             self.start()
         for connection in watched:

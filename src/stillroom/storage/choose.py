@@ -9,7 +9,7 @@ from stillroom.storage.disk.home import IMAGE_FOLDERS, DataDirectory
 from stillroom.storage.disk.inspection import DiskInspection
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
 from stillroom.storage.inspection import Inspection
-from stillroom.storage.interface import ImageStorage, SaveRules
+from stillroom.storage.interface import CallObserver, ImageStorage, SaveRules, unobserved
 
 if TYPE_CHECKING:
     from stillroom.storage.r2.client import BucketClient
@@ -56,15 +56,17 @@ class R2Config:
     check_exists: bool = True
 
 
-def open_storage(config: DiskConfig | R2Config, rules: SaveRules) -> ImageStorage:
-    """Open the configured backend.
+def open_storage(
+    config: DiskConfig | R2Config, rules: SaveRules, *, observer: CallObserver = unobserved
+) -> ImageStorage:
+    """Open the configured backend; `observer` hears of each sync, or each call to the bucket.
 
     Raises:
         ConfigurationError: it cannot work; one sentence says why and what to do.
     """
     if isinstance(config, R2Config):
-        return _open_r2(config, rules)
-    home = DataDirectory(config.data_dir, durable=config.durable)
+        return _open_r2(config, rules, observer)
+    home = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
     return DiskImageStorage(
         home,
         rules,
@@ -92,13 +94,13 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
     return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
 
 
-def _open_r2(config: R2Config, rules: SaveRules) -> ImageStorage:
+def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> ImageStorage:
     # Imported here: the HTTP client takes a quarter of a second, and a disk needs none.
     from stillroom.storage.r2.storage import R2ImageStorage
 
     served = config.public_url or "presigned URLs"
     return R2ImageStorage(
-        _client(config),
+        _client(config, observer),
         rules,
         description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
         public_url=config.public_url,
@@ -107,7 +109,7 @@ def _open_r2(config: R2Config, rules: SaveRules) -> ImageStorage:
     )
 
 
-def _client(config: R2Config) -> "BucketClient":
+def _client(config: R2Config, observer: CallObserver = unobserved) -> "BucketClient":
     from stillroom.storage.r2.client import BucketClient
 
     return BucketClient(
@@ -115,4 +117,5 @@ def _client(config: R2Config) -> "BucketClient":
         config.bucket,
         key_id=config.access_key_id,
         secret=config.secret_access_key,
+        observer=observer,
     )

@@ -324,6 +324,36 @@ class ImageStorage(Protocol):
         ...
 
 
+class CallObserver(Protocol):
+    """Hears what a storage asks its medium, for the numbers. Quick, from any thread."""
+
+    def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+        """One attempt has ended.
+
+        Args:
+            call: `fsync_file`, `fsync_folder`, or S3's name of the operation.
+            outcome: One word; there are few, see the backends.
+            seconds: How long it took.
+            again: It followed one that had failed.
+        """
+        ...
+
+
+def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+    """A `CallObserver` for whom nobody counts."""
+    del call, outcome, seconds, again
+
+
+@runtime_checkable
+class TurnsReadOnly(Protocol):
+    """Optional power: a disk whose sync has failed takes no more."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether that has happened, in any process."""
+        ...
+
+
 @runtime_checkable
 class RemovesEmptyFolders(Protocol):
     """Optional power: a disk has folders, a bucket has none."""

@@ -6,15 +6,16 @@ import socket
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import httptools
 
-from stillroom.api import metrics
+from stillroom.api import metrics, request_id
 from stillroom.api.images import ImageOperations
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.http.problems import Problem
-from stillroom.server.protocol import StillroomProtocol, access_log, date_at, log_access
+from stillroom.server.logs import access_log, log_access
+from stillroom.server.protocol import StillroomProtocol, date_at
 from stillroom.server.short_road.kept import JOINED_BYTES, Answer, Held, read_cached
 from stillroom.server.short_road.recall import Recall
 from stillroom.server.short_road.sending import FileSending
@@ -38,6 +39,7 @@ class ShortRoadProtocol(StillroomProtocol):
         self._application = _application_of(self)
         self._head: bytes | None = None
         self._sending: FileSending | None = None
+        self._untold: _Told | None = None  # what is being sent
         self._upload: Upload | None = None
         self._is_last = False
         self._just_answered = False  # and nothing has happened on this connection since
@@ -56,7 +58,7 @@ class ShortRoadProtocol(StillroomProtocol):
         """End what is under way."""
         if self._sending is not None:
             self._sending.cancel()
-            self._sending = None
+            self._end_sending(self._sending)
         self._give_up_upload()
         self._socket.detach()
         super().connection_lost(exc)
@@ -117,8 +119,10 @@ class ShortRoadProtocol(StillroomProtocol):
 
     def _take(self) -> bool:
         """Take the short road with a head that has passed all checks, and the next time at once."""
-        if self._head is not None and self._application.recall.learn(self._head, self.headers):
-            return self._answer(self._head)
+        if self._head is not None:
+            head = request_id.without_line(self._head)
+            if self._application.recall.learn(head, self.headers):
+                return self._answer(self._head)
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
@@ -131,8 +135,15 @@ class ShortRoadProtocol(StillroomProtocol):
         began = time.perf_counter()
         now = time.time()
         answer = self._application.recall.answer(request, now)
+        named = b""
         if answer is None:
-            return False
+            named, answer = self._known_but_for_its_id(request, now)
+            if answer is None:
+                return False
+        elif answer.status >= 400 or self._logs_access:
+            named = request_id.made().encode()
+        if named:
+            answer = answer.named(named)
         image = answer.image
         if image is None:
             self._send(answer.sent)
@@ -140,16 +151,46 @@ class ShortRoadProtocol(StillroomProtocol):
             self._send_file(image, answer)
         elif not self._send_joined(image, answer):
             return False
+        self._answered(answer, request, named, began)
+        return True
+
+    def _known_but_for_its_id(self, request: bytes, now: float) -> tuple[bytes, Answer | None]:
+        """The id of a head, and the answer if the rest of it is known: ids differ each time."""
+        line = request_id.line_in(request)
+        if line is None:
+            return b"", None
+        bare = request[: line.start()] + request[line.end() :]
+        return line[1], self._application.recall.answer(bare, now)
+
+    def _answered(self, answer: Answer, request: bytes, named: bytes, began: float) -> None:
+        """Note that an answer is on its way, or has gone."""
         self._just_answered = self._sending is None and not self.transport.get_write_buffer_size()
         self._has_asked = True
         self._since = self.loop.time()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        metrics.count(answer.operation, answer.status, time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        if self._sending is not None:
+            metrics.count(answer.operation, answer.status, took_s)
+            metrics.begin()
+            self._untold = _Told(answer, request, named, began)
+            return
+        metrics.count(answer.operation, answer.status, took_s, answer.body_bytes)
         if self._logs_access:
-            method, target, _ = request.decode("latin-1").split(" ", 2)
-            log_access(self.client, method, target, answer.status)
-        return True
+            self._log(_Told(answer, request, named, began), answer.body_bytes)
+
+    def _log(self, told: "_Told", sent: int) -> None:
+        method, target, _ = told.request.decode("latin-1").split(" ", 2)
+        log_access(
+            self.client,
+            method,
+            target,
+            told.answer.status,
+            operation=told.answer.operation,
+            request_id=told.named.decode("ascii"),
+            began=told.began,
+            sent=sent,
+        )
 
     # Sending -----------------------------------------------------------------------------
 
@@ -196,11 +237,22 @@ class ShortRoadProtocol(StillroomProtocol):
         sending.rest(self._sent_file)
 
     def _sent_file(self, *, all_sent: bool) -> None:
-        self._sending = None
+        if self._sending is not None:
+            self._end_sending(self._sending)
         if not all_sent:
             self.transport.abort()
         else:
             self._end_answer()
+
+    def _end_sending(self, sending: FileSending) -> None:
+        self._sending = None
+        told, self._untold = self._untold, None
+        if told is not None:
+            sent = max(0, told.answer.length - sending.left)
+            metrics.end()
+            metrics.count_sent(told.answer.operation, sent)
+            if self._logs_access:
+                self._log(told, sent)
 
     def _end_answer(self) -> None:
         """Go on with the next request, unless this was the last."""
@@ -260,13 +312,16 @@ class ShortRoadProtocol(StillroomProtocol):
             self.data_received(rest)
 
     async def _save(self, upload: Upload) -> None:
-        began = time.perf_counter()
+        metrics.begin()
         try:
             answer = await upload.run(self._application.operations)
         except asyncio.CancelledError:  # a stop that waits no longer
             self.transport.close()
             return
-        metrics.count("save_image", answer.status, time.perf_counter() - began)
+        finally:
+            metrics.end()
+            metrics.count_received("save_image", upload.received)
+        metrics.count("save_image", answer.status, time.perf_counter() - upload.began)
         if self._upload is upload:
             self._upload = None
             self._send_saved(upload, answer)
@@ -275,12 +330,25 @@ class ShortRoadProtocol(StillroomProtocol):
         is_last = self._is_last or upload.body.missing > 0
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in answer.headers]
+        if upload.is_named or answer.status >= 400:
+            lines.append(f"{request_id.FIELD}: {upload.request_id}")
         if is_last:
             lines.append("connection: close")
         head = "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
         self._send(head + date_at(int(time.time())) + b"\r\n\r\n" + answer.body)
+        metrics.count_sent("save_image", len(answer.body))
         if self._logs_access:
-            log_access(self.client, "POST", upload.target.decode("ascii"), answer.status)
+            log_access(
+                self.client,
+                "POST",
+                upload.target.decode("ascii"),
+                answer.status,
+                operation="save_image",
+                request_id=upload.request_id,
+                began=upload.began,
+                received=upload.received,
+                sent=len(answer.body),
+            )
         if upload.body.missing:
             self.linger()
         else:
@@ -305,6 +373,15 @@ class ShortRoadProtocol(StillroomProtocol):
         if self._upload is not None:
             self._upload.body.lose()
             self._upload = None
+
+
+class _Told(NamedTuple):
+    """What is said about an answer once it has been sent."""
+
+    answer: Answer
+    request: bytes
+    named: bytes
+    began: float
 
 
 @dataclass(frozen=True, slots=True)

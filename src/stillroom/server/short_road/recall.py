@@ -106,7 +106,7 @@ class _KnownRequest:
     def slice_of(self, image: Held, now: float) -> Answer:
         """The answer with an open image."""
         sent = dated(self.answer, int(now))
-        return Answer("get_image", self.status, sent, image, self.start, self.length)
+        return Answer("get_image", self.status, sent, image, self.start, self.length, self.length)
 
 
 class Recall:

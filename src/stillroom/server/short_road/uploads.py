@@ -1,10 +1,12 @@
 """One upload on the short road: from a checked head to an answer, by the API's own operation."""
 
 import logging
+import time
 from typing import Final
 
+from stillroom.api import request_id
 from stillroom.api.images import ImageOperations, json_bytes
-from stillroom.api.operation import refused
+from stillroom.api.operation import log_gone, refused
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
@@ -26,28 +28,43 @@ class Upload:
         is_past_parser: The rest of the body does not go through the HTTP parser.
         body: Where the body's pieces are put.
         target: As it came.
+        began: By `time.perf_counter`.
+        request_id: The client's, or one that was made.
+        is_named: It is the client's, who wants to see it again.
     """
 
-    def __init__(self, grant: Grant, path: ImagePath, fields: Fields, target: bytes) -> None:
+    def __init__(
+        self, grant: Grant, path: ImagePath, fields: Fields, target: bytes, named: str | None
+    ) -> None:
+        self.began = time.perf_counter()
         self.is_past_parser = False
         self.body = Body(int(fields["content-length"]))
+        self.is_named = named is not None
+        self.request_id = named or request_id.made()
         self._grant = grant
         self._path = path
         self._fields = fields
         self.target = target
 
+    @property
+    def received(self) -> int:
+        """Bytes of the body that came in."""
+        return int(self._fields["content-length"]) - self.body.missing
+
     async def run(self, operations: ImageOperations) -> Problem:
         """Save it. Whatever goes wrong is an answer, too."""
+        request_id.current.set(self.request_id)
         try:
             saved = await operations.store(self._grant, self._path, self._fields, self.body)
         except StillroomError as error:
             return refused("save_image", self.target, error)
         except ConnectionError:
-            log.info("save_image %r: the client went away", self.target)
+            log_gone("save_image", self.target)
             return plain_problem(400, "the client went away", "disconnected")
         except Exception:
             log.exception("save_image %r", self.target)
-            return plain_problem(500, "something is broken here; it was logged", "bug")
+            broken = "something is broken here; it was logged"
+            return plain_problem(500, broken, "bug", self.request_id)
         content = json_bytes(saved)
         length = str(len(content))
         return Problem(
@@ -73,4 +90,4 @@ def upload_of(
         path = ImagePath.from_target(target[len(PREFIX) :])
     except StillroomError:
         return None
-    return Upload(known.grant, path, fields, target)
+    return Upload(known.grant, path, fields, target, request_id.sent(headers))

@@ -20,12 +20,14 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ReadOnly, StorageFull
 from stillroom.storage.disk.beneath import Opener, choose_opener, open_by_kernel
+from stillroom.storage.interface import CallObserver, unobserved
 
 PRIVATE_FOLDER: Final = ".stillroom"
 IMAGE_FOLDERS: Final = ("compute", "media")
@@ -51,8 +53,21 @@ class DataDirectory:
         has_attributes: Extended attributes work; else hashes are not remembered.
     """
 
-    def __init__(self, root: Path, *, durable: bool = True, opener: Opener | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        durable: bool = True,
+        opener: Opener | None = None,
+        observer: CallObserver = unobserved,
+    ) -> None:
         """Open, and make where it is missing, the directory at `root`.
+
+        Args:
+            root: Where it is.
+            durable: Make syncs at all.
+            opener: How files are opened; what works best without it.
+            observer: Hears of each sync: `fsync_file` and `fsync_folder`, `ok` or `error`.
 
         Raises:
             ConfigurationError: it cannot be made or used; the message says why.
@@ -64,6 +79,7 @@ class DataDirectory:
             )
         self.root = root
         self.durable = durable
+        self._observe = observer
         self._closing = contextlib.ExitStack()
         try:
             self._open(opener)
@@ -134,7 +150,7 @@ class DataDirectory:
         """Make every process forget which folders it knows to be on the disk."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
-    def sync(self, fd: int) -> None:
+    def sync(self, fd: int, call: str = "fsync_file") -> None:
         """fsync, and turn the store read-only in every process if that fails.
 
         After a failed fsync the kernel drops the unwritten pages and reports
@@ -146,10 +162,13 @@ class DataDirectory:
         """
         if not self.durable:
             return
+        began = time.perf_counter()
         try:
             os.fsync(fd)
         except OSError as error:
+            self._observe(call, "error", time.perf_counter() - began)
             self._turn_read_only(error)
+        self._observe(call, "ok", time.perf_counter() - began)
 
     def _turn_read_only(self, error: OSError) -> NoReturn:
         self._state[_READ_ONLY_AT] = 1
@@ -162,7 +181,7 @@ class DataDirectory:
         The stat is for XFS, whose directory fsync answers 0 while the filesystem
         is shutting down; the stat tells.
         """
-        self.sync(fd)
+        self.sync(fd, "fsync_folder")
         if self.durable:
             try:
                 os.stat(".", dir_fd=fd)

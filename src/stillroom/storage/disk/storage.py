@@ -375,6 +375,11 @@ class DiskImageStorage:
 
     # Running -----------------------------------------------------------------------------
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether a sync has failed, in any process."""
+        return self._home.is_read_only
+
     async def check(self) -> None:
         """A look at the read-only flag, the free room and the staging folder."""
         self._home.refuse_writes_if_read_only()

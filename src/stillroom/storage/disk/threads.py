@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Callable
@@ -20,11 +21,12 @@ _STOP: Final = None
 class _Job(Generic[T]):
     """Something to do, and whoever waits for it."""
 
-    __slots__ = ("_error", "_loop", "_result", "_work", "ended", "waiting")
+    __slots__ = ("_context", "_error", "_loop", "_result", "_work", "ended", "waiting")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._loop = asyncio.get_running_loop()
         self._work = work
+        self._context = contextvars.copy_context()  # a log line says for which request it is
         self._result: T
         self._error: BaseException | None = None
         self.ended = False
@@ -33,7 +35,7 @@ class _Job(Generic[T]):
     def do(self) -> None:
         """In a thread."""
         try:
-            self._result = self._work()
+            self._result = self._context.run(self._work)
         except BaseException as error:  # noqa: BLE001  (it is raised where the job is waited for)
             self._error = error
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more

@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from stillroom.errors import BackendUnavailable
+from stillroom.storage.interface import CallObserver, unobserved
 from stillroom.storage.r2 import xml
 from stillroom.storage.r2.connections import (
     BrokenAnswerError,
@@ -183,8 +184,16 @@ class BodyStream:
 class BucketClient:
     """Sends calls to one bucket. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, endpoint_url: str, bucket: str, *, key_id: str, secret: str) -> None:
-        """Speak to `bucket` at `endpoint_url`, which may have a path."""
+    def __init__(
+        self,
+        endpoint_url: str,
+        bucket: str,
+        *,
+        key_id: str,
+        secret: str,
+        observer: CallObserver = unobserved,
+    ) -> None:
+        """Speak to `bucket` at `endpoint_url`, which may have a path; `observer` hears of it."""
         parts = urlsplit(endpoint_url)
         standard_port = {"http": 80, "https": 443}.get(parts.scheme)
         host = (parts.hostname or "").lower()
@@ -202,6 +211,7 @@ class BucketClient:
             stalled_s=DEADLINE_S,
         )
         self._dice = random.SystemRandom()
+        self._observe = observer
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
         """A URL under which anybody can GET an object for a while; asks nobody."""
@@ -229,7 +239,7 @@ class BucketClient:
         doubtful = False
         for attempt in itertools.count():
             try:
-                answer = await self._attempt(call, by)
+                answer = await self._attempt(call, by, again=attempt > 0)
                 code = _transient_code(answer)
                 if code is None:
                     self._refuse_unexpected(call, answer)
@@ -253,7 +263,7 @@ class BucketClient:
             await asyncio.sleep(pause)
         raise AssertionError  # the count above never ends
 
-    async def _attempt(self, call: Call, by: float) -> Answer:
+    async def _attempt(self, call: Call, by: float, *, again: bool) -> Answer:
         """Send a call once.
 
         Raises:
@@ -266,14 +276,22 @@ class BucketClient:
                 await self._slots.acquire()
         except TimeoutError:
             raise BackendUnavailable("too many requests wait for the bucket") from None
+        loop = asyncio.get_running_loop()
+        began, outcome = loop.time(), "cancelled"
         try:
-            loop = asyncio.get_running_loop()
             patience_s = _PATIENCE_S if call.patience_s is None else call.patience_s
             patience_s += len(call.body) / _SLOWEST_BYTES_PER_S
             async with asyncio.timeout_at(min(by, loop.time() + patience_s)):
-                return await self._exchange(call)
+                answer = await self._exchange(call)
+            outcome = _outcome(call, answer)
+        except OSError as error:
+            outcome = _failure(error)
+            raise
+        else:
+            return answer
         finally:
             self._slots.release()
+            self._observe(call.operation, outcome, loop.time() - began, again=again)
 
     async def _exchange(self, call: Call) -> Answer:
         path = self._path(call.key)
@@ -361,6 +379,24 @@ def _unmasked(call: Call, answer: Answer) -> Answer:
         return answer
     status = 500 if code in _TRANSIENT_CODES else _STATUS_OF_CODE.get(code, 400)
     return Answer(status, answer.headers, answer.body)
+
+
+def _outcome(call: Call, answer: Answer) -> str:
+    """What became of an attempt, in one word, for the numbers."""
+    if answer.status < 300:  # noqa: PLR2004  (2xx)
+        return "ok"
+    if answer.status in call.expected:
+        return {404: "missing", 412: "precondition"}.get(answer.status, "ok")
+    if answer.status == 429:  # noqa: PLR2004  (Too Many Requests)
+        return "throttled"
+    return "error" if answer.status >= 500 else "refused"  # noqa: PLR2004  (server errors)
+
+
+def _failure(error: OSError) -> str:
+    """Why there was no answer, in one word."""
+    if isinstance(error, NotConnectedError):
+        return "unreachable"
+    return "timeout" if isinstance(error, TimeoutError) else "broken"
 
 
 def _transient_code(answer: Answer) -> str | None:

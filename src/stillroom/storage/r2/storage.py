@@ -68,8 +68,14 @@ _GUARD_ATTEMPTS: Final = 4
 _CHECK_S: Final = 5.0
 """A readiness check must answer while the bucket does not."""
 
+_CHECK_HOLDS_S: Final = 2.0
+"""Probes that come more often cost no operation: they are R2's class B, paid for."""
+
 _CHECKED_KEY: Final = ".stillroom/check"
 """Nothing is ever saved there: no image path leads out of `compute/`."""
+
+_CHECKED_UPLOAD: Final = "0" * 32
+_NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
 
 _MISSING: Final = frozenset((404,))
 _CONDITION_FAILED: Final = frozenset((404, 412))
@@ -143,6 +149,7 @@ class R2ImageStorage:
         self._seen = RecentlySeen()
         self._places: dict[str, RemoteImage] = {}
         self._places_at = 0
+        self._checked_until = 0.0
         self._describer = Describer(self._look_and_note)
         self._leftovers = Leftovers(client)
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
@@ -454,9 +461,29 @@ class R2ImageStorage:
     # Running -----------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Ask for what is never there: a signed request that says whether the bucket is."""
-        by = asyncio.get_running_loop().time() + _CHECK_S
+        """Ask for what is never there, and end an upload that never began.
+
+        Signed requests: they say whether the bucket is there, and whether we may read and write.
+        The second one changes nothing, is free on R2, and leaves no delete marker in a bucket of
+        another maker's with versions. Only that we may not is an answer to look at: a bucket can
+        say what it wants to so odd an upload.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._checked_until:
+            return
+        by = now + _CHECK_S
         await self._client.send(Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING), by=by)
+        await self._client.send(
+            Call(
+                "AbortMultipartUpload",
+                "DELETE",
+                _CHECKED_KEY,
+                query={"uploadId": _CHECKED_UPLOAD},
+                expected=_NO_SUCH_UPLOAD,
+            ),
+            by=by,
+        )
+        self._checked_until = now + _CHECK_HOLDS_S
 
     async def close(self) -> None:
         """Finish the aborts under way, then close the connections."""

@@ -1,0 +1,114 @@
+"""What a bucket is asked is counted, and whether it lets us work is found out cheaply."""
+
+import asyncio
+
+import httpx
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from r2.conftest import Running
+from running import IMAGES
+from services import stub_r2
+from services.stub_r2 import StubR2
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
+    text = (await client.get("/metrics")).text
+    found = {
+        (sample.labels["call"], sample.labels.get("outcome", "again")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in ("stillroom_storage_calls_total", "stillroom_storage_retries_total")
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+async def test_each_attempt_is_counted_with_what_became_of_it(
+    running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.storage.r2.client._PATIENCE_S", 0.2)
+    async with running() as client:
+        before = await counted(client)
+        stub.faults.extend(
+            [
+                stub_r2.answers(503, "SlowDown"),
+                stub_r2.answers(429),
+                stub_r2.resets_after_the_body,
+                stub_r2.hangs,
+            ]
+        )
+        (await client.post(f"{IMAGES}/a.png", files={"file": PNG})).raise_for_status()
+        assert (await client.get(f"{IMAGES}/b.png")).status_code == 404
+        stub.faults.append(stub_r2.answers(403, "AccessDenied"))
+        assert (await client.get(f"{IMAGES}/c.png")).status_code == 503
+        after = await counted(client)
+
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert {name: number for name, number in grown.items() if number} == {
+        ("PutObject", "error"): 1,
+        ("PutObject", "throttled"): 1,
+        ("PutObject", "broken"): 1,
+        ("PutObject", "timeout"): 1,
+        ("PutObject", "ok"): 1,
+        ("PutObject", "again"): 4,
+        ("HeadObject", "missing"): 1,
+        ("HeadObject", "refused"): 1,
+    }
+
+
+async def test_probes_that_come_often_cost_one_operation(running: Running, stub: StubR2) -> None:
+    async with running() as client:
+        probes = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+        probes += [await client.get("/readyz") for _ in range(10)]
+
+    assert {probe.status_code for probe in probes} == {200}
+    assert stub.classes() == (0, 1)
+
+
+async def test_a_token_that_may_only_read_is_not_ready(running: Running, stub: StubR2) -> None:
+    async def may_not_write(bucket: StubR2, request: web.Request) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            return stub_r2.error(403, "AccessDenied")
+        return await bucket.carry_out(request)
+
+    stub.faults.extend([may_not_write] * 2)
+    async with running() as client:
+        ready = await client.get("/readyz")
+        mended = await client.get("/readyz")
+
+    assert ready.status_code == 503
+    assert "needs `Object Read & Write`" in ready.json()["parts"]["storage"]["reason"]
+    assert mended.status_code == 200, "trouble is looked at anew each time"
+
+
+@pytest.mark.parametrize("status", [204, 400, 404, 501])
+async def test_whatever_else_a_bucket_says_to_an_odd_upload_it_lets_us_write(
+    running: Running, stub: StubR2, status: int
+) -> None:
+    async def says(bucket: StubR2, request: web.Request) -> web.StreamResponse:
+        if request.method == "DELETE":
+            return web.Response(status=status)
+        return await bucket.carry_out(request)
+
+    stub.faults.extend([says] * 2)
+    async with running() as client:
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_bucket_that_hangs_is_one_look_and_an_answer_in_time(
+    running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.api.health._WAIT_S", 0.2)
+    stub.faults.append(stub_r2.hangs)
+    async with running() as client:
+        probes = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+
+        assert {probe.status_code for probe in probes} == {503}
+        assert probes[0].json()["parts"]["storage"] == {
+            "state": "backend_unavailable",
+            "reason": "the storage does not answer",
+        }
+        assert stub.operations["GetObject"] == 1
