@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format lock clean
+.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
 	@echo "make release-check  build wheel and sdist, look into them, install them elsewhere, run them"
 	@echo "make format     format the code"
+	@echo "make reference  write docs/reference anew, from the code"
 	@echo "make lock       pin all dependencies anew, with hashes"
 
 install: $(STAMP)/server
@@ -105,6 +106,9 @@ lint: $(STAMP)/dev
 format: $(STAMP)/dev
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
+
+reference: $(STAMP)/dev
+	@PYTHONPATH=tests $(BIN)/python -m reference
 
 lock: $(STAMP)/dev
 	$(BIN)/pip install --quiet uv

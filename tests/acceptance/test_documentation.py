@@ -191,6 +191,18 @@ def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
     assert rows == {name.upper() for name in fields}
 
 
+def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "reference", tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        check=True,
+    )
+    for made in tmp_path.iterdir():
+        written = (ROOT / "docs/reference" / made.name).read_text()
+        assert written == made.read_text(), "it is stale: make reference"
+    assert len(list(tmp_path.iterdir())) == len(list((ROOT / "docs/reference").iterdir())) == 3
+
+
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 

@@ -150,6 +150,14 @@ def answers(server: Server) -> bool:
     return False
 
 
+def test_the_reference_names_every_number_that_a_server_has(observed: Server) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
+    rows = dict(re.findall(r"^\| `(stillroom_\w+)` \| (\w+) \|", page, re.MULTILINE))
+    text = httpx.get(f"{observed.url}/metrics").text
+    served = dict(re.findall(r"^# TYPE (stillroom_(?!\w+_created)\w+) (\w+)$", text, re.MULTILINE))
+    assert rows == served
+
+
 # Ids of requests
 
 

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     def named(self, request_id: bytes) -> "Answer":
         """The same to a request of this name."""
         at = self.sent.index(_END)
-        named = b"%b\r\nx-request-id: %b%b" % (self.sent[:at], request_id, self.sent[at:])
+        named = b"".join((self.sent[:at], b"\r\nx-request-id: ", request_id, self.sent[at:]))
         return self._replace(sent=named)
 
 

@@ -1,0 +1,265 @@
+"""The pages of docs/reference, made from the code: `make reference` writes, a test compares."""
+
+import ast
+import inspect
+import itertools
+import os
+import re
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+import stillroom.settings
+from stillroom.app import create_app
+from stillroom.settings import Settings
+
+FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
+_MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"
+_METHODS: Final = ("get", "head", "post", "patch", "put", "delete")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """A table of Markdown; a bar in a cell would end it."""
+    cells = [head, ("---",) * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+# Settings
+
+
+def settings() -> str:
+    """Each setting as `settings.py` has it."""
+    said = docstrings()
+    rows = [
+        (
+            f"`{field.validation_alias or f'STILLROOM_{name.upper()}'}`",
+            type_of(field.annotation),
+            default_of(field.get_default()),
+            ", ".join(bounds_of(field.metadata)),
+            said.get(name, ""),
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+    lines = [
+        "# Settings",
+        _MADE,
+        "Every setting with its exact type, default and bounds. What they mean for you is in",
+        "[running.md](../running.md), and in [r2.md](../r2.md) for those of a bucket. All are read",
+        "once, from the environment; an empty variable counts as none.",
+        "",
+        *table(("Variable", "Type", "Default", "Bounds", "In short"), rows),
+    ]
+    return page(lines)
+
+
+def docstrings() -> dict[str, str]:
+    """What stands below each field in the source."""
+    tree = ast.parse(inspect.getsource(stillroom.settings))
+    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
+    found = {}
+    for node, below in itertools.pairwise(body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            match below:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    found[node.target.id] = " ".join(text.split())
+    return found
+
+
+def type_of(annotation: Any) -> str:
+    """A type, in words for people who set variables."""
+    names = {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "`true` or `false`",
+        "Path": "path",
+        "SecretStr": "secret text",
+        "timedelta": "duration: `90s`, `15m`, `12h`, `30d`",
+    }
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if typing.get_origin(annotation) is list:
+        return f"{type_of(arguments[0])}, several separated by commas"
+    if arguments:
+        return " or ".join(type_of(one) for one in arguments if one is not type(None))
+    return names[annotation.__name__]
+
+
+def default_of(value: Any) -> str:
+    """What it is if nobody sets it."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if value in (None, "", [], PydanticUndefined):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def bounds_of(metadata: list[Any]) -> Iterable[str]:
+    """What it may be, as pydantic checks it."""
+    for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+        for one in metadata:
+            if (bound := getattr(one, name, None)) is not None:
+                yield f"{sign} {bound}"
+
+
+# Metrics
+
+
+def metrics() -> str:
+    """Each of our numbers as it is registered."""
+    ours = sorted(
+        (
+            metric
+            for metric in REGISTRY._collector_to_names
+            if isinstance(metric, MetricWrapperBase) and metric._name.startswith("stillroom_")
+        ),
+        key=lambda metric: metric._name,
+    )
+    rows = [
+        (
+            f"`{metric._name}{'_total' if metric._type == 'counter' else ''}`",
+            str(metric._type),
+            ", ".join(f"`{label}`" for label in metric._labelnames),
+            metric._documentation,
+        )
+        for metric in ours
+    ]
+    lines = [
+        "# Metrics",
+        _MADE,
+        "What `/metrics` has, over all workers of a server. Which to look at when:",
+        "[observing.md](../observing.md). Units are in the names: seconds, bytes; `_total` only",
+        "grows. A histogram has `_bucket`, `_sum` and `_count`. With one worker there are the",
+        "usual `process_` and `python_` numbers besides.",
+        "",
+        *table(("Name", "Type", "Labels", "Meaning"), rows),
+    ]
+    return page(lines)
+
+
+# The API
+
+
+def api() -> str:
+    """Each operation as the OpenAPI document has it."""
+    document = openapi()
+    lines = [
+        "# The API",
+        _MADE,
+        "What `/openapi.json` says, for reading. How it is used: [api.md](../api.md)",
+        "and [media.md](../media.md). All operations take `Authorization: Bearer <token>`.",
+    ]
+    for path, methods in document["paths"].items():
+        for method in _METHODS:
+            if method in methods:
+                lines += ["", f"## `{method.upper()} {path}`", "", *operation(methods[method])]
+    lines += ["", "## Schemas"]
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines += ["", f"### {name}", "", *schema_lines(schema)]
+    return page(lines)
+
+
+def openapi() -> dict[str, Any]:
+    """The document of an application with nothing set."""
+    for name in list(os.environ):
+        if name.startswith(("STILLROOM_", "R2_")):
+            del os.environ[name]
+    with tempfile.TemporaryDirectory() as folder:
+        return create_app(Settings.read(data_dir=folder)).openapi()
+
+
+def operation(described: dict[str, Any]) -> list[str]:
+    """What one operation takes and answers."""
+    lines = [described.get("description") or described["summary"]]
+    parameters = [
+        (
+            f"`{one['name']}`",
+            one["in"],
+            named(one["schema"]),
+            "required" if one.get("required") else default_of(one["schema"].get("default")),
+            one.get("description", ""),
+        )
+        for one in described.get("parameters", ())
+    ]
+    if parameters:
+        lines += ["", *table(("Parameter", "In", "Type", "Default", "Meaning"), parameters)]
+    for content_type, body in described.get("requestBody", {}).get("content", {}).items():
+        lines += ["", f"Body: `{content_type}`, {named(body['schema'])}."]
+    answers = [
+        (status, said["description"], " or ".join(contents(said)))
+        for status, said in sorted(described["responses"].items())
+    ]
+    return [*lines, "", *table(("Status", "Meaning", "Content"), answers)]
+
+
+def contents(answer: dict[str, Any]) -> Iterable[str]:
+    """What is in the body of an answer."""
+    for content_type, content in answer.get("content", {}).items():
+        schema = content.get("schema")
+        yield (
+            named(schema) if schema and content_type == "application/json" else f"`{content_type}`"
+        )
+
+
+def named(schema: dict[str, Any]) -> str:
+    """A schema in a few words, its name a link."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(named(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"array of {named(schema.get('items', {}))}"
+    text = str(schema.get("type", "anything"))
+    return f"{text} ({schema['format']})" if "format" in schema else text
+
+
+def schema_lines(schema: dict[str, Any]) -> list[str]:
+    """The fields of an object."""
+    lines = [" ".join(schema["description"].split()), ""] if "description" in schema else []
+    required = schema.get("required", ())
+    rows = [
+        (
+            f"`{name}`",
+            named(one),
+            "required" if name in required else default_of(one.get("default")),
+            one.get("description", ""),
+        )
+        for name, one in schema.get("properties", {}).items()
+    ]
+    return lines + table(("Field", "Type", "Default", "Meaning"), rows)
+
+
+# All of them
+
+
+def page(lines: list[str]) -> str:
+    """A whole page; a cell of a table is one line."""
+    title, made, *rest = lines
+    return re.sub(r"[ \t]+\n", "\n", "\n".join([title, "", made, "", *rest]) + "\n")
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": settings,
+    "metrics.md": metrics,
+    "api.md": api,
+}
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    folder.mkdir(exist_ok=True)
+    for file, make in PAGES.items():
+        (folder / file).write_text(make())
