@@ -43,9 +43,10 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Authorization "";
             proxy_cache cdn;
-            proxy_cache_valid 404 3m;
+            {valid_404}
             proxy_force_ranges on;
             add_header X-Cache $upstream_cache_status;
+            add_header X-Content-Type-Options nosniff;
         }}
     }}
 }}
@@ -53,14 +54,24 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx_cdn(folder: Path, endpoint_url: str) -> Iterator[str]:
-    """Run one; gives what to put in front of keys."""
+def nginx_cdn(folder: Path, endpoint_url: str, *, keeps_404: bool = True) -> Iterator[str]:
+    """Run one; gives what to put in front of keys.
+
+    Args:
+        keeps_404: As Cloudflare does without a rule.
+    """
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     assert binary, "nginx is missing: apt-get install nginx-light"
     (port,) = free_ports(1)
     config = folder / "nginx.conf"
     config.write_text(
-        _CONFIG.format(folder=folder, bucket=urlsplit(endpoint_url).netloc, port=port, name=BUCKET)
+        _CONFIG.format(
+            folder=folder,
+            bucket=urlsplit(endpoint_url).netloc,
+            port=port,
+            name=BUCKET,
+            valid_404="proxy_cache_valid 404 3m;" if keeps_404 else "",
+        )
     )
     process = subprocess.Popen(
         [binary, "-c", str(config), "-e", f"{folder}/error.log"], stdin=subprocess.DEVNULL
