@@ -6,6 +6,8 @@ from stillroom import errors
 from stillroom.errors import StillroomError
 
 FAILED: Final = 1
+STOPPED: Final = 3
+"""Of `verify` and `migrate`, which look for no single image: the same command goes on."""
 
 _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ConfigurationError: 2,

@@ -1,0 +1,104 @@
+"""How a walk through a store goes: a bar on a terminal, else a line now and then."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import click
+
+from stillroom.cli.progress import size_text
+from stillroom.errors import StillroomError
+
+if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+    from click._termui_impl import ProgressBar
+
+    from stillroom.paths import KeyPrefix
+    from stillroom.storage.inspection import Inspection
+
+LOOK_EVERY_S: Final = 0.2
+"""How often to bring a display up to date."""
+
+_LINE_EVERY_S: Final = 10.0
+
+
+class Progress(Protocol):
+    """How far something has come.
+
+    Attributes:
+        images: Done.
+        size: Bytes that took the time.
+    """
+
+    images: int
+    size: int
+
+
+class Display:
+    """How far it is, on standard error: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, bar: "ProgressBar[int] | None") -> None:
+        self._bar = bar
+        self._began = self._said = time.monotonic()
+        self._begun: tuple[int, int] | None = None
+        self.total: int | None = None
+
+    def show(self, progress: Progress) -> None:
+        """Bring it up to date."""
+        now = time.monotonic()
+        self._begun = self._begun or (progress.images, progress.size)
+        rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
+        if self._bar is not None:
+            self._bar.length = self.total
+            self._bar.label = f"{progress.images:,} images, {size_text(rate)}/s"
+            self._bar.update(progress.images - self._bar.pos)
+            self._bar.render_progress()
+        elif now - self._said >= _LINE_EVERY_S:
+            self._said = now
+            left = self._time_left(progress.images, now)
+            done = f"{progress.images:,} images, {size_text(progress.size)}"
+            click.echo(f"{done}, {size_text(rate)}/s{left}", err=True)
+
+    def _time_left(self, images: int, now: float) -> str:
+        assert self._begun is not None  # noqa: S101  (`show` has set it)
+        done = images - self._begun[0]
+        if self.total is None or not done:
+            return ""
+        seconds = (now - self._began) / done * max(self.total - images, 0)
+        return f", {images / max(self.total, 1):.0%}, about {seconds / 60:,.0f} min left"
+
+
+@contextlib.asynccontextmanager
+async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
+    """A display that learns on the way how many images there are."""
+    with _bar() as bar:
+        display = Display(bar)
+        counting = asyncio.ensure_future(_count(store, prefixes, display))
+        try:
+            yield display
+        finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator["ProgressBar[int] | None"]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=0, file=sys.stderr, show_pos=True, show_eta=True) as bar:
+        yield bar
+
+
+async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
+    """For the time that is left. A store that cannot be listed is its walker's to report."""
+    from stillroom.paths import StorageKey
+
+    count = 0
+    with contextlib.suppress(StillroomError):
+        for prefix in prefixes:
+            async for entry in store.walk(prefix, ""):
+                count += isinstance(entry, StorageKey)
+        display.total = count
