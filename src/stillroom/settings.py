@@ -5,11 +5,18 @@ import re
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
 from stillroom.auth.secret import load_or_make_secret
@@ -21,6 +28,8 @@ from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.interface import SaveRules
 
 MIB: Final = 1024**2
+
+S = TypeVar("S", bound="Settings")
 
 _ORIGIN: Final = re.compile(
     r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
@@ -293,6 +302,32 @@ class Settings(BaseSettings):
             )
             raise ConfigurationError(faults) from error
 
+    @classmethod
+    def read_file(cls, file: Path) -> Self:
+        """Read `NAME=value` lines, as systemd and Docker do, and nothing of the environment.
+
+        Raises:
+            ConfigurationError: as `read`; or the file cannot be read.
+        """
+        try:
+            lines = dotenv_values(file, interpolate=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
+        given = {
+            name if name.startswith("R2_") else name.removeprefix("STILLROOM_").lower(): value
+            for name, value in lines.items()
+            if name.startswith(("STILLROOM_", "R2_")) and value
+        }
+        try:
+            return _deaf(cls).read(**given)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"in {str(file)!r}: {error}") from error
+
+    @classmethod
+    def of_data_dir(cls, data_dir: Path) -> Self:
+        """Those of a server that has a data directory, and nothing else is set."""
+        return _deaf(cls).read(data_dir=data_dir)
+
     @property
     def images_url(self) -> str:
         """What public image URLs begin with: the CDN's, where there is one, else our own."""
@@ -481,6 +516,19 @@ def _credentials() -> Path | None:
     """Where secrets lie as files; https://systemd.io/CREDENTIALS/."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def _deaf(settings: type[S]) -> type[S]:
+    """The same settings, which do not listen to the environment."""
+
+    class Deaf(settings):  # type: ignore[valid-type, misc]  # mypy knows no class made of a variable
+        @classmethod
+        def settings_customise_sources(
+            cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings,)
+
+    return Deaf
 
 
 def _variable(field: str) -> str:

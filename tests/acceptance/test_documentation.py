@@ -181,6 +181,14 @@ def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     assert {"0", *re.findall(r": (?:Final = )?(\d)\b", code)} == set(table)
 
 
+def test_every_command_of_the_migration_page_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        client.post(f"{IMAGES}/a.png", files={"file": b"x"}).raise_for_status()
+        printed = paste("\n".join(blocks("docs/migration.md", "sh")), server, tmp_path)
+    assert "would copy  compute/a.png" in printed
+    assert (tmp_path / "new-data/compute/a.png").read_bytes() == b"x"
+
+
 def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
     pages = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("running", "r2"))
     code = (ROOT / "src/stillroom/settings.py").read_text()

@@ -13,6 +13,7 @@ from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import code_of, hint_of
 from stillroom.cli.images import get, ls, put, rm, url
 from stillroom.cli.media import media
+from stillroom.cli.migrate import migrate
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 
@@ -67,7 +68,7 @@ def token(
     )
 
 
-for command in (put, get, ls, rm, url, media, verify, doctor):
+for command in (put, get, ls, rm, url, media, verify, migrate, doctor):
     commands.add_command(command)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
 from stillroom.storage.disk.home import IMAGE_FOLDERS, DataDirectory
@@ -13,6 +13,10 @@ from stillroom.storage.interface import CallObserver, ImageStorage, SaveRules, u
 
 if TYPE_CHECKING:
     from stillroom.storage.r2.client import BucketClient
+
+
+EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
+"""Nothing that a store has is refused by another one: the most that a bucket takes in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,15 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
             "set STILLROOM_DATA_DIR to the folder that the server uses"
         )
     return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
+
+
+def is_same_place(one: DiskConfig | R2Config, other: DiskConfig | R2Config) -> bool:
+    """Whether two names are of one store, as far as names can tell."""
+    if isinstance(one, R2Config) and isinstance(other, R2Config):
+        return (one.endpoint_url, one.bucket) == (other.endpoint_url, other.bucket)
+    if isinstance(one, DiskConfig) and isinstance(other, DiskConfig):
+        return one.data_dir.resolve() == other.data_dir.resolve()
+    return False
 
 
 def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> ImageStorage:

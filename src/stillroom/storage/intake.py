@@ -24,8 +24,10 @@ class Intake:
     0.7 ms a MiB and belongs where they are written, off the event loop.
     """
 
-    def __init__(self, name: str, rules: SaveRules) -> None:
+    def __init__(self, name: str, rules: SaveRules, kind: str | None = None) -> None:
+        """Take in what will be called `name`; `kind` is its type, where that is known already."""
         self._name = name
+        self._kind = kind
         self._rules = rules
         self._hash = hashlib.sha256()
         self._start = b""
@@ -49,7 +51,7 @@ class Intake:
     @property
     def content_type(self) -> str:
         """What the bytes so far, or else the name, show; final from `SNIFFED_BYTES` on."""
-        return content_type.of(self._start, self._name)
+        return self._kind or content_type.of(self._start, self._name)
 
     def digest(self, chunk: bytes | memoryview) -> None:
         """Hash a chunk; in the order in which they came."""

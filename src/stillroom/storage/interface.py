@@ -106,6 +106,8 @@ class Condition:
 
 UNCONDITIONAL: Final = Condition()
 
+_MOST_TYPE: Final = 255
+
 
 def _matches(tags: EntityTags, etag: str | None) -> bool:
     return etag is not None and (tags == ANY or etag in tags)
@@ -368,6 +370,28 @@ class RemovesEmptyFolders(Protocol):
             BackendUnavailable: the medium failed.
         """
         ...
+
+
+class Arrival:
+    """An image that comes from another store, with what is known of it there.
+
+    A backend keeps of that what it has a place for: the content type, and on a disk the time.
+
+    Attributes:
+        image: As the other store describes it.
+        content_type: To be kept; None if it is longer than any that is in use (RFC 6838, 4.2).
+    """
+
+    def __init__(self, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
+        """Bring `chunks`, which must hash to `sha256`."""
+        self.image = image
+        self.most_bytes: int | None = image.size
+        self.expected_sha256: bytes | None = sha256
+        self.content_type = image.content_type if len(image.content_type) <= _MOST_TYPE else None
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
 
 
 class BytesSource:

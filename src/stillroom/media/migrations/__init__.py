@@ -49,6 +49,16 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
         return found, HEAD
 
 
+def found(config: RowsConfig) -> str | None:
+    """The revision of a database that is there; None: it has no tables yet. Changes nothing.
+
+    Raises:
+        BackendUnavailable, ConfigurationError: as `migrate`.
+    """
+    with migrating(config) as connection:
+        return _revision(connection)
+
+
 def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(_VERSIONS):
         return None

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import stat
 import time
 from dataclasses import dataclass
@@ -86,10 +87,19 @@ class Staged:
                 raise OSError(errno.EIO, "the file became shorter while it was copied")
             start += count
 
-    def stamp(self, kind: str, sha256: bytes | None) -> os.stat_result:
-        """Give a whole file its time, and the facts that belong to that time."""
-        now_ns = time.time_ns()
-        os.utime(self.fd, ns=(now_ns, now_ns))
+    def stamp(
+        self, kind: str, sha256: bytes | None, *, modified_ns: int | None = None
+    ) -> os.stat_result:
+        """Give a whole file its time (now, or that of another store), and the facts of that time.
+
+        Of another store's time what is below a microsecond is drawn by lot: with an inode that
+        is used again, the same time would make two saves of one id.
+        """
+        if modified_ns is None:
+            time_ns = time.time_ns()
+        else:
+            time_ns = max(modified_ns, 0) // 1000 * 1000 + secrets.randbelow(1000)
+        os.utime(self.fd, ns=(time_ns, time_ns))
         status = os.fstat(self.fd)  # what the filesystem made of that time
         if self._home.has_attributes and sha256 is not None:
             Attributes(status.st_mtime_ns, sha256, kind).write(self.fd)

@@ -44,6 +44,7 @@ from stillroom.storage.disk.threads import DiskThreads
 from stillroom.storage.intake import Intake
 from stillroom.storage.interface import (
     UNCONDITIONAL,
+    Arrival,
     Condition,
     Entry,
     EntryPage,
@@ -122,7 +123,10 @@ class DiskImageStorage:
     ) -> StoredImage:
         """Nameless file, sync, link, sync: see docs/adr/0003."""
         self._admit(key, source.most_bytes, condition)
-        upload = _Upload(key, source, condition, Intake(key.text, self._rules))
+        arrival = source if isinstance(source, Arrival) else None
+        intake = Intake(key.text, self._rules, arrival.content_type if arrival else None)
+        modified_ns = arrival.image.modified_ns if arrival else None
+        upload = _Upload(key, source, condition, intake, modified_ns)
         staged: Staged | None = None
         batch = Batch()
         try:
@@ -185,7 +189,9 @@ class DiskImageStorage:
         received = upload.intake.finish(upload.source.expected_sha256)
         with translated():
             staged.trim(received.size)
-            status = staged.stamp(received.content_type, received.sha256)
+            status = staged.stamp(
+                received.content_type, received.sha256, modified_ns=upload.modified_ns
+            )
         self._home.sync(staged.fd)
         self._publish(upload.key, staged, upload.condition)
         return describe(upload.key, status, received.content_type, received.sha256)
@@ -409,6 +415,7 @@ class _Upload:
     source: ImageSource
     condition: Condition
     intake: Intake
+    modified_ns: int | None
 
 
 def _cannot_open(key: StorageKey, error: OSError) -> Exception:

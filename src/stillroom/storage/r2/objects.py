@@ -14,13 +14,23 @@ from stillroom.storage.interface import StoredImage
 
 SHA256_FIELD: Final = "x-amz-meta-sha256"
 SAVE_ID_FIELD: Final = "x-amz-meta-save-id"
+MTIME_FIELD: Final = "x-amz-meta-mtime"
+"""When an image that came from elsewhere was saved, in seconds since the epoch; as rclone calls it
+(https://rclone.org/s3/#modification-times-and-hashes)."""
+
+_MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
 
 _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 
 def headers_of(
-    kind: str, *, cache_control: str, save_id: str, sha256: bytes | None
+    kind: str,
+    *,
+    cache_control: str,
+    save_id: str,
+    sha256: bytes | None,
+    modified_ns: int | None = None,
 ) -> dict[str, str]:
     """What is stored with an object; the CDN serves it with these, out of our hands."""
     headers = {
@@ -30,6 +40,8 @@ def headers_of(
     }
     if sha256 is not None:
         headers[SHA256_FIELD] = sha256.hex()
+    if modified_ns is not None and modified_ns >= 0:
+        headers[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
     if kind not in RASTER:
         headers["content-disposition"] = "attachment"
     return headers
@@ -51,7 +63,7 @@ def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
         key=key,
         size=size,
         etag=etag,
-        modified_ns=int(modified.timestamp()) * 1_000_000_000,
+        modified_ns=_mtime_ns(headers) or int(modified.timestamp()) * 10**9,
         content_type=_media_type(headers.get("content-type", ""), key.text),
         sha256=_sha256(headers.get(SHA256_FIELD, "")),
         # Without an id of ours, what names a foreign save best is what it is and when it came.
@@ -81,6 +93,11 @@ def strong_etag(text: str | None) -> str:
 def _media_type(text: str, name: str) -> str:
     """What other tools store may be anything, and goes into a header of ours."""
     return text if _PRINTABLE.fullmatch(text) else content_type.by_name(name)
+
+
+def _mtime_ns(headers: Mapping[str, str]) -> int | None:
+    found = _MTIME.fullmatch(headers.get(MTIME_FIELD, ""))
+    return int(found[1]) * 10**9 + int((found[2] or "0").ljust(9, "0")) if found else None
 
 
 def _sha256(text: str) -> bytes | None:

@@ -23,6 +23,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage.intake import Intake, Received
 from stillroom.storage.interface import (
     UNCONDITIONAL,
+    Arrival,
     Condition,
     EntryPage,
     ImageSource,
@@ -162,9 +163,9 @@ class R2ImageStorage:
     ) -> StoredImage:
         """One hashed request for what fits into a part, else equal parts."""
         guard = await self._admit(key, source.most_bytes, condition)
-        upload = _Upload(
-            key, source, condition, Intake(key.text, self._rules), secrets.token_hex(16)
-        )
+        kind = source.content_type if isinstance(source, Arrival) else None
+        intake = Intake(key.text, self._rules, kind)
+        upload = _Upload(key, source, condition, intake, secrets.token_hex(16))
         most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
         budget = self._small if most <= _SMALL_BYTES else self._large
         async with budget.reserve(most, wait_s=DEADLINE_S) as held:
@@ -276,9 +277,17 @@ class R2ImageStorage:
         raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
 
     def _headers(self, upload: _Upload, kind: str, sha256: bytes | None) -> dict[str, str]:
+        source = upload.source
         return headers_of(
-            kind, cache_control=self._cache_control, save_id=upload.save_id, sha256=sha256
+            kind,
+            cache_control=self._cache_of(upload.key),
+            save_id=upload.save_id,
+            sha256=sha256,
+            modified_ns=source.image.modified_ns if isinstance(source, Arrival) else None,
         )
+
+    def _cache_of(self, key: StorageKey) -> str:
+        return IMMUTABLE_CACHE if key.is_media else self._cache_control
 
     async def _find_out(self, upload: _Upload, received: Received, by: float) -> StoredImage:
         """Whose save refused ours, when one of our own attempts has had no answer?
@@ -440,7 +449,7 @@ class R2ImageStorage:
         """REPLACE: a plain copy would keep the save id, and a cache policy of long ago."""
         headers = headers_of(
             found.content_type,
-            cache_control=IMMUTABLE_CACHE if target.is_media else self._cache_control,
+            cache_control=self._cache_of(target),
             save_id=save_id,
             sha256=found.sha256,
         )

@@ -1,0 +1,395 @@
+"""What becomes of each image, from one store to another, whatever the two do."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from contract.suite import PNG, RULES, everything, key, read
+from stillroom.errors import BackendUnavailable, ImageNotFound, StorageFull
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.choose import (
+    EVERY_IMAGE,
+    DiskConfig,
+    R2Config,
+    is_same_place,
+    open_inspection,
+    open_storage,
+)
+from stillroom.storage.inspection import Inspected, Inspection
+from stillroom.storage.interface import BytesSource, Condition, ImageStorage, StoredImage
+from stillroom.storage.migration import Migration, Outcome, Tally, Target, Told
+from stillroom.storage.verify import Pace
+
+
+class Store:
+    """A data directory, as those who save there and as its operator see it."""
+
+    def __init__(self, folder: Path) -> None:
+        config = DiskConfig(folder, min_free_bytes=0, durable=False)
+        self.folder = folder
+        self.storage = open_storage(config, RULES)
+        self.inspection = open_inspection(config)
+
+    async def save(self, path: str, data: bytes, *, age_s: float = 0) -> StoredImage:
+        """Save it as if it had been that long ago; its hash is unknown then."""
+        saved = await self.storage.save(key(path), BytesSource(data))
+        if age_s:
+            then = time.time() - age_s
+            os.utime(self.folder / "compute" / path, (then, then))
+            saved = await self.storage.stat(key(path))
+        return saved
+
+    @property
+    def target(self) -> Target:
+        return Target(self.storage, self.inspection)
+
+    async def close(self) -> None:
+        await self.inspection.close()
+        await self.storage.close()
+
+
+class Meddled:
+    """A store of which some calls are another's."""
+
+    def __init__(self, store: object, **calls: object) -> None:
+        self._store = store
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return self._calls.get(name) or getattr(self._store, name)
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "source")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "target")
+    yield store
+    assert os.listdir(store.folder / ".stillroom/staging") == []
+    await store.close()
+
+
+async def migrated(
+    source: Inspection, target: Target | None, *, overwrite: bool = False, dry_run: bool = False
+) -> Tally:
+    tally = Tally()
+    migration = Migration(
+        source,
+        target,
+        everything(),
+        KeyPrefix.of_library(),
+        pace=Pace(None),
+        tally=tally,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    await migration.run()
+    return tally
+
+
+async def test_an_image_arrives_with_its_type_its_time_and_its_hash(
+    source: Store, target: Store
+) -> None:
+    saved = await source.save("a/b.png", PNG)
+    by_hand = await source.save("old.txt", b"text", age_s=1000)
+    media = StorageKey("media/019a/file.png")
+    await source.storage.copy(key("a/b.png"), media)
+
+    tally = await migrated(source.inspection, target.target)
+
+    assert tally.counts == {Outcome.COPIED: 3}
+    assert tally.size == 2 * len(PNG) + 4
+    arrived = await target.storage.stat(key("a/b.png"))
+    assert (arrived.size, arrived.content_type, arrived.sha256) == (
+        len(PNG),
+        "image/png",
+        hashlib.sha256(PNG).digest(),
+    )
+    assert arrived.modified_ns // 1000 == saved.modified_ns // 1000
+    old = await target.storage.stat(key("old.txt"))
+    assert old.modified_ns // 1000 == by_hand.modified_ns // 1000
+    assert (by_hand.sha256, old.sha256) == (None, hashlib.sha256(b"text").digest())
+    assert (await target.storage.stat(media)).sha256 == hashlib.sha256(PNG).digest()
+
+
+async def test_what_is_there_by_its_hash_is_not_touched(source: Store, target: Store) -> None:
+    await source.save("a.png", PNG)
+    await source.save("b.png", b"text", age_s=10)
+    await migrated(source.inspection, target.target)
+    before = [await target.storage.stat(key(name)) for name in ("a.png", "b.png")]
+    os.removexattr(target.folder / "compute/b.png", "user.stillroom")
+
+    again = await migrated(source.inspection, target.target)
+
+    assert again.counts == {Outcome.SAME: 2}
+    assert again.size == 0
+    for image in before:
+        assert (await target.storage.stat(image.key)).save_id == image.save_id
+
+
+async def test_an_older_one_is_replaced_and_a_newer_one_is_left_alone(
+    source: Store, target: Store
+) -> None:
+    await source.save("old.png", b"source", age_s=100)
+    await source.save("new.png", b"source", age_s=100)
+    await target.save("old.png", b"target", age_s=200)
+    await target.save("new.png", b"target")
+
+    tally = await migrated(source.inspection, target.target)
+
+    assert tally.counts == {Outcome.REPLACED: 1, Outcome.DIFFERS: 1}
+    assert [told.name for told in tally.problems] == ["compute/new.png"]
+    assert await read(target.storage, "old.png") == b"source"
+    assert await read(target.storage, "new.png") == b"target"
+    forced = await migrated(source.inspection, target.target, overwrite=True)
+    assert forced.counts == {Outcome.SAME: 1, Outcome.REPLACED: 1}
+    assert await read(target.storage, "new.png") == b"source"
+
+
+async def test_what_is_replaced_in_the_source_follows_with_the_next_pass(
+    source: Store, target: Store
+) -> None:
+    await source.save("a.png", b"one")
+    await migrated(source.inspection, target.target)
+    await source.save("a.png", b"two")
+
+    assert (await migrated(source.inspection, target.target)).counts == {Outcome.REPLACED: 1}
+    assert await read(target.storage, "a.png") == b"two"
+
+
+async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    source: Store, target: Store
+) -> None:
+    for name in ("new.png", "same.png", "replaced.png"):
+        await source.save(name, name.encode(), age_s=5)
+    await target.save("same.png", b"same.png")
+    await target.save("replaced.png", b"older", age_s=50)
+
+    tally = await migrated(source.inspection, target.target, dry_run=True)
+    nowhere = await migrated(source.inspection, None, dry_run=True)
+
+    assert tally.counts == {Outcome.COPIED: 1, Outcome.SAME: 1, Outcome.REPLACED: 1}
+    assert nowhere.counts == {Outcome.COPIED: 3}
+    assert await read(target.storage, "replaced.png") == b"older"
+    with pytest.raises(ImageNotFound):
+        await target.storage.stat(key("new.png"))
+
+
+async def test_what_is_damaged_in_the_source_does_not_arrive(source: Store, target: Store) -> None:
+    await source.save("a.png", PNG)
+    await source.save("bad.png", PNG)
+    file = source.folder / "compute/bad.png"
+    status = file.stat()
+    file.write_bytes(b"X" + PNG[1:])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    tally = await migrated(source.inspection, target.target)
+
+    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
+    (told,) = tally.problems
+    assert told.name == "compute/bad.png"
+    assert hashlib.sha256(PNG).hexdigest() in told.detail
+    with pytest.raises(ImageNotFound):
+        await target.storage.stat(key("bad.png"))
+
+
+async def test_what_arrives_damaged_is_noticed_there_and_removed(
+    source: Store, target: Store
+) -> None:
+    await source.save("a.png", PNG)
+    await source.save("bad.png", PNG)
+
+    async def save(where: StorageKey, given: Any, condition: Condition) -> StoredImage:
+        saved = await target.storage.save(where, given, condition)
+        if where == key("bad.png"):  # a medium that lies: other bytes, and all else as it was
+            file = target.folder / where.text
+            status = file.stat()
+            with file.open("r+b") as opened:
+                opened.write(b"X")
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return saved
+
+    storage = cast("ImageStorage", Meddled(target.storage, save=save))
+    tally = await migrated(source.inspection, Target(storage, target.inspection))
+
+    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
+    assert "what arrived has the SHA-256" in tally.problems[0].detail
+    assert not (target.folder / "compute/bad.png").exists()
+
+
+async def test_a_bad_line_is_tried_again_and_blames_no_image(source: Store, target: Store) -> None:
+    for number in range(40):
+        await source.save(f"{number:02}.png", b"%d" % number)
+    asked: Counter[StorageKey] = Counter()
+
+    async def opened(where: StorageKey) -> Inspected:
+        asked[where] += 1
+        if asked[where] < 3:
+            raise BackendUnavailable("the line is bad")
+        return await source.inspection.open(where)
+
+    bad = cast("Inspection", Meddled(source.inspection, open=opened))
+    assert (await migrated(bad, target.target)).counts == {Outcome.COPIED: 40}
+
+
+@pytest.mark.parametrize("gone", ["source", "target"])
+async def test_a_store_that_goes_away_ends_it_and_the_next_pass_brings_the_rest(
+    source: Store, target: Store, gone: str
+) -> None:
+    for number in range(60):
+        await source.save(f"{number:02}.png", b"%d" % number)
+    calls = iter(range(200))
+
+    def until_it_goes(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def limited(*given: Any) -> Any:
+            if next(calls) > 30:
+                raise BackendUnavailable("gone")
+            return await call(*given)
+
+        return limited
+
+    async def check() -> None:
+        raise BackendUnavailable("gone")
+
+    inspection, storage = source.inspection, target.storage
+    if gone == "source":
+        meddled = Meddled(inspection, open=until_it_goes(inspection.open), check=check)
+        inspection = cast("Inspection", meddled)
+    else:
+        meddled = Meddled(storage, save=until_it_goes(storage.save), check=check)
+        storage = cast("ImageStorage", meddled)
+    tally = Tally()
+    with pytest.raises(BackendUnavailable, match="gone"):
+        await Migration(
+            inspection,
+            Target(storage, target.inspection),
+            everything(),
+            pace=Pace(None),
+            tally=tally,
+        ).run()
+    assert tally.problems == []
+    assert 0 < tally.images < 60
+
+    rest = await migrated(source.inspection, target.target)
+    assert sum(rest.counts.values()) == 60
+    assert set(rest.counts) == {Outcome.COPIED, Outcome.SAME}
+
+
+async def test_a_full_target_ends_it(source: Store, target: Store) -> None:
+    await source.save("a.png", PNG)
+
+    async def save(*_: object) -> StoredImage:
+        raise StorageFull("no room")
+
+    with pytest.raises(StorageFull):
+        await migrated(
+            source.inspection,
+            Target(cast("ImageStorage", Meddled(target.storage, save=save)), target.inspection),
+        )
+
+
+async def test_whoever_saves_into_the_target_meanwhile_is_not_overwritten(
+    source: Store, target: Store
+) -> None:
+    for number in range(20):  # enough to send without asking
+        await source.save(f"{number:02}.png", b"%d" % number)
+    await target.save("15.png", b"theirs")
+
+    async def save(where: StorageKey, given: Any, condition: Condition) -> StoredImage:
+        if where == key("18.png"):
+            await target.save("18.png", b"theirs")
+        return await target.storage.save(where, given, condition)
+
+    storage = cast("ImageStorage", Meddled(target.storage, save=save))
+    tally = await migrated(source.inspection, Target(storage, target.inspection))
+
+    assert tally.counts == {Outcome.COPIED: 18, Outcome.DIFFERS: 2}
+    assert await read(target.storage, "15.png") == b"theirs"
+    assert await read(target.storage, "18.png") == b"theirs"
+
+
+async def test_an_image_deleted_or_replaced_while_it_is_copied_is_no_failure(
+    source: Store, target: Store
+) -> None:
+    await source.save("gone.png", PNG)
+    await source.save("replaced.png", b"x" * 3, age_s=9)
+    replaced = asyncio.Event()
+
+    async def opened(where: StorageKey) -> Inspected:
+        if where == key("gone.png"):
+            await source.storage.delete(where)
+        elif not replaced.is_set():
+            replaced.set()
+            found = await source.inspection.open(where)
+            await source.save("replaced.png", b"new")
+            return found
+        return await source.inspection.open(where)
+
+    tally = await migrated(
+        cast("Inspection", Meddled(source.inspection, open=opened)), target.target
+    )
+
+    assert tally.counts == {Outcome.COPIED: 1}
+    assert await read(target.storage, "replaced.png") == b"new"
+
+
+async def test_a_file_where_a_folder_must_be_is_a_failure_of_that_image_alone(
+    source: Store, target: Store
+) -> None:
+    await source.save("a/b.png", PNG)
+    await source.save("c.png", PNG)
+    await target.save("a", PNG)
+
+    tally = await migrated(source.inspection, target.target)
+
+    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
+    assert "a part of the path is an image already" in tally.problems[0].detail
+
+
+async def test_strays_are_told_and_are_no_problem(source: Store, target: Store) -> None:
+    await source.save("a.png", PNG)
+    (source.folder / "compute/link.png").symlink_to("/etc/passwd")
+
+    tally = await migrated(source.inspection, target.target)
+
+    assert tally.counts == {Outcome.COPIED: 1, Outcome.STRAY: 1}
+    assert (tally.images, tally.wrong) == (1, 0)
+    assert not (target.folder / "compute/link.png").exists()
+
+
+def test_problems_beyond_ten_thousand_are_counted() -> None:
+    tally = Tally()
+    for number in range(10_500):
+        tally.note(Told(Outcome.FAILED, str(number)))
+    tally.note(Told(Outcome.FAILED, "1"))
+
+    assert (tally.wrong, len(tally.problems)) == (10_500, 10_000)
+
+
+async def test_every_store_takes_what_any_other_may_hold() -> None:
+    config = R2Config("http://127.0.0.1:1", "key", "secret", "bucket")
+    storage = open_storage(config, EVERY_IMAGE)
+    await storage.close()
+
+
+def test_one_store_by_two_names_is_one_store(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    bucket = R2Config("https://r2.example.com", "key", "secret", "images")
+
+    assert is_same_place(DiskConfig(tmp_path / "data"), DiskConfig(tmp_path / "link"))
+    assert not is_same_place(DiskConfig(tmp_path / "data"), DiskConfig(tmp_path / "other"))
+    assert is_same_place(bucket, R2Config("https://r2.example.com", "other", "token", "images"))
+    assert not is_same_place(bucket, R2Config("https://r2.example.com", "key", "secret", "b"))
+    assert not is_same_place(bucket, DiskConfig(tmp_path))
