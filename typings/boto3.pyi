@@ -1,4 +1,4 @@
-# What the benchmarks use of `boto3`, which ships no types; they are installed by `make bench` only.
+# What the benchmarks use of `boto3`, which ships no types.
 from typing import BinaryIO, Protocol
 
 class _Client(Protocol):

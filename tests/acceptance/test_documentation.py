@@ -1,5 +1,8 @@
 """What the documentation says is run, or compared with what is there."""
 
+import contextlib
+import hashlib
+import io
 import os
 import re
 import signal
@@ -7,12 +10,16 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import PIL.Image
 import pytest
 
 from running import IMAGES, Server, free_port, running, wait_until_ready
+from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from stillroom.client import ImageStore
 from stillroom.media.migrations import HEAD
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +194,117 @@ def test_every_command_of_the_migration_page_runs(tmp_path: Path) -> None:
         printed = paste("\n".join(blocks("docs/migration.md", "sh")), server, tmp_path)
     assert "would copy  compute/a.png" in printed
     assert (tmp_path / "new-data/compute/a.png").read_bytes() == b"x"
+
+
+@pytest.fixture
+def on_a_bucket(
+    seaweed: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """A server whose images are in a bucket, also named by the variables around it."""
+    for name, value in {
+        "R2_ENDPOINT_URL": seaweed.endpoint_url,
+        "R2_ACCESS_KEY_ID": KEY_ID,
+        "R2_SECRET_ACCESS_KEY": SECRET,
+        "R2_BUCKET_NAME": BUCKET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with running(tmp_path) as server:
+        yield server
+    seaweed.empty()
+
+
+@pytest.mark.parametrize("backend", ["disk", "bucket"])
+def test_the_curl_and_httpx_recipes_run(
+    tmp_path: Path, request: pytest.FixtureRequest, backend: str
+) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    curl = "\n".join(blocks("docs/recipes.md", "sh")[:2])
+    with contextlib.ExitStack() as stack:
+        server = (
+            request.getfixturevalue("on_a_bucket")
+            if backend == "bucket"
+            else stack.enter_context(running(tmp_path))
+        )
+        curled = paste(f"{setup}\n{curl}".replace("limit=1000", "limit=1"), server, tmp_path)
+        client = blocks("docs/recipes.md", "python")[0].replace("limit=1000", "limit=1")
+        fetched = run_snippets([client], server, tmp_path)
+        again = paste(f"{setup}\n{curl}".replace("limit=1000", "limit=1"), server, tmp_path)
+
+    sample = (ROOT / "docs/sample.png").read_bytes()
+    for name in ("curl.png", "httpx.png"):
+        assert (tmp_path / name).read_bytes() == sample
+    assert '["generations/1/curl.png"]' in curled
+    assert '["generations/1/curl.png"]["generations/1/httpx.png"]' in again
+    assert fetched.splitlines()[1:] == ["generations/1/curl.png", "generations/1/httpx.png"]
+
+
+def test_the_boto3_and_rclone_recipes_see_the_keys_that_the_server_sees(
+    on_a_bucket: Server, tmp_path: Path
+) -> None:
+    sample = (ROOT / "docs/sample.png").read_bytes()
+    rclone = blocks("docs/recipes.md", "sh")[2]
+    with ImageStore(on_a_bucket.url, on_a_bucket.token()) as store:
+        store.save("generations/1/sdk.png", sample)
+
+        listed = run_snippets([blocks("docs/recipes.md", "python")[1]], on_a_bucket, tmp_path)
+        printed = paste(f'PATH=".venv/bin:$PATH"\n{rclone}', on_a_bucket, tmp_path)
+
+        assert listed == f"compute/generations/1/sdk.png {len(sample)}\n"
+        assert printed.split() == ["generations/1/boto3.png", "generations/1/sdk.png"]
+        names = [f"generations/1/{tool}.png" for tool in ("boto3", "rclone", "sdk")]
+        assert list(store.iter()) == names
+        found = {entry.path: entry for entry in store.entries()}
+        for name in names:
+            assert store.read(name) == sample
+            assert found[name].content_type == "image/png"
+        hashes = [found[name].sha256 for name in names]
+        assert hashes == [hashlib.sha256(sample).hexdigest(), None, hashes[0]]
+        file_s = (ROOT / "docs/sample.png").stat().st_mtime
+        assert found[names[1]].modified.timestamp() == pytest.approx(file_s, abs=1)
+        for name in names[:2]:
+            assert (tmp_path / "fetched/1" / Path(name).name).exists() == (name != names[1])
+        assert (tmp_path / "fetched/1/sdk.png").read_bytes() == sample
+
+
+def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    snippet = blocks("docs/recipes.md", "python")[2].replace(DEFAULT_URL, url)
+    (tmp_path / "compute_server.py").write_text(snippet)
+    environment = {
+        **os.environ,
+        "STILLROOM_JWT_SECRET": "a secret of 32 bytes for tests only",
+        "STILLROOM_DATA_DIR": str(tmp_path / "stillroom-data"),
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "compute_server:app", "--port", str(port)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+        )
+    server = Server(process, tmp_path / "stillroom-data", port, log, environment)
+    try:
+        for _ in range(300):
+            assert process.poll() is None, server.logged()
+            with contextlib.suppress(httpx.TransportError):
+                assert httpx.get(f"{url}/openapi.json").status_code == 200
+                break
+            threading.Event().wait(0.1)  # until it listens
+        made = httpx.post(f"{url}/generate", params={"colour": "teal"}, timeout=60).json()
+        shown = httpx.get(made["url"])
+        assert shown.headers["content-type"] == "image/png"
+        assert PIL.Image.open(io.BytesIO(shown.content)).getpixel((0, 0)) == (0, 128, 128)
+        with ImageStore(url, server.token()) as store:
+            assert list(store.iter()) == [made["path"]]
+            assert store.read(made["path"]) == shown.content
+            store.delete(made["path"])
+            assert list(store.iter()) == []
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
