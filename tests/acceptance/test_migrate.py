@@ -146,7 +146,6 @@ def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     assert last.json["images"] == MANY
     copied = [
         line["name"]
-        # What was said when it was killed may end in the middle of a line.
         for line in map(_line, report.read_text().splitlines())
         if line.get("outcome") == "copied"
     ]
@@ -156,6 +155,7 @@ def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
 
 
 def _line(text: str) -> dict[str, str]:
+    """The last one before a kill may have no end."""
     try:
         found: dict[str, str] = json.loads(text)
     except ValueError:
@@ -174,7 +174,9 @@ def _verified(settings: Path) -> dict[str, Any]:
     return {name: report[name] for name in ("images", "counts", "problems")}
 
 
-def test_there_and_back_everything_is_as_it_was(tmp_path: Path, bucket: Path) -> None:
+def test_there_and_back_everything_is_as_it_was(
+    tmp_path: Path, bucket: Path, operator: Operator
+) -> None:
     names = ["a b/кошка & 猫.png", "100%.png", "plus+.webp", "empty.bin", "deep/" * 30 + "x.txt"]
     images = {name: name.encode() * 9 for name in names} | {"empty.bin": b""}
     images["large.bin"] = random.Random(1).randbytes(17 * 1024**2)
@@ -185,17 +187,25 @@ def test_there_and_back_everything_is_as_it_was(tmp_path: Path, bucket: Path) ->
     (source / "compute/picture").rename(source / "media/1/file.png")
     back.mkdir()
 
+    operator.make_bucket("second")
+    second = tmp_path / "second.env"
+    text = bucket.read_text().replace(f"R2_BUCKET_NAME={BUCKET}", "R2_BUCKET_NAME=second")
+    second.write_text(text.replace("/rows", "/second-rows"))
+
     there = migrate("--from", source, "--to", bucket)
-    home = migrate("--from", bucket, "--to", back, "--json")
+    across = migrate("--from", bucket, "--to", second)
+    home = migrate("--from", second, "--to", back, "--json")
     third.mkdir()
     beside = migrate("--from", source, "--to", third)
 
-    assert (there.status, home.status, beside.status) == (0, 0, 0), there.out + home.out
+    runs = (there, across, home, beside)
+    assert [ran.status for ran in runs] == [0] * 4, [ran.out for ran in runs]
     before = facts(Settings.of_data_dir(source))
     assert len(before) == len(images)
     assert before["media/1/file.png"][1] == "image/png"
     for settings in (
         Settings.read_file(bucket),
+        Settings.read_file(second),
         Settings.of_data_dir(back),
         Settings.of_data_dir(third),
     ):
@@ -290,6 +300,12 @@ def test_the_library_follows_and_a_server_goes_on_with_it(tmp_path: Path, bucket
 
     dry = migrate("--from", tmp_path / "data", "--to", bucket, "--dry-run")
     assert not (tmp_path / "rows").exists()
+    (tmp_path / "beside").mkdir()
+    assert (
+        migrate("--from", tmp_path / "data", "--to", tmp_path / "beside", "--dry-run").out
+        == dry.out
+    )
+    assert list((tmp_path / "beside").iterdir()) == []
     ran = migrate("--from", tmp_path / "data", "--to", bucket)
 
     assert "would copy  compute/a.png\n" in dry.out

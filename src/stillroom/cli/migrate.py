@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import io
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict, dataclass, field
@@ -89,9 +91,17 @@ def migrate(
     )
     with contextlib.ExitStack() as opened:
         if report is not None:
-            run.report = opened.enter_context(Path(report).open("a", encoding="utf-8"))
+            run.report = opened.enter_context(_opened_report(Path(report)))
         status = _loop(run.run())
     sys.exit(status)
+
+
+def _opened_report(file: Path) -> IO[str]:
+    """Open it for more lines; the last one of a run that was killed may have no end."""
+    report = file.open("a+b")
+    if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
+        report.write(b"\n")
+    return io.TextIOWrapper(report, encoding="utf-8")
 
 
 def _settings(where: Path | None) -> "Settings":
@@ -154,16 +164,11 @@ class _Run:
 
     @contextlib.asynccontextmanager
     async def _opened_target(self) -> "AsyncIterator[Target | None]":
-        from stillroom.storage.choose import (
-            EVERY_IMAGE,
-            DiskConfig,
-            open_inspection,
-            open_storage,
-        )
+        from stillroom.storage.choose import EVERY_IMAGE, is_begun, open_inspection, open_storage
         from stillroom.storage.migration import Target
 
         config = self.target.storage
-        if self.dry_run and isinstance(config, DiskConfig) and not config.data_dir.exists():
+        if self.dry_run and not is_begun(config):
             yield None
             return
         storage = open_storage(config, EVERY_IMAGE)

@@ -90,12 +90,17 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_client(config), description=description)
-    if not (config.data_dir / IMAGE_FOLDERS[0]).is_dir():  # or a wrong name would be all right
+    if not is_begun(config):  # or a wrong name would be all right
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
             "set STILLROOM_DATA_DIR to the folder that the server uses"
         )
     return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
+
+
+def is_begun(config: DiskConfig | R2Config) -> bool:
+    """Whether there may be anything, as in any bucket; nothing is made by asking."""
+    return isinstance(config, R2Config) or (config.data_dir / IMAGE_FOLDERS[0]).is_dir()
 
 
 def is_same_place(one: DiskConfig | R2Config, other: DiskConfig | R2Config) -> bool:

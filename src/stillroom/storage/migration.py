@@ -37,6 +37,9 @@ from stillroom.storage.verify import Pace
 AT_ONCE: Final = 32
 """Images under way. At 50 ms to the bucket and back, and two requests an image, 320 a second."""
 
+_PACED_AT_ONCE: Final = 4
+"""With a bound on the rate: no bucket waits for long with a body that nobody takes."""
+
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
 """Of larger images; in a bucket each holds a part of 16 MiB in memory."""
@@ -192,6 +195,7 @@ class Migration:
             StorageFull: the target takes no more.
         """
         under_way: set[asyncio.Task[Told | None]] = set()
+        at_once = _PACED_AT_ONCE if self._pace.is_bounded else AT_ONCE
         try:
             for prefix in self._prefixes:
                 async with contextlib.aclosing(_walked(self._source, prefix)) as entries:
@@ -200,7 +204,7 @@ class Migration:
                             self._note(Told(Outcome.STRAY, entry.name, detail=entry.reason))
                             continue
                         under_way.add(asyncio.ensure_future(self.bring(entry)))
-                        if len(under_way) >= AT_ONCE:
+                        if len(under_way) >= at_once:
                             under_way = await _some_done(under_way)
             while under_way:
                 under_way = await _some_done(under_way)

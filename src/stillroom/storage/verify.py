@@ -137,6 +137,11 @@ class Pace:
         self._bytes_per_s = bytes_per_s
         self._free_at = time.monotonic()
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anybody waits at all."""
+        return self._bytes_per_s is not None
+
     async def spend(self, size: int) -> None:
         """Return when `size` bytes more may be read."""
         if self._bytes_per_s is None:
