@@ -20,9 +20,17 @@ current: ContextVar[str] = ContextVar("request_id", default="")
 _dice = random.Random()  # noqa: S311  (tells requests apart, and hides nothing)
 
 
+MADE_BYTES: Final = 16
+
+
 def made() -> str:
     """A new one: 16 hexadecimal digits."""
     return f"{_dice.getrandbits(64):016x}"
+
+
+def made_bytes() -> bytes:
+    """A new one, as it stands in an answer."""
+    return b"%016x" % _dice.getrandbits(64)
 
 
 def sent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

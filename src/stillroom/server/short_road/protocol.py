@@ -140,10 +140,6 @@ class ShortRoadProtocol(StillroomProtocol):
             named, answer = self._known_but_for_its_id(request, now)
             if answer is None:
                 return False
-        elif answer.status >= 400 or self._logs_access:
-            named = request_id.made().encode()
-        if named:
-            answer = answer.named(named)
         image = answer.image
         if image is None:
             self._send(answer.sent)
@@ -160,7 +156,8 @@ class ShortRoadProtocol(StillroomProtocol):
         if line is None:
             return b"", None
         bare = request[: line.start()] + request[line.end() :]
-        return line[1], self._application.recall.answer(bare, now)
+        answer = self._application.recall.answer(bare, now)
+        return line[1], None if answer is None else answer.named(line[1])
 
     def _answered(self, answer: Answer, request: bytes, named: bytes, began: float) -> None:
         """Note that an answer is on its way, or has gone."""
@@ -180,14 +177,17 @@ class ShortRoadProtocol(StillroomProtocol):
             self._log(_Told(answer, request, named, began), answer.body_bytes)
 
     def _log(self, told: "_Told", sent: int) -> None:
+        answer, named = told.answer, told.named
+        if not named:  # of a success that nobody named, only this line says it
+            named = answer.made_id if answer.id_at else request_id.made_bytes()
         method, target, _ = told.request.decode("latin-1").split(" ", 2)
         log_access(
             self.client,
             method,
             target,
-            told.answer.status,
-            operation=told.answer.operation,
-            request_id=told.named.decode("ascii"),
+            answer.status,
+            operation=answer.operation,
+            request_id=named.decode("ascii"),
             began=told.began,
             sent=sent,
         )

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Final
 
 from stillroom.api.images import ImageOperations
+from stillroom.api.request_id import FIELD, MADE_BYTES
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import READER
 from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
@@ -271,6 +272,8 @@ def _refusal(method: str, error: StillroomError) -> Ready:
 def _head(answer: ImageAnswer) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in answer.headers]
+    if answer.status >= 400:
+        lines.append(f"{FIELD}: {'0' * MADE_BYTES}")  # `Ready` puts another one there each time
     return "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
 
 
