@@ -142,6 +142,30 @@ async def test_a_slow_postgresql_is_given_up(
     await library.database.close()
 
 
+@pytest.mark.slow
+async def test_a_postgresql_that_hangs_is_given_up_in_time(
+    disk: ImageStorage,
+    postgres: PostgreSQL,
+    postgresql: PostgresConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left to itself, the driver waits ten seconds longer for an answer to its cancellation."""
+    monkeypatch.setattr(engine, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(engine, "_CANCEL_S", 0.5)
+    library = Library(disk, postgresql)
+    await library.save("a.png", picture())
+    await library.database.rows()
+
+    with postgres.hanging():
+        async with asyncio.timeout(8):
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("a.png")
+
+    await library.ingest("a.png")
+    await library.check()
+    await library.database.close()
+
+
 async def test_a_sqlite_that_others_hold_for_too_long_is_given_up(
     disk: ImageStorage, sqlite: SqliteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,29 @@ class PostgreSQL:
         finally:
             self.start()
 
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Connections stay open and are accepted; nothing is ever answered."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)  # first, so that no more of the others come
+        others = _children(self.process.pid)
+        _signal(others, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal([*others, self.process.pid], signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # a session ends when its client has gone
+            os.kill(pid, number)
+
+
+def _children(parent: int) -> list[int]:
+    task = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(pid) for pid in task.read_text().split()]
+
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[PostgreSQL]:

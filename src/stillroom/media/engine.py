@@ -28,6 +28,9 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 _PATIENCE_S: Final = 10.0
 """For one transaction with all its waiting; then the client is told to come back."""
 
+_CANCEL_S: Final = 2.0
+"""For the server to end what was given up; one that hangs does not, and is left to itself."""
+
 _BUSY_S: Final = 5
 """How long SQLite waits for another process's transaction; ours take milliseconds."""
 
@@ -81,7 +84,13 @@ class RowsEngine:
     @contextlib.asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         with translated():
-            async with asyncio.timeout(_PATIENCE_S), self._engine.connect() as connection:
+            async with (
+                # The driver asks the server to cancel, and waits 10 s for it, unless it is
+                # cancelled once more: then it closes the connection.
+                asyncio.timeout(_PATIENCE_S + _CANCEL_S),
+                asyncio.timeout(_PATIENCE_S),
+                self._engine.connect() as connection,
+            ):
                 await connection.execution_options(**{_WRITES: writes})
                 async with connection.begin():
                     yield connection
