@@ -173,6 +173,29 @@ async def test_a_wrong_hash_is_found_before_a_multipart_upload_becomes_visible(
     assert (stub.uploads, stub.objects) == ({}, {})
 
 
+async def test_small_ones_use_the_memory_that_large_ones_do_not_want(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    """Else sixteen of 1 MiB would be all that is under way to a bucket that is far away."""
+    wanted, arrived = 40, 0
+    all_are_here = asyncio.Event()
+
+    async def wait_for_the_others(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        nonlocal arrived
+        arrived += 1
+        if arrived == wanted:
+            all_are_here.set()
+        await all_are_here.wait()
+        return await stub.carry_out(request)
+
+    stub.faults.extend([wait_for_the_others] * wanted)
+    image = bytes(MIB)
+    async with asyncio.timeout(4):
+        await asyncio.gather(
+            *(storage.save(key(f"{number}.png"), BytesSource(image)) for number in range(wanted))
+        )
+
+
 async def test_slow_large_uploads_stop_no_small_ones(storage: ImageStorage) -> None:
     begun = asyncio.Event()
     stalled = 0

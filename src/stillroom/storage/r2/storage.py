@@ -167,8 +167,7 @@ class R2ImageStorage:
         intake = Intake(key.text, self._rules, kind)
         upload = _Upload(key, source, condition, intake, secrets.token_hex(16))
         most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
-        budget = self._small if most <= _SMALL_BYTES else self._large
-        async with budget.reserve(most, wait_s=DEADLINE_S) as held:
+        async with self._budget_for(most).reserve(most, wait_s=DEADLINE_S) as held:
             parts: MultipartUpload | None = None
             part = PartBuffer(most)
             try:
@@ -188,6 +187,12 @@ class R2ImageStorage:
                 if parts is not None:  # whoever waits for a refusal need not wait for this
                     self._leftovers.abort(parts.key, parts.upload_id)
                 raise
+
+    def _budget_for(self, size: int) -> MemoryBudget:
+        """Small images have a share of their own, and what large ones do not want besides."""
+        if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
+            return self._large
+        return self._small
 
     async def _admit(
         self, key: StorageKey, most_bytes: int | None, condition: Condition

@@ -51,8 +51,12 @@ class MemoryBudget:
         finally:
             held.shrink(0)
 
+    def has_room(self, size: int) -> bool:
+        """Whether nobody would wait for so much."""
+        return not self._waiting and self._free >= size
+
     def _take_now(self, size: int) -> bool:
-        if self._waiting or self._free < size:
+        if not self.has_room(size):
             return False
         self._free -= size
         return True
