@@ -4,13 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash release-check check audit lint format reference lock clean
+.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash cluster saturation release-check check audit lint format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
 	@echo "make test       install and run all tests that need no root"
 	@echo "make test-root  the tests that mount filesystems; needs root"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
+	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
+	@echo "make saturation what each kind of work costs a process; a minute"
 	@echo "make check      linters, types, imports and the quick tests: the inner loop"
 	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
@@ -73,6 +75,14 @@ KILLS ?= 2000
 crash: $(STAMP)/dev mkfs.xfs
 	@[ "$$(id -u)" = 0 ] || { echo "make crash mounts filesystems: run it as root"; exit 1; }
 	@PYTHONPATH=tests $(BIN)/python -m crash.campaign --cuts $(CUTS) --kills $(KILLS)
+
+# SAVE=--save replaces the table of either in docs/scaling.md.
+SAVE ?=
+cluster: $(STAMP)/dev nginx postgresql
+	@PYTHONPATH=tests $(BIN)/python -m cluster.campaign $(SAVE)
+
+saturation: $(STAMP)/dev postgresql
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.saturation $(SAVE)
 
 # Nothing else should run meanwhile.
 bench-half-open: install

@@ -47,7 +47,10 @@ class Front:
 
 @pytest.fixture(
     scope="module",
-    params=[(name, workers) for name in PROXIES for workers in ("1", "2")],
+    params=[
+        *((name, workers) for name in ("nginx", "caddy") for workers in ("1", "2")),
+        ("nginx-cluster", "1"),
+    ],
     ids=lambda pair: f"{pair[0]}-{pair[1]}",
 )
 def front(
@@ -66,7 +69,7 @@ def front(
         ) as server,
         PROXIES[name](folder, port, server.port, max_upload_bytes=2 * GIB),
     ):
-        yield Front(name, port, server, folder)
+        yield Front(name.removesuffix("-cluster"), port, server, folder)
     assert "Traceback" not in server.logged()
 
 

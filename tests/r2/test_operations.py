@@ -11,6 +11,9 @@ from pictures import picture
 from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
+from stillroom.app import opened_media
+from stillroom.media.sweeper import Sweeper
+from stillroom.settings import Settings
 
 IMAGES = "/api/v1/storage/images"
 ENTRIES = "/api/v1/storage/entries"
@@ -105,6 +108,27 @@ async def measure_pictures(running: Running, stub: StubR2) -> dict[str, tuple[in
     return measured
 
 
+async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """The same of an ingest, and of the sweep that follows."""
+    measured: dict[str, tuple[int, int]] = {}
+    unswept = {"DELETION_GRACE_SECONDS": "0", "SWEEP_INTERVAL_SECONDS": "0"}
+    async with running(**{f"STILLROOM_{name}": value for name, value in unswept.items()}) as client:
+        for what in ("new bytes", "bytes that the library has"):
+            await save(client, picture())
+            stub.operations.clear()
+            ingest = {"storage_key": "compute/a.png"}
+            answer = await client.post("/api/v1/media-resources/ingest", json=ingest)
+            assert answer.status_code == 200, answer.text
+            measured[f"ingest of {what}"] = stub.classes()
+            stub.operations.clear()
+            async with opened_media(Settings.read()) as (bucket, database):
+                assert (await Sweeper(bucket, database).sweep()).deleted == 1
+            assert stub.operations["DeleteObject"] == 1
+            measured.setdefault("a source swept (the deletion itself is free)", stub.classes())
+            stub.operations.clear()
+    return measured
+
+
 def table() -> dict[str, tuple[int, int]]:
     rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|$", DOCS.read_text(), re.MULTILINE)
     return {name: (int(class_a), int(class_b)) for name, class_a, class_b in rows}
@@ -113,7 +137,42 @@ def table() -> dict[str, tuple[int, int]]:
 async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub: StubR2) -> None:
     measured = await measure_pictures(running, stub)  # first: `running` keeps its variables
     stub.operations.clear()
-    assert table() == measured | await measure(running, stub)
+    measured |= await measure(running, stub)
+    assert table() == measured | await measure_library(running, stub)
+
+
+# What docs/scaling.md puts a price on, and the row above that it stands for.
+PRICED = {
+    "saves up to 16 MiB": "`POST`, up to 16 MiB",
+    "saves of 40 MiB": "`POST` of 40 MiB: three parts, begun and completed",
+    "redirects, known to the process for less than a minute": (
+        "`GET`, saved or seen by this process in the last minute"
+    ),
+    "redirects, asked for the first time": "`GET`, seen for the first time",
+    "redirects with `R2_CHECK_EXISTS=false`": "`GET` with `R2_CHECK_EXISTS=false`",
+    "pages of a listing, 1,000 images each": "listing of 1,000",
+    "ingests of new bytes": "ingest of new bytes",
+    "ingests of bytes that the library has": "ingest of bytes that the library has",
+    "sources swept, or images deleted": "a source swept (the deletion itself is free)",
+}
+BY_OTHERS = {
+    "reads that the CDN has": (0, 0),
+    "reads that the CDN has not: it asks the bucket": (0, 1),  # a GetObject of the CDN's
+    "images looked at by the expiry scan": (0, 1),  # docs/media.md, Results that expire
+}
+CLASS_A_PRICE, CLASS_B_PRICE = 4.50, 0.36
+
+
+def test_the_prices_in_the_docs_are_the_counts_times_r2s_prices() -> None:
+    page = DOCS.with_name("scaling.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (\d) \| (\d) \| \$([\d.]+) \|$", page, re.MULTILINE)
+    counted = table()
+
+    assert {row[0] for row in rows} == PRICED.keys() | BY_OTHERS.keys()
+    for what, class_a, class_b, price in rows:
+        counts = (int(class_a), int(class_b))
+        assert counts == (counted[PRICED[what]] if what in PRICED else BY_OTHERS[what]), what
+        assert price == f"{counts[0] * CLASS_A_PRICE + counts[1] * CLASS_B_PRICE:.2f}", what
 
 
 async def test_a_save_is_one_operation_and_nothing_else(running: Running, stub: StubR2) -> None:

@@ -46,7 +46,7 @@ http {{
             {valid_404}
             proxy_force_ranges on;
             add_header X-Cache $upstream_cache_status;
-            add_header X-Content-Type-Options nosniff;
+            add_header X-Content-Type-Options nosniff;  # the transform rule of docs/r2.md
         }}
     }}
 }}

@@ -1,6 +1,7 @@
 """The proxies that operators put in front: the files of deploy/, with other names and numbers."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -77,17 +78,38 @@ def nginx_proxy(
     folder: Path, port: int, server_port: int, *, max_upload_bytes: int, hides: bool = False
 ) -> Iterator[None]:
     """Run nginx with `deploy/nginx.conf` on `port`."""
-    most = max_upload_bytes + FRAMING_BYTES
     changes = {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{server_port};",
+        **_of_this_run(port, max_upload_bytes, hides=hides),
+    }
+    shipped = changed((DEPLOY / "nginx.conf").read_text(), changes)
+    with _nginx(folder, shipped, port):
+        yield
+
+
+@contextlib.contextmanager
+def nginx_cluster(
+    folder: Path, port: int, *server_ports: int, max_upload_bytes: int, hides: bool = False
+) -> Iterator[None]:
+    """Run nginx with `deploy/cluster/nginx.conf` on `port`; a server alone stands for all three."""
+    servers = itertools.cycle(server_ports)
+    changes = {
+        f"server 127.0.0.1:{shipped_port} ": f"server 127.0.0.1:{next(servers)} "
+        for shipped_port in (8001, 8002, 8003)
+    } | _of_this_run(port, max_upload_bytes, hides=hides)
+    with _nginx(folder, changed((DEPLOY / "cluster/nginx.conf").read_text(), changes), port):
+        yield
+
+
+def _of_this_run(port: int, max_upload_bytes: int, *, hides: bool) -> dict[str, str]:
+    most = max_upload_bytes + FRAMING_BYTES
+    changes = {
         "listen 80;": f"listen 127.0.0.1:{port};",
         "client_max_body_size 102656k;": f"client_max_body_size {most};",
     }
     if hides:
         changes["# location ~ "] = "location ~ "
-    shipped = (DEPLOY / "nginx.conf").read_text()
-    with _nginx(folder, changed(shipped, changes), port):
-        yield
+    return changes
 
 
 @contextlib.contextmanager
@@ -186,7 +208,11 @@ def _caddy(folder: Path, changes: dict[str, str], port: int) -> Iterator[None]:
 
 
 Proxy = Callable[..., AbstractContextManager[None]]
-PROXIES: dict[str, Proxy] = {"nginx": nginx_proxy, "caddy": caddy_proxy}
+PROXIES: dict[str, Proxy] = {
+    "nginx": nginx_proxy,
+    "caddy": caddy_proxy,
+    "nginx-cluster": nginx_cluster,
+}
 
 
 def _checked(command: list[str], **variables: str) -> None:

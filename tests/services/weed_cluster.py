@@ -1,0 +1,116 @@
+"""SeaweedFS as a cluster: a master, three volume servers, a filer, its S3 side; a process each.
+
+Each image's bytes are in two of the three racks (replication 010), so that any one of the volume
+servers may be away. It stands for R2 in what R2 is to Stillroom: a bucket that outlives machines.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from services.ports import free_ports
+from services.process import Process
+from services.seaweedfs import weed_binary, write_identities
+
+_VOLUME_SERVERS = 3
+_TWO_RACKS = "010"
+_READY_WITHIN_S = 60
+
+
+@dataclass
+class WeedCluster:
+    """A running cluster, without a bucket.
+
+    Attributes:
+        volumes: The volume servers, each in a rack of its own.
+    """
+
+    endpoint_url: str
+    master_url: str
+    volumes: list[Process]
+
+    def wait_for_volumes(self) -> None:
+        """Return when the master knows all volume servers."""
+
+        def are_there() -> bool:
+            for volume in self.volumes:
+                volume.check()
+            found = httpx.get(f"{self.master_url}/dir/status").json()["Topology"]["DataCenters"]
+            racks = [rack for center in found or [] for rack in center["Racks"] or []]
+            nodes = [node for rack in racks for node in rack["DataNodes"] or []]
+            return len(nodes) == len(self.volumes)
+
+        _wait_until(are_there)
+
+
+@contextlib.contextmanager
+def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
+    """Run one that keeps its data in `folder`."""
+    weed = weed_binary()
+    master, filer, s3, *volume_ports = free_ports(3 + _VOLUME_SERVERS)
+    identities = write_identities(folder)
+    here = ("-ip=127.0.0.1", "-ip.bind=127.0.0.1")
+
+    def node(name: str, kind: str, *flags: str) -> Process:
+        (folder / name).mkdir()
+        return Process(name, (weed, "-logtostderr=true", kind, *flags), folder)
+
+    nodes = [
+        node(
+            "master", "master", *here, f"-port={master}", f"-mdir={folder / 'master'}",
+            "-volumeSizeLimitMB=64", f"-defaultReplication={_TWO_RACKS}",
+            "-electionTimeout=1s", "-telemetry=false",
+        )
+    ]  # fmt: skip
+    volumes = [
+        node(
+            f"volume-{number}", "volume", *here, f"-port={port}",
+            f"-dir={folder / f'volume-{number}'}", "-max=50", f"-master=127.0.0.1:{master}",
+            f"-rack=rack-{number}", "-dataCenter=dc", "-preStopSeconds=0",
+        )
+        for number, port in enumerate(volume_ports)
+    ]  # fmt: skip
+    nodes += volumes
+    nodes.append(
+        node(
+            "filer", "filer", *here, f"-port={filer}", f"-master=127.0.0.1:{master}",
+            f"-defaultStoreDir={folder / 'filer'}", f"-defaultReplicaPlacement={_TWO_RACKS}",
+        )
+    )  # fmt: skip
+    gateway = node(
+        "s3", "s3", "-ip.bind=127.0.0.1", f"-port={s3}", f"-filer=127.0.0.1:{filer}",
+        f"-config={identities}", "-port.iceberg=0", "-port.lance=0",
+        "-autoCreateBucket=false", "-allowDeleteBucketNotEmpty=false",
+    )  # fmt: skip
+    cluster = WeedCluster(f"http://127.0.0.1:{s3}", f"http://127.0.0.1:{master}", volumes)
+    try:
+        for each in nodes:
+            each.start()
+        cluster.wait_for_volumes()
+        _wait_until(lambda: _is_well(f"http://127.0.0.1:{filer}/", nodes[-1]))
+        gateway.start()
+        _wait_until(lambda: _is_well(f"{cluster.endpoint_url}/healthz", gateway))
+        yield cluster
+    finally:
+        for each in (gateway, *reversed(nodes)):
+            if each.running is not None:
+                each.kill()  # on SIGTERM they take their time
+
+
+def _is_well(url: str, process: Process) -> bool:
+    process.check()
+    return httpx.get(url).status_code == 200
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + _READY_WITHIN_S
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if condition():
+                return
+        assert time.monotonic() < give_up
+        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
