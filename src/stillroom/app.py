@@ -30,6 +30,7 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import StillroomError
+from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.http.problems import plain_problem
 from stillroom.media.config import PostgresConfig
 from stillroom.media.database import MediaDatabase
@@ -151,6 +152,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(media_router(library), prefix="/api/v1")
     letters = DeadLetterOperations(database, tokens.verify)
     app.include_router(dead_letters_router(letters), prefix="/api/v1")
+    if settings.gallery:
+        gallery = Gallery.of_package(
+            image_origins=settings.image_origins, max_upload_bytes=settings.max_upload_bytes
+        )
+        app.include_router(gallery_router(gallery))
     return app
 
 

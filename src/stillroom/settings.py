@@ -154,6 +154,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode] = []
     """Whose pages may read answers by script, separated by commas; `*` is everybody's."""
 
+    gallery: bool = True
+    """Show the page for people at `/`; it needs a token for all that it shows."""
+
     short_road: bool = True
     """Answer simple requests before any framework is asked; see docs/adr/0009."""
 
@@ -478,6 +481,14 @@ class Settings(BaseSettings):
             most_pixels=self.derived_max_pixels,
             transformations_url=self.r2_public_url if transforms else None,
         )
+
+    @property
+    def image_origins(self) -> list[str]:
+        """Whose images the page shows beside our own: where a GET of one may redirect to."""
+        if not self._has_bucket:
+            return []
+        parts = urlsplit(self.r2_public_url or self.r2_endpoint_url)
+        return [f"{parts.scheme}://{parts.netloc}"]
 
     @property
     def rows(self) -> RowsConfig:

@@ -1,12 +1,11 @@
 """Chromium meets stored files that were made to attack it: nothing runs, and images show."""
 
 import base64
-import shutil
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from playwright.sync_api import Error as PlaywrightError
 
 from browser.site import Site, site
@@ -14,26 +13,7 @@ from running import IMAGES, Server, running
 
 pytestmark = pytest.mark.slow
 
-FLAGS = [
-    "--no-sandbox",  # tests run as root, where Chromium's own sandbox cannot
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SIGNED_URLS = f"{IMAGES.removesuffix('images')}signed-urls"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    assert binary, "chromium is missing: apt-get install chromium"
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=binary, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -49,7 +49,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of an environment with the wheel and its locked requirements."""
     folder = tmp_path_factory.mktemp("wheel")
     wheel = build("wheel", folder)
-    assert "stillroom/py.typed" in zipfile.ZipFile(wheel).namelist()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "stillroom/py.typed" in names
+    static = ROOT / "src/stillroom/gallery/static"
+    pages = {f"stillroom/gallery/static/{file.name}" for file in static.iterdir()}
+    assert len(pages) > 10
+    assert pages <= set(names)
     return install(wheel, "client.txt", folder / "venv")
 
 

@@ -53,6 +53,30 @@ http {{
 """
 
 
+_BELOW = """
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    map $request_uri $behind {{ "~^{path}(?<rest>/.*)$" $rest; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location = /ready {{ return 204; }}
+        location {path}/ {{ proxy_pass http://127.0.0.1:{server_port}$behind; }}
+    }}
+}}
+"""
+
+
 @contextlib.contextmanager
 def nginx_cdn(folder: Path, endpoint_url: str, *, keeps_404: bool = True) -> Iterator[str]:
     """Run one; gives what to put in front of keys.
@@ -60,26 +84,39 @@ def nginx_cdn(folder: Path, endpoint_url: str, *, keeps_404: bool = True) -> Ite
     Args:
         keeps_404: As Cloudflare does without a rule.
     """
+    (port,) = free_ports(1)
+    config = _CONFIG.format(
+        folder=folder,
+        bucket=urlsplit(endpoint_url).netloc,
+        port=port,
+        name=BUCKET,
+        valid_404="proxy_cache_valid 404 3m;" if keeps_404 else "",
+    )
+    with _nginx(folder, port, config):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def nginx_below(folder: Path, port: int, server_port: int, path: str) -> Iterator[None]:
+    """A proxy that has a server below `path`, and takes that away from what it passes on."""
+    with _nginx(
+        folder, port, _BELOW.format(folder=folder, port=port, server_port=server_port, path=path)
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _nginx(folder: Path, port: int, config: str) -> Iterator[None]:
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     assert binary, "nginx is missing: apt-get install nginx-light"
-    (port,) = free_ports(1)
-    config = folder / "nginx.conf"
-    config.write_text(
-        _CONFIG.format(
-            folder=folder,
-            bucket=urlsplit(endpoint_url).netloc,
-            port=port,
-            name=BUCKET,
-            valid_404="proxy_cache_valid 404 3m;" if keeps_404 else "",
-        )
-    )
+    (folder / "nginx.conf").write_text(config)
     process = subprocess.Popen(
-        [binary, "-c", str(config), "-e", f"{folder}/error.log"], stdin=subprocess.DEVNULL
+        [binary, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"],
+        stdin=subprocess.DEVNULL,
     )
-    url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_ready(process, url, folder / "error.log")
-        yield url
+        _wait_until_ready(process, f"http://127.0.0.1:{port}", folder / "error.log")
+        yield
     finally:
         process.terminate()
         process.wait()

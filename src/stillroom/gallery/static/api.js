@@ -1,0 +1,191 @@
+// Talking to the server. Addresses are relative to the page: a proxy may put a path in front.
+
+const API = new URL("api/v1/", document.baseURI.split("#")[0]);
+const SIGNED_FOR_S = 3600;
+const RENEWED_BEFORE_S = 300;
+const MOST_SIGNED = 5000;
+const SIGNED_AT_ONCE = 250;
+
+/** An answer that is none: `status` is 0 where there was no answer at all. */
+export class Refused extends Error {
+  constructor(status, detail, { code = "", retryAfter = 0 } = {}) {
+    super(detail);
+    Object.assign(this, { status, code, retryAfter });
+  }
+}
+
+/** The server's own words for a refusal. */
+export function detailOf(body, status) {
+  try {
+    const { detail } = JSON.parse(body);
+    return Array.isArray(detail) ? detail.map((fault) => fault.msg).join("; ") : String(detail);
+  } catch {
+    return `The server answered ${status}.`;
+  }
+}
+
+/** A path as it stands in a URL, in the server's own spelling. */
+export const quoted = (path) =>
+  path.split("/").map((segment) => encodeURIComponent(segment)
+    .replace(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`)).join("/");
+
+/** Where an image is saved and read. */
+export const imageUrl = (path) => `${API}storage/images/${quoted(path)}`;
+
+export class Api {
+  /** `onUnauthorized` hears of each 401. */
+  constructor(token, onUnauthorized) {
+    this.token = token;
+    this.onUnauthorized = onUnauthorized;
+    this.root = API;
+    this.signed = new Map();
+    this.waiting = new Map();
+  }
+
+  async ask(url, { method = "GET", body, signal } = {}) {
+    const headers = { Authorization: `Bearer ${this.token}` };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    let answer;
+    try {
+      answer = await fetch(url, {
+        method, headers, signal, body: body && JSON.stringify(body),
+        credentials: "omit", cache: "no-store", redirect: "error",
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refused(0, "The server cannot be reached.");
+    }
+    if (answer.ok) return answer;
+    const refused = new Refused(answer.status, detailOf(await answer.text(), answer.status), {
+      retryAfter: Number(answer.headers.get("Retry-After")) || 0,
+    });
+    if (refused.status === 401) this.onUnauthorized(this);
+    throw refused;
+  }
+
+  async get(path, parameters = {}, options = {}) {
+    const url = new URL(path, API);
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    return (await this.ask(url, options)).json();
+  }
+
+  async post(path, body) {
+    return (await this.ask(new URL(path, API), { method: "POST", body })).json();
+  }
+
+  /** A page of a listing, and the address of the next one. */
+  async page(url, signal) {
+    const answer = await this.ask(url, { signal });
+    const next = /<([^>]*)>;\s*rel="?next/.exec(answer.headers.get("Link") ?? "");
+    return { entries: await answer.json(), next: next && new URL(next[1], url) };
+  }
+
+  listing(parameters) {
+    const url = new URL("storage/images", API);
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    return url;
+  }
+
+  library(limit) { return new URL(`media-resources?limit=${limit}`, API); }
+
+  /** What is known of one image; null if it is gone. */
+  async facts(path) {
+    // Of all that begins with its path, the path itself comes first.
+    const [first] = await this.get("storage/entries", { prefix: path, limit: 1 });
+    return first?.path === path ? first : null;
+  }
+
+  /** A URL that an <img> can load, for an hour; `shape` asks for a smaller picture. */
+  signedUrl(path, shape = null) {
+    const key = shape ? `${shape.width}\n${path}` : path;
+    const known = this.signed.get(key);
+    if (known && known.until > Date.now()) return Promise.resolve(known.url);
+    return new Promise((resolve, reject) => {
+      const waiters = this.waiting.get(key) ?? { path, shape, settle: [] };
+      waiters.settle.push({ resolve, reject });
+      this.waiting.set(key, waiters);
+      // Whatever is asked for in one go is signed in one go.
+      if (this.waiting.size === 1) queueMicrotask(() => this.signWaiting());
+    });
+  }
+
+  async signWaiting() {
+    const all = [...this.waiting];
+    this.waiting = new Map();
+    const groups = Map.groupBy
+      ? Map.groupBy(all, ([, { shape }]) => shape)
+      : all.reduce((map, one) => map.set(one[1].shape, [...map.get(one[1].shape) ?? [], one]), new Map());
+    for (const [shape, group] of groups) {
+      for (let at = 0; at < group.length; at += SIGNED_AT_ONCE) {
+        this.sign(shape, group.slice(at, at + SIGNED_AT_ONCE));
+      }
+    }
+  }
+
+  async sign(shape, group) {
+    const until = Date.now() + (SIGNED_FOR_S - RENEWED_BEFORE_S) * 1000;
+    try {
+      const paths = group.map(([, { path }]) => path);
+      const results = await this.signedBatch(paths, shape);
+      group.forEach(([key, { settle }], at) => {
+        const { url, detail } = results[at];
+        if (!url) return settle.forEach(({ reject }) => reject(new Refused(403, detail)));
+        const here = reachable(url);
+        this.signed.set(key, { url: here, until });
+        return settle.forEach(({ resolve }) => resolve(here));
+      });
+    } catch (error) {
+      for (const [, { settle }] of group) settle.forEach(({ reject }) => reject(error));
+    }
+    for (const oldest of this.signed.keys()) {
+      if (this.signed.size <= MOST_SIGNED) break;
+      this.signed.delete(oldest);
+    }
+  }
+
+  async signedBatch(paths, shape) {
+    const body = { paths, expires_in: SIGNED_FOR_S, ...shape };
+    return (await this.post("storage/signed-urls", body)).results;
+  }
+
+  /** The same for a smaller picture, or for the original where the server makes none. */
+  async smallUrl(path, shape) {
+    if (this.makesNoSmallOnes) return this.signedUrl(path);
+    try {
+      return await this.signedUrl(path, shape);
+    } catch (error) {
+      if (error.status !== 422) throw error;
+      this.makesNoSmallOnes = true;
+      return this.signedUrl(path);
+    }
+  }
+
+  /** The image has changed, or is gone: what was signed for it may show the old one. */
+  forget(path) {
+    for (const key of this.signed.keys()) {
+      if (key === path || key.endsWith(`\n${path}`)) this.signed.delete(key);
+    }
+  }
+
+  /** A link to hand on, exactly as the server has made it. */
+  async link(path, seconds) {
+    return (await this.post("storage/signed-urls", { path, expires_in: seconds })).url;
+  }
+}
+
+/** A signed URL at the address that this page came from. What is ahead of the path is not signed. */
+function reachable(url) {
+  const mark = "/api/v1/";
+  return API + url.slice(url.indexOf(mark) + mark.length);
+}
+
+/** What a token says of itself; the server decides what it is worth. */
+export function claimsOf(token) {
+  try {
+    const text = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
+    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (c) => c.charCodeAt(0))));
+    return claims && typeof claims === "object" ? claims : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,127 @@
+// Small pictures. An <img> sends no token, so it gets a signed URL: a browser then loads, decodes and
+// drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
+
+const SIZES = [64, 128, 256, 512];
+const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no smaller picture of it
+const AT_ONCE = 4;
+const MOST_BLOBS = 300;
+
+/** What is asked for to fill a cell that is so many pixels wide. */
+export function shapeFor(pixels) {
+  const edge = SIZES.find((one) => one >= pixels) ?? SIZES.at(-1);
+  return SHAPES[edge];
+}
+
+const SHAPES = Object.fromEntries(
+  SIZES.map((edge) => [edge, Object.freeze({ width: edge, height: edge, fit: "contain", format: "webp" })]),
+);
+
+/** Those of stored images. */
+export class Thumbnails {
+  constructor(api) {
+    this.api = api;
+    this.whole = new Set(); // shown by their originals
+    this.turns = new Turns(AT_ONCE);
+  }
+
+  /** Load the picture of `path` into `image`; `failed` hears why there is none. */
+  async show(image, path, shape, failed) {
+    image.onerror = () => this.fallBack(image, path, failed);
+    try {
+      const url = this.whole.has(path)
+        ? await this.api.signedUrl(path)
+        : await this.api.smallUrl(path, shape);
+      if (image.dataset.key === path) image.src = url;
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  /** There is no smaller one: show a small original, of whatever kind a browser can show. */
+  fallBack(image, path, failed) {
+    if (this.whole.has(path)) { failed(null); return; }
+    this.turns.take(async () => {
+      if (image.dataset.key !== path) return; // scrolled past meanwhile
+      const facts = await this.api.facts(path);
+      if (facts?.content_type.startsWith("image/") && facts.size <= LARGEST_ORIGINAL) {
+        this.whole.add(path);
+        await this.show(image, path, null, failed);
+      } else failed(null, facts);
+    }).catch(failed);
+  }
+
+  forget(path) {
+    this.whole.delete(path);
+    this.api.forget(path);
+  }
+}
+
+/** Those of the library, which has no signed URLs: fetched with the token, kept as blobs for a while. */
+export class LibraryPictures {
+  constructor(api) {
+    this.api = api;
+    this.turns = new Turns(AT_ONCE);
+    this.blobs = new Map();
+  }
+
+  async show(image, resource, failed) {
+    image.onerror = () => failed(null);
+    try {
+      const url = await this.url(resource, () => image.dataset.key === resource.id);
+      if (url && image.dataset.key === resource.id) image.src = url;
+    } catch (error) {
+      if (error.name !== "AbortError") failed(error);
+    }
+  }
+
+  /** Where its bytes are: at the CDN, or fetched. */
+  async url(resource, wanted = () => true) {
+    const marker = `/media-resources/${resource.id}/file`;
+    if (!resource.url.endsWith(marker)) return resource.url;
+    const known = this.blobs.get(resource.id);
+    if (known) {
+      this.blobs.delete(resource.id);
+      this.blobs.set(resource.id, known);
+      return known;
+    }
+    return this.turns.take(async () => {
+      if (!wanted()) return null;
+      const again = this.blobs.get(resource.id);
+      if (again) return again;
+      const answer = await this.api.ask(new URL(`media-resources/${resource.id}/file`, this.api.root));
+      const url = URL.createObjectURL(await answer.blob());
+      this.blobs.set(resource.id, url);
+      for (const [oldest, address] of this.blobs) {
+        if (this.blobs.size <= MOST_BLOBS) break;
+        URL.revokeObjectURL(address);
+        this.blobs.delete(oldest);
+      }
+      return url;
+    });
+  }
+
+  close() {
+    for (const url of this.blobs.values()) URL.revokeObjectURL(url);
+    this.blobs.clear();
+  }
+}
+
+/** So many at a time, newest first: what was asked for last is what is looked at. */
+export class Turns {
+  constructor(most) {
+    this.free = most;
+    this.waiting = [];
+  }
+
+  async take(work) {
+    if (this.free) this.free -= 1;
+    else await new Promise((resolve) => this.waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.waiting.pop();
+      if (next) next();
+      else this.free += 1;
+    }
+  }
+}

@@ -1,0 +1,27 @@
+"""A real Chromium."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+FLAGS = [
+    "--no-sandbox",  # tests run as root, where Chromium's own sandbox cannot
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    binary = shutil.which("chromium")
+    assert binary, "chromium is missing: apt-get install chromium"
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=binary, args=FLAGS)
+        yield launched
+        launched.close()

@@ -1,0 +1,137 @@
+"""Somebody who uses the gallery, and what must hold of every visit."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from running import Server
+
+SCREENSHOTS = Path(__file__).parents[2] / ".make" / "screenshots"
+
+_WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
+"""
+
+expect.set_options(timeout=15_000)
+
+
+@dataclass
+class Visit:
+    """A tab, signed in or not.
+
+    Attributes:
+        url: Where the page is, with its slash at the end.
+        hosts: Who else may be asked: the CDN.
+    """
+
+    page: Page
+    url: str
+    hosts: frozenset[str] = frozenset()
+
+    def go(self, fragment: str = "") -> None:
+        """Open the page, or another place of it as by its address."""
+        self.page.goto(f"{self.url}{fragment}")
+
+    def sign_in(self, token: str, fragment: str = "") -> None:
+        """As a person does."""
+        self.go(fragment)
+        self.page.get_by_label("Token", exact=True).fill(token)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.locator("#app")).to_be_visible()
+
+    def cell(self, name: str) -> Any:
+        """The picture or folder of this name."""
+        return self.page.locator(f'.cell[title="{name}"]')
+
+    def text(self, text: str) -> Any:
+        """Where this is to be read, but for the words that only a screen reader gets."""
+        return self.page.locator("#sign-in, #app, dialog, #toasts").get_by_text(text)
+
+    @property
+    def cells(self) -> Any:
+        """Those in the document."""
+        return self.page.locator(".cell")
+
+    @property
+    def viewer(self) -> Any:
+        """The dialog with one picture."""
+        return self.page.locator("#viewer")
+
+    def expect_picture(self, name: str) -> None:
+        """It is open, and has arrived."""
+        expect(self.page.locator("#viewer-name")).to_have_text(name)
+        expect(self.page.locator(".picture.ready")).to_be_visible()
+
+    def names(self) -> list[str]:
+        """In the order of the document."""
+        return [str(name) for name in self.cells.evaluate_all("all => all.map(one => one.title)")]
+
+    def expect_names(self, *names: str) -> None:
+        """These show, in this order, and no others."""
+        expect(self.cells).to_have_count(len(names))
+        assert self.names() == list(names), self.names()
+
+    def expect_accessible(self) -> None:
+        """axe finds nothing serious."""
+        self.page.evaluate(
+            "Promise.all(document.getAnimations({subtree: true}).map(one => one.finished))"
+        )
+        found = Axe().run(self.page).response["violations"]
+        bad = [
+            f"{one['id']}: {node['html'][:200]} {node.get('failureSummary', '')}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+        assert bad == [], bad
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot, for people."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def fragment(path: str) -> str:
+    """The address of a folder or an image behind the page's own."""
+    return "#/" + "/".join(quote(segment, safe="") for segment in path.split("/"))
+
+
+@contextlib.contextmanager
+def visit(
+    browser: Browser, server: Server, *, url: str = "", hosts: tuple[str, ...] = (), **how: Any
+) -> Iterator[Visit]:
+    """A new browser window, in which nothing is refused, thrown or asked of strangers."""
+    how = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **how}
+    with browser.new_context(**how) as context:
+        page = context.new_page()
+        thrown: list[str] = []
+        asked: list[str] = []
+        page.on("pageerror", lambda error: thrown.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.add_init_script(_WATCH)
+        began = Visit(page, url or f"{server.url}/", frozenset(hosts))
+        yield began
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
+        began.picture(re.sub(r"[^\w.-]+", "-", test))
+        if page.url.startswith("http"):
+            violations = page.evaluate("window.violations")
+            assert violations == [], violations
+        assert thrown == [], thrown
+        ours = {urlsplit(began.url).netloc, *began.hosts}
+        strangers = [
+            url for url in asked if url.startswith("http") and urlsplit(url).netloc not in ours
+        ]
+        assert strangers == [], strangers
+        tokens = server.minted.values()
+        assert [url for url in asked if any(token in url for token in tokens)] == []
