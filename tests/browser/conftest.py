@@ -6,15 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-FLAGS = [
-    "--no-sandbox",  # tests run as root, where Chromium's own sandbox cannot
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from browser.chromium import FLAGS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from browser.test_stored_content import FLAGS
+from browser.chromium import FLAGS
 from running import Server, running
 
 pytestmark = pytest.mark.slow
