@@ -43,7 +43,7 @@ def paste(commands: str, server: Server, folder: Path) -> str:
         env={**server.environment, "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -293,7 +293,7 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
                 assert httpx.get(f"{url}/openapi.json").status_code == 200
                 break
             threading.Event().wait(0.1)  # until it listens
-        made = httpx.post(f"{url}/generate", params={"colour": "teal"}, timeout=60).json()
+        made = httpx.post(f"{url}/generate", params={"colour": "teal"}, timeout=180).json()
         shown = httpx.get(made["url"])
         assert shown.headers["content-type"] == "image/png"
         assert PIL.Image.open(io.BytesIO(shown.content)).getpixel((0, 0)) == (0, 128, 128)
