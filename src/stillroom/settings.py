@@ -321,6 +321,8 @@ class Settings(BaseSettings):
             for name, value in lines.items()
             if name.startswith(("STILLROOM_", "R2_")) and value
         }
+        if not given:  # with nothing set it would be a new store in the folder at hand
+            raise ConfigurationError(f"{str(file)!r} has no line that sets STILLROOM_… or R2_…")
         try:
             return _deaf(cls).read(**given)
         except ConfigurationError as error:

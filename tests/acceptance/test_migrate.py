@@ -1,12 +1,14 @@
 """`stillroom migrate`, as an operator runs it: against a real S3 server, killed, and run again."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import pty
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,7 +28,13 @@ from services.stub_r2 import BUCKET as STUB_BUCKET
 from services.stub_r2 import KEY_ID as STUB_KEY_ID
 from services.stub_r2 import SECRET as STUB_SECRET
 from services.stub_r2 import Stored, stub_r2
-from stillroom.paths import KeyPrefix
+from stillroom.media.config import SqliteConfig
+from stillroom.media.engine import RowsEngine
+from stillroom.media.handover import Handover
+from stillroom.media.migrations import migrate as migrate_tables
+from stillroom.media.models import deletions
+from stillroom.media.resource import IMAGE, RELOCATED, MediaResource, new_id, now
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 from stillroom.storage.disk.attributes import Attributes
@@ -52,7 +60,7 @@ class Migrated:
 
 def migrate(*words: str | Path) -> Migrated:
     ran = subprocess.run(
-        [STILLROOM, "migrate", *words], capture_output=True, text=True, timeout=100, check=False
+        [STILLROOM, "migrate", *words], capture_output=True, text=True, timeout=250, check=False
     )
     assert "Traceback" not in ran.stderr, ran.stderr
     return Migrated(ran.returncode, ran.stdout, ran.stderr)
@@ -112,7 +120,7 @@ def facts(settings: Settings) -> dict[str, tuple[int, str, bytes | None, int]]:
     return asyncio.run(look())
 
 
-@pytest.mark.timeout(240)  # half a minute where nothing else runs
+@pytest.mark.timeout(400)  # half a minute where nothing else runs
 def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     tmp_path: Path, bucket: Path
 ) -> None:
@@ -125,11 +133,11 @@ def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     write(source, images)
     report = tmp_path / "report.jsonl"
     report.touch()
-    words = ("--from", source, "--to", bucket, "--report", report)
+    words = (f"--from={source}", f"--to={bucket}", f"--report={report}")
     killed_at = []
     for stop_at in (dice.randrange(100, 900), 2500, 5000):
         process = subprocess.Popen([STILLROOM, "migrate", *words], stdout=subprocess.DEVNULL)
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 100
         while (done := report.read_text().count('"copied"')) < stop_at:
             assert time.monotonic() < give_up
             assert process.poll() is None
@@ -152,6 +160,96 @@ def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     assert len(copied) == len(set(copied)), "nothing is copied twice"
     assert len(copied) >= MANY - 3 * 400, "what came in the last moments before a kill is not said"
     assert _verified(bucket) == {"images": MANY, "counts": {}, "problems": 0}
+
+
+def library_of(data: Path, count: int) -> list[MediaResource]:
+    """Resources as ingests leave them: bytes, rows, and marks of their sources."""
+    rows = SqliteConfig(data / ".stillroom/library.db", durable=False)
+    found = []
+    for number in range(count):
+        content, identity = b"\x89PNG\r\n\x1a\n%d" % number, new_id()
+        key = StorageKey.of_media(identity, "png")
+        write(data, {f"{number}.png": content, f"../{key.text}": content})
+        found.append(
+            MediaResource(
+                id=identity, resource_type=IMAGE, storage_key=key, save_id="theirs",
+                content_hash=hashlib.sha256(content).digest(), extension="png",
+                content_type="image/png", file_size=len(content), width=1, height=1,
+                color_profile=None, protected=False, alt_text=f"{number}", caption=None,
+                created_at=now(),
+            )
+        )  # fmt: skip
+
+    async def remember() -> None:
+        engine = RowsEngine(rows)
+        handover = Handover(engine)
+        await handover.take(found)
+        storage = open_storage(
+            Settings.of_data_dir(data).storage, Settings.of_data_dir(data).save_rules
+        )
+        marks = []
+        for number in range(0, count, 3):
+            image = await storage.stat(StorageKey(f"compute/{number}.png"))
+            marks.append(
+                {
+                    "storage_key": image.key, "save_id": image.save_id, "reason": RELOCATED,
+                    "created_at": now(), "due_at": now(), "attempts": 0,
+                }
+            )  # fmt: skip
+        await handover.remember(deletions, marks)
+        await storage.close()
+        await engine.close()
+
+    migrate_tables(rows)
+    asyncio.run(remember())
+    return found
+
+
+def rows_in(file: Path) -> tuple[int, int]:
+    """Resources and marks in a library that somebody else writes to."""
+    uri = f"file:{file}?mode=ro"
+    with (
+        contextlib.suppress(sqlite3.OperationalError),  # not yet made
+        contextlib.closing(sqlite3.connect(uri, uri=True)) as connection,
+    ):
+        tables = ("media_resources", "media_deletions")
+        resources, marks = (
+            connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
+        )
+        return resources, marks
+    return 0, 0
+
+
+def test_killed_while_its_rows_follow_a_library_arrives_once_and_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    resources = library_of(source, 1800)
+    settings = settings_file(
+        tmp_path / "target.env", STILLROOM_DATA_DIR=target, STILLROOM_DURABILITY="none"
+    )
+    words = (f"--from={source}", f"--to={settings}", "--json")
+    library = target / ".stillroom/library.db"
+    process = subprocess.Popen([STILLROOM, "migrate", *words], stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 100
+    while rows_in(library)[0] < 500:
+        assert time.monotonic() < give_up
+        assert process.poll() is None
+        time.sleep(0.005)  # a condition with a deadline: a database tells nobody
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert rows_in(library) < (1800, 600), "killed too late to show anything"
+
+    last = migrate(*words)
+    again = migrate(*words)
+
+    assert (last.status, last.json["rows"]["left_out"]) == (0, [])
+    assert last.json["counts"] == {"same": 3600}
+    assert last.json["rows"]["counts"]["same"] >= 500
+    assert rows_in(library) == (1800, 600)
+    assert again.json["rows"]["counts"] == {"same": 1800}
+    assert (again.json["rows"]["marks"], again.json["rows"]["taken_back"]) == (0, 0)
+    with contextlib.closing(sqlite3.connect(library)) as connection:
+        texts = connection.execute("SELECT alt_text FROM media_resources").fetchall()
+    assert {text for (text,) in texts} == {resource.alt_text for resource in resources}
 
 
 def _line(text: str) -> dict[str, str]:
@@ -431,6 +529,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
         (("--from", "{data}", "--to", "{half}"), "R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME must"),
         (("--from", "{data}", "--to", "/nowhere"), "does not exist"),
         (("--from", "{data}", "--to", "{odd}"), "odd.env"),
+        (("--from", "{data}", "--to", "{none}"), "has no line that sets"),
         (("--to", "{data}", "--rate", "fast"), "is not a rate"),
     ],
 )
@@ -445,6 +544,7 @@ def test_what_cannot_run_ends_with_two_and_one_sentence(
         "empty": tmp_path / "empty",
         "half": settings_file(tmp_path / "half.env", **half),
         "odd": settings_file(tmp_path / "odd.env", STILLROOM_PORT="http"),
+        "none": settings_file(tmp_path / "none.env", PATH="/bin"),
     }
 
     ran = migrate(*(word.format(**names) for word in words))
