@@ -462,6 +462,22 @@ def test_damage_is_told_and_ends_with_one(tmp_path: Path) -> None:
     assert (problem["outcome"], problem["name"]) == ("differs", "compute/b.png")
 
 
+def test_what_was_deleted_in_the_source_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "source", {"a.png": b"one", "b.png": b"two"})
+    (tmp_path / "target").mkdir()
+    words = ("--from", tmp_path / "source", "--to", tmp_path / "target", "--extra")
+    assert "extra" not in migrate(*words).out
+    (tmp_path / "source/compute/a.png").unlink()
+
+    ran = migrate(*words)
+
+    assert ran.status == 0
+    assert (
+        "extra  compute/a.png: the source has no such image\n1 images: 1 same, 1 extra" in ran.out
+    )
+    assert (tmp_path / "target/compute/a.png").read_bytes() == b"one"
+
+
 def test_a_part_of_the_images_moves_alone(tmp_path: Path) -> None:
     fill(tmp_path / "source", {"a/1.png": b"one", "b/2.png": b"two"})
     (tmp_path / "target").mkdir()

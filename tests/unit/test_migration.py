@@ -369,6 +369,26 @@ async def test_strays_are_told_and_are_no_problem(source: Store, target: Store) 
     assert not (target.folder / "compute/link.png").exists()
 
 
+async def test_what_only_the_target_has_is_named_and_stays(source: Store, target: Store) -> None:
+    for number in range(40):
+        await source.save(f"{number:02}.png", b"%d" % number)
+    await migrated(source.inspection, target.target)
+    await source.storage.delete(key("07.png"))
+    await target.save("z.png", PNG)
+
+    tally = Tally()
+    migration = Migration(
+        source.inspection, target.target, everything(), pace=Pace(None), tally=tally
+    )
+    await migration.run()
+    await migration.find_extras()
+
+    assert tally.counts == {Outcome.SAME: 39, Outcome.EXTRA: 2}
+    assert sorted(told.name for told in tally.problems) == ["compute/07.png", "compute/z.png"]
+    assert (tally.images, tally.wrong) == (39, 0)
+    assert await read(target.storage, "07.png") == b"7"
+
+
 def test_problems_beyond_ten_thousand_are_counted() -> None:
     tally = Tally()
     for number in range(10_500):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stillroom.storage.inspection import Inspection
     from stillroom.storage.migration import Migration, Tally, Target, Told
 
-_WRITTEN: Final = frozenset(("differs", "failed", "stray"))
+_WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
 """Outcomes that are a line on standard output; the others are counted."""
 
 _STORE = click.Path(exists=True, path_type=Path)
@@ -45,6 +45,7 @@ _STORE = click.Path(exists=True, path_type=Path)
     "--prefix", default="", help="Only images whose path begins with this; not the library."
 )
 @click.option("--overwrite", is_flag=True, help="Replace what differs also where it is newer.")
+@click.option("--extra", is_flag=True, help="Also name the images that only the target has.")
 @click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no bound]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
@@ -59,6 +60,7 @@ def migrate(
     target: Path | None,
     prefix: str,
     overwrite: bool,
+    extra: bool,
     rate: float | None,
     dry_run: bool,
     as_json: bool,
@@ -85,6 +87,7 @@ def migrate(
         _settings(target),
         prefixes,
         overwrite=overwrite,
+        extra=extra,
         rate=rate,
         dry_run=dry_run,
         as_json=as_json,
@@ -127,6 +130,7 @@ class _Run:
     target: "Settings"
     prefixes: "Sequence[KeyPrefix]"
     overwrite: bool
+    extra: bool
     rate: float | None
     dry_run: bool
     as_json: bool
@@ -210,6 +214,8 @@ class _Run:
     async def _work(self, migration: "Migration", *, rows_alone: bool) -> None:
         if not rows_alone:
             await migration.run()
+            if self.extra:
+                await migration.find_extras()
         if len(self.prefixes) == 1:
             return  # a part of the images: the library stays as it is
         from stillroom.media.following import Followed, follow

@@ -7,7 +7,7 @@ migration that was killed goes on by beginning anew, and one that is finished br
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -74,8 +74,12 @@ class Outcome(StrEnum):
     STRAY = "stray"
     """No image, and so nothing that could be copied. No problem, but somebody should know."""
 
+    EXTRA = "extra"
+    """Only the target has it: deleted in the source since it was copied, or the target's own."""
+
 
 PROBLEMS: Final = frozenset((Outcome.DIFFERS, Outcome.FAILED))
+_NO_IMAGES_OF_THE_SOURCE: Final = frozenset((Outcome.STRAY, Outcome.EXTRA))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class Tally:
         images: Looked at, and not deleted meanwhile.
         size: Bytes copied.
         counts: Images by outcome.
-        problems: The first 10,000 that are no success.
+        problems: The first 10,000 that are no success, strays and extras among them.
     """
 
     images: int = 0
@@ -123,7 +127,7 @@ class Tally:
     @property
     def told_of(self) -> int:
         """What would be in `problems` if there was room for all."""
-        return self.wrong + self.counts.get(Outcome.STRAY, 0)
+        return self.wrong + sum(self.counts.get(one, 0) for one in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, told: Told) -> None:
         """Count it, and keep what somebody has to look at."""
@@ -133,9 +137,9 @@ class Tally:
             if len(self._noted) < _MOST_PROBLEMS:
                 self._noted.add(told.name)
         self.counts[told.outcome] = self.counts.get(told.outcome, 0) + 1
-        if told.outcome is not Outcome.STRAY:
+        if told.outcome not in _NO_IMAGES_OF_THE_SOURCE:
             self.images += 1
-        if told.outcome in PROBLEMS or told.outcome is Outcome.STRAY:
+        if told.outcome in PROBLEMS | _NO_IMAGES_OF_THE_SOURCE:
             if len(self.problems) < _MOST_PROBLEMS:
                 self.problems.append(told)
         elif told.outcome is not Outcome.SAME:
@@ -194,16 +198,34 @@ class Migration:
             BackendUnavailable: one of the stores as a whole is out of reach.
             StorageFull: the target takes no more.
         """
-        under_way: set[asyncio.Task[Told | None]] = set()
+        await self._each(self._source, self.bring, self._note_stray)
+
+    async def find_extras(self) -> None:
+        """Tell of every image that only the target has; nothing is done about it.
+
+        Raises:
+            BackendUnavailable: as `run`.
+        """
+        if self._target is not None:
+            await self._each(self._target.inspection, self._look_for_extra, lambda _stray: None)
+
+    async def _each(
+        self,
+        store: Inspection,
+        job: Callable[[StorageKey], Awaitable[object]],
+        told_of: Callable[[Stray], None],
+    ) -> None:
+        """Do a job for each image of a store, a few at the same time."""
+        under_way: set[asyncio.Task[object]] = set()
         at_once = _PACED_AT_ONCE if self._pace.is_bounded else AT_ONCE
         try:
             for prefix in self._prefixes:
-                async with contextlib.aclosing(_walked(self._source, prefix)) as entries:
+                async with contextlib.aclosing(_walked(store, prefix)) as entries:
                     async for entry in entries:
                         if isinstance(entry, Stray):
-                            self._note(Told(Outcome.STRAY, entry.name, detail=entry.reason))
+                            told_of(entry)
                             continue
-                        under_way.add(asyncio.ensure_future(self.bring(entry)))
+                        under_way.add(asyncio.ensure_future(job(entry)))
                         if len(under_way) >= at_once:
                             under_way = await _some_done(under_way)
             while under_way:
@@ -212,6 +234,15 @@ class Migration:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _note_stray(self, stray: Stray) -> None:
+        self._note(Told(Outcome.STRAY, stray.name, detail=stray.reason))
+
+    async def _look_for_extra(self, key: StorageKey) -> None:
+        try:
+            await self._source.stat(key)
+        except ImageNotFound:
+            self._note(Told(Outcome.EXTRA, key.text, detail="the source has no such image"))
 
     async def bring(self, key: StorageKey) -> Told | None:
         """Bring one image, and count it; None if it is not in the source any more.
@@ -412,7 +443,7 @@ async def _walked(
         yield entry
 
 
-async def _some_done(tasks: set[asyncio.Task[Told | None]]) -> set[asyncio.Task[Told | None]]:
+async def _some_done(tasks: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
     """Wait for one at least; what any of them raised is raised."""
     done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
