@@ -3,6 +3,7 @@
 from typing import Final
 
 from stillroom import errors
+from stillroom.client import ServerUnreachable
 from stillroom.errors import StillroomError
 
 FAILED: Final = 1
@@ -24,8 +25,9 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     "server's secret is",
     errors.Forbidden: "use a token whose scope and prefix cover this",
     errors.ImageNotFound: "`stillroom ls` shows what there is",
-    errors.BackendUnavailable: "see whether the server runs, and STILLROOM_URL; running the same "
-    "command again goes on where this one stopped",
+    ServerUnreachable: "see whether the server runs, and STILLROOM_URL; running the same command "
+    "again goes on where this one stopped",
+    errors.BackendUnavailable: "running the same command again goes on where this one stopped",
     errors.StorageFull: "make room, then run the same command again",
     errors.PathConflict: "choose another path, or delete what is in the way",
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",

@@ -1,0 +1,14 @@
+"""What a command ends with, and what it says to do."""
+
+from stillroom.cli.exits import code_of, hint_of
+from stillroom.client import ServerUnreachable
+from stillroom.errors import BackendUnavailable
+
+
+def test_only_who_asks_a_server_is_sent_to_look_after_it() -> None:
+    asked, worked = ServerUnreachable("no answer"), BackendUnavailable("the disk refused")
+
+    assert (code_of(asked), code_of(worked)) == (5, 5)
+    assert "STILLROOM_URL" in hint_of(asked)
+    assert "STILLROOM_URL" not in hint_of(worked)
+    assert "the same command again" in hint_of(worked)
