@@ -154,14 +154,15 @@ async def test_a_postgresql_that_hangs_is_given_up_in_time(
     monkeypatch.setattr(engine, "_CANCEL_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())
-    await library.database.rows()
+    await library.ingest("a.png")  # so that a connection is there, and a statement hangs on it
+    await library.save("b.png", picture(2))
 
     with postgres.hanging():
         async with asyncio.timeout(8):
             with pytest.raises(BackendUnavailable):
-                await library.ingest("a.png")
+                await library.ingest("b.png")
 
-    await library.ingest("a.png")
+    await library.ingest("b.png")
     await library.check()
     await library.database.close()
 
