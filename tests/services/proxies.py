@@ -260,5 +260,5 @@ def _proxy(
 
 def _answers(port: int, status: int) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/").status_code == status
+        return httpx.get(f"http://127.0.0.1:{port}/nothing").status_code == status
     return False
