@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cluster.deployment import shared_environment
+from cluster.load import LIBRARY
+from pictures import picture
 from running import IMAGES, running
 from services.nginx import nginx_cdn
 from services.ports import free_ports
@@ -36,7 +38,9 @@ def test_a_newcomer_gets_from_one_process_to_three_by_the_page(
         running(tmp_path, data=tmp_path / "stillroom-data") as one,
         one.client() as client,
     ):
-        client.post(f"{IMAGES}/before/cat.png", files={"file": SAMPLE.read_bytes()})
+        client.post(f"{IMAGES}/before/cat.png", files={"file": picture()})
+        wanted = {"storage_key": "compute/before/cat.png", "relocate": False}
+        assert client.post(f"{LIBRARY}/ingest", json=wanted).status_code == 200
     shell = Shell(tmp_path, dict(zip(SHIPPED_PORTS, ports, strict=True)))
 
     shell.run(ask)
@@ -52,10 +56,10 @@ def test_a_newcomer_gets_from_one_process_to_three_by_the_page(
         with nginx_cluster(tmp_path, front, *ports, max_upload_bytes=100 * 1024**2):
             listed = shell.run(check.splitlines()[0], move)
             assert "before/cat.png" in listed or "before/" in listed
-            used = shell.run(check.splitlines()[0], "\n".join(move.splitlines()[:2]), use)
+            used = shell.run(check.splitlines()[0], "\n".join(move.splitlines()[1:3]), use)
 
     assert (tmp_path / "back.png").read_bytes() == SAMPLE.read_bytes()
-    assert len(set(re.findall(r'"id":"([^"]+)"', used))) == 1
+    assert len(set(re.findall(r'"id":"([^"]+)"', used))) == 2  # that of before, and the new one
     for port in ports:
         assert "media library: PostgreSQL" in (tmp_path / f"server-{port}.log").read_text()
 
