@@ -17,6 +17,8 @@ import pytest
 from pictures import picture
 from running import IMAGES, STILLROOM, free_port, parsed
 from services.proxies import DEPLOY
+from services.seaweedfs import BUCKET, KEY_ID, SeaweedFS
+from services.seaweedfs import SECRET as SECRET_KEY
 from services.systemd import Manager, systemd
 from stillroom.settings import Settings
 
@@ -146,6 +148,41 @@ def test_the_service_serves_with_all_its_bounds(manager: Manager, workers: str) 
     assert "Traceback" not in manager.read("/run/stillroom.log")
     verified = manager.run("systemctl", "start", "stillroom-verify")
     assert verified.returncode == 0, verified.stderr
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_three_workers_on_a_bucket_and_postgresql_have_all_they_need(
+    manager: Manager, seaweed: SeaweedFS, database_url: str
+) -> None:
+    """As docs/deploying.md has it: addresses are settings, secrets are credentials."""
+    url = configure(manager, workers="3")
+    manager.write("/etc/credstore/STILLROOM_DATABASE_URL", database_url)
+    manager.write("/etc/credstore/R2_SECRET_ACCESS_KEY", f"{SECRET_KEY}\n")
+    manager.append(
+        "/etc/stillroom/stillroom.env",
+        f"R2_ENDPOINT_URL={seaweed.endpoint_url}\nR2_ACCESS_KEY_ID={KEY_ID}\n"
+        f"R2_BUCKET_NAME={BUCKET}\n",
+    )
+
+    started = manager.run("systemctl", "start", "stillroom")
+
+    assert started.returncode == 0, started.stderr + manager.read("/run/stillroom.log")
+    log = manager.read("/run/stillroom.log")
+    assert f"R2ImageStorage in bucket '{BUCKET}'" in log
+    assert "warning" not in log
+    image, headers = picture(), {"Authorization": f"Bearer {token()}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        client.post(f"{IMAGES}/a/cat.png", files={"file": image}).raise_for_status()
+        asked = {"storage_key": "compute/a/cat.png"}
+        library = f"{IMAGES.removesuffix('storage/images')}media-resources"
+        resource = client.post(f"{library}/ingest", json=asked).raise_for_status().json()
+        where = client.get(f"{library}/{resource['id']}/file").headers["location"]
+        assert httpx.get(where).content == image
+    assert manager.run("systemctl", "start", "stillroom-verify").returncode == 0
+    assert manager.run("systemctl", "stop", "stillroom").returncode == 0
+    assert "Traceback" not in manager.read("/run/stillroom.log")
+    seaweed.empty()
 
 
 @pytest.mark.root

@@ -60,6 +60,9 @@ class Manager:
         script = f"umask 077 && cat > {file}"
         assert self.run("sh", "-c", script, given=text).returncode == 0
 
+    def append(self, file: str, text: str) -> None:
+        assert self.run("sh", "-c", f"cat >> {file}", given=text).returncode == 0
+
     def read(self, file: str) -> str:
         return self.run("cat", file).stdout
 
