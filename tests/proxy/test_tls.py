@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from pictures import picture
-from running import IMAGES, STILLROOM, Server, parsed, running
+from running import IMAGES, STILLROOM, Server, exchange, parsed, running
 from services.ports import free_ports
 from services.proxies import (
     DEPLOY,
@@ -71,6 +71,37 @@ def test_the_sdk_and_the_commands_go_through_tls_with_an_authority_of_ones_own(
         monkeypatch.delenv("SSL_CERT_FILE")
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(saved.url, headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_names_arrive_as_they_were_sent_by_http_2_too(
+    tmp_path: Path, shown: Certificate, name: str
+) -> None:
+    with fronted(name, tmp_path, shown) as server, server.client() as direct:
+        url = f"{server.environment['STILLROOM_URL']}{IMAGES}"
+
+        def curl(target: str, *more: str) -> list[str]:
+            words = ["--http2", "--path-as-is", "--globoff", "--cacert", str(shown.authority)]
+            words += ["-sS", "-H", f"Authorization: Bearer {server.token()}", "-o", "/dev/null"]
+            ran = subprocess.run(
+                ["curl", *words, "-w", "%{http_version} %{http_code}", *more, f"{url}/{target}"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            return ran.stdout.split()
+
+        image = tmp_path / "image"
+        image.write_bytes(picture())
+        assert curl("a+b%20%2B(%C3%BC).png", "-F", f"file=@{image}") == ["2", "200"]
+        assert direct.get(IMAGES).json() == ["a+b +(ü).png"]
+        for target in ("a+b%20%2B(%C3%BC).png", "a%2Fb", "a//b", "../x", "%2e%2e/x", "b", "a%0a"):
+            asked = (
+                f"GET {IMAGES}/{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                f"Authorization: Bearer {server.token()}\r\n\r\n"
+            )
+            expected = parsed(exchange(server.port, asked.encode())).status
+            assert curl(target) == ["2", str(expected)], target
 
 
 def test_plain_http_is_sent_to_the_name_that_is_configured(
