@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze bench bench-quick bench-half-open test-root crash cluster saturation release-check check audit lint format reference lock clean
+.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check check audit lint format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
 	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
 	@echo "make release-check  build wheel and sdist, look into them, install them elsewhere, run them"
+	@echo "make image-check    build the container image on a Debian made here, and run it; needs root"
 	@echo "make format     format the code"
 	@echo "make reference  write docs/reference anew, from the code"
 	@echo "make lock       pin all dependencies anew, with hashes"
@@ -45,8 +46,10 @@ mkfs.xfs: PACKAGE = xfsprogs
 rsync: PACKAGE = rsync
 rclone: PACKAGE = rclone
 sqlite3: PACKAGE = sqlite3
+buildah: PACKAGE = buildah
+mmdebstrap: PACKAGE = mmdebstrap
 systemd-analyze: PACKAGE = systemd
-nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze:
+nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
@@ -96,6 +99,11 @@ release-check: $(STAMP)/release
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/pytest -q -m "release or slow" tests/release tests/client/test_wheel.py
+
+# Builds deploy/Containerfile on a Debian made here, and runs it; a few minutes.
+image-check: buildah mmdebstrap
+	@[ "$$(id -u)" = 0 ] || { echo "make image-check mounts filesystems: run it as root"; exit 1; }
+	@tests/deploy/image-check.sh
 
 check: lint audit
 	$(BIN)/pytest -q -m "not root and not release and not slow" -n 2 --dist loadscope
