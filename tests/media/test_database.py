@@ -56,6 +56,28 @@ async def test_tables_of_a_newer_stillroom_are_left_alone(config: RowsConfig) ->
         await MediaDatabase(config).rows()
 
 
+async def test_a_probe_opens_no_database_and_says_what_became_of_the_last_try(
+    sqlite: SqliteConfig,
+) -> None:
+    database = MediaDatabase(sqlite)
+    assert await database.check() is False
+    assert not sqlite.file.exists()
+
+    await database.rows()
+    before = sorted(sqlite.file.parent.iterdir())
+    assert await database.check() is True
+    assert sorted(sqlite.file.parent.iterdir()) == before, "it takes no inode from an image"
+    await database.close()
+    with migrating(sqlite) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+    newer = MediaDatabase(sqlite)
+    with pytest.raises(BackendUnavailable):
+        await newer.rows()
+    with pytest.raises(BackendUnavailable, match="newer"):
+        await newer.check()
+
+
 async def test_a_migration_that_fails_changes_nothing(
     config: RowsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

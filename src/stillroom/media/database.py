@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import StillroomError
+from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.media.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class MediaDatabase:
         self._config = config
         self._opening = asyncio.Lock()
         self._repository: MediaRepository | None = None
-        self._was_tried = False
+        self._trouble = ""
 
     @property
     def description(self) -> str:
@@ -47,22 +47,28 @@ class MediaDatabase:
             ConfigurationError: the URL cannot be used.
         """
         if self._repository is None:
-            self._was_tried = True
             async with self._opening:
                 if self._repository is None:
-                    self._repository = await asyncio.to_thread(_open, self._config)
+                    try:
+                        self._repository = await asyncio.to_thread(_open, self._config)
+                    except StillroomError as error:
+                        self._trouble = str(error)
+                        raise
         return self._repository
 
     async def check(self) -> bool:
         """Whether it was opened, and answers; False before somebody needs it for the first time.
 
+        It is not opened for this: a probe makes no files. Sweepers try again and again.
+
         Raises:
-            BackendUnavailable: the database is away, or in a newer form.
-            ConfigurationError: the URL cannot be used.
+            BackendUnavailable: the database is away, or could not be opened the last time.
         """
-        if not self._was_tried:
+        if self._repository is None:
+            if self._trouble:
+                raise BackendUnavailable(self._trouble)
             return False
-        await (await self.rows()).check()
+        await self._repository.check()
         return True
 
     @contextlib.asynccontextmanager

@@ -52,9 +52,13 @@ class MediaRepository:
     async def check(self) -> None:
         """Return if the database answers.
 
+        A SQLite is as well as the disk that it lies on, and a look at it would make two files.
+
         Raises:
             BackendUnavailable: it does not.
         """
+        if self._engine.is_sqlite:
+            return
         async with self._engine.reading() as connection:
             await connection.execute(sa.select(1))
 
