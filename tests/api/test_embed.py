@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from pictures import picture
 from stillroom.auth.grants import Grant
 from stillroom.auth.tokens import mint_token
 from stillroom.embed import create_router
@@ -57,6 +58,21 @@ async def test_the_operations_work_beside_the_apps_own(client: httpx.AsyncClient
     assert (await client.head(f"{IMAGES}/a/b.png")).status_code == 200
     assert (await client.delete(f"{IMAGES}/a/b.png")).status_code == 200
     assert (await client.get(f"{IMAGES}/a/b.png")).status_code == 404
+
+
+async def test_smaller_pictures_are_made_there_too(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await client.post(f"{IMAGES}/a.png", files={"file": picture(size=(300, 300))})
+
+    made = await client.get(f"{IMAGES}/a.png?width=64")
+
+    assert (made.status_code, made.headers["content-type"]) == (200, "image/webp")
+    assert len(list((tmp_path / ".stillroom/derived").glob("??/*"))) == 1
+    signed = await client.post(
+        "/api/v1/storage/signed-urls", json={"path": "a.png", "transform": {"width": 64}}
+    )
+    assert "?width=64&expires=" in signed.json()["url"]
 
 
 async def test_refusals_are_ours_and_need_no_handlers_of_the_app(client: httpx.AsyncClient) -> None:

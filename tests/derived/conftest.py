@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -108,7 +109,7 @@ async def store(running: Running) -> AsyncIterator[Store]:
         yield started
 
 
-def encoded(image: Image.Image, form: str = "PNG", **how: object) -> bytes:
+def encoded(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, form, **how)
     return out.getvalue()

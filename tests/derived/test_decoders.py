@@ -2,25 +2,64 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import random
 import resource
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from derived.conftest import encoded, halves
-from pictures import picture
+from pictures import picture, srgb_profile
 from stillroom.derived import decoders as pool
+from stillroom.derived import decoding
 from stillroom.derived.decoders import Decoders
+from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 
 SMALL = Derivation(64, 64, "contain", "webp", 80)
+
+
+def with_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+PAIR: dict[str, Any] = {"save_all": True, "append_images": [halves((200, 100), "lime")]}
+KINDS: dict[str, Callable[[], bytes]] = {
+    "png": lambda: encoded(halves((200, 100)), exif=with_exif(), icc_profile=srgb_profile()),
+    "png, 16 bits": lambda: encoded(Image.new("I;16", (99, 99), 40_000)),
+    "png, palette": lambda: encoded(halves((200, 100)).quantize(16), transparency=1),
+    "png, gray and alpha": lambda: encoded(Image.new("LA", (99, 99), (90, 30))),
+    "jpeg": lambda: encoded(halves((200, 100)), "JPEG", exif=with_exif(), icc_profile=adobe_like()),
+    "jpeg, progressive": lambda: encoded(halves((200, 100)), "JPEG", progressive=True),
+    "jpeg, cmyk": lambda: encoded(Image.new("CMYK", (99, 99), (9, 99, 9, 9)), "JPEG"),
+    "jpeg, gray": lambda: encoded(Image.new("L", (99, 99), 77), "JPEG"),
+    "jpeg, several": lambda: encoded(halves((200, 100)), "MPO", **PAIR),
+    "webp": lambda: encoded(halves((200, 100)), "WEBP", exif=with_exif(), icc_profile=adobe_like()),
+    "webp, moving": lambda: encoded(halves((200, 100)), "WEBP", **PAIR),
+    "gif, moving": lambda: encoded(halves((200, 100)), "GIF", **PAIR),
+    "bmp": lambda: encoded(halves((200, 100)), "BMP"),
+    "avif": lambda: encoded(halves((200, 100)), "AVIF", exif=with_exif(), icc_profile=adobe_like()),
+    "apng": lambda: encoded(halves((200, 100)), **PAIR),
+}
+
+
+def adobe_like() -> bytes:
+    """Under another name a profile is not taken for sRGB, and colours are converted."""
+    name = "sRGB".encode("utf-16-be")
+    return srgb_profile().replace(name, "none".encode("utf-16-be"))
+
+
 MIB = 1024**2
 
 
@@ -81,6 +120,46 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] < 64
     assert 0 < resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 60
+
+
+GIVES_UP = """
+import os, sys
+from stillroom.derived.confinement import give_up_files
+
+if not give_up_files():
+    sys.exit("no Landlock")
+for act in (
+    lambda: open("/etc/hostname"),
+    lambda: open("/proc/self/environ"),
+    lambda: open(sys.argv[1], "w"),
+    lambda: os.mkdir(sys.argv[1]),
+):
+    try:
+        act()
+    except PermissionError:
+        continue
+    sys.exit("it could")
+"""
+
+
+def test_a_decoder_can_open_no_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GIVES_UP, str(tmp_path / "new")]
+
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    if "no Landlock" in ran.stderr:
+        pytest.skip("this kernel has no Landlock")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+async def test_a_decoder_makes_what_is_made_in_any_process(decoders: Decoders) -> None:
+    """What Pillow loads late must have been loaded before files were given up."""
+    square = Derivation(64, 64, "cover", "png", 0)
+    for kind, make in KINDS.items():
+        data = make()
+        for wanted in (SMALL, Derivation(128, 64, "cover", "jpeg", 50), square):
+            here = decoding.derive(io.BytesIO(data), Job.of(wanted), most_pixels=10**8)
+            assert await derive(decoders, data, wanted) == here, kind
 
 
 async def test_a_decoder_that_hangs_is_ended(

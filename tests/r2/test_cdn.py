@@ -1,5 +1,6 @@
 """A server as its users start it, a real bucket behind it, and a CDN in front of that."""
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from PIL import Image
 
 from contract.suite import PNG, SVG, UNUSUAL_NAMES
+from pictures import picture
 from running import IMAGES, Server, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
@@ -113,6 +116,18 @@ def test_an_unusual_name_finds_its_way_through_the_cdn(client: httpx.Client, nam
     assert client.head(path).headers["content-length"] == str(len(name.encode()))
     assert client.delete(path).json() == {"path": name}
     assert client.get(path).status_code == 404
+
+
+def test_a_smaller_picture_of_an_image_in_a_bucket(client: httpx.Client) -> None:
+    large = picture(form="BMP", size=(1500, 1200))  # 5 MiB: fetched in two parts
+    client.post(f"{IMAGES}/large.bmp", files={"file": large})
+
+    answers = [client.get(f"{IMAGES}/large.bmp?width=300&format=png") for _ in range(2)]
+
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert Image.open(io.BytesIO(answer.content)).size == (512, 410)
+    assert answers[0].headers["etag"] == answers[1].headers["etag"]
 
 
 def test_a_client_that_polls_too_early_does_not_poison_the_cdn(client: httpx.Client) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from typing import Final, Self
 
 from stillroom.derived import wire
@@ -187,6 +188,8 @@ class _Decoder:
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
+        # An app that embeds the router closes nothing: then it ends with whoever used it.
+        weakref.finalize(self, _end_now, process, channel)
 
     @classmethod
     def started(cls, most_pixels: int) -> Self:
@@ -235,6 +238,13 @@ class _Decoder:
                 raise ConnectionError("the socket was closed")
             received += piece
         return bytes(received)
+
+
+def _end_now(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
+    channel.close()
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ Source:
 """
 
 import contextlib
+import importlib
 import io
 import warnings
 from typing import BinaryIO, Final
@@ -45,9 +46,24 @@ _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILED: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 """Modes that have colours of a profile, and the colour space that it must be for."""
 
+_LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
+"""For JPEGs that hold several, and for EXIF, which is a TIFF."""
+
 _MOST_PROFILE_BYTES: Final = 4 * 1024**2
 
 Box = tuple[float, float, float, float]
+
+
+def prepare(most_pixels: int) -> None:
+    """Load what Pillow would load with the first image that needs it; no file can be opened then.
+
+    Args:
+        most_pixels: Pillow itself is to open no larger image, either.
+    """
+    Image.init()
+    for name in _LOADED_LATE:
+        importlib.import_module(f"PIL.{name}")
+    Image.MAX_IMAGE_PIXELS = most_pixels
 
 
 class TooManyPixelsError(Exception):

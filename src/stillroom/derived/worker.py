@@ -1,20 +1,21 @@
 """A decoding process: `python -m stillroom.derived.worker MOST_PIXELS`, its socket as its stdin.
 
 A stranger's file is decoded here, by libraries written in C, and nowhere else. So this process
-is given little: no secret in its environment, one original at a time as an open descriptor, so
-much memory and processor time. It may hang, crash or be killed: the server answers one request
-with 415 or 503, and starts another. docs/adr/0017 says why it is made so.
+is given little: no secret in its environment, one original at a time as an open descriptor, no
+other file where the kernel has Landlock, so much memory and processor time. It may hang, crash
+or be killed: the server answers one request with 415 or 503, and starts another.
+docs/adr/0017 says why it is made so.
 """
 
 import contextlib
 import math
-import os
 import resource
 import socket
 import sys
 from collections.abc import Callable
 from typing import Final
 
+from stillroom.derived.confinement import give_up_files, limit
 from stillroom.derived.wire import (
     ANSWER,
     BROKEN,
@@ -34,8 +35,6 @@ its colours are multiplied with its alpha."""
 _CPU_S: Final = 20
 """For one image. A hundred megapixels of PNG take three seconds; more is an attack."""
 
-_DESCRIPTORS: Final = 32
-
 Derive = Callable[[int, Job], bytes]
 
 
@@ -43,16 +42,14 @@ def main() -> None:
     """Take jobs until the server closes the socket."""
     most_pixels = int(sys.argv[1])
     channel = socket.socket(fileno=0)
-    _limit(most_pixels)
     try:
         from stillroom.derived import decoding
     except ImportError as error:
         _answer(channel, BROKEN, f"{error}: pip install 'stillroom[server]'".encode())
         return
-    from PIL import Image
-
-    Image.init()  # plugins are loaded now, not at the first image
-    Image.MAX_IMAGE_PIXELS = most_pixels
+    decoding.prepare(most_pixels)
+    limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels)
+    give_up_files()
 
     def derive(file: int, job: Job) -> bytes:
         with open(file, "rb") as original:
@@ -87,20 +84,6 @@ def _answer(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
         channel.sendall(ANSWER.pack(kind, len(content)) + content)
 
 
-def _limit(most_pixels: int) -> None:
-    """Sources: https://man7.org/linux/man-pages/man2/getrlimit.2.html."""
-    memory = _MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels
-    for limit, most in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),  # no file is written here
-        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
-    ):
-        _, hard = resource.getrlimit(limit)
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (value, value))
-
-
 def _allow_more_cpu() -> None:
     """SIGXCPU ends this process when one image takes more."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -112,5 +95,4 @@ def _allow_more_cpu() -> None:
 
 
 if __name__ == "__main__":
-    os.umask(0o077)
     main()
