@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     """Images decoded at once, by each server process; they run while there is work."""
 
     derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
-    """Larger images are not decoded, 415. Decoding takes 4 to 8 bytes of memory for each."""
+    """Larger images are not decoded, 415. Each takes 4 to 16 bytes of memory."""
 
     database_url: SecretStr | None = None
     """PostgreSQL for the media library's rows; without it SQLite, in the data directory."""

@@ -126,6 +126,7 @@ def test_the_service_serves_with_all_its_bounds(manager: Manager, workers: str) 
         assert client.get("/readyz").status_code == 200  # at once: systemd was told
         saved = client.post(f"{IMAGES}/a/cat.png", files={"file": image}).raise_for_status().json()
         assert client.get(f"{IMAGES}/a/cat.png").content == image
+        assert client.get(f"{IMAGES}/a/cat.png?width=64").status_code == 200
         library = f"{IMAGES.removesuffix('storage/images')}media-resources"
         ingested = client.post(f"{library}/ingest", json={"storage_key": "compute/a/cat.png"})
         assert ingested.status_code == 200, ingested.text

@@ -120,6 +120,7 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] < 64
     assert 0 < resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 60
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
 GIVES_UP = """

@@ -202,7 +202,7 @@ class _Decoder:
         with contextlib.closing(theirs):
             try:
                 process = subprocess.Popen(  # noqa: S603  (this interpreter, and a number of ours)
-                    [sys.executable, "-P", "-m", _WORKER, str(most_pixels)],
+                    [sys.executable or "python3", "-P", "-m", _WORKER, str(most_pixels)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # libraries print what files say

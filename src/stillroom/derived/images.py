@@ -257,8 +257,11 @@ class DerivedImages:
                     with contextlib.closing(DerivedImage(original.image, kept)) as made:
                         size = os.fstat(kept).st_size
                         return b"".join([piece async for piece in made.chunks(0, size)])
-                async with self._file_of(original) as file:
-                    picture = await self._decoders.derive(file, wanted)
+                try:
+                    async with self._file_of(original) as file:
+                        picture = await self._decoders.derive(file, wanted)
+                except OSError as error:  # no room for a copy of it, or no descriptor
+                    raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:
                     await self._in_thread(self._cache.keep, name, picture)

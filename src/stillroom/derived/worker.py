@@ -28,12 +28,15 @@ from stillroom.derived.wire import (
 )
 
 _MEMORY_BYTES: Final = 512 * 1024**2
-_MEMORY_BYTES_A_PIXEL: Final = 10
-"""Of address space. The libraries take their part of it, and an image in RGBA is there twice while
-its colours are multiplied with its alpha."""
+_MEMORY_BYTES_A_PIXEL: Final = 18
+"""Of address space, beside what the libraries take of it: an RGB image needs 4, one with alpha
+8 (its colours are multiplied with it), and a WebP, which is decoded as an animation, 16."""
 
 _CPU_S: Final = 20
 """For one image. A hundred megapixels of PNG take three seconds; more is an attack."""
+
+_FIRST_TO_GO: Final = "1000"
+"""When memory runs out the kernel takes this process, and not the server."""
 
 Derive = Callable[[int, Job], bytes]
 
@@ -48,6 +51,8 @@ def main() -> None:
         _answer(channel, BROKEN, f"{error}: pip install 'stillroom[server]'".encode())
         return
     decoding.prepare(most_pixels)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write(_FIRST_TO_GO)
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels)
     give_up_files()
 
