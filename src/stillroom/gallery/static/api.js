@@ -49,13 +49,16 @@ export class Api {
     try {
       answer = await fetch(url, {
         method, headers, signal, body: body && JSON.stringify(body),
-        credentials: "omit", cache: "no-store", redirect: "error",
+        credentials: "omit", cache: "no-store", redirect: "manual",
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Refused(0, "The server cannot be reached.");
     }
     if (answer.ok) return answer;
+    if (answer.type === "opaqueredirect") {
+      throw new Refused(302, "This picture is in a bucket without a public address, where a page cannot read it.");
+    }
     const refused = new Refused(answer.status, detailOf(await answer.text(), answer.status), {
       retryAfter: Number(answer.headers.get("Retry-After")) || 0,
     });
@@ -112,9 +115,7 @@ export class Api {
   async signWaiting() {
     const all = [...this.waiting];
     this.waiting = new Map();
-    const groups = Map.groupBy
-      ? Map.groupBy(all, ([, { shape }]) => shape)
-      : all.reduce((map, one) => map.set(one[1].shape, [...map.get(one[1].shape) ?? [], one]), new Map());
+    const groups = Map.groupBy(all, ([, { shape }]) => shape);
     for (const [shape, group] of groups) {
       for (let at = 0; at < group.length; at += SIGNED_AT_ONCE) {
         this.sign(shape, group.slice(at, at + SIGNED_AT_ONCE));
@@ -144,20 +145,8 @@ export class Api {
   }
 
   async signedBatch(paths, shape) {
-    const body = { paths, expires_in: SIGNED_FOR_S, ...shape };
+    const body = { paths, expires_in: SIGNED_FOR_S, ...(shape && { transform: shape }) };
     return (await this.post("storage/signed-urls", body)).results;
-  }
-
-  /** The same for a smaller picture, or for the original where the server makes none. */
-  async smallUrl(path, shape) {
-    if (this.makesNoSmallOnes) return this.signedUrl(path);
-    try {
-      return await this.signedUrl(path, shape);
-    } catch (error) {
-      if (error.status !== 422) throw error;
-      this.makesNoSmallOnes = true;
-      return this.signedUrl(path);
-    }
   }
 
   /** The image has changed, or is gone: what was signed for it may show the old one. */

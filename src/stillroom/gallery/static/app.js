@@ -5,7 +5,7 @@ import { ask, button, by, count, folderOf, icon, make, nameOf, say, toast } from
 import { Grid } from "./grid.js";
 import { Folder, Library } from "./listing.js";
 import { FolderShelf, LibraryShelf, copyLink, download, keepAll, removeAll } from "./shelves.js";
-import { LibraryPictures, Thumbnails } from "./thumbnails.js";
+import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
 import { Uploads, filesOf, pathFor } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -80,6 +80,7 @@ function enter(token) {
   by("upload").hidden = !may("storage:write");
   by("tab-library").hidden = !may("media") || Boolean(claims.prefix);
   route();
+  uploads.start();
 }
 
 /** Whether the token names this right; the server has the last word. */
@@ -102,7 +103,10 @@ by("sign-in-form").addEventListener("submit", async (event) => {
   }
 });
 
-by("sign-out").onclick = () => signedOut();
+by("sign-out").onclick = () => {
+  uploads.stop();
+  signedOut();
+};
 
 // Where we are -------------------------------------------------------------------------------------
 
@@ -383,6 +387,7 @@ const pictureFragment = ({ key, resource }) => (resource ? `#library/${key}` : f
 
 const viewer = new Viewer({
   shelf: () => shelf,
+  shape: () => grid.shape ?? shapeFor(256),
   moved(at) { go(pictureFragment(shelf.describe(at)), { replace: true }); },
   closed() {
     if (history.state?.inside) history.back();
@@ -495,7 +500,10 @@ async function remove(paths) {
   );
   if (answer !== "delete" || !shelf) return;
   const { collection } = shelf;
-  const gone = await removeAll(api, paths);
+  const gone = await removeAll(api, paths, (done) => {
+    by("told").textContent = `Deleting ${(done + 1).toLocaleString()} of ${paths.length.toLocaleString()}…`;
+  });
+  if (shelf) showState();
   if (!(collection instanceof Folder) || !gone.length) return;
   const at = gone.reduce((first, path) => Math.min(first, collection.indexOf(path)), Infinity);
   collection.remove(gone);

@@ -88,8 +88,9 @@ export class Grid {
     this.columns = narrow
       ? NARROW_COLUMNS[this.density]
       : Math.max(2, Math.round((width + GAP) / (DENSITIES[this.density] + GAP)));
-    const gap = narrow ? GAP / 2 : GAP;
-    this.edge = Math.floor((width - gap * (this.columns - 1)) / this.columns);
+    const least = narrow ? GAP / 2 : GAP;
+    this.edge = Math.floor((width - least * (this.columns - 1)) / this.columns);
+    const gap = (width - this.edge * this.columns) / (this.columns - 1); // flush on both sides
     this.step = this.edge + gap;
     this.shape = shapeFor(this.edge * Math.min(devicePixelRatio, 2));
     this.host.style.setProperty("--edge", `${this.edge}px`);
@@ -366,17 +367,22 @@ export class Grid {
   /** A finger that stays chooses, as on a phone's own photos. */
   watchTouches() {
     let timer = null;
+    let began = null;
     const stop = () => clearTimeout(timer);
     this.host.addEventListener("pointerdown", (event) => {
       const at = this.indexOf(event.target);
       if (event.pointerType === "mouse" || at < 0) return;
       this.heldOpen = false;
+      began = event;
       timer = setTimeout(() => {
         this.heldOpen = true;
         this.toggle(at);
       }, 450);
     });
-    for (const name of ["pointerup", "pointercancel", "pointermove"]) this.host.addEventListener(name, stop);
+    for (const name of ["pointerup", "pointercancel"]) this.host.addEventListener(name, stop);
+    this.host.addEventListener("pointermove", (event) => {
+      if (began && Math.hypot(event.clientX - began.clientX, event.clientY - began.clientY) > 10) stop();
+    });
     this.host.addEventListener("contextmenu", (event) => {
       if (this.heldOpen) event.preventDefault();
     });

@@ -54,6 +54,7 @@ export class Folder extends Pages {
     super(api, api.listing({ prefix: folder + begins, delimiter: "/", limit: FIRST }));
     this.folder = folder;
     this.begins = begins;
+    this.late = [];
   }
 
   itemOf(path) { return path; }
@@ -67,6 +68,7 @@ export class Folder extends Pages {
     // A bucket is asked a thousand names at a time, whatever the page: few and large is cheap.
     if (this.length) this.next.searchParams.set("limit", this.length > THEN ? LARGEST : THEN);
     await super.load();
+    for (const path of this.late.splice(0)) this.add(path);
   }
 
   indexOf(path) {
@@ -89,7 +91,10 @@ export class Folder extends Pages {
     if (this.indexOf(entry) >= 0) return false;
     let at = this.items.findIndex((known) => compare(known, entry) > 0);
     if (at < 0) {
-      if (!this.complete) return false;
+      if (!this.complete) {
+        this.late.push(path); // the page under way may have been made before
+        return false;
+      }
       at = this.length;
     }
     this.items.splice(at, 0, entry);

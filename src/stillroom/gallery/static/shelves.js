@@ -128,12 +128,13 @@ function save(url, name) {
 }
 
 /** Delete images; answers those that are gone, and says why others are not. */
-export async function removeAll(api, paths) {
+export async function removeAll(api, paths, progress) {
   const gone = [];
   const kept = [];
   try {
     for (let at = 0; at < paths.length; at += DELETED_AT_ONCE) {
       const some = paths.slice(at, at + DELETED_AT_ONCE);
+      progress(at);
       const { results } = await api.post("storage/delete", { paths: some });
       for (const result of results) {
         if (!result.code || result.code === "not_found") gone.push(result.path);

@@ -28,9 +28,7 @@ export class Thumbnails {
   async show(image, path, shape, failed) {
     image.onerror = () => this.fallBack(image, path, failed);
     try {
-      const url = this.whole.has(path)
-        ? await this.api.signedUrl(path)
-        : await this.api.smallUrl(path, shape);
+      const url = await this.api.signedUrl(path, this.whole.has(path) ? null : shape);
       if (image.dataset.key === path) image.src = url;
     } catch (error) {
       failed(error);
@@ -88,7 +86,8 @@ export class LibraryPictures {
       if (!wanted()) return null;
       const again = this.blobs.get(resource.id);
       if (again) return again;
-      const answer = await this.api.ask(new URL(`media-resources/${resource.id}/file`, this.api.root));
+      const address = new URL(`media-resources/${resource.id}/file`, this.api.root);
+      const answer = await this.api.ask(address);
       const url = URL.createObjectURL(await answer.blob());
       this.blobs.set(resource.id, url);
       for (const [oldest, address] of this.blobs) {

@@ -40,6 +40,7 @@ export class Uploads {
   }
 
   start() {
+    if (!this.api()) return; // until somebody signs in again
     while (this.under.size < AT_ONCE && this.waiting.length) this.send(this.waiting.shift());
     this.tell();
   }
@@ -51,6 +52,7 @@ export class Uploads {
     const stop = button(`Stop the upload of ${path}`, "close", () => request.abort(), { quiet: true });
     this.row(upload, "under", [progress], [stop]);
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
+    upload.request = request;
     if (file.size > this.mostBytes) {
       this.refuse(upload, `${size(file.size)} is more than this server takes: ${size(this.mostBytes)}.`);
       return;
@@ -80,9 +82,14 @@ export class Uploads {
       this.saved(upload.path);
       this.finish(upload);
     } else if (request.status === 412 && !upload.replace) this.askToReplace(upload);
-    else {
-      if (request.status === 401) this.api().onUnauthorized(this.api());
-      const mayPass = [401, 408, 503, 507].includes(request.status);
+    else if (request.status === 401) {
+      this.under.delete(upload);
+      this.waiting.unshift(upload); // whoever signs in next goes on with it
+      this.hide(upload);
+      const api = this.api();
+      api?.onUnauthorized(api);
+    } else {
+      const mayPass = [408, 503, 507].includes(request.status);
       this.refuse(upload, detailOf(request.responseText, request.status), mayPass);
     }
   }
@@ -116,8 +123,7 @@ export class Uploads {
   again(upload, replace) {
     if (upload.hasFailed) this.failed -= 1;
     Object.assign(upload, { replace, hasFailed: false, isTaken: false });
-    this.rows.get(upload)?.remove();
-    this.rows.delete(upload);
+    this.hide(upload);
     this.waiting.unshift(upload);
     this.start();
   }
@@ -128,9 +134,21 @@ export class Uploads {
 
   finish(upload) {
     this.under.delete(upload);
+    this.hide(upload);
+    this.start();
+  }
+
+  hide(upload) {
     this.rows.get(upload)?.remove();
     this.rows.delete(upload);
-    this.start();
+  }
+
+  /** Somebody signs out: nothing more is sent. */
+  stop() {
+    this.waiting = [];
+    for (const { request } of this.under) request.abort();
+    this.under.clear();
+    this.close();
   }
 
   row(upload, kind, texts, buttons) {
@@ -139,7 +157,7 @@ export class Uploads {
       { class: `upload ${kind}` },
       make("span", { class: "upload-name", dir: "auto" }, upload.path),
       make("span", { class: "upload-state" }, ...texts),
-      ...buttons,
+      ...buttons.filter(Boolean),
     );
     const before = this.rows.get(upload);
     if (before) before.replaceWith(row);

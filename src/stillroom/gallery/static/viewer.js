@@ -1,17 +1,15 @@
 // One picture, as large as the window: its place is kept while it loads, and it can be looked into.
 
 import { button, by, make, say, toast } from "./elements.js";
-import { shapeFor } from "./thumbnails.js";
 
 const CLOSEST = 16; // times the size that fits
 const STEP = 1.4;
 const SWIPE = 60; // pixels
-const SMALL_EDGE = 512;
 
 export class Viewer {
   /**
    * `hooks.moved(at)` and `hooks.closed()` follow what is looked at; `hooks.shelf()` is where pictures,
-   * their facts and what can be done with them come from.
+   * their facts and what can be done with them come from, `hooks.shape()` what small ones are asked for.
    */
   constructor(hooks) {
     this.hooks = hooks;
@@ -95,8 +93,10 @@ export class Viewer {
       // A picture smaller than what was asked for is the whole one: nothing will change.
       this.learn(small.naturalWidth, small.naturalHeight, this.smallEdge);
     };
-    this.smallEdge = SMALL_EDGE;
-    shelf.show(small, described, shelf.shape ?? shapeFor(SMALL_EDGE), () => {});
+    // The grid's own, which is most often there already.
+    const shape = this.hooks.shape();
+    this.smallEdge = shape.width;
+    shelf.show(small, described, shape, () => {});
     full.onload = async () => {
       if (!current()) return;
       this.learn(full.naturalWidth, full.naturalHeight, Infinity);
@@ -256,7 +256,7 @@ export class Viewer {
     const box = this.stage.getBoundingClientRect();
     // Small pictures are not blown up, but for those whose size is not known yet.
     let ratio = Math.min(box.width / width, box.height / height);
-    if (isExact && Math.max(width, height) < SMALL_EDGE) ratio = Math.min(ratio, 1);
+    if (isExact && Math.max(width, height) < this.smallEdge) ratio = Math.min(ratio, 1);
     this.width = width * ratio;
     this.height = height * ratio;
     this.actual = isExact ? 1 / ratio / devicePixelRatio : 1;
