@@ -55,8 +55,9 @@ nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyz
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
 
 # Replaces benchmarks/RESULTS.md and docs/performance.svg. Nothing else should run meanwhile.
-bench: $(STAMP)/bench nginx wrk
+bench: $(STAMP)/bench nginx wrk chromium
 	$(BIN)/python -m benchmarks --save
+	$(BIN)/python -m benchmarks.gallery
 
 bench-quick: $(STAMP)/bench nginx wrk
 	$(BIN)/python -m benchmarks --quick
