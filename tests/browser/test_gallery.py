@@ -453,7 +453,9 @@ def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(f"{folder_of_ten}1.jpg"))
         visitor.page.get_by_role("button", name="Copy a link").click()
-        expect(visitor.text("It works for 24 hours.")).to_be_visible()
+        expect(visitor.viewer.locator("#live")).to_contain_text("It works for 24 hours.")
+        visitor.page.get_by_role("button", name="Close this message").click()
+        expect(visitor.text("It works for 24 hours.")).to_have_count(0)
         link = visitor.page.evaluate("navigator.clipboard.readText()")
         assert httpx.get(link).content == scenery(1, edge=240)
         with visitor.page.expect_download() as download:

@@ -515,7 +515,7 @@ async function remove(paths) {
 }
 
 function showNext(collection, at) {
-  const next = Math.min(Math.max(at, 0), collection.length - 1);
+  const next = Math.min(at, collection.length - 1);
   if (next >= 0 && !collection.describe(next).isFolder) {
     go(pictureFragment(collection.describe(next)), { replace: true });
   } else viewer.hooks.closed();

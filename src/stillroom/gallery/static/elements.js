@@ -46,9 +46,18 @@ export function button(text, drawing, onclick, { quiet = false, kind = "" } = {}
   return made;
 }
 
+const live = by("live");
+const toasts = by("toasts");
+
+/** Behind an open dialog nothing is read out and nothing can be pressed: so it goes into it. */
+function intoView(element) {
+  const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  if (element.parentElement !== host) host.append(element);
+}
+
 /** Tell it to those who listen. */
 export function say(text) {
-  const live = by("live");
+  intoView(live);
   live.textContent = "";
   // Another frame, or the same words twice would be one change and not be read again.
   requestAnimationFrame(() => { live.textContent = text; });
@@ -59,10 +68,10 @@ export function toast(text, { failed = false } = {}) {
   const shown = make("div", { class: failed ? "toast failed" : "toast" }, make("span", {}, text));
   const away = () => shown.remove();
   shown.append(button("Close this message", "close", away, { quiet: true }));
-  by("toasts").append(shown);
-  // Messages are seen above an open dialog too.
-  by("toasts").hidePopover?.();
-  by("toasts").showPopover?.();
+  toasts.append(shown);
+  intoView(toasts);
+  if (toasts.matches(":popover-open")) toasts.hidePopover();
+  toasts.showPopover(); // above a dialog that was opened later, too
   if (!failed) setTimeout(away, 6000);
   say(text);
 }

@@ -53,6 +53,7 @@ export class Viewer {
       this.stage.focus({ preventScroll: true });
     }
     by("viewer-name").textContent = described.name;
+    by("facts").replaceChildren(); // those of another picture
     by("viewer-actions").replaceChildren(...shelf.actions(described));
     this.tellPlace();
     this.load(shelf, described);
