@@ -57,6 +57,7 @@ nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyz
 # Replaces benchmarks/RESULTS.md and docs/performance.svg. Nothing else should run meanwhile.
 bench: $(STAMP)/bench nginx wrk chromium
 	$(BIN)/python -m benchmarks --save
+	$(BIN)/python -m benchmarks.thumbnails
 	$(BIN)/python -m benchmarks.gallery
 
 bench-quick: $(STAMP)/bench nginx wrk
