@@ -288,7 +288,7 @@ def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> Non
 
 
 def report_swept(swept: Swept) -> None:
-    """Count what a sweep did; an idle worker's numbers are handed on with it."""
+    """Count what a sweep did."""
     for outcome, number in (
         ("deleted", swept.deleted),
         ("gone", swept.gone),
@@ -299,7 +299,6 @@ def report_swept(swept: Swept) -> None:
         ("folder_removed", swept.folders),
     ):
         _SWEPT.labels(outcome).inc(number)
-    hand_on()
 
 
 def count_picture(outcome: str) -> None:
@@ -308,13 +307,14 @@ def count_picture(outcome: str) -> None:
 
 
 def report_queue(numbers: QueueNumbers) -> None:
-    """Show what waits to be deleted, as it was read just now."""
+    """Show what waits to be deleted, as it was read just now; an idle worker hands all on."""
     _MARKS.set(numbers.marks)
     _DUE.set(numbers.due)
     _OLDEST_DUE.set(numbers.oldest_due.total_seconds())
     _INTENTS.set(numbers.intents)
     _DEAD_LETTERS.set(numbers.dead_letters)
     _MEASURED.set_to_current_time()
+    hand_on()
 
 
 async def metrics() -> Response:
