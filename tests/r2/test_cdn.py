@@ -233,8 +233,10 @@ def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Ope
 
     assert statuses == {200}
     assert len(operator.keys("compute/many/")) == 64
-    # The budget is for bodies; 64 connections have some room of their own besides.
-    assert growth < BUFFERED_BYTES + 16 * MIB, f"grew by {growth / MIB:.1f} MiB"
+    # The budget is for bodies. Each connection has a piece in hand and one that waits besides, of
+    # the 256,000 bytes that one read brings; and there are threads, and heads.
+    most = BUFFERED_BYTES + 64 * 2 * 256_000 + 8 * MIB
+    assert growth < most, f"grew by {growth / MIB:.1f} MiB"
 
 
 def reset_peak(pid: int) -> int:

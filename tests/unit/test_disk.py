@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from stillroom.errors import (
 )
 from stillroom.paths import StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
+from stillroom.storage.disk import home
 from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.home import DataDirectory
 from stillroom.storage.disk.image import DiskImage
@@ -628,3 +630,28 @@ def test_a_linked_private_folder_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         DataDirectory(tmp_path / "data")
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_the_disk_begins_with_a_large_image_while_it_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, durable: bool
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path, durable=durable), RULES)
+    begun: list[tuple[int, int]] = []
+
+    class Kernel:
+        @staticmethod
+        def sync_file_range(_: int, start: Any, length: Any, flags: int) -> int:
+            begun.append((start.value, length.value))
+            return flags
+
+    monkeypatch.setattr(home, "_libc", Kernel)
+    data = os.urandom(700_000)
+
+    await storage.save(key("a.bin"), Chunks(*[data] * 14))
+
+    assert await read(storage, "a.bin") == data * 14
+    assert bool(begun) is durable
+    for (start, length), (following, _) in itertools.pairwise(begun):
+        assert start + length == following
+    await storage.close()

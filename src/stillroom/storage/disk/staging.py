@@ -16,6 +16,9 @@ from stillroom.storage.disk.home import DataDirectory, link_file, translated
 from stillroom.storage.disk.image import warn_of_link
 from stillroom.storage.intake import Intake
 
+_BEGUN_BYTES: Final = 4 * 1024**2
+"""As much is given to the disk at once while the rest is still coming."""
+
 _MOST_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
 
 
@@ -42,6 +45,7 @@ class Staged:
     def __init__(self, home: DataDirectory) -> None:
         self._home = home
         self._reserved = False
+        self._written = self._begun = 0
         self.fd, self._name = home.open_staged()
 
     def reserve(self, most_bytes: int | None) -> None:
@@ -68,6 +72,11 @@ class Staged:
                     written -= len(rest.pop(0))
                 if written:
                     rest[0] = rest[0][written:]
+        self._written += batch.size
+        waiting = self._written - self._begun
+        if waiting >= _BEGUN_BYTES:
+            self._home.begin_writing(self.fd, self._begun, waiting)
+            self._begun = self._written
 
     def trim(self, size: int) -> None:
         """Give back what was reserved beyond `size`."""
