@@ -65,7 +65,7 @@ def test_the_bounds_as_shipped(tmp_path: Path) -> None:
 
 
 def test_every_bound_of_a_head_is_a_setting(hasty: Server) -> None:
-    def status(target: str = "/", fields: str = "") -> int:
+    def status(target: str = "/a", fields: str = "") -> int:
         request = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"
         return parsed(exchange(hasty.port, request.encode())).status
 
