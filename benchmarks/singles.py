@@ -51,6 +51,17 @@ def _alone(starting: AbstractContextManager[Server], size: int, work: Path) -> I
         yield _huge_upload(server, size, work)
 
 
+def _settled_memory(pid: int) -> int:
+    """Bytes that a server takes when it has loaded what it loads behind its start."""
+    memory = -1
+    while True:
+        forget_peak(pid)
+        if peak_bytes(pid) == memory:
+            return memory
+        memory = peak_bytes(pid)
+        time.sleep(1)
+
+
 def _huge_upload(server: Server, size: int, work: Path) -> Single:
     bodies = write_bodies(work / "bodies", size)
     server.make_folder("huge")
@@ -68,8 +79,7 @@ def _huge_upload(server: Server, size: int, work: Path) -> Single:
         list(SAVED),
         str(bodies[server.upload]),
     )
-    forget_peak(server.pid)
-    memory, used = peak_bytes(server.pid), cpu_seconds(server.pid)
+    memory, used = _settled_memory(server.pid), cpu_seconds(server.pid)
     seen = pump(order, cores(LOAD_CORE))
     if seen.failed:
         raise RuntimeError(f"{server.name} did not save {size} bytes: {seen.failures}")

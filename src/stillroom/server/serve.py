@@ -25,7 +25,7 @@ from stillroom import __version__
 from stillroom.api import metrics
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
-from stillroom.server.allocator import keep_freed_memory
+from stillroom.server.allocator import keep_freed_memory, never_look_again
 from stillroom.server.bounds import Bounds
 from stillroom.server.logs import log_config
 from stillroom.server.notify import READY, STOPPING, notify
@@ -178,10 +178,12 @@ def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
         _end_with(starter)
     keep_freed_memory()
     try:
-        return create_app(settings)
+        app = create_app(settings)
     except ConfigurationError as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
+    never_look_again()
+    return app
 
 
 def _end_with(parent: int) -> None:
