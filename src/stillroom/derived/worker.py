@@ -33,7 +33,8 @@ _MEMORY_BYTES_A_PIXEL: Final = 18
 8 (its colours are multiplied with it), and a WebP, which is decoded as an animation, 16."""
 
 _CPU_S: Final = 20
-"""For one image. A hundred megapixels of PNG take three seconds; more is an attack."""
+"""For one image. A hundred megapixels of a smooth PNG take half a second here; forty times that
+is an attack."""
 
 _FIRST_TO_GO: Final = "1000"
 """When memory runs out the kernel takes this process, and not the server."""
