@@ -24,6 +24,8 @@ from running import IMAGES, free_port
 from services.installed import INSTALL, variables
 from services.proxies import DEPLOY
 
+pytestmark = pytest.mark.slow
+
 FILE = DEPLOY / "Containerfile"
 READY_WITHIN_S = 30
 

@@ -11,6 +11,8 @@ import pytest
 
 from running import STILLROOM, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def told(

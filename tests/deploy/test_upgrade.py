@@ -18,6 +18,8 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.engine import migrating
 from stillroom.media.migrations import HEAD, migrate
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = str(Path(migrations.__file__).parent)
 OLDER = sorted(
     script.revision

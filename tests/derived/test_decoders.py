@@ -25,6 +25,8 @@ from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 
+pytestmark = pytest.mark.slow
+
 SMALL = Derivation(64, 64, "contain", "webp", 80)
 
 

@@ -15,6 +15,8 @@ from stillroom.derived.decoding import TooManyPixelsError
 from stillroom.derived.wire import Job
 from stillroom.http.derivation import Derivation, Format
 
+pytestmark = pytest.mark.slow
+
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 FORMATS: tuple[Format, ...] = ("webp", "jpeg", "png")
 

@@ -16,6 +16,8 @@ from stillroom.auth.tokens import mint_token
 from stillroom.derived.decoders import Decoders
 from stillroom.http.derivation import Derivation
 
+pytestmark = pytest.mark.slow
+
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 

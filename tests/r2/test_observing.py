@@ -12,6 +12,8 @@ from running import IMAGES
 from services import stub_r2
 from services.stub_r2 import StubR2
 
+pytestmark = pytest.mark.slow
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

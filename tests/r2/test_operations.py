@@ -15,6 +15,8 @@ from stillroom.app import opened_media
 from stillroom.media.sweeper import Sweeper
 from stillroom.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 IMAGES = "/api/v1/storage/images"
 ENTRIES = "/api/v1/storage/entries"
 DOCS = Path(__file__).parents[2] / "docs" / "r2.md"

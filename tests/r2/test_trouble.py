@@ -18,6 +18,8 @@ from stillroom.storage.interface import (
 )
 from stillroom.storage.r2 import client as client_module
 
+pytestmark = pytest.mark.slow
+
 # Trouble that passes
 
 
