@@ -277,13 +277,19 @@ class Kept:
     file: Path
     content: bytes
 
+    @property
+    def spare(self) -> Path:
+        """Another folder with an image of this name and size, as old as this one."""
+        return self.file.parent.with_name(f"{self.file.parent.name}-spare")
+
 
 @pytest.fixture(scope="module")
 def kept(roads: tuple[Server, Server]) -> dict[str, list[Kept]]:
     """Images of several sizes for each of `CHANGES`."""
     short, _ = roads
     images = {way: [_saved(short, way, size) for size in SIZES] for way in CHANGES}
-    settled(*(image.file for group in images.values() for image in group))
+    everything = [image for group in images.values() for image in group]
+    settled(*(image.file for image in everything), *(image.spare / "a.bin" for image in everything))
     return images
 
 
@@ -291,7 +297,10 @@ def _saved(server: Server, way: str, size: int) -> Kept:
     path, content = f"kept/{way}/{size}/a.bin", os.urandom(size)
     with server.client() as client:
         client.post(f"{IMAGES}/{path}", files={"file": content}).raise_for_status()
-    return Kept(path, server.data / "compute" / path, content)
+    kept = Kept(path, server.data / "compute" / path, content)
+    kept.spare.mkdir()
+    (kept.spare / "a.bin").write_bytes(os.urandom(size))
+    return kept
 
 
 def edited(image: Kept, new: bytes, _: httpx.Client) -> bytes:
@@ -322,7 +331,15 @@ def linked(image: Kept, _: bytes, __: httpx.Client) -> None:
     image.file.symlink_to(image.file.rename(image.file.with_name("aside")))
 
 
-CHANGES = {change.__name__: change for change in (edited, replaced, saved, deleted, linked)}
+def swapped(image: Kept, _: bytes, __: httpx.Client) -> bytes:
+    image.file.parent.rename(image.file.parent.with_name(f"{image.file.parent.name}-old"))
+    image.spare.rename(image.file.parent)
+    return image.file.read_bytes()
+
+
+CHANGES = {
+    change.__name__: change for change in (swapped, edited, replaced, saved, deleted, linked)
+}
 
 
 @pytest.mark.parametrize("way", CHANGES)

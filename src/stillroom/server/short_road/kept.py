@@ -174,7 +174,7 @@ class Keeping:
         """Keep a large image open until `let_go`, if there is room."""
         if not self._open:
             asyncio.get_running_loop().call_later(_HELD_S, self.let_go)
-        if len(self._open) < _MOST_OPEN:
+        if slot.held is None and len(self._open) < _MOST_OPEN:
             slot.held = file.again()
             self._open.append(slot)
 

@@ -97,6 +97,9 @@ class _KnownRequest:
             PreconditionFailed: it demands another one.
         """
         self.ready = self.image = None
+        if self.held is not None:  # of the image that was there before
+            self.held.close()
+            self.held = None
         found = answer_image(self.method, self.head.fields, image, cache_control=cache_control)
         self.answer, self.status = _head(found), found.status
         self.start, self.length = found.start, found.length
