@@ -4,16 +4,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve test nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check check audit lint format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole coverage mutations nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
-	@echo "make test       install and run all tests that need no root"
-	@echo "make test-root  the tests that mount filesystems; needs root"
+	@echo "make unit       the tests without a server or a service; 15 seconds"
+	@echo "make check      linters, types, imports and the quick tests: the inner loop; a minute"
+	@echo "make test       install and run the tests; 10 minutes"
+	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
+	@echo "make test-whole of these, what needs no root"
+	@echo "make test-root  of these, what mounts filesystems; needs root"
+	@echo "make coverage   what of src the tests reach, lines and branches; 20 minutes"
+	@echo "make mutations  thirty planted faults: does a test find each?"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
 	@echo "make saturation what each kind of work costs a process; a minute"
-	@echo "make check      linters, types, imports and the quick tests: the inner loop"
 	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
 	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
@@ -29,12 +34,22 @@ install: $(STAMP)/server
 serve: install
 	@exec $(BIN)/stillroom serve
 
-test: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not root and not release" -n 2 --dist loadscope
+# Four loops; what is in them, and how long they may take: CONTRIBUTING.md, "Tests".
+TESTS := $(BIN)/pytest -n 2 --dist loadscope
+
+unit: $(STAMP)/dev
+	$(TESTS) -q -m "not slow" tests/unit tests/contract/test_disk.py
+
+check: lint audit
+	$(TESTS) -q -m "not slow and not whole"
+
+test: lint nginx prometheus postgresql rclone
+	$(TESTS) -m "not whole and not root and not release"
+
+test-all: test test-whole test-root
+
+test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
+	$(TESTS) -m "whole and not root and not release"
 
 # Tests that need them fail without them, and say the same.
 nginx: PACKAGE = nginx-light
@@ -69,6 +84,15 @@ postgresql:
 		[ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends postgresql-17; } \
 		> $(STAMP)/postgresql.log 2>&1 || { cat $(STAMP)/postgresql.log; exit 1; }
+
+# Lines and branches of src that `make test` reaches, in servers and commands as well.
+coverage: lint nginx prometheus postgresql rclone
+	@rm -f .coverage .coverage.*
+	COVERAGE_CORE=ctrace $(BIN)/coverage run -m pytest -q -n 2 --dist loadscope -m "not whole and not root and not release"; \
+		$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+mutations: $(STAMP)/dev nginx postgresql
+	@$(BIN)/python tests/mutations.py
 
 test-root: $(STAMP)/dev mkfs.xfs systemd-analyze
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
@@ -106,9 +130,6 @@ release-check: $(STAMP)/release
 image-check: buildah mmdebstrap
 	@[ "$$(id -u)" = 0 ] || { echo "make image-check mounts filesystems: run it as root"; exit 1; }
 	@tests/deploy/image-check.sh
-
-check: lint audit
-	$(BIN)/pytest -q -m "not root and not release and not slow" -n 2 --dist loadscope
 
 # Known vulnerabilities of what the server installs. Where PyPI's advisories cannot be reached
 # (a mirror has none) nothing was audited, and that is said.
@@ -152,7 +173,7 @@ lock: $(STAMP)/dev
 		-c requirements/dev.txt requirements/release.in --output-file requirements/release.txt
 
 clean:
-	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,12 +7,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from acceptance.conftest import Servers, Way
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server.bounds import BODY_WINDOW_S, Bounds
 from stillroom.server.serve import _bounds
@@ -36,23 +36,18 @@ BEGIN = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
 END = b"\r\n--B--\r\n"
 
 
-@pytest.fixture(scope="module", params=["1", "2"], ids=["one-worker", "two-workers"])
-def hasty(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+@pytest.fixture
+def hasty(started_as: Way, servers: Servers) -> Server:
     """A server with little patience."""
-    with running(
-        tmp_path_factory.mktemp("hasty"),
-        "--workers",
-        request.param,
+    return servers.started(
+        started_as,
         head_timeout_seconds="2",
         write_timeout_seconds="2",
         idle_timeout_seconds="2",
         max_head_bytes="2048",
         max_header_fields="12",
         max_target_bytes="512",
-    ) as started:
-        yield started
+    )
 
 
 def test_the_bounds_as_shipped(tmp_path: Path) -> None:
@@ -64,6 +59,7 @@ def test_the_bounds_as_shipped(tmp_path: Path) -> None:
     assert (shipped.body_bytes_per_s, BODY_WINDOW_S, shipped.connections) == (1024, 30, 4096)
 
 
+@pytest.mark.workers
 def test_every_bound_of_a_head_is_a_setting(hasty: Server) -> None:
     def status(target: str = "/a", fields: str = "") -> int:
         request = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"
@@ -124,17 +120,13 @@ def test_a_second_head_on_a_kept_connection_has_no_more_time_than_the_first(hast
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_head_that_begins_behind_another_request_has_no_more_time(
-    tmp_path: Path, workers: str
-) -> None:
-    with running(
-        tmp_path, "--workers", workers, head_timeout_seconds="1", idle_timeout_seconds="600"
-    ) as server:
+def test_a_head_that_begins_behind_another_request_has_no_more_time(tmp_path: Path) -> None:
+    with running(tmp_path, head_timeout_seconds="1", idle_timeout_seconds="600") as server:
         answer = exchange(server.port, ASK + b"GET / HT")
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
 
 
+@pytest.mark.roads
 def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:
         client.post(f"{IMAGES}/large.bin", files={"file": bytes(30 * MIB)})
@@ -172,11 +164,8 @@ def open_images(server: Server) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(
-    tmp_path: Path, workers: str
-) -> None:
-    with running(tmp_path, "--workers", workers) as server, connect(server) as connection:
+def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as server, connect(server) as connection:
         connection.settimeout(60)
         connection.sendall(upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000))
         assert parsed(connection.recv(65_536)).status == 408
@@ -185,6 +174,7 @@ def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(
         assert list((server.data / ".stillroom/staging").iterdir()) == []
 
 
+@pytest.mark.workers
 def test_a_thousand_half_open_connections_leave_others_alone_and_are_closed(hasty: Server) -> None:
     half_open = [connect(hasty) for _ in range(1000)]
     try:

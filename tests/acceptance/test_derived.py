@@ -47,6 +47,8 @@ def made(server: Server) -> int:
     return int(found[1]) if found else 0
 
 
+@pytest.mark.roads
+@pytest.mark.workers
 def test_every_road_and_worker_gives_the_same_picture_and_the_image_as_before(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -47,6 +47,7 @@ def ask(server: Server, token: str, method: bytes, target: bytes) -> tuple[int, 
     return answer.status, answer.body
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path[:40].decode("latin-1") or "empty")
 def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> None:
     token = server.token()
@@ -60,6 +61,7 @@ def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> 
     assert sorted(server.data.rglob("*")) == before
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize(
     "target",
     [
@@ -79,6 +81,7 @@ def test_a_prefix_that_is_not_literally_the_routes_is_404(server: Server, target
     assert ask(server, server.token(), b"GET", target)[0] == 404
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize(
     ("raw", "listed"),
     [
@@ -110,6 +113,7 @@ def test_an_allowed_path_is_the_same_name_in_every_spelling(
     assert client.get(IMAGES, params={"prefix": f"{folder}/"}).json() == [f"{folder}/{listed}"]
 
 
+@pytest.mark.roads
 def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, folder: str) -> None:
     inside = server.data / "compute" / folder
     inside.mkdir(parents=True)
@@ -124,6 +128,7 @@ def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, fold
     assert "security: a link or device" in server.logged()
 
 
+@pytest.mark.roads
 def test_a_url_is_never_built_from_what_the_client_says(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

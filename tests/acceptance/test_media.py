@@ -34,6 +34,7 @@ def ingest(client: httpx.Client, key: str, **more: Any) -> httpx.Response:
     return client.post(f"{LIBRARY}/ingest", json={"storage_key": key, **more})
 
 
+@pytest.mark.workers
 def test_a_compute_result_is_ingested_and_served_from_its_url(
     client: httpx.Client, folder: str
 ) -> None:
@@ -148,6 +149,7 @@ def test_what_is_not_json_is_415_and_what_is_too_large_413(client: httpx.Client)
     assert client.post(f"{LIBRARY}/ingest", json=long).status_code == 413
 
 
+@pytest.mark.workers
 def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> None:
     made = [
         ingest(client, save(client, f"{folder}/{number}", unique("WEBP"))).json()
@@ -203,6 +205,7 @@ def test_texts_are_set_and_taken_away_and_a_protected_resource_stays(
     assert client.delete(url).json() == {"id": resource["id"]}
 
 
+@pytest.mark.workers
 def test_a_deleted_resource_is_gone_until_equal_bytes_come(
     client: httpx.Client, folder: str
 ) -> None:

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from acceptance.conftest import Servers, Way
 from running import IMAGES, Server, exchange, parsed, running
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
@@ -43,13 +44,9 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module", params=["true", "false"], ids=["short-road", "long-road"])
-def observed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder: Path = tmp_path_factory.mktemp("observed")
-    with running(folder, access_log="true", log_format="json", short_road=request.param) as started:
-        yield started
+@pytest.fixture
+def observed(started_as: Way, servers: Servers) -> Server:
+    return servers.started(started_as, access_log="true", log_format="json")
 
 
 def lines(server: Server, **wanted: object) -> list[dict[str, Any]]:
@@ -61,6 +58,7 @@ def lines(server: Server, **wanted: object) -> list[dict[str, Any]]:
 # Numbers
 
 
+@pytest.mark.roads
 def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
     def grown() -> tuple[float, ...]:
         now = numbers(observed)
@@ -89,6 +87,7 @@ def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
     wait_until(lambda: grown() == expected)
 
 
+@pytest.mark.roads
 def test_what_is_under_way_is_shown_while_it_is(observed: Server) -> None:
     token = observed.token().encode()
     head = b"POST " + IMAGES.encode() + b"/slow.bin HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
@@ -161,6 +160,7 @@ def test_the_reference_names_every_number_that_a_server_has(observed: Server) ->
 # Ids of requests
 
 
+@pytest.mark.roads
 def test_a_sane_id_comes_back_with_every_answer(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/id/a.png", files={"file": PNG}).raise_for_status()
@@ -180,6 +180,7 @@ def test_a_sane_id_comes_back_with_every_answer(observed: Server) -> None:
             assert answer.headers["x-request-id"] == answer.request.headers["x-request-id"]
 
 
+@pytest.mark.roads
 def test_an_image_read_under_many_ids_is_the_same_and_stays_on_its_road(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/ids.png", files={"file": PNG}).raise_for_status()
@@ -188,6 +189,7 @@ def test_an_image_read_under_many_ids_is_the_same_and_stays_on_its_road(observed
             assert (answer.content, answer.headers["x-request-id"]) == (PNG, f"n{each}")
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize(
     "field",
     [
@@ -210,6 +212,7 @@ def test_any_other_id_is_replaced(observed: Server, field: bytes) -> None:
         assert re.fullmatch("[0-9a-f]{16}", answer.headers["x-request-id"])
 
 
+@pytest.mark.roads
 def test_what_follows_a_head_with_an_id_is_another_request(observed: Server) -> None:
     with observed.client() as client:
         client.get(f"{IMAGES}/none.png")
@@ -245,6 +248,7 @@ def test_every_refusal_has_an_id(observed: Server) -> None:
 # Lines
 
 
+@pytest.mark.roads
 def test_a_line_of_access_says_who_what_how_much_and_how_long(observed: Server) -> None:
     with observed.client() as client:
         client.post(f"{IMAGES}/line/a.bin", files={"file": LARGE}).raise_for_status()

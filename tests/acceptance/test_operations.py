@@ -20,6 +20,8 @@ def save(
     )
 
 
+@pytest.mark.roads
+@pytest.mark.workers
 def test_an_image_is_saved_listed_read_checked_and_deleted(
     client: httpx.Client, server: Server, folder: str
 ) -> None:
@@ -66,6 +68,7 @@ def test_the_bytes_lie_at_their_own_path_on_the_disk(
     assert (server.data / "compute" / folder / "a.png").read_bytes() == PNG
 
 
+@pytest.mark.workers
 def test_a_listing_is_paged_by_its_link(client: httpx.Client, folder: str) -> None:
     names = [f"{folder}/{name}" for name in ("a!", "a-b", "a/b", "a/c", "a0", "é +&")]
     for name in reversed(names):
@@ -96,6 +99,8 @@ def test_a_listing_folds_at_slashes(client: httpx.Client, folder: str) -> None:
     ]
 
 
+@pytest.mark.roads
+@pytest.mark.workers
 def test_a_save_can_be_told_to_create_only_or_to_replace_a_known_image(
     client: httpx.Client, folder: str
 ) -> None:
@@ -117,6 +122,7 @@ def test_a_save_can_be_told_to_create_only_or_to_replace_a_known_image(
     assert accepted.status_code == 200
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize("where", ["request", "part"])
 def test_an_announced_digest_is_held_to(client: httpx.Client, folder: str, where: str) -> None:
     def announce(digest: bytes) -> httpx.Response:
@@ -151,6 +157,8 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
         assert httpx.get(f"{server.url}/static-offline-docs/{asset}").status_code == 200
 
 
+@pytest.mark.roads
+@pytest.mark.workers
 def test_requests_are_counted_over_all_workers(server: Server) -> None:
     def counted() -> float:
         lines = httpx.get(f"{server.url}/metrics").text.splitlines()

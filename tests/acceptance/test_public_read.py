@@ -1,13 +1,13 @@
 """STILLROOM_PUBLIC_READ: anybody reads an image whose path they know, and does nothing else."""
 
 import time
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from running import IMAGES, Server, exchange, parsed, running
+from acceptance.conftest import Servers, Way
+from running import IMAGES, Server, exchange, parsed
 
 STORAGE = "/api/v1/storage"
 PUBLIC = "public, max-age=0, must-revalidate"
@@ -15,15 +15,12 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 PATH = "a b/tom & jérôme.png"
 
 
-@pytest.fixture(scope="module", params=["1", "2"], ids=["one-worker", "two-workers"])
-def public(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("public")
-    with running(folder, "--workers", request.param, public_read="true") as started:
-        with started.client() as client:
-            client.post(f"{IMAGES}/{quote(PATH)}", files={"file": PNG}).raise_for_status()
-        yield started
+@pytest.fixture
+def public(started_as: Way, servers: Servers) -> Server:
+    started = servers.started(started_as, public_read="true")
+    with started.client() as client:
+        client.post(f"{IMAGES}/{quote(PATH)}", files={"file": PNG}).raise_for_status()
+    return started
 
 
 @pytest.fixture
@@ -41,6 +38,7 @@ def sign(server: Server, path: str, expires_in: int = 60) -> str:
         return str(client.post(f"{STORAGE}/signed-urls", json=asked).json()["url"])
 
 
+@pytest.mark.roads
 def test_anybody_reads_an_image_and_may_keep_it_if_they_ask_each_time(url: str) -> None:
     got = httpx.get(url)
     assert (got.status_code, got.content) == (200, PNG)
@@ -59,12 +57,14 @@ def test_anybody_reads_an_image_and_may_keep_it_if_they_ask_each_time(url: str) 
     assert "sandbox" in got.headers["content-security-policy"]
 
 
+@pytest.mark.roads
 def test_a_missing_image_is_a_404_that_no_cache_keeps(public: Server) -> None:
     for method in ("GET", "HEAD"):
         answer = httpx.request(method, f"{public.images}/soon.png")
         assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
 
 
+@pytest.mark.roads
 def test_whoever_shows_a_token_reads_everything_whatever_it_covers(
     public: Server, url: str
 ) -> None:
@@ -78,6 +78,7 @@ def test_whoever_shows_a_token_reads_everything_whatever_it_covers(
             assert (answer.status_code, answer.headers["cache-control"]) == (200, PUBLIC)
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x.y.z", "Basic dTpw"])
 def test_whoever_shows_what_is_no_valid_token_is_told(
     public: Server, url: str, authorization: str
@@ -146,6 +147,7 @@ def test_tokens_cover_no_more_than_before_but_for_reading(public: Server, url: s
     assert httpx.get(url).content == PNG
 
 
+@pytest.mark.roads
 @pytest.mark.parametrize("path", ["", "../secret", "..%2f.stillroom/secret", "a%00", "a//b", "/a"])
 def test_a_hostile_path_is_refused_to_anybody_as_to_all(public: Server, path: str) -> None:
     for method in ("GET", "HEAD"):
@@ -153,10 +155,12 @@ def test_a_hostile_path_is_refused_to_anybody_as_to_all(public: Server, path: st
         assert parsed(exchange(public.port, request.encode())).status == 422
 
 
+@pytest.mark.workers
 def test_the_start_says_once_that_images_are_public(public: Server) -> None:
     assert public.logged().count("images are public: anybody may read them") == 1
 
 
+@pytest.mark.roads
 def test_by_default_nobody_reads_without_a_token_and_nothing_is_said(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -106,6 +106,8 @@ class Client(threading.Thread):
         return []
 
 
+@pytest.mark.roads
+@pytest.mark.workers
 @pytest.mark.parametrize("round_", range(3))
 def test_every_history_has_a_serial_order(server: Server, folder: str, round_: int) -> None:
     clients = [Client(server, folder, round_ * 100 + number) for number in range(CLIENTS)]

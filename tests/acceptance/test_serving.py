@@ -5,6 +5,8 @@ import pytest
 
 from running import IMAGES
 
+pytestmark = pytest.mark.roads
+
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4000
 
 

@@ -37,6 +37,7 @@ def ask(server: Server, method: str, target: str, *fields: str) -> int:
     return parsed(exchange(server.port, request)).status
 
 
+@pytest.mark.workers
 def test_a_signed_url_reads_one_image_without_a_token(
     server: Server, client: httpx.Client, image: str
 ) -> None:

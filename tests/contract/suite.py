@@ -1,4 +1,7 @@
-"""The promises of `ImageStorage`, one test each. Every backend subclasses this.
+"""The promises of `ImageStorage`, one test each, in a class for each capability.
+
+Every backend subclasses `StorageContract`, which is all of them. A backend that works in another
+way in some surroundings subclasses, once more for each of these, what is done in another way.
 
 A subclass provides the `storage` fixture and never overrides a test. Where a real
 service differs in a way that is documented and pinned, it says so in an attribute.
@@ -126,11 +129,8 @@ def shown(entry: Entry) -> str:
     return image_entry(entry_text(entry))
 
 
-class StorageContract:
-    """Subclass this and provide a `storage` fixture, opened with `RULES`."""
-
-    order: ClassVar[Callable[[Iterable[str]], list[str]]] = sorted
-    """How the service orders whole keys. The contract is byte order; see a subclass for why not."""
+class SavingContract:
+    """Saving, with conditions and without; reading it back; copying."""
 
     # Saving and reading
 
@@ -432,7 +432,9 @@ class StorageContract:
 
         assert await read(storage, "b.png") == b"two"
 
-    # Deleting
+
+class DeletingContract:
+    """Deleting, and what is not there."""
 
     async def test_a_deleted_image_is_gone(self, storage: ImageStorage) -> None:
         await save(storage, "a/b.png")
@@ -488,7 +490,12 @@ class StorageContract:
             with pytest.raises(ImageNotFound):
                 await storage.stat(key(path))
 
-    # Listing
+
+class ListingContract:
+    """Listing, names alone and with facts."""
+
+    order: ClassVar[Callable[[Iterable[str]], list[str]]] = sorted
+    """How the service orders whole keys. The contract is byte order; see a subclass for why not."""
 
     KEYS = ("a!", "a-b", "a.txt", "a/b", "a/c/d", "a0", "ab", "z/1", "z/2", "é/x", "\uffee", "😀/y")
 
@@ -650,6 +657,10 @@ class StorageContract:
 
     async def test_an_empty_store_has_no_entries(self, storage: ImageStorage) -> None:
         assert await storage.entries(ListQuery(everything())) == EntryPage([])
+
+
+class StorageContract(SavingContract, DeletingContract, ListingContract):
+    """Subclass this and provide a `storage` fixture, opened with `RULES`."""
 
     async def test_a_sound_store_passes_its_check(self, storage: ImageStorage) -> None:
         await storage.check()

@@ -1,4 +1,7 @@
-"""The disk backend keeps the contract, on every road that a filesystem may force it to take."""
+"""The disk backend keeps the contract, in every way that a filesystem may force it to work.
+
+The contract as a whole is for the usual way; each other way, for what it does differently.
+"""
 
 import os
 from collections.abc import AsyncIterator
@@ -6,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import RULES, StorageContract
+from contract.suite import (
+    RULES,
+    DeletingContract,
+    ListingContract,
+    SavingContract,
+    StorageContract,
+)
 from stillroom.storage.disk import listing
 from stillroom.storage.disk.beneath import open_by_walk
 from stillroom.storage.disk.home import DataDirectory
@@ -40,14 +49,18 @@ class TestDisk(StorageContract):
             yield storage
 
 
-class TestDiskWithoutOpenat2(StorageContract):
+class TestDiskWithoutOpenat2(SavingContract, DeletingContract):
+    """Paths are walked; `test_an_unusual_name_is_kept_exactly` lists folders a hundred deep."""
+
     @pytest.fixture
     async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
         async for storage in opened(DataDirectory(tmp_path, opener=open_by_walk)):
             yield storage
 
 
-class TestDiskWithoutNamelessFiles(StorageContract):
+class TestDiskWithoutNamelessFiles(SavingContract):
+    """Files have names in staging until they are published."""
+
     @pytest.fixture
     async def storage(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,14 +70,18 @@ class TestDiskWithoutNamelessFiles(StorageContract):
             yield storage
 
 
-class TestDiskWithoutSyncs(StorageContract):
+class TestDiskWithoutSyncs(SavingContract, DeletingContract):
+    """Nothing that is written or removed is synced."""
+
     @pytest.fixture
     async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
         async for storage in opened(DataDirectory(tmp_path, durable=False)):
             yield storage
 
 
-class TestDiskThatRemembersEveryFolder(StorageContract):
+class TestDiskThatRemembersEveryFolder(ListingContract):
+    """As large folders are listed: read once, then followed."""
+
     @pytest.fixture
     async def storage(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,8 +91,13 @@ class TestDiskThatRemembersEveryFolder(StorageContract):
             yield storage
 
 
-class TestDiskThatRemembersNoFolder(StorageContract):
+class TestDiskThatRemembersNoFolder(ListingContract):
+    """As large folders are listed where nothing may be remembered: read for every page."""
+
     @pytest.fixture
-    async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
+    async def storage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[DiskImageStorage]:
+        monkeypatch.setattr(listing, "_SMALL_FOLDER", 0)
         async for storage in opened(DataDirectory(tmp_path), list_cache_bytes=0):
             yield storage

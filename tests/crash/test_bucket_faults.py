@@ -2,7 +2,7 @@
 
 Each way of saving, deleting, copying and looking is walked with every request of it failing once,
 in every manner, and then with one of its requests failing for good. `STILLROOM_CRASH_ROUNDS` above
-the 1 of `make test` repeats that, and adds rounds of random trouble.
+the 1 of `make test-all` repeats that, and adds rounds of random trouble.
 """
 
 import asyncio

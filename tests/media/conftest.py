@@ -1,16 +1,52 @@
-"""The storages and the databases that the library is tested on."""
+"""The storages and the databases that the library is tested on.
+
+What an image storage promises is held to by `contract/suite.py`, so here two pairs are enough for
+most tests, and both storages and both databases are in them. Tests of what goes on between the two
+(races, both streams of a scan) are marked `pairs` and run on the other two pairs as well.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from contract.suite import RULES
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.media.config import PostgresConfig, SqliteConfig
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.interface import ImageStorage
+
+DIAGONAL: Final = (("disk", "sqlite"), ("bucket", "postgresql"))
+OTHERS: Final = (("disk", "postgresql"), ("bucket", "sqlite"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "pair" not in metafunc.fixturenames:
+        return
+    both = metafunc.definition.get_closest_marker("pairs") is not None
+    metafunc.parametrize("pair", [_param(pair) for pair in DIAGONAL + (OTHERS if both else ())])
+
+
+def _param(pair: tuple[str, str]) -> Any:
+    return pytest.param(
+        pair, id="-".join(pair), marks=[] if pair == DIAGONAL[0] else pytest.mark.slow
+    )
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, pair: tuple[str, str]) -> ImageStorage:
+    """A storage, empty."""
+    found: ImageStorage = request.getfixturevalue(pair[0])
+    return found
+
+
+@pytest.fixture
+def config(request: pytest.FixtureRequest, pair: tuple[str, str]) -> RowsConfig:
+    """A database, empty."""
+    found: RowsConfig = request.getfixturevalue(pair[1])
+    return found
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""The promises of expiry, one test each, on every storage and every database.
-
-A subclass provides `storage` and `config` and overrides no test.
+"""The promises of expiry, one test each, on the pairs of a storage and a database of
+`conftest.py`: on two of them, and on all four where a test is marked `pairs`.
 """
 
 import asyncio
@@ -36,7 +35,7 @@ def let_it_be_time(library: Library) -> None:
 
 
 class ExpiryContract:
-    """Subclass this and provide `storage` and `config`."""
+    """Subclass this, in a file that pytest collects."""
 
     @pytest.fixture
     async def library(
@@ -116,6 +115,7 @@ class ExpiryContract:
 
         assert await library.read(resource.storage_key) == picture()
 
+    @pytest.mark.pairs
     async def test_it_is_done_when_it_is_time_by_one_at_a_time(self, library: Library) -> None:
         for number in range(5):
             await library.save(f"{number}.png", picture())
@@ -177,6 +177,7 @@ class ExpiryContract:
         (row,) = library.table(scans)
         assert (row.claimed_by, row.after) == (second, "")
 
+    @pytest.mark.pairs
     async def test_it_runs_beside_a_server(self, library: Library) -> None:
         for number in range(5):
             await library.save(f"{number}.png", picture())

@@ -1,6 +1,5 @@
-"""The promises of the orphan scan, one test each, on every storage and every database.
-
-A subclass provides `storage` and `config` and overrides no test.
+"""The promises of the orphan scan, one test each, on the pairs of a storage and a database of
+`conftest.py`: on two of them, and on all four where a test is marked `pairs`.
 """
 
 from collections.abc import AsyncIterator
@@ -55,7 +54,7 @@ class Scanning:
 
 
 class ScanningContract:
-    """Subclass this and provide `storage` and `config`."""
+    """Subclass this, in a file that pytest collects."""
 
     @pytest.fixture
     async def scanning(
@@ -66,6 +65,7 @@ class ScanningContract:
         yield Scanning(library, monkeypatch)
         await library.database.close()
 
+    @pytest.mark.pairs
     @pytest.mark.parametrize("page", [1, 2, 3, 1000])
     async def test_both_directions_are_found_at_every_edge_of_a_page(
         self, scanning: Scanning, monkeypatch: pytest.MonkeyPatch, page: int
@@ -276,6 +276,7 @@ class ScanningContract:
         with pytest.raises(BackendUnavailable, match="order"):
             await scanning.report()
 
+    @pytest.mark.pairs
     async def test_an_ingest_while_it_scans_is_no_finding(
         self, scanning: Scanning, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,6 +1,5 @@
-"""The promises of the media library, one test each, on every storage and every database.
-
-A subclass provides `storage` and `config` and overrides no test.
+"""The promises of the media library, one test each, on the pairs of a storage and a database of
+`conftest.py`: on two of them, and on all four where a test is marked `pairs`.
 """
 
 import asyncio
@@ -126,7 +125,7 @@ class Library:
 
 
 class MediaLibraryContract:
-    """Subclass this and provide `storage` and `config`."""
+    """Subclass this, in a file that pytest collects."""
 
     @pytest.fixture
     async def library(self, storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
@@ -138,6 +137,7 @@ class MediaLibraryContract:
 
     # Ingest
 
+    @pytest.mark.pairs
     async def test_a_compute_result_becomes_a_resource_and_its_source_is_marked(
         self, library: Library
     ) -> None:
@@ -341,6 +341,7 @@ class MediaLibraryContract:
 
     # Races
 
+    @pytest.mark.pairs
     async def test_a_source_that_is_saved_over_before_the_copy_is_looked_at_again(
         self, library: Library
     ) -> None:
@@ -386,6 +387,7 @@ class MediaLibraryContract:
 
         assert library.table(resources) == library.marked() == []
 
+    @pytest.mark.pairs
     async def test_of_two_that_race_for_one_hash_one_wins_and_the_other_gets_its_resource(
         self, library: Library
     ) -> None:
@@ -407,6 +409,7 @@ class MediaLibraryContract:
         assert left.media_key != first.storage_key
         assert left.lease_until < left.created_at + timedelta(minutes=1)
 
+    @pytest.mark.pairs
     async def test_two_that_move_the_same_resource_move_it_once(self, library: Library) -> None:
         both = asyncio.Barrier(2)
 
@@ -423,6 +426,7 @@ class MediaLibraryContract:
         assert len(library.marked()) == 1
         assert library.table(intents) == []
 
+    @pytest.mark.pairs
     async def test_many_at_once_are_one_resource(self, library: Library) -> None:
         paths = [f"{number}.png" for number in range(8)]
         for path in paths:
@@ -491,6 +495,7 @@ class MediaLibraryContract:
         assert (resource.storage_key.text, resource.save_id) in library.marked()
         assert await library.read(resource.storage_key) == picture()
 
+    @pytest.mark.pairs
     async def test_equal_bytes_cancel_a_deletion_that_is_due(self, library: Library) -> None:
         await library.save("a.png", picture())
         resource = await library.ingest("a.png")

@@ -1,6 +1,5 @@
-"""The promises of the sweeper, one test each, on every storage and every database.
-
-A subclass provides `storage` and `config` and overrides no test.
+"""The promises of the sweeper, one test each, on the pairs of a storage and a database of
+`conftest.py`: on two of them, and on all four where a test is marked `pairs`.
 """
 
 import asyncio
@@ -70,7 +69,7 @@ def refuse(error: Exception) -> Callable[[StorageKey], Awaitable[None]]:
 
 
 class SweepingContract:
-    """Subclass this and provide `storage` and `config`."""
+    """Subclass this, in a file that pytest collects."""
 
     @pytest.fixture
     async def library(self, storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
@@ -83,6 +82,7 @@ class SweepingContract:
 
     # Marks
 
+    @pytest.mark.pairs
     async def test_a_source_goes_when_its_time_has_come_and_its_resource_stays(
         self, library: Library
     ) -> None:
@@ -122,6 +122,7 @@ class SweepingContract:
         assert await library.read(key("a.png")) == data
         assert library.marked() == []
 
+    @pytest.mark.pairs
     async def test_a_source_that_is_saved_again_while_it_is_swept_stays(
         self, library: Library
     ) -> None:
@@ -179,6 +180,7 @@ class SweepingContract:
         assert await library.sweep() == Swept(deleted=1)
         assert await library.read(resource.storage_key) == picture()
 
+    @pytest.mark.pairs
     async def test_equal_bytes_that_come_while_a_resource_is_swept_are_another_resource(
         self, library: Library
     ) -> None:
@@ -225,6 +227,7 @@ class SweepingContract:
 
     # Sweepers that die, and several
 
+    @pytest.mark.pairs
     async def test_two_sweepers_delete_everything_once(self, library: Library) -> None:
         for number in range(40):
             await library.save(f"{number}.png", picture())
@@ -521,6 +524,7 @@ class SweepingContract:
         assert library.table(intents) == []
         assert await library.read(resource.storage_key) == picture()
 
+    @pytest.mark.pairs
     async def test_a_copy_that_is_being_cleared_away_is_not_relied_on(
         self, library: Library
     ) -> None:

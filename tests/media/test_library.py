@@ -1,50 +1,7 @@
 """The library keeps its promises on each storage with each database."""
 
-import pytest
-
 from media.suite import MediaLibraryContract
-from stillroom.media.config import PostgresConfig, SqliteConfig
-from stillroom.storage.interface import ImageStorage
 
 
-class TestDiskAndSqlite(MediaLibraryContract):
-    @pytest.fixture
-    def storage(self, disk: ImageStorage) -> ImageStorage:
-        return disk
-
-    @pytest.fixture
-    def config(self, sqlite: SqliteConfig) -> SqliteConfig:
-        return sqlite
-
-
-@pytest.mark.slow
-class TestDiskAndPostgres(MediaLibraryContract):
-    @pytest.fixture
-    def storage(self, disk: ImageStorage) -> ImageStorage:
-        return disk
-
-    @pytest.fixture
-    def config(self, postgresql: PostgresConfig) -> PostgresConfig:
-        return postgresql
-
-
-@pytest.mark.slow
-class TestBucketAndSqlite(MediaLibraryContract):
-    @pytest.fixture
-    def storage(self, bucket: ImageStorage) -> ImageStorage:
-        return bucket
-
-    @pytest.fixture
-    def config(self, sqlite: SqliteConfig) -> SqliteConfig:
-        return sqlite
-
-
-@pytest.mark.slow
-class TestBucketAndPostgres(MediaLibraryContract):
-    @pytest.fixture
-    def storage(self, bucket: ImageStorage) -> ImageStorage:
-        return bucket
-
-    @pytest.fixture
-    def config(self, postgresql: PostgresConfig) -> PostgresConfig:
-        return postgresql
+class TestLibrary(MediaLibraryContract):
+    """On the pairs of `conftest.py`."""

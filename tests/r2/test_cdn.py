@@ -1,6 +1,7 @@
 """A server as its users start it, a real bucket behind it, and a CDN in front of that."""
 
 import io
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -185,30 +186,31 @@ def get(server: Server, path: str) -> httpx.Response:
 # Memory
 
 
+def post_in_pieces(
+    client: httpx.Client, path: str, piece: bytes, count: int, *, timeout_s: float
+) -> httpx.Response:
+    """Save an image that is the same piece again and again, and never whole in this process."""
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    end = b"\r\n--B--\r\n"
+    return client.post(
+        f"{IMAGES}/{path}",
+        content=itertools.chain([begin], itertools.repeat(piece, count), [end]),
+        headers={
+            "content-type": "multipart/form-data; boundary=B",
+            "content-length": str(count * len(piece) + len(begin) + len(end)),
+        },
+        timeout=timeout_s,
+    )
+
+
 def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
     server: Server, client: httpx.Client
 ) -> None:
     piece = bytes(range(256)) * 4096
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
-    end = b"\r\n--B--\r\n"
-
-    def body() -> Iterator[bytes]:
-        yield begin
-        for _ in range(GIB // len(piece)):
-            yield piece
-        yield end
 
     client.post(f"{IMAGES}/warm.bin", files={"file": bytes(20 * MIB)})
     before = reset_peak(server.process.pid)
-    answer = client.post(
-        f"{IMAGES}/big.bin",
-        content=body(),
-        headers={
-            "content-type": "multipart/form-data; boundary=B",
-            "content-length": str(GIB + len(begin) + len(end)),
-        },
-        timeout=300,
-    )
+    answer = post_in_pieces(client, "big.bin", piece, GIB // len(piece), timeout_s=300)
     growth = peak_bytes(server.process.pid) - before
 
     assert answer.json()["size"] == GIB, answer.text
@@ -217,14 +219,14 @@ def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
 
 
 def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Operator) -> None:
-    data = bytes(range(256)) * 4096 * 10
+    piece = bytes(range(256)) * 4096
     start = threading.Barrier(64)
     before = reset_peak(server.process.pid)
 
     def upload(number: int) -> int:
         with server.client() as client:
             start.wait()
-            answer = client.post(f"{IMAGES}/many/{number}.bin", files={"file": data}, timeout=120)
+            answer = post_in_pieces(client, f"many/{number}.bin", piece, 10, timeout_s=120)
         return answer.status_code
 
     with ThreadPoolExecutor(64) as pool:
