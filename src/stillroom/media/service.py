@@ -28,7 +28,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.probe import Probed, probe
+from stillroom.media.headers.probe import Probed, probe
 from stillroom.media.resource import (
     IMAGE,
     RELOCATED,

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from pictures import picture, srgb_profile
 from stillroom.errors import UnsupportedMedia
-from stillroom.media.probe import Probed, probe
+from stillroom.media.headers.probe import Probed, probe
 from stillroom.paths import StorageKey
 from stillroom.storage.content_type import EXTENSION, RASTER
 from stillroom.storage.interface import StoredImage

@@ -1,0 +1,1 @@
+"""Headers of images: what they are, how large, and in which colours."""

@@ -1,0 +1,52 @@
+"""Names of colour profiles: of ICC profiles, and of coded colour spaces (ITU-T H.273)."""
+
+import struct
+from typing import Final
+
+_MAX_NAME: Final = 100
+
+SRGB: Final = "sRGB"
+CODED_SPACES: Final = {
+    (1, 1): "Rec. 709",
+    (1, 13): SRGB,
+    (9, 1): "Rec. 2020",
+    (9, 14): "Rec. 2020",
+    (9, 15): "Rec. 2020",
+    (9, 16): "Rec. 2100 PQ",
+    (9, 18): "Rec. 2100 HLG",
+    (12, 13): "Display P3",
+}
+"""Primaries and transfer of https://www.itu.int/rec/T-REC-H.273, as cICP and nclx name them."""
+
+
+def icc_name(profile: bytes) -> str | None:
+    """The description in an ICC profile, of version 2 or 4 (ICC.1-2022-05, 7.3 and 9.2.41)."""
+    try:
+        if profile[36:40] != b"acsp":
+            return None
+        (count,) = struct.unpack_from(">I", profile, 128)
+        for index in range(min(count, 100)):
+            tag, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * index)
+            if tag == b"desc":
+                return _icc_text(profile[start : start + length])
+    except struct.error:
+        pass
+    return None
+
+
+def printable(name: str | None) -> str | None:
+    """A stranger's text, made fit to stand in a row, an answer and a log."""
+    if name is None:
+        return None
+    clean = "".join(char for char in name if char.isprintable()).strip()
+    return clean[:_MAX_NAME] or None
+
+
+def _icc_text(entry: bytes) -> str | None:
+    if entry[:4] == b"desc":
+        (length,) = struct.unpack_from(">I", entry, 8)
+        return entry[12 : 12 + length].partition(b"\0")[0].decode("latin-1")
+    if entry[:4] == b"mluc":
+        length, start = struct.unpack_from(">II", entry, 20)
+        return entry[start : start + length].decode("utf-16-be", "replace")
+    return None

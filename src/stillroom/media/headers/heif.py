@@ -1,0 +1,54 @@
+"""HEIC and AVIF: size and colour profile from the item properties."""
+
+from collections.abc import Iterator
+
+from stillroom.media.headers.color import CODED_SPACES, icc_name
+from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.isobmff import boxes
+
+
+def size(header: HeaderBytes) -> tuple[int, int]:
+    """Width and height of the largest item: the others are its tiles, mask and thumbnails.
+
+    Encoders fill up to whole blocks, and `clap` says what of that is the image.
+    Source: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
+    """
+    sizes = []
+    for kind, start, _ in _properties(header):
+        if kind == b"ispe":
+            width, height = header.numbers(">II", start + 4)
+            sizes.append((width, height))
+    if not sizes:
+        raise BrokenHeader
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    for kind, start, _ in _properties(header):
+        if kind == b"clap":
+            across, across_by, down, down_by = header.numbers(">IIII", start)
+            if across <= width * across_by and down <= height * down_by and across_by and down_by:
+                width, height = across // across_by, down // down_by
+    return width, height
+
+
+def color_profile(header: HeaderBytes) -> str | None:
+    """The profile's name, from `colr`: an ICC profile comes before a coded colour space."""
+    coded = None
+    for kind, start, end in _properties(header):
+        if kind == b"colr":
+            form = header.bytes_at(start, 4)
+            if form in (b"prof", b"rICC"):
+                return icc_name(header.bytes_at(start + 4, end - start - 4))
+            if form == b"nclx":
+                primaries, transfer = header.numbers(">HH", start + 4)
+                coded = coded or CODED_SPACES.get((primaries, transfer))
+    return coded
+
+
+def _properties(header: HeaderBytes) -> Iterator[tuple[bytes, int, int]]:
+    for kind, start, end in boxes(header, 0, header.size):
+        if kind == b"meta":
+            for below, at, until in boxes(header, start + 4, end):
+                if below == b"iprp":
+                    for inner, first, last in boxes(header, at, until):
+                        if inner == b"ipco":
+                            yield from boxes(header, first, last)
+            return

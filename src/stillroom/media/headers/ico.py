@@ -1,0 +1,13 @@
+"""ICO: size of the largest icon."""
+
+from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+
+
+def size(header: HeaderBytes) -> tuple[int, int]:
+    """Width and height of the largest icon; https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10)."""
+    (count,) = header.numbers("<H", 4)
+    sides = [header.numbers("BB", 6 + 16 * index) for index in range(count)]
+    if not sides:
+        raise BrokenHeader
+    width, height = max((width or 256, height or 256) for width, height in sides)
+    return width, height
