@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicNumbers
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+import jwt
 
-from stillroom.auth.keys import Algorithm, PublicKey, decode_base64url, parse_object, suits
+from stillroom.auth.keys import Algorithm, PublicKey, parse_object, suits
 
 FETCH_TIMEOUT_S: Final = 5.0
 """For a whole fetch, from looking up the host to the last byte."""
@@ -240,45 +238,7 @@ def _usable_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
     if not isinstance(operations, list) or "verify" not in operations:
         return None
     try:
-        key = _READERS[algorithm](entry)
-    except (KeyError, ValueError, TypeError):
+        key = jwt.PyJWK(entry, algorithm).key
+    except (jwt.PyJWTError, ValueError, TypeError):
         return None
     return cast("PublicKey", key) if suits(key, algorithm) else None
-
-
-def _read_rsa(entry: Mapping[str, object]) -> object:
-    _demand(entry, kty="RSA")
-    return RSAPublicNumbers(e=_number(entry["e"]), n=_number(entry["n"])).public_key()
-
-
-def _read_p256(entry: Mapping[str, object]) -> object:
-    _demand(entry, kty="EC", crv="P-256")
-    x, y = _number(entry["x"]), _number(entry["y"])
-    return EllipticCurvePublicNumbers(x, y, SECP256R1()).public_key()
-
-
-def _read_ed25519(entry: Mapping[str, object]) -> object:
-    _demand(entry, kty="OKP", crv="Ed25519")
-    return Ed25519PublicKey.from_public_bytes(_bytes(entry["x"]))
-
-
-_READERS: Final[dict[Algorithm, Callable[[Mapping[str, object]], object]]] = {
-    "RS256": _read_rsa,
-    "ES256": _read_p256,
-    "EdDSA": _read_ed25519,
-}
-
-
-def _demand(entry: Mapping[str, object], **values: str) -> None:
-    if any(entry.get(name) != value for name, value in values.items()):
-        raise ValueError("another kind of key")
-
-
-def _number(value: object) -> int:
-    return int.from_bytes(_bytes(value), "big")
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError("not text")
-    return decode_base64url(value)
