@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from contract.suite import PNG, SVG, Chunks, key
+from r2.conftest import Running
 from r2.traps import MIB
 from services import stub_r2
 from services.stub_r2 import StubR2
@@ -102,6 +103,40 @@ async def test_an_object_of_somebody_else_has_facts_too(
 
     assert (found.size, found.content_type, found.sha256) == (3, "image/webp", None)
     assert found.save_id.startswith('"e"-')
+
+
+@pytest.mark.parametrize("etag", ["\u00e9", "\u00ff\u2028", "a b", 'a"b', "a" * 1025])
+async def test_an_etag_that_is_none_is_an_answer_we_do_not_understand(
+    storage: ImageStorage, stub: StubR2, etag: str
+) -> None:
+    stub.objects["compute/a.png"] = stub_r2.Stored(PNG, {}, f'"{etag}"')
+
+    with pytest.raises(BackendUnavailable, match="ETag"):
+        await storage.stat(key("a.png"))
+    with pytest.raises(BackendUnavailable, match="ETag"):
+        await storage.copy(key("a.png"), key("b.png"))
+
+
+async def test_a_bucket_with_a_mutilated_etag_is_a_503(running: Running, stub: StubR2) -> None:
+    stub.objects["compute/a.png"] = stub_r2.Stored(PNG, {}, '"\u2028"')
+
+    async with running() as client:
+        answers = [
+            await client.head("/api/v1/storage/images/a.png"),
+            await client.get("/api/v1/storage/entries"),
+            await client.delete("/api/v1/storage/images/a.png"),
+        ]
+
+    assert [answer.status_code for answer in answers] == [503, 503, 503]
+
+
+async def test_a_save_id_that_is_none_of_ours_does_not_leave_the_bucket(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    headers = {"x-amz-meta-save-id": "caf\u00e9"}
+    stub.objects["compute/a.png"] = stub_r2.Stored(PNG, headers, '"e"')
+
+    assert (await storage.stat(key("a.png"))).save_id.startswith('"e"-')
 
 
 # How a body is sent

@@ -1,9 +1,11 @@
 """What only a disk can do wrong, and how it is kept from doing it."""
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import os
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -28,7 +30,7 @@ from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.disk import home
 from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.home import DataDirectory
-from stillroom.storage.disk.image import DiskImage
+from stillroom.storage.disk.image import DiskImage, status_at
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.disk.storage import DiskImageStorage
@@ -41,6 +43,8 @@ from stillroom.storage.interface import (
     SaveRules,
     StoredImage,
 )
+
+MIB = 1024**2
 
 
 @pytest.fixture(params=[open_by_kernel, open_by_walk])
@@ -377,6 +381,73 @@ async def test_the_floor_of_free_room_is_kept_before_a_byte_is_read(tmp_path: Pa
     await storage.close()
 
 
+async def test_an_upload_takes_room_for_what_has_come_and_not_for_what_was_announced(
+    tmp_path: Path,
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES)
+    silent, may_go_on = asyncio.Event(), asyncio.Event()
+    data = os.urandom(MIB)
+
+    class Trickles(Chunks):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range(2):
+                yield data
+            silent.set()
+            await may_go_on.wait()
+            for _ in range(20):
+                yield data
+
+    task = asyncio.ensure_future(storage.save(key("a.bin"), Trickles(most_bytes=60 * MIB)))
+    await silent.wait()
+
+    taken = sum(room_of_staged())
+    may_go_on.set()
+    saved = await task
+
+    assert 2 * MIB <= taken <= 16 * MIB
+    assert saved.size == (tmp_path / "compute/a.bin").stat().st_size == 22 * MIB
+    assert (tmp_path / "compute/a.bin").stat().st_blocks * 512 <= 23 * MIB
+    await storage.close()
+
+
+def room_of_staged() -> list[int]:
+    """What each file on its way in takes of the disk."""
+    taken = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if ".stillroom/staging/" in os.readlink(f"/proc/self/fd/{fd}"):
+                taken.append(os.fstat(int(fd)).st_blocks * 512)
+    return taken
+
+
+@pytest.mark.parametrize("announces", [True, False])
+async def test_the_floor_of_free_room_is_kept_while_an_upload_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, announces: bool
+) -> None:
+    storage = DiskImageStorage(DataDirectory(tmp_path), RULES, min_free_bytes=1)
+    real, full = os.fstatvfs, asyncio.Event()
+
+    def fills_up(fd: int) -> os.statvfs_result:
+        room = [*real(fd), 0]
+        room[4] = 0 if full.is_set() else room[4]  # f_bavail
+        return os.statvfs_result(room)
+
+    monkeypatch.setattr(os, "fstatvfs", fills_up)
+
+    class OthersAreQuicker(Chunks):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in super().__aiter__():
+                yield chunk
+                full.set()
+
+    source = OthersAreQuicker(*[bytes(MIB)] * 40, most_bytes=40 * MIB if announces else None)
+    with pytest.raises(StorageFull):
+        await storage.save(key("a.bin"), source)
+
+    assert source.asked < 40
+    await storage.close()
+
+
 # Syncs
 
 Sync = Callable[[int], None]
@@ -655,3 +726,40 @@ async def test_the_disk_begins_with_a_large_image_while_it_comes_in(
     for (start, length), (following, _) in itertools.pairwise(begun):
         assert start + length == following
     await storage.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("folder", ["compute", "media", ".stillroom"])
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_a_filesystem_mounted_in_the_data_directory_stops_the_start(
+    tmp_path: Path, folder: str, kind: str
+) -> None:
+    place = tmp_path / "data" / folder
+    place.mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    mount = {"tmpfs": ["-t", "tmpfs", "none"], "bind": ["--bind", str(tmp_path / "other")]}[kind]
+    subprocess.run(["mount", *mount, str(place)], check=True)
+    try:
+        with pytest.raises(ConfigurationError, match="different mounts"):
+            DataDirectory(tmp_path / "data")
+        assert not list((tmp_path / "data").glob("*/*.png"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+    DataDirectory(tmp_path / "data").close()
+
+
+async def test_an_image_that_is_removed_by_hand_right_before_its_deletion_is_missing(
+    storage: DiskImageStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save(storage, "a/b.png")
+
+    def look_and_lose(folder_fd: int, name: str) -> os.stat_result | None:
+        status = status_at(folder_fd, name)
+        (tmp_path / "compute/a/b.png").unlink()
+        return status
+
+    monkeypatch.setattr("stillroom.storage.disk.storage.status_at", look_and_lose)
+
+    with pytest.raises(ImageNotFound):
+        await storage.delete(key("a/b.png"))

@@ -88,6 +88,9 @@ class DataDirectory:
         self._closing = contextlib.ExitStack()
         try:
             self._open(opener)
+        except ConfigurationError:
+            self._closing.close()
+            raise
         except OSError as error:
             self._closing.close()
             raise ConfigurationError(
@@ -105,6 +108,7 @@ class DataDirectory:
         self.staging_fd = self._keep(
             os.open("staging", os.O_RDONLY | os.O_DIRECTORY, dir_fd=private)
         )
+        self._refuse_other_filesystems()
         self._state = self._map_state(private)
         self._take_lock(private)
         self.open_beneath = opener or choose_opener(self.fd)
@@ -241,6 +245,30 @@ class DataDirectory:
         mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
         if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+
+    def _refuse_other_filesystems(self) -> None:
+        """An image is published by link(2), which leads from no filesystem to another.
+
+        Where the numbers are equal, a bind mount is still another mount. Renaming tells, of what
+        does not exist: the kernel compares the mounts before it looks for the names
+        (https://man7.org/linux/man-pages/man2/rename.2.html, EXDEV).
+        """
+        device = os.fstat(self.staging_fd).st_dev
+        for name in IMAGE_FOLDERS:
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.fd)
+            missing = self.staging_name()
+            try:
+                is_other = os.fstat(folder).st_dev != device
+                os.rename(missing, missing, src_dir_fd=self.staging_fd, dst_dir_fd=folder)
+            except OSError as error:
+                is_other |= error.errno == errno.EXDEV
+            finally:
+                os.close(folder)
+            if is_other:
+                raise ConfigurationError(
+                    f"{name}/ and {PRIVATE_FOLDER}/ in {str(self.root)!r} are on different mounts, "
+                    "and no image could be saved: mount one filesystem at the data directory itself"
+                )
 
     def _map_state(self, private_fd: int) -> mmap.mmap:
         fd = os.open("state", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=private_fd)

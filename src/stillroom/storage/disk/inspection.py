@@ -106,7 +106,11 @@ class DiskInspection:
             opened.callback(os.close, facts_fd)
             os.write(facts_fd, facts)
             self._home.sync(facts_fd)
-            os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
+            try:
+                os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
+            except FileNotFoundError:  # removed by hand since the look: that takes no lock
+                os.unlink("facts.json", dir_fd=place_fd)
+                return None
             self._home.sync_folder(place_fd)
             self._home.sync_folder(folder_fd)
         return place

@@ -21,6 +21,9 @@ _BEGUN_BYTES: Final = 4 * 1024**2
 
 _MOST_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
 
+RESERVED_BYTES: Final = 16 * 1024**2
+"""Room that is taken ahead: what a client announces costs it nothing, and may never come."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -44,21 +47,32 @@ class Staged:
 
     def __init__(self, home: DataDirectory) -> None:
         self._home = home
-        self._reserved = False
-        self._written = self._begun = 0
+        self._written = self._begun = self._reserved = 0
         self.fd, self._name = home.open_staged()
 
-    def reserve(self, most_bytes: int | None) -> None:
-        """Take the room for an upload of known length now, so that it cannot run out later."""
+    def lacking(self, more: int, most_bytes: int | None) -> int:
+        """The room to take before `more` bytes are written: 0 while there is some left.
+
+        Args:
+            more: Of the next batch.
+            most_bytes: Of the whole upload; None where that is unknown.
+        """
+        end = self._written + more
         if most_bytes is None:
-            return
+            return more
+        if end <= self._reserved:
+            return 0
+        return max(min(self._reserved + RESERVED_BYTES, most_bytes), end) - self._reserved
+
+    def reserve(self, more: int) -> None:
+        """Take as much room as `lacking` says, in one piece where the filesystem can."""
         with translated():
-            self._reserved = True
             try:
-                os.posix_fallocate(self.fd, 0, most_bytes)
+                os.posix_fallocate(self.fd, self._reserved, more)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise
+        self._reserved += more
 
     def write(self, batch: Batch, intake: Intake) -> None:
         """Write and hash a batch in full; short writes do happen when a disk fills up."""
@@ -80,7 +94,7 @@ class Staged:
 
     def trim(self, size: int) -> None:
         """Give back what was reserved beyond `size`."""
-        if self._reserved:
+        if self._reserved > size:
             os.ftruncate(self.fd, size)
 
     def copy_from(self, source_fd: int, size: int) -> None:

@@ -136,9 +136,8 @@ class DiskImageStorage:
                 if batch.size >= _BATCH_BYTES:
                     if staged is None:
                         staged = self._stage()
-                        await self._run(staged.reserve, source.most_bytes)
                     full, batch = batch, Batch()
-                    await self._run(staged.write, full, upload.intake)
+                    await self._run(self._write, upload, staged, full)
             if staged is None:
                 return await self._run(self._save_small, upload, batch)
             return await self._run(self._finish, upload, staged, batch)
@@ -182,6 +181,15 @@ class DiskImageStorage:
     def _stage(self) -> Staged:
         with translated():
             return Staged(self._home)
+
+    def _write(self, upload: "_Upload", staged: Staged, batch: Batch) -> None:
+        """Write a batch, in room that is free beyond what must stay free."""
+        lacking = staged.lacking(batch.size, upload.source.most_bytes)
+        if lacking:
+            self._refuse_if_full(lacking)
+            if upload.source.most_bytes is not None:
+                staged.reserve(lacking)
+        staged.write(batch, upload.intake)
 
     def _finish(self, upload: "_Upload", staged: Staged, batch: Batch) -> StoredImage:
         """The last bytes, the facts, and the two syncs around publishing."""
@@ -341,7 +349,10 @@ class DiskImageStorage:
                 condition.check(etag_of(status))
                 if save_id not in (None, save_id_of(status)):
                     raise PreconditionFailed
-                os.unlink(name, dir_fd=folder_fd)
+                try:
+                    os.unlink(name, dir_fd=folder_fd)
+                except FileNotFoundError:  # removed by hand since the look: that takes no lock
+                    raise ImageNotFound from None
             with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
                 fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
             self._home.sync_folder(folder_fd)

@@ -23,6 +23,9 @@ _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
 _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
+_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
+"""What is between an ETag's quotes (RFC 9110, 8.8.3), but for bytes outside of ASCII."""
+
 
 def headers_of(
     kind: str,
@@ -56,18 +59,19 @@ def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
     etag = etag_of(headers)
     try:
         size = int(headers.get("content-length", ""))
-        modified = parsedate_to_datetime(headers.get("last-modified", ""))
-    except ValueError as error:
+        modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
+    except (ValueError, OverflowError) as error:
         raise BackendUnavailable("the bucket described an image in no way we know") from error
+    save_id = headers.get(SAVE_ID_FIELD, "")
     return StoredImage(
         key=key,
         size=size,
         etag=etag,
-        modified_ns=_mtime_ns(headers) or int(modified.timestamp()) * 10**9,
+        modified_ns=_mtime_ns(headers) or modified_s * 10**9,
         content_type=_media_type(headers.get("content-type", ""), key.text),
         sha256=_sha256(headers.get(SHA256_FIELD, "")),
         # Without an id of ours, what names a foreign save best is what it is and when it came.
-        save_id=headers.get(SAVE_ID_FIELD) or f"{etag}-{modified.timestamp():.0f}",
+        save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{etag}-{modified_s}",
     )
 
 
@@ -83,10 +87,14 @@ def etag_of(headers: Mapping[str, str]) -> str:
 
 
 def strong_etag(text: str | None) -> str:
-    """The same, from wherever an answer has it."""
+    """The same, from wherever an answer has it.
+
+    It goes into headers of ours, and back to the bucket as a condition.
+    """
     bare = (text or "").removeprefix("W/").strip('"')
-    if not bare:
-        raise BackendUnavailable("the bucket answered without an ETag: the outcome is unknown")
+    if not _OPAQUE.fullmatch(bare):
+        what = "with an ETag that is none" if bare else "without an ETag"
+        raise BackendUnavailable(f"the bucket answered {what}: the outcome is unknown")
     return f'"{bare}"'
 
 
