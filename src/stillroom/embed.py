@@ -4,7 +4,9 @@ from stillroom.embed import create_router
 app.include_router(create_router("stillroom-data"), prefix="/api/v1")
 """
 
+import os
 from pathlib import Path
+from typing import Literal
 
 from fastapi import APIRouter
 
@@ -19,13 +21,16 @@ from stillroom.auth.secret import load_or_make_secret
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.derived.images import DerivedConfig, DerivedImages
+from stillroom.errors import ConfigurationError
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.interface import SaveRules
+from stillroom.variables import BUCKET
 
 
 def create_router(
     data_dir: str | Path,
     *,
+    storage: Literal["disk"] | None = None,
     jwt_secret: str | None = None,
     authorize: Authorize | None = None,
     public_url: str = "http://127.0.0.1:8000/api/v1/storage/images",
@@ -39,6 +44,7 @@ def create_router(
 
     Args:
         data_dir: Where the images go. Several processes may share it.
+        storage: `disk` says that the disk is meant also where the variables of a bucket are set.
         jwt_secret: What tokens are signed with, 32 bytes or more; without it one is made
             in `data_dir`, and `stillroom token --data-dir …` mints tokens for it. It signs URLs
             as well.
@@ -56,21 +62,27 @@ def create_router(
             made in processes of their own, started when they are first needed.
 
     Raises:
-        ConfigurationError: the directory or the secret cannot be used.
+        ConfigurationError: the directory or the secret cannot be used; or `R2_ENDPOINT_URL` or
+            `R2_ACCESS_KEY_ID` is set, and the disk may not be what is meant.
     """
+    if storage is None and (named := [name for name in BUCKET if os.environ.get(name, "").strip()]):
+        raise ConfigurationError(
+            f"{' and '.join(named)} is set, but this router keeps images on the disk only: run "
+            '`stillroom serve` for the bucket, or say create_router(…, storage="disk")'
+        )
     root = Path(data_dir)
     if authorize is None:
         jwt_secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
         authorize = TokenVerifier(SharedSecrets([jwt_secret])).verify
     signer = UrlSigner([jwt_secret]) if jwt_secret else None
-    storage = open_storage(
+    opened = open_storage(
         DiskConfig(root, min_free_bytes=min_free_bytes),
         SaveRules(max_bytes=max_upload_bytes, require_image=require_image),
     )
 
     public_url = public_url.rstrip("/")
     operations = ImageOperations(
-        storage=storage,
+        storage=opened,
         authorize=authorize,
         public_url=public_url,
         max_upload_bytes=max_upload_bytes,
@@ -86,9 +98,9 @@ def create_router(
     )
     router = APIRouter()
     router.include_router(images_router(operations))
-    router.include_router(entries_router(EntryListing(storage, authorize)))
-    router.include_router(deletions_router(Deletions(storage, authorize)))
-    router.include_router(copies_router(Copies(storage, authorize, public_url)))
+    router.include_router(entries_router(EntryListing(opened, authorize)))
+    router.include_router(deletions_router(Deletions(opened, authorize)))
+    router.include_router(copies_router(Copies(opened, authorize, public_url)))
     if signer is not None:
         router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
     return router

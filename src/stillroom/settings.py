@@ -1,15 +1,17 @@
 """Settings: read once, from the environment, checked before anything starts."""
 
+import contextlib
 import os
 import re
 import warnings
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,6 +28,7 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.interface import SaveRules
+from stillroom.variables import PREFIXES, unread
 
 MIB: Final = 1024**2
 
@@ -42,6 +45,9 @@ _DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+
+_OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN")
+"""What `stillroom put` and others read; they may stand in the same environment."""
 
 _LOCAL_TOKENS: Final = (
     "warning: the bucket is shared and the token secret is this machine's own: "
@@ -60,6 +66,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="STILLROOM_", frozen=True, extra="ignore", env_ignore_empty=True
     )
+
+    _unread: list[str] = PrivateAttr(default_factory=list)
 
     data_dir: Path = Path("stillroom-data")
     """Everything lies below it; made if missing."""
@@ -285,14 +293,26 @@ class Settings(BaseSettings):
         container's configuration) names in CREDENTIALS_DIRECTORY: docs/adr/0020.
 
         Raises:
-            ConfigurationError: one sentence that names each setting at fault.
+            ConfigurationError: one sentence that names each setting at fault; or a variable is
+                so near to one that it must be meant.
         """
+        names = [name for name, value in os.environ.items() if value]
+        folder = _credentials()
+        with contextlib.suppress(OSError):  # what cannot be read is said below
+            names += os.listdir(folder) if folder else []
+        return cls._read(names, flags)
+
+    @classmethod
+    def _read(cls, names: Iterable[str], flags: Mapping[str, object]) -> Self:
+        fields = [str(one.validation_alias or name) for name, one in cls.model_fields.items()]
+        known = [*map(_variable, fields), *_OF_COMMANDS]
+        passed_over = unread({name.upper() for name in names}, known)
         given = {name: value for name, value in flags.items() if value is not None}
         given["_secrets_dir"] = _credentials()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # a folder in a credential's place
-                return cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+                settings = cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
         except (OSError, SettingsError, UserWarning) as error:
             raise ConfigurationError(
                 f"a credential in {_credentials()} cannot be read ({error}): each must be a file "
@@ -304,6 +324,8 @@ class Settings(BaseSettings):
                 for fault in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationError(faults) from error
+        settings._unread = passed_over
+        return settings
 
     @classmethod
     def read_file(cls, file: Path) -> Self:
@@ -313,25 +335,26 @@ class Settings(BaseSettings):
             ConfigurationError: as `read`; or the file cannot be read.
         """
         try:
-            lines = dotenv_values(file, interpolate=False)
+            found = dotenv_values(file, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
+        lines = {name: value for name, value in found.items() if value}
         given = {
             name if name.startswith("R2_") else name.removeprefix("STILLROOM_").lower(): value
             for name, value in lines.items()
-            if name.startswith(("STILLROOM_", "R2_")) and value
+            if name.startswith(PREFIXES)
         }
         if not given:  # with nothing set it would be a new store in the folder at hand
             raise ConfigurationError(f"{str(file)!r} has no line that sets STILLROOM_… or R2_…")
         try:
-            return _deaf(cls).read(**given)
+            return _deaf(cls)._read(lines, given)  # noqa: SLF001  (a class of this one)
         except ConfigurationError as error:
             raise ConfigurationError(f"in {str(file)!r}: {error}") from error
 
     @classmethod
     def of_data_dir(cls, data_dir: Path) -> Self:
         """Those of a server that has a data directory, and nothing else is set."""
-        return _deaf(cls).read(data_dir=data_dir)
+        return _deaf(cls)._read((), {"data_dir": data_dir})  # noqa: SLF001  (the same)
 
     @property
     def images_url(self) -> str:
@@ -510,14 +533,15 @@ class Settings(BaseSettings):
 
     @property
     def _has_bucket(self) -> bool:
-        return bool(self.r2_endpoint_url or self.r2_access_key_id)
+        return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """What works on one machine and breaks on the second, a line each."""
-        if not self._has_bucket:
-            return []
-        local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
-        return [line for line, shared in local if shared is None]
+        """What nothing reads, and what works on one machine and breaks on the second, by lines."""
+        lines = [f"warning: {line}" for line in self._unread]
+        if self._has_bucket:
+            local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
+            lines += [line for line, shared in local if shared is None]
+        return lines
 
     @property
     def save_rules(self) -> SaveRules:

@@ -312,7 +312,7 @@ def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
     code = (ROOT / "src/stillroom/settings.py").read_text()
 
     rows = set(re.findall(r"^\| `(?:STILLROOM_(?=\w)|(?=R2_))(\w+)`", pages, re.MULTILINE))
-    fields = set(re.findall(r"^    (\w+): [^=\n]+ = ", code, re.MULTILINE))
+    fields = set(re.findall(r"^    ([a-z]\w*): [^=\n]+ = ", code, re.MULTILINE))
 
     assert rows == {name.upper() for name in fields}
 

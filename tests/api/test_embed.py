@@ -14,7 +14,7 @@ from pictures import picture
 from stillroom.auth.grants import Grant
 from stillroom.auth.tokens import mint_token
 from stillroom.embed import create_router
-from stillroom.errors import Unauthenticated
+from stillroom.errors import ConfigurationError, Unauthenticated
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IMAGES = "/api/v1/storage/images"
@@ -227,3 +227,22 @@ async def test_an_app_may_have_its_images_read_by_anybody(tmp_path: Path) -> Non
         assert (await client.get(url, headers=mine)).content == PNG
         assert (await client.get(url, headers=other)).status_code == 401
         assert (await client.get("/storage/images")).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID"])
+async def test_an_app_with_the_variables_of_a_bucket_says_that_it_means_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "https://account.r2.cloudflarestorage.com")
+
+    with pytest.raises(ConfigurationError, match=f'{name} is set.*storage="disk"'):
+        create_router(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, storage="disk", authorize=lambda _: Grant.everything())
+    )
+    async for client in client_of(app):
+        assert (await client.post("/storage/images/a", files={"file": PNG})).status_code == 200
+    assert (tmp_path / "compute/a").read_bytes() == PNG

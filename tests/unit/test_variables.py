@@ -1,0 +1,102 @@
+"""Variables that nothing reads: a misspelled one must not pass for a setting that is not set."""
+
+from pathlib import Path
+
+import pytest
+
+from stillroom.app import check_settings
+from stillroom.errors import ConfigurationError
+from stillroom.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLROOM_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("STILLROOM_JWT_AUDIENC", "STILLROOM_JWT_AUDIENCE"),
+        ("stillroom_jwt_isuer", "STILLROOM_JWT_ISSUER"),
+        ("STILLROOM_JWT_AUD", "STILLROOM_JWT_AUDIENCE"),
+        ("STILLROOM_JWTSECRET", "STILLROOM_JWT_SECRET"),
+        ("STILROOM_JWT_AUDIENCE", "STILLROOM_JWT_AUDIENCE"),
+        ("STILLROOM_REQUIRE_IMAGES", "STILLROOM_REQUIRE_IMAGE"),
+        ("STILLROOM_DATADIR", "STILLROOM_DATA_DIR"),
+        ("R2_ENDPOINT", "R2_ENDPOINT_URL"),
+        ("R2_PUBLC_URL", "R2_PUBLIC_URL"),
+        ("R2_ACCESS_KEY", "R2_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_misspelled_setting_stops_the_start_and_the_right_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.delenv(meant, raising=False)
+    monkeypatch.setenv(name, "x")
+
+    with pytest.raises(ConfigurationError, match=f"^{name.upper()} is set.* {meant}\\?$"):
+        Settings.read()
+
+
+def test_whatever_begins_as_the_settings_of_tokens_do_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STILLROOM_JWT_SECRET", "s" * 32)
+    for name in ("STILLROOM_JWT_LEEWAY", "STILLROOM_JWT_SECRETS"):
+        with monkeypatch.context() as one:
+            one.setenv(name, "10")
+            with pytest.raises(ConfigurationError, match=name):
+                Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("STILLROOM_SECRET", "STILLROOM_JWT_SECRET is the nearest setting"),
+        ("STILLROOM_DATADIR", "STILLROOM_DATA_DIR is the nearest setting"),  # that is set
+        ("STILLROOM_SERVICE_HOST", "unset it"),  # Kubernetes sets it for a service of this name
+    ],
+)
+def test_a_doubtful_name_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+
+    lines = check_settings(Settings.read())
+
+    assert f"warning: {name} is set, and nothing reads it: {said}" in lines
+
+
+def test_names_that_are_known_or_of_others_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("STILLROOM_URL", "STILLROOM_TOKEN", "R2_ACCOUNT_ID", "R2_REGION", "HOME_PORT"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("STILLROOM_JWT_AUDIENC", "")  # empty is not set, as everywhere
+
+    assert Settings.read().warnings() == []
+
+
+def test_a_misspelled_credential_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stillroom_jwt_secrt").write_text("s" * 32)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    with pytest.raises(ConfigurationError, match="STILLROOM_JWT_SECRT"):
+        Settings.read()
+
+
+def test_a_misspelled_line_of_a_settings_file_is_found_and_the_environment_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLROOM_JWT_AUDIENC", "ours")
+    file = tmp_path / "settings"
+    file.write_text("STILLROOM_DATA_DIR=there\nR2_BUCKET=images\n")
+    assert Settings.read_file(file).data_dir == Path("there")
+    assert Settings.of_data_dir(tmp_path).warnings() == []
+
+    file.write_text("STILLROOM_DATA_DIR=there\nR2_ENDPOINT_UR=https://r2\n")
+    with pytest.raises(ConfigurationError, match="did you mean R2_ENDPOINT_URL"):
+        Settings.read_file(file)
