@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from contract.suite import RULES, everything, key
-from services import faulty_proxy
+from r2.traps import opened
+from services import faulty_proxy, stub_r2
 from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
 from stillroom.storage.interface import BytesSource
@@ -86,3 +89,43 @@ async def test_a_bad_line_costs_no_image_and_damages_none(
             found = b"".join([chunk async for chunk in opened.chunks(0, opened.image.size)])
             opened.close()
             assert found == image, (name, runs)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("size", [100, 20 * 1024**2])
+async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
+    stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def refuse(*_: object) -> web.Response:
+        return stub_r2.error(500, "InternalError")
+
+    monkeypatch.setattr(StubR2, "_PutObject", refuse)
+    monkeypatch.setattr(StubR2, "_UploadPart", refuse)
+    disk = DiskConfig(tmp_path, min_free_bytes=0, durable=False)
+    source, bucket = open_storage(disk, RULES), opened(stub)
+    target = R2Config(stub.endpoint_url, stub_r2.KEY_ID, stub_r2.SECRET, stub_r2.BUCKET)
+    inspections = [open_inspection(disk), open_inspection(target)]
+    many = 60 if size == 100 else 10
+    for number in range(many):
+        await source.save(key(f"{number}.bin"), BytesSource(bytes(size)))
+    tally = Tally()
+    migration = Migration(
+        inspections[0],
+        Target(bucket, inspections[1]),
+        everything(),
+        pace=Pace(None),
+        tally=tally,
+    )
+
+    with pytest.raises(
+        BackendUnavailable, match=r"takes no image: .*\(it answers 500 InternalError\)"
+    ):
+        await migration.run()
+
+    assert tally.counts.keys() <= {Outcome.FAILED}
+    assert tally.images < many
+    assert all("500 InternalError" in told.detail for told in tally.problems)
+    for storage in (source, bucket):
+        await storage.close()
+    for inspection in inspections:
+        await inspection.close()

@@ -49,6 +49,9 @@ _SURE_AFTER: Final = 8
 
 _ATTEMPTS: Final = 3
 
+_HOPELESS_AFTER: Final = 8
+"""So many in a row that the target does not take: then it takes none."""
+
 _MOST_PROBLEMS: Final = 10_000
 """Kept for the report; more are counted."""
 
@@ -190,12 +193,14 @@ class Migration:
         self._tell = tell
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._absent_in_a_row = 0
+        self._not_taken_in_a_row = 0
 
     async def run(self) -> None:
         """Bring every image.
 
         Raises:
-            BackendUnavailable: one of the stores as a whole is out of reach.
+            BackendUnavailable: one of the stores as a whole is out of reach, or the target answers,
+                and takes no image.
             StorageFull: the target takes no more.
         """
         await self._each(self._source, self.bring, self._note_stray)
@@ -263,7 +268,7 @@ class Migration:
 
     async def _persist(self, key: StorageKey) -> Told:
         """Try until it is known what becomes of an image."""
-        why = ""
+        why, taken = "", True
         for _ in range(_ATTEMPTS):
             try:
                 return await self._try(key)
@@ -274,13 +279,22 @@ class Migration:
                 why = "the target's image is changed again and again"
             except (PathConflict, TooLarge) as error:
                 return Told(Outcome.FAILED, key.text, detail=str(error))
+            except _NotTakenError as error:
+                await self._target_is_there()
+                why, taken = str(error), False
             except (DigestMismatch, BackendUnavailable) as error:
                 # If a store as a whole cannot be reached, this image is not to blame.
                 await self._source.check()
-                if self._target is not None:
-                    await self._target.storage.check()
-                why = str(error)
+                await self._target_is_there()
+                why, taken = str(error), True
+        self._not_taken_in_a_row = 0 if taken else self._not_taken_in_a_row + 1
+        if self._not_taken_in_a_row >= _HOPELESS_AFTER:
+            raise BackendUnavailable(f"the target answers, but takes no image: {why}")
         return Told(Outcome.FAILED, key.text, detail=why)
+
+    async def _target_is_there(self) -> None:
+        if self._target is not None:
+            await self._target.storage.check()
 
     async def _try(self, key: StorageKey) -> Told:
         there = None
@@ -302,6 +316,7 @@ class Migration:
             image = await self._source.stat(key)
             return Told(outcome, key.text, image.size, (image.sha256 or b"").hex())
         image, sha256 = await self._copy(self._target, key, there)
+        self._not_taken_in_a_row = 0
         if there is None:
             self._absent_in_a_row += 1
         return Told(outcome, key.text, image.size, sha256.hex())
@@ -386,9 +401,16 @@ class Migration:
         condition = Condition(if_none_match=ANY)
         if there is not None:
             condition = Condition(if_match=frozenset((there.etag,)))
+        reading = _Reading(self._paced(opened.chunks(0, image.size)))
         try:
-            chunks = self._paced(opened.chunks(0, image.size))
-            saved = await target.storage.save(image.key, Arrival(image, sha256, chunks), condition)
+            arrival = Arrival(image, sha256, reading.chunks())
+            saved = await target.storage.save(image.key, arrival, condition)
+        except ReadOnly:
+            raise
+        except BackendUnavailable as error:
+            if reading.broke:
+                raise
+            raise _NotTakenError(str(error)) from error
         finally:
             opened.close()
         await self._check_arrival(target, saved, sha256)
@@ -424,6 +446,26 @@ class Migration:
                 f"what arrived has the SHA-256 {found.hexdigest()}, and not {sha256.hex()}: "
                 "it was removed again"
             )
+
+
+class _NotTakenError(Exception):
+    """The target did not save an image that the source has read without trouble."""
+
+
+class _Reading:
+    """What is read of the source, and whether that broke off."""
+
+    def __init__(self, source: AsyncIterator[bytes]) -> None:
+        self._source = source
+        self.broke = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._source:
+                yield chunk
+        except BackendUnavailable:
+            self.broke = True
+            raise
 
 
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:
