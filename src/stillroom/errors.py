@@ -14,6 +14,7 @@ StillroomError
 ├── ResourceProtected       the resource may not be deleted
 ├── ImplausibleScan         so much seems to be wrong that the scan itself must be
 ├── PathConflict            a folder stands where a file should go, or the other way round
+├── ConditionUnsupported    the bucket cannot hold to the request's condition
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
 ├── UnsupportedMedia        not multipart, or not an image where one is required
@@ -154,6 +155,12 @@ class PreconditionFailed(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("the image is not in the state that the request's condition demands")
+
+
+class ConditionUnsupported(StillroomError):
+    """The storage cannot hold to the request's condition, so nothing was changed."""
+
+    code = "condition_unsupported"
 
 
 class MalformedBody(StillroomError):

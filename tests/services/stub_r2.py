@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from enum import StrEnum
 from urllib.parse import quote_plus, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -28,6 +29,7 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 from services.ports import free_ports
+from stillroom.storage.r2.conditions import PROBE
 
 KEY_ID = "stub-key-id"
 SECRET = "stub-secret"
@@ -52,6 +54,16 @@ CLASS_B = frozenset({"HeadObject", "GetObject"})
 Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
 
 
+class Conditions(StrEnum):
+    """What becomes of If-Match and If-None-Match of a request that stores."""
+
+    HONOURED = "honoured"
+    IGNORED = "ignored"
+    IGNORED_IN_PARTS = "ignored where an upload in parts is completed"
+    REFUSED = "refused"
+    UNQUOTED = "taken for ETags without quotes, as Ceph RGW 18 does"
+
+
 @dataclass
 class Stored:
     body: bytes
@@ -73,6 +85,8 @@ class StubR2:
 
     Attributes:
         operations: Requests as they came in, repetitions included.
+        probes: The same of requests that try what the bucket does with conditions.
+        conditions: What it does with them.
         faults: Met by the next requests, one each, instead of an answer.
         one_write_a_second: Whether the limit per key is kept.
         most_on_a_page: A page of a listing never holds more, though more follow.
@@ -82,6 +96,8 @@ class StubR2:
         self.endpoint_url = ""
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, Upload] = {}
+        self.probes: Counter[str] = Counter()
+        self.conditions = Conditions.HONOURED
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
@@ -98,6 +114,9 @@ class StubR2:
         )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if key_of(request).startswith(PROBE):  # asked once by each process, before all else
+            self.probes[operation_of(request)] += 1
+            return await self.carry_out(request)
         self.operations[operation_of(request)] += 1
         self.requests.append(request)
         if self.faults:
@@ -144,6 +163,9 @@ class StubR2:
         return web.Response(headers={"ETag": stored.etag})
 
     def _refused(self, request: web.Request, key: str) -> web.Response | None:
+        guarded = "if-match" in request.headers or "if-none-match" in request.headers
+        if guarded and self.conditions is Conditions.REFUSED:
+            return error(501, "NotImplemented")
         now = time.monotonic()
         if self.one_write_a_second and now - self._written.get(key, -10.0) < 1:
             return error(429, "TooManyRequests")
@@ -161,8 +183,16 @@ class StubR2:
 
     def _condition_holds(self, request: web.Request, key: str) -> bool:
         found = self.objects.get(key)
+        in_parts = request.method == "POST"
+        if self.conditions is Conditions.IGNORED or (
+            self.conditions is Conditions.IGNORED_IN_PARTS and in_parts
+        ):
+            return True
         if "if-match" in request.headers:
-            return found is not None and request.headers["if-match"] == found.etag
+            etag = found.etag if found else None
+            if self.conditions is Conditions.UNQUOTED and etag is not None:
+                etag = etag.strip('"')
+            return request.headers["if-match"] == etag
         return request.headers.get("if-none-match") != "*" or found is None
 
     def _HeadObject(self, _: web.Request, key: str, __: bytes) -> web.Response:

@@ -359,7 +359,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
         operations.save_image,
         methods=["POST"],
         response_model=SavedImage,
-        responses=refusals(400, 401, 403, 409, 412, 413, 415, 503, 507),
+        responses=refusals(400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
     )
     add(
         one,
@@ -396,6 +396,7 @@ _WHY = {
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
     415: "Not multipart/form-data, or not an image where one is required or decoded.",
+    501: "The bucket cannot hold to such a condition.",
     503: "The storage is out of reach; try again after Retry-After seconds.",
     507: "The disk is full.",
 }

@@ -169,6 +169,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
         ("saving", lambda: storage.save(key, BytesSource(_PROBE))),
         ("looking", lambda: storage.stat(key)),
         ("listing", lambda: storage.list(ListQuery(prefix, limit=1))),
+        ("conditions", lambda: _conditions(storage)),
         ("copying", lambda: storage.copy(key, copied)),
         ("reading", lambda: _read(storage, key)),
         ("deleting", lambda: _delete(storage, key, copied)),
@@ -193,6 +194,17 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
                 yield finding
         else:
             yield Finding(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+async def _conditions(storage: "ImageStorage") -> list[Finding] | None:
+    from stillroom.storage.interface import TriesConditions
+
+    lacking = await storage.lacking_conditions() if isinstance(storage, TriesConditions) else ()
+    remedy = "saves with such a condition are 501: use a release with conditional writes"
+    return [
+        Finding("conditions", f"the bucket {clause}", f"{remedy} (docs/r2.md)", is_warning=True)
+        for clause in lacking
+    ] or None
 
 
 async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | None:

@@ -24,6 +24,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.InvalidParameter: 422,
     errors.InvalidUpload: 422,
     errors.DigestMismatch: 422,
+    errors.ConditionUnsupported: 501,
     errors.BackendUnavailable: 503,
     errors.ReadOnly: 503,
     errors.StorageFull: 507,

@@ -215,7 +215,7 @@ class ImageStorage(Protocol):
         What can be refused beforehand is refused before `source` is read at all.
 
         Raises:
-            PreconditionFailed, PathConflict, TooLarge, UnsupportedMedia,
+            PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
             DigestMismatch, StorageFull, BackendUnavailable: as their names say.
         """
         ...
@@ -353,6 +353,21 @@ class TurnsReadOnly(Protocol):
     @property
     def is_read_only(self) -> bool:
         """Whether that has happened, in any process."""
+        ...
+
+
+@runtime_checkable
+class TriesConditions(Protocol):
+    """Optional power: a bucket may be of a kind that cannot hold to conditions; a disk can."""
+
+    async def lacking_conditions(self) -> Sequence[str]:
+        """Try it, if that was not done yet; what it does wrong, a clause each.
+
+        Saves with such a condition raise `ConditionUnsupported`.
+
+        Raises:
+            BackendUnavailable: that could not be found out.
+        """
         ...
 
 

@@ -129,6 +129,10 @@ class Call:
         """Whether anything is another way after it, so that an unknown outcome matters."""
         return self.method not in ("GET", "HEAD")
 
+    def expecting(self, statuses: frozenset[int]) -> "Call":
+        """The same call by a caller to whom these refusals mean something."""
+        return dataclasses.replace(self, expected=statuses)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -182,7 +186,11 @@ class BodyStream:
 
 
 class BucketClient:
-    """Sends calls to one bucket. Belongs to the event loop in which it is first used."""
+    """Sends calls to one bucket. Belongs to the event loop in which it is first used.
+
+    Attributes:
+        is_r2: It is one of Cloudflare's, by the host of its endpoint.
+    """
 
     def __init__(
         self,
@@ -199,6 +207,7 @@ class BucketClient:
         host = (parts.hostname or "").lower()
         host = f"[{host}]" if ":" in host else host
         host = host if parts.port in (None, standard_port) else f"{host}:{parts.port}"
+        self.is_r2 = (parts.hostname or "").endswith(".r2.cloudflarestorage.com")
         self._origin = f"{parts.scheme}://{host}"
         self._bucket = quote(bucket, safe="")
         self._root = f"{parts.path.rstrip('/')}/{self._bucket}"
@@ -418,5 +427,5 @@ def _asked_pause(answer: Answer) -> float:
 def _given_up(why: str, *, doubtful: bool) -> BackendUnavailable:
     """The end of all attempts; `why` names no host, since anybody may read a probe's reason."""
     if doubtful:
-        return BackendUnavailable("the bucket did not answer in time: the outcome is unknown")
+        return BackendUnavailable(f"the bucket is in trouble ({why}): the outcome is unknown")
     return BackendUnavailable(f"the bucket is out of reach: {why}")

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -35,6 +35,7 @@ from stillroom.storage.interface import (
 )
 from stillroom.storage.r2.buffer import PartBuffer
 from stillroom.storage.r2.client import DEADLINE_S, BucketClient, Call
+from stillroom.storage.r2.conditions import Conditions
 from stillroom.storage.r2.entries import Describer
 from stillroom.storage.r2.image import ObjectImage
 from stillroom.storage.r2.leftovers import Leftovers
@@ -153,6 +154,7 @@ class R2ImageStorage:
         self._checked_until = 0.0
         self._describer = Describer(self._look_and_note)
         self._leftovers = Leftovers(client)
+        self._conditions = Conditions(client, self._leftovers)
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
 
@@ -163,6 +165,9 @@ class R2ImageStorage:
     ) -> StoredImage:
         """One hashed request for what fits into a part, else equal parts."""
         guard = await self._admit(key, source.most_bytes, condition)
+        if guard:
+            large = source.most_bytes is not None and source.most_bytes > PART_BYTES
+            await self._conditions.demand(guard, in_parts=large)
         kind = source.content_type if isinstance(source, Arrival) else None
         intake = Intake(key.text, self._rules, kind)
         upload = _Upload(key, source, condition, intake, secrets.token_hex(16))
@@ -175,7 +180,7 @@ class R2ImageStorage:
                     upload.intake.count(chunk)
                     rest = memoryview(chunk)
                     while rest := part.take(rest):
-                        parts = parts or await self._begin(upload)
+                        parts = parts or await self._begin(upload, guard)
                         await self._send(upload, parts, part)
                         part = PartBuffer(PART_BYTES)  # a socket may still hold on to the sent one
                 if parts is None:
@@ -253,9 +258,11 @@ class R2ImageStorage:
                 if upload.condition.create_only:
                     raise PreconditionFailed
                 guard = await self._guard(upload.key, upload.condition, by=by)
+                await self._conditions.demand(guard)
         raise BackendUnavailable("the image is replaced again and again while it is saved")
 
-    async def _begin(self, upload: _Upload) -> MultipartUpload:
+    async def _begin(self, upload: _Upload, guard: Mapping[str, str]) -> MultipartUpload:
+        await self._conditions.demand(guard, in_parts=True)
         sha256 = upload.source.expected_sha256  # ours is known only when it is too late
         headers = self._headers(upload, upload.intake.content_type, sha256)
         return await MultipartUpload.begin(self._client, upload.key.text, headers, self._leftovers)
@@ -499,8 +506,13 @@ class R2ImageStorage:
         )
         self._checked_until = now + _CHECK_HOLDS_S
 
+    async def lacking_conditions(self) -> Sequence[str]:
+        """By a few writes to an object of our own; see `conditions.py`."""
+        return await self._conditions.lacking()
+
     async def close(self) -> None:
         """Finish the aborts under way, then close the connections."""
+        await self._conditions.close()
         await self._leftovers.close()
         await self._client.close()
         self._hashing.shutdown()

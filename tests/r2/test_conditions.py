@@ -1,0 +1,160 @@
+"""Buckets that cannot hold to conditions: found out before anything is stored, and never weaker."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from client.test_doctor import doctor
+from contract.suite import PNG, Chunks, key
+from r2.conftest import Running
+from r2.traps import CREATE, MIB
+from services import stub_r2
+from services.stub_r2 import BUCKET, KEY_ID, SECRET, Conditions, StubR2
+from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
+from stillroom.storage.interface import BytesSource, Condition, ImageStorage
+from stillroom.storage.r2.client import BucketClient
+from stillroom.storage.r2.conditions import Conditions as Tried
+from stillroom.storage.r2.leftovers import Leftovers
+
+IMAGES = "/api/v1/storage/images"
+
+
+@pytest.mark.parametrize(
+    ("does", "clause"),
+    [
+        (Conditions.IGNORED, "ignores If-Match"),
+        (Conditions.REFUSED, "refuses If-Match (501)"),
+        (Conditions.UNQUOTED, "refuses If-Match where it holds (412)"),
+    ],
+)
+async def test_a_guarded_replacement_is_refused_where_the_bucket_cannot_hold_to_it(
+    storage: ImageStorage,
+    stub: StubR2,
+    caplog: pytest.LogCaptureFixture,
+    does: Conditions,
+    clause: str,
+) -> None:
+    stub.conditions = does
+    saved = await storage.save(key("a.png"), BytesSource(PNG))
+    for _ in range(2):
+        source = Chunks(b"another")
+        with pytest.raises(ConditionUnsupported) as caught:
+            await storage.save(key("a.png"), source, Condition(if_match=frozenset((saved.etag,))))
+        assert f"the bucket {clause}, so" in str(caught.value)
+        assert source.asked == 0
+
+    assert stub.objects["compute/a.png"].body == PNG
+    assert stub.objects.keys() == {"compute/a.png"}, "what was tried is removed again"
+    told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len([line for line in told if clause in line]) == 1
+
+
+async def test_a_bucket_that_ignores_conditions_creates_nothing_that_must_be_new(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    stub.conditions = Conditions.IGNORED
+
+    with pytest.raises(ConditionUnsupported, match="ignores If-None-Match"):
+        await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+    assert stub.objects == {}
+    await storage.save(key("a.png"), BytesSource(PNG))
+
+
+async def test_what_the_bucket_can_do_is_done(storage: ImageStorage, stub: StubR2) -> None:
+    stub.conditions = Conditions.UNQUOTED
+
+    await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+    with pytest.raises(PreconditionFailed):
+        await storage.save(key("a.png"), BytesSource(b"other"), CREATE)
+
+
+@pytest.mark.parametrize("announces", [True, False])
+async def test_an_upload_in_parts_has_conditions_of_its_own(
+    storage: ImageStorage, stub: StubR2, *, announces: bool
+) -> None:
+    stub.conditions = Conditions.IGNORED_IN_PARTS
+    await storage.save(key("small.png"), BytesSource(PNG), CREATE)
+
+    source = Chunks(*[bytes(MIB)] * 20, most_bytes=20 * MIB if announces else None)
+    with pytest.raises(ConditionUnsupported, match="ignores If-None-Match for images over 16 MiB"):
+        await storage.save(key("large.bin"), source, CREATE)
+
+    assert (source.asked == 0) is announces
+    await storage.close()
+    assert list(stub.objects) == ["compute/small.png"]
+    assert stub.uploads == {}
+
+
+async def test_a_bucket_is_tried_once(storage: ImageStorage, stub: StubR2) -> None:
+    saves = [storage.save(key(f"{number}.png"), BytesSource(PNG), CREATE) for number in range(5)]
+    await asyncio.gather(*saves)
+
+    assert stub.probes == {"PutObject": 4, "DeleteObject": 1}
+    assert stub.operations == {"PutObject": 5}
+    assert all(name.startswith("compute/") for name in stub.objects)
+
+
+async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as probed:
+        probed.setattr(stub_r2, "PROBE", "no probe is called so")
+        stub.faults.append(stub_r2.does_it_but_says_500)
+        with pytest.raises(BackendUnavailable, match="in trouble"):
+            await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+    await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+
+async def test_r2_itself_is_not_asked() -> None:
+    client = BucketClient("https://x.r2.cloudflarestorage.com", "b", key_id="k", secret="s")
+    await Tried(client, Leftovers(client)).demand({"if-match": '"e"'})
+    assert not BucketClient("https://r2.example.com", "b", key_id="k", secret="s").is_r2
+
+
+async def test_a_request_with_such_a_condition_is_501_and_a_sentence(
+    running: Running, stub: StubR2
+) -> None:
+    stub.conditions = Conditions.UNQUOTED
+    async with running() as client:
+        saved = await client.post(f"{IMAGES}/a.png", files={"file": PNG})
+        answer = await client.post(
+            f"{IMAGES}/a.png", files={"file": b"x"}, headers={"If-Match": saved.json()["etag"]}
+        )
+
+    assert (answer.status_code, answer.json()["code"]) == (501, "condition_unsupported")
+    assert "save without one, or use a bucket with conditional writes" in answer.json()["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("does", "clauses"),
+    [
+        (Conditions.HONOURED, []),
+        (Conditions.IGNORED_IN_PARTS, ["ignores If-Match for images over 16 MiB"]),
+        (Conditions.UNQUOTED, ["refuses If-Match where it holds (412)"]),
+    ],
+)
+async def test_the_doctor_says_what_a_bucket_does_with_conditions(
+    stub: StubR2, tmp_path: Path, does: Conditions, clauses: list[str]
+) -> None:
+    stub.conditions = does
+    code, said = await asyncio.to_thread(
+        doctor,
+        tmp_path,
+        R2_ENDPOINT_URL=stub.endpoint_url,
+        R2_ACCESS_KEY_ID=KEY_ID,
+        R2_SECRET_ACCESS_KEY=SECRET,
+        R2_BUCKET_NAME=BUCKET,
+        STILLROOM_JWT_SECRET="s" * 32,
+    )
+
+    assert code == 0, said
+    assert ("ok    conditions" in said) is (not clauses)
+    for clause in clauses:
+        assert f"note  conditions  the bucket {clause}\n" in said
+    assert stub.objects == {}
