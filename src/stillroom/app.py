@@ -63,6 +63,7 @@ _CORS_ANSWER_HEADERS: Final = [
     "Link",
     "Repr-Digest",
     "Retry-After",
+    "Stillroom-Error",
     "WWW-Authenticate",
     "X-Request-Id",
 ]

@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
-from stillroom.auth.secret import load_or_make_secret
+from stillroom.auth.secret import load_or_make_secret, load_secret
 from stillroom.derived.images import DerivedConfig
 from stillroom.errors import ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
@@ -393,14 +393,17 @@ class Settings(BaseSettings):
         """The secret that new tokens are signed with.
 
         Raises:
-            ConfigurationError: tokens are signed elsewhere, or there is no usable secret.
+            ConfigurationError: tokens are signed elsewhere, or the secret cannot be used.
+            FileNotFoundError: there is no secret, since no server has made one here.
         """
         if self.jwt_algorithm != "HS256":
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM is {self.jwt_algorithm}, so tokens are signed with a "
                 "private key that is not here: get one from whoever holds it"
             )
-        return self.signing_secrets()[0][0]
+        if self.jwt_secret is None:
+            return load_secret(self.secret_file)
+        return self.jwt_secret.get_secret_value()
 
     def token_keys(self) -> KeySource:
         """What the signatures of tokens are checked with.

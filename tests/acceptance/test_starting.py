@@ -31,6 +31,7 @@ def test_the_first_start_makes_a_secret_and_says_how_to_mint_a_token(tmp_path: P
         assert "storage: DiskImageStorage at" in log
         assert "made a token secret in" in log
         assert "stillroom token" in log
+        assert f"Gallery: {server.url}/\n" in log
         assert (server.data / ".stillroom/secret").stat().st_mode & 0o777 == 0o600
     with running(tmp_path) as server:
         assert server.logged().count("made a token secret in") == 1
@@ -39,6 +40,8 @@ def test_the_first_start_makes_a_secret_and_says_how_to_mint_a_token(tmp_path: P
 
 
 def test_a_token_is_printed_alone_and_outlives_a_restart(tmp_path: Path) -> None:
+    with running(tmp_path):
+        pass
     printed = run("token", "--data-dir", str(tmp_path / "data"), "--expires", "1h")
     assert (printed.returncode, printed.stderr) == (0, "")
     assert printed.stdout.count("\n") == 1
@@ -69,7 +72,7 @@ def test_a_configured_secret_is_used_and_an_old_one_still_accepted(tmp_path: Pat
         (["serve", "--host", "203.0.113.1"], {}, "--host"),
         (["token", "--expires", "soon"], {}, "30d"),
         (["token", "--scope", "all"], {}, "storage:read"),
-        (["token", "--prefix", "../x"], {}, "segment"),
+        (["token", "--prefix", "../x"], {"STILLROOM_JWT_SECRET": "x" * 32}, "segment"),
     ],
 )
 def test_what_cannot_work_stops_with_a_sentence_that_says_what_to_do(

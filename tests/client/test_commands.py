@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from running import IMAGES, STILLROOM, Server, free_port
+from stillroom.client import ImageStore
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -245,3 +248,67 @@ def test_the_shell_completes_stored_paths(run: Run, server: Server, folder: str)
         STILLROOM_URL=f"http://127.0.0.1:{free_port()}",
     )
     assert (offline.out, offline.err) == ("\n", "")
+
+
+@pytest.mark.parametrize("command", ["put", "get", "ls", "rm", "url"])
+def test_the_help_names_the_variables_of_the_server(run: Run, command: str) -> None:
+    said = run(command, "--help").out
+
+    assert "STILLROOM_URL" in said
+    assert "STILLROOM_TOKEN" in said
+
+
+@pytest.mark.usefixtures("made")
+def test_a_path_that_is_none_is_named(run: Run) -> None:
+    refused = run("put", "e.png", "/abs.png")
+
+    assert refused.code != 0
+    assert "'/abs.png': " in refused.err
+
+
+@pytest.mark.usefixtures("made")
+def test_one_image_is_not_called_images(run: Run, folder: str) -> None:
+    run("put", "e.png", f"{folder}/one/a.png")
+
+    refused = run("rm", f"{folder}/one/")
+
+    assert f"{folder}/one/ is 1 image: add --recursive" in refused.err
+
+
+@pytest.mark.usefixtures("made")
+def test_ctrl_c_is_130_and_says_that_the_same_command_goes_on(server: Server) -> None:
+    with subprocess.Popen(
+        [STILLROOM, "put", "-", "waits.png"],
+        env={**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdin is not None
+        running.stdin.write(bytes(64 * 1024 + 1))  # more than a pipe holds, so it is being read
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    assert (
+        said.lstrip()
+        == b"stillroom: interrupted; the same command goes on where this one stopped\n"
+    )
+
+
+def test_a_token_needs_a_secret_and_makes_none(run: Run, tmp_path: Path) -> None:
+    refused = run("token")
+
+    assert (refused.code, refused.out) == (1, "")
+    assert "no token secret at 'stillroom-data/.stillroom/secret'" in refused.err
+    assert "--data-dir" in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ingest_takes_paths_with_and_without_compute(run: Run, server: Server) -> None:
+    picture = Image.new("RGB", (3, 2))
+    with ImageStore(server.url, server.token()) as store:
+        store.save("kept/1.png", picture)
+
+    for name in ("kept/1.png", "compute/kept/1.png"):
+        done = run("media", "ingest", "--keep", name, "--data-dir", str(server.data))
+        assert (done.code, done.out.split()[1:]) == (0, ["compute/kept/1.png", name])

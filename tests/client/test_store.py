@@ -128,12 +128,45 @@ async def test_what_is_no_image_is_refused_before_anything_is_sent(
     ):
         with pytest.raises(expected):
             await store.save(f"{folder}/a.png", odd)
+    with pytest.raises(errors.UnsupportedMedia, match=r"image\.convert\('RGB'\)"):
+        await store.save(f"{folder}/a.jpg", Image.new("RGBA", (1, 1)))
     with pytest.raises(errors.UnsupportedMedia):
         await store.save(f"{folder}/a.txt", Image.new("RGB", (1, 1)))
     for path in ("../a", "/a", "a//b", "a\n", ""):
         with pytest.raises(errors.InvalidPath):
             await store.save(path, PNG)
     assert await listed(store.iter(f"{folder}/")) == []
+
+
+class Tensor:
+    """Looks like one of torch's."""
+
+    def __array__(self) -> Any:
+        raise AssertionError
+
+
+async def test_arguments_of_the_wrong_kind_are_refused_with_a_sentence(
+    store: AsyncImageStore, folder: str, tmp_path: Path
+) -> None:
+    odd: Any = Tensor()
+    with pytest.raises(TypeError, match=r"Tensor: make it a NumPy array of uint8"):
+        await store.save(f"{folder}/a.png", odd)
+    odd = tmp_path / "a.png"
+    for call in (store.save(odd, PNG), store.exists(odd), store.delete(odd)):
+        with pytest.raises(TypeError, match=r"is a str such as 'cats/1.png', not a PosixPath"):
+            await call
+    odd = str(tmp_path / "a.png")
+    for download in (
+        store.download(f"{folder}/a.png", odd),
+        store.download_unless_same(f"{folder}/a.png", odd),
+    ):
+        with pytest.raises(TypeError, match=r"pathlib\.Path, such as Path\('out\.png'\)"):
+            await download
+
+
+async def test_a_wrong_path_is_named_in_its_error(store: AsyncImageStore) -> None:
+    with pytest.raises(errors.InvalidPath, match=r"'/abs\.png': "):
+        await store.save("/abs.png", PNG)
 
 
 async def test_errors_are_the_servers_own(

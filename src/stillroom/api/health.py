@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from stillroom.api import metrics
 from stillroom.api.images import json_answer
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.http.problems import RETRY_AFTER_S
+from stillroom.http.problems import ERROR_FIELD, RETRY_AFTER_S
 from stillroom.media.database import MediaDatabase
 from stillroom.storage.interface import ImageStorage
 
@@ -69,6 +69,7 @@ class Readiness:
         content |= {"detail": str(storage), "code": storage.code}
         answer = json_answer(content)
         answer.status_code = 503
+        answer.headers[ERROR_FIELD] = storage.code
         answer.headers["retry-after"] = str(RETRY_AFTER_S)
         return answer
 

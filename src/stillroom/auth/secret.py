@@ -9,6 +9,21 @@ from pathlib import Path
 from stillroom.errors import ConfigurationError
 
 
+def load_secret(file: Path) -> str:
+    """Read the secret in `file`, which a server has made.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what to do.
+        ConfigurationError: it cannot be read, or others may read it.
+    """
+    if not file.exists():
+        raise FileNotFoundError(
+            f"there is no token secret at {str(file)!r}: start the server first, which makes one, "
+            "or name its folder with --data-dir or STILLROOM_DATA_DIR, or set STILLROOM_JWT_SECRET"
+        )
+    return load_or_make_secret(file)[0]
+
+
 def load_or_make_secret(file: Path) -> tuple[str, bool]:
     """Read the secret in `file`, making it first where there is none.
 

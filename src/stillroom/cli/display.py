@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
-from stillroom.cli.progress import size_text
+from stillroom.cli.progress import counted, size_text
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
@@ -52,13 +52,13 @@ class Display:
         rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
         if self._bar is not None:
             self._bar.length = self.total
-            self._bar.label = f"{progress.images:,} images, {size_text(rate)}/s"
+            self._bar.label = f"{counted(progress.images, 'image')}, {size_text(rate)}/s"
             self._bar.update(progress.images - self._bar.pos)
             self._bar.render_progress()
         elif now - self._said >= _LINE_EVERY_S:
             self._said = now
             left = self._time_left(progress.images, now)
-            done = f"{progress.images:,} images, {size_text(progress.size)}"
+            done = f"{counted(progress.images, 'image')}, {size_text(progress.size)}"
             click.echo(f"{done}, {size_text(rate)}/s{left}", err=True)
 
     def _time_left(self, images: int, now: float) -> str:

@@ -7,6 +7,9 @@ from stillroom.client import ServerUnreachable
 from stillroom.errors import StillroomError
 
 FAILED: Final = 1
+INTERRUPTED: Final = 130
+"""By Ctrl-C, as shells count it: 128 and the number of SIGINT."""
+
 STOPPED: Final = 3
 """Of `verify` and `migrate`, which look for no single image: the same command goes on."""
 

@@ -1,6 +1,7 @@
 """`put`, `get`, `ls`, `rm` and `url`: the SDK at the prompt."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED
-from stillroom.cli.progress import Transfer, size_text
+from stillroom.cli.progress import Transfer, counted, size_text
 from stillroom.cli.selection import files_to_put, images_named, images_to_get
 from stillroom.client import (
     DownloadedImage,
@@ -33,6 +34,7 @@ _PROMPT_DEADLINE_S: Final = 5
 
 def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
     """Stored paths that go on from what is typed; none where the server does not answer."""
+    logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # nothing may stand in the line
     try:
         with ImageStore(deadline_s=1, timeout_s=2) as store:
             return [
@@ -43,13 +45,18 @@ def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[Comple
         return []
 
 
+_SERVER: Final = (
+    "The server is the one at STILLROOM_URL (http://127.0.0.1:8000 without it); STILLROOM_TOKEN is "
+    "the token, which `stillroom token` prints where the server's data directory is."
+)
+
 _CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 
 
-@click.command()
+@click.command(epilog=_SERVER)
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.argument("target")
 @_CONCURRENCY
@@ -87,7 +94,7 @@ def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: boo
             )
 
 
-@click.command()
+@click.command(epilog=_SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
 @click.argument("target", type=click.Path())
 @_CONCURRENCY
@@ -141,7 +148,7 @@ def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not looked at)
         sys.exit(FAILED)
 
 
-@click.command()
+@click.command(epilog=_SERVER)
 @click.argument("folder", default="", shell_complete=_completed)
 @click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
@@ -203,7 +210,7 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
     return folders
 
 
-@click.command()
+@click.command(epilog=_SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
 @click.option("-r", "--recursive", is_flag=True, help="Folders, with all that is below them.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -217,7 +224,9 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
             found = images_named(store, source)
             if found != [source]:
                 if not recursive:
-                    raise click.UsageError(f"{source} is {len(found)} images: add --recursive")
+                    raise click.UsageError(
+                        f"{source} is {counted(len(found), 'image')}: add --recursive"
+                    )
                 asks = True
             paths += found
         paths = list(dict.fromkeys(paths))
@@ -227,12 +236,14 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
             return
         if asks and not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(f"{len(paths)} images would go: add --yes to mean it")
-            click.confirm(f"Delete {len(paths)} images?", abort=True)
+                raise click.UsageError(
+                    f"{counted(len(paths), 'image')} would go: add --yes to mean it"
+                )
+            click.confirm(f"Delete {counted(len(paths), 'image')}?", abort=True)
         click.echo(f"{store.delete_many(paths)} deleted", err=True)
 
 
-@click.command()
+@click.command(epilog=_SERVER)
 @click.argument("path", shell_complete=_completed)
 @click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
 def url(path: str, expires: timedelta) -> None:

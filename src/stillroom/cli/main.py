@@ -2,7 +2,7 @@
 
 import sys
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,7 +10,7 @@ from stillroom import __version__
 from stillroom.auth.grants import SCOPES
 from stillroom.cli.doctor import doctor
 from stillroom.cli.duration import DURATION
-from stillroom.cli.exits import code_of, hint_of
+from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.images import get, ls, put, rm, url
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
@@ -68,6 +68,9 @@ def token(
     )
 
 
+_GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
+"""Commands that leave out what is done already."""
+
 for command in (put, get, ls, rm, url, media, verify, migrate, doctor):
     commands.add_command(command)
 
@@ -75,7 +78,18 @@ for command in (put, get, ls, rm, url, media, verify, migrate, doctor):
 def main() -> None:
     """Run a command. What is the user's to mend ends in one sentence and a telling status."""
     try:
-        commands()
+        sys.exit(commands(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            click.echo("Aborted!", err=True)  # a question was answered with no
+            sys.exit(FAILED)
+        goes_on = "; the same command goes on where this one stopped"
+        said = goes_on if sys.argv[1:2] and sys.argv[1] in _GO_ON else ""
+        click.echo(f"stillroom: interrupted{said}", err=True)
+        sys.exit(INTERRUPTED)
     except (StillroomError, OSError) as error:
         click.echo(f"stillroom: {error}{hint_of(error)}", err=True)
         sys.exit(code_of(error))
@@ -83,6 +97,8 @@ def main() -> None:
         if error.name is None or error.name.startswith("stillroom"):
             raise
         click.echo(
-            f"stillroom: {error.name} is not installed: pip install 'stillroom[server]'", err=True
+            f"stillroom: {error.name} is not installed: install Stillroom with its server, such as "
+            "`pip install '.[server]'` in a checkout (README.md says how else)",
+            err=True,
         )
         sys.exit(2)

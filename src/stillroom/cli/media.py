@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from stillroom.cli.progress import counted
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def media() -> None:
 def ingest(keys: tuple[str, ...], *, keep: bool, data_dir: str | None) -> None:
     """Take compute results into the library, and print what each has become.
 
-    A KEY is `compute/` and an image's path. For each a line with the resource's id, its new key and
-    the KEY, in order; what failed is said on standard error, and the status is then 1.
+    A KEY is an image's path, with or without `compute/` before it. For each a line with the
+    resource's id, its new key and the KEY, in order; what failed is said on standard error, and the
+    status is then 1.
     """
     from stillroom.settings import Settings
 
@@ -57,7 +59,7 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
     async with opened_library(settings) as library:
         for text in keys:
             try:
-                key = StorageKey.of_image(path_of_key(text, at=("argument", "KEY")))
+                key = StorageKey.of_image(path_of_key(_key_of(text), at=("argument", "KEY")))
                 resource = await library.ingest_from_storage_key(key, relocate=relocate)
             except StillroomError as error:
                 click.echo(f"stillroom: {text}: {error}", err=True)
@@ -65,6 +67,13 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
             else:
                 click.echo(f"{resource.id}  {resource.storage_key.text}  {text}")
     return all_well
+
+
+def _key_of(text: str) -> str:
+    """The storage key that a KEY names: `compute/` may be left out, as in every other command."""
+    from stillroom.paths import COMPUTE_PREFIX
+
+    return text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
 
 
 @media.command()
@@ -157,9 +166,9 @@ async def _orphans(settings: "Settings", *, delete: bool, most_percent: float) -
         else:
             await scan.report(say, scanned)
     click.echo(
-        f"{scanned.objects} images, {scanned.resources} resources: orphans {scanned.orphans}, "
-        f"young {scanned.young}, foreign {scanned.foreign}, missing {scanned.missing}"
-        + (f"; deletions failed {failed}" if delete else "")
+        f"{counted(scanned.objects, 'image')}, {counted(scanned.resources, 'resource')}: "
+        f"orphans {scanned.orphans}, young {scanned.young}, foreign {scanned.foreign}, "
+        f"missing {scanned.missing}" + (f"; deletions failed {failed}" if delete else "")
     )
     left = failed if delete else scanned.orphans
     return not left + scanned.foreign + scanned.missing

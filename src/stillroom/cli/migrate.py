@@ -15,7 +15,7 @@ import click
 
 from stillroom.cli.display import LOOK_EVERY_S, shown
 from stillroom.cli.exits import FAILED, STOPPED, code_of
-from stillroom.cli.progress import size_text
+from stillroom.cli.progress import counted, size_text
 from stillroom.cli.rate import RATE
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
@@ -260,7 +260,7 @@ class _Run:
         dry = "it would be " if self.dry_run else ""
         stopped = "" if finished else "; stopped, and the same command goes on"
         click.echo(
-            f"{tally.images:,} images: {dry}{counts or 'nothing to copy'}, "
+            f"{counted(tally.images, 'image')}: {dry}{counts or 'nothing to copy'}, "
             f"{size_text(tally.size)}{self._rows_said()}{stopped}"
         )
 

@@ -112,6 +112,11 @@ class Transfer:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2 images`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size_text(size: float) -> str:
     """Bytes for people: 980 B, 25.6 kB, 1.3 MB; decimal units, as disks and networks are sold."""
     for unit in ("B", "kB", "MB", "GB"):

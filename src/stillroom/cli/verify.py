@@ -15,7 +15,7 @@ import click
 
 from stillroom.cli.display import LOOK_EVERY_S, Display, shown
 from stillroom.cli.exits import STOPPED
-from stillroom.cli.progress import size_text
+from stillroom.cli.progress import counted, size_text
 from stillroom.cli.rate import RATE
 from stillroom.errors import ConfigurationError
 
@@ -213,7 +213,8 @@ class _Report:
             return
         counts = ", ".join(f"{count:,} {kind}" for kind, count in progress.counts.items())
         click.echo(
-            f"{progress.images:,} images, {size_text(progress.size)}: {counts or 'all right'}"
+            f"{counted(progress.images, 'image')}, {size_text(progress.size)}: "
+            + (counts or "all right")
             + (f", {progress.adopted:,} hashes noted" if progress.adopted else "")
             + ("" if finished else "; stopped, and the same command goes on")
         )

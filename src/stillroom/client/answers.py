@@ -20,7 +20,6 @@ from stillroom.paths import ImagePath
 _OF_STATUS: Final[Mapping[int, str]] = {
     401: "unauthenticated",
     403: "forbidden",
-    404: "not_found",
     409: "path_conflict",
     412: "precondition_failed",
     413: "too_large",
@@ -30,7 +29,10 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     504: "backend_unavailable",
     507: "storage_full",
 }
-"""For answers without a body (HEAD), and those of proxies, whose bodies are not ours."""
+"""For answers of proxies, whose bodies are not ours. A 404 is not here: any web server has one,
+and a caller that takes it for a missing image makes the image again, for ever."""
+
+_ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
@@ -45,17 +47,37 @@ def refused(answer: Answer, subject: str) -> StillroomError:
         answer: Not a success.
         subject: The image that it is about, for the message.
     """
-    try:
-        said = json.loads(answer.body)
-        detail, code = said["detail"], said["code"]
-    except (ValueError, KeyError, TypeError):
-        detail, code = "", _OF_STATUS.get(answer.status, "")
-    if isinstance(detail, list):
-        detail = "; ".join(str(fault.get("msg", "")) for fault in detail)
-    return error_of(str(code), str(detail), subject) or UnexpectedAnswer(
+    code, detail = _said(answer)
+    code = code or _OF_STATUS.get(answer.status, "")
+    known = error_of(code, detail, subject)
+    if known is not None:
+        return known
+    if answer.status == 404:
+        return UnexpectedAnswer(
+            f"{subject}: 404 from a server that is no Stillroom: is the URL right? It is the "
+            "server's root, such as http://127.0.0.1:8000"
+        )
+    return UnexpectedAnswer(
         f"{subject}: the server answers {answer.status}"
         f" {detail or answer.body[:_SHOWN].decode('utf-8', 'replace')!r}"
     )
+
+
+def is_missing(answer: Answer) -> bool:
+    """Whether the server says that there is no such image; not any 404 says so."""
+    return answer.status == 404 and _said(answer)[0] == errors.ImageNotFound.code
+
+
+def _said(answer: Answer) -> tuple[str, str]:
+    """The code and the sentence of an error answer; empty where it is none of Stillroom's."""
+    try:
+        said = json.loads(answer.body)
+        code, detail = said["code"], said["detail"]
+    except (ValueError, KeyError, TypeError):
+        return answer.headers.get(_ERROR_FIELD, ""), ""
+    if isinstance(detail, list):
+        detail = "; ".join(str(fault.get("msg", "")) for fault in detail)
+    return str(code), str(detail)
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:

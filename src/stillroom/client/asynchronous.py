@@ -31,8 +31,8 @@ from stillroom.client.many import FAILED, Gathered, batches
 from stillroom.client.operations import Condition, Operations, list_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
-from stillroom.client.sinks import Sink, replacing, spool
-from stillroom.client.sources import Source, Upload, is_same, opened
+from stillroom.client.sinks import Sink, check_target, replacing, spool
+from stillroom.client.sources import Source, Upload, is_same, named, opened
 from stillroom.client.sync import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE
 from stillroom.client.values import (
     DownloadedImage,
@@ -66,11 +66,14 @@ class AsyncImageStore:
         *,
         deadline_s: float = 120,
         timeout_s: float = 60,
+        connect_deadline_s: float = 10,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As `ImageStore`. `httpx.ASGITransport(app)` speaks to an app in this process."""
         self._connection = Connection.to(url, token)
-        retries = Retries(deadline_s=deadline_s, timeout_s=timeout_s)
+        retries = Retries(
+            deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
+        )
         self._operations = Operations(self._connection.root, retries)
         self._transport = transport
         self._clients: dict[int, httpx.AsyncClient] = {}
@@ -88,7 +91,7 @@ class AsyncImageStore:
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save`; `progress` is called on the event loop."""
-        name = ImagePath.parse(path)
+        name = named(path)
         condition = Condition(if_match, if_none_match)
         async with _opened(source, name) as upload:
             return await self._run(self._operations.save(name, upload, condition, progress))
@@ -97,7 +100,7 @@ class AsyncImageStore:
         self, path: str, source: Source, *, progress: OnProgress | None = None
     ) -> SavedImage:
         """See `ImageStore.save_unless_same`."""
-        name = ImagePath.parse(path)
+        name = named(path)
         async with _opened(source, name) as upload:
             return await self._run(self._operations.save_unless_same(name, upload, progress))
 
@@ -121,16 +124,18 @@ class AsyncImageStore:
         self, path: str, target: Path | IO[bytes], *, progress: OnProgress | None = None
     ) -> None:
         """See `ImageStore.download`."""
+        check_target(target)
         if not isinstance(target, Path):
             await self._download(path, target, progress)
             return
-        with replacing(target, ImagePath.parse(path)) as file:
+        with replacing(target, named(path)) as file:
             await self._download(path, file, progress)
 
     async def download_unless_same(
         self, path: str, file: Path, *, progress: OnProgress | None = None
     ) -> DownloadedImage:
         """See `ImageStore.download_unless_same`."""
+        check_target(file)
         if await anyio.to_thread.run_sync(file.exists):
             found = await self.stat(path)
             same = partial(is_same, file, size=found.size, sha256=found.sha256)
@@ -140,42 +145,42 @@ class AsyncImageStore:
         return DownloadedImage(path, file)
 
     async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
-        await self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
+        await self._run(self._operations.download(named(path), Sink(file), progress))
 
     async def exists(self, path: str) -> bool:
         """See `ImageStore.exists`."""
-        return await self._run(self._operations.exists(ImagePath.parse(path)))
+        return await self._run(self._operations.exists(named(path)))
 
     async def stat(self, path: str) -> ImageInfo:
         """See `ImageStore.stat`."""
-        return await self._run(self._operations.stat(ImagePath.parse(path)))
+        return await self._run(self._operations.stat(named(path)))
 
     async def delete(
         self, path: str, *, if_match: str | None = None, missing_ok: bool = False
     ) -> None:
         """See `ImageStore.delete`."""
-        name = ImagePath.parse(path)
+        name = named(path)
         condition = Condition(if_match)
         await self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
 
     async def copy(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.copy`."""
-        names = ImagePath.parse(source), ImagePath.parse(target)
+        names = named(source), named(target)
         return await self._run(self._operations.copy(*names))
 
     async def move(self, source: str, target: str) -> SavedImage:
         """See `ImageStore.move`."""
-        names = ImagePath.parse(source), ImagePath.parse(target)
+        names = named(source), named(target)
         return await self._run(self._operations.move(*names))
 
     async def signed_url(self, path: str, *, expires_in: timedelta = timedelta(hours=1)) -> str:
         """See `ImageStore.signed_url`."""
         valid_for_s = int(expires_in.total_seconds())
-        return await self._run(self._operations.signed_url(ImagePath.parse(path), valid_for_s))
+        return await self._run(self._operations.signed_url(named(path), valid_for_s))
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """See `ImageStore.ingest`."""
-        return await self._run(self._operations.ingest(ImagePath.parse(path), relocate=relocate))
+        return await self._run(self._operations.ingest(named(path), relocate=relocate))
 
     # Many images -------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """Where the server is, and what every request to it carries."""
 
 import os
+import re
+import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -17,6 +20,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8000"
 Token = str | Callable[[], str]
 """A token, or what gives the current one; asked before each attempt, so it should keep it."""
 
+_API: Final = re.compile(r"/api/v1(/.*)?$")
 _MOST_CONNECTIONS: Final = 32
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -37,6 +41,9 @@ class Connection:
     def to(cls, url: str | None, token: Token | None) -> Self:
         """The server at `url`, else at `STILLROOM_URL`; the token likewise.
 
+        What is or lies below the server's `/api/v1`, such as the address of its images, counts as
+        the server's root.
+
         Raises:
             ConfigurationError: neither can be used.
         """
@@ -48,7 +55,9 @@ class Connection:
             )
         if parts.username is not None:
             raise ConfigurationError("the URL has a user in it: give the token as STILLROOM_TOKEN")
-        return cls(f"{url}/api/v1", token or os.environ.get("STILLROOM_TOKEN") or None)
+        return cls(
+            f"{_API.sub('', url)}/api/v1", token or os.environ.get("STILLROOM_TOKEN") or None
+        )
 
     def url(self, call: Call) -> str:
         """Where a call goes."""
@@ -104,4 +113,14 @@ def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
     """
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
-    return Failure(error, sent=not isinstance(error, _NOT_SENT), head=head)
+    sent = not isinstance(error, _NOT_SENT)
+    return Failure(error, sent=sent, head=head, permanent=not sent and _is_permanent(error))
+
+
+def _is_permanent(error: BaseException | None) -> bool:
+    """Whether no server has this name, or it cannot show that it is the one with this name."""
+    while error is not None:
+        if isinstance(error, socket.gaierror | ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -69,11 +69,13 @@ class Failure:
     Attributes:
         sent: Whether the server may have seen the request.
         head: Of an answer that broke off, without its body.
+        permanent: Unlikely to change soon: an unknown host, or a certificate that does not hold.
     """
 
     error: Exception
     sent: bool
     head: Answer | None = None
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Operations:
     ) -> Flow[SavedImage]:
         """Send the image unless the same bytes are there."""
         head = yield from persistently(_head(path), Attempts(self.retries))
-        if head.status == 404:
+        if answers.is_missing(head):
             return (yield from self.save(path, upload, Condition(), progress))
         found = answers.info_of_head(head, path.text)
         if found.sha256 != upload.sha256.hex():
@@ -181,7 +181,7 @@ class Operations:
         attempts = Attempts(self.retries)
         call = Call("DELETE", _target(path), condition.fields)
         answer = yield from persistently(call, attempts)
-        if answer.status == 404 and (missing_ok or attempts.doubtful):
+        if answers.is_missing(answer) and (missing_ok or attempts.doubtful):
             return
         answers.document(answer, path.text)
 

@@ -51,6 +51,19 @@ def spool() -> IO[bytes]:
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
+def check_target(target: object) -> None:
+    """Return if a download can go there: to a path, or into an open binary file.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
+        raise TypeError(
+            "a file to download to is named by a pathlib.Path, such as Path('out.png'), or is an "
+            f"open binary file; this is a {type(target).__name__}"
+        )
+
+
 @contextlib.contextmanager
 def replacing(target: Path, path: ImagePath) -> Iterator[IO[bytes]]:
     """A file that takes the place of `target` once it is complete; else nothing is left.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, cast, runtime_checkable
 
-from stillroom.errors import DigestMismatch, UnsupportedMedia
+from stillroom.errors import DigestMismatch, InvalidPath, UnsupportedMedia
 from stillroom.paths import ImagePath
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -17,6 +17,9 @@ CHUNK_BYTES: Final = 256 * 1024
 
 SPOOL_BYTES: Final = 16 * 1024**2
 """More than this of a stream waits in an unnamed temporary file, not in memory."""
+
+_SHOWN: Final = 100
+"""Characters of a wrong path that an error shows."""
 
 
 @runtime_checkable
@@ -78,6 +81,25 @@ class Upload:
             yield chunk
 
 
+def named(path: object) -> ImagePath:
+    """The path of an image, as a caller gives it.
+
+    Raises:
+        InvalidPath: it is none; the message names it.
+        TypeError: it is no text.
+    """
+    if not isinstance(path, str):
+        raise TypeError(
+            f"the path of an image is a str such as 'cats/1.png', not a {type(path).__name__}: "
+            "is the order of the arguments right? The path in the store comes first"
+        )
+    try:
+        return ImagePath.parse(path)
+    except InvalidPath as error:
+        error.args = (f"{path[:_SHOWN]!r}: {error}",)
+        raise
+
+
 @contextlib.contextmanager
 def opened(source: Source, path: ImagePath) -> Iterator[Upload]:
     """Hash `source` in one pass, and keep it at hand.
@@ -126,7 +148,12 @@ def _file_of(source: Source, path: ImagePath, stack: contextlib.ExitStack) -> IO
 
 def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (what a caller without a type checker gives)
     if isinstance(source, str):
-        raise TypeError("a file to save is named by a pathlib.Path: a mere str may be anything")
+        raise TypeError("a file to save is named by a pathlib.Path: give Path('…'), not a str")
+    if hasattr(source, "__array__"):  # a tensor of torch, which no array interface shows
+        raise TypeError(
+            f"cannot save a {type(source).__name__}: make it a NumPy array of uint8 in (height, "
+            "width, 3), such as (tensor.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()"
+        )
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
         raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")
     return cast("IO[bytes]", source)
@@ -174,6 +201,10 @@ def _encoded(image: PillowImage, path: ImagePath) -> IO[bytes]:
     try:
         image.save(file, format=kind)
     except (OSError, ValueError) as error:
+        if kind == "JPEG" and image.mode != "RGB":
+            raise UnsupportedMedia(
+                f"JPEG takes no {image.mode}: pass image.convert('RGB'), or name it .png or .webp"
+            ) from error
         raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
     file.seek(0)
     return file

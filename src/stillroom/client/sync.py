@@ -18,8 +18,8 @@ from stillroom.client.many import FAILED, Gathered, batches
 from stillroom.client.operations import Condition, Operations, list_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
-from stillroom.client.sinks import Sink, replacing, spool
-from stillroom.client.sources import Source, is_same, opened
+from stillroom.client.sinks import Sink, check_target, replacing, spool
+from stillroom.client.sources import Source, is_same, named, opened
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
@@ -30,7 +30,6 @@ from stillroom.client.values import (
     Progress,
     SavedImage,
 )
-from stillroom.paths import ImagePath
 
 T = TypeVar("T")
 
@@ -57,23 +56,28 @@ class ImageStore:
         *,
         deadline_s: float = 120,
         timeout_s: float = 60,
+        connect_deadline_s: float = 10,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
-            url: `http://127.0.0.1:8000`, or whatever `STILLROOM_URL` says.
+            url: The server's root, such as `http://127.0.0.1:8000`; else `STILLROOM_URL`.
             token: A token, or a function that gives the current one; else `STILLROOM_TOKEN`.
             deadline_s: No attempt begins later than this after the first, or after the last
                 byte of a download.
             timeout_s: No single read or write of the socket takes longer.
+            connect_deadline_s: The deadline where waiting is unlikely to help: an unknown host, a
+                TLS error, or no connection to a server that has not answered before.
             transport: Instead of the network; for tests and odd proxies.
 
         Raises:
             ConfigurationError: the URL is none.
         """
         connection = Connection.to(url, token)
-        retries = Retries(deadline_s=deadline_s, timeout_s=timeout_s)
+        retries = Retries(
+            deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
+        )
         self._operations = Operations(connection.root, retries)
         self._sender = Sender(connection, transport)
 
@@ -100,7 +104,7 @@ class ImageStore:
             if_none_match: `*` to save only where nothing is.
             progress: Called after each piece, in the thread that sends.
         """
-        name = ImagePath.parse(path)
+        name = named(path)
         condition = Condition(if_match, if_none_match)
         with opened(source, name) as upload:
             return self._run(self._operations.save(name, upload, condition, progress))
@@ -109,7 +113,7 @@ class ImageStore:
         self, path: str, source: Source, *, progress: OnProgress | None = None
     ) -> SavedImage:
         """Save, but send nothing if the same bytes are there; the result says so (`skipped`)."""
-        name = ImagePath.parse(path)
+        name = named(path)
         with opened(source, name) as upload:
             return self._run(self._operations.save_unless_same(name, upload, progress))
 
@@ -140,16 +144,18 @@ class ImageStore:
         A file is there whole or not at all, and folders above it are made. Where a connection
         breaks off, the download goes on from there. A hash that the server knows is checked.
         """
+        check_target(target)
         if not isinstance(target, Path):
             self._download(path, target, progress)
             return
-        with replacing(target, ImagePath.parse(path)) as file:
+        with replacing(target, named(path)) as file:
             self._download(path, file, progress)
 
     def download_unless_same(
         self, path: str, file: Path, *, progress: OnProgress | None = None
     ) -> DownloadedImage:
         """Download, but fetch nothing if `file` has the same bytes; the result says so."""
+        check_target(file)
         if file.exists():
             found = self.stat(path)
             if is_same(file, size=found.size, sha256=found.sha256):
@@ -158,15 +164,15 @@ class ImageStore:
         return DownloadedImage(path, file)
 
     def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
-        self._run(self._operations.download(ImagePath.parse(path), Sink(file), progress))
+        self._run(self._operations.download(named(path), Sink(file), progress))
 
     def exists(self, path: str) -> bool:
         """Whether there is such an image."""
-        return self._run(self._operations.exists(ImagePath.parse(path)))
+        return self._run(self._operations.exists(named(path)))
 
     def stat(self, path: str) -> ImageInfo:
         """Size, time, type, etag and hash, without the bytes."""
-        return self._run(self._operations.stat(ImagePath.parse(path)))
+        return self._run(self._operations.stat(named(path)))
 
     def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
         """Remove the image.
@@ -175,13 +181,13 @@ class ImageStore:
             ImageNotFound: there is none, unless `missing_ok`, or unless an earlier attempt of
                 this call may have removed it.
         """
-        name = ImagePath.parse(path)
+        name = named(path)
         condition = Condition(if_match)
         self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
 
     def copy(self, source: str, target: str) -> SavedImage:
         """Save the image at `source` under `target` as well; its bytes stay on the server."""
-        names = ImagePath.parse(source), ImagePath.parse(target)
+        names = named(source), named(target)
         return self._run(self._operations.copy(*names))
 
     def move(self, source: str, target: str) -> SavedImage:
@@ -191,13 +197,13 @@ class ImageStore:
             PreconditionFailed: the source was replaced meanwhile, so it is kept; the copy is of
                 the old image or of the new one.
         """
-        names = ImagePath.parse(source), ImagePath.parse(target)
+        names = named(source), named(target)
         return self._run(self._operations.move(*names))
 
     def signed_url(self, path: str, *, expires_in: timedelta = timedelta(hours=1)) -> str:
         """A URL that reads this image without a token; whole seconds, at most seven days."""
         valid_for_s = int(expires_in.total_seconds())
-        return self._run(self._operations.signed_url(ImagePath.parse(path), valid_for_s))
+        return self._run(self._operations.signed_url(named(path), valid_for_s))
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
         """Take the image into the media library; equal bytes give the resource that exists.
@@ -207,7 +213,7 @@ class ImageStore:
             relocate: Keep the bytes in the library and remove the image later; else it is
                 recorded where it lies.
         """
-        return self._run(self._operations.ingest(ImagePath.parse(path), relocate=relocate))
+        return self._run(self._operations.ingest(named(path), relocate=relocate))
 
     # Many images -------------------------------------------------------------------------
 

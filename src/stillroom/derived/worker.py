@@ -49,7 +49,7 @@ def main() -> None:
     try:
         from stillroom.derived import decoding
     except ImportError as error:
-        _answer(channel, BROKEN, f"{error}: pip install 'stillroom[server]'".encode())
+        _answer(channel, BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode())
         return
     decoding.prepare(most_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:

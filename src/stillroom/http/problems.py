@@ -31,6 +31,9 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.ConfigurationError: 500,
 }
 
+ERROR_FIELD: Final = "stillroom-error"
+"""Carries `code` in every error answer: a HEAD has no body, and a proxy may replace one."""
+
 RETRY_AFTER_S: Final = 5
 """What a client is told to wait before it tries again."""
 
@@ -78,5 +81,9 @@ def _problem(
     if request_id and status >= 500:
         content["detail"] = f"{detail} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    headers += [("content-type", "application/json"), ("content-length", str(len(body)))]
+    headers += [
+        (ERROR_FIELD, code),
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+    ]
     return Problem(status, headers, body)

@@ -16,6 +16,7 @@ from stillroom.http.fields import (
     entity_tags,
     http_date,
 )
+from stillroom.http.problems import ERROR_FIELD
 from stillroom.storage.content_type import RASTER
 from stillroom.storage.interface import ANY, Condition, RemoteImage, StoredImage
 
@@ -109,7 +110,11 @@ def answer_image(
         return ImageAnswer(200, headers, 0, image.size)
     start, length = chosen
     if length == 0:
-        outside = [("content-range", f"bytes */{image.size}"), ("content-length", "0")]
+        outside = [
+            (ERROR_FIELD, "range_not_satisfiable"),
+            ("content-range", f"bytes */{image.size}"),
+            ("content-length", "0"),
+        ]
         return ImageAnswer(416, [*outside, *validators, *_SAFE])
     headers += [
         ("content-range", f"bytes {start}-{start + length - 1}/{image.size}"),

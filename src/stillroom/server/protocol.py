@@ -31,6 +31,15 @@ from stillroom.server.watch import Watch
 _TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
 """Origin form or absolute form, ASCII, without a fragment."""
 
+_CODES: Final = {
+    400: "bad_request",
+    408: "request_timeout",
+    414: "uri_too_long",
+    431: "request_header_fields_too_large",
+    503: "service_unavailable",
+}
+"""Of refusals that reach no operation; https://www.iana.org/assignments/http-status-codes."""
+
 
 class StillroomProtocol(HttpToolsProtocol):
     """One connection."""
@@ -287,8 +296,7 @@ class StillroomProtocol(HttpToolsProtocol):
             return
         metrics.count("connection", status)
         named = request_id.made()
-        code = http.HTTPStatus(status).phrase.lower()
-        found = plain_problem(status, message, code, named)
+        found = plain_problem(status, message, _CODES[status], named)
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}", "connection: close"]
         head += [f"{name}: {value}" for name, value in found.headers]
         head.append(f"{request_id.FIELD}: {named}")

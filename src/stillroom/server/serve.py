@@ -59,6 +59,8 @@ def serve(settings: Settings) -> None:
     for line in check_settings(settings):
         log.info("%s", line)
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, settings.host, port)
+    if settings.gallery:
+        log.info("Gallery: http://%s:%d/", settings.host, port)
     _raise_descriptor_limit()
     # uvicorn raises the signal that stopped it again when it is done, which would end this
     # process before it has cleaned up, and with the status of a crash.
