@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole coverage mutations nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole test-oldest coverage mutations nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
 	@echo "make test-whole of these, what needs no root"
 	@echo "make test-root  of these, what mounts filesystems; needs root"
+	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
 	@echo "make coverage   what of src the tests reach, lines and branches; 20 minutes"
 	@echo "make mutations  thirty planted faults: does a test find each?"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
@@ -47,6 +48,14 @@ test: lint nginx prometheus postgresql rclone
 	$(TESTS) -m "not whole and not root and not release"
 
 test-all: test test-whole test-root
+
+# On the oldest versions that pyproject.toml allows; Python 3.11 or 3.12, older wheels know no newer one.
+test-oldest: $(STAMP)/oldest.installed
+	$(STAMP)/oldest/bin/pytest -q -m "not root and not release and not whole" tests/unit tests/api \
+		tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
+		tests/client/test_store.py tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
+		tests/acceptance/test_derived.py tests/acceptance/test_edge.py tests/acceptance/test_media.py \
+		tests/acceptance/test_starting.py
 
 test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
 	$(TESTS) -m "whole and not root and not release"
@@ -172,6 +181,12 @@ lock: $(STAMP)/dev
 		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
 		-c requirements/dev.txt requirements/release.in --output-file requirements/release.txt
 
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --resolution lowest-direct --no-annotate \
+		--no-header --extra server pyproject.toml --output-file $(STAMP)/oldest.txt
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" \
+		$(STAMP)/oldest.txt requirements/oldest.in --output-file requirements/oldest.txt
+
 clean:
 	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 
@@ -189,6 +204,14 @@ $(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt py
 
 $(STAMP)/dev: $(STAMP)/server requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(STAMP)/oldest.installed: requirements/oldest.txt requirements/build.txt pyproject.toml
+	@mkdir -p $(STAMP)
+	$(PYTHON) -m venv --clear $(STAMP)/oldest
+	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/build.txt -r requirements/oldest.txt
+	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(STAMP)/release: $(STAMP)/dev requirements/release.txt

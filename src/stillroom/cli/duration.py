@@ -10,7 +10,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
-class Duration(click.ParamType[timedelta]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
     """A whole number and a unit: 90s, 15m, 12h, 30d."""
 
     name = "duration"

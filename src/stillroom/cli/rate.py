@@ -9,7 +9,7 @@ _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kMG]?)(i?)B(?:/s)?
 _POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
 
 
-class Rate(click.ParamType[float]):
+class Rate(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
     """Bytes a second: 50MB/s, 1.5GiB/s."""
 
     name = "rate"
