@@ -12,6 +12,7 @@ StillroomError
 ├── ResourceNotFound        no such resource in the media library
 ├── DeadLetterNotFound      no deletion with this id was given up
 ├── ResourceProtected       the resource may not be deleted
+├── ResourceConflict        a resource from outside of the token's folder has these bytes
 ├── ImplausibleScan         so much seems to be wrong that the scan itself must be
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── ConditionUnsupported    the bucket cannot hold to the request's condition
@@ -134,6 +135,19 @@ class ResourceProtected(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("the resource is protected: take the protection away first")
+
+
+class ResourceConflict(StillroomError):
+    """A resource from outside of the token's folder has these bytes, and cannot be relied on."""
+
+    code = "resource_conflict"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a resource from outside of the token's folder has the same bytes, and is being "
+            "deleted or has lost them: try again later, or ingest with a token for the whole "
+            "library"
+        )
 
 
 class ImplausibleScan(StillroomError):

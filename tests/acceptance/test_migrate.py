@@ -183,7 +183,7 @@ def library_of(data: Path, count: int) -> list[MediaResource]:
     async def remember() -> None:
         engine = RowsEngine(rows)
         handover = Handover(engine)
-        await handover.take(found)
+        await handover.take(found, set())
         storage = open_storage(
             Settings.of_data_dir(data).storage, Settings.of_data_dir(data).save_rules
         )

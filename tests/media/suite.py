@@ -18,6 +18,7 @@ from pictures import picture
 from stillroom.errors import (
     BackendUnavailable,
     ImageNotFound,
+    ResourceConflict,
     ResourceNotFound,
     ResourceProtected,
     StillroomError,
@@ -36,6 +37,7 @@ from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.storage.interface import BytesSource, ImageStorage, ListQuery, StoredImage
 
 GRACE: Final = timedelta(hours=1)
+OURS: Final = KeyPrefix("compute/ours/")
 
 
 def key(path: str) -> StorageKey:
@@ -85,8 +87,12 @@ class Library:
     async def save(self, path: str, data: bytes) -> StoredImage:
         return await self.meddled.storage.save(key(path), BytesSource(data))
 
-    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        return await self.service.ingest_from_storage_key(key(path), relocate=relocate)
+    async def ingest(
+        self, path: str, *, relocate: bool = True, within: KeyPrefix | None = None
+    ) -> MediaResource:
+        return await self.service.ingest_from_storage_key(
+            key(path), relocate=relocate, within=within
+        )
 
     def sweeper(self) -> Sweeper:
         return Sweeper(cast("ImageStorage", self.meddled), self.database)
@@ -339,6 +345,94 @@ class MediaLibraryContract:
         await library.ingest("a.png")
         assert len(library.table(resources)) == 1
 
+    # Ingests that are confined to a folder
+
+    async def test_a_resource_remembers_the_first_key_that_it_came_from(
+        self, library: Library
+    ) -> None:
+        await library.save("run/a cat.png", picture())
+        resource = await library.ingest("run/a cat.png", relocate=False)
+        await library.save("b.png", picture())
+
+        assert resource.source_key == key("run/a cat.png")
+        assert (await library.ingest("b.png")).source_key == key("run/a cat.png")
+
+    @pytest.mark.parametrize("in_place", [False, True])
+    @pytest.mark.parametrize("relocate", [False, True])
+    async def test_a_folder_gets_the_id_of_anothers_resource_and_changes_nothing_of_it(
+        self, library: Library, *, in_place: bool, relocate: bool
+    ) -> None:
+        await library.save("theirs/a.png", picture())
+        theirs = await library.ingest("theirs/a.png", relocate=not in_place)
+        await library.service.change(
+            theirs.id, Change(caption="theirs", alt_text="theirs", protected=True)
+        )
+        before = library.table(resources)
+        ours = await library.save("ours/a.png", picture())
+
+        got = await library.ingest("ours/a.png", relocate=relocate, within=OURS)
+
+        assert (got.id, got.content_hash) == (theirs.id, theirs.content_hash)
+        assert (got.caption, got.alt_text, got.protected, got.source_key) == (
+            None, None, False, None,
+        )  # fmt: skip
+        assert got.storage_key == (key("ours/a.png") if in_place else theirs.storage_key)
+        assert library.table(resources) == before
+        marked = (ours.key.text, ours.save_id) in library.marked()
+        assert marked == (relocate and not in_place)
+
+    @pytest.mark.parametrize("relocate", [False, True])
+    async def test_a_folder_neither_revives_nor_mends_what_others_have(
+        self, library: Library, *, relocate: bool
+    ) -> None:
+        await library.save("theirs/a.png", picture(1))
+        await library.save("theirs/b.png", picture(2))
+        deleted = await library.ingest("theirs/a.png")
+        await library.ingest("theirs/b.png", relocate=False)
+        await library.save("theirs/b.png", picture(3))
+        await library.service.delete(deleted.id)
+        before = library.table(resources), library.marked()
+
+        for number in (1, 2):
+            await library.save("ours/a.png", picture(number))
+            with pytest.raises(ResourceConflict):
+                await library.ingest("ours/a.png", relocate=relocate, within=OURS)
+
+        assert (library.table(resources), library.marked()) == before
+        await library.save("theirs/b.png", picture(2))
+
+    async def test_a_resource_that_is_deleted_while_a_folder_ingests_its_bytes_stays_deleted(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await library.save("theirs/a.png", picture())
+        theirs = await library.ingest("theirs/a.png")
+        await library.save("ours/a.png", picture())
+        rows = await library.database.rows()
+        keep = rows.keep
+
+        async def delete_first(*asked: Any, **more: Any) -> MediaResource | None:
+            monkeypatch.undo()
+            await library.service.delete(theirs.id)
+            return await keep(*asked, **more)
+
+        monkeypatch.setattr(rows, "keep", delete_first)
+
+        with pytest.raises(ResourceConflict):
+            await library.ingest("ours/a.png", within=OURS)
+
+        with pytest.raises(ResourceNotFound):
+            await library.service.find(theirs.id)
+
+    async def test_a_folder_moves_and_revives_what_came_from_it(self, library: Library) -> None:
+        await library.save("ours/a.png", picture())
+        recorded = await library.ingest("ours/a.png", relocate=False, within=OURS)
+        await library.service.change(recorded.id, Change(caption="ours"))
+
+        moved = await library.ingest("ours/a.png", within=OURS)
+        assert (moved.id, moved.caption, moved.storage_key.is_media) == (recorded.id, "ours", True)
+        await library.service.delete(moved.id)
+        assert await library.ingest("ours/a.png", within=OURS) == moved
+
     # Races
 
     @pytest.mark.pairs
@@ -424,7 +518,49 @@ class MediaLibraryContract:
 
         assert {resource.id for resource in moved} == {recorded.id}
         assert len(library.marked()) == 1
+        (left,) = library.table(intents)  # until its lease is over: a third one may be copying
+        assert left.media_key == moved[0].storage_key
+        library.change(sa.update(intents).values(lease_until=left.created_at))
+        assert await library.sweep() == Swept()
         assert library.table(intents) == []
+        assert await library.read(moved[0].storage_key) == picture()
+
+    @pytest.mark.parametrize("dies", [False, True], ids=["in its time", "at its copy"])
+    async def test_what_a_slow_mover_of_a_deleted_resource_copies_is_remembered(
+        self, library: Library, *, dies: bool
+    ) -> None:
+        async def moved_deleted_and_swept() -> None:
+            library.meddled.before_copy = None
+            moved = await library.ingest("a.png")
+            await library.service.delete(moved.id)
+            ours = deletions.c.resource_id == moved.id
+            library.change(sa.update(deletions).where(ours).values(due_at=moved.created_at))
+            assert await library.sweep() == Swept(deleted=1)
+            if dies:
+                library.meddled.after_copy = die
+
+        async def die() -> None:
+            library.meddled.after_copy = None
+            raise BackendUnavailable("as a crash would be")
+
+        await library.save("a.png", picture())
+        recorded = await library.ingest("a.png", relocate=False)
+        library.meddled.before_copy = moved_deleted_and_swept
+
+        if dies:
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("a.png")
+        else:
+            again = await library.ingest("a.png")
+            assert again.id != recorded.id
+
+        copy = StorageKey.of_media(recorded.id, "png")
+        assert copy.text in await library.media_keys()
+        await library.check()  # nothing lies there that nothing remembers
+        (left,) = library.table(intents)
+        library.change(sa.update(intents).values(lease_until=left.created_at))
+        assert (await library.sweep()).copies == 1
+        assert copy.text not in await library.media_keys()
 
     @pytest.mark.pairs
     async def test_many_at_once_are_one_resource(self, library: Library) -> None:

@@ -157,6 +157,103 @@ class SweepingContract:
         assert await library.read(key("a.png")) == picture()
         assert library.marked() == []
 
+    async def test_a_source_whose_copy_is_gone_stays_and_a_dead_letter_says_why(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.meddled.storage.delete(resource.storage_key)
+        make_due(library)
+
+        assert await library.sweep() == Swept(buried=1)
+
+        assert await library.read(key("a.png")) == picture()
+        (letter,) = library.table(dead_letters)
+        assert (letter.storage_key, letter.attempts) == (key("a.png"), 1)
+        assert resource.storage_key.text in letter.last_error
+        assert str(resource.id) in letter.last_error
+
+        queue = await queue_of(library)
+        await queue.retry(letter.id)
+        assert await library.sweep() == Swept(buried=1)
+        assert await library.ingest("a.png") == await library.service.find(resource.id)
+        await queue.retry(letter.id)
+        make_due(library)
+        assert (await library.sweep()).deleted == 1
+        assert not await is_there(library, key("a.png"))
+
+    async def test_a_source_whose_copy_has_other_bytes_stays(self, library: Library) -> None:
+        await library.save("a.png", picture(1))
+        resource = await library.ingest("a.png")
+        await library.save("b.png", picture(1, "JPEG"))
+        await library.meddled.storage.copy(key("b.png"), resource.storage_key)
+        make_due(library)
+
+        assert await library.sweep() == Swept(buried=1)
+        assert await library.read(key("a.png")) == picture(1)
+        await library.meddled.storage.copy(key("a.png"), resource.storage_key)
+
+    @pytest.mark.parametrize("lost", [False, True])
+    async def test_a_mark_of_an_older_version_relies_on_the_copy_too(
+        self, library: Library, *, lost: bool
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        library.change(sa.update(deletions).values(content_hash=None))
+        make_due(library)
+        if lost:
+            await library.meddled.storage.delete(resource.storage_key)
+
+        assert await library.sweep() == (Swept(buried=1) if lost else Swept(deleted=1))
+        assert await is_there(library, key("a.png")) == lost
+        if lost:
+            await library.ingest("a.png")
+
+    async def test_a_source_without_any_resource_stays(self, library: Library) -> None:
+        """As with rows that were restored from before the ingest, or are another library's."""
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        make_due(library)
+        with migrating(library.config) as connection:
+            connection.execute(sa.delete(resources))
+
+        assert await library.sweep() == Swept(buried=1)
+        assert await library.read(key("a.png")) == picture()
+        (letter,) = library.table(dead_letters)
+        assert "no resource of the library has these bytes" in letter.last_error
+        await library.meddled.storage.delete(resource.storage_key)
+
+    async def test_a_source_goes_after_its_resource_was_deleted_and_swept(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.service.delete(resource.id)
+        ours = deletions.c.resource_id == resource.id
+        library.change(sa.update(deletions).where(ours).values(due_at=now() - LONG_AGO))
+        assert await library.sweep() == Swept(deleted=1)
+        make_due(library)
+
+        assert await library.sweep() == Swept(deleted=1)
+        assert library.table(dead_letters) == []
+
+    async def test_a_source_that_was_ingested_anew_relies_on_the_new_copy(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture())
+        resource = await library.ingest("a.png")
+        await library.service.delete(resource.id)
+        ours = deletions.c.resource_id == resource.id
+        library.change(sa.update(deletions).where(ours).values(due_at=now() - LONG_AGO))
+        await library.sweep()
+        again = await library.ingest("a.png")
+        await library.meddled.storage.delete(again.storage_key)
+        make_due(library)
+
+        assert await library.sweep() == Swept(buried=1)
+        assert await library.read(key("a.png")) == picture()
+        await library.ingest("a.png")
+
     async def test_a_deleted_resource_goes_with_its_bytes(self, library: Library) -> None:
         await library.save("a.png", picture())
         resource = await library.ingest("a.png")
@@ -633,7 +730,7 @@ def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID
                 id=letter_id,
                 storage_key=where,
                 save_id=save_id,
-                reason="relocated",
+                reason="expired",
                 created_at=now(),
                 failed_at=now(),
                 attempts=MAX_ATTEMPTS,

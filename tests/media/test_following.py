@@ -1,6 +1,7 @@
 """The library's rows follow its bytes, and its deletions hit what they hit where they came from."""
 
 import dataclasses
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -283,6 +284,44 @@ async def test_a_deletion_that_the_source_has_begun_is_due_in_the_target(move: M
     await move.target.sweep()
     assert move.target.table(resources) == []
     assert not await is_there(move.target, resource.storage_key)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["begun", "done"])
+@EVERY_WAY
+async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_out(
+    move: Move, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
+) -> None:
+    await move.source.save("a.png", picture(1))
+    resource = await move.source.ingest("a.png")
+    await move.source.service.delete(resource.id)
+    await move.run()
+    await move.source.ingest("a.png")  # cancels it
+    make_due(move.target)
+    migration = move.migration()
+    await migration.run()
+    claim = uuid.uuid4()
+
+    async def sweep_then(where: StorageKey, sha256: bytes) -> object:
+        there = await Migration.holds(migration, where, sha256)
+        if is_done:
+            await move.target.sweep()
+        else:
+            queue = (await move.target.database.rows()).queue
+            await queue.claim_marks(claim, limit=10, lease=timedelta(minutes=5))
+        return there
+
+    monkeypatch.setattr(migration, "holds", sweep_then)
+
+    followed = await move.rows(migration)
+
+    assert followed.counts == {}
+    ((left,),) = ([one for one in followed.left_out if one.resource_id == resource.id],)
+    assert "run it again" in left.detail
+    assert move.target.table(resources) == []
+    make_due(move.target)
+    await move.target.sweep()
+    assert (await move.run()).counts == {Taken.NEW: 1}
+    await move.target.check()
 
 
 async def test_a_deletion_that_was_cancelled_in_the_source_is_cancelled_in_the_target(

@@ -16,6 +16,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.ImplausibleScan: 409,
     errors.PathConflict: 409,
     errors.ResourceProtected: 409,
+    errors.ResourceConflict: 409,
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,

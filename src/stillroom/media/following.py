@@ -18,6 +18,7 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.engine import RowsEngine
 from stillroom.media.handover import QUEUES, Handover, Queue, Remembered, Saves, Taken
 from stillroom.media.migrations import HEAD, found, migrate
+from stillroom.media.models import deletions
 from stillroom.media.repository import MediaRepository
 from stillroom.media.resource import MediaResource
 from stillroom.storage.migration import Migration, is_copy
@@ -151,19 +152,27 @@ class _Pass:
         while page := await self._rows.in_order(after=after, limit=_PAGE):
             after = page[-1].id
             self._followed.resources += len(page)
+            keys = [one.storage_key for one in page]
+            marked: Saves = set()
+            if self._taking is not None and not are_shared:
+                marked = await self._taking.saves(deletions, keys)
             arrived = [one for one in await _few_at_once(map(self._arrived, page)) if one]
             if are_shared:
                 self._count(Taken.SAME, len(arrived))
             elif self._taking is None:
                 self._count(Taken.NEW, len(arrived))
             else:
-                await self._take(self._taking, arrived)
+                await self._take(self._taking, arrived, marked)
 
-    async def _take(self, taking: Handover, arrived: Sequence[MediaResource]) -> None:
-        takeovers = await taking.take(arrived, dry_run=self._dry_run)
+    async def _take(
+        self, taking: Handover, arrived: Sequence[MediaResource], marked: Saves
+    ) -> None:
+        takeovers = await taking.take(arrived, marked, dry_run=self._dry_run)
         for resource, takeover in zip(arrived, takeovers, strict=True):
             if takeover.taken is Taken.OTHER:
                 self._leave(resource, f"the target's {takeover.other} has the same bytes")
+            elif takeover.taken is Taken.SWEPT:
+                self._leave(resource, "the target's sweeper is deleting its key: run it again")
             else:
                 self._count(takeover.taken, 1)
 

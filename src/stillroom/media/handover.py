@@ -5,7 +5,7 @@ one order: marks, then resources.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -40,6 +40,9 @@ class Taken(StrEnum):
     OTHER = "other"
     """Another resource here has its bytes; nothing was changed."""
 
+    SWEPT = "swept"
+    """A sweeper here is deleting the bytes under its key, or has since; nothing was changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
@@ -59,19 +62,34 @@ class Handover:
     # Resources ---------------------------------------------------------------------------
 
     async def take(
-        self, given: Sequence[MediaResource], *, dry_run: bool = False
+        self, given: Sequence[MediaResource], marked: Saves, *, dry_run: bool = False
     ) -> Sequence[Takeover]:
-        """Write another library's resources as they are there; the texts of a known one follow."""
+        """Write another library's resources as they are there; the texts of a known one follow.
+
+        Args:
+            given: Resources whose bytes were found here.
+            marked: What was marked under their keys before their bytes were looked for.
+            dry_run: Only say what would become of them.
+        """
+        keys = sorted({one.storage_key for one in given}, key=lambda key: key.text)
         ids, hashes = [one.id for one in given], [one.content_hash for one in given]
         known = sa.select(resources).where(
             sa.or_(resources.c.id.in_(ids), resources.c.content_hash.in_(hashes))
         )
         async with self._engine.reading() if dry_run else self._engine.writing() as connection:
+            # A claimed mark is one whose bytes may go at any moment; one that is there no more
+            # was perhaps claimed, and its bytes deleted, after they had been found.
+            waiting = await _unclaimed(connection, keys, locked=not dry_run)
+            claimed = await _saves(connection, deletions, keys) - waiting
+            swept = {key for key, _ in claimed | (marked - waiting)}
             rows = (await connection.execute(known)).all()
             by_id = {row.id: MediaResource(**row._asdict()) for row in rows}
             by_hash = {row.content_hash: row.id for row in rows}
             found = [
-                _compared(one, by_id.get(one.id), by_hash.get(one.content_hash)) for one in given
+                Takeover(Taken.SWEPT)
+                if one.storage_key in swept
+                else _compared(one, by_id.get(one.id), by_hash.get(one.content_hash))
+                for one in given
             ]
             if not dry_run:
                 for one, takeover in zip(given, found, strict=True):
@@ -121,28 +139,27 @@ class Handover:
         async with self._engine.writing() as connection:
             known = await _saves(connection, queue, keys)
             fresh = [one for one in given if (one["storage_key"], one["save_id"]) not in known]
+            deleted = {
+                one["storage_key"]: one["created_at"]
+                for one in fresh
+                if one["reason"] == DELETED and one["storage_key"].is_media
+            }
+            owners = await _owners(connection, deleted) if queue is deletions else {}
             for one in fresh:
                 values = {name: one[name] for name in one if name in queue.c} | {"id": new_id()}
                 if queue is deletions:
                     values |= {"claimed_by": None, "lease_until": None}
-                    values["resource_id"] = await self._make_due(connection, one)
+                    values["resource_id"] = owners.get(one["storage_key"])
                 await connection.execute(
                     self._insert(queue).values(values).on_conflict_do_nothing()
                 )
+            for key, owner in owners.items():  # after the marks: locks are taken in one order
+                await connection.execute(
+                    sa.update(resources)
+                    .where(resources.c.id == owner)
+                    .values(deleted_at=sa.func.coalesce(resources.c.deleted_at, deleted[key]))
+                )
         return len(fresh)
-
-    async def _make_due(self, connection: AsyncConnection, mark: Remembered) -> uuid.UUID | None:
-        """The id of the resource whose deletion a mark is; None where it is not here."""
-        if mark["reason"] != DELETED:
-            return None
-        changed = await connection.execute(
-            sa.update(resources)
-            .where(resources.c.storage_key == mark["storage_key"])
-            .values(deleted_at=sa.func.coalesce(resources.c.deleted_at, mark["created_at"]))
-            .returning(resources.c.id)
-        )
-        found: uuid.UUID | None = changed.scalars().first()
-        return found
 
     async def forget(self, queue: sa.Table, ids: Sequence[uuid.UUID]) -> int:
         """Take marks, or letters, back; what a sweeper has claimed is left to it.
@@ -168,6 +185,32 @@ def _compared(
     if owner is not None:
         return Takeover(Taken.OTHER, owner)
     return Takeover(Taken.NEW)
+
+
+async def _owners(
+    connection: AsyncConnection, keys: Iterable[StorageKey]
+) -> dict[StorageKey, uuid.UUID]:
+    """Whose bytes lie under these keys, in the order of ids."""
+    asked = (
+        sa.select(resources.c.storage_key, resources.c.id)
+        .where(resources.c.storage_key.in_(list(keys)))
+        .order_by(resources.c.id)
+    )
+    return {row.storage_key: row.id for row in (await connection.execute(asked)).all()}
+
+
+async def _unclaimed(
+    connection: AsyncConnection, keys: Sequence[StorageKey], *, locked: bool
+) -> Saves:
+    """What is marked under these keys and nothing is deleting; nor can it begin to, if locked."""
+    asked = (
+        sa.select(deletions.c.storage_key, deletions.c.save_id)
+        .where(deletions.c.storage_key.in_(keys), deletions.c.claimed_by.is_(None))
+        .order_by(deletions.c.storage_key, deletions.c.save_id)
+    )
+    if locked:
+        asked = asked.with_for_update()
+    return {(row.storage_key, row.save_id) for row in (await connection.execute(asked)).all()}
 
 
 async def _saves(connection: AsyncConnection, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:

@@ -77,6 +77,8 @@ resources: Final = Table(
     Column("id", Uuid, primary_key=True),
     Column("resource_type", String(32), nullable=False),
     Column("storage_key", Key, nullable=False),
+    # Null in rows of older versions that do not say where their bytes came from.
+    Column("source_key", Key),
     Column("save_id", Text, nullable=False),
     Column("content_hash", LargeBinary(32), nullable=False),
     Column("extension", String(16), nullable=False),
@@ -117,6 +119,8 @@ deletions: Final = Table(
     Column("storage_key", Key, nullable=False),
     Column("save_id", Text, nullable=False),
     Column("reason", String(32), nullable=False),
+    # Of a relocated source: a resource must have these bytes before it goes.
+    Column("content_hash", LargeBinary(32)),
     # SET NULL: a mark outlives its row.
     Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="SET NULL")),
     Column("created_at", Moment, nullable=False),
@@ -138,6 +142,7 @@ dead_letters: Final = Table(
     Column("storage_key", Key, nullable=False),
     Column("save_id", Text, nullable=False),
     Column("reason", String(32), nullable=False),
+    Column("content_hash", LargeBinary(32)),
     Column("created_at", Moment, nullable=False),
     Column("failed_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False),

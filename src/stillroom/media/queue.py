@@ -18,12 +18,15 @@ from stillroom.errors import DeadLetterNotFound
 from stillroom.media.engine import RowsEngine
 from stillroom.media.models import dead_letters, deletions, intents, resources, scans
 from stillroom.media.resource import (
+    DELETED,
     EXPIRED,
     ORPHAN,
+    RELOCATED,
     ClaimedIntents,
     ClaimedMarks,
     DeadLetter,
     DueMark,
+    MediaResource,
     QueueNumbers,
     Settlement,
     new_id,
@@ -65,12 +68,11 @@ class DeletionQueue:
         )
         async with self._engine.writing() as connection:
             rows = (await connection.execute(due)).all()
+            copies = await _with_hashes(
+                connection, [row.content_hash for row in rows if row.content_hash is not None]
+            )
             if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
-                await connection.execute(
-                    sa.delete(resources).where(
-                        resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
-                    )
-                )
+                await self._remove(connection, deleted)
             needed = await _needed(connection, [row.storage_key for row in rows])
             copied = await _intended(
                 connection, [row.storage_key for row in rows if row.reason == ORPHAN]
@@ -92,9 +94,30 @@ class DeletionQueue:
                     )
                 )
         return ClaimedMarks(
-            [_due_mark(row, attempts=row.attempts + 1) for row in taken],
+            [
+                _due_mark(row, attempts=row.attempts + 1, copy=copies.get(row.content_hash))
+                for row in taken
+            ],
             [_due_mark(row, attempts=row.attempts) for row in spared],
         )
+
+    async def _remove(self, connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
+        """Remove the rows of deleted resources; their sources now rely on no copy any more."""
+        gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
+        hashes = sa.select(resources.c.content_hash).where(*gone).scalar_subquery()
+        for queue in (deletions, dead_letters):
+            sources = (
+                sa.select(queue.c.id)
+                .where(queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes))
+                # Never wait for a mark while holding others; one that is left out is checked.
+                .with_for_update(skip_locked=True)
+            )
+            ids = (await connection.execute(sources)).scalars().all()
+            if ids:
+                await connection.execute(
+                    sa.update(queue).where(queue.c.id.in_(ids)).values(reason=DELETED)
+                )
+        await connection.execute(sa.delete(resources).where(*gone))
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
         """Say what became of claimed marks; what others have taken since is left alone."""
@@ -150,6 +173,7 @@ class DeletionQueue:
                 storage_key=mark.storage_key,
                 save_id=mark.save_id,
                 reason=mark.reason,
+                content_hash=mark.content_hash,
                 created_at=mark.created_at,
                 failed_at=now(),
                 attempts=mark.attempts,
@@ -360,6 +384,7 @@ class DeletionQueue:
                     storage_key=letter.storage_key,
                     save_id=letter.save_id,
                     reason=letter.reason,
+                    content_hash=letter.content_hash,
                     created_at=letter.created_at,
                     due_at=now(),
                 )
@@ -427,6 +452,17 @@ def _count(table: sa.Table) -> sa.Select[int]:
     return sa.select(sa.func.count()).select_from(table)
 
 
+async def _with_hashes(
+    connection: AsyncConnection, hashes: Sequence[bytes]
+) -> dict[bytes, MediaResource]:
+    """The resources with these bytes, also those whose deletion is due."""
+    if not hashes:
+        return {}
+    asked = sa.select(resources).where(resources.c.content_hash.in_(hashes))
+    found = [MediaResource(**row._asdict()) for row in (await connection.execute(asked)).all()]
+    return {resource.content_hash: resource for resource in found}
+
+
 async def _needed(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
     """Those of the keys under which a resource has its bytes."""
     if not keys:
@@ -457,7 +493,7 @@ async def _known(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set
     return set((await connection.execute(asked)).scalars())
 
 
-def _due_mark(row: sa.Row[Any], *, attempts: int) -> DueMark:
+def _due_mark(row: sa.Row[Any], *, attempts: int, copy: MediaResource | None = None) -> DueMark:
     return DueMark(
         id=row.id,
         storage_key=row.storage_key,
@@ -466,4 +502,6 @@ def _due_mark(row: sa.Row[Any], *, attempts: int) -> DueMark:
         created_at=row.created_at,
         due_at=row.due_at,
         attempts=attempts,
+        content_hash=row.content_hash,
+        copy=copy,
     )

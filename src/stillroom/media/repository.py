@@ -20,6 +20,7 @@ from stillroom.media.models import deletions, intents, resources
 from stillroom.media.queue import DeletionQueue
 from stillroom.media.resource import (
     DELETED,
+    RELOCATED,
     UNCHANGED,
     Change,
     Intent,
@@ -167,6 +168,7 @@ class MediaRepository:
         """
         async with self._engine.writing() as connection:
             await self._take_back_marks(connection, resource.storage_key)
+            await self._mark(connection, source)
             made = await connection.execute(
                 self._insert(resources)
                 .values(_values(resource))
@@ -178,7 +180,6 @@ class MediaRepository:
                 return False
             if resource.storage_key.is_media:
                 await self._end_intent(connection, resource.storage_key)
-            await self._mark(connection, source)
         return True
 
     async def keep(
@@ -189,8 +190,13 @@ class MediaRepository:
         save_id: str,
         source: Mark | None = None,
         spared: StorageKey | None = None,
+        revive: bool = True,
     ) -> MediaResource | None:
         """Keep a resource whose bytes came once more: a deletion that is due is cancelled.
+
+        The intent of a copy that is relied on stays until its lease is over: another mover of
+        this resource may still be copying, and what it makes must be remembered even if the
+        resource is deleted meanwhile.
 
         Args:
             known: The resource as it was read, its bytes found at `storage_key` since.
@@ -199,10 +205,11 @@ class MediaRepository:
             save_id: Of the save there.
             source: As in `add`.
             spared: A key below `compute/` that is not to be deleted after all.
+            revive: False: a resource whose deletion is due stays deleted.
 
         Returns:
             The resource as it is now; None, and nothing is changed, if it is gone or has
-            moved meanwhile: start again.
+            moved meanwhile, or may not be revived: start again.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.
@@ -213,8 +220,9 @@ class MediaRepository:
                     deletions.c.resource_id == known.id, deletions.c.claimed_by.is_(None)
                 )
             )
-            for key in {storage_key, spared or storage_key}:
+            for key in sorted({storage_key, spared or storage_key}, key=lambda key: key.text):
                 await self._take_back_marks(connection, key)
+            await self._mark(connection, source)
             found = await connection.execute(
                 sa.select(resources).where(resources.c.id == known.id).with_for_update()
             )
@@ -223,27 +231,34 @@ class MediaRepository:
             if (
                 current is None
                 or current.storage_key not in (known.storage_key, storage_key)
-                or (current.deleted_at is not None and cancelled.rowcount == 0)
+                or (current.deleted_at is not None and not (revive and cancelled.rowcount))
             ):
                 await connection.rollback()
                 return None
             if storage_key.is_media and current.storage_key != storage_key:
-                await self._end_intent(connection, storage_key)
+                await self._rely_on_intent(connection, storage_key)
             changed = await connection.execute(
                 sa.update(resources)
                 .where(resources.c.id == known.id)
                 .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
                 .returning(resources)
             )
-            kept = _resource(changed.one())
-            await self._mark(connection, source)
-        return kept
+            return _resource(changed.one())
 
     async def _end_intent(self, connection: AsyncConnection, media_key: StorageKey) -> None:
         ended = await connection.execute(
             sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
         )
         if ended.rowcount == 0:
+            raise IntentLost
+
+    async def _rely_on_intent(self, connection: AsyncConnection, media_key: StorageKey) -> None:
+        found = await connection.execute(
+            sa.select(intents.c.media_key)
+            .where(intents.c.media_key == media_key, ~intents.c.sweeping)
+            .with_for_update()
+        )
+        if found.one_or_none() is None:
             raise IntentLost
 
     async def _take_back_marks(self, connection: AsyncConnection, key: StorageKey) -> None:
@@ -262,21 +277,31 @@ class MediaRepository:
             raise MarkClaimed
 
     async def _mark(self, connection: AsyncConnection, mark: Mark | None) -> None:
-        """Remember a deletion; the same save is marked once, and stays due when it first was."""
+        """Remember a deletion; the same save is marked once, and stays due when it first was.
+
+        A source that is relocated was perhaps marked for another reason, which relies on no copy.
+        """
         if mark is None:
             return
+        insert = self._insert(deletions)
         await connection.execute(
-            self._insert(deletions)
-            .values(
+            insert.values(
                 id=new_id(),
                 storage_key=mark.storage_key,
                 save_id=mark.save_id,
                 reason=mark.reason,
                 resource_id=mark.resource_id,
+                content_hash=mark.content_hash,
                 created_at=now(),
                 due_at=mark.due_at,
+            ).on_conflict_do_update(
+                index_elements=[deletions.c.storage_key, deletions.c.save_id],
+                set_={
+                    "reason": insert.excluded.reason,
+                    "content_hash": insert.excluded.content_hash,
+                },
+                where=insert.excluded.reason == RELOCATED,
             )
-            .on_conflict_do_nothing(index_elements=[deletions.c.storage_key, deletions.c.save_id])
         )
 
     # Changing ----------------------------------------------------------------------------
@@ -311,24 +336,35 @@ class MediaRepository:
             ResourceNotFound: there is none, or its deletion is due already.
             ResourceProtected: as its name says.
         """
-        async with self._engine.writing() as connection:
-            found = await connection.execute(
-                _live().where(resources.c.id == resource_id).with_for_update()
-            )
-            row = found.one_or_none()
-            if row is None:
-                raise ResourceNotFound
-            resource = _resource(row)
-            if resource.protected:
-                raise ResourceProtected
-            this = resources.c.id == resource_id
-            if not resource.storage_key.is_media:
-                await connection.execute(sa.delete(resources).where(this))
-                return resource
-            await connection.execute(sa.update(resources).where(this).values(deleted_at=now()))
-            mark = Mark(resource.storage_key, resource.save_id, DELETED, due_at, resource.id)
-            await self._mark(connection, mark)
-        return resource
+        while True:
+            found = await self.find(resource_id)
+            async with self._engine.writing() as connection:
+                if found.storage_key.is_media:
+                    mark = Mark(found.storage_key, found.save_id, DELETED, due_at, found.id)
+                    await self._mark(connection, mark)
+                current = await self._locked(connection, resource_id)
+                if current.protected:
+                    raise ResourceProtected
+                this = resources.c.id == resource_id
+                if (current.storage_key, current.save_id) != (found.storage_key, found.save_id):
+                    await connection.rollback()  # moved meanwhile: that mark would be wrong
+                    continue
+                if current.storage_key.is_media:
+                    await connection.execute(
+                        sa.update(resources).where(this).values(deleted_at=now())
+                    )
+                else:
+                    await connection.execute(sa.delete(resources).where(this))
+                return current
+
+    async def _locked(self, connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
+        found = await connection.execute(
+            _live().where(resources.c.id == resource_id).with_for_update()
+        )
+        row = found.one_or_none()
+        if row is None:
+            raise ResourceNotFound
+        return _resource(row)
 
     def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
         return sqlite.insert(table) if self._engine.is_sqlite else postgresql.insert(table)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
 """The one resource type so far."""
@@ -34,6 +34,7 @@ class MediaResource:
         id: A UUIDv7, so that ids sort by the time at which they were made.
         resource_type: `IMAGE`.
         storage_key: Where the bytes are: below `media/`, or where they were recorded in place.
+        source_key: The first key from which they were ingested; None where that is not known.
         save_id: Of the save at `storage_key` that was recorded; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes; no two resources have the same.
         extension: By the content, without a dot.
@@ -65,6 +66,15 @@ class MediaResource:
     caption: str | None
     created_at: datetime
     deleted_at: datetime | None = None
+    source_key: StorageKey | None = None
+
+    def is_from(self, folder: KeyPrefix) -> bool:
+        """Whether it was first ingested from this folder, and lies in no other one."""
+        return (
+            self.source_key is not None
+            and self.source_key.text.startswith(folder.text)
+            and (self.storage_key.is_media or self.storage_key.text.startswith(folder.text))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class Mark:
         reason: `RELOCATED`, `DELETED`, `EXPIRED` or `ORPHAN`.
         due_at: Not before this, UTC.
         resource_id: Whose deletion this is; None for a source.
+        content_hash: Of a source: before it is deleted, a resource must have these bytes.
     """
 
     storage_key: StorageKey
@@ -101,6 +112,7 @@ class Mark:
     reason: str
     due_at: datetime
     resource_id: uuid.UUID | None = None
+    content_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,8 @@ class DueMark:
         created_at: When it was marked, UTC.
         due_at: Not to be tried before, UTC.
         attempts: How often it was tried, this time included once it is claimed.
+        content_hash: See `Mark`; None also in marks that an older version made.
+        copy: Of a source that is claimed: the resource with this hash, as the claim found it.
     """
 
     id: uuid.UUID
@@ -122,6 +136,8 @@ class DueMark:
     created_at: datetime
     due_at: datetime
     attempts: int
+    content_hash: bytes | None = None
+    copy: MediaResource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +173,7 @@ class Settlement:
     Attributes:
         done: There is nothing more to do about these.
         retried: Failed, for now.
-        buried: Failed for the last time, with the error.
+        buried: Given up, with the error.
         left: Not begun.
     """
 
@@ -180,6 +196,7 @@ class DeadLetter:
         failed_at: When it was given up, UTC.
         attempts: How often it was tried.
         last_error: What the last attempt met.
+        content_hash: See `Mark`.
     """
 
     id: uuid.UUID
@@ -190,6 +207,7 @@ class DeadLetter:
     failed_at: datetime
     attempts: int
     last_error: str | None
+    content_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from stillroom.errors import (
     ImageNotFound,
     PathConflict,
     PreconditionFailed,
+    ResourceConflict,
     StorageFull,
 )
 from stillroom.media.database import MediaDatabase
@@ -43,7 +44,7 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.interface import (
     ImageStorage,
     Location,
@@ -80,7 +81,7 @@ class MediaResourceService:
     # Ingest ------------------------------------------------------------------------------
 
     async def ingest_from_storage_key(
-        self, storage_key: StorageKey, *, relocate: bool = True
+        self, storage_key: StorageKey, *, relocate: bool = True, within: KeyPrefix | None = None
     ) -> MediaResource:
         """Take the image at a key into the library; equal bytes give the one resource.
 
@@ -90,28 +91,35 @@ class MediaResourceService:
             storage_key: Below `compute/`.
             relocate: Copy it to its own key below `media/`, and delete the source when the grace
                 period is over. Else it is recorded where it lies.
+            within: The folder to which the caller is confined. A resource from elsewhere that has
+                these bytes stays as it is, and only what the bytes themselves say is returned.
 
         Raises:
             ImageNotFound: nothing at the key.
+            ResourceConflict: such a resource is being deleted, or has lost its bytes.
             UnsupportedMedia: not a raster image.
             StorageFull, BackendUnavailable: as their names say; try again.
         """
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
-            resource = await self._try_ingest(storage_key, relocate=relocate)
+            resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
             if resource is not None:
                 return resource
         raise BackendUnavailable("the image is changed again and again while it is ingested")
 
-    async def _try_ingest(self, key: StorageKey, *, relocate: bool) -> MediaResource | None:
+    async def _try_ingest(
+        self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
+    ) -> MediaResource | None:
         """One attempt; None where somebody else changed what it relied on."""
         source = await self._look_at(key)
         try:
             known = await (await self._database.rows()).find_by_hash(source.sha256)
+            if known is not None and within is not None and not known.is_from(within):
+                return await self._join(known, source, relocate=relocate)
             if (
                 known is not None
-                and await self._has_its_bytes(known)
+                and await has_its_bytes(self._storage, known)
                 and (known.storage_key.is_media or not relocate)
             ):
                 return await self._keep(known, source, relocate=relocate)
@@ -135,26 +143,36 @@ class MediaResourceService:
             opened.close()
         return _Source(opened.image, sha256, probed)
 
-    async def _has_its_bytes(self, resource: MediaResource) -> bool:
-        """Whether they are where the row says: a source must not go if they are not."""
-        try:
-            found = await self._storage.stat(resource.storage_key)
-        except ImageNotFound:
-            return False
-        if resource.storage_key.is_media and found.sha256 is None:
-            return found.size == resource.file_size
-        return is_recorded(found, resource)
+    async def _join(
+        self, known: MediaResource, source: "_Source", *, relocate: bool
+    ) -> MediaResource | None:
+        """Rely on a resource of others, which is neither moved nor revived, nor told about."""
+        if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
+            raise ResourceConflict
+        in_place = not known.storage_key.is_media  # there others may replace it: the source stays
+        kept = await self._keep(known, source, relocate=relocate and not in_place, revive=False)
+        if kept is None:
+            return None
+        return dataclasses.replace(
+            kept,
+            storage_key=source.image.key if in_place else kept.storage_key,
+            source_key=None,
+            alt_text=None,
+            caption=None,
+            protected=False,
+        )
 
     async def _keep(
-        self, known: MediaResource, source: "_Source", *, relocate: bool
+        self, known: MediaResource, source: "_Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
         return await rows.keep(
             known,
             storage_key=known.storage_key,
             save_id=known.save_id,
-            source=self._mark(source.image) if relocate else None,
+            source=self._mark(source) if relocate else None,
             spared=None if relocate else source.image.key,
+            revive=revive,
         )
 
     async def _record(
@@ -181,11 +199,16 @@ class MediaResourceService:
             copied = await self._copy(source, media_key, is_new=known is None)
         if copied is None:
             return None
-        mark = self._mark(source.image)
+        mark = self._mark(source)
         if known is not None:
-            return await rows.keep(
-                known, storage_key=media_key, save_id=copied.save_id, source=mark
-            )
+            kept = None
+            with contextlib.suppress(IntentLost):
+                kept = await rows.keep(
+                    known, storage_key=media_key, save_id=copied.save_id, source=mark
+                )
+            if kept is None:  # deleted meanwhile, and perhaps swept before this copy came
+                await self._leave_to_sweeper(intent)
+            return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
             added = await rows.add(resource, source=mark)
@@ -197,6 +220,16 @@ class MediaResourceService:
             return resource
         await rows.release(media_key)  # somebody else's resource has these bytes
         return None
+
+    async def _leave_to_sweeper(self, intent: Intent) -> None:
+        """Remember a copy that nothing relies on; another mover may still be about to."""
+        rows = await self._database.rows()
+        for attempt in range(_ATTEMPTS):
+            if await rows.intend(dataclasses.replace(intent, lease_until=now() + LEASE)):
+                return
+            # The sweeper may have looked before the copy came: it must look once more.
+            await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
+        raise BackendUnavailable("the sweeper is clearing an earlier copy away")
 
     @contextlib.asynccontextmanager
     async def _renewed(self, intent: Intent) -> AsyncIterator[None]:
@@ -239,8 +272,9 @@ class MediaResourceService:
             return None
         return copied
 
-    def _mark(self, image: StoredImage) -> Mark:
-        return Mark(image.key, image.save_id, RELOCATED, now() + self._grace)
+    def _mark(self, source: "_Source") -> Mark:
+        image, due_at = source.image, now() + self._grace
+        return Mark(image.key, image.save_id, RELOCATED, due_at, content_hash=source.sha256)
 
     # Reading and changing ----------------------------------------------------------------
 
@@ -319,7 +353,23 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
         alt_text=None,
         caption=None,
         created_at=now(),
+        source_key=source.image.key,
     )
+
+
+async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
+    """Whether they are where the row says: a source must not go if they are not.
+
+    Raises:
+        BackendUnavailable: as its name says.
+    """
+    try:
+        found = await storage.stat(resource.storage_key)
+    except ImageNotFound:
+        return False
+    if resource.storage_key.is_media and found.sha256 is None:
+        return found.size == resource.file_size
+    return is_recorded(found, resource)
 
 
 def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
@@ -327,6 +377,19 @@ def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
     if found.sha256 is None:
         return found.save_id == resource.save_id
     return found.sha256 == resource.content_hash
+
+
+async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
+    """The SHA-256 of what lies under a key, by what was noted of it or else by reading it.
+
+    Raises:
+        ImageNotFound, BackendUnavailable: as their names say.
+    """
+    opened = await storage.open(key)
+    try:
+        return opened.image.sha256 or await _hash(opened)
+    finally:
+        opened.close()
 
 
 async def _hash(opened: OpenedImage) -> bytes:

@@ -4,10 +4,12 @@ Every process may run one (docs/adr/0015). The steps, and what each leaves if th
 behind it:
 
 1. claim, in one transaction with the end of a deleted row     a mark with a lease
-2. delete the bytes                                            the same; the next finds nothing
-3. settle: the mark goes, is due later, or is buried          everything
+2. for a relocated source, look at the library's copy          the same
+3. delete the bytes                                            the same; the next finds nothing
+4. settle: the mark goes, is due later, or is buried          everything
 
-A mark is dropped, and the bytes stay, if a resource has the key, or if the save is another.
+A mark is dropped, and the bytes stay, if a resource has the key, or if the save is another. A
+source stays, and its mark becomes a dead letter, if the library's copy is not there.
 """
 
 import asyncio
@@ -26,12 +28,15 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.resource import (
     DELETED,
+    RELOCATED,
     DueMark,
+    MediaResource,
     QueueNumbers,
     Retry,
     Settlement,
     now,
 )
+from stillroom.media.service import has_its_bytes, hash_of
 from stillroom.paths import StorageKey
 from stillroom.storage.interface import ImageStorage, RemovesEmptyFolders
 
@@ -86,6 +91,10 @@ class Swept:
     buried: int = 0
     copies: int = 0
     folders: int = 0
+
+
+class _CopyMissing(Exception):
+    """The source that should go has the last good bytes; its text is for people."""
 
 
 class _Outcome(Enum):
@@ -285,7 +294,7 @@ class Sweeper:
             outcome = await self._try(mark, ends)
         except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
             said = _said(error)
-            if mark.attempts >= MAX_ATTEMPTS:
+            if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
                 swept.buried += 1
                 settlement.buried.append((mark, said))
                 log.critical("gave up %r (%s) after %d attempts: %s", key, why, mark.attempts, said)
@@ -317,6 +326,8 @@ class Sweeper:
         any_save = mark.reason == DELETED and mark.storage_key.is_media
         try:
             async with asyncio.timeout_at(ends):
+                if mark.reason == RELOCATED:
+                    await self._require_copy(mark)
                 await self._storage.delete(
                     mark.storage_key, save_id=None if any_save else mark.save_id
                 )
@@ -325,6 +336,33 @@ class Sweeper:
         except PreconditionFailed:
             return _Outcome.OTHER_SAVE
         return _Outcome.DELETED
+
+    async def _require_copy(self, mark: DueMark) -> None:
+        """Return if a relocated source is not the last that has its bytes.
+
+        Raises:
+            _CopyMissing: it is, as far as can be seen.
+            ImageNotFound, PreconditionFailed: the marked save is not there any more.
+        """
+        copy = mark.copy
+        if copy is None or not await self._is_needless(copy):
+            # Another resource may have these bytes since; and older versions noted no hash.
+            found = await self._storage.stat(mark.storage_key)
+            if found.save_id != mark.save_id:
+                raise PreconditionFailed
+            sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
+            copy = await (await self._database.rows()).find_by_hash(sha256)
+            if copy is None:
+                raise _CopyMissing("no resource of the library has these bytes; the source stays")
+            if not await self._is_needless(copy):
+                raise _CopyMissing(
+                    f"the bytes of resource {copy.id} are not at {copy.storage_key.text!r}; the "
+                    "source stays: bring them back, or ingest it again, and retry"
+                )
+
+    async def _is_needless(self, copy: MediaResource) -> bool:
+        """Whether a source can go: the resource has its bytes, or was deleted on purpose."""
+        return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:
         longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))

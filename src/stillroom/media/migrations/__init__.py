@@ -9,7 +9,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig
 from stillroom.media.engine import migrating
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest of `versions/`; a test compares the two."""
 
 _VERSIONS: Final = "alembic_version"

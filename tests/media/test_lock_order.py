@@ -1,0 +1,148 @@
+"""On PostgreSQL, locks are taken in one order (docs/adr/0012), so that nothing deadlocks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from media.suite import Library
+from pictures import picture
+from stillroom.media.config import PostgresConfig
+from stillroom.media.engine import RowsEngine
+from stillroom.media.handover import Handover
+from stillroom.media.models import deletions, resources
+from stillroom.media.resource import DELETED, now
+from stillroom.storage.interface import ImageStorage
+
+pytestmark = pytest.mark.slow
+
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@pytest.fixture
+async def library(disk: ImageStorage, postgresql: PostgresConfig) -> AsyncIterator[Library]:
+    library = Library(disk, postgresql)
+    await library.database.rows()
+    yield library
+    await library.check()
+    await library.database.close()
+
+
+async def is_over_or_blocked(config: PostgresConfig, job: asyncio.Task[Any]) -> None:
+    engine = create_async_engine(
+        sa.make_url(config.url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool
+    )
+    while not job.done():
+        async with engine.connect() as connection:
+            if (await connection.execute(sa.text(BLOCKED))).scalar_one():
+                break
+        await asyncio.sleep(0.02)  # no event tells that a session waits for a lock
+    await engine.dispose()
+
+
+async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock(
+    library: Library, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = await library.database.rows()
+    await library.save("a.png", picture())
+    await library.ingest("a.png")
+    mark, marking, go_on = rows._mark, asyncio.Event(), asyncio.Event()
+
+    async def mark_later(*given: Any) -> None:
+        if given[1] is not None:
+            marking.set()
+            await go_on.wait()
+        await mark(*given)
+
+    monkeypatch.setattr(rows, "_mark", mark_later)
+    relocating = asyncio.create_task(library.ingest("a.png"))
+    await marking.wait()
+    monkeypatch.undo()
+    recording = asyncio.create_task(library.ingest("a.png", relocate=False))
+    await is_over_or_blocked(postgresql, recording)
+    go_on.set()
+
+    one, other = await asyncio.gather(relocating, recording)
+
+    assert one.id == other.id
+
+
+async def test_a_deletion_and_an_ingest_of_the_same_bytes_do_not_deadlock(
+    library: Library, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = await library.database.rows()
+    await library.save("a.png", picture())
+    resource = await library.ingest("a.png")
+    # A mark of the same save that an ingest is about to take back.
+    await library.service.delete(resource.id)
+    library.change(sa.update(resources).values(deleted_at=None))
+    mark, marking, go_on = rows._mark, asyncio.Event(), asyncio.Event()
+
+    async def mark_later(*given: Any) -> None:
+        marking.set()
+        await go_on.wait()
+        await mark(*given)
+
+    monkeypatch.setattr(rows, "_mark", mark_later)
+    deleting = asyncio.create_task(library.service.delete(resource.id))
+    await marking.wait()
+    monkeypatch.undo()
+    keeping = asyncio.create_task(library.ingest("a.png"))
+    await is_over_or_blocked(postgresql, keeping)
+    go_on.set()
+
+    await asyncio.gather(deleting, keeping)
+
+
+async def test_rows_that_follow_lock_marks_before_resources(
+    library: Library, postgresql: PostgresConfig
+) -> None:
+    await library.save("a.png", picture(1))
+    await library.save("b.png", picture(2))
+    found = [await library.ingest(path) for path in ("a.png", "b.png")]
+    given = [
+        {
+            "storage_key": one.storage_key, "save_id": one.save_id, "reason": DELETED,
+            "created_at": now(), "due_at": now() + timedelta(hours=1), "attempts": 0,
+        }
+        for one in found
+    ]  # fmt: skip
+    engine = RowsEngine(postgresql)
+    said: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(" ".join(statement.split()[:3]))
+
+    sa.event.listen(engine._engine.sync_engine, "before_cursor_execute", note)
+
+    assert await Handover(engine).remember(deletions, given) == 2
+
+    changes = [one for one in said if not one.startswith("SELECT")]
+    assert changes == ["INSERT INTO media_deletions"] * 2 + ["UPDATE media_resources SET"] * 2
+    assert all(row.deleted_at is not None for row in library.table(resources))
+    await engine.close()
+
+
+async def test_many_ingests_deletions_and_sweeps_at_once_do_not_deadlock(library: Library) -> None:
+    """Each of them is a 503 after a second where two wait for each other."""
+    paths = [f"{number}.png" for number in range(4)]
+
+    async def ingest(path: str, number: int) -> None:
+        await library.save(path, picture(number % 2))
+        for relocate in (True, False) * 4:
+            await library.ingest(path, relocate=relocate)
+
+    async def delete() -> None:
+        for row in library.table(resources):
+            await library.service.delete(row.id)
+
+    async def sweep() -> None:
+        library.change(sa.update(deletions).values(due_at=now()))
+        await library.sweep()
+
+    jobs: list[Awaitable[None]] = [ingest(path, at) for at, path in enumerate(paths * 2)]
+    await asyncio.gather(*jobs, delete(), sweep(), sweep())
