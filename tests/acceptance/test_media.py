@@ -18,6 +18,7 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
 LIBRARY = "/api/v1/media-resources"
+KEEPS = ("--scope", "media", "--scope", "storage:delete")
 
 
 def unique(form: str = "PNG") -> bytes:
@@ -248,12 +249,69 @@ def test_a_token_with_a_prefix_ingests_what_lies_below_it_and_nothing_else(
 ) -> None:
     ours = save(client, f"{folder}/in/a.png", unique())
     others = save(client, f"{folder}/in-not.png", unique())
-    with server.client("--scope", "media", "--prefix", f"{folder}/in") as confined:
+    with server.client(*KEEPS, "--prefix", f"{folder}/in") as confined:
         assert ingest(confined, ours).status_code == 200
         assert ingest(confined, others).status_code == 403
         both = {"items": [{"storage_key": key} for key in (others, ours)]}
         results = confined.post(f"{LIBRARY}/ingest", json=both).json()["results"]
     assert [result.get("code") for result in results] == ["forbidden", None]
+
+
+def test_a_token_with_a_folder_sees_and_changes_nothing_of_the_rest_of_the_library(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    data = unique()
+    theirs = ingest(client, save(client, f"{folder}/theirs/secret.png", data), relocate=False)
+    url = f"{LIBRARY}/{theirs.json()['id']}"
+    before = client.patch(url, json={"caption": "secret", "alt_text": "secret"}).json()
+    ours = save(client, f"{folder}/ours/a.png", data)
+    with server.client(*KEEPS, "--prefix", f"{folder}/ours") as confined:
+        for relocate in (True, False):
+            got = ingest(confined, ours, relocate=relocate)
+            assert (got.status_code, got.json()["id"]) == (200, before["id"])
+            assert got.json()["content_hash"] == before["content_hash"]
+            assert got.json()["storage_key"] == ours
+            assert "secret" not in got.text
+        assert client.get(url).json() == before
+
+        client.delete(url)
+        kept = ingest(client, save(client, f"{folder}/theirs/secret.png", data)).json()
+        client.delete(f"{LIBRARY}/{kept['id']}")
+        refused = ingest(confined, ours)
+        assert (refused.status_code, refused.json()["code"]) == (409, "resource_conflict")
+        assert "secret" not in refused.text
+        both = {"items": [{"storage_key": ours}]}
+        answer = confined.post(f"{LIBRARY}/ingest", json=both)
+        assert answer.json()["results"][0]["code"] == "resource_conflict"
+    assert client.get(f"{LIBRARY}/{kept['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("prefix", [[], ["--prefix", "{folder}"]], ids=["everywhere", "a folder"])
+def test_relocating_takes_the_right_to_delete(
+    server: Server, client: httpx.Client, folder: str, prefix: list[str]
+) -> None:
+    key = save(client, f"{folder}/a.png", unique())
+    confined = [option.format(folder=folder) for option in prefix]
+    with server.client("--scope", "media", *confined) as keeper:
+        refused = ingest(keeper, key)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "storage:delete" in refused.json()["detail"]
+        items = {"items": [{"storage_key": key}, {"storage_key": key, "relocate": False}]}
+        results = keeper.post(f"{LIBRARY}/ingest", json=items).json()["results"]
+        assert [result.get("code") for result in results] == ["forbidden", None]
+    with server.client(*KEEPS, *confined) as keeper:
+        assert ingest(keeper, key).json()["storage_key"].startswith("media/")
+
+
+def test_a_resource_remembers_where_it_came_from(client: httpx.Client, folder: str) -> None:
+    data = unique()
+    key = save(client, f"{folder}/a red cat.png", data)
+
+    resource = ingest(client, key).json()
+
+    assert resource["source_key"] == key
+    assert client.get(f"{LIBRARY}/{resource['id']}").json()["source_key"] == key
+    assert client.get(LIBRARY, params={"limit": 1}).json()[0]["source_key"] == key
 
 
 @pytest.mark.parametrize("target", ["%69ngest", "x%2F..", "..", "{}", "0%0a", "%00"])

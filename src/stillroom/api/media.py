@@ -27,7 +27,7 @@ from stillroom.api.operation import (
     require_literal_route,
 )
 from stillroom.auth.grants import Grant
-from stillroom.errors import StillroomError
+from stillroom.errors import Forbidden, StillroomError
 from stillroom.http.fields import combined
 from stillroom.http.query import parse_media_query, resource_id
 from stillroom.http.serving import (
@@ -38,7 +38,7 @@ from stillroom.http.serving import (
 )
 from stillroom.media.resource import UNCHANGED, Change, MediaResource, ResourceQuery
 from stillroom.media.service import MediaResourceService
-from stillroom.paths import StorageKey, path_of_key
+from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.interface import RemoteImage
 
 MAX_ITEMS: Final = 100
@@ -71,8 +71,8 @@ class ImageToIngest(_Strict):
     storage_key: str = Field(description="`compute/` and the image's path")
     relocate: bool = Field(
         default=True,
-        description="Copy it to a key of its own and delete the source later; else record it "
-        "where it lies.",
+        description="Copy it to a key of its own and delete the source later, for which a token "
+        "needs the scope `storage:delete`; else record it where it lies.",
     )
 
 
@@ -96,6 +96,7 @@ class MediaResourceView(BaseModel):
     id: uuid.UUID
     resource_type: Literal["image"]
     storage_key: str
+    source_key: str | None = Field(description="the key that it came from first, if known")
     url: str = Field(description="where the bytes are served")
     content_hash: str = Field(description="SHA-256, hexadecimal")
     extension: str
@@ -186,8 +187,14 @@ class MediaOperations:
     async def _ingested(self, grant: Grant, item: ImageToIngest) -> Mapping[str, object]:
         path = path_of_key(item.storage_key, at=("body", "storage_key"))
         grant.require("media", path)
+        if item.relocate and "storage:delete" not in grant.scopes:
+            raise Forbidden(
+                "relocating deletes the source, and the token lacks the scope storage:delete: "
+                'ask with "relocate": false, or with another token'
+            )
+        folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
         resource = await self.media.ingest_from_storage_key(
-            StorageKey.of_image(path), relocate=item.relocate
+            StorageKey.of_image(path), relocate=item.relocate, within=folder
         )
         return self._shown(resource)
 
@@ -293,6 +300,7 @@ class MediaOperations:
             "id": str(resource.id),
             "resource_type": resource.resource_type,
             "storage_key": resource.storage_key.text,
+            "source_key": resource.source_key and resource.source_key.text,
             "url": self.public_url(resource),
             "content_hash": resource.content_hash.hex(),
             "extension": resource.extension,
