@@ -673,6 +673,8 @@ def test_chosen_pictures_are_kept_and_the_library_shows_them(
 
     visitor.page.get_by_role("link", name="Library").click()
     expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
+    for name in ("1.jpg", "2.jpg"):  # the name that it came with, and not an id
+        expect(visitor.cell(name)).to_be_visible()
     visitor.picture("library")
     visitor.expect_accessible()
     visitor.cells.first.click()

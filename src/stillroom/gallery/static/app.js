@@ -466,7 +466,7 @@ function showChosen() {
     make("p", {}, told),
     inFolder && chosen === 1 ? button("Copy link", "link", () => copyLink(api, paths()[0])) : null,
     inFolder ? button("Download", "down", () => downloadChosen(paths())) : null,
-    inFolder && may("media") ? button("Keep", "keep", () => keep(paths())) : null,
+    inFolder && may("media") && may("storage:delete") ? button("Keep", "keep", () => keep(paths())) : null,
     inFolder && may("storage:delete") ? button("Delete", "bin", () => remove(paths()), { kind: "danger" }) : null,
     button("Choose none", "close", () => grid.chooseNone(), { quiet: true }),
   ].filter(Boolean));

@@ -117,7 +117,8 @@ export class Library extends Pages {
 
   describe(at) {
     const resource = this.items[at];
-    const name = resource.alt_text || resource.caption || `${resource.id}.${resource.extension}`;
+    const source = resource.source_key?.split("/").at(-1);
+    const name = resource.alt_text || resource.caption || source || `${resource.id}.${resource.extension}`;
     return { key: resource.id, name, isFolder: false, resource };
   }
 

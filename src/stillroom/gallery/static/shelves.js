@@ -55,7 +55,7 @@ export class FolderShelf extends Shelf {
     return [
       button("Copy a link", "link", () => copyLink(this.api, described.key), { quiet: true }),
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
-      may("media") ? button("Keep in the library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
+      may("media") && may("storage:delete") ? button("Keep in the library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
       may("storage:delete") ? button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" }) : null,
     ].filter(Boolean);
   }
