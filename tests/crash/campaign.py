@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crash.failing_calls import CASES, FAILURES, WAYS, violations
+from crash.hidden_mounts import hidden_mounts
 from crash.rounds import Round, kills, power_cuts
 
 _PROGRESS_EVERY_S = 30
@@ -70,6 +71,10 @@ def cutting(kind: str, seed: int) -> Callable[[Row, Path], None]:
 
 def killing(seed: int) -> Callable[[Row, Path], None]:
     return lambda row, folder: row.take(kills(folder, row.wanted, seed=seed))
+
+
+def hiding(seed: int) -> Callable[[Row, Path], None]:
+    return lambda row, folder: row.take(hidden_mounts(folder, row.wanted, seed=seed))
 
 
 def failing(row: Row, folder: Path) -> None:
@@ -138,6 +143,7 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--cuts", type=int, default=500, help="on each filesystem")
     asked.add_argument("--kills", type=int, default=2000)
+    asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
@@ -146,6 +152,7 @@ def main() -> int:
         Row("power cuts, ext4", options.cuts, cutting("ext4", options.seed)),
         Row("power cuts, XFS", options.cuts, cutting("xfs", options.seed)),
         Row("SIGKILL", options.kills, killing(options.seed)),
+        Row("media/ hidden by a mount", options.mounts, hiding(options.seed)),
         Row("bucket, bad line (tests)", 0, behind_a_bad_line(options.rounds)),
         Row("failing calls", 0, failing),
     ]

@@ -127,7 +127,7 @@ async def test_dead_letters_at_the_prompt(scene: Scene) -> None:
     status, out = run("list")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == [str(second), str(first)]
-    assert out.splitlines()[1].endswith("relocated  compute/a.png  403")
+    assert out.splitlines()[1].endswith("expired  compute/a.png  403")
     assert run("retry") == run("retry", "--all", str(first)) == (2, "")
     assert run("retry", str(first)) == (0, f"{first}  compute/a.png\n")
     assert run("retry", str(first)) == (1, "")
