@@ -182,7 +182,7 @@ class _Client:
 
 
 def _form(size: int) -> bytes:
-    head = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     return head + os.urandom(size) + b"\r\n--B--\r\n"
 
 

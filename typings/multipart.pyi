@@ -5,6 +5,7 @@ class MultipartError(ValueError): ...
 
 class MultipartSegment:
     name: str
+    filename: str | None
     def header(self, name: str) -> str | None: ...
 
 class PushMultipartParser:

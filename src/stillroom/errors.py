@@ -4,9 +4,11 @@ StillroomError
 ├── InvalidInput            what the caller sent is not what the operation takes
 │   ├── InvalidPath         the name is no image path
 │   ├── InvalidParameter    a query parameter is missing its form
-│   ├── InvalidUpload       no `file` part, or two
+│   ├── InvalidUpload       no `file` part, two, or one that is no file
+│   ├── EmptyFile           a file of no bytes
 │   └── DigestMismatch      the bytes that came are not those that were announced
 ├── Unauthenticated         no token, or not a valid one; never says which
+│   └── TokenExpired        one that was valid until its `exp`
 ├── Forbidden               a valid token that does not cover this
 ├── ImageNotFound           no image under this path
 ├── ResourceNotFound        no such resource in the media library
@@ -69,12 +71,23 @@ class InvalidParameter(InvalidInput):
 
 
 class InvalidUpload(InvalidInput):
-    """A well-formed form without a `file` part, or with two."""
+    """A well-formed form without a `file` part, with two, or with one that is no file."""
 
     code = "invalid_upload"
 
     def __init__(self, message: str) -> None:
         super().__init__(message, at=("body", "file"))
+
+
+class EmptyFile(InvalidInput):
+    """The file has no bytes; most often a stream that was read before and not rewound."""
+
+    code = "empty_file"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the file is empty; rewind the stream before sending it", at=("body", "file")
+        )
 
 
 class DigestMismatch(InvalidInput):
@@ -91,8 +104,17 @@ class Unauthenticated(StillroomError):
 
     code = "unauthenticated"
 
+    def __init__(self, message: str = "a valid bearer token is required") -> None:
+        super().__init__(message)
+
+
+class TokenExpired(Unauthenticated):
+    """A token that is valid but for its `exp`; told, since only its owner can show one."""
+
+    code = "token_expired"
+
     def __init__(self) -> None:
-        super().__init__("a valid bearer token is required")
+        super().__init__("the token has expired")
 
 
 class Forbidden(StillroomError):

@@ -2,11 +2,13 @@
 
 import socket
 import time
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from running import IMAGES, Server, exchange, parsed
+from stillroom.auth.tokens import mint_token
 
 BOUNDARY = "b0undary"
 
@@ -14,7 +16,8 @@ BOUNDARY = "b0undary"
 def form(*parts: tuple[str, bytes], closed: bool = True) -> bytes:
     body = b""
     for name, data in parts:
-        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+        named = f'name="{name}"; filename="x.png"'
+        head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {named}\r\n\r\n"
         body += head.encode() + data + b"\r\n"
     return body + (f"--{BOUNDARY}--\r\n".encode() if closed else b"")
 
@@ -112,6 +115,20 @@ def test_401_is_the_same_for_every_cause_and_operation(
 
 
 @pytest.mark.roads
+def test_401_says_so_where_a_token_has_expired_and_nothing_else_is_wrong(server: Server) -> None:
+    secret = (server.data / ".stillroom/secret").read_text().strip()
+    expired = mint_token(secret, expires_in=timedelta(seconds=-1))
+    for token, code in ((expired, "token_expired"), (expired[:-3] + "AAA", "unauthenticated")):
+        with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as client:
+            for method, path in [("GET", ""), ("GET", "/a.png"), ("POST", "/a.png")] * 2:
+                answer = client.request(method, f"{server.images}{path}")
+                said = answer.json()
+                assert (answer.status_code, said["code"]) == (401, code)
+                assert (said["detail"] == "the token has expired") == (token is expired)
+                assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.roads
 def test_403_for_a_scope_or_a_folder_that_the_token_does_not_cover(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -142,7 +159,11 @@ def test_404_for_what_is_not_there(client: httpx.Client, folder: str) -> None:
         answer = client.request(method, f"{IMAGES}/{folder}/missing.png")
         assert (answer.status_code, answer.json()["detail"]) == (404, "no such image")
     assert client.head(f"{IMAGES}/{folder}/missing.png").status_code == 404
-    assert client.get("/nothing/here").json() == {"detail": "Not Found", "code": "http"}
+    for path in ("/nothing/here", "/api/v1/api/v1/storage/images/a.png"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found")
+        assert "/docs" in answer.json()["detail"]
+    assert client.put("/healthz").json()["code"] == "method_not_allowed"
 
 
 def test_405_names_what_is_allowed(client: httpx.Client) -> None:
@@ -217,8 +238,13 @@ def test_416_for_a_range_outside_of_the_image(client: httpx.Client, folder: str)
 @pytest.mark.roads
 @pytest.mark.parametrize(
     "body",
-    [form(("other", b"x")), form(("file", b"x"), ("file", b"y")), form()],
-    ids=["no file", "two files", "no parts"],
+    [
+        form(("other", b"x")),
+        form(("file", b"x"), ("file", b"y")),
+        form(),
+        form(("file", b"x.png")).replace(b'; filename="x.png"', b""),
+    ],
+    ids=["no file", "two files", "no parts", "a text"],
 )
 def test_422_for_a_form_without_exactly_one_file(
     client: httpx.Client, folder: str, body: bytes
@@ -228,6 +254,24 @@ def test_422_for_a_form_without_exactly_one_file(
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "file"]
     assert is_absent(client, f"{folder}/a.png")
+
+
+def test_422_for_an_empty_file_and_the_old_image_stays(client: httpx.Client, folder: str) -> None:
+    post(client, f"{folder}/a.png", form(("file", b"old")))
+
+    answer = post(client, f"{folder}/a.png", form(("file", b"")))
+
+    message = "the file is empty; rewind the stream before sending it"
+    fault = {"loc": ["body", "file"], "msg": message, "type": "empty_file"}
+    assert (answer.status_code, answer.json()) == (422, {"detail": [fault], "code": "empty_file"})
+    assert client.get(f"{IMAGES}/{folder}/a.png").content == b"old"
+
+
+def test_a_text_that_is_called_an_image_is_none(client: httpx.Client, folder: str) -> None:
+    saved = post(client, f"{folder}/a.png", form(("file", b"# README"))).json()
+
+    assert saved["content_type"] == "application/octet-stream"
+    assert client.get(f"{IMAGES}/{folder}/a.png").headers["content-type"] == saved["content_type"]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "prefix=%2F", "prefix=%ff", "delimiter=-"])

@@ -32,7 +32,7 @@ def upload_head(server: Server, path: str, length: int) -> bytes:
     ).encode()
 
 
-BEGIN = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+BEGIN = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
 END = b"\r\n--B--\r\n"
 
 

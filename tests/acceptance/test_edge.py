@@ -77,7 +77,7 @@ def test_a_client_that_sends_as_fast_as_it_can_is_not_reset(server: Server) -> N
 @pytest.mark.roads
 def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, folder: str) -> None:
     expect = "Expect: 100-continue"
-    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--B--\r\n'
 
     for request_head, status in (
         (head("a.png", "bad", expect), 401),
@@ -170,7 +170,7 @@ def test_a_broken_chunk_in_a_body_is_400_and_leaves_nothing(
     request_head = head(f"{folder}/a.png", server.token()).replace(
         b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
     )
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx'
 
     answer = parsed(
         exchange(server.port, request_head + b"%x\r\n" % len(begin) + begin + b"\r\nnonsense\r\n")
@@ -183,7 +183,7 @@ def test_a_broken_chunk_in_a_body_is_400_and_leaves_nothing(
 def test_fields_behind_a_body_are_bounded_and_count_for_nothing(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
-    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--B--\r\n'
     chunked = head(f"{folder}/a.png", server.token(), "Connection: close").replace(
         b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
     )
@@ -198,7 +198,9 @@ def test_fields_behind_a_body_are_bounded_and_count_for_nothing(
 
 
 def test_small_chunks_are_no_trailers(server: Server, folder: str) -> None:
-    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(20_000)
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + bytes(
+        20_000
+    )
     body += b"\r\n--B--\r\n"
     chunked = head(f"{folder}/a.png", server.token(), "Connection: close").replace(
         b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"

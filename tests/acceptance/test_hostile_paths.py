@@ -97,7 +97,7 @@ def test_a_prefix_that_is_not_literally_the_routes_is_404(server: Server, target
 def test_an_allowed_path_is_the_same_name_in_every_spelling(
     server: Server, client: httpx.Client, folder: str, raw: bytes, listed: str
 ) -> None:
-    body = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n'
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--B--\r\n'
     target = f"{IMAGES}/{folder}/".encode() + raw
     request = (
         b"POST " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer "

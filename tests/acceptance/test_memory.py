@@ -50,7 +50,7 @@ def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
 
 def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Path) -> None:
     piece = bytes(range(256)) * 4096
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     end = b"\r\n--B--\r\n"
 
     def body() -> Iterator[bytes]:

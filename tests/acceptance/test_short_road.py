@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -32,12 +33,12 @@ def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Se
             for name, data in (
                 ("a.png", PNG),
                 ("large.bin", LARGE),
-                ("empty.bin", b""),
                 ("page.html", b"<script>alert(1)</script>"),
                 ("in/side.png", PNG),
                 ("Zoë 1+1.png", PNG),
             ):
                 client.post(f"{IMAGES}/{name}", files={"file": data}).raise_for_status()
+        (short.data / "compute/empty.bin").touch()
         yield short, long
 
 
@@ -138,14 +139,16 @@ def test_both_roads_refuse_alike_what_a_token_does_not_cover(roads: tuple[Server
         ("a.png", ('If-Match: "x"',), {"file": PNG}),
         ("a.png/b", (), {"file": PNG}),
         ("up//a.png", (), {"file": PNG}),
+        ("up/readme.png", (), {"file": b"# README"}),
         ("up/a.png", (), {"other": PNG}),
+        ("up/a.png", (), {"file": (None, "x.png")}),
         ("up/a.png", (f"Repr-Digest: sha-256=:{'A' * 43}=:",), {"file": PNG}),
         ("up/a.png", ("Repr-Digest: nonsense",), {"file": PNG}),
         ("up/large.bin", (), {"file": bytes(9 * 1024**2)}),
     ],
 )
 def test_both_roads_save_alike(
-    roads: tuple[Server, Server], path: str, fields: tuple[str, ...], form: dict[str, bytes]
+    roads: tuple[Server, Server], path: str, fields: tuple[str, ...], form: dict[str, Any]
 ) -> None:
     headers = dict(field.split(": ", 1) for field in fields)
     answers = []
@@ -163,7 +166,11 @@ def test_both_roads_save_alike(
 def test_an_upload_that_says_goodbye_is_answered_and_closed(
     roads: tuple[Server, Server], fields: tuple[str, ...]
 ) -> None:
-    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        + PNG
+        + b"\r\n--b--\r\n"
+    )
     version, *more = fields
     for server in roads:
         with server.client() as client:
@@ -176,7 +183,11 @@ def test_an_upload_that_says_goodbye_is_answered_and_closed(
 
 
 def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Server]) -> None:
-    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + LARGE + b"\r\n--b--\r\n"
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        + LARGE
+        + b"\r\n--b--\r\n"
+    )
     for server in roads:
         token = f"Authorization: Bearer {server.token()}\r\n"
         post = (
@@ -195,7 +206,7 @@ def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Serv
 
 
 def small_post(server: Server, *fields: str) -> bytes:
-    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--b--\r\n'
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--b--\r\n'
     lines = [f"POST {IMAGES}/small.bin HTTP/1.1", "Host: a", f"Content-Length: {len(body)}",
              "Content-Type: multipart/form-data; boundary=b",
              f"Authorization: Bearer {server.token()}", *fields, "", ""]  # fmt: skip
@@ -266,7 +277,7 @@ def settled(*files: Path) -> None:
         time.sleep(0.05)
 
 
-SIZES = (0, 4_000, 65_536, 65_537, 300_000)
+SIZES = (8, 4_000, 65_536, 65_537, 300_000)
 
 
 @dataclass
@@ -486,7 +497,11 @@ def upload_head(server: Server, path: str, length: int, *fields: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-BODY = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + LARGE + b"\r\n--b--\r\n"
+BODY = (
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    + LARGE
+    + b"\r\n--b--\r\n"
+)
 
 
 def wait_until_nothing_is_accepted(port: int) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from contract.suite import source_of
 from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, running, verify
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.interface import BytesSource, SaveRules
+from stillroom.storage.interface import SaveRules
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def fill(data: Path, images: dict[str, bytes]) -> None:
     async def save_all() -> None:
         storage = open_storage(DiskConfig(data, min_free_bytes=0, durable=False), RULES)
         for path, content in images.items():
-            await storage.save(StorageKey.of_image(ImagePath.parse(path)), BytesSource(content))
+            await storage.save(StorageKey.of_image(ImagePath.parse(path)), source_of(content))
         await storage.close()
 
     asyncio.run(save_all())

@@ -112,18 +112,18 @@ ATTACKS = {
     "page.txt": (lambda beacon: b"text " + html(beacon), "text/html", True),
     "page.xml": (xhtml, "application/xhtml+xml", True),
     "page.json": (lambda beacon: b"{}" + html(beacon), "text/html", True),
-    "late-page.png": (lambda beacon: b" " * 2000 + html(beacon), "text/html", False),
-    "late-drawing.webp": (lambda beacon: b" " * 2000 + svg(beacon), "image/svg+xml", False),
+    "late-page.png": (lambda beacon: b" " * 2000 + html(beacon), "text/html", True),
+    "late-drawing.webp": (lambda beacon: b" " * 2000 + svg(beacon), "image/svg+xml", True),
     "script.js": (script, "text/javascript", True),
-    "script.png": (script, "text/javascript", False),
+    "script.png": (script, "text/javascript", True),
     "style.css": (css, "text/css", True),
-    "style.gif": (css, "text/css", False),
+    "style.gif": (css, "text/css", True),
     "script-and-image.gif": (gif_and_script, "text/javascript", False),
     "script-and-image.js": (gif_and_script, "text/javascript", False),
     "page-and-image.jpg": (jpeg_and_html, "text/html", False),
     "page-and-image.html": (jpeg_and_html, "text/html", False),
     "paper.pdf": (pdf, "application/pdf", True),
-    "paper.png": (pdf, "application/pdf", False),
+    "paper.png": (pdf, "application/pdf", True),
 }
 attacks = pytest.mark.parametrize("name", ATTACKS)
 

@@ -91,10 +91,12 @@ def test_a_save_is_sent_again_whole(trouble: Step) -> None:
     ("status", "code", "kind"),
     [
         (401, "unauthenticated", errors.Unauthenticated),
+        (401, "token_expired", errors.TokenExpired),
         (403, "forbidden", errors.Forbidden),
         (409, "path_conflict", errors.PathConflict),
         (413, "too_large", errors.TooLarge),
         (422, "digest_mismatch", errors.DigestMismatch),
+        (422, "empty_file", errors.EmptyFile),
         (507, "storage_full", errors.StorageFull),
         (500, "bug", UnexpectedAnswer),
         (400, "a_code_of_the_future", UnexpectedAnswer),

@@ -115,6 +115,20 @@ async def test_an_image_or_array_is_encoded_as_its_name_says(
             assert all(abs(a - b) < 6 for a, b in zip(pixel, (200, 30, 40), strict=True))
 
 
+async def test_a_stream_that_was_not_rewound_is_refused_and_the_old_image_stays(
+    store: AsyncImageStore, folder: str
+) -> None:
+    path = f"{folder}/a.png"
+    stream = io.BytesIO()
+    stream.write(PNG)
+    await store.save(path, PNG)
+
+    with pytest.raises(errors.EmptyFile, match=r"a\.png.*rewind the stream"):
+        await store.save(path, stream)
+
+    assert await store.read(path) == PNG
+
+
 async def test_what_is_no_image_is_refused_before_anything_is_sent(
     store: AsyncImageStore, folder: str
 ) -> None:

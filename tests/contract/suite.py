@@ -20,6 +20,7 @@ import pytest
 from stillroom.errors import (
     BackendUnavailable,
     DigestMismatch,
+    EmptyFile,
     ImageNotFound,
     PreconditionFailed,
     TooLarge,
@@ -27,10 +28,12 @@ from stillroom.errors import (
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.interface import (
     ANY,
+    Arrival,
     BytesSource,
     Condition,
     Entry,
     EntryPage,
+    ImageSource,
     ImageStorage,
     ListQuery,
     Page,
@@ -117,6 +120,14 @@ async def save(storage: ImageStorage, path: str, data: bytes = PNG) -> str:
     return (await storage.save(key(path), BytesSource(data))).etag
 
 
+def source_of(data: bytes) -> ImageSource:
+    """An upload; where that would be empty, an image that another store has had for long."""
+    if data:
+        return BytesSource(data)
+    there = StoredImage(key("a"), 0, '"1"', 1, "application/octet-stream", None, "1")
+    return Arrival(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
+
+
 def entries(page: Page) -> list[str]:
     return [image_entry(entry) for entry in page.entries]
 
@@ -137,7 +148,7 @@ class SavingContract:
     @pytest.mark.parametrize("size", [0, 1, 65_537, 9 * 1024**2 + 1])
     async def test_an_opened_image_is_read_in_parts(self, storage: ImageStorage, size: int) -> None:
         data = random.Random(size).randbytes(size)
-        saved = await storage.save(key("a.bin"), BytesSource(data))
+        saved = await storage.save(key("a.bin"), source_of(data))
 
         opened = await storage.open(key("a.bin"))
 
@@ -161,7 +172,7 @@ class SavingContract:
         with pytest.raises(ImageNotFound):
             await storage.open(key("a.bin"))
 
-    @pytest.mark.parametrize("size", [0, 1, 65_537, 1024**2, 3 * 1024**2 + 1])
+    @pytest.mark.parametrize("size", [1, 65_537, 1024**2, 3 * 1024**2 + 1])
     async def test_what_was_saved_is_read_back_byte_for_byte(
         self, storage: ImageStorage, size: int
     ) -> None:
@@ -193,16 +204,29 @@ class SavingContract:
             ("wrong-suffix.txt", PNG, "image/png"),
             ("drawing.png", SVG, "image/svg+xml"),
             ("page.png", b"<!DOCTYPE html><script>1</script>", "text/html"),
-            ("by-name.webp", b"nobody knows", "image/webp"),
-            ("no-suffix", b"nobody knows", "application/octet-stream"),
+            ("readme.webp", b"# README", "application/octet-stream"),
+            ("film.mp4", b"no film", "application/octet-stream"),
+            ("film.png", b"\x00\x00\x00\x20ftypisom", "video/mp4"),
+            ("no-suffix", b"text", "application/octet-stream"),
         ],
     )
-    async def test_the_content_decides_the_type_and_the_name_only_where_it_is_silent(
+    async def test_the_content_alone_decides_the_type(
         self, storage: ImageStorage, path: str, data: bytes, content_type: str
     ) -> None:
         await save(storage, path, data)
 
         assert (await storage.stat(key(path))).content_type == content_type
+
+    @pytest.mark.parametrize("chunks", [(), (b"",)], ids=["no chunk", "an empty one"])
+    async def test_an_empty_file_is_refused_and_the_old_image_stays(
+        self, storage: ImageStorage, chunks: tuple[bytes, ...]
+    ) -> None:
+        await save(storage, "a.png", b"old")
+
+        with pytest.raises(EmptyFile):
+            await storage.save(key("a.png"), Chunks(*chunks))
+
+        assert await read(storage, "a.png") == b"old"
 
     @pytest.mark.parametrize("name", UNUSUAL_NAMES)
     async def test_an_unusual_name_is_kept_exactly(self, storage: ImageStorage, name: str) -> None:
@@ -392,7 +416,7 @@ class SavingContract:
         self, storage: ImageStorage, size: int
     ) -> None:
         data = PNG[:size] + random.Random(size).randbytes(max(0, size - len(PNG)))
-        original = await storage.save(key("a/b c.png"), BytesSource(data))
+        original = await storage.save(key("a/b c.png"), source_of(data))
 
         copied = await storage.copy(key("a/b c.png"), key("d/é+f.png"))
 

@@ -43,7 +43,9 @@ def test_a_full_disk_is_507_and_everything_else_goes_on(
             data = os.urandom(size)
             path = f"{number}.bin"
             form = (
-                b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + data + b"\r\n--B--"
+                b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+                + data
+                + b"\r\n--B--"
             )
             answer = client.post(
                 f"{IMAGES}/{path}",

@@ -191,7 +191,7 @@ def test_three_workers_on_a_bucket_and_postgresql_have_all_they_need(
 def test_a_stop_by_systemd_lets_an_upload_end(manager: Manager) -> None:
     url = httpx.URL(configure(manager, workers="2"))
     assert manager.run("systemctl", "start", "stillroom").returncode == 0
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     end = b"\r\n--B--\r\n"
     with socket.create_connection((url.host, url.port or 0), timeout=30) as connection:
         connection.sendall(

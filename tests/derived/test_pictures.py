@@ -150,7 +150,6 @@ BAD: dict[str, Callable[[], bytes]] = {
     "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>',
     "html": lambda: b"<!DOCTYPE html><script>1</script>",
     "text": lambda: b"no image at all",
-    "empty": lambda: b"",
     "tiff": lambda: encoded(halves((64, 64)), "TIFF"),
     "icon": lambda: encoded(halves((64, 64)), "ICO"),
     "pdf": lambda: encoded(halves((64, 64)), "PDF"),

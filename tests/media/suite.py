@@ -271,7 +271,6 @@ class MediaLibraryContract:
     @pytest.mark.parametrize(
         "data",
         [
-            b"",
             b"no image",
             b"<svg xmlns='http://www.w3.org/2000/svg'/>",
             b"\x89PNG\r\n\x1a\n" + bytes(24),

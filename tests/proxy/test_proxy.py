@@ -221,7 +221,7 @@ def test_an_early_refusal_of_a_gibibyte_is_seen(front: Front, fault: str, status
 @pytest.mark.parametrize("name", PROXIES)
 def test_more_than_allowed_without_a_declared_length_is_413(name: str, tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     with (
         running(tmp_path, max_upload_bytes=str(MIB)) as server,
         PROXIES[name](tmp_path, port, server.port, max_upload_bytes=MIB),
@@ -251,7 +251,7 @@ def send_zeros(connection: socket.socket, count: int) -> None:
 
 
 def test_an_upload_streams(front: Front, client: httpx.Client) -> None:
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     end = b"\r\n--B--\r\n"
     with upload(
         front, "s.bin", front.server.token(), len(begin) + 4 * MIB + len(end)
@@ -280,7 +280,9 @@ def staged_bytes(server: Server) -> int:
 
 def test_an_upload_that_breaks_off_leaves_nothing(front: Front, client: httpx.Client) -> None:
     with upload(front, "never.bin", front.server.token(), 4 * MIB) as connection:
-        connection.sendall(b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n')
+        connection.sendall(
+            b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        )
         connection.sendall(bytes(2 * MIB))
         deadline = time.monotonic() + 20
         while staged_bytes(front.server) < MIB:

@@ -1,4 +1,4 @@
-"""What kind of file it is: by its bytes, and by its name only where they are silent."""
+"""What kind of file it is: by its bytes alone."""
 
 import pytest
 
@@ -16,7 +16,11 @@ from stillroom.storage.content_type import RASTER
         (b"RIFF\x00\x00\x00\x00WAVE", None),
         (b"\x00\x00\x00\x20ftypavif", "image/avif"),
         (b"\x00\x00\x00\x20ftypheic", "image/heic"),
-        (b"\x00\x00\x00\x20ftypisom", None),
+        (b"\x00\x00\x00\x20ftypisom", "video/mp4"),
+        (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
+        (b"\x00\x00\x00\x20ftypM4A ", None),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\x82\x84webm", "video/webm"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\x82\x88matroska", None),
         (b"BM\x00\x00\x00\x00\x00\x00\x00\x00", "image/bmp"),
         (b"BMW drives", None),
         (b"II*\x00", "image/tiff"),
@@ -36,19 +40,8 @@ def test_the_first_bytes_show(start: bytes, expected: str | None) -> None:
     assert content_type.by_content(start) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a.PNG", "image/png"),
-        ("a.b.jpeg", "image/jpeg"),
-        ("a.svg", "image/svg+xml"),
-        ("png", "image/png"),
-        ("a", "application/octet-stream"),
-        ("a.exe", "application/octet-stream"),
-    ],
-)
-def test_the_suffix_claims(name: str, expected: str) -> None:
-    assert content_type.by_name(name) == expected
+def test_what_no_signature_names_claims_nothing() -> None:
+    assert content_type.of(b"# README") == content_type.of(b"") == "application/octet-stream"
 
 
 def test_nothing_that_a_browser_could_run_counts_as_raster() -> None:

@@ -72,10 +72,25 @@ def test_a_preamble_and_an_epilogue_are_ignored() -> None:
     assert received([b"preamble\r\n" + form(part("file", b"x")) + b"epilogue", b"more"]) == b"x"
 
 
-def test_the_file_part_needs_no_file_name_and_any_encoding_of_one_will_do() -> None:
-    head = b'--%s\r\nContent-Disposition: form-data; name="file"%s\r\n\r\nx\r\n'
-    for name in (b"", b'; filename="\xe9.png"', b"; filename=../../etc/passwd"):
-        assert received([head % (BOUNDARY, name), form()]) == b"x"
+_HEAD = b'--%s\r\nContent-Disposition: form-data; name="file"%s\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b'; filename=""',
+        b'; filename="\xe9.png"',
+        b"; filename=../../etc/passwd",
+        b"; filename*=UTF-8''caf%C3%A9.png",
+    ],
+)
+def test_any_file_name_in_any_encoding_will_do(name: bytes) -> None:
+    assert received([_HEAD % (BOUNDARY, name), form()]) == b"x"
+
+
+def test_a_part_without_a_file_name_is_text_and_no_file() -> None:
+    with pytest.raises(InvalidUpload, match=r"file=@cat\.png"):
+        received([_HEAD % (BOUNDARY, b"")])  # known before its end
 
 
 def test_a_form_without_a_file_is_an_invalid_upload() -> None:

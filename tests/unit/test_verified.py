@@ -10,7 +10,7 @@ from stillroom.auth.grants import Grant
 from stillroom.auth.keys import SharedSecrets
 from stillroom.auth.tokens import TokenVerifier, mint_token
 from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
-from stillroom.errors import Unauthenticated
+from stillroom.errors import TokenExpired, Unauthenticated
 
 SECRET = "s" * 32
 NOW = 1_700_000_000.0
@@ -56,7 +56,7 @@ def test_a_token_is_not_known_past_its_end() -> None:
     clock.now = NOW + 5
 
     assert tokens.known(ending) is None
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(TokenExpired):
         asyncio.run(tokens.verify(ending))
 
 

@@ -13,7 +13,7 @@ async def granted(authorize: Authorize, fields: Fields) -> Grant:
     """The rights of whoever sent these fields.
 
     Raises:
-        Unauthenticated: for every reason the same.
+        Unauthenticated: for every reason the same, but for `TokenExpired`.
     """
     answer = authorize(fields.get("authorization"))
     return answer if isinstance(answer, Grant) else await answer

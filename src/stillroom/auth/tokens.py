@@ -23,7 +23,7 @@ from stillroom.auth.keys import (
     decode_base64url,
     parse_object,
 )
-from stillroom.errors import InvalidPath, Unauthenticated
+from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 
@@ -32,7 +32,10 @@ _LATEST: Final = 2**53  # beyond it a float of seconds is no longer exact
 
 
 class TokenVerifier:
-    """Turns an `Authorization` field into a `Grant`, or refuses it without saying why."""
+    """Turns an `Authorization` field into a `Grant`, or refuses it.
+
+    Why is said of one that has expired only, once all else about it is found to be good.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,8 @@ class TokenVerifier:
         Waits only if the token names a key that is not known yet.
 
         Raises:
-            Unauthenticated: for every reason the same.
+            TokenExpired: nothing is wrong with it but its `exp`.
+            Unauthenticated: for every other reason the same.
         """
         if authorization is None or len(authorization) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
@@ -76,7 +80,10 @@ class TokenVerifier:
         claims = parse_object(payload)
         expires = self._check_times(claims)
         self._check_signature(token, await self._keys.candidates(kid))
-        return self._grant_of(claims), expires
+        grant = self._grant_of(claims)
+        if expires <= self._now():
+            raise TokenExpired
+        return grant, expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
         """The `kid` of a token that may be one of ours; no key is looked for otherwise."""
@@ -88,6 +95,9 @@ class TokenVerifier:
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
+        """When it ends; that may be over."""
+        if "exp" not in claims:
+            raise ValueError("without an end")
         expires = 0.0
         for name in ("nbf", "iat", "exp"):
             moment = claims.get(name, 0)
@@ -98,8 +108,6 @@ class TokenVerifier:
             ):
                 raise ValueError(f"{name} is not a moment")
             expires = moment
-        if expires <= self._now():
-            raise ValueError("expired, or without an end")
         return expires
 
     def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:

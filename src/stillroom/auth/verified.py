@@ -50,7 +50,7 @@ class VerifiedTokens:
         """As `TokenVerifier.verify`.
 
         Raises:
-            Unauthenticated: for every reason the same.
+            Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
         known = self.known(authorization)
         if known is not None:

@@ -5,6 +5,7 @@ asked for what it has found; nothing is kept. A body counts only if its closing
 boundary came: a truncated one is an error, never a shorter image.
 """
 
+import re
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -28,6 +29,7 @@ FRAMING_BYTES: Final = 256 * 1024
 """No body is larger than its image by more: skipped parts, part headers, boundaries."""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
+_EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
 
 
 def boundary_of(fields: Fields) -> bytes:
@@ -88,7 +90,7 @@ class FilePart:
 
         Raises:
             MalformedBody: broken, incomplete, or with too much beside the image.
-            InvalidUpload: no `file` part, or two.
+            InvalidUpload: no `file` part, two, or one without a file name.
             DigestMismatch: the part's Repr-Digest is unreadable or contradicts the request's.
         """
         async for piece in self._body:
@@ -131,6 +133,11 @@ class FilePart:
             return
         if self._seen_file:
             raise InvalidUpload("the form has two parts named `file`")
+        if not _is_file(part):
+            raise InvalidUpload(
+                "the part named `file` has no file name, so it is text and no file: "
+                "send a file, for example with curl -F file=@cat.png"
+            )
         self._seen_file = True
         announced = announced_sha256(part.header("Repr-Digest"))
         if announced is None:
@@ -138,3 +145,11 @@ class FilePart:
         if self.expected_sha256 not in (None, announced):
             raise DigestMismatch("the request and its part announce different hashes")
         self.expected_sha256 = announced
+
+
+def _is_file(part: MultipartSegment) -> bool:
+    """Whether it has a file name, be it an empty one; what it says is not looked at."""
+    if part.filename is not None:
+        return True
+    # Forbidden by RFC 7578, 4.2, and yet sent by older libraries for what is not ASCII.
+    return _EXTENDED_NAME.search(part.header("Content-Disposition") or "") is not None

@@ -9,6 +9,7 @@ from stillroom import errors
 STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.MalformedBody: 400,
     errors.Unauthenticated: 401,
+    errors.TokenExpired: 401,
     errors.Forbidden: 403,
     errors.ImageNotFound: 404,
     errors.ResourceNotFound: 404,
@@ -24,6 +25,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.InvalidPath: 422,
     errors.InvalidParameter: 422,
     errors.InvalidUpload: 422,
+    errors.EmptyFile: 422,
     errors.DigestMismatch: 422,
     errors.ConditionUnsupported: 501,
     errors.BackendUnavailable: 503,

@@ -1,6 +1,6 @@
-"""What kind of file this is: by its first bytes, then by its name.
+"""What kind of file this is: by its first bytes alone.
 
-The client's own word for it is never taken, since browsers act on it.
+The client's own word for it is never taken, since browsers act on it; a name is its word, too.
 Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and
 for the ISO media family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
 """
@@ -61,29 +61,27 @@ _BY_BRAND: Final = {
     b"heix": "image/heic",
     b"mif1": "image/heic",
     b"msf1": "image/heic",
+    b"M4V ": "video/mp4",
+    b"MSNV": "video/mp4",
+    b"avc1": "video/mp4",
+    b"dash": "video/mp4",
+    b"isom": "video/mp4",
+    **{b"iso%d" % generation: "video/mp4" for generation in range(2, 10)},
+    b"mp41": "video/mp4",
+    b"mp42": "video/mp4",
+    b"qt  ": "video/quicktime",
 }
-_BY_SUFFIX: Final = {
-    "avif": "image/avif",
-    "bmp": "image/bmp",
-    "gif": "image/gif",
-    "heic": "image/heic",
-    "htm": "text/html",
-    "html": "text/html",
-    "ico": "image/x-icon",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "json": "application/json",
-    "jxl": "image/jxl",
-    "mp4": "video/mp4",
-    "png": "image/png",
-    "svg": "image/svg+xml",
-    "tif": "image/tiff",
-    "tiff": "image/tiff",
-    "txt": "text/plain",
-    "webm": "video/webm",
-    "webp": "image/webp",
-    "xml": "application/xml",
-}
+_BY_PATTERN: Final = (
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # two letters begin many a text
+    # EBML, whose element DocType is `webm` and not `matroska` (RFC 8794, 11.2.6).
+    (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
+)
+KNOWN: Final = tuple(
+    sorted({*RASTER, *_BY_BRAND.values(), "image/svg+xml", "text/html", "video/webm", DEFAULT})
+)
+"""All that a file can be found to be."""
+
 # Comments and declarations may precede the root element, so look for it, not only at the start.
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<")
 _ROOT = re.compile(
@@ -97,10 +95,9 @@ def by_content(start: bytes) -> str | None:
     for signature, content_type in _BY_START:
         if start.startswith(signature):
             return content_type
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "image/webp"
-    if start[:2] == b"BM" and start[6:10] == bytes(4):  # two letters alone begin many a text
-        return "image/bmp"
+    for pattern, content_type in _BY_PATTERN:
+        if pattern.match(start):
+            return content_type
     if start[4:8] == b"ftyp":
         return _BY_BRAND.get(start[8:12])
     if _MARKUP.match(start) and (root := _ROOT.search(start)):
@@ -108,14 +105,9 @@ def by_content(start: bytes) -> str | None:
     return None
 
 
-def by_name(name: str) -> str:
-    """The type that a name's suffix claims, or the one that claims nothing."""
-    return _BY_SUFFIX.get(name.rpartition(".")[2].lower(), DEFAULT)
-
-
-def of(start: bytes, name: str) -> str:
-    """The type of a file: its content decides, its name only where the content is silent."""
-    return by_content(start) or by_name(name)
+def of(start: bytes) -> str:
+    """The type of a file that begins so; `DEFAULT` where no signature is known."""
+    return by_content(start) or DEFAULT
 
 
 def is_image(start: bytes) -> bool:

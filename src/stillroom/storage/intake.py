@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from stillroom.errors import DigestMismatch, TooLarge, UnsupportedMedia
+from stillroom.errors import DigestMismatch, EmptyFile, TooLarge, UnsupportedMedia
 from stillroom.storage import content_type
 from stillroom.storage.interface import SaveRules
 
@@ -24,9 +24,8 @@ class Intake:
     0.7 ms a MiB and belongs where they are written, off the event loop.
     """
 
-    def __init__(self, name: str, rules: SaveRules, kind: str | None = None) -> None:
-        """Take in what will be called `name`; `kind` is its type, where that is known already."""
-        self._name = name
+    def __init__(self, rules: SaveRules, kind: str | None = None) -> None:
+        """Take in a file; `kind` is its type, where it comes from another store of ours."""
         self._kind = kind
         self._rules = rules
         self._hash = hashlib.sha256()
@@ -50,8 +49,8 @@ class Intake:
 
     @property
     def content_type(self) -> str:
-        """What the bytes so far, or else the name, show; final from `SNIFFED_BYTES` on."""
-        return self._kind or content_type.of(self._start, self._name)
+        """What the bytes so far show; final from `SNIFFED_BYTES` on."""
+        return self._kind or content_type.of(self._start)
 
     def digest(self, chunk: bytes | memoryview) -> None:
         """Hash a chunk; in the order in which they came."""
@@ -61,9 +60,12 @@ class Intake:
         """The facts, once every chunk was counted and hashed.
 
         Raises:
+            EmptyFile: there are no bytes. One that another store has may be moved.
             DigestMismatch: the client announced another hash.
             UnsupportedMedia: an image is required and this is not one.
         """
+        if not self.size and self._kind is None:
+            raise EmptyFile
         self._require_image()
         sha256 = self._hash.digest()
         if expected_sha256 is not None and sha256 != expected_sha256:

@@ -24,7 +24,7 @@ class StoredImage:
         size: Bytes.
         etag: Strong, with its quotes; differs after every save that changes the content.
         modified_ns: When it was saved, nanoseconds since the epoch.
-        content_type: By its content first, then by its name.
+        content_type: By its content, never by its name.
         sha256: 32 bytes, or None where nobody has hashed it yet.
         save_id: Names this very save: the same bytes saved again have another one.
     """
@@ -216,7 +216,7 @@ class ImageStorage(Protocol):
 
         Raises:
             PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
-            DigestMismatch, StorageFull, BackendUnavailable: as their names say.
+            EmptyFile, DigestMismatch, StorageFull, BackendUnavailable: as their names say.
         """
         ...
 

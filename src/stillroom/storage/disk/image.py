@@ -159,7 +159,7 @@ def _describe_file(key: StorageKey, fd: int, status: os.stat_result) -> StoredIm
     if known is not None:
         return describe(key, status, known.content_type, known.sha256)
     start = os.pread(fd, content_type.SNIFFED_BYTES, 0)
-    return describe(key, status, content_type.of(start, key.text), None)
+    return describe(key, status, content_type.of(start), None)
 
 
 def describe(

@@ -124,7 +124,7 @@ class DiskImageStorage:
         """Nameless file, sync, link, sync: see docs/adr/0003."""
         self._admit(key, source.most_bytes, condition)
         arrival = source if isinstance(source, Arrival) else None
-        intake = Intake(key.text, self._rules, arrival.content_type if arrival else None)
+        intake = Intake(self._rules, arrival.content_type if arrival else None)
         modified_ns = arrival.image.modified_ns if arrival else None
         upload = _Upload(key, source, condition, intake, modified_ns)
         staged: Staged | None = None

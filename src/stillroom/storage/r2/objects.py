@@ -8,12 +8,15 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
-from stillroom.storage import content_type
-from stillroom.storage.content_type import RASTER
+from stillroom.storage.content_type import DEFAULT, RASTER
 from stillroom.storage.interface import StoredImage
 
 SHA256_FIELD: Final = "x-amz-meta-sha256"
 SAVE_ID_FIELD: Final = "x-amz-meta-save-id"
+TYPE_FIELD: Final = "x-amz-meta-content-type"
+"""Only where no signature names a type: SeaweedFS keeps no `application/octet-stream`, and answers
+what the name claims."""
+
 MTIME_FIELD: Final = "x-amz-meta-mtime"
 """When an image that came from elsewhere was saved, in seconds since the epoch; as rclone calls it
 (https://rclone.org/s3/#modification-times-and-hashes)."""
@@ -45,6 +48,8 @@ def headers_of(
         headers[SHA256_FIELD] = sha256.hex()
     if modified_ns is not None and modified_ns >= 0:
         headers[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
+    if kind == DEFAULT:
+        headers[TYPE_FIELD] = DEFAULT
     if kind not in RASTER:
         headers["content-disposition"] = "attachment"
     return headers
@@ -68,7 +73,7 @@ def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
         size=size,
         etag=etag,
         modified_ns=_mtime_ns(headers) or modified_s * 10**9,
-        content_type=_media_type(headers.get("content-type", ""), key.text),
+        content_type=_media_type(headers.get(TYPE_FIELD) or headers.get("content-type", "")),
         sha256=_sha256(headers.get(SHA256_FIELD, "")),
         # Without an id of ours, what names a foreign save best is what it is and when it came.
         save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{etag}-{modified_s}",
@@ -98,9 +103,9 @@ def strong_etag(text: str | None) -> str:
     return f'"{bare}"'
 
 
-def _media_type(text: str, name: str) -> str:
+def _media_type(text: str) -> str:
     """What other tools store may be anything, and goes into a header of ours."""
-    return text if _PRINTABLE.fullmatch(text) else content_type.by_name(name)
+    return text if _PRINTABLE.fullmatch(text) else DEFAULT
 
 
 def _mtime_ns(headers: Mapping[str, str]) -> int | None:

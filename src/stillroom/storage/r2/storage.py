@@ -169,7 +169,7 @@ class R2ImageStorage:
             large = source.most_bytes is not None and source.most_bytes > PART_BYTES
             await self._conditions.demand(guard, in_parts=large)
         kind = source.content_type if isinstance(source, Arrival) else None
-        intake = Intake(key.text, self._rules, kind)
+        intake = Intake(self._rules, kind)
         upload = _Upload(key, source, condition, intake, secrets.token_hex(16))
         most = PART_BYTES if source.most_bytes is None else min(source.most_bytes, PART_BYTES)
         async with self._budget_for(most).reserve(most, wait_s=DEADLINE_S) as held:
