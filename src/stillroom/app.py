@@ -155,7 +155,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(dead_letters_router(letters), prefix="/api/v1")
     if settings.gallery:
         gallery = Gallery.of_package(
-            image_origins=settings.image_origins, max_upload_bytes=settings.max_upload_bytes
+            image_origins=settings.image_origins,
+            max_upload_bytes=settings.max_upload_bytes,
+            deletion_grace_s=settings.deletion_grace_seconds,
         )
         app.include_router(gallery_router(gallery))
     return app

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,10 +19,12 @@ from browser.site import Site, site
 from browser.visiting import Visit, fragment, visit
 from pictures import picture
 from running import IMAGES, Server, running
+from stillroom.auth.tokens import mint_token
 
 pytestmark = pytest.mark.slow
 
 STORAGE = IMAGES.removesuffix("/images")
+LIBRARY = "/api/v1/media-resources"
 MIB = 1024**2
 
 Visiting = Callable[..., AbstractContextManager[Visit]]
@@ -110,11 +113,27 @@ def test_a_token_that_is_none_is_refused_and_says_so(visitor: Visit) -> None:
     expect(visitor.page.get_by_label("Token", exact=True)).to_be_focused()
 
 
+def test_that_a_token_has_ended_is_the_servers_word_whatever_the_clock_here_says(
+    visitor: Visit, server: Server
+) -> None:
+    secret = (server.data / ".stillroom/secret").read_text().strip()
+    visitor.page.clock.set_fixed_time(datetime.now(UTC) - timedelta(days=2))
+    visitor.go()
+    visitor.page.get_by_label("Token", exact=True).fill(
+        mint_token(secret, expires_in=timedelta(hours=-1))
+    )
+    visitor.page.keyboard.press("Enter")
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This token ended")
+
+
 def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:
     visitor.sign_in(server.token("--expires", "4s"), fragment(folder_of_ten))
     expect(visitor.cells).to_have_count(10)
+    visitor.cell("1.jpg").click(modifiers=["Control"])
+    visitor.cell("4.jpg").click()
     visitor.page.wait_for_function(
         """() => { const [, claims] = sessionStorage.getItem("stillroom.token").split(".");
         const { exp } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/")));
@@ -128,6 +147,9 @@ def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
     visitor.page.keyboard.press("Enter")
     expect(visitor.cell("late.png")).to_be_visible()
     expect(visitor.cells).to_have_count(11)
+    chosen = visitor.page.locator('.cell[aria-selected="true"]')
+    expect(visitor.text("2 chosen")).to_be_visible()
+    assert [one.get_attribute("title") for one in chosen.all()] == ["1.jpg", "4.jpg"]
 
 
 # Looking
@@ -400,6 +422,74 @@ def test_many_are_chosen_by_mouse_and_deleted(
     visitor.expect_names("0.jpg", "2.jpg", "5.jpg", "6.jpg", "7.jpg", "9.jpg")
     assert stored(client, folder_of_ten) == visitor.names()
     expect(visitor.text("4 images deleted.")).to_be_visible()
+
+
+def confirm(visitor: Visit, *texts: str) -> None:
+    """Delete, once these words were read."""
+    question = visitor.page.locator(".question[open]")
+    for text in texts:
+        expect(question).to_contain_text(text)
+    question.get_by_role("button", name="Delete", exact=True).click()
+
+
+def test_the_keys_go_on_after_a_deletion_by_the_viewers_button(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    visitor.cell("2.jpg").click()
+    visitor.expect_picture("2.jpg")
+    visitor.viewer.get_by_role("button", name="Delete").click()
+    confirm(visitor, "Delete 1 image?", "This can't be undone.")
+    visitor.expect_picture("3.jpg")
+    visitor.page.keyboard.press("ArrowRight")
+    visitor.expect_picture("4.jpg")
+
+    visitor.page.keyboard.press("End")
+    visitor.page.keyboard.press("ArrowLeft")
+    visitor.expect_picture("8.jpg")
+    visitor.viewer.get_by_role("button", name="Next picture").click()
+    visitor.expect_picture("9.jpg")
+    visitor.page.keyboard.press("ArrowLeft")
+    visitor.expect_picture("8.jpg")
+
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.cell("8.jpg")).to_be_focused()
+
+
+def test_after_the_last_picture_was_deleted_the_focus_is_on_what_says_so(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    token = server.token()
+    for way in ("viewer", "grid"):
+        save(client, f"{folder}{way}/a.png", picture(1))
+        visitor.go(fragment(f"{folder}{way}/"))
+        if way == "viewer":
+            visitor.sign_in(token, fragment(f"{folder}{way}/"))
+            visitor.cell("a.png").click()
+            visitor.expect_picture("a.png")
+            visitor.viewer.get_by_role("button", name="Delete").click()
+        else:
+            visitor.cell("a.png").click(modifiers=["Control"])
+            visitor.page.get_by_label("Chosen pictures").get_by_role(
+                "button", name="Delete"
+            ).click()
+        confirm(visitor)
+        expect(visitor.text("Nothing here yet")).to_be_visible()
+        expect(visitor.page.locator("#content")).to_be_focused()
+
+
+def test_a_thumbnail_has_a_pixel_for_each_that_is_shown(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}wide.png", picture(1, size=(1600, 400)))
+    save(client, f"{folder}tall.png", picture(2, size=(400, 1600)))
+    visitor.sign_in(server.token(), fragment(folder))
+    expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
+
+    for least, shown in visitor.page.locator(".cell img").evaluate_all(
+        "all => all.map(one => [Math.min(one.naturalWidth, one.naturalHeight), one.clientWidth])"
+    ):
+        assert least >= shown > 100
 
 
 def test_a_keyboard_alone_signs_in_looks_chooses_and_deletes(
@@ -681,10 +771,42 @@ def test_chosen_pictures_are_kept_and_the_library_shows_them(
     expect(visitor.page.locator(".picture.ready")).to_be_visible()
     visitor.page.keyboard.press("i")
     expect(visitor.page.locator("#facts")).to_contain_text("media/")
+    expect(visitor.page.locator("#facts dt", has_text="Dimensions")).to_have_count(1)
     visitor.page.reload()
     expect(visitor.page.locator(".picture.ready")).to_be_visible()
     visitor.page.keyboard.press("Escape")
     expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
+
+
+def test_what_is_deleted_from_the_library_can_be_brought_back_for_as_long_as_it_says(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    for number in range(3):
+        save(client, f"{folder}{number}.png", picture(uuid4().int))
+    kept = [
+        client.post(
+            f"{LIBRARY}/ingest",
+            json={"storage_key": f"compute/{folder}{number}.png", "relocate": False},
+        ).json()["id"]
+        for number in range(3)
+    ]
+    client.patch(f"{LIBRARY}/{kept[0]}", json={"protected": True}).raise_for_status()
+    visitor.sign_in(server.token(), "#library")
+    told = ("from the library?", "deleted in 1 hour", "keeping the same image again")
+    visitor.page.locator(f'.cell[title="{kept[2]}.png"]').click()
+    visitor.viewer.get_by_role("button", name="Delete").click()
+    confirm(visitor, "Delete 1 image", *told)
+    visitor.expect_picture(f"{kept[1]}.png")
+    visitor.page.keyboard.press("Escape")
+    for one in kept[:2]:
+        visitor.page.locator(f'.cell[title="{one}.png"]').click(modifiers=["Control"])
+    visitor.page.keyboard.press("Delete")
+    confirm(visitor, "Delete 2 images", *told)
+
+    expect(visitor.text("1 image not deleted: the resource is protected")).to_be_visible()
+    found = [client.get(f"{LIBRARY}/{one}").status_code for one in kept]
+    assert found == [200, 404, 404]
+    assert stored(client, folder) == ["0.png", "1.png", "2.png"]
 
 
 # Eyes, hands and rooms of all kinds

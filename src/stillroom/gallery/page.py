@@ -69,12 +69,15 @@ class Gallery:
     policy: str
 
     @classmethod
-    def of_package(cls, *, image_origins: Iterable[str], max_upload_bytes: int) -> Self:
+    def of_package(
+        cls, *, image_origins: Iterable[str], max_upload_bytes: int, deletion_grace_s: float
+    ) -> Self:
         """The files that are installed with this package.
 
         Args:
             image_origins: Who serves images beside this server, such as `https://cdn.example.com`.
             max_upload_bytes: What the page refuses before it is sent.
+            deletion_grace_s: How long a resource can be brought back, for the page to say so.
         """
         folder = importlib.resources.files(__package__) / "static"
         files = {
@@ -88,6 +91,7 @@ class Gallery:
         page = files.pop(PAGE)
         page = page.replace(b"{version}", version.encode())
         page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
+        page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
         return cls(version, files, page, _policy(image_origins))
 
     async def show(self, request: Request) -> Response:

@@ -14,13 +14,14 @@ export class Refused extends Error {
   }
 }
 
-/** The server's own words for a refusal. */
-export function detailOf(body, status) {
+/** A refusal in the server's own words. */
+export function refusalOf(status, body, retryAfter = 0) {
   try {
-    const { detail } = JSON.parse(body);
-    return Array.isArray(detail) ? detail.map((fault) => fault.msg).join("; ") : String(detail);
+    const { detail, code } = JSON.parse(body);
+    const told = Array.isArray(detail) ? detail.map((fault) => fault.msg).join("; ") : String(detail);
+    return new Refused(status, told, { code, retryAfter });
   } catch {
-    return `The server answered ${status}.`;
+    return new Refused(status, `The server answered ${status}.`, { retryAfter });
   }
 }
 
@@ -33,7 +34,7 @@ export const quoted = (path) =>
 export const imageUrl = (path) => `${API}storage/images/${quoted(path)}`;
 
 export class Api {
-  /** `onUnauthorized` hears of each 401. */
+  /** `onUnauthorized(api, refused)` hears of each 401. */
   constructor(token, onUnauthorized) {
     this.token = token;
     this.onUnauthorized = onUnauthorized;
@@ -59,10 +60,9 @@ export class Api {
     if (answer.type === "opaqueredirect") {
       throw new Refused(302, "This picture is in a bucket without a public address, where a page cannot read it.");
     }
-    const refused = new Refused(answer.status, detailOf(await answer.text(), answer.status), {
-      retryAfter: Number(answer.headers.get("Retry-After")) || 0,
-    });
-    if (refused.status === 401) this.onUnauthorized(this);
+    const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
+    const refused = refusalOf(answer.status, await answer.text(), retryAfter);
+    if (refused.status === 401) this.onUnauthorized(this, refused);
     throw refused;
   }
 
@@ -75,6 +75,8 @@ export class Api {
   async post(path, body) {
     return (await this.ask(new URL(path, API), { method: "POST", body })).json();
   }
+
+  delete(path) { return this.ask(new URL(path, API), { method: "DELETE" }); }
 
   /** A page of a listing, and the address of the next one. */
   async page(url, signal) {
@@ -100,7 +102,7 @@ export class Api {
 
   /** A URL that an <img> can load, for an hour; `shape` asks for a smaller picture. */
   signedUrl(path, shape = null) {
-    const key = shape ? `${shape.width}\n${path}` : path;
+    const key = shape ? `${shape.fit} ${shape.width}\n${path}` : path;
     const known = this.signed.get(key);
     if (known && known.until > Date.now()) return Promise.resolve(known.url);
     return new Promise((resolve, reject) => {

@@ -4,7 +4,7 @@ import { Api, Refused, claimsOf } from "./api.js";
 import { ask, button, by, count, folderOf, icon, make, nameOf, say, toast } from "./elements.js";
 import { Grid } from "./grid.js";
 import { Folder, Library } from "./listing.js";
-import { FolderShelf, LibraryShelf, copyLink, download, keepAll, removeAll } from "./shelves.js";
+import { FolderShelf, LibraryShelf, copyLink, download, keepAll } from "./shelves.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
 import { Uploads, filesOf, pathFor } from "./uploads.js";
 import { Viewer } from "./viewer.js";
@@ -13,6 +13,7 @@ const TOKEN = "stillroom.token";
 const REMEMBERED = 12; // places, with what was loaded of them, for Back
 const MOST_DOWNLOADS = 20;
 const RETRIED_AFTER_S = 5;
+const ENDED = "token_expired"; // the server's word, since clocks differ
 
 let api = null;
 let claims = {};
@@ -22,6 +23,7 @@ let failure = null;
 let pictures = null;
 let libraryPictures = null;
 let comesBack = false;
+let left = null; // what was chosen where, when a token ended
 const visited = new Map();
 
 // Signing in ---------------------------------------------------------------------------------------
@@ -45,9 +47,10 @@ function signedOut(notice = "") {
   by("token").focus();
 }
 
-function unauthorized(from) {
+function unauthorized(from, { code }) {
   if (from !== api) return; // an answer to somebody who has left
-  const ended = claims.exp * 1000 <= Date.now();
+  const ended = code === ENDED;
+  left = ended && place && { key: keyOf(place), chosen: [...grid.selected] };
   signedOut(ended
     ? `Your token ended ${new Date(claims.exp * 1000).toLocaleString()}. Sign in with a new one to go on.`
     : "The server does not take this token any more. Sign in with another one to go on.");
@@ -59,9 +62,8 @@ async function signIn(token) {
     await candidate.ask(candidate.listing({ delimiter: "/", limit: 1 }));
   } catch (error) {
     if (error.status === 401) {
-      const { exp } = claimsOf(token);
-      throw new Refused(401, exp * 1000 <= Date.now()
-        ? `This token ended ${new Date(exp * 1000).toLocaleString()}. Get a new one.`
+      throw new Refused(401, error.code === ENDED
+        ? `This token ended ${new Date(claimsOf(token).exp * 1000).toLocaleString()}. Get a new one.`
         : "The server does not take this token. Has all of it been copied?");
     }
     if (error.status !== 403) throw error; // it may be good for other things
@@ -104,6 +106,7 @@ by("sign-in-form").addEventListener("submit", async (event) => {
 });
 
 by("sign-out").onclick = () => {
+  left = null;
   uploads.stop();
   signedOut();
 };
@@ -174,9 +177,11 @@ function tellTitle() {
   document.title = `${name} – Stillroom`;
 }
 
+const keyOf = ({ view, folder, begins }) => (view === "library" ? "library" : JSON.stringify([folder, begins]));
+
 /** The grid of a folder or the library. Back finds it as it was left. */
 function showPlace(wanted) {
-  const key = wanted.view === "library" ? "library" : JSON.stringify([wanted.folder, wanted.begins]);
+  const key = keyOf(wanted);
   if (shelf) shelf.collection.scrolledTo = scrollY;
   let collection = comesBack ? visited.get(key) : undefined;
   const isLibrary = wanted.view === "library";
@@ -210,6 +215,8 @@ function showPlace(wanted) {
   }
   grid.retry().then(() => {
     if (shelf?.collection !== collection) return;
+    if (left?.key === key) grid.choose(left.chosen);
+    left = null;
     showState();
     say(by("told").textContent || stateText());
   });
@@ -387,7 +394,7 @@ const pictureFragment = ({ key, resource }) => (resource ? `#library/${key}` : f
 
 const viewer = new Viewer({
   shelf: () => shelf,
-  shape: () => grid.shape ?? shapeFor(256),
+  shape: () => shapeFor(grid.shape?.width ?? 256, "contain"),
   moved(at) { go(pictureFragment(shelf.describe(at)), { replace: true }); },
   closed() {
     if (history.state?.inside) history.back();
@@ -435,7 +442,12 @@ async function find(collection, picture, view) {
 function leaveViewer() {
   const { at } = viewer;
   viewer.close();
-  if (at >= 0) grid.focus(at);
+  focusOn(at);
+}
+
+/** A picture of the grid; where there is none, what says why. */
+function focusOn(at) {
+  if (at >= 0 && grid.length) grid.focus(at);
   else by("content").focus();
 }
 
@@ -467,7 +479,7 @@ function showChosen() {
     inFolder && chosen === 1 ? button("Copy link", "link", () => copyLink(api, paths()[0])) : null,
     inFolder ? button("Download", "down", () => downloadChosen(paths())) : null,
     inFolder && may("media") && may("storage:delete") ? button("Keep", "keep", () => keep(paths())) : null,
-    inFolder && may("storage:delete") ? button("Delete", "bin", () => remove(paths()), { kind: "danger" }) : null,
+    shelf.mayRemove ? button("Delete", "bin", () => remove(paths()), { kind: "danger" }) : null,
     button("Choose none", "close", () => grid.chooseNone(), { quiet: true }),
   ].filter(Boolean));
 }
@@ -490,28 +502,31 @@ async function keep(paths) {
   grid.chooseNone();
 }
 
-async function remove(paths) {
-  const names = paths.slice(0, 5).map((path) => make("li", { dir: "auto" }, path));
-  if (paths.length > 5) names.push(make("li", {}, `and ${(paths.length - 5).toLocaleString()} more`));
+async function remove(keys) {
+  const from = shelf;
+  if (!from.mayRemove) return;
+  const { collection } = from;
+  const nameOfKey = (key) => (from instanceof LibraryShelf ? from.describe(collection.indexOf(key)).name : key);
+  const names = keys.slice(0, 5).map((key) => make("li", { dir: "auto" }, nameOfKey(key)));
+  if (keys.length > 5) names.push(make("li", {}, `and ${(keys.length - 5).toLocaleString()} more`));
   const answer = await ask(
-    `Delete ${count(paths.length, "image")}?`,
-    [make("ul", {}, ...names), make("p", {}, "Nobody can bring them back.")],
+    `Delete ${count(keys.length, "image")}${from.where}?`,
+    [make("ul", {}, ...names), make("p", {}, from.warning)],
     [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
   );
   if (answer !== "delete" || !shelf) return;
-  const { collection } = shelf;
-  const gone = await removeAll(api, paths, (done) => {
-    by("told").textContent = `Deleting ${(done + 1).toLocaleString()} of ${paths.length.toLocaleString()}…`;
+  const gone = await from.removeAll(keys, (done) => {
+    by("told").textContent = `Deleting ${(done + 1).toLocaleString()} of ${keys.length.toLocaleString()}…`;
   });
   if (shelf) showState();
-  if (!(collection instanceof Folder) || !gone.length) return;
-  const at = gone.reduce((first, path) => Math.min(first, collection.indexOf(path)), Infinity);
+  if (!gone.length) return;
+  const at = gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity);
   collection.remove(gone);
   if (shelf?.collection !== collection) return;
   grid.refresh();
   showState();
   if (place.picture !== null && gone.includes(place.picture)) showNext(collection, at);
-  else if (collection.length && !viewer.isOpen) grid.focus(at);
+  else if (!viewer.isOpen) focusOn(at);
 }
 
 function showNext(collection, at) {

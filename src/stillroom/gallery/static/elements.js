@@ -109,6 +109,12 @@ export function size(bytes) {
   return `${value.toLocaleString(undefined, { maximumFractionDigits: unit ? 1 : 0 })} ${UNITS[unit]}`;
 }
 
+/** `2 hours`; the largest unit that says it exactly enough. */
+export function duration(seconds) {
+  const [unit, length] = [["day", 86_400], ["hour", 3600], ["minute", 60]].find(([, one]) => seconds >= one) ?? ["second", 1];
+  return count(Math.round(seconds / length), unit);
+}
+
 /** `3 images`. */
 export const count = (number, one, many = `${one}s`) =>
   `${number.toLocaleString()} ${number === 1 ? one : many}`;

@@ -351,6 +351,12 @@ export class Grid {
     this.mark();
   }
 
+  /** Choose those that there are of these. */
+  choose(keys) {
+    for (const key of keys) if (this.collection.indexOf(key) >= 0) this.selected.add(key);
+    this.mark();
+  }
+
   chooseNone() {
     this.selected.clear();
     this.mark();

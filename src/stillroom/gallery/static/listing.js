@@ -45,6 +45,11 @@ class Pages {
     this.next = next;
   }
 
+  remove(keys) {
+    const gone = new Set(keys);
+    this.items = this.items.filter((_, at) => !gone.has(this.describe(at).key));
+  }
+
   cancel() { this.stop.abort(); }
 }
 
@@ -99,11 +104,6 @@ export class Folder extends Pages {
     }
     this.items.splice(at, 0, entry);
     return true;
-  }
-
-  remove(paths) {
-    const gone = new Set(paths);
-    this.items = this.items.filter((path) => !gone.has(path));
   }
 }
 

@@ -1,11 +1,12 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
-import { button, count, nameOf, size, toast } from "./elements.js";
-import { copy } from "./viewer.js";
+import { button, count, duration, nameOf, size, toast } from "./elements.js";
+import { DIMENSIONS, copy } from "./viewer.js";
 
 const LINK_FOR_S = 24 * 3600;
 const DELETED_AT_ONCE = 100;
 const INGESTED_AT_ONCE = 25;
+const FOR_GOOD = "This can't be undone.";
 
 const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
@@ -23,6 +24,12 @@ class Shelf {
   more() { return this.collection.more(); }
 
   describe(at) { return this.collection.describe(at); }
+
+  remove({ key }) { this.hooks.remove([key]); }
+
+  removal(described) {
+    return button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" });
+  }
 
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
 }
@@ -56,13 +63,17 @@ export class FolderShelf extends Shelf {
       button("Copy a link", "link", () => copyLink(this.api, described.key), { quiet: true }),
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
       may("media") && may("storage:delete") ? button("Keep in the library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
-      may("storage:delete") ? button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" }) : null,
+      this.mayRemove ? this.removal(described) : null,
     ].filter(Boolean);
   }
 
-  remove({ key }) {
-    if (this.hooks.may("storage:delete")) this.hooks.remove([key]);
-  }
+  get mayRemove() { return this.hooks.may("storage:delete"); }
+
+  get where() { return ""; }
+
+  get warning() { return FOR_GOOD; }
+
+  removeAll(keys, progress) { return removeAll(this.api, keys, progress); }
 }
 
 /** The media library. */
@@ -75,7 +86,7 @@ export class LibraryShelf extends Shelf {
 
   async facts({ resource }) {
     return [
-      ["Dimensions", `${resource.width.toLocaleString()} × ${resource.height.toLocaleString()}`],
+      [DIMENSIONS, `${resource.width.toLocaleString()} × ${resource.height.toLocaleString()}`],
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
@@ -96,8 +107,21 @@ export class LibraryShelf extends Shelf {
       } catch (error) {
         toast(error.message, { failed: true });
       }
-    }, { quiet: true })];
+    }, { quiet: true }), this.removal({ key: resource.id })];
   }
+
+  get mayRemove() { return true; } // who sees the library may change it
+
+  get where() { return " from the library"; }
+
+  get warning() {
+    const grace = Number(document.documentElement.dataset.deletionGrace);
+    return grace >= 1
+      ? `The bytes are deleted in ${duration(grace)}. Until then, keeping the same image again brings it back.`
+      : FOR_GOOD;
+  }
+
+  removeAll(keys, progress) { return removeResources(this.api, keys, progress); }
 }
 
 /** A link for whoever needs one, that ends by itself. */
@@ -127,8 +151,32 @@ function save(url, name) {
   link.click();
 }
 
+/** Take resources out of the library; answers those that are out, and says why others are not. */
+async function removeResources(api, ids, progress) {
+  const gone = [];
+  let refused = null;
+  for (const [at, id] of ids.entries()) {
+    progress(at);
+    try {
+      await api.delete(`media-resources/${id}`);
+      gone.push(id);
+    } catch (error) {
+      if (error.code === "resource_not_found") gone.push(id);
+      else refused ??= error;
+      if (error.status === 0 || error.status === 401) break;
+    }
+  }
+  tellRemoved(gone.length, ids.length, refused?.message);
+  return gone;
+}
+
+function tellRemoved(gone, all, why) {
+  if (gone < all) toast(`${count(all - gone, "image")} not deleted: ${why}`, { failed: true });
+  else toast(`${count(gone, "image")} deleted.`);
+}
+
 /** Delete images; answers those that are gone, and says why others are not. */
-export async function removeAll(api, paths, progress) {
+async function removeAll(api, paths, progress) {
   const gone = [];
   const kept = [];
   try {
@@ -145,8 +193,7 @@ export async function removeAll(api, paths, progress) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  if (kept.length) toast(`${count(paths.length - gone.length, "image")} not deleted: ${kept[0].detail}`, { failed: true });
-  else toast(`${count(gone.length, "image")} deleted.`);
+  tellRemoved(gone.length, paths.length, kept[0]?.detail);
   return gone;
 }
 

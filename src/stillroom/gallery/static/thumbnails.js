@@ -1,20 +1,23 @@
 // Small pictures. An <img> sends no token, so it gets a signed URL: a browser then loads, decodes and
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
-const SIZES = [64, 128, 256, 512];
+const SIZES = [64, 128, 256, 512, 1024];
 const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no smaller picture of it
 const AT_ONCE = 4;
 const MOST_BLOBS = 300;
 
-/** What is asked for to fill a cell that is so many pixels wide. */
-export function shapeFor(pixels) {
+/**
+ * What is asked for to fill a square that is so many pixels wide: cut to it as the grid shows it (`cover`),
+ * since the short side of a whole picture would be stretched; or whole (`contain`).
+ */
+export function shapeFor(pixels, fit = "cover") {
   const edge = SIZES.find((one) => one >= pixels) ?? SIZES.at(-1);
-  return SHAPES[edge];
+  return SHAPES[fit][edge];
 }
 
-const SHAPES = Object.fromEntries(
-  SIZES.map((edge) => [edge, Object.freeze({ width: edge, height: edge, fit: "contain", format: "webp" })]),
-);
+const SHAPES = Object.fromEntries(["cover", "contain"].map((fit) => [fit, Object.fromEntries(
+  SIZES.map((edge) => [edge, Object.freeze({ width: edge, height: edge, fit, format: "webp" })]),
+)]));
 
 /** Those of stored images. */
 export class Thumbnails {

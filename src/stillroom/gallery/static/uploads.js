@@ -1,6 +1,6 @@
 // Sending files: a few at a time, each with its progress, none over an image that is there unless asked.
 
-import { detailOf, imageUrl } from "./api.js";
+import { imageUrl, refusalOf } from "./api.js";
 import { button, by, count, make, say, size } from "./elements.js";
 
 const AT_ONCE = 3;
@@ -77,6 +77,7 @@ export class Uploads {
   }
 
   answered(upload, request) {
+    const refused = refusalOf(request.status, request.responseText);
     if (request.status === 200) {
       this.done += 1;
       this.saved(upload.path);
@@ -87,10 +88,10 @@ export class Uploads {
       this.waiting.unshift(upload); // whoever signs in next goes on with it
       this.hide(upload);
       const api = this.api();
-      api?.onUnauthorized(api);
+      api?.onUnauthorized(api, refused);
     } else {
       const mayPass = [408, 503, 507].includes(request.status);
-      this.refuse(upload, detailOf(request.responseText, request.status), mayPass);
+      this.refuse(upload, refused.message, mayPass);
     }
   }
 

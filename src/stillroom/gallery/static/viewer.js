@@ -6,10 +6,14 @@ const CLOSEST = 16; // times the size that fits
 const STEP = 1.4;
 const SWIPE = 60; // pixels
 
+/** What this fact is called; a shelf that knows it says it, else the picture itself does. */
+export const DIMENSIONS = "Dimensions";
+
 export class Viewer {
   /**
    * `hooks.moved(at)` and `hooks.closed()` follow what is looked at; `hooks.shelf()` is where pictures,
-   * their facts and what can be done with them come from, `hooks.shape()` what small ones are asked for.
+   * their facts and what can be done with them come from, `hooks.shape()` what small ones are asked for: whole,
+   * since they tell the shape of the place that is kept.
    */
   constructor(hooks) {
     this.hooks = hooks;
@@ -55,10 +59,17 @@ export class Viewer {
     by("viewer-name").textContent = described.name;
     by("facts").replaceChildren(); // those of another picture
     by("viewer-actions").replaceChildren(...shelf.actions(described));
-    this.tellPlace();
     this.load(shelf, described);
+    this.tellPlace();
     this.dialog.classList.toggle("with-facts", this.factsShown);
     this.loadFacts(shelf, described);
+  }
+
+  /** A button that had the focus has gone, or does nothing now: without this the keys would be dead. */
+  holdFocus() {
+    const { activeElement } = document;
+    const isLost = activeElement === document.body || activeElement === null || activeElement.disabled;
+    if (this.isOpen && isLost) this.stage.focus({ preventScroll: true });
   }
 
   close() {
@@ -77,6 +88,7 @@ export class Viewer {
     by("viewer-place").textContent = place;
     by("previous").disabled = this.beside(-1) < 0;
     by("next").disabled = this.beside(1) < 0 && (this.at < 0 || shelf.complete);
+    this.holdFocus();
     say(`${this.described.name}${place && `, ${place}`}`);
   }
 
@@ -88,13 +100,13 @@ export class Viewer {
     this.picture = make("div", { class: "picture" }, small, full);
     this.stage.replaceChildren(this.picture);
     this.stage.classList.remove("failed");
+    this.holdFocus();
     this.dialog.setAttribute("aria-busy", "true");
     small.onload = () => {
       if (!current() || this.natural) return;
       // A picture smaller than what was asked for is the whole one: nothing will change.
       this.learn(small.naturalWidth, small.naturalHeight, this.smallEdge);
     };
-    // The grid's own, which is most often there already.
     const shape = this.hooks.shape();
     this.smallEdge = shape.width;
     shelf.show(small, described, shape, () => {});
@@ -179,7 +191,7 @@ export class Viewer {
     }
     if (this.described !== described) return;
     by("facts").replaceChildren(...rows.flatMap(([label, value, canCopy]) => [
-      make("dt", {}, label),
+      make("dt", { id: label === DIMENSIONS ? "fact-size" : null }, label),
       make(
         "dd",
         { dir: "auto", class: canCopy ? "exact" : "" },
@@ -194,7 +206,7 @@ export class Viewer {
     if (!this.factsShown || !this.natural?.isExact || by("fact-size")) return;
     const { width, height } = this.natural;
     by("facts").prepend(
-      make("dt", { id: "fact-size" }, "Dimensions"),
+      make("dt", { id: "fact-size" }, DIMENSIONS),
       make("dd", {}, `${width.toLocaleString()} × ${height.toLocaleString()}`),
     );
   }
