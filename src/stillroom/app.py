@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -68,6 +68,12 @@ _CORS_ANSWER_HEADERS: Final = [
     "X-Request-Id",
 ]
 _CORS_MAX_AGE_S: Final = 600
+
+# Never the `not_found` of an image: clients must see the difference.
+_ROUTING: Final = {
+    404: ("nothing is served here: operations are below /api/v1, see /docs", "route_not_found"),
+    405: ("this method is not allowed here, see /docs", "method_not_allowed"),
+}
 
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
 """After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
@@ -234,11 +240,20 @@ def _public_media_url(settings: Settings) -> Callable[[MediaResource], str]:
     return lambda resource: f"{base}/{resource.id}/file"
 
 
-def check_settings(settings: Settings) -> list[str]:
-    """Try what the workers will do, in the process that starts them.
+class Checked(NamedTuple):
+    """What the operator should know, line by line: the backend first.
 
-    Returns:
-        What the operator should know, line by line: the backend first.
+    Attributes:
+        facts: What is configured.
+        warnings: What works here and now, and may not elsewhere or later.
+    """
+
+    facts: list[str]
+    warnings: list[str]
+
+
+def check_settings(settings: Settings) -> Checked:
+    """Try what the workers will do, in the process that starts them.
 
     Raises:
         ConfigurationError: they would fail.
@@ -248,15 +263,15 @@ def check_settings(settings: Settings) -> list[str]:
     keys = settings.token_keys()
     storage = open_storage(settings.storage, settings.save_rules)
     _ = settings.derived  # raises if it cannot be
-    lines = [f"storage: {storage.description}", *asyncio.run(_try_out(storage))]
+    warnings = [*asyncio.run(_try_out(storage)), *settings.warnings()]
+    lines = [f"storage: {storage.description}"]
     lines.append(f"media library: {MediaDatabase(settings.rows).description}")
-    lines += settings.warnings()
     if made:
         lines.append(f"made a token secret in {settings.secret_file}")
     lines.append(f"tokens: {keys.description}")
     if settings.public_read:
         lines.append("images are public: anybody may read them, without a token")
-    return lines
+    return Checked(lines, warnings)
 
 
 async def _try_out(storage: ImageStorage) -> list[str]:
@@ -264,7 +279,7 @@ async def _try_out(storage: ImageStorage) -> list[str]:
     try:
         await storage.check()
     except StillroomError as error:
-        return [f"warning: the storage cannot serve yet: {error}"]
+        return [f"the storage cannot serve yet: {error}"]
     finally:
         await storage.close()
     return []
@@ -273,7 +288,8 @@ async def _try_out(storage: ImageStorage) -> list[str]:
 async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (what it was registered for)
     named = request_id.current.get()
-    found = plain_problem(error.status_code, str(error.detail), "http", named)
+    message, code = _ROUTING.get(error.status_code, (str(error.detail), "not_served"))
+    found = plain_problem(error.status_code, message, code, named)
     found.headers.extend((error.headers or {}).items())
     return ProblemResponse(found)
 

@@ -50,12 +50,12 @@ _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN")
 """What `stillroom put` and others read; they may stand in the same environment."""
 
 _LOCAL_TOKENS: Final = (
-    "warning: the bucket is shared and the token secret is this machine's own: "
+    "the bucket is shared and the token secret is this machine's own: "
     "set STILLROOM_JWT_SECRET to the same on all machines"
 )
 
 _LOCAL_ROWS: Final = (
-    "warning: the bucket is shared and the media library's rows are this machine's own: "
+    "the bucket is shared and the media library's rows are this machine's own: "
     "set STILLROOM_DATABASE_URL to the same PostgreSQL on all machines"
 )
 

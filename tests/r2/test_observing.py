@@ -1,6 +1,7 @@
 """What a bucket is asked is counted, and whether it lets us work is found out cheaply."""
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from r2.conftest import Running
 from running import IMAGES
 from services import stub_r2
-from services.stub_r2 import StubR2
+from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
+from stillroom.app import check_settings
+from stillroom.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -114,3 +117,22 @@ async def test_a_bucket_that_hangs_is_one_look_and_an_answer_in_time(
             "reason": "the storage does not answer",
         }
         assert stub.operations["GetObject"] == 1
+
+
+async def test_what_is_configured_and_what_is_warned_of_are_told_apart(
+    stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "R2_ENDPOINT_URL": stub.endpoint_url,
+        "R2_ACCESS_KEY_ID": KEY_ID,
+        "R2_SECRET_ACCESS_KEY": SECRET,
+        "R2_BUCKET_NAME": BUCKET,
+        "STILLROOM_DATA_DIR": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    checked = await asyncio.to_thread(check_settings, Settings.read())
+
+    assert checked.facts[0].startswith("storage: R2ImageStorage")
+    assert len(checked.warnings) == 2
+    assert "warning" not in " ".join([*checked.facts, *checked.warnings])

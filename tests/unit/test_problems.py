@@ -1,8 +1,12 @@
 """Every error has a status, a body and a code."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from stillroom import errors
+from stillroom.api.operation import log_gone, refused
 from stillroom.errors import StillroomError
 from stillroom.http.problems import STATUS, problem
 
@@ -19,6 +23,26 @@ def test_every_error_has_a_row() -> None:
 def test_every_code_is_used_once() -> None:
     found = every_subclass(StillroomError)
     assert len({error.code for error in found}) == len(found)
+
+
+def test_every_code_has_a_row_in_the_documentation() -> None:
+    told = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    of_http = {error.code for error, status in STATUS.items() if status != 500}
+    of_http -= {errors.InvalidInput.code, errors.ImplausibleScan.code}  # none of an operation
+    others = {"bug", "method_not_allowed", "route_not_found"}
+
+    assert {code for code in of_http | others if f"`{code}`" not in told} == set()
+
+
+def test_the_log_shows_a_target_as_text(caplog: pytest.LogCaptureFixture) -> None:
+    refused("get_image", b"/api/v1/storage/images/a%20b", errors.BackendUnavailable("gone"))
+    with caplog.at_level("INFO", logger="stillroom.api"):
+        log_gone("save_image", b"/api/v1/storage/images/c\xff")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "get_image /api/v1/storage/images/a%20b: gone (None)",
+        r"save_image /api/v1/storage/images/c\xff: the client went away",
+    ]
 
 
 def test_invalid_input_says_where_in_the_shape_that_fastapi_users_know() -> None:

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics, request_id
+from stillroom.api.faults import sentence_of
 from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import InvalidParameter, StillroomError, TooLarge, UnsupportedMedia
@@ -99,10 +100,10 @@ def refused(name: str, target: bytes, error: StillroomError) -> Problem:
     if found.status >= SERVER_ERRORS:
         # The cause says it all; a traceback for every request would bury it.
         log.error(
-            "%(operation)s %(target)r: %(error)s (%(cause)r)",
+            "%(operation)s %(target)s: %(error)s (%(cause)r)",
             {
                 "operation": name,
-                "target": target,
+                "target": shown_target(target),
                 "status": found.status,
                 "code": error.code,
                 "error": error,
@@ -115,8 +116,14 @@ def refused(name: str, target: bytes, error: StillroomError) -> Problem:
 def log_gone(name: str, target: bytes) -> None:
     """Say that nobody waits for an answer any more."""
     log.info(
-        "%(operation)s %(target)r: the client went away", {"operation": name, "target": target}
+        "%(operation)s %(target)s: the client went away",
+        {"operation": name, "target": shown_target(target)},
     )
+
+
+def shown_target(target: bytes) -> str:
+    """A raw target as a log shows it, which escapes what would begin another line."""
+    return target.decode("ascii", "backslashreplace")
 
 
 def raw_target(request: Request) -> bytes:
@@ -206,7 +213,7 @@ def in_form(form: type[Form], given: dict[str, object]) -> Form:
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         at = ("body", *(str(part) for part in fault["loc"]))
-        raise InvalidParameter(fault["msg"], at=at) from error
+        raise InvalidParameter(sentence_of(fault), at=at) from error
 
 
 def _behind_mount(request: Request) -> bytes:

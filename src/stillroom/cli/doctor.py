@@ -83,7 +83,7 @@ def _show(finding: Finding) -> None:
 def _findings(settings: "Settings") -> Iterator[Finding]:
     yield Finding("settings", "read")
     for warning in settings.warnings():
-        said, _, remedy = warning.removeprefix("warning: ").partition(": ")
+        said, _, remedy = warning.partition(": ")
         yield Finding("settings", said, remedy or said, is_warning=True)
     yield from _tokens(settings)
     yield from _filesystem(settings)

@@ -56,8 +56,11 @@ def serve(settings: Settings) -> None:
     listener = _bind(settings)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
-    for line in check_settings(settings):
+    checked = check_settings(settings)
+    for line in checked.facts:
         log.info("%s", line)
+    for line in checked.warnings:
+        log.warning("%s", line)
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, settings.host, port)
     if settings.gallery:
         log.info("Gallery: http://%s:%d/", settings.host, port)

@@ -6,7 +6,7 @@ from typing import Final
 
 from stillroom.api import request_id
 from stillroom.api.images import ImageOperations, json_bytes
-from stillroom.api.operation import log_gone, refused
+from stillroom.api.operation import log_gone, refused, shown_target
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
@@ -62,7 +62,7 @@ class Upload:
             log_gone("save_image", self.target)
             return plain_problem(400, "the client went away", "disconnected")
         except Exception:
-            log.exception("save_image %r", self.target)
+            log.exception("save_image %s", shown_target(self.target))
             broken = "something is broken here; it was logged"
             return plain_problem(500, broken, "bug", self.request_id)
         content = json_bytes(saved)
