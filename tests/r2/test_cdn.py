@@ -190,7 +190,7 @@ def post_in_pieces(
     client: httpx.Client, path: str, piece: bytes, count: int, *, timeout_s: float
 ) -> httpx.Response:
     """Save an image that is the same piece again and again, and never whole in this process."""
-    begin = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+    begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     end = b"\r\n--B--\r\n"
     return client.post(
         f"{IMAGES}/{path}",

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Body, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
-from stillroom.api.images import MethodNotAllowed, SavedImage, json_answer, refusals, saved_answer
+from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
+from stillroom.api.images import MethodNotAllowed, SavedImage, json_answer, saved_answer
 from stillroom.api.operation import OperationRoute, json_body, read_json, require_literal_route
 from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.http.fields import combined
@@ -27,8 +26,8 @@ class ImageToCopy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    source: str
-    target: str
+    source: str = Field(examples=[PATH_EXAMPLE])
+    target: str = Field(examples=["copies/cat.png"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def copies_router(copies: Copies) -> APIRouter:
         prefix="/storage/copy",
         tags=["Storage"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     router.add_api_route(
         "",
@@ -86,6 +85,7 @@ def copies_router(copies: Copies) -> APIRouter:
         methods=["POST"],
         response_model=SavedImage,
         responses=refusals(401, 403, 404, 409, 413, 415, 503, 507),
+        openapi_extra=extra(),
     )
     router.routes.append(Route("/storage/copy", MethodNotAllowed("POST")))
     return router

@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
-from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.document import BEARER, answer_headers, extra, refusals
+from stillroom.api.images import MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, require_literal_route
 from stillroom.http.fields import combined
 from stillroom.http.query import parse_page_query, resource_id
@@ -29,13 +28,18 @@ class DeadLetterView(BaseModel):
     """A deletion that was given up."""
 
     id: uuid.UUID
-    storage_key: str = Field(description="what should have been deleted")
-    save_id: str = Field(description="the very save of it; another one is not deleted")
+    storage_key: str = Field(
+        description="what should have been deleted", examples=["compute/generations/1/cat.png"]
+    )
+    save_id: str = Field(
+        description="the very save of it; another one is not deleted",
+        examples=["2a-18ff3d2b6c1a"],
+    )
     reason: Literal["relocated", "deleted", "expired", "orphan"]
     created_at: datetime
     failed_at: datetime
     attempts: int
-    last_error: str | None
+    last_error: str | None = Field(examples=["the bucket is out of reach"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
     router = APIRouter(
         tags=["Media"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     add = router.add_api_route
     add(
@@ -106,6 +110,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
         methods=["GET"],
         response_model=list[DeadLetterView],
         responses=refusals(401, 403, 503),
+        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
     )
     add(
         one + "/retry",
@@ -113,6 +118,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
         methods=["POST"],
         response_model=DeadLetterView,
         responses=refusals(401, 403, 404, 503),
+        openapi_extra=extra(),
     )
     add(
         one,
@@ -120,6 +126,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
         methods=["DELETE"],
         response_model=DeadLetterView,
         responses=refusals(401, 403, 404, 503),
+        openapi_extra=extra(),
     )
     router.routes.append(Route(root, MethodNotAllowed("GET")))
     router.routes.append(Route(one + "/retry", MethodNotAllowed("POST")))

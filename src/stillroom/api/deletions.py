@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Body, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
-from stillroom.api.images import DeletedImage, MethodNotAllowed, json_answer, refusals
+from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
+from stillroom.api.images import DeletedImage, MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, json_body, read_json, require_literal_route
 from stillroom.auth.grants import Grant
 from stillroom.errors import BackendUnavailable, StillroomError
@@ -35,15 +34,15 @@ class PathsToDelete(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS)
+    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
 
 
 class UndeletedPath(BaseModel):
     """A path under which nothing was deleted, and why."""
 
-    path: str
-    detail: str
-    code: str = Field(description="stable; branch on this")
+    path: str = Field(examples=["generations/1/none.png"])
+    detail: str = Field(examples=["no such image"])
+    code: str = Field(description="stable; branch on this", examples=["not_found"])
 
 
 class DeletedImages(BaseModel):
@@ -108,7 +107,7 @@ def deletions_router(deletions: Deletions) -> APIRouter:
         prefix="/storage/delete",
         tags=["Storage"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     router.add_api_route(
         "",
@@ -116,6 +115,7 @@ def deletions_router(deletions: Deletions) -> APIRouter:
         methods=["POST"],
         response_model=DeletedImages,
         responses=refusals(401, 413, 415),
+        openapi_extra=extra(),
     )
     router.routes.append(Route("/storage/delete", MethodNotAllowed("POST")))
     return router

@@ -7,13 +7,20 @@ from datetime import datetime
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize
-from stillroom.api.images import MethodNotAllowed, json_answer, json_bytes, refusals
+from stillroom.api.document import (
+    BEARER,
+    ETAG_EXAMPLE,
+    PATH_EXAMPLE,
+    SHA256_EXAMPLE,
+    answer_headers,
+    extra,
+    refusals,
+)
+from stillroom.api.images import MethodNotAllowed, json_answer, json_bytes
 from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
 from stillroom.api.operation import OperationRoute
 from stillroom.http.fields import as_rfc3339
@@ -27,12 +34,20 @@ _WRITTEN_AT_ONCE: Final = 250
 class ListedEntry(BaseModel):
     """An image and its facts. Of a folder (`delimiter=/`) only the path is known, the rest null."""
 
-    path: str = Field(description="a folder's ends in a slash, an image's never does")
-    size: int | None = Field(description="bytes")
-    modified: datetime | None = Field(description="when it was saved")
-    content_type: str | None
-    etag: str | None = Field(description="with its quotes, ready for If-Match")
-    sha256: str | None = Field(description="hexadecimal; null also where nobody has hashed it")
+    path: str = Field(
+        description="a folder's ends in a slash, an image's never does", examples=[PATH_EXAMPLE]
+    )
+    size: int | None = Field(description="bytes", examples=[1_258_291])
+    modified: datetime | None = Field(
+        description="when it was saved", examples=["2026-11-24T15:00:00+00:00"]
+    )
+    content_type: str | None = Field(examples=["image/png"])
+    etag: str | None = Field(
+        description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE]
+    )
+    sha256: str | None = Field(
+        description="hexadecimal; null also where it is not known", examples=[SHA256_EXAMPLE]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,7 @@ def entries_router(listing: EntryListing) -> APIRouter:
         prefix="/storage/entries",
         tags=["Storage"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     router.add_api_route(
         "",
@@ -82,6 +97,7 @@ def entries_router(listing: EntryListing) -> APIRouter:
         methods=["GET"],
         response_model=list[ListedEntry],
         responses=refusals(401, 403, 503),
+        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
     )
     router.routes.append(Route("/storage/entries", MethodNotAllowed("GET")))
     return router

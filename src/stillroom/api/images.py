@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.routing import Route
@@ -23,6 +21,16 @@ from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics
 from stillroom.api.authorize import Authorize, granted
+from stillroom.api.document import (
+    BEARER,
+    ETAG_EXAMPLE,
+    PATH_EXAMPLE,
+    SHA256_EXAMPLE,
+    extra,
+    pages,
+    reading,
+    refusals,
+)
 from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
 from stillroom.api.operation import (
     OPERATION,
@@ -53,7 +61,7 @@ from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.storage.interface import ImageStorage, OpenedImage, RemoteImage, StoredImage
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
-_PATH: Any = Path()
+_PATH: Any = Path(examples=[PATH_EXAMPLE])
 _ASKED: Any = None
 
 _NEXT = "counts as the next of 64, 128, 256, 512, 1024 and 2048"
@@ -81,25 +89,18 @@ class AskedPicture(BaseModel):
 class SavedImage(BaseModel):
     """What was stored, and where to find it."""
 
-    path: str
-    url: str
-    size: int = Field(description="bytes")
-    content_type: str
-    sha256: str | None = Field(description="hexadecimal")
-    etag: str = Field(description="with its quotes, ready for If-Match")
+    path: str = Field(examples=[PATH_EXAMPLE])
+    url: str = Field(examples=[f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}"])
+    size: int = Field(description="bytes", examples=[1_258_291])
+    content_type: str = Field(examples=["image/png"])
+    sha256: str | None = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
+    etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
 
 
 class DeletedImage(BaseModel):
     """What was removed."""
 
-    path: str
-
-
-class Refusal(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-    code: str = Field(description="stable; branch on this")
+    path: str = Field(examples=[PATH_EXAMPLE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class ImageOperations:
             query: As it came.
 
         Raises:
-            Unauthenticated: for every reason the same.
+            Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
         if "authorization" in fields:
             grant = await granted(self.authorize, fields)
@@ -329,7 +330,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
         prefix="/storage/images",
         tags=["Storage"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     one = "/{path:image_path}"
     add = router.add_api_route
@@ -339,20 +340,15 @@ def images_router(operations: ImageOperations) -> APIRouter:
         methods=["GET"],
         response_model=list[str],
         responses=refusals(401, 403, 503),
+        openapi_extra=pages(["cats/tom.png", PATH_EXAMPLE]),
     )
     add(
         one,
         operations.get_image,
         methods=["GET"],
         response_class=Response,
-        responses={
-            200: {"description": "The image.", "content": {"*/*": {"schema": _BINARY}}},
-            206: {"description": "The range.", "content": {"*/*": {"schema": _BINARY}}},
-            302: {"description": "Where the image is served (R2)."},
-            304: {"description": "The client's copy is current."},
-            416: {"description": "The range lies outside of the image."},
-            **refusals(401, 403, 404, 412, 415, 503),
-        },
+        responses=reading(401, 403, 404, 412, 415, 503),
+        openapi_extra=extra("If-Match", "If-None-Match", "Range"),
     )
     add(
         one,
@@ -360,6 +356,7 @@ def images_router(operations: ImageOperations) -> APIRouter:
         methods=["POST"],
         response_model=SavedImage,
         responses=refusals(400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+        openapi_extra=extra("If-Match", "If-None-Match", "Repr-Digest"),
     )
     add(
         one,
@@ -367,44 +364,21 @@ def images_router(operations: ImageOperations) -> APIRouter:
         methods=["DELETE"],
         response_model=DeletedImage,
         responses=refusals(401, 403, 404, 412, 503),
+        openapi_extra=extra("If-Match"),
     )
     add(
         one,
         operations.check_image_exists,
         methods=["HEAD"],
         response_class=Response,
-        responses={
-            200: {"description": "It exists; the headers are those of GET."},
-            304: {"description": "The client's copy is current."},
-            **refusals(401, 403, 404, 412, 415, 503),
-        },
+        responses=reading(401, 403, 404, 412, 415, 422, 503, has_body=False),
+        openapi_extra=extra("If-Match", "If-None-Match", has_body=False),
     )
     router.routes.append(Route("/storage/images", MethodNotAllowed("GET")))
     router.routes.append(
         Route("/storage/images" + one, MethodNotAllowed("GET, HEAD, POST, DELETE"))
     )
     return router
-
-
-_BINARY = {"type": "string", "format": "binary"}
-_WHY = {
-    400: "The body is malformed or incomplete.",
-    401: "No token, or not a valid one.",
-    403: "The token does not cover this.",
-    404: "No such image.",
-    409: "A folder stands where a file should go, or the other way round.",
-    412: "A precondition failed.",
-    413: "The image is larger than allowed.",
-    415: "Not multipart/form-data, or not an image where one is required or decoded.",
-    501: "The bucket cannot hold to such a condition.",
-    503: "The storage is out of reach; try again after Retry-After seconds.",
-    507: "The disk is full.",
-}
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the document says of these statuses."""
-    return {status: {"model": Refusal, "description": _WHY[status]} for status in statuses}
 
 
 def saved_answer(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:

@@ -11,13 +11,20 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
-from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.document import (
+    BEARER,
+    PATH_EXAMPLE,
+    SHA256_EXAMPLE,
+    answer_headers,
+    extra,
+    reading,
+    refusals,
+)
+from stillroom.api.images import MethodNotAllowed, json_answer
 from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
@@ -48,6 +55,7 @@ MAX_BODY_BYTES: Final = 1024**2
 _AT_ONCE: Final = 4
 """Items of one list under way; a disk syncs and a bucket copies that many well."""
 
+_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 _ID: Any = Path(json_schema_extra={"format": "uuid"})
 
 
@@ -68,7 +76,9 @@ class _Strict(BaseModel):
 class ImageToIngest(_Strict):
     """One compute result."""
 
-    storage_key: str = Field(description="`compute/` and the image's path")
+    storage_key: str = Field(
+        description="`compute/` and the image's path", examples=[f"compute/{PATH_EXAMPLE}"]
+    )
     relocate: bool = Field(
         default=True,
         description="Copy it to a key of its own and delete the source later, for which a token "
@@ -85,8 +95,12 @@ class ImagesToIngest(_Strict):
 class ResourceChange(_Strict):
     """What may be changed; what is left out stays as it is."""
 
-    alt_text: Words | None = Field(default=None, description="null takes it away")
-    caption: Words | None = Field(default=None, description="null takes it away")
+    alt_text: Words | None = Field(
+        default=None, description="null takes it away", examples=["A cat on a sill"]
+    )
+    caption: Words | None = Field(
+        default=None, description="null takes it away", examples=["Tom, in the morning"]
+    )
     protected: bool = Field(default=False, description="a protected resource is not deleted")
 
 
@@ -95,35 +109,43 @@ class MediaResourceView(BaseModel):
 
     id: uuid.UUID
     resource_type: Literal["image"]
-    storage_key: str
-    source_key: str | None = Field(description="the key that it came from first, if known")
-    url: str = Field(description="where the bytes are served")
-    content_hash: str = Field(description="SHA-256, hexadecimal")
-    extension: str
-    content_type: str
+    storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
+    source_key: str | None = Field(
+        description="the key that it came from first, if known",
+        examples=[f"compute/{PATH_EXAMPLE}"],
+    )
+    url: str = Field(
+        description="where the bytes are served",
+        examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
+    )
+    content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
+    extension: str = Field(examples=["png"])
+    content_type: str = Field(examples=["image/png"])
     file_size: int = Field(description="bytes")
     width: int = Field(description="pixels, as stored")
     height: int = Field(description="pixels, as stored")
-    color_profile: str | None
+    color_profile: str | None = Field(examples=["sRGB"])
     protected: bool
-    alt_text: str | None
-    caption: str | None
+    alt_text: str | None = Field(examples=["A cat on a sill"])
+    caption: str | None = Field(examples=["Tom, in the morning"])
     created_at: datetime
 
 
 class IngestedImage(BaseModel):
     """A compute result that is in the library now."""
 
-    storage_key: str = Field(description="as it was asked for")
+    storage_key: str = Field(
+        description="as it was asked for", examples=[f"compute/{PATH_EXAMPLE}"]
+    )
     resource: MediaResourceView
 
 
 class RefusedImage(BaseModel):
     """A compute result that was not ingested, and why."""
 
-    storage_key: str
-    detail: str
-    code: str = Field(description="stable; branch on this")
+    storage_key: str = Field(examples=["compute/generations/1/none.png"])
+    detail: str = Field(examples=["no such image"])
+    code: str = Field(description="stable; branch on this", examples=["not_found"])
 
 
 class IngestResults(BaseModel):
@@ -322,7 +344,7 @@ def media_router(operations: MediaOperations) -> APIRouter:
         prefix="/media-resources",
         tags=["Media"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     add = router.add_api_route
     add(
@@ -331,6 +353,7 @@ def media_router(operations: MediaOperations) -> APIRouter:
         methods=["GET"],
         response_model=list[MediaResourceView],
         responses=refusals(401, 403, 503),
+        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
     )
     add(
         "/ingest",
@@ -338,6 +361,7 @@ def media_router(operations: MediaOperations) -> APIRouter:
         methods=["POST"],
         response_model=MediaResourceView | IngestResults,
         responses=refusals(401, 403, 404, 409, 413, 415, 503, 507),
+        openapi_extra=extra(),
     )
     router.routes.append(Route("/media-resources/ingest", MethodNotAllowed("POST")))
     one = "/{resource_id}"
@@ -347,6 +371,7 @@ def media_router(operations: MediaOperations) -> APIRouter:
         methods=["GET"],
         response_model=MediaResourceView,
         responses=refusals(401, 403, 404, 503),
+        openapi_extra=extra(),
     )
     add(
         one,
@@ -354,6 +379,7 @@ def media_router(operations: MediaOperations) -> APIRouter:
         methods=["PATCH"],
         response_model=MediaResourceView,
         responses=refusals(401, 403, 404, 413, 415, 503),
+        openapi_extra=extra(),
     )
     add(
         one,
@@ -361,28 +387,20 @@ def media_router(operations: MediaOperations) -> APIRouter:
         methods=["DELETE"],
         response_model=DeletedResource,
         responses=refusals(401, 403, 404, 409, 503),
+        openapi_extra=extra(),
     )
     add(
         one + "/file",
         operations.get_media_file,
         methods=["GET"],
         response_class=Response,
-        responses={
-            200: {"description": "The image.", "content": {"*/*": {"schema": _BINARY}}},
-            206: {"description": "The range.", "content": {"*/*": {"schema": _BINARY}}},
-            302: {"description": "Where the image is served (R2)."},
-            304: {"description": "The client's copy is current."},
-            416: {"description": "The range lies outside of the image."},
-            **refusals(401, 403, 404, 412, 503),
-        },
+        responses=reading(401, 403, 404, 412, 503),
+        openapi_extra=extra("If-Match", "If-None-Match", "Range"),
     )
     router.routes.append(Route("/media-resources", MethodNotAllowed("GET")))
     router.routes.append(Route("/media-resources" + one, MethodNotAllowed("GET, PATCH, DELETE")))
     router.routes.append(Route("/media-resources" + one + "/file", MethodNotAllowed("GET")))
     return router
-
-
-_BINARY = {"type": "string", "format": "binary"}
 
 
 def _id(request: Request) -> uuid.UUID:

@@ -7,13 +7,12 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Request, Response
-from fastapi.params import Depends
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from stillroom.api.authorize import Authorize, granted
-from stillroom.api.images import MethodNotAllowed, json_answer, refusals
+from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
+from stillroom.api.images import MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, in_form, json_body, json_object
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
@@ -25,6 +24,11 @@ from stillroom.paths import ImagePath
 MAX_PATHS: Final = 1000
 MAX_BODY_BYTES: Final = 4 * 1024**2
 """A thousand of the longest paths, most of their characters escaped, fit."""
+
+_URL_EXAMPLE: Final = (
+    f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}?expires=1795536000"
+    "&kid=6f1d2c3b4a596877&signature=vQ2d8b0TqkM3nJx5LrC7yWz1aEo4hUfS6gPiNtB9RkY"
+)
 
 Lifetime = Annotated[
     int, Field(ge=1, le=MAX_LIFE_S, description="Seconds from now; seven days at most.")
@@ -53,7 +57,7 @@ class Transform(_Strict):
 class UrlToSign(_Strict):
     """One image, or a smaller picture of it."""
 
-    path: str
+    path: str = Field(examples=[PATH_EXAMPLE])
     expires_in: Lifetime = 3600
     transform: Transform = Transform()
 
@@ -61,7 +65,7 @@ class UrlToSign(_Strict):
 class UrlsToSign(_Strict):
     """Several images, or smaller pictures of them; each is answered for itself."""
 
-    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS)
+    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     expires_in: Lifetime = 3600
     transform: Transform = Transform()
 
@@ -69,16 +73,16 @@ class UrlsToSign(_Strict):
 class SignedImageUrl(BaseModel):
     """A URL that anybody may read the image with, until it expires."""
 
-    path: str
-    url: str
+    path: str = Field(examples=[PATH_EXAMPLE])
+    url: str = Field(examples=[_URL_EXAMPLE])
     expires_at: datetime
 
 
 class UnsignedPath(BaseModel):
     """A path that no URL was signed for, and why."""
 
-    path: str
-    detail: str
+    path: str = Field(examples=["../cat.png"])
+    detail: str = Field(examples=["a segment is `.` or `..`"])
     code: Literal["invalid_path", "forbidden"]
 
 
@@ -150,7 +154,7 @@ def signed_urls_router(signing: UrlSigning) -> APIRouter:
         prefix="/storage/signed-urls",
         tags=["Storage"],
         route_class=OperationRoute,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        dependencies=[BEARER],
     )
     router.add_api_route(
         "",
@@ -158,6 +162,7 @@ def signed_urls_router(signing: UrlSigning) -> APIRouter:
         methods=["POST"],
         response_model=SignedImageUrl | SignedImageUrls,
         responses=refusals(401, 403, 413, 415),
+        openapi_extra=extra(),
     )
     router.routes.append(Route("/storage/signed-urls", MethodNotAllowed("POST")))
     return router
