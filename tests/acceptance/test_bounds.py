@@ -15,7 +15,7 @@ import pytest
 from acceptance.conftest import Servers, Way
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server.bounds import BODY_WINDOW_S, Bounds
-from stillroom.server.serve import _bounds
+from stillroom.server.descriptors import bounds_of
 from stillroom.settings import Settings
 
 MIB = 1024**2
@@ -51,7 +51,7 @@ def hasty(started_as: Way, servers: Servers) -> Server:
 
 
 def test_the_bounds_as_shipped(tmp_path: Path) -> None:
-    shipped = _bounds(Settings(data_dir=tmp_path))
+    shipped = bounds_of(Settings(data_dir=tmp_path), descriptors=65_536)
 
     assert shipped == Bounds()
     assert (shipped.head_bytes, shipped.header_fields, shipped.target_bytes) == (32_768, 100, 8192)

@@ -174,6 +174,26 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
                 assert another.get(f"{IMAGES}/a.png").content == b"x"
 
 
+def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        stays, *_ = server.children()
+        for expected in ("at once", "in 1 s", "in 2 s"):
+            deadline = time.monotonic() + 30
+            while len(others := [pid for pid in server.children() if pid != stays]) < 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # until the supervisor has started another
+            os.kill(others[0], signal.SIGBUS)
+            while f"another is started {expected}" not in server.logged():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # until it has noticed
+        said = [line for line in server.logged().splitlines() if "another is started" in line]
+        assert len(said) == 3, said
+        assert all(" ERROR worker " in line and "SIGBUS" in line for line in said), said
+        with server.client() as client:
+            client.post(f"{IMAGES}/a.png", files={"file": b"x"}).raise_for_status()
+        assert server.stop() == 0
+
+
 def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         workers = server.children()

@@ -94,14 +94,17 @@ def failing(row: Row, folder: Path) -> None:
     asyncio.run(all_of_them())
 
 
-def behind_a_bad_line(rounds: int) -> Callable[[Row, Path], None]:
-    """All faults on all walks to a bucket; times are tests here, of hundreds of faults each."""
+def running_tests(
+    file: str, *, chosen: str = "", **environment: str
+) -> Callable[[Row, Path], None]:
+    """The tests of a file beside this one; those of the bucket are of hundreds of faults each."""
 
     def run(row: Row, folder: Path) -> None:
+        tests = (Path(__file__).parent / file).resolve()
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / 'bucket'}",
-             str(Path(__file__).parent / "test_bucket_faults.py")],
-            env={**os.environ, "STILLROOM_CRASH_ROUNDS": str(rounds)},
+            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / tests.stem}",
+             "-k", chosen, str(tests)],
+            env={**os.environ, **environment},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         lines = ran.stdout.splitlines()
@@ -153,7 +156,17 @@ def main() -> int:
         Row("power cuts, XFS", options.cuts, cutting("xfs", options.seed)),
         Row("SIGKILL", options.kills, killing(options.seed)),
         Row("media/ hidden by a mount", options.mounts, hiding(options.seed)),
-        Row("bucket, bad line (tests)", 0, behind_a_bad_line(options.rounds)),
+        Row(
+            "bucket, bad line (tests)",
+            0,
+            running_tests("test_bucket_faults.py", STILLROOM_CRASH_ROUNDS=str(options.rounds)),
+        ),
+        Row(
+            "no descriptors (tests)",
+            0,
+            running_tests("../acceptance/test_bounds.py", chosen="descriptors"),
+        ),
+        Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
         Row("failing calls", 0, failing),
     ]
     print(f"seed {options.seed}", file=sys.stderr)

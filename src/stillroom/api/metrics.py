@@ -9,6 +9,7 @@ With several workers each keeps its numbers in a file that the others can read
 PROMETHEUS_MULTIPROC_DIR), so that any of them answers for all.
 """
 
+import contextlib
 import os
 import time
 from bisect import bisect_left
@@ -26,15 +27,19 @@ from prometheus_client import (
     Histogram,
     Metric,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from stillroom.api.metrics_files import AllocatedDict
 from stillroom.media.resource import QueueNumbers
 from stillroom.media.sweeper import Swept
 
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
 OTHER: Final = "other"
 """The operation of what is none of the API's: probes, documents, unknown addresses."""
@@ -248,7 +253,7 @@ def hand_on() -> None:
     cpu_s = time.process_time()
     _CPU.inc(cpu_s - _Now.cpu_s)
     _Now.cpu_s = cpu_s
-    with open("/proc/self/statm", "rb") as file:
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:  # EMFILE
         _MEMORY.set(int(file.read().split()[1]) * _PAGE_BYTES)
 
 

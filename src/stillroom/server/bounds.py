@@ -27,7 +27,8 @@ class Bounds:
         idle_timeout_s: Between requests. Longer than the 60 s of most proxies, so that they
             close idle connections, not we.
         write_timeout_s: Without the client taking a single byte of its answer.
-        connections: At once, in each process.
+        connections: At once, in each process. More get a 503, and more than twice as many
+            are closed without one: each 503 holds a descriptor until its client has gone.
     """
 
     head_bytes: int = 32 * 1024

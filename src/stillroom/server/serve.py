@@ -7,30 +7,27 @@ import functools
 import logging
 import logging.config
 import os
-import resource
 import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import uvicorn
-from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from stillroom import __version__
 from stillroom.api import metrics
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import keep_freed_memory, never_look_again
-from stillroom.server.bounds import Bounds
+from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
 from stillroom.server.logs import log_config
 from stillroom.server.notify import READY, STOPPING, notify
 from stillroom.server.protocol import StillroomProtocol
 from stillroom.server.short_road.protocol import ShortRoadProtocol
+from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
-_JOIN_POLL_S = 0.05
 
 log = logging.getLogger("stillroom.server")
 
@@ -64,17 +60,24 @@ def serve(settings: Settings) -> None:
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, settings.host, port)
     if settings.gallery:
         log.info("Gallery: http://%s:%d/", settings.host, port)
-    _raise_descriptor_limit()
+    descriptors = raise_descriptor_limit()
+    bounds = bounds_of(settings, descriptors=descriptors)
+    if bounds.connections < settings.max_connections:
+        log.warning(
+            "%d descriptors are enough for %d connections, not for STILLROOM_MAX_CONNECTIONS=%d: "
+            "raise the hard limit (LimitNOFILE= in systemd, ulimit -Hn) to %d, or lower that",
+            descriptors,
+            bounds.connections,
+            settings.max_connections,
+            descriptors_for(settings.max_connections),
+        )
     # uvicorn raises the signal that stopped it again when it is done, which would end this
     # process before it has cleaned up, and with the status of a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
-    bounds = _bounds(settings)
     protocol = ShortRoadProtocol if settings.short_road else StillroomProtocol
-    with tempfile.TemporaryDirectory(prefix="stillroom-metrics-") as shared:
-        if settings.workers > 1:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
+    with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
@@ -92,7 +95,7 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
         if settings.workers > 1:
-            supervisor = _Supervisor(config, sockets=[listener])
+            supervisor = Supervisor(config, sockets=[listener])
             supervisor.run()
             if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
                 sys.exit(STARTUP_FAILURE)
@@ -124,57 +127,19 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-class _Supervisor(Multiprocess):
-    """Several processes. A second signal ends them without waiting for answers under way."""
-
-    _said_ready = False
-
-    def keep_subprocess_alive(self) -> None:
-        with self._replacing():
-            super().keep_subprocess_alive()
-        if not self._said_ready and all(worker.is_ready() for worker in self.processes):
-            self._said_ready = True
-            notify(READY)
-
-    def terminate_all(self) -> None:
-        notify(STOPPING)
-        for listener in self.sockets:
-            listener.close()  # else the kernel goes on accepting for nobody
-        super().terminate_all()
-
-    def restart_all(self) -> None:
-        with self._replacing():
-            super().restart_all()
-
-    @contextlib.contextmanager
-    def _replacing(self) -> Iterator[None]:
-        """Forget what a worker that is gone had open and under way; what it has done stays."""
-        before = {worker.pid for worker in self.processes}
+@contextlib.contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which the workers that are started now keep their numbers for each other."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"there is no temporary folder that could be written to ({error.strerror}): "
+            "free some room, or set TMPDIR to another one"
+        ) from error
+    with folder as shared:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         yield
-        for pid in before - {worker.pid for worker in self.processes}:
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it not
-
-    def join_all(self) -> None:
-        while any(worker.process.is_alive() for worker in self.processes):
-            if self.signal_queue:
-                for worker in self.processes:
-                    worker.kill()
-                break
-            time.sleep(_JOIN_POLL_S)  # signals wake it; the workers have no common event
-        super().join_all()
-
-
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        head_bytes=settings.max_head_bytes,
-        header_fields=settings.max_header_fields,
-        target_bytes=settings.max_target_bytes,
-        head_timeout_s=settings.head_timeout_seconds,
-        body_bytes_per_s=settings.min_body_bytes_per_second,
-        idle_timeout_s=settings.idle_timeout_seconds,
-        write_timeout_s=settings.write_timeout_seconds,
-        connections=settings.max_connections,
-    )
 
 
 def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
@@ -214,10 +179,3 @@ def _bind(settings: Settings) -> socket.socket:
         ) from error
     listener.set_inheritable(True)
     return listener
-
-
-def _raise_descriptor_limit() -> None:
-    """Each connection and each image being sent takes one; the usual soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -34,6 +34,7 @@ class Watch:
         self._watched = watched
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._counts = True
 
     def start(self) -> None:
         """Tick from now on, if that has not begun."""
@@ -45,12 +46,24 @@ class Watch:
         self._timer = None
         now = self._loop.time()
         watched = list(self._watched)
-        metrics.report_loop(len(watched), now - self._due if watched else 0.0)
-        metrics.hand_on()
+        late = now - self._due if watched else 0.0
         if watched:
-            self.start()
+            self.start()  # first, so that nothing that fails below stops the clock
+        self._hand_on(len(watched), late)
         for connection in watched:
             try:
                 connection.tick(now)
             except Exception:  # one connection's fault must not end the bounds of all others
                 log.exception("a connection's clock failed")
+
+    def _hand_on(self, connections: int, late: float) -> None:
+        """Counting is worth no time-out: what fails is said once, until it works again."""
+        try:
+            metrics.report_loop(connections, late)
+            metrics.hand_on()
+        except Exception:
+            if self._counts:
+                log.exception("the metrics cannot be handed on; they are tried again each second")
+            self._counts = False
+        else:
+            self._counts = True

@@ -274,11 +274,24 @@ class DataDirectory:
         fd = os.open("state", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=private_fd)
         try:
             os.ftruncate(fd, _STATE_BYTES)
+            self._fill_hole(fd)
             state = mmap.mmap(fd, _STATE_BYTES)
         finally:
             os.close(fd)
         self._closing.callback(state.close)
         return state
+
+    def _fill_hole(self, fd: int) -> None:
+        """Have room for what is mapped; to write into a hole of a full disk would be SIGBUS."""
+        try:
+            os.posix_fallocate(fd, 0, _STATE_BYTES)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ConfigurationError(
+                f"the disk has no room for the {_STATE_BYTES} bytes of "
+                f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: delete something, then start again"
+            ) from error
 
     def _take_lock(self, private_fd: int) -> None:
         """Hold the lock shared; whoever is alone first clears what a crash has left."""

@@ -1,0 +1,88 @@
+"""The files in which several workers keep their numbers, in memory that cannot fault.
+
+prometheus_client maps files with holes. A hole that a full filesystem cannot fill is SIGBUS,
+which ends the process without a word; so each page is allocated before it is mapped.
+"""
+
+import contextlib
+import logging
+import mmap
+import os
+from typing import Final
+
+from prometheus_client.mmap_dict import MmapedDict
+
+_FIRST_BYTES: Final = 1 << 16
+
+log = logging.getLogger("stillroom.server")
+
+
+class AllocatedDict(MmapedDict):
+    """One such file. Where there is no room for it, its numbers stay in this process's memory.
+
+    Then `/metrics` lacks them, and everything else goes on.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
+        """Open the file, or make it."""
+        if not read_mode and not os.path.exists(filename):
+            try:
+                _make(filename)
+            except OSError as error:
+                filename = _unshared(error)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # the library types it not
+
+    def _init_value(self, key: str) -> None:
+        try:
+            self._allocate(self._capacity_with(key))
+        except OSError as error:
+            self._move_to(_unshared(error))
+            self._allocate(self._capacity_with(key))
+        super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
+
+    def _capacity_with(self, key: str) -> int:
+        """As the library doubles it; a value takes less than its key and 32 bytes."""
+        capacity: int = self._capacity
+        while self._used + len(key.encode()) + 32 > capacity:
+            capacity *= 2
+        return capacity
+
+    def _allocate(self, capacity: int) -> None:
+        if capacity > self._capacity:
+            os.posix_fallocate(self._f.fileno(), 0, capacity)
+
+    def _move_to(self, filename: str) -> None:
+        file = open(filename, "r+b")  # noqa: SIM115  (as the library's, for as long as the process lives)
+        os.posix_fallocate(file.fileno(), 0, self._capacity)
+        moved = mmap.mmap(file.fileno(), self._capacity)
+        moved[:] = self._m[:]
+        self._f.close()
+        self._f, self._m = file, moved
+
+
+def _make(filename: str) -> None:
+    """Under another name until it is whole: a reader takes every `.db` for a file with a head."""
+    part = f"{filename}.part"
+    try:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, _FIRST_BYTES)
+        finally:
+            os.close(fd)
+        os.rename(part, filename)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def _unshared(error: OSError) -> str:
+    """A file in memory that only this process knows, by a name to open it with."""
+    log.error(
+        "this worker's numbers are missing in /metrics: the temporary folder has no room for them "
+        "(%s): free some, or set TMPDIR to another one, and restart",
+        error.strerror,
+    )
+    fd = os.memfd_create("stillroom-metrics")
+    os.posix_fallocate(fd, 0, _FIRST_BYTES)
+    return f"/proc/self/fd/{fd}"
