@@ -142,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
         derived=derived,
     )
     app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
+    app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware says it
     app.include_router(images_router(operations), prefix="/api/v1")
     entries = EntryListing(storage, tokens.verify)
     app.include_router(entries_router(entries), prefix="/api/v1")

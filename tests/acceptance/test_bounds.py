@@ -215,6 +215,59 @@ def test_more_connections_than_allowed_get_a_503_that_says_when_to_come_back(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+def test_connections_that_use_up_the_descriptors_are_closed_like_any_others(
+    tmp_path: Path, workers: str
+) -> None:
+    with running(
+        tmp_path, "--workers", workers, under="prlimit --nofile=256:256", head_timeout_seconds="2"
+    ) as server:
+        assert "256 descriptors are enough for 32 connections" in server.logged()
+        with server.client() as client:
+            client.post(f"{IMAGES}/a.png", files={"file": b"x"}).raise_for_status()
+        silent = [connect(server) for _ in range(300 * int(workers))]
+        for connection in silent:
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(65_536):
+                    pass  # until the server has closed it
+        with server.client() as client:
+            assert client.get(f"{IMAGES}/a.png").content == b"x"
+            again = client.post(f"{IMAGES}/b.png", files={"file": b"x"})
+            assert again.status_code == 200
+        for connection in silent:
+            connection.close()
+
+
+@pytest.mark.parametrize("short_road", ["true", "false"])
+def test_requests_sent_ahead_by_who_reads_no_answer_take_little_memory(
+    tmp_path: Path, short_road: str
+) -> None:
+    request = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+    with running(tmp_path, short_road=short_road) as server:
+        httpx.get(f"{server.url}/healthz")
+        before = resident_bytes(server)
+        greedy = [connect(server) for _ in range(10)]
+        for connection in greedy:
+            connection.setblocking(False)
+        unsent = [memoryview(request * 40_000) for _ in greedy]
+        most = 0
+        deadline = time.monotonic() + 8
+        while any(unsent) and time.monotonic() < deadline:
+            for number, connection in enumerate(greedy):
+                with contextlib.suppress(BlockingIOError):
+                    unsent[number] = unsent[number][connection.send(unsent[number]) :]
+            most = max(most, resident_bytes(server))
+            assert httpx.get(f"{server.url}/healthz").status_code == 200
+        for connection in greedy:
+            connection.close()
+        assert most - before < 40 * MIB
+
+
+def resident_bytes(server: Server) -> int:
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: str) -> None:
     image = bytes(2 * MIB)
     with running(tmp_path, "--workers", workers) as server:

@@ -64,6 +64,29 @@ def test_nobody_may_by_default(server: Server) -> None:
     assert "access-control-allow-origin" not in asked.headers
 
 
+@pytest.mark.parametrize("short_road", ["true", "false"])
+def test_every_answer_says_that_it_varies_by_origin(tmp_path: Path, short_road: str) -> None:
+    with (
+        running(tmp_path, cors_origins=OURS, short_road=short_road) as server,
+        server.client() as client,
+    ):
+        for method, name in (
+            ("POST", "a.png"),
+            ("GET", "a.png"),
+            ("HEAD", "a.png"),
+            ("GET", "none.png"),
+        ):
+            for _ in range(3):  # known from the second one on
+                answer = client.request(
+                    method,
+                    f"{IMAGES}/{name}",
+                    files={"file": b"x"} if method == "POST" else None,
+                )
+                assert answer.headers.get_list("vary") == ["Origin"], (method, name)
+        refused = client.get(f"{IMAGES}/a.png", headers={"If-Match": '"no"'})
+        assert (refused.status_code, refused.headers.get("vary")) == (412, "Origin")
+
+
 def test_an_origin_that_no_browser_sends_stops_the_start(tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match="STILLROOM_CORS_ORIGINS"),

@@ -1,8 +1,11 @@
 """Both roads give the same answers: one server takes the short one, the other may not."""
 
+import contextlib
 import os
+import re
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,6 +120,126 @@ def test_both_roads_answer_alike(
 
     expected = comparable(ask(long, request)[0])
     assert [comparable(answer) for answer in ask(short, request, times=times)] == [expected] * times
+
+
+IDS = {
+    "one": b"X-Request-Id: one",
+    "no blank": b"X-Request-Id:one",
+    "two blanks": b"X-Request-Id:  one",
+    "a tab": b"x-request-ID:\tone",
+    "a blank behind": b"X-Request-Id: one ",
+    "two": b"X-Request-Id: one\r\nX-Request-Id: two",
+    "two, one insane": b"X-Request-Id: o;e\r\nX-Request-Id: two",
+    "two alike": b"X-Request-Id: one\r\nX-Request-Id: one",
+    "insane": b"X-Request-Id: o;e",
+    "none": b"Accept: */*",
+}
+
+
+@pytest.mark.parametrize("field", IDS.values(), ids=IDS.keys())
+@pytest.mark.parametrize("name", ["a.png", "missing.png"])
+def test_both_roads_name_a_request_alike(
+    roads: tuple[Server, Server], field: bytes, name: str
+) -> None:
+    short, long = roads
+    start = f"GET {IMAGES}/{name} HTTP/1.1\r\nHost: a\r\n".encode()
+    token = b"\r\nAuthorization: Bearer " + short.token().encode() + b"\r\n\r\n"
+    named = [
+        [
+            re.sub("^[0-9a-f]{16}$", "made", parsed(answer).headers.get("x-request-id", "none"))
+            for answer in ask(server, start + field + token, times=4)
+        ]
+        for server in (long, short)
+    ]
+    assert named[0] == named[1]
+
+
+def test_a_field_behind_a_head_is_no_part_of_it(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    head = f"GET {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {short.token()}"
+    known = head.encode() + b"\r\n\r\n"
+    for hidden in (b"x-request-id: hidden\r\n", b"x-request-id: hidden\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+            stream = connection.makefile("rb")
+            for _ in range(2):
+                connection.sendall(known)
+                _one_answer(stream, has_body=True)
+            connection.sendall(known + hidden)
+            answer = _one_answer(stream, has_body=True)
+            assert b"hidden" not in answer
+            rest = stream.read()
+        assert rest == b"" or parsed(rest).status == 400  # closed behind the one, or refused alone
+
+
+@pytest.mark.parametrize("byte", [b"\xa0", b"\x85", b"\xad"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_byte_behind_a_token_is_part_of_it(
+    roads: tuple[Server, Server], byte: bytes, method: str
+) -> None:
+    body = b"--B--\r\n" if method == "POST" else b""
+    for server in roads:
+        for behind in (b"", byte):
+            request = (
+                f"{method} {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                + (f"Content-Length: {len(body)}\r\n" if body else "")
+                + "Content-Type: multipart/form-data; boundary=B\r\n"
+                + f"Authorization: Bearer {server.token()}"
+            ).encode() + behind
+            answer = parsed(exchange(server.port, request + b"\r\n\r\n" + body))
+            assert (answer.status == 401) == bool(behind)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["with it", "behind it"])
+def test_what_is_malformed_behind_a_large_answer_does_not_cut_it_off(
+    roads: tuple[Server, Server], apart: bool
+) -> None:
+    for server in roads:
+        request = (
+            f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Bearer {server.token()}\r\n\r\n"
+        ).encode()
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+                connection.sendall(request if apart else request + b"no HTTP\r\n\r\n")
+                received = 0
+                stream = connection.makefile("rb")
+                while received < len(LARGE):
+                    # As long as the answer lasts, more comes; a reset would drop what is unread.
+                    with contextlib.suppress(BrokenPipeError):
+                        connection.sendall(b"no HTTP\r\n\r\n")
+                    piece = stream.read1(65_536)
+                    assert piece, f"cut off after {received} bytes"
+                    received += len(piece)
+
+
+def test_requests_sent_ahead_are_all_answered_in_order(roads: tuple[Server, Server]) -> None:
+    """More than are parsed ahead, with bodies that end anywhere in a packet."""
+    for number, server in enumerate(roads):
+        lines = f"Host: a\r\nAuthorization: Bearer {server.token()}\r\n"
+        requests, expected = [], []
+        for each in range(120):
+            path = f"{IMAGES}/ahead/{number}-{each}.bin"
+            content = b"%d " % each * (1 + each * 37 % 900)
+            form = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + content
+            form += b"\r\n--B--\r\n"
+            head = (
+                f"POST {path} HTTP/1.1\r\n{lines}Content-Type: multipart/form-data; boundary=B\r\n"
+            )
+            if each % 2:
+                requests.append(f"{head}Content-Length: {len(form)}\r\n\r\n".encode() + form)
+            else:
+                chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(form), form)
+                requests.append(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk)
+            requests.append(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+            expected.append(content)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            sending = threading.Thread(target=connection.sendall, args=(b"".join(requests),))
+            sending.start()
+            stream = connection.makefile("rb")
+            for content in expected:
+                assert parsed(_one_answer(stream, has_body=True)).status == 200
+                assert parsed(_one_answer(stream, has_body=True)).body == content
+            sending.join()
 
 
 def test_both_roads_refuse_alike_what_a_token_does_not_cover(roads: tuple[Server, Server]) -> None:

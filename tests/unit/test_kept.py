@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from stillroom.server.protocol import date_at
+from stillroom.server.answering import date_at
 from stillroom.server.short_road import kept
 from stillroom.server.short_road.kept import Held, Keeping, Ready
 

@@ -171,7 +171,7 @@ async def json_body(request: Request, fields: Fields, *, most_bytes: int, exampl
     too_large = TooLarge(f"the list is larger than {most_bytes} bytes: send it in parts")
     if int(fields.get("content-length", "0")) > most_bytes:
         raise too_large
-    if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if fields.get("content-type", "").partition(";")[0].strip(" \t").lower() != "application/json":
         raise UnsupportedMedia(f"send {example} with Content-Type: application/json")
     body = bytearray()
     async for piece in request.stream():

@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, NamedTuple
 
 FIELD: Final = "x-request-id"
 
@@ -12,7 +12,9 @@ _SANE: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
 """UUIDs, nginx's hexadecimal, base64, trace ids; nothing that a log or a header could mistake."""
 
 _ID: Final = re.compile(_SANE)
-_LINE: Final = re.compile(rb"\r\nx-request-id: ?(" + _SANE.encode() + rb")(?=\r\n)", re.IGNORECASE)
+_NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)
+_VALUE: Final = re.compile(rb"[ \t]*(" + _SANE.encode() + rb")(?=\r\n)")
+_END: Final = b"\r\n\r\n"
 
 current: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this task, or thread, works for; empty where there is none."""
@@ -42,12 +44,40 @@ def sent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return text if _ID.fullmatch(text) else None
 
 
-def line_in(head: bytes) -> re.Match[bytes] | None:
-    """Where a whole head has such a field, with the line end before it; the id is group 1."""
-    return _LINE.search(head)
+class Line(NamedTuple):
+    """Where a head has the field: from the line end before it to the one behind it."""
+
+    start: int
+    end: int
+    id: bytes
 
 
-def without_line(head: bytes) -> bytes:
-    """A whole head without this field, so that it can be the same for many requests."""
-    found = _LINE.search(head)
-    return head if found is None else head[: found.start()] + head[found.end() :]
+def line_in(head: bytes) -> Line | None:
+    """The field in one whole head, if it is there once and can be believed, as in `sent`.
+
+    Nothing may follow the head: what stands behind its end is no field of it.
+    """
+    name = _NAME.search(head)
+    if name is None or _NAME.search(head, name.end()) or head.find(_END) != len(head) - len(_END):
+        return None
+    value = _VALUE.match(head, name.end())
+    return value and Line(name.start(), value.end(), value[1])
+
+
+def without_line(head: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """A whole head without this field, so that it can be the same for many requests.
+
+    Args:
+        head: Its bytes.
+        headers: Its fields, as the parser found them.
+
+    Returns:
+        None where the field is there and is not believed: that is for `sent` to decide each time.
+    """
+    headers = list(headers)
+    if all(name != b"x-request-id" for name, _ in headers):
+        return head
+    line = line_in(head)
+    if line is None or sent(headers) != line.id.decode("ascii"):
+        return None
+    return head[: line.start] + head[line.end :]

@@ -15,8 +15,12 @@ from stillroom.storage.interface import ANY, EntityTags
 Fields = Mapping[str, str]
 """Field values by lower-case name, repeated fields joined."""
 
-_ENTITY_TAG: Final = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)')
-_MEMBER: Final = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)")
+_ENTITY_TAG: Final = re.compile(
+    r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)', re.ASCII
+)
+_MEMBER: Final = re.compile(
+    r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)", re.ASCII
+)
 _SHA256_BYTES: Final = 32
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (
@@ -31,7 +35,8 @@ def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
     """Fields as a mapping; a repeated one is joined with commas (RFC 9110, 5.3)."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
+        # As bytes: text would lose what Unicode calls blank, such as 0xA0.
+        name, value = raw_name.decode("latin-1").lower(), raw_value.strip(b" \t").decode("latin-1")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
@@ -49,7 +54,7 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
     """
     if value is None:
         return None
-    if value.strip() == "*":
+    if value.strip(" \t") == "*":
         return ANY
     tags: set[str] = set()
     at = 0

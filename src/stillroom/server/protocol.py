@@ -8,22 +8,22 @@ their attributes. The pin in requirements/ and tests/acceptance/test_edge.py gua
 """
 
 import asyncio
-import functools
+import fcntl
 import http
 import logging
 import re
+import termios
 import time
-from email.utils import formatdate
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from stillroom.api import metrics, request_id
-from stillroom.api.operation import OPERATION
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
+from stillroom.server.answering import ClosingPolitely, Cycle, Flow, date_at
 from stillroom.server.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
 from stillroom.server.logs import access_log, log_access
 from stillroom.server.watch import Watch
@@ -40,9 +40,19 @@ _CODES: Final = {
 }
 """Of refusals that reach no operation; https://www.iana.org/assignments/http-status-codes."""
 
+_PIECE_BYTES: Final = 1024
+"""Most heads are smaller, so they are parsed in one go."""
+
+_MOST_WAITING: Final = 16
+_MOST_WAITING_BYTES: Final = 64 * 1024
+"""Requests that wait behind the one that is answered, and bytes of the last one's body. The last
+piece may bring some more."""
+
 
 class StillroomProtocol(HttpToolsProtocol):
     """One connection."""
+
+    flow: "Flow"
 
     def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
         super().__init__(*args, **kwargs)
@@ -54,7 +64,7 @@ class StillroomProtocol(HttpToolsProtocol):
         self._message_ended = False
         self._body_bytes = 0
         self._trailer_bytes = 0
-        self._answering: _Cycle | None = None
+        self._answering: Cycle | None = None
         self._has_asked = False
         self._refused = False
         self._taken = False
@@ -63,14 +73,20 @@ class StillroomProtocol(HttpToolsProtocol):
         self._dropped = 0
         self._unsent = 0
         self._sent_since = self._since
+        self._missing = 0  # of a body whose length was declared
+        self._waiting = bytearray()  # requests that are not parsed yet
 
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Begin, unless there are too many."""
         super().connection_made(transport)
+        self.flow = Flow(transport)
         _watch_of(self).start()
-        if len(self.connections) > self._bounds.connections:
+        if len(self.connections) > 2 * self._bounds.connections:
+            self._refused = True
+            transport.abort()
+        elif len(self.connections) > self._bounds.connections:
             self._refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,6 +106,37 @@ class StillroomProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, unless this connection has had its last answer."""
+        if self._waiting or self._is_crowded:
+            self._waiting += data
+            self.flow.hold()
+        else:
+            self._feed_in_pieces(data)
+
+    def _feed_in_pieces(self, data: bytes) -> None:
+        """Parse no further than some requests ahead; what follows those waits as it came.
+
+        A request of 27 bytes becomes several kilobytes once it is parsed, and the parser cannot
+        be stopped, so it gets little at a time, but for a body whose length is known.
+        """
+        at = 0
+        while at < len(data):
+            if self._is_crowded:
+                self._waiting += data[at:] if at else data
+                self.flow.hold()
+                return
+            size = _PIECE_BYTES if self._in_head else max(_PIECE_BYTES, self._missing)
+            piece = data[at : at + size]
+            at += len(piece)
+            self._feed(piece)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether enough waits behind the answer that is under way."""
+        return bool(self.pipeline) and (
+            len(self.pipeline) >= _MOST_WAITING or len(self.cycle.body) > _MOST_WAITING_BYTES
+        )
+
+    def _feed(self, data: bytes) -> None:
         if self._lingering:
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
@@ -103,7 +150,7 @@ class StillroomProtocol(HttpToolsProtocol):
             self._since = self.loop.time()
         was_in_head, body_bytes = self._in_head, self._body_bytes
         self._message_ended = False
-        super().data_received(data)
+        HttpToolsProtocol.data_received(self, data)
         if self._in_head and self._message_begun and self._message_ended:
             self._since, self._head_bytes = self.loop.time(), 1  # the next head has begun, too
         elif self._in_head and was_in_head and self._message_begun:
@@ -148,11 +195,13 @@ class StillroomProtocol(HttpToolsProtocol):
         """Check the head, then start the application on it."""
         self._in_head, self._has_asked = False, True
         self._since, self._body_bytes, self._trailer_bytes = self.loop.time(), 0, 0
+        self._missing = 0
         if self._refused:
             return
         if refusal := self._fault_of_head():
             self._refuse(*refusal)
             return
+        self._missing = sum(int(value) for name, value in self.headers if name == b"content-length")
         if not self._is_answering and self._take():
             self._taken = True
             return
@@ -164,8 +213,8 @@ class StillroomProtocol(HttpToolsProtocol):
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()  # nothing sensible can follow
         )
-        closing = _ClosingPolitely(self)
-        cycle = _Cycle(
+        closing = ClosingPolitely(self)
+        cycle = Cycle(
             scope=self.scope,
             transport=cast("asyncio.Transport", closing),
             flow=self.flow,
@@ -198,6 +247,7 @@ class StillroomProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
         self._body_bytes += len(body)
+        self._missing -= len(body)
         self._trailer_bytes = 0
         if self._taken:
             self._take_body(body)
@@ -226,15 +276,25 @@ class StillroomProtocol(HttpToolsProtocol):
         self._refuse(400, "malformed HTTP request")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cast("_Cycle", cycle)
+        self._answering = cast("Cycle", cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, unless the last answer said that none will be."""
         if self._lingering or (self._answering is not None and not self._answering.keep_alive):
             self.pipeline.clear()
+            self._waiting.clear()
         self._since = self.loop.time()
         super().on_response_complete()
+        if self._waiting and not self._is_crowded and not self.transport.is_closing():
+            waiting, self._waiting = bytes(self._waiting), bytearray()
+            self.flow.release()
+            self._feed_in_pieces(waiting)
+
+    @property
+    def has_more_coming(self) -> bool:
+        """Whether more has come than is answered, so that still more may be on its way."""
+        return bool(self.pipeline) or self._refused
 
     @property
     def _is_answering(self) -> bool:
@@ -332,8 +392,9 @@ class StillroomProtocol(HttpToolsProtocol):
         self._lingering = True
         self._since = self.loop.time()
         self._unset_keepalive_if_required()
+        self._waiting.clear()
         self.transport.write_eof()
-        self.flow.resume_reading()
+        self.flow.release()
 
     # Time --------------------------------------------------------------------------------
 
@@ -342,8 +403,10 @@ class StillroomProtocol(HttpToolsProtocol):
         if self._has_stalled(now):
             self.transport.abort()
         elif self._lingering:
-            if now - self._since > LINGER_S:
+            if now - self._since > (self._bounds.write_timeout_s if self._is_untaken else LINGER_S):
                 self.transport.close()
+        elif self._in_head and self.flow.read_paused:
+            self._since = now  # it is we who do not read on
         elif self._in_head:
             self._end_head_after(now - self._since)
         elif self._is_awaiting_body and now - self._since > BODY_WINDOW_S:
@@ -373,6 +436,12 @@ class StillroomProtocol(HttpToolsProtocol):
         """Of an answer that the client is taking."""
         return self.transport.get_write_buffer_size()
 
+    @property
+    def _is_untaken(self) -> bool:
+        """Whether bytes of the last answer are still on their way; a reset would drop them."""
+        connection = self.transport.get_extra_info("socket")
+        return self._unsent_bytes > 0 or any(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+
     def _end_head_after(self, waited_s: float) -> None:
         if self._head_bytes:
             if waited_s > self._bounds.head_timeout_s:
@@ -384,108 +453,6 @@ class StillroomProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class _Cycle(RequestResponseCycle):
-    """One request and its answer."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
-        super().__init__(*args, **kwargs)
-        self._began = time.perf_counter()
-        named = request_id.sent(self.scope["headers"])
-        self._is_named = named is not None
-        self._request_id = named or request_id.made()
-        self._status = 0
-        self._received = self._sent = 0
-        self._told = False
-
-    async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the application; a stop that waits no longer is no fault of its."""
-        request_id.current.set(self._request_id)
-        metrics.begin()
-
-        async def until_stopped(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI's)
-            try:
-                await app(scope, receive, send)
-            except asyncio.CancelledError:
-                self.disconnected = True
-                self.transport.close()
-
-        try:
-            await super().run_asgi(until_stopped)
-        finally:
-            metrics.end()
-            self._tell()
-
-    async def receive(self) -> ASGIReceiveEvent:
-        """Receive a part of the body."""
-        message = await super().receive()
-        if message["type"] == "http.request":
-            self._received += len(message["body"])
-        return message
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send a part of the answer.
-
-        Raises:
-            ConnectionResetError: more of a body goes to a client that is gone.
-        """
-        if message["type"] == "http.response.start":
-            if self.more_body:
-                self.keep_alive = False  # what was not read can only be dropped
-            self._status = message["status"]
-            if self._is_named or self._status >= 400:
-                field = (request_id.FIELD.encode(), self._request_id.encode())
-                message = {**message, "headers": [*message.get("headers", []), field]}
-        elif message["type"] == "http.response.body":
-            if self.disconnected and message.get("more_body"):
-                raise ConnectionResetError("the client went away")
-            if not self.disconnected and self.scope["method"] != "HEAD":
-                self._sent += len(message.get("body", b""))
-            if not message.get("more_body"):
-                self._tell()  # before the client has it all, and looks for the line
-        await super().send(message)
-
-    def _tell(self) -> None:
-        """Count the bytes, and what has reached no operation; log it for those who want that."""
-        if self._told or not self._status:
-            return
-        self._told = True
-        operation = cast("str | None", self.scope.get(OPERATION))
-        if operation is None:
-            operation = metrics.OTHER
-            metrics.count(operation, self._status)
-        metrics.count_received(operation, self._received)
-        metrics.count_sent(operation, self._sent)
-        if access_log.isEnabledFor(logging.INFO):
-            log_access(
-                self.scope["client"],
-                self.scope["method"],
-                self.scope["raw_path"].decode("ascii"),
-                self._status,
-                operation=operation,
-                request_id=self._request_id,
-                began=self._began,
-                received=self._received,
-                sent=self._sent,
-            )
-
-
-class _ClosingPolitely:
-    """The transport as an answer sees it: closing it lingers if more is still coming."""
-
-    cycle: "_Cycle"
-
-    def __init__(self, protocol: StillroomProtocol) -> None:
-        self._protocol = protocol
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-
-    def close(self) -> None:
-        if self.cycle.more_body or self._protocol.pipeline:
-            self._protocol.linger()
-        else:
-            self._protocol.transport.close()
-
-
 def _watch_of(protocol: StillroomProtocol) -> Watch:
     """The one clock of a server, kept beside its connections."""
     state = protocol.server_state
@@ -495,9 +462,3 @@ def _watch_of(protocol: StillroomProtocol) -> Watch:
         watch = Watch(protocol.loop, connections)
         state.watch = watch  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
     return watch
-
-
-@functools.lru_cache(maxsize=4)
-def date_at(second: int) -> bytes:
-    """A `Date` field's value."""
-    return formatdate(second, usegmt=True).encode("ascii")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from stillroom.api import request_id
 from stillroom.api.request_id import MADE_BYTES
-from stillroom.server.protocol import date_at
+from stillroom.server.answering import date_at
 from stillroom.storage.interface import LocalImage
 
 JOINED_BYTES: Final = 64 * 1024

@@ -14,10 +14,11 @@ from stillroom.api import metrics, request_id
 from stillroom.api.images import ImageOperations
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.http.problems import Problem
+from stillroom.server.answering import date_at
 from stillroom.server.logs import access_log, log_access
-from stillroom.server.protocol import StillroomProtocol, date_at
+from stillroom.server.protocol import StillroomProtocol
 from stillroom.server.short_road.kept import JOINED_BYTES, Answer, Held, read_cached
-from stillroom.server.short_road.recall import Recall
+from stillroom.server.short_road.recall import Headers, Recall
 from stillroom.server.short_road.sending import FileSending
 from stillroom.server.short_road.uploads import Upload, upload_of
 
@@ -120,8 +121,8 @@ class ShortRoadProtocol(StillroomProtocol):
     def _take(self) -> bool:
         """Take the short road with a head that has passed all checks, and the next time at once."""
         if self._head is not None:
-            head = request_id.without_line(self._head)
-            if self._application.recall.learn(head, self.headers):
+            head = request_id.without_line(self._head, self.headers)
+            if head is not None and self._application.recall.learn(head, self.headers):
                 return self._answer(self._head)
         return (
             self.parser.get_method() == b"POST"
@@ -155,9 +156,9 @@ class ShortRoadProtocol(StillroomProtocol):
         line = request_id.line_in(request)
         if line is None:
             return b"", None
-        bare = request[: line.start()] + request[line.end() :]
+        bare = request[: line.start] + request[line.end :]
         answer = self._application.recall.answer(bare, now)
-        return line[1], None if answer is None else answer.named(line[1])
+        return line.id, None if answer is None else answer.named(line.id)
 
     def _answered(self, answer: Answer, request: bytes, named: bytes, began: float) -> None:
         """Note that an answer is on its way, or has gone."""
@@ -256,7 +257,9 @@ class ShortRoadProtocol(StillroomProtocol):
 
     def _end_answer(self) -> None:
         """Go on with the next request, unless this was the last."""
-        if self._is_last:
+        if self._is_last and self._refused:
+            self.linger()  # what follows would be answered with a reset
+        elif self._is_last:
             self.transport.close()
         else:
             self.on_response_complete()
@@ -329,7 +332,8 @@ class ShortRoadProtocol(StillroomProtocol):
     def _send_saved(self, upload: Upload, answer: Problem) -> None:
         is_last = self._is_last or upload.body.missing > 0
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers]
+        fields = (*answer.headers, *self._application.also)
+        lines += [f"{name}: {value}" for name, value in fields]
         if upload.is_named or answer.status >= 400:
             lines.append(f"{request_id.FIELD}: {upload.request_id}")
         if is_last:
@@ -391,6 +395,7 @@ class _Application:
     operations: ImageOperations
     tokens: VerifiedTokens
     recall: Recall
+    also: Headers
 
 
 def _application_of(protocol: ShortRoadProtocol) -> _Application:
@@ -398,11 +403,13 @@ def _application_of(protocol: ShortRoadProtocol) -> _Application:
     application: _Application | None = getattr(state, "application", None)
     if application is None:
         wired = cast("FastAPI", protocol.config.loaded_app).state
+        also = (("vary", "Origin"),) if wired.varies_by_origin else ()
         recall = Recall(
             wired.operations,
             wired.tokens,
             longest_target=protocol._bounds.target_bytes,  # noqa: SLF001  (same class)
+            also=also,
         )
-        application = _Application(wired.operations, wired.tokens, recall)
+        application = _Application(wired.operations, wired.tokens, recall, also)
         state.application = application  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
     return application

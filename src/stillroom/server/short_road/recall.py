@@ -61,6 +61,8 @@ _MOST_HEADS: Final = 1024
 _MOST_REQUESTS: Final = 2048
 """With `_LONGEST_HEAD` at most some 12 MiB in a process."""
 
+Headers = tuple[tuple[str, str], ...]
+
 _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 
@@ -90,7 +92,7 @@ class _KnownRequest:
     held: Held | None = None
     is_missing: bool = False
 
-    def understand(self, image: StoredImage, cache_control: str) -> None:
+    def understand(self, image: StoredImage, cache_control: str, also: Headers) -> None:
         """What HTTP makes of the request, now that its image is this one.
 
         Raises:
@@ -101,7 +103,7 @@ class _KnownRequest:
             self.held.close()
             self.held = None
         found = answer_image(self.method, self.head.fields, image, cache_control=cache_control)
-        self.answer, self.status = _head(found), found.status
+        self.answer, self.status = _head(found, also), found.status
         self.start, self.length = found.start, found.length
         if self.length == 0 or self.method == "HEAD":
             self.ready = Ready(_OPERATION[self.method], self.status, self.answer)
@@ -117,12 +119,27 @@ class Recall:
     """What one process remembers of the heads that it has seen."""
 
     def __init__(
-        self, operations: ImageOperations, tokens: VerifiedTokens, *, longest_target: int
+        self,
+        operations: ImageOperations,
+        tokens: VerifiedTokens,
+        *,
+        longest_target: int,
+        also: Headers = (),
     ) -> None:
+        """Know nothing yet.
+
+        Args:
+            operations: What answers on the long road.
+            tokens: Those that were checked a moment ago.
+            longest_target: Longer ones are refused on the long road.
+            also: Fields of every answer, which the long road adds outside of `operations`.
+        """
         self._operations = operations
         self._longest_target = longest_target
         self._storage = operations.storage
         self._tokens = tokens
+        self._also = also
+        self._missing = {method: _refusal(method, ImageNotFound(), also) for method in _OPERATION}
         self._heads: dict[bytes, _KnownHead] = {}
         self._requests: dict[bytes, _KnownRequest] = {}
         self._keeping = Keeping()
@@ -184,7 +201,7 @@ class Recall:
             if known.held is not None:
                 return known.slice_of(known.held.again(), now)
         elif known.is_missing and self._storage.is_missing(known.key):
-            return _MISSING[known.method].at(int(now))
+            return self._missing[known.method].at(int(now))
         return self._looked_up(known, now)
 
     def _looked_up(self, known: _KnownRequest, now: float) -> Answer | None:
@@ -192,22 +209,22 @@ class Recall:
             location = self._storage.locate_now(known.key)
         except ImageNotFound:
             known.image, known.is_missing = None, True
-            return _MISSING[known.method].at(int(now))
+            return self._missing[known.method].at(int(now))
         except StillroomError:
             return None
         if location is None or isinstance(location, RemoteImage):
-            return _redirect(known, location, now)
+            return _redirect(known, location, now, self._also)
         return self._local(known, location, now)
 
     def _local(self, known: _KnownRequest, location: LocalImage, now: float) -> Answer:
         try:
             if location.image is not known.image:
-                known.understand(location.image, self._operations.cache_control)
+                known.understand(location.image, self._operations.cache_control, self._also)
             elif known.ready is None and self._storage.is_current(location.image):
                 return self._kept(known, location, now)
         except PreconditionFailed as error:
             location.close()
-            return _refusal(known.method, error).at(int(now))
+            return _refusal(known.method, error, self._also).at(int(now))
         except BaseException:
             location.close()
             raise
@@ -257,27 +274,26 @@ def stays_open(fields: Fields) -> bool:
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
-def _redirect(known: _KnownRequest, location: RemoteImage | None, now: float) -> Answer | None:
+def _redirect(
+    known: _KnownRequest, location: RemoteImage | None, now: float, also: Headers
+) -> Answer | None:
     if location is None or known.method == "HEAD":
         return None
     if known.ready is None or location is not known.place:
-        known.ready = Ready("get_image", 302, _head(answer_redirect(location)))
+        known.ready = Ready("get_image", 302, _head(answer_redirect(location), also))
         known.place = location
     return known.ready.at(int(now))
 
 
-def _refusal(method: str, error: StillroomError) -> Ready:
+def _refusal(method: str, error: StillroomError, also: Headers) -> Ready:
     found = problem(error)
-    head = _head(ImageAnswer(found.status, found.headers))
+    head = _head(ImageAnswer(found.status, found.headers), also)
     return Ready(_OPERATION[method], found.status, head, found.body if method == "GET" else b"")
 
 
-def _head(answer: ImageAnswer) -> bytes:
+def _head(answer: ImageAnswer, also: Headers) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in answer.headers]
+    lines += [f"{name}: {value}" for name, value in (*answer.headers, *also)]
     if answer.status >= 400:
         lines.append(f"{FIELD}: {'0' * MADE_BYTES}")  # `Ready` puts another one there each time
     return "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
-
-
-_MISSING: Final = {method: _refusal(method, ImageNotFound()) for method in _OPERATION}
