@@ -540,7 +540,7 @@ class Settings(BaseSettings):
 
     def warnings(self) -> list[str]:
         """What nothing reads, and what works on one machine and breaks on the second, by lines."""
-        lines = [f"warning: {line}" for line in self._unread]
+        lines = list(self._unread)
         if self._has_bucket:
             local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
             lines += [line for line, shared in local if shared is None]
