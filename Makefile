@@ -180,11 +180,10 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
 		-c requirements/dev.txt requirements/release.in --output-file requirements/release.txt
-
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --resolution lowest-direct --no-annotate \
 		--no-header --extra server pyproject.toml --output-file $(STAMP)/oldest.txt
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
-		--no-annotate --custom-compile-command "make lock" \
+		--no-annotate --custom-compile-command "make lock" -c requirements/build.txt \
 		$(STAMP)/oldest.txt requirements/oldest.in --output-file requirements/oldest.txt
 
 clean:
