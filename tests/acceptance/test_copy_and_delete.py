@@ -11,6 +11,8 @@ from running import IMAGES, Server
 
 COPY = "/api/v1/storage/copy"
 DELETE = "/api/v1/storage/delete"
+SIGN = "/api/v1/storage/signed-urls"
+INGEST = "/api/v1/media-resources/ingest"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 JSON = {"Content-Type": "application/json"}
 
@@ -54,7 +56,7 @@ def test_copies_are_refused_as_saves_are(server: Server, client: httpx.Client, f
         ([], a, "/b", "invalid_path"),
         (["--scope", "storage:read"], a, b, "forbidden"),
         (["--scope", "storage:write"], a, b, "forbidden"),
-        (["--scope", "storage:write"], a, "../b", "invalid_path"),
+        (["--scope", "storage:write"], a, "../b", "forbidden"),
         (["--prefix", folder], elsewhere, b, "forbidden"),
         (["--prefix", folder], a, elsewhere, "forbidden"),
     ):
@@ -103,6 +105,33 @@ def test_a_list_needs_a_token_json_and_post(
     refused = client.get(target)
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
     assert client.post(target.replace("/s", "/%73"), json={}).status_code == 404
+
+
+@pytest.mark.parametrize(("target", "scope"), [(COPY, "storage:read"), (DELETE, "storage:write")])
+def test_the_scope_is_asked_for_before_the_body(server: Server, target: str, scope: str) -> None:
+    with server.client("--scope", scope) as caller:
+        answer = caller.post(target, content=b"{", headers=JSON)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("target", [COPY, DELETE, SIGN, INGEST])
+def test_of_names_that_mean_nothing_one_is_told(client: httpx.Client, target: str) -> None:
+    answer = client.post(target, json={str(number): 0 for number in range(2000)})
+
+    assert answer.status_code == 422
+    assert [fault["loc"] for fault in answer.json()["detail"]] == [["body", "0"]]
+
+
+@pytest.mark.parametrize("target", [DELETE, SIGN])
+def test_a_body_of_300_000_values_is_422(client: httpx.Client, target: str) -> None:
+    body = json.dumps({str(number): 0 for number in range(300_000)}, separators=(",", ":"))
+
+    answer = client.post(target, content=body, headers=JSON)
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body"]
+    assert "4096 values" in answer.text
 
 
 @pytest.mark.parametrize(

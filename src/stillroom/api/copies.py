@@ -10,7 +10,7 @@ from starlette.routing import Route
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import MethodNotAllowed, SavedImage, json_answer, saved_answer
-from stillroom.api.operation import OperationRoute, json_body, read_json, require_literal_route
+from stillroom.api.operation import OperationRoute, in_form, json_object, require_literal_route
 from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.http.fields import combined
 from stillroom.http.serving import write_condition
@@ -54,10 +54,12 @@ class Copies:
         require_literal_route(request)
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
-        body = await json_body(
+        grant.require_scope("storage:read")
+        grant.require_scope("storage:write")
+        given = await json_object(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"source": "…", "target": "…"}'
         )
-        asked = read_json(ImageToCopy, body)
+        asked = in_form(ImageToCopy, given)
         source, target = _path(asked.source, "source"), _path(asked.target, "target")
         if source == target:
             raise InvalidParameter("source and target are the same", at=("body", "target"))

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import DeletedImage, MethodNotAllowed, json_answer
-from stillroom.api.operation import OperationRoute, json_body, read_json, require_literal_route
+from stillroom.api.operation import OperationRoute, in_form, json_object, require_literal_route
 from stillroom.auth.grants import Grant
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.http.fields import combined
@@ -73,10 +73,11 @@ class Deletions:
         require_literal_route(request)
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
-        body = await json_body(
+        grant.require_scope("storage:delete")
+        given = await json_object(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"paths": ["…"]}'
         )
-        paths = read_json(PathsToDelete, body).paths
+        paths = in_form(PathsToDelete, given).paths
 
         slots = asyncio.Semaphore(_AT_ONCE)
         given_up: list[BackendUnavailable] = []
@@ -114,7 +115,7 @@ def deletions_router(deletions: Deletions) -> APIRouter:
         deletions.delete_images,
         methods=["POST"],
         response_model=DeletedImages,
-        responses=refusals(401, 413, 415),
+        responses=refusals(401, 403, 413, 415),
         openapi_extra=extra(),
     )
     router.routes.append(Route("/storage/delete", MethodNotAllowed("POST")))

@@ -29,7 +29,6 @@ from stillroom.api.operation import (
     ImageResponse,
     OperationRoute,
     in_form,
-    json_body,
     json_object,
     require_literal_route,
 )
@@ -185,10 +184,9 @@ class MediaOperations:
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
         grant.require_scope("media")
-        body = await json_body(
+        given = await json_object(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
         )
-        given = json_object(body)
         if "items" not in given:
             return json_answer(await self._ingested(grant, in_form(ImageToIngest, given)))
 
@@ -293,12 +291,12 @@ class MediaOperations:
         """Set alt text, caption and protection."""
         del resource_id, change
         fields = await self._granted(request)
-        body = await json_body(
+        given = await json_object(
             request, fields, most_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
         )
-        given = in_form(ResourceChange, json_object(body))
+        asked = in_form(ResourceChange, given)
         wanted = {
-            name: getattr(given, name) if name in given.model_fields_set else UNCHANGED
+            name: getattr(asked, name) if name in asked.model_fields_set else UNCHANGED
             for name in ResourceChange.model_fields
         }
         return json_answer(self._shown(await self.media.change(_id(request), Change(**wanted))))

@@ -1,5 +1,7 @@
 """How an operation runs inside FastAPI: on the raw request, with our own errors."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import time
@@ -17,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from stillroom.api import metrics, request_id
 from stillroom.api.faults import sentence_of
-from stillroom.auth.keys import parse_object
 from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import InvalidParameter, StillroomError, TooLarge, UnsupportedMedia
 from stillroom.http.fields import Fields
+from stillroom.http.json_objects import TooManyValuesError, parse_object
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
 from stillroom.storage.interface import OpenedImage
@@ -29,6 +31,15 @@ Form = TypeVar("Form", bound=BaseModel)
 Operation = Callable[[Request], Awaitable[Response]]
 
 SERVER_ERRORS: Final = 500
+
+_PARSED_AT_ONCE_BYTES: Final = 64 * 1024
+"""A larger body is parsed in a thread, while the event loop serves others."""
+
+_parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
+"""One: each more that computes makes the event loop wait for another slice of 5 ms."""
+
+_SHOWN_NAME: Final = 64
+"""Of a name that is not known, so many characters are told."""
 
 OPERATION: Final = "stillroom.operation"
 """Where a request's scope says which operation it has reached."""
@@ -161,12 +172,17 @@ def require_literal_route(request: Request) -> None:
         raise HTTPException(404)
 
 
-async def json_body(request: Request, fields: Fields, *, most_bytes: int, example: str) -> bytes:
-    """The body of a request that says it is JSON.
+async def json_object(
+    request: Request, fields: Fields, *, most_bytes: int, example: str
+) -> dict[str, object]:
+    """The JSON object that a request's body is.
+
+    Ask for it when it is known that the sender may do what the operation does.
 
     Raises:
-        TooLarge: more than `most_bytes`.
-        UnsupportedMedia: it says something else; the message shows the `example`.
+        InvalidParameter: the body is none, or holds more than any operation takes.
+        TooLarge: it has more than `most_bytes`.
+        UnsupportedMedia: it says it is something else; the message shows the `example`.
     """
     too_large = TooLarge(f"the list is larger than {most_bytes} bytes: send it in parts")
     if int(fields.get("content-length", "0")) > most_bytes:
@@ -178,27 +194,14 @@ async def json_body(request: Request, fields: Fields, *, most_bytes: int, exampl
         body += piece
         if len(body) > most_bytes:
             raise too_large
-    return bytes(body)
-
-
-def read_json(form: type[Form], body: bytes) -> Form:
-    """The body as what the document says it is.
-
-    Raises:
-        InvalidParameter: it is not JSON, or not of this form; says where.
-    """
-    return in_form(form, json_object(body))
-
-
-def json_object(body: bytes) -> dict[str, object]:
-    """The body as a JSON object.
-
-    Raises:
-        InvalidParameter: it is none.
-    """
     try:
-        return parse_object(body)
-    except (ValueError, RecursionError):
+        if len(body) <= _PARSED_AT_ONCE_BYTES:
+            return parse_object(bytes(body))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_parsing, parse_object, bytes(body))
+    except TooManyValuesError as error:
+        raise InvalidParameter(f"the object holds {error}", at=("body",)) from None
+    except ValueError:
         raise InvalidParameter("not a JSON object", at=("body",)) from None
 
 
@@ -208,6 +211,11 @@ def in_form(form: type[Form], given: dict[str, object]) -> Form:
     Raises:
         InvalidParameter: it is not of this form; says where.
     """
+    # Pydantic would write a whole error for each of thousands of names, where one is enough.
+    unknown = next((name for name in given if name not in form.model_fields), None)
+    if unknown is not None:
+        shown = unknown[:_SHOWN_NAME]
+        raise InvalidParameter("no such field", at=("body", shown))
     try:
         return form.model_validate(given)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from stillroom.api.authorize import Authorize, granted
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import MethodNotAllowed, json_answer
-from stillroom.api.operation import OperationRoute, in_form, json_body, json_object
+from stillroom.api.operation import OperationRoute, in_form, json_object
 from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
 from stillroom.errors import Forbidden, InvalidPath
@@ -115,13 +115,18 @@ class UrlSigning:
         del wanted
         fields = combined(request.headers.raw)
         grant = await granted(self.authorize, fields)
-        body = await json_body(request, fields, most_bytes=MAX_BODY_BYTES, example='{"path": "…"}')
-        asked = _read(body)
+        grant.require_scope("storage:read")
+        given = await json_object(
+            request, fields, most_bytes=MAX_BODY_BYTES, example='{"path": "…"}'
+        )
 
-        if isinstance(asked, UrlToSign):
-            answer: object = self._signed(grant, asked.path, asked)
+        if "paths" in given:
+            several = in_form(UrlsToSign, given)
+            results = [self._result(grant, path, several) for path in several.paths]
+            answer: object = {"results": results}
         else:
-            answer = {"results": [self._result(grant, path, asked) for path in asked.paths]}
+            one = in_form(UrlToSign, given)
+            answer = self._signed(grant, one.path, one)
         response = json_answer(answer)
         response.headers["cache-control"] = "no-store"
         return response
@@ -166,13 +171,3 @@ def signed_urls_router(signing: UrlSigning) -> APIRouter:
     )
     router.routes.append(Route("/storage/signed-urls", MethodNotAllowed("POST")))
     return router
-
-
-def _read(body: bytes) -> UrlToSign | UrlsToSign:
-    """What is asked for.
-
-    Raises:
-        InvalidParameter: it is not JSON, or not of this form; says where.
-    """
-    given = json_object(body)
-    return in_form(UrlsToSign, given) if "paths" in given else in_form(UrlToSign, given)
