@@ -28,6 +28,7 @@ from stillroom.auth.keys import check_secrets
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
+from stillroom.derived import confinement
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import StillroomError
 from stillroom.gallery.page import Gallery, gallery_router
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         report=metrics.report_queue,
         report_swept=metrics.report_swept,
     )
+    metrics.report_confinement(confinement.missing())
     metrics.report_build(
         __version__,
         storage="bucket" if isinstance(settings.storage, R2Config) else "disk",
@@ -265,6 +267,7 @@ def check_settings(settings: Settings) -> Checked:
     storage = open_storage(settings.storage, settings.save_rules)
     _ = settings.derived  # raises if it cannot be
     warnings = [*asyncio.run(_try_out(storage)), *settings.warnings()]
+    warnings += [f"{said}: {remedy}" for said, remedy in confinement.gaps()]
     lines = [f"storage: {storage.description}"]
     lines.append(f"media library: {MediaDatabase(settings.rows).description}")
     if made:

@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from derived.conftest import encoded, halves
 from pictures import picture, srgb_profile
+from stillroom.api.metrics import report_confinement
+from stillroom.app import check_settings
+from stillroom.cli.doctor import doctor
+from stillroom.derived import confinement, decoding
 from stillroom.derived import decoders as pool
-from stillroom.derived import decoding
+from stillroom.derived.confinement import missing
 from stillroom.derived.decoders import Decoders
 from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
+from stillroom.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +128,10 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
     assert resource.prlimit(pid, resource.RLIMIT_CORE)[0] == 0
     assert resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] < 64
+    assert resource.prlimit(pid, resource.RLIMIT_NPROC) == (0, 0)
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    if "seccomp" not in missing():
+        assert "\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text()
     assert 0 < resource.prlimit(pid, resource.RLIMIT_CPU)[0] < 60
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
@@ -153,6 +164,105 @@ def test_a_decoder_can_open_no_file(tmp_path: Path) -> None:
     if "no Landlock" in ran.stderr:
         pytest.skip("this kernel has no Landlock")
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+GIVES_UP_CALLS = """
+import os, resource, socket, sys
+from stillroom.derived.confinement import give_up_calls
+
+path = sys.argv[1]
+ours, theirs = socket.socketpair()
+loose = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+if not give_up_calls():
+    sys.exit("no seccomp")
+acts = {
+    "chmod": lambda: os.chmod(path, 0o777),
+    "chown": lambda: os.chown(path, 0, 0),
+    "utime": lambda: os.utime(path, (0, 0)),
+    "setxattr": lambda: os.setxattr(path, "user.a", b"a"),
+    "truncate": lambda: os.truncate(path, 0),
+    "unlink": lambda: os.unlink(path),
+    "open": lambda: open(path),
+    "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "connect": lambda: loose.connect(path),
+    "sendmsg": lambda: loose.sendmsg([b"a"], [], 0, path),
+    "fork": os.fork,
+    "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "prlimit": lambda: resource.prlimit(1, resource.RLIMIT_CORE),
+}
+could = []
+for name, act in acts.items():
+    try:
+        act()
+    except PermissionError:
+        continue
+    except OSError as error:
+        could.append(f"{name}: {error}")
+    else:
+        could.append(name)
+ours.sendall(", ".join(could).encode() or b"nothing")
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+if theirs.recvmsg(999)[0] != b"nothing":
+    os._exit(len(could))
+"""
+
+
+def test_a_decoder_can_change_nothing_reach_nothing_and_start_nothing(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(b"as it was")
+    there.chmod(0o600)
+    before = there.stat()
+    command = [sys.executable, "-c", GIVES_UP_CALLS, str(there)]
+
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    if "no seccomp" in ran.stderr:
+        assert "seccomp" in missing()
+        pytest.skip("this kernel has no seccomp")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert there.read_bytes() == b"as it was"
+    after = there.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("machine", [0, 1])
+def test_no_two_calls_have_one_number(machine: int) -> None:
+    numbers = [both[machine] for both in (*confinement._ALLOWED.values(), confinement._PRLIMIT64)]
+
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STILLROOM_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(confinement, "_MACHINES", {})
+    monkeypatch.setattr(confinement, "_landlock_version", lambda _: 0)
+
+    assert missing() == ("Landlock", "seccomp")
+    said = check_settings(Settings.read()).warnings
+    assert [line for line in said if "decoding processes" in line] == [
+        f"{gap}: {remedy}" for gap, remedy in confinement.gaps()
+    ]
+    shown = CliRunner().invoke(doctor, ["--data-dir", str(tmp_path)]).output
+    assert shown.count("note  decoders") == 2
+    report_confinement(missing())
+    for part in ("landlock", "seccomp"):
+        assert REGISTRY.get_sample_value("stillroom_decoders_confined", {"by": part}) == 0
+
+
+async def test_a_jpeg_of_too_many_scans_is_refused(decoders: Decoders) -> None:
+    """Of some bytes a scan, and a pass over all pixels."""
+    with pytest.raises(UnsupportedMedia, match="too many scans"):
+        await derive(decoders, of_scans(200))
+
+    assert await derive(decoders, of_scans(50))
+
+
+def of_scans(number: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    whole = encoded(halves((200, 100)), "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * number + whole[-2:]
 
 
 async def test_a_decoder_makes_what_is_made_in_any_process(decoders: Decoders) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from derived.conftest import IMAGES, JWT_SECRET, Running, Store, encoded, halves, is_near
 from pictures import picture
 from stillroom.auth.tokens import mint_token
+from stillroom.derived import images
 from stillroom.derived.decoders import Decoders
 from stillroom.http.derivation import Derivation
 
@@ -370,6 +371,85 @@ async def test_a_decoder_that_dies_takes_one_answer_with_it(
         for answer in answers:
             assert answer.headers.get("retry-after") == ("5" if answer.status_code == 503 else None)
         assert decoder not in store.derived.decoder_pids
+
+
+async def test_an_original_that_was_refused_is_refused_in_every_size(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.save("a.png", picture(size=(300, 300))[:-5000])
+    assert (await store.get("a.png", "width=64")).status_code == 415
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoders, "derive", None)
+        for query in ("width=128", "format=jpeg", "quality=10&width=64"):
+            assert (await store.get("a.png", query)).status_code == 415
+
+    await store.save("a.png", picture())
+    assert (await store.get("a.png", "width=64")).status_code == 200
+
+
+async def test_an_original_that_killed_its_decoder_is_not_decoded_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(STILLROOM_DERIVED_PROCESSES="1") as store:
+        await store.save("warm.png", picture(1))
+        await store.save("a.png", picture(2))
+        await store.get("warm.png", "width=64")
+        (decoder,) = store.derived.decoder_pids
+        os.kill(decoder, signal.SIGSTOP)
+        sizes = [
+            asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256)
+        ]
+        while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
+            await asyncio.sleep(0.01)
+        os.kill(decoder, signal.SIGXCPU)
+        os.kill(decoder, signal.SIGCONT)
+
+        assert {answer.status_code for answer in await asyncio.gather(*sizes)} == {415}
+        monkeypatch.setattr(Decoders, "derive", None)
+        assert (await store.get("a.png", "width=512")).status_code == 415
+
+
+async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
+    await store.save("warm.png", picture(1))
+    await store.save("a.png", picture(2, size=(600, 600)))
+    await store.save("b.png", picture(3))
+    await store.get("warm.png", "width=64")
+    (decoder,) = store.derived.decoder_pids
+    os.kill(decoder, signal.SIGSTOP)
+    sizes = [
+        asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256, 512)
+    ]
+    while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
+        await asyncio.sleep(0.01)
+
+    for width in (64, 128, 256, 512):
+        assert (await store.get("b.png", f"width={width}")).status_code == 200
+
+    assert not any(answer.done() for answer in sizes)
+    os.kill(decoder, signal.SIGCONT)
+    assert {answer.status_code for answer in await asyncio.gather(*sizes)} == {200}
+
+
+async def test_one_original_takes_a_part_of_all_that_may_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_MOST_FLIGHTS_OF_ONE", 2)
+    await store.save("warm.png", picture(1))
+    await store.save("a.png", picture(2, size=(600, 600)))
+    await store.save("b.png", picture(3))
+    await store.get("warm.png", "width=64")
+    (decoder,) = store.derived.decoder_pids
+    os.kill(decoder, signal.SIGSTOP)
+    two = [asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128)]
+    while len(store.derived._flights) < 2:  # noqa: ASYNC110  (nothing tells)
+        await asyncio.sleep(0.01)
+
+    third, other = await store.get("a.png", "width=256"), await store.get("b.png", "width=64")
+
+    os.kill(decoder, signal.SIGCONT)
+    assert (third.status_code, other.status_code) == (503, 200)
+    assert {answer.status_code for answer in await asyncio.gather(*two)} == {200}
+    assert (await store.get("a.png", "width=256")).status_code == 200
 
 
 async def test_a_decoder_that_died_unasked_is_replaced(store: Store) -> None:

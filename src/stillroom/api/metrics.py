@@ -86,6 +86,13 @@ _PICTURES = Counter(
     ("outcome",),
 )
 
+_CONFINED = Gauge(
+    "stillroom_decoders_confined",
+    "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
+    ("by",),
+    multiprocess_mode="mostrecent",
+)
+
 _WORKERS = Gauge("stillroom_workers", "Worker processes that live.", multiprocess_mode="livesum")
 _LAG = Gauge(
     "stillroom_loop_lag_seconds",
@@ -283,6 +290,13 @@ def report_build(version: str, *, storage: str, database: str) -> None:
     """Show what runs; called once in each worker."""
     _BUILD.labels(version, storage, database).set(1)
     _WORKERS.set(1)
+
+
+def report_confinement(missing: Iterable[str]) -> None:
+    """Show what confines decoding processes; called once in each worker."""
+    lacking = frozenset(missing)
+    for part in ("Landlock", "seccomp"):
+        _CONFINED.labels(part.lower()).set(part not in lacking)
 
 
 def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:

@@ -85,11 +85,23 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     for warning in settings.warnings():
         said, _, remedy = warning.partition(": ")
         yield Finding("settings", said, remedy or said, is_warning=True)
+    yield from _decoders()
     yield from _tokens(settings)
     yield from _filesystem(settings)
     yield from asyncio.run(_storage(settings))
     yield asyncio.run(_database(settings))
     yield _clock(settings)
+
+
+def _decoders() -> Iterator[Finding]:
+    """Whether what decodes the images of others is confined."""
+    from stillroom.derived import confinement
+
+    gaps = confinement.gaps()
+    for said, remedy in gaps:
+        yield Finding("decoders", said, remedy, is_warning=True)
+    if not gaps:
+        yield Finding("decoders", "confined by Landlock and seccomp")
 
 
 def _tokens(settings: "Settings") -> Iterator[Finding]:

@@ -89,18 +89,18 @@ class DerivedCache:
                 os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
         return fd
 
-    def turn(self, name: str) -> int | None:
-        """Try to be the one process that makes this picture.
+    def turn(self, source: str) -> int | None:
+        """Try to be the one process that makes pictures of this original.
 
         Returns:
-            What to close when it is made; None while somebody else is at it.
+            What to close when one is made; None while another process is at it.
 
         Raises:
             OSError: the folder cannot be used, so everybody makes pictures for themselves.
         """
         fd = self._open_lock()
-        # Behind the counter; two pictures with the same 60 bits wait for each other.
-        start = _BLOCK_BYTES + int(name[:15], 16)
+        # Behind the counter; two originals with the same 60 bits wait for each other.
+        start = _BLOCK_BYTES + int(source[:15], 16)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
         except OSError as error:

@@ -1,14 +1,21 @@
-"""Giving up what a decoding process never needs: by limits, and by Landlock where there is any.
+"""Giving up what a decoding process never needs: by limits, by Landlock, and by seccomp.
 
 Landlock is Linux's way for a process to lay down rights for good: here all of those to open, make
 or change anything in a file system, to speak TCP, and to signal others. What is open stays so.
+Seccomp lets the kernel refuse calls by their number: here all that decoding does not make, so no
+`chmod`, no socket and no second process. Each holds where the other is missing, in part.
 """
 
 import ctypes
+import errno
+import platform
 import resource
 import struct
+import sys
 from typing import Final
 
+_PR_GET_SECCOMP: Final = 21
+_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET: Final = 444
 _RESTRICT_SELF: Final = 446
@@ -28,6 +35,63 @@ _SCOPES: Final = 0b11
 _DESCRIPTORS: Final = 32
 
 
+_MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+"""Which number of each call is theirs, and what seccomp's filters call them (AUDIT_ARCH)."""
+
+_ALLOWED: Final = {
+    # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
+    # and the table above
+    "read": (0, 63),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "newfstatat": (262, 79),
+    "lseek": (8, 62),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132),
+    "sendto": (44, 206),
+    "recvmsg": (47, 212),
+    "getrusage": (98, 165),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "restart_syscall": (219, 128),
+    "futex": (202, 98),
+    "sched_yield": (24, 124),
+    "clock_gettime": (228, 113),
+    "gettimeofday": (96, 169),
+    "getrandom": (318, 278),
+}
+_PRLIMIT64: Final = (302, 261)
+"""Allowed for the process itself: it bounds its processor time anew for each image."""
+
+_LOAD: Final = 0x20
+_JUMP_IF_EQUAL: Final = 0x15
+_RETURN: Final = 0x06
+_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+"""In struct seccomp_data; the lower half of an argument comes first on both machines."""
+
+_ALLOW: Final = 0x7FFF0000
+_KILL_PROCESS: Final = 0x80000000
+_REFUSE: Final = 0x00050000 | errno.EPERM
+"""https://man7.org/linux/man-pages/man2/seccomp.2.html. Refused and not killed: what a library
+tries and can do without, such as asking for a terminal, ends no picture."""
+
+_MODE_FILTER: Final = 2
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
 def limit(*, memory_bytes: int) -> None:
     """Bound what this process can take; the bounds cannot be raised again.
 
@@ -39,10 +103,35 @@ def limit(*, memory_bytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _DESCRIPTORS),
+        (resource.RLIMIT_NPROC, 0),
     ):
         _, hard = resource.getrlimit(name)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(name, (value, value))
+
+
+def missing() -> tuple[str, ...]:
+    """Which of "Landlock" and "seccomp" a decoding process on this machine has to do without."""
+    libc = _libc()
+    lacking = [] if _landlock_version(libc) else ["Landlock"]
+    if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
+        lacking.append("seccomp")
+    return tuple(lacking)
+
+
+def gaps() -> list[tuple[str, str]]:
+    """For people: what decoding processes can do here that they should not, and the remedy."""
+    remedies = {
+        "Landlock": (
+            "decoding processes are not kept from files: this kernel has no Landlock",
+            "take Linux 5.13 or later with `landlock` among its `lsm=`",
+        ),
+        "seccomp": (
+            "decoding processes are not kept from calls: there is no seccomp filter here",
+            "take a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+        ),
+    }
+    return [remedies[part] for part in missing()]
 
 
 def give_up_files() -> int:
@@ -51,9 +140,8 @@ def give_up_files() -> int:
     Returns:
         The version of Landlock that sees to it; 0 where there is none, and nothing is given up.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    version = max(0, libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION))
+    libc = _libc()
+    version = _landlock_version(libc)
     if version == 0 or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return 0
     files = max(count for since, count in _FILE_RIGHTS.items() if since <= version)
@@ -65,4 +153,57 @@ def give_up_files() -> int:
     ruleset = libc.syscall(_CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), 0)
     if ruleset < 0 or libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), 0) != 0:
         return 0
-    return int(version)
+    return version
+
+
+def give_up_calls() -> bool:
+    """Ask nothing of the kernel from here on but what decoding takes; the last thing to give up.
+
+    Returns:
+        Whether seccomp sees to it; else nothing is given up.
+    """
+    libc, machine = _libc(), _machine()
+    if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return False
+    code = _filter(*machine)
+    program = _Program(len(code) // 8, code)
+    return int(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0)) == 0
+
+
+def _filter(which: int, machine: int) -> bytes:
+    """The program that the kernel runs for each call: struct sock_filter, 8 bytes each."""
+
+    def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
+        return struct.pack("=HBBI", code, if_so, if_not, value)
+
+    steps = [
+        step(_LOAD, _MACHINE_AT),
+        step(_JUMP_IF_EQUAL, machine, 1),
+        step(_RETURN, _KILL_PROCESS),
+        step(_LOAD, _NUMBER_AT),
+    ]
+    for numbers in _ALLOWED.values():
+        steps += [step(_JUMP_IF_EQUAL, numbers[which], 0, 1), step(_RETURN, _ALLOW)]
+    steps += [
+        step(_JUMP_IF_EQUAL, _PRLIMIT64[which], 0, 3),
+        step(_LOAD, _FIRST_ARGUMENT_AT),
+        step(_JUMP_IF_EQUAL, 0, 0, 1),
+        step(_RETURN, _ALLOW),
+        step(_RETURN, _REFUSE),
+    ]
+    return b"".join(steps)
+
+
+def _machine() -> tuple[int, int] | None:
+    """This one's, where its calls are known and made in its own word size."""
+    return _MACHINES.get(platform.machine()) if sys.maxsize > 1 << 32 else None
+
+
+def _landlock_version(libc: ctypes.CDLL) -> int:
+    return max(0, int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)))
+
+
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    return libc

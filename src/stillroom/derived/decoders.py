@@ -113,6 +113,8 @@ class Decoders:
             return content
         if kind == wire.TOO_MANY_PIXELS:
             raise UnsupportedMedia("the image has too many pixels to be decoded")
+        if kind == wire.TOO_MANY_SCANS:
+            raise UnsupportedMedia("the image has too many scans to be decoded")
         raise UnsupportedMedia("the image cannot be decoded")
 
     def _take(self) -> "_Decoder":

@@ -15,7 +15,7 @@ import io
 import warnings
 from typing import BinaryIO, Final
 
-from PIL import Image, ImageCms
+from PIL import AvifImagePlugin, Image, ImageCms
 
 from stillroom.derived.wire import Job
 
@@ -46,6 +46,16 @@ _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILED: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 """Modes that have colours of a profile, and the colour space that it must be for."""
 
+_MOST_SCANS: Final = 100
+"""Of a JPEG; progressive ones have some ten. Each is decoded over the whole image, and takes a few
+bytes of the file. https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf"""
+
+_START_OF_SCAN: Final = b"\xff\xda"
+"""In a scan 0xFF is followed by a zero; in metadata it may be anything, and seldom is this."""
+
+_JPEGS: Final = ("JPEG", "MPO")
+_SEARCHED_BYTES: Final = 1024**2
+
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
 """For JPEGs that hold several, and for EXIF, which is a TIFF."""
 
@@ -63,6 +73,7 @@ def prepare(most_pixels: int) -> None:
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a decoding process can start none
     Image.MAX_IMAGE_PIXELS = most_pixels
 
 
@@ -70,17 +81,24 @@ class TooManyPixelsError(Exception):
     """Decoded it would be larger than allowed; nothing was decoded."""
 
 
+class TooManyScansError(Exception):
+    """A JPEG is spread over more scans than any encoder makes; nothing was decoded."""
+
+
 def derive(file: BinaryIO, job: Job, *, most_pixels: int) -> bytes:
     """The picture that `job` describes, encoded. Of several frames the first.
 
     Raises:
         TooManyPixelsError: as its name says.
+        TooManyScansError: as its name says.
         Exception: whatever Pillow raises about a file that it cannot read.
     """
     with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # about metadata; pixels are counted here
         if image.width * image.height > most_pixels:
             raise TooManyPixelsError
+        if image.format in _JPEGS and _scans(file) > _MOST_SCANS:
+            raise TooManyScansError
         orientation = _orientation(image)
         profile = image.info.get("icc_profile")
         asked = (job.width, job.height)
@@ -97,6 +115,18 @@ def derive(file: BinaryIO, job: Job, *, most_pixels: int) -> bytes:
     if orientation in _TURNED:
         shrunk = shrunk.transpose(_TURNED[orientation])
     return _encoded(shrunk, job)
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many scans a JPEG has, at most; where it is read from stays the same."""
+    here = file.tell()
+    file.seek(0)
+    found, end = 0, b""
+    while piece := file.read(_SEARCHED_BYTES):
+        found += (end + piece).count(_START_OF_SCAN)
+        end = piece[-1:]
+    file.seek(here)
+    return found
 
 
 def _orientation(image: Image.Image) -> int:

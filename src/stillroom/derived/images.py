@@ -8,11 +8,13 @@ import hashlib
 import importlib.metadata
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
+from weakref import WeakValueDictionary
 
 from stillroom.derived.cache import DerivedCache
 from stillroom.derived.decoders import Decoders
@@ -33,13 +35,18 @@ _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
 _MOST_FLIGHTS: Final = 256
 """Pictures that are being made, or wait for that; each holds a descriptor."""
 
-_REFUSED_FOR_S: Final = 60.0
+_MOST_FLIGHTS_OF_ONE: Final = 32
+"""Of these, pictures of one original, of which one is made at a time."""
+
+_REFUSED_FOR_S: Final = 3600.0
 _MOST_REFUSED: Final = 4096
-"""Files that could not be decoded, not to be tried again at once."""
+"""Originals that could not be decoded, not to be tried again: the same bytes are no better."""
 
 _TURN_POLL_S: Final = 0.02
-_TURN_POLLS: Final = 1000
-"""How long, and how often, is asked whether another process has made the picture meanwhile."""
+"""How often is asked whether another process has done with the same original."""
+
+_TURN_S: Final = 20.0
+"""For that, and for what this process makes of it; then the client has better asked again."""
 
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
@@ -140,6 +147,8 @@ class DerivedImages:
         self._decoders = Decoders(config.processes, most_pixels=config.most_pixels)
         self._fetches = asyncio.Semaphore(_FETCHES)
         self._flights: dict[str, asyncio.Task[bytes]] = {}
+        self._of_one: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._refused: dict[str, tuple[float, str]] = {}
         self._threads = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="derived")
         self._maker = ""
@@ -203,10 +212,11 @@ class DerivedImages:
             if kept is not None:
                 self._report("kept")
                 return DerivedImage(replace(facts, size=os.fstat(kept).st_size), kept)
-            self._refuse(name, original.image)
+            self._refuse(original.image)
             flight = self._flights.get(name)
             if flight is None:
-                if len(self._flights) >= _MOST_FLIGHTS:
+                of_one = self._of_one[_source(original.image)]
+                if len(self._flights) >= _MOST_FLIGHTS or of_one >= _MOST_FLIGHTS_OF_ONE:
                     raise BackendUnavailable("too many images wait to be decoded")
                 closing.pop_all()  # the flight's to close: it may outlast whoever asked for it
                 flight = self._start(name, original, wanted)
@@ -221,37 +231,38 @@ class DerivedImages:
         parts = (self._maker, original.key.text, original.etag, str(original.size), repr(wanted))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def _refuse(self, name: str, original: StoredImage) -> None:
+    def _refuse(self, original: StoredImage) -> None:
         """Raise about what is known not to be decodable."""
         if original.content_type.partition(";")[0].strip() in _UNDECODABLE:
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
         if original.size > _MOST_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
-        until, why = self._refused.get(name, (0.0, ""))
+        until, why = self._refused.get(_source(original), (0.0, ""))
         if time.monotonic() < until:
             raise UnsupportedMedia(why)
 
     def _start(self, name: str, original: OpenedImage, wanted: Derivation) -> "asyncio.Task[bytes]":
         flight = asyncio.get_running_loop().create_task(self._make(name, original, wanted))
         self._flights[name] = flight
-        flight.add_done_callback(lambda done: self._landed(name, done))
+        source = _source(original.image)
+        self._of_one[source] += 1
+        flight.add_done_callback(lambda done: self._landed(name, source, done))
         return flight
 
-    def _landed(self, name: str, flight: "asyncio.Task[bytes]") -> None:
+    def _landed(self, name: str, source: str, flight: "asyncio.Task[bytes]") -> None:
         self._flights.pop(name, None)
+        self._of_one[source] -= 1
+        if not self._of_one[source]:
+            del self._of_one[source]
         error = asyncio.CancelledError() if flight.cancelled() else flight.exception()
         if error is not None:
             self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
-        if isinstance(error, UnsupportedMedia):
-            self._refused.pop(name, None)
-            while len(self._refused) >= _MOST_REFUSED:
-                del self._refused[next(iter(self._refused))]
-            self._refused[name] = time.monotonic() + _REFUSED_FOR_S, str(error)
 
     async def _make(self, name: str, original: OpenedImage, wanted: Derivation) -> bytes:
-        """Decode, unless another process just has."""
+        """Decode, unless another process just has, or found that it cannot be done."""
         with contextlib.closing(original):
-            async with self._turn(name):
+            async with self._turn(_source(original.image)):
+                self._refuse(original.image)
                 kept = self._cache.open(name)
                 if kept is not None:
                     with contextlib.closing(DerivedImage(original.image, kept)) as made:
@@ -260,6 +271,9 @@ class DerivedImages:
                 try:
                     async with self._file_of(original) as file:
                         picture = await self._decoders.derive(file, wanted)
+                except UnsupportedMedia as error:
+                    self._remember(original.image, error)
+                    raise
                 except OSError as error:  # no room for a copy of it, or no descriptor
                     raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
@@ -267,20 +281,34 @@ class DerivedImages:
                     await self._in_thread(self._cache.keep, name, picture)
                 return picture
 
+    def _remember(self, original: StoredImage, why: UnsupportedMedia) -> None:
+        """Refuse what is asked for of this original from here on."""
+        while len(self._refused) >= _MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[_source(original)] = time.monotonic() + _REFUSED_FOR_S, str(why)
+
     @contextlib.asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
-        """While nobody else, in any process, makes this picture."""
-        turn: int | None = None
-        with contextlib.suppress(OSError):  # then each process makes its own
-            for _ in range(_TURN_POLLS if self._config.cache_bytes else 0):
-                if (turn := self._cache.turn(name)) is not None:
-                    break
-                await asyncio.sleep(_TURN_POLL_S)
-        try:
+    async def _turn(self, source: str) -> AsyncIterator[None]:
+        """While nothing else, in any process, is made of this original.
+
+        Raises:
+            BackendUnavailable: that took too long.
+        """
+        lock = self._turns.setdefault(source, asyncio.Lock())
+        fd: int | None = None
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_TURN_S):
+                    await held.enter_async_context(lock)
+                    with contextlib.suppress(OSError):  # then each process makes its own
+                        while (fd := self._cache.turn(source)) is None:  # noqa: ASYNC110  (a lock of other processes tells nothing)
+                            await asyncio.sleep(_TURN_POLL_S)
+            except TimeoutError:
+                why = "the image is being decoded for others: ask again"
+                raise BackendUnavailable(why) from None
+            if fd is not None:
+                held.callback(os.close, fd)
             yield
-        finally:
-            if turn is not None:
-                os.close(turn)
 
     @contextlib.asynccontextmanager
     async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
@@ -318,6 +346,11 @@ class DerivedImages:
         await asyncio.gather(*flights, return_exceptions=True)
         await self._decoders.close()
         self._threads.shutdown()
+
+
+def _source(original: StoredImage) -> str:
+    """An original's own name: its key and the bytes that it has now."""
+    return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
 
 
 async def _read(file: int, start: int, size: int) -> bytes:

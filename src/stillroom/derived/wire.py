@@ -17,6 +17,7 @@ MADE: Final = b"+"
 """The picture follows."""
 
 TOO_MANY_PIXELS: Final = b">"
+TOO_MANY_SCANS: Final = b"~"
 UNDECODABLE: Final = b"-"
 """Nothing follows: whatever a decoder says about a stranger's file stays where it was said."""
 

@@ -2,20 +2,22 @@
 
 A stranger's file is decoded here, by libraries written in C, and nowhere else. So this process
 is given little: no secret in its environment, one original at a time as an open descriptor, no
-other file where the kernel has Landlock, so much memory and processor time. It may hang, crash
-or be killed: the server answers one request with 415 or 503, and starts another.
+other file where the kernel has Landlock, no call but what decoding takes where it has seccomp, so
+much memory and processor time, and that after all others. It may hang, crash or be killed: the
+server answers one request with 415 or 503, and starts another.
 docs/adr/0017 says why it is made so.
 """
 
 import contextlib
 import math
+import os
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from stillroom.derived.confinement import give_up_files, limit
+from stillroom.derived.confinement import give_up_calls, give_up_files, limit
 from stillroom.derived.wire import (
     ANSWER,
     BROKEN,
@@ -23,6 +25,7 @@ from stillroom.derived.wire import (
     MADE,
     OUT_OF_MEMORY,
     TOO_MANY_PIXELS,
+    TOO_MANY_SCANS,
     UNDECODABLE,
     Job,
 )
@@ -39,7 +42,11 @@ is an attack."""
 _FIRST_TO_GO: Final = "1000"
 """When memory runs out the kernel takes this process, and not the server."""
 
+_NICE: Final = 10
+"""A tenth of the processor that the server gets where both want it."""
+
 Derive = Callable[[int, Job], bytes]
+Refusals = Mapping[type[Exception], bytes]
 
 
 def main() -> None:
@@ -54,19 +61,26 @@ def main() -> None:
     decoding.prepare(most_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)
+    with contextlib.suppress(OSError):  # systemd's filter may refuse it
+        os.nice(_NICE)
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels)
     give_up_files()
+    give_up_calls()
 
     def derive(file: int, job: Job) -> bytes:
         with open(file, "rb") as original:
             original.seek(0)  # the server shares the position, and may have just written the file
             return decoding.derive(original, job, most_pixels=most_pixels)
 
-    while _serve(channel, derive, decoding.TooManyPixelsError):
+    refusals = {
+        decoding.TooManyPixelsError: TOO_MANY_PIXELS,
+        decoding.TooManyScansError: TOO_MANY_SCANS,
+    }
+    while _serve(channel, derive, refusals):
         pass
 
 
-def _serve(channel: socket.socket, derive: Derive, too_many: type[Exception]) -> bool:
+def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
     """Do one job; False: there will be no other."""
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
@@ -74,12 +88,10 @@ def _serve(channel: socket.socket, derive: Derive, too_many: type[Exception]) ->
     _allow_more_cpu()
     try:
         picture = derive(files[0], Job.unpack(data))
-    except too_many:
-        _answer(channel, TOO_MANY_PIXELS)
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # what is left of it may be in pieces
-    except Exception:  # noqa: BLE001  (decoders raise all sorts about a bad file)
-        _answer(channel, UNDECODABLE)
+    except Exception as error:  # noqa: BLE001  (decoders raise all sorts about a bad file)
+        _answer(channel, refusals.get(type(error), UNDECODABLE))
     else:
         _answer(channel, MADE, picture)
     return True
