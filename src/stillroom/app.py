@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
 from stillroom.api import metrics, request_id
+from stillroom.api.browsers import ToldToBrowsers, document_router
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
 from stillroom.api.deletions import Deletions, deletions_router
@@ -120,10 +121,13 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="The image store of an image-generation compute server.",
         lifespan=lifespan,
+        docs_url=None,  # document_router has its own, with a policy
         redoc_url=None,
         redirect_slashes=False,  # those redirects are built from the Host header
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
+    app.add_middleware(ToldToBrowsers)
+    app.include_router(document_router(app))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,5 +1,8 @@
 """The OpenAPI document, and a fuzzer that believes every word of it."""
 
+import base64
+import hashlib
+import re
 import subprocess
 import sys
 import uuid
@@ -206,3 +209,48 @@ def test_a_fuzzer_that_follows_the_document_finds_nothing(
     )
     assert found.returncode == 0, found.stdout
     assert "No issues found" in found.stdout, found.stdout
+
+
+DATA = "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_nothing_but_an_image_is_framed_or_taken_for_another_type(
+    server: Server, client: httpx.Client
+) -> None:
+    image = f"{IMAGES}/headers/a.png"
+    answers = [
+        client.post(image, files={"file": picture()}),
+        client.post(image, files={"wrong": b""}),
+        client.get(IMAGES),
+        client.get(f"{IMAGES.removesuffix('images')}entries"),
+        client.get(f"{IMAGES}/headers/none.png"),
+        httpx.get(f"{server.url}{image}"),
+        client.put(image),
+        client.get("/nothing"),
+        client.get("/healthz"),
+        client.get("/readyz"),
+        client.get("/metrics"),
+        client.get("/openapi.json"),
+        client.get("/static-offline-docs/swagger-ui.css"),
+        client.delete(image),
+    ]
+
+    for answer in answers:
+        told = (answer.status_code, answer.request.url.path)
+        assert answer.headers["content-security-policy"] == DATA, told
+        assert answer.headers["x-content-type-options"] == "nosniff", told
+
+
+def test_the_page_of_the_document_runs_its_own_scripts_alone(server: Server) -> None:
+    page = httpx.get(f"{server.url}/docs")
+
+    policy = dict(
+        part.partition(" ")[::2] for part in page.headers["content-security-policy"].split("; ")
+    )
+    (inline,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    assert policy["script-src"] == f"'self' 'sha256-{digest}'"
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    for linked in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert httpx.get(f"{server.url}{linked}").status_code == 200, linked

@@ -241,3 +241,24 @@ def raster(page: Page, name: str) -> bytes:
         return canvas.toDataURL("image/{kind}"); }}"""
     )
     return base64.b64decode(data.partition(",")[2])
+
+
+def test_the_page_of_the_document_works_under_its_policy_and_is_not_framed(
+    server: Server, page: Page, elsewhere: Site
+) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(f"{server.url}/docs")
+    page.get_by_text("Save Image", exact=True).click()
+    page.get_by_role("button", name="Try it out").click()
+
+    assert [text for text in complaints if "Content Security Policy" in text] == []
+
+    for path in ("/docs", "/healthz", "/api/v1/storage/images"):
+        page.goto(elsewhere.url)
+        page.evaluate(
+            "source => new Promise(loaded => { const frame = document.createElement('iframe');"
+            " frame.onload = loaded; frame.src = source; document.body.append(frame) })",
+            f"{server.url}{path}",
+        )
+        assert page.frames[-1].url.startswith("chrome-error:"), path

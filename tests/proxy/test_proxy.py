@@ -358,3 +358,27 @@ def test_the_numbers_in_the_files_are_those_of_the_settings() -> None:
     assert "keepalive 60s" in caddy
     assert settings["idle_timeout_seconds"] > 60
     assert f"max_header_size {settings['max_head_bytes'] // 1024}KiB" in caddy
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_no_signature_of_a_signed_url_is_in_a_log(tmp_path: Path, name: str) -> None:
+    """Neither of a request that was served, nor of one whose server did not answer."""
+    (port,) = free_ports(1)
+    base = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running(tmp_path, public_base_url=base))
+        stack.enter_context(PROXIES[name](tmp_path, port, server.port, max_upload_bytes=MIB))
+        with server.client() as client:
+            client.post(f"{IMAGES}/a.png", files={"file": PNG})
+            signing = f"{IMAGES.removesuffix('images')}signed-urls"
+            url = client.post(signing, json={"path": "a.png"}).json()["url"]
+        signature = url.partition("signature=")[2]
+        assert httpx.get(url).status_code == 200
+        assert httpx.get(f"{base}/nothing", headers={"Referer": url}).status_code == 404
+        server.stop()
+        assert httpx.get(url, headers={"Referer": url}).status_code == 502
+
+    logged = "".join(file.read_text() for file in tmp_path.glob("*.log"))
+    assert "a.png" in logged
+    assert signature
+    assert signature not in logged

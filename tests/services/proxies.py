@@ -145,7 +145,7 @@ def nginx_tls_proxy(
 def _nginx(folder: Path, site: str, port: int, *, answer: int = 404) -> Iterator[None]:
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     assert binary, "nginx is missing: apt-get install nginx-light"
-    (folder / "stillroom.conf").write_text(site)
+    (folder / "stillroom.conf").write_text(site.replace("/var/log/nginx/", f"{folder}/"))
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder))
     command = [binary, "-c", str(config), "-e", f"{folder}/proxy.log"]

@@ -24,6 +24,7 @@ from stillroom.api.images import MethodNotAllowed, json_answer, json_bytes
 from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
 from stillroom.api.operation import OperationRoute
 from stillroom.http.fields import as_rfc3339
+from stillroom.http.problems import JSON_HEADERS
 from stillroom.paths import KeyPrefix, image_entry
 from stillroom.storage.interface import Entry, ImageStorage
 
@@ -110,7 +111,7 @@ async def _answer(entries: Sequence[Entry]) -> Response:
         portion = [_described(entry) for entry in entries[start : start + _WRITTEN_AT_ONCE]]
         portions.append(json_bytes(portion)[1:-1])
         await asyncio.sleep(0)
-    return Response(b"[" + b",".join(portions) + b"]", media_type="application/json")
+    return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
 
 
 _UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256"))

@@ -46,7 +46,7 @@ from stillroom.errors import TooLarge
 from stillroom.http.derivation import Derivation, Fit, Format, parse_derivation
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
-from stillroom.http.problems import plain_problem
+from stillroom.http.problems import JSON_HEADERS, plain_problem
 from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
@@ -395,7 +395,7 @@ def saved_answer(image: StoredImage, path: ImagePath, public_url: str) -> dict[s
 
 def json_answer(content: object) -> Response:
     """200 and `content`."""
-    return Response(json_bytes(content), media_type="application/json")
+    return Response(json_bytes(content), headers=dict(JSON_HEADERS))
 
 
 def json_bytes(content: object) -> bytes:

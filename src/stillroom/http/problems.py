@@ -41,6 +41,15 @@ RETRY_AFTER_S: Final = 5
 """What a client is told to wait before it tries again."""
 
 
+DATA_HEADERS: Final = (
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+"""What browsers are told about data: it is what its type says, runs nothing and is never framed."""
+
+JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An answer that says what went wrong, as JSON."""
@@ -84,9 +93,5 @@ def _problem(
     if request_id and status >= 500:
         content["detail"] = f"{detail} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    headers += [
-        (ERROR_FIELD, code),
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-    ]
+    headers += [(ERROR_FIELD, code), *JSON_HEADERS, ("content-length", str(len(body)))]
     return Problem(status, headers, body)

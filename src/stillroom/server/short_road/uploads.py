@@ -11,7 +11,7 @@ from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
-from stillroom.http.problems import Problem, plain_problem
+from stillroom.http.problems import JSON_HEADERS, Problem, plain_problem
 from stillroom.paths import ImagePath
 from stillroom.server.short_road.recall import LONG_ROAD_FIELDS, PREFIX, stays_open
 from stillroom.server.short_road.receiving import Body
@@ -67,9 +67,7 @@ class Upload:
             return plain_problem(500, broken, "bug", self.request_id)
         content = json_bytes(saved)
         length = str(len(content))
-        return Problem(
-            200, [("content-type", "application/json"), ("content-length", length)], content
-        )
+        return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
 
 
 def upload_of(

@@ -1,0 +1,84 @@
+"""The API's document for people, and what a browser is told about whatever is not an image.
+
+The gallery keeps its token on this origin: nothing else that is served here may run a script of
+somebody else's, or be framed.
+"""
+
+import base64
+import hashlib
+import re
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stillroom.http.problems import DATA_HEADERS
+
+_STATIC: Final = "/static-offline-docs"
+"""Where fastapi-offline serves the files of Swagger UI."""
+
+_INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+_DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_HEADERS]
+
+
+class ToldToBrowsers:
+    """What has a type and no policy of its own gets one: it is data, and is never framed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand in front of `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass all on, with these fields added."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                names = {name for name, _ in headers}
+                if b"content-type" in names and b"content-security-policy" not in names:
+                    message = {**message, "headers": [*headers, *_DATA_HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, told if scope["type"] == "http" else send)
+
+
+def document_router(app: FastAPI) -> APIRouter:
+    """`/docs`: Swagger UI, which runs its own script and loads from here alone."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        page = get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=f"{app.title} - Swagger UI",
+            swagger_js_url=f"{root}{_STATIC}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{_STATIC}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{_STATIC}/favicon.png",
+        )
+        page.headers["content-security-policy"] = _policy(bytes(page.body))
+        page.headers["x-content-type-options"] = "nosniff"
+        return page
+
+    return router
+
+
+def _policy(page: bytes) -> str:
+    """Source: https://www.w3.org/TR/CSP3/."""
+    hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
+    scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {scripts}",
+            "style-src 'self' 'unsafe-inline'",  # Swagger UI sets styles of elements
+            "img-src 'self' blob: data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
