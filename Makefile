@@ -20,7 +20,7 @@ help:
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
 	@echo "make saturation what each kind of work costs a process; a minute"
-	@echo "make bench-half-open  what 1,000 half-open connections cost others; a minute"
+	@echo "make bench-half-open  what 1,000 half-open connections, and attacks, cost others; two minutes"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 15 minutes"
 	@echo "make bench-quick  the same in 2 minutes, less exact, nothing written"
 	@echo "make release-check  build wheel and sdist, look into them, install them elsewhere, run them"
@@ -125,6 +125,7 @@ saturation: $(STAMP)/dev postgresql
 # Nothing else should run meanwhile.
 bench-half-open: install
 	@$(BIN)/python benchmarks/half_open.py
+	@$(BIN)/python -m benchmarks.under_attack
 
 # Builds what a release is, and tries it in environments of its own; it stays in dist/.
 # Right before a tag: make release-check VERSION=1.0.0

@@ -1,0 +1,159 @@
+"""How long everybody else waits while a server is attacked; a part of `make bench-half-open`.
+
+Starts `stillroom serve` as shipped and GETs an image of 100 KB, one after another on one kept
+connection: alone, then while another process does what once held the server for seconds: requests
+without end on one connection after the other whose answers nobody reads (pipelining), one picture
+of thousands of scans asked for in every size (picture), and lists of 4 MiB of names that mean
+nothing, eight at once (JSON). Prints the times of each; the goal is a p99 under 100 ms.
+"""
+
+import contextlib
+import io
+import itertools
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import click
+import httpx
+from PIL import Image
+
+from benchmarks.half_open import IMAGE, IMAGE_BYTES, WARM_UP_GETS, Times, serving, timed_gets
+
+GETS: Final = 600
+GOAL_S: Final = 0.1
+
+_LEAD_S: Final = 1.0
+"""An attack goes on for so long before anything is timed."""
+
+_PIPELINES: Final = 40
+_PIPELINED: Final = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10_000
+_LISTS: Final = 8
+_NAMES: Final = 426_000
+_SCANS: Final = 6000
+_PICTURES: Final = 16
+_PICTURE: Final = "/api/v1/storage/images/scans.jpg"
+_LIST: Final = "/api/v1/storage/delete"
+
+Attack = Callable[[int, str], None]
+
+
+def of_scans(number: int) -> bytes:
+    """A progressive JPEG of a megapixel whose last scan comes again and again."""
+    out = io.BytesIO()
+    Image.effect_noise((1024, 1024), 9).save(out, "JPEG", progressive=True, quality=5)
+    whole = out.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    empty = whole[last : last + 10] + b"\x00" * 4
+    return whole[:-2] + empty * number + whole[-2:]
+
+
+def pipelining(port: int, _: str) -> None:
+    """Send requests for ever, read nothing; a connection that is closed is opened again."""
+
+    def flood() -> None:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as one:
+                one.settimeout(5)
+                while True:
+                    one.sendall(_PIPELINED)
+
+    _at_once(_PIPELINES, flood)
+
+
+def picture(port: int, token: str) -> None:
+    """Ask for each size and quality of one picture, a new connection when one is done."""
+    asked = itertools.cycle(
+        f"{_PICTURE}?width={width}&height={height}&quality={quality}&format={form}"
+        for quality in range(10, 101, 10)
+        for width, height in itertools.product((64, 128, 256, 512, 1024, 2048), repeat=2)
+        for form in ("webp", "jpeg")
+    )
+
+    def ask() -> None:
+        with _client(port, token) as client:
+            for target in asked:
+                with contextlib.suppress(httpx.TransportError):
+                    client.get(target)
+
+    _at_once(_PICTURES, ask)
+
+
+def lists(port: int, token: str) -> None:
+    """Post lists of names that mean nothing."""
+    body = ("{" + ",".join(f'"{number}":0' for number in range(_NAMES)) + "}").encode()[:4_194_300]
+
+    def post() -> None:
+        with _client(port, token) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    client.post(_LIST, content=body, headers={"Content-Type": "application/json"})
+
+    _at_once(_LISTS, post)
+
+
+ATTACKS: Final[dict[str, Attack]] = {
+    "pipelining": pipelining,
+    "scans": picture,
+    "names": lists,
+}
+
+
+def _client(port: int, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
+
+
+def _at_once(count: int, act: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=act, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@contextlib.contextmanager
+def under(attack: Attack, port: int, token: str) -> Iterator[None]:
+    """While a process of its own does that."""
+    attacker = multiprocessing.get_context("spawn").Process(
+        target=attack, args=(port, token), daemon=True
+    )
+    attacker.start()
+    try:
+        time.sleep(_LEAD_S)
+        yield
+        if not attacker.is_alive():
+            raise SystemExit("the attack ended by itself")
+    finally:
+        attacker.kill()
+        attacker.join()
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+def main(names: tuple[str, ...]) -> None:
+    """Measure and print; a miss of the goal ends with 1. NAMES: of attacks, else all."""
+    missed = []
+    attacks = {name: attack for name, attack in ATTACKS.items() if name in (names or ATTACKS)}
+    click.echo(f"GET of {IMAGE_BYTES:,} bytes, {GETS} times, one after another")
+    for name, attack in {"alone": None, **attacks}.items():
+        with serving() as (port, token), _client(port, token) as client:
+            client.post(IMAGE, files={"file": os.urandom(IMAGE_BYTES)}).raise_for_status()
+            client.post(_PICTURE, files={"file": of_scans(_SCANS)}).raise_for_status()
+            timed_gets(client, WARM_UP_GETS)
+            with under(attack, port, token) if attack else contextlib.nullcontext():
+                taken = timed_gets(client, GETS)
+        times = Times.of(taken)
+        click.echo(f"  {name:12}{times}   most {max(taken) * 1e3:8.2f} ms")
+        if times.p99 > GOAL_S:
+            missed.append(name)
+    if missed:
+        raise SystemExit(f"p99 over {GOAL_S * 1e3:.0f} ms: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
