@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole test-oldest coverage mutations nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole test-oldest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -61,6 +61,7 @@ test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone
 	$(TESTS) -m "whole and not root and not release"
 
 # Tests that need them fail without them, and say the same.
+npm: PACKAGE = npm
 nginx: PACKAGE = nginx-light
 caddy: PACKAGE = caddy
 chromium: PACKAGE = chromium
@@ -73,7 +74,7 @@ sqlite3: PACKAGE = sqlite3
 buildah: PACKAGE = buildah
 mmdebstrap: PACKAGE = mmdebstrap
 systemd-analyze: PACKAGE = systemd
-nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap:
+npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
@@ -148,7 +149,12 @@ audit: $(STAMP)/dev
 	@! grep -q "could not be audited" $(STAMP)/audit.log || echo "NOT AUDITED for known vulnerabilities:" \
 		"$$(grep -c 'could not be audited' $(STAMP)/audit.log) packages have no advisories at this index"
 
-lint: $(STAMP)/dev
+# The gallery's modules, as they are: nothing of npm is built in or shipped.
+lint-javascript: $(STAMP)/javascript
+	node_modules/.bin/eslint --max-warnings 0 src/stillroom/gallery/static
+	node_modules/.bin/tsc
+
+lint: $(STAMP)/dev lint-javascript
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
@@ -186,9 +192,10 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" -c requirements/build.txt \
 		$(STAMP)/oldest.txt requirements/oldest.in --output-file requirements/oldest.txt
+	npm update --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf .venv $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv node_modules $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -213,6 +220,11 @@ $(STAMP)/oldest.installed: requirements/oldest.txt requirements/build.txt pyproj
 		-r requirements/build.txt -r requirements/oldest.txt
 	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Hashes are checked against the lock; scripts of packages are not run.
+$(STAMP)/javascript: package.json package-lock.json | npm
+	npm ci --silent --ignore-scripts --no-audit --no-fund
+	@mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/release: $(STAMP)/dev requirements/release.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt

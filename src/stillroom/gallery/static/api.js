@@ -6,53 +6,90 @@ const RENEWED_BEFORE_S = 300;
 const MOST_SIGNED = 5000;
 const SIGNED_AT_ONCE = 250;
 
+/**
+ * @typedef {{ width: number, height: number, fit: string, format: string }} Shape
+ * @typedef {{ path: string, size: number, content_type: string, modified: string, etag: string, sha256: string | null }} Facts
+ * @typedef {{ method?: string, body?: unknown, signal?: AbortSignal }} Options
+ * @typedef {{ resolve: (url: string) => void, reject: (error: unknown) => void }} Waiter
+ * @typedef {{ path: string, shape: Shape | null, settle: Waiter[] }} Waiting
+ * @typedef {{ scope?: unknown, prefix?: unknown, exp?: any }} Claims
+ */
+
 /** An answer that is none: `status` is 0 where there was no answer at all. */
 export class Refused extends Error {
+  /**
+   * @param {number} status
+   * @param {string} detail
+   * @param {{ code?: string, retryAfter?: number }} options
+   */
   constructor(status, detail, { code = "", retryAfter = 0 } = {}) {
     super(detail);
-    Object.assign(this, { status, code, retryAfter });
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
   }
 }
 
-/** A refusal in the server's own words. */
+/**
+ * A refusal in the server's own words.
+ * @param {number} status
+ * @param {string} body
+ */
 export function refusalOf(status, body, retryAfter = 0) {
   try {
     const { detail, code } = JSON.parse(body);
-    const told = Array.isArray(detail) ? detail.map((fault) => fault.msg).join("; ") : String(detail);
+    const told = Array.isArray(detail) ? detail.map((/** @type {{ msg: string }} */ fault) => fault.msg).join("; ") : String(detail);
     return new Refused(status, told, { code, retryAfter });
   } catch {
     return new Refused(status, `The server answered ${status}.`, { retryAfter });
   }
 }
 
-/** A path as it stands in a URL, in the server's own spelling. */
+/**
+ * A path as it stands in a URL, in the server's own spelling.
+ * @type {(path: string) => string}
+ */
 export const quoted = (path) =>
   path.split("/").map((segment) => encodeURIComponent(segment)
     .replace(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`)).join("/");
 
-/** Where an image is saved and read. */
+/**
+ * Where an image is saved and read.
+ * @type {(path: string) => string}
+ */
 export const imageUrl = (path) => `${API}storage/images/${quoted(path)}`;
 
 export class Api {
-  /** `onUnauthorized(api, refused)` hears of each 401. */
+  /**
+   * `onUnauthorized(api, refused)` hears of each 401.
+   * @param {string} token
+   * @param {(api: Api, refused: Refused) => void} onUnauthorized
+   */
   constructor(token, onUnauthorized) {
     this.token = token;
     this.onUnauthorized = onUnauthorized;
     this.root = API;
+    /** @type {Map<string, { url: string, until: number }>} */
     this.signed = new Map();
+    /** @type {Map<string, Waiting>} */
     this.waiting = new Map();
   }
 
+  /**
+   * @param {URL} url
+   * @param {Options} options
+   */
   async ask(url, { method = "GET", body, signal } = {}) {
+    /** @type {Record<string, string>} */
     const headers = { Authorization: `Bearer ${this.token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let answer;
     try {
       answer = await fetch(url, {
-        method, headers, signal, body: body && JSON.stringify(body),
+        method, headers, signal, body: body === undefined ? body : JSON.stringify(body),
         credentials: "omit", cache: "no-store", redirect: "manual",
       });
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (error.name === "AbortError") throw error;
       throw new Refused(0, "The server cannot be reached.");
     }
@@ -66,46 +103,65 @@ export class Api {
     throw refused;
   }
 
-  async get(path, parameters = {}, options = {}) {
-    const url = new URL(path, API);
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-    return (await this.ask(url, options)).json();
+  /**
+   * @param {string} path
+   * @param {Record<string, string | number>} parameters
+   */
+  async get(path, parameters = {}) {
+    return (await this.ask(addressOf(path, parameters))).json();
   }
 
+  /**
+   * @param {string} path
+   * @param {unknown} body
+   */
   async post(path, body) {
     return (await this.ask(new URL(path, API), { method: "POST", body })).json();
   }
 
+  /** @param {string} path */
   delete(path) { return this.ask(new URL(path, API), { method: "DELETE" }); }
 
-  /** A page of a listing, and the address of the next one. */
+  /**
+   * A page of a listing, and the address of the next one.
+   * @param {URL} url
+   * @param {AbortSignal} signal
+   */
   async page(url, signal) {
     const answer = await this.ask(url, { signal });
     const next = /<([^>]*)>;\s*rel="?next/.exec(answer.headers.get("Link") ?? "");
     return { entries: await answer.json(), next: next && new URL(next[1], url) };
   }
 
-  listing(parameters) {
-    const url = new URL("storage/images", API);
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-    return url;
-  }
+  /** @param {Record<string, string | number>} parameters */
+  listing(parameters) { return addressOf("storage/images", parameters); }
 
+  /** @param {number} limit */
   library(limit) { return new URL(`media-resources?limit=${limit}`, API); }
 
-  /** What is known of one image; null if it is gone. */
+  /**
+   * What is known of one image; null if it is gone.
+   * @param {string} path
+   * @returns {Promise<Facts | null>}
+   */
   async facts(path) {
     // Of all that begins with its path, the path itself comes first.
     const [first] = await this.get("storage/entries", { prefix: path, limit: 1 });
     return first?.path === path ? first : null;
   }
 
-  /** A URL that an <img> can load, for an hour; `shape` asks for a smaller picture. */
+  /**
+   * A URL that an <img> can load, for an hour; `shape` asks for a smaller picture.
+   * @param {string} path
+   * @param {Shape | null} shape
+   * @returns {Promise<string>}
+   */
   signedUrl(path, shape = null) {
     const key = shape ? `${shape.fit} ${shape.width}\n${path}` : path;
     const known = this.signed.get(key);
     if (known && known.until > Date.now()) return Promise.resolve(known.url);
     return new Promise((resolve, reject) => {
+      /** @type {Waiting} */
       const waiters = this.waiting.get(key) ?? { path, shape, settle: [] };
       waiters.settle.push({ resolve, reject });
       this.waiting.set(key, waiters);
@@ -125,6 +181,10 @@ export class Api {
     }
   }
 
+  /**
+   * @param {Shape | null} shape
+   * @param {[string, Waiting][]} group
+   */
   async sign(shape, group) {
     const until = Date.now() + (SIGNED_FOR_S - RENEWED_BEFORE_S) * 1000;
     try {
@@ -146,31 +206,60 @@ export class Api {
     }
   }
 
+  /**
+   * @param {string[]} paths
+   * @param {Shape | null} shape
+   */
   async signedBatch(paths, shape) {
     const body = { paths, expires_in: SIGNED_FOR_S, ...(shape && { transform: shape }) };
     return (await this.post("storage/signed-urls", body)).results;
   }
 
-  /** The image has changed, or is gone: what was signed for it may show the old one. */
+  /**
+   * The image has changed, or is gone: what was signed for it may show the old one.
+   * @param {string} path
+   */
   forget(path) {
     for (const key of this.signed.keys()) {
       if (key === path || key.endsWith(`\n${path}`)) this.signed.delete(key);
     }
   }
 
-  /** A link to hand on, exactly as the server has made it. */
+  /**
+   * A link to hand on, exactly as the server has made it.
+   * @param {string} path
+   * @param {number} seconds
+   * @returns {Promise<string>}
+   */
   async link(path, seconds) {
     return (await this.post("storage/signed-urls", { path, expires_in: seconds })).url;
   }
 }
 
-/** A signed URL at the address that this page came from. What is ahead of the path is not signed. */
+/**
+ * @param {string} path
+ * @param {Record<string, string | number>} parameters
+ */
+function addressOf(path, parameters) {
+  const url = new URL(path, API);
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, String(value));
+  return url;
+}
+
+/**
+ * A signed URL at the address that this page came from. What is ahead of the path is not signed.
+ * @param {string} url
+ */
 function reachable(url) {
   const mark = "/api/v1/";
   return API + url.slice(url.indexOf(mark) + mark.length);
 }
 
-/** What a token says of itself; the server decides what it is worth. */
+/**
+ * What a token says of itself; the server decides what it is worth.
+ * @param {string} token
+ * @returns {Claims}
+ */
 export function claimsOf(token) {
   try {
     const text = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));

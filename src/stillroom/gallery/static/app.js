@@ -1,10 +1,12 @@
+// @ts-nocheck (its state is in module variables yet)
 // The page as a whole: who is signed in, where they are, and what is shown there.
 
 import { Api, Refused, claimsOf } from "./api.js";
+import { copyLink, download, keepAll } from "./actions.js";
 import { ask, button, by, count, folderOf, icon, make, nameOf, say, toast } from "./elements.js";
 import { Grid } from "./grid.js";
 import { Folder, Library } from "./listing.js";
-import { FolderShelf, LibraryShelf, copyLink, download, keepAll } from "./shelves.js";
+import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
 import { Uploads, filesOf, pathFor } from "./uploads.js";
 import { Viewer } from "./viewer.js";
@@ -215,7 +217,7 @@ function showPlace(wanted) {
   }
   grid.retry().then(() => {
     if (shelf?.collection !== collection) return;
-    if (left?.key === key) grid.choose(left.chosen);
+    if (left?.key === key) grid.choosing.choose(left.chosen);
     left = null;
     showState();
     say(by("told").textContent || stateText());
@@ -480,7 +482,7 @@ function showChosen() {
     inFolder ? button("Download", "down", () => downloadChosen(paths())) : null,
     inFolder && may("media") && may("storage:delete") ? button("Keep", "keep", () => keep(paths())) : null,
     shelf.mayRemove ? button("Delete", "bin", () => remove(paths()), { kind: "danger" }) : null,
-    button("Choose none", "close", () => grid.chooseNone(), { quiet: true }),
+    button("Choose none", "close", () => grid.choosing.chooseNone(), { quiet: true }),
   ].filter(Boolean));
 }
 
@@ -499,7 +501,7 @@ async function keep(paths) {
   if (answer !== "keep") return;
   await keepAll(api, paths);
   visited.delete("library");
-  grid.chooseNone();
+  grid.choosing.chooseNone();
 }
 
 async function remove(keys) {

@@ -2,23 +2,36 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The element with this id. */
+/**
+ * The element with this id. Its kind is what the page says, which the type check does not read.
+ * @type {(id: string) => any}
+ */
 export const by = (id) => document.getElementById(id);
 
-/** An element with properties (`class` and attributes with a dash or `role` too) and children. */
+/**
+ * An element with properties (`class` and attributes with a dash or `role` too) and children.
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {Record<string, any>} properties
+ * @param {...(Node | string | null)} children
+ * @returns {HTMLElementTagNameMap[Name]}
+ */
 export function make(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (value === null || value === undefined) continue;
     if (key === "class") element.className = value;
     else if (key === "role" || key.includes("-")) element.setAttribute(key, value);
-    else element[key] = value;
+    else Object.assign(element, { [key]: value });
   }
   element.append(...children.filter((child) => child !== null));
   return element;
 }
 
-/** One of the drawings in the page; it says nothing to a screen reader. */
+/**
+ * One of the drawings in the page; it says nothing to a screen reader.
+ * @param {string} name
+ */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const use = document.createElementNS(SVG, "use");
@@ -29,12 +42,20 @@ export function icon(name) {
   return svg;
 }
 
-for (const one of document.querySelectorAll("button[data-icon]")) {
-  one.prepend(icon(one.dataset.icon));
+/** @type {NodeListOf<HTMLButtonElement>} */
+const drawn = document.querySelectorAll("button[data-icon]");
+for (const one of drawn) {
+  one.prepend(icon(one.dataset.icon ?? ""));
   one.title ||= one.getAttribute("aria-label") ?? "";
 }
 
-/** A button with a drawing, and a text beside it or for screen readers alone. */
+/**
+ * A button with a drawing, and a text beside it or for screen readers alone.
+ * @param {string} text
+ * @param {string | null} drawing
+ * @param {() => unknown} onclick
+ * @param {{ quiet?: boolean, kind?: string }} options
+ */
 export function button(text, drawing, onclick, { quiet = false, kind = "" } = {}) {
   const made = make("button", { type: "button", class: `button ${kind}`, onclick });
   if (drawing) made.append(icon(drawing));
@@ -49,13 +70,19 @@ export function button(text, drawing, onclick, { quiet = false, kind = "" } = {}
 const live = by("live");
 const toasts = by("toasts");
 
-/** Behind an open dialog nothing is read out and nothing can be pressed: so it goes into it. */
+/**
+ * Behind an open dialog nothing is read out and nothing can be pressed: so it goes into it.
+ * @param {HTMLElement} element
+ */
 function intoView(element) {
   const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
   if (element.parentElement !== host) host.append(element);
 }
 
-/** Tell it to those who listen. */
+/**
+ * Announce a text to screen readers.
+ * @param {string} text
+ */
 export function say(text) {
   intoView(live);
   live.textContent = "";
@@ -63,7 +90,11 @@ export function say(text) {
   requestAnimationFrame(() => { live.textContent = text; });
 }
 
-/** A short message at the foot of the page. */
+/**
+ * A short message at the foot of the page.
+ * @param {string} text
+ * @param {{ failed?: boolean }} options
+ */
 export function toast(text, { failed = false } = {}) {
   const shown = make("div", { class: failed ? "toast failed" : "toast" }, make("span", {}, text));
   const away = () => shown.remove();
@@ -76,9 +107,16 @@ export function toast(text, { failed = false } = {}) {
   say(text);
 }
 
-/** Ask in a dialog; answers the value of the button, or "" for Escape. */
+/**
+ * Ask in a dialog; answers the value of the button, or "" for Escape.
+ * @param {string} title
+ * @param {HTMLElement[]} body
+ * @param {{ text: string, value: string, kind?: string }[]} buttons
+ * @returns {Promise<string>}
+ */
 export function ask(title, body, buttons) {
   const dialog = make("dialog", { class: "question", "aria-labelledby": "question-title" });
+  /** @param {string} value */
   const close = (value) => { dialog.returnValue = value; dialog.close(); };
   dialog.append(
     make("h2", { id: "question-title" }, title),
@@ -101,7 +139,10 @@ export function ask(title, body, buttons) {
 
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
 
-/** A size as people say it: 1 MB is 1,000,000 bytes. */
+/**
+ * A size as people say it: 1 MB is 1,000,000 bytes.
+ * @param {number} bytes
+ */
 export function size(bytes) {
   let unit = 0;
   let value = bytes;
@@ -109,18 +150,33 @@ export function size(bytes) {
   return `${value.toLocaleString(undefined, { maximumFractionDigits: unit ? 1 : 0 })} ${UNITS[unit]}`;
 }
 
-/** `2 hours`; the largest unit that says it exactly enough. */
+/**
+ * `2 hours`; the largest unit that says it exactly enough.
+ * @param {number} seconds
+ */
 export function duration(seconds) {
-  const [unit, length] = [["day", 86_400], ["hour", 3600], ["minute", 60]].find(([, one]) => seconds >= one) ?? ["second", 1];
+  const [unit, length] = LENGTHS.find(([, one]) => seconds >= one) ?? ["second", 1];
   return count(Math.round(seconds / length), unit);
 }
 
-/** `3 images`. */
+/** @type {[string, number][]} */
+const LENGTHS = [["day", 86_400], ["hour", 3600], ["minute", 60]];
+
+/**
+ * `3 images`.
+ * @type {(number: number, one: string, many?: string) => string}
+ */
 export const count = (number, one, many = `${one}s`) =>
   `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
-/** The last part of a path; a folder's without its slash. */
-export const nameOf = (path) => path.replace(/\/$/, "").split("/").pop();
+/**
+ * The last part of a path; a folder's without its slash.
+ * @type {(path: string) => string}
+ */
+export const nameOf = (path) => path.replace(/\/$/, "").split("/").at(-1) ?? "";
 
-/** The folder that a path lies in, with its slash; "" at the top. */
+/**
+ * The folder that a path lies in, with its slash; "" at the top.
+ * @type {(path: string) => string}
+ */
 export const folderOf = (path) => path.slice(0, path.replace(/\/$/, "").lastIndexOf("/") + 1);

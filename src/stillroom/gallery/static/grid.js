@@ -1,6 +1,8 @@
 // The wall of pictures: cells of one size, of which only those near the window are in the document.
 
-import { icon, make } from "./elements.js";
+import { Cell } from "./cell.js";
+import { Choosing } from "./choosing.js";
+import { Gestures } from "./gestures.js";
 import { shapeFor } from "./thumbnails.js";
 
 const GAP = 6;
@@ -9,45 +11,70 @@ const NEAR_END_ROWS = 12;
 const SETTLED_MS = 70; // a picture is asked for once its cell has stayed so long: not while flying past
 const HIGHEST = 15_000_000; // pixels; browsers end at 17 to 33 million
 
+/** @type {Record<string, number>} */
 const DENSITIES = { roomy: 264, usual: 196, dense: 124 };
 const NARROW = 640;
+/** @type {Record<string, number>} */
 const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
+
+/**
+ * @typedef {import("./listing.js").Folder | import("./listing.js").Library} Collection
+ * @typedef {{ open: (at: number) => void, show: import("./cell.js").Show, chosen: () => void, remove: () => void,
+ *   trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
+ */
 
 export class Grid {
   /**
    * `host` is the listbox. `open(at)` is called for a cell that is opened, `chosen()` when the selection
    * has changed, `show(image, description, shape, failed)` to load a picture, `trouble(error)` when a
    * page cannot be loaded, `grown()` when one was.
+   * @param {HTMLElement} host
+   * @param {Hooks} hooks
    */
   constructor(host, hooks) {
     this.host = host;
     this.hooks = hooks;
+    /** @type {Map<number, Cell>} */
     this.cells = new Map();
-    this.selected = new Set();
+    /** @type {Collection | null} */
     this.collection = null;
+    /** @type {Collection | null} */
+    this.broken = null; // could not be loaded, until that is asked for again
     this.current = 0;
-    this.anchor = 0;
+    this.columns = 1;
+    this.edge = 0;
+    this.step = 0;
+    this.isFull = false;
+    /** @type {import("./api.js").Shape | null} */
+    this.shape = null;
+    /** @type {number | undefined} */
+    this.frame = undefined;
+    /** @type {number | undefined} */
+    this.settling = undefined;
+    this.choosing = new Choosing(this);
+    this.gestures = new Gestures(this, hooks);
     this.density = localStorage.getItem("stillroom.density") ?? "usual";
     const redraw = () => this.schedule();
     addEventListener("scroll", redraw, { passive: true });
     new ResizeObserver(() => this.measure()).observe(host);
-    host.addEventListener("click", (event) => this.clicked(event));
-    host.addEventListener("dblclick", (event) => event.preventDefault());
-    host.addEventListener("keydown", (event) => this.pressed(event));
     host.addEventListener("focusin", (event) => {
       const at = this.indexOf(event.target);
       if (at >= 0) this.setCurrent(at);
     });
-    this.watchTouches();
   }
 
-  /** Show another collection. */
+  get selected() { return this.choosing.selected; }
+
+  /**
+   * Show another collection.
+   * @param {Collection} collection
+   */
   use(collection) {
     this.clear();
     this.collection = collection;
     this.selected.clear();
     this.current = Math.max(0, collection.indexOf(collection.current));
-    this.anchor = this.current;
+    this.choosing.anchor = this.current;
     this.hooks.chosen();
     this.measure();
     scrollTo(0, collection.scrolledTo);
@@ -55,7 +82,7 @@ export class Grid {
   }
 
   clear() {
-    for (const cell of this.cells.values()) this.drop(cell);
+    for (const cell of this.cells.values()) cell.drop();
     this.cells.clear();
   }
 
@@ -64,7 +91,7 @@ export class Grid {
     const focused = this.host.contains(document.activeElement);
     this.clear();
     this.current = Math.max(0, Math.min(this.current, this.length - 1));
-    for (const key of this.selected) if (this.collection.indexOf(key) < 0) this.selected.delete(key);
+    for (const key of this.selected) if (!this.has(key)) this.selected.delete(key);
     this.measure();
     this.hooks.chosen();
     if (focused) this.focus();
@@ -72,6 +99,16 @@ export class Grid {
 
   get length() { return this.collection?.length ?? 0; }
 
+  /** @param {number} at */
+  describe(at) {
+    if (!this.collection) throw new Error("no collection is shown");
+    return this.collection.describe(at);
+  }
+
+  /** @param {string} key */
+  has(key) { return this.collection !== null && this.collection.indexOf(key) >= 0; }
+
+  /** @param {string} density */
   setDensity(density) {
     this.density = density;
     localStorage.setItem("stillroom.density", density);
@@ -113,7 +150,7 @@ export class Grid {
 
   schedule() {
     this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
+      this.frame = undefined;
       this.draw();
     });
   }
@@ -128,7 +165,7 @@ export class Grid {
     for (const [at, cell] of this.cells) {
       const isShown = at >= first && at < behind;
       if (!isShown && at !== this.current) {
-        this.drop(cell);
+        cell.drop();
         this.cells.delete(at);
       }
     }
@@ -140,8 +177,8 @@ export class Grid {
   }
 
   async more() {
-    if (this.collection.complete || this.broken === this.collection) return;
-    const collection = this.collection;
+    const { collection } = this;
+    if (!collection || collection.complete || this.broken === collection) return;
     try {
       const before = collection.length;
       await collection.more();
@@ -149,9 +186,9 @@ export class Grid {
       this.stretch();
       this.schedule();
       this.hooks.grown();
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (collection !== this.collection || error.name === "AbortError") return;
-      this.broken = collection; // until somebody asks for it again
+      this.broken = collection;
       this.hooks.trouble(error);
     }
   }
@@ -161,13 +198,16 @@ export class Grid {
     return this.more();
   }
 
+  /** @param {number} at */
   place(at) {
-    if (this.cells.has(at)) {
-      const { element } = this.cells.get(at);
-      this.put(element, at);
-      return;
+    const known = this.cells.get(at);
+    if (known) {
+      this.put(known.element, at);
+      return known;
     }
-    const cell = this.build(at);
+    const described = this.describe(at);
+    const isSelected = this.selected.has(described.key);
+    const cell = new Cell(described, at, { isCurrent: at === this.current, isSelected });
     this.cells.set(at, cell);
     this.put(cell.element, at);
     // In order, since a screen reader reads the document's.
@@ -180,41 +220,18 @@ export class Grid {
       }
     }
     this.host.insertBefore(cell.element, following);
+    return cell;
   }
 
+  /**
+   * @param {HTMLElement} element
+   * @param {number} at
+   */
   put(element, at) {
     const x = (at % this.columns) * this.step;
     const y = Math.floor(at / this.columns) * this.step;
     element.style.transform = `translate(${x}px, ${y}px)`;
-    element.setAttribute("aria-setsize", this.collection.complete ? this.length : -1);
-  }
-
-  build(at) {
-    const described = this.collection.describe(at);
-    const { key, name, isFolder } = described;
-    const image = make("img", { alt: "", decoding: "async", draggable: false });
-    image.dataset.key = key;
-    const frame = make("span", { class: "frame" }, image);
-    const caption = make("span", { class: "caption", dir: "auto" }, name);
-    const element = make(
-      "div",
-      {
-        class: isFolder ? "cell folder" : "cell",
-        role: "option",
-        tabIndex: at === this.current ? 0 : -1,
-        "aria-selected": String(this.selected.has(key)),
-        "aria-posinset": String(at + 1),
-        "aria-label": isFolder ? `${name}, folder` : name,
-        title: name,
-      },
-      frame,
-      isFolder ? null : make("span", { class: "mark", "aria-hidden": "true" }, icon("check")),
-      caption,
-    );
-    element.dataset.at = String(at);
-    if (isFolder) frame.append(icon("folder"));
-    image.onload = () => element.classList.add("loaded");
-    return { element, image, described, asked: false };
+    element.setAttribute("aria-setsize", String(this.collection?.complete ? this.length : -1));
   }
 
   settle() {
@@ -223,42 +240,26 @@ export class Grid {
     const wait = this.cells.size && [...this.cells.values()].some((cell) => cell.asked) ? SETTLED_MS : 0;
     const load = () => {
       for (const cell of this.cells.values()) {
-        if (!cell.asked) this.load(cell);
+        if (!cell.asked && this.shape) cell.load(this.hooks.show, this.shape);
       }
     };
     if (wait) this.settling = setTimeout(load, wait);
     else load();
   }
 
-  load(cell) {
-    cell.asked = true;
-    const { element, image, described } = cell;
-    this.hooks.show(image, described, this.shape, (error, facts) => {
-      if (!element.isConnected) return;
-      element.classList.add("plain");
-      const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(described.name)?.[1] ?? "";
-      const kind = facts ? facts.content_type.split("/").pop().slice(0, 12) : suffix;
-      if (!element.querySelector(".kind")) {
-        image.after(make("span", { class: "kind", "aria-hidden": "true" }, kind || "file"));
-      }
-    });
-  }
-
-  drop({ element, image }) {
-    image.onload = null;
-    image.onerror = null;
-    image.dataset.key = "";
-    image.removeAttribute("src"); // what has not arrived is not waited for
-    element.remove();
-  }
-
+  /**
+   * The cell that an event is for; -1 for none.
+   * @param {EventTarget | null} target
+   */
   indexOf(target) {
-    const cell = target.closest?.("[data-at]");
+    /** @type {HTMLElement | null} */
+    const cell = target instanceof Element ? target.closest("[data-at]") : null;
     return cell && this.host.contains(cell) ? Number(cell.dataset.at) : -1;
   }
 
+  /** @param {number} at */
   setCurrent(at) {
-    if (at === this.current) return;
+    if (at === this.current || !this.collection) return;
     const before = this.cells.get(this.current);
     if (before) before.element.tabIndex = -1;
     this.current = at;
@@ -273,13 +274,13 @@ export class Grid {
     const target = Math.max(0, Math.min(at, this.length - 1));
     this.setCurrent(target);
     this.bringIntoView(target);
-    this.place(target);
-    const { element } = this.cells.get(target);
+    const { element } = this.place(target);
     element.tabIndex = 0;
     element.focus({ preventScroll: true });
     this.schedule();
   }
 
+  /** @param {number} at */
   bringIntoView(at, where = "nearest") {
     const y = Math.floor(at / this.columns) * this.step + this.top;
     const header = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--header")) || 0;
@@ -289,108 +290,4 @@ export class Grid {
   }
 
   // Choosing ------------------------------------------------------------------------------------
-
-  clicked(event) {
-    const at = this.indexOf(event.target);
-    if (at < 0) return;
-    if (this.heldOpen) { this.heldOpen = false; return; } // the end of a long touch
-    const onMark = Boolean(event.target.closest(".mark"));
-    if (event.shiftKey) this.chooseTo(at);
-    else if (onMark || event.ctrlKey || event.metaKey || (this.selected.size && this.isImage(at))) this.toggle(at);
-    else this.hooks.open(at);
-    if (!this.hooks.isCovered?.()) this.focus(at);
-  }
-
-  pressed(event) {
-    const at = this.current;
-    const page = Math.max(1, Math.floor(innerHeight / this.step) - 1) * this.columns;
-    const moves = {
-      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns,
-      PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity,
-    };
-    if (event.altKey) return;
-    if (event.key in moves) {
-      const wanted = at + moves[event.key];
-      const target = Math.max(0, Math.min(wanted, this.length - 1));
-      if (event.shiftKey) this.chooseTo(target);
-      else this.anchor = target;
-      this.focus(target);
-    } else if (event.key === "Enter") this.hooks.open(at);
-    else if (event.key === " ") this.toggle(at);
-    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) this.chooseAll();
-    else if (event.key === "Escape" && this.selected.size) this.chooseNone();
-    else if (event.key === "Delete" && this.selected.size) this.hooks.remove();
-    else return;
-    event.preventDefault();
-  }
-
-  isImage(at) { return !this.collection.describe(at).isFolder; }
-
-  toggle(at) {
-    const { key, isFolder } = this.collection.describe(at);
-    if (isFolder) return;
-    if (!this.selected.delete(key)) this.selected.add(key);
-    this.anchor = at;
-    this.mark();
-  }
-
-  chooseTo(at) {
-    const [low, high] = [Math.min(at, this.anchor), Math.max(at, this.anchor)];
-    for (let one = low; one <= high; one += 1) {
-      const { key, isFolder } = this.collection.describe(one);
-      if (!isFolder) this.selected.add(key);
-    }
-    this.mark();
-  }
-
-  chooseAll() {
-    for (let at = 0; at < this.length; at += 1) {
-      const { key, isFolder } = this.collection.describe(at);
-      if (!isFolder) this.selected.add(key);
-    }
-    this.mark();
-  }
-
-  /** Choose those that there are of these. */
-  choose(keys) {
-    for (const key of keys) if (this.collection.indexOf(key) >= 0) this.selected.add(key);
-    this.mark();
-  }
-
-  chooseNone() {
-    this.selected.clear();
-    this.mark();
-  }
-
-  mark() {
-    for (const { element, described } of this.cells.values()) {
-      element.setAttribute("aria-selected", String(this.selected.has(described.key)));
-    }
-    this.host.classList.toggle("choosing", this.selected.size > 0);
-    this.hooks.chosen();
-  }
-
-  /** A finger that stays chooses, as on a phone's own photos. */
-  watchTouches() {
-    let timer = null;
-    let began = null;
-    const stop = () => clearTimeout(timer);
-    this.host.addEventListener("pointerdown", (event) => {
-      const at = this.indexOf(event.target);
-      if (event.pointerType === "mouse" || at < 0) return;
-      this.heldOpen = false;
-      began = event;
-      timer = setTimeout(() => {
-        this.heldOpen = true;
-        this.toggle(at);
-      }, 450);
-    });
-    for (const name of ["pointerup", "pointercancel"]) this.host.addEventListener(name, stop);
-    this.host.addEventListener("pointermove", (event) => {
-      if (began && Math.hypot(event.clientX - began.clientX, event.clientY - began.clientY) > 10) stop();
-    });
-    this.host.addEventListener("contextmenu", (event) => {
-      if (this.heldOpen) event.preventDefault();
-    });
-  }
 }

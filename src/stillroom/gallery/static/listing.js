@@ -5,7 +5,19 @@ const THEN = 2000;
 const LARGEST = 10000;
 const LIBRARY_PAGE = 200;
 
-/** The server's order: that of UTF-8 bytes, which is that of code points, unlike JavaScript's. */
+/**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {{ id: string, extension: string, alt_text: string | null, caption: string | null, width: number,
+ *   height: number, file_size: number, content_type: string, color_profile: string | null, created_at: string,
+ *   protected: boolean, storage_key: string, content_hash: string, url: string }} Resource
+ * @typedef {{ key: string, name: string, isFolder: boolean, resource?: any }} Described
+ */
+
+/**
+ * The server's order: that of UTF-8 bytes, which is that of code points, unlike JavaScript's.
+ * @param {string} one
+ * @param {string} other
+ */
 export function compare(one, other) {
   const most = Math.min(one.length, other.length);
   for (let at = 0; at < most; at += 1) {
@@ -15,14 +27,24 @@ export function compare(one, other) {
   return one.length - other.length;
 }
 
+/** @param {number} unit */
 const inOrder = (unit) => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800);
 
+/** @template Item */
 class Pages {
+  /**
+   * @param {Api} api
+   * @param {URL} first
+   */
   constructor(api, first) {
     this.api = api;
+    /** @type {URL | null} */
     this.next = first;
+    /** @type {Item[]} */
     this.items = [];
+    /** @type {Promise<void> | null} */
     this.under = null;
+    /** @type {string | null} */
     this.current = null; // and where it was left
     this.scrolledTo = 0;
     this.stop = new AbortController();
@@ -40,11 +62,19 @@ class Pages {
   }
 
   async load() {
+    if (!this.next) return;
     const { entries, next } = await this.api.page(this.next, this.stop.signal);
-    this.items.push(...entries.map((entry) => this.itemOf(entry)));
+    this.items.push(...entries);
     this.next = next;
   }
 
+  /**
+   * @param {number} _at
+   * @returns {Described}
+   */
+  describe(_at) { throw new Error("each kind of collection describes its own"); }
+
+  /** @param {string[]} keys */
   remove(keys) {
     const gone = new Set(keys);
     this.items = this.items.filter((_, at) => !gone.has(this.describe(at).key));
@@ -53,17 +83,27 @@ class Pages {
   cancel() { this.stop.abort(); }
 }
 
-/** One folder, or what begins with a text in it. */
+/**
+ * One folder, or what begins with a text in it.
+ * @extends {Pages<string>}
+ */
 export class Folder extends Pages {
+  /**
+   * @param {Api} api
+   * @param {string} folder
+   */
   constructor(api, folder, begins = "") {
     super(api, api.listing({ prefix: folder + begins, delimiter: "/", limit: FIRST }));
     this.folder = folder;
     this.begins = begins;
+    /** @type {string[]} */
     this.late = [];
   }
 
-  itemOf(path) { return path; }
-
+  /**
+   * @param {number} at
+   * @returns {Described}
+   */
   describe(at) {
     const path = this.items[at];
     return { key: path, name: nameBelow(path, this.folder), isFolder: path.endsWith("/") };
@@ -71,11 +111,12 @@ export class Folder extends Pages {
 
   async load() {
     // A bucket is asked a thousand names at a time, whatever the page: few and large is cheap.
-    if (this.length) this.next.searchParams.set("limit", this.length > THEN ? LARGEST : THEN);
+    if (this.length) this.next?.searchParams.set("limit", String(this.length > THEN ? LARGEST : THEN));
     await super.load();
     for (const path of this.late.splice(0)) this.add(path);
   }
 
+  /** @param {string | null} path */
   indexOf(path) {
     if (path === null) return -1;
     let [low, high] = [0, this.length];
@@ -88,7 +129,10 @@ export class Folder extends Pages {
     return this.items.indexOf(path); // a bucket's own order may be another
   }
 
-  /** Something was saved: it shows where a listing would show it, if it came that far. */
+  /**
+   * Something was saved: it shows where a listing would show it, if it came that far.
+   * @param {string} path
+   */
   add(path) {
     if (!path.startsWith(this.folder + this.begins)) return false;
     const rest = path.slice(this.folder.length);
@@ -107,14 +151,21 @@ export class Folder extends Pages {
   }
 }
 
+/** @type {(path: string, folder: string) => string} */
 const nameBelow = (path, folder) => path.slice(folder.length).replace(/\/$/, "");
 
-/** The media library, newest first. */
+/**
+ * The media library, newest first.
+ * @extends {Pages<Resource>}
+ */
 export class Library extends Pages {
+  /** @param {Api} api */
   constructor(api) { super(api, api.library(LIBRARY_PAGE)); }
 
-  itemOf(resource) { return resource; }
-
+  /**
+   * @param {number} at
+   * @returns {Described}
+   */
   describe(at) {
     const resource = this.items[at];
     const source = resource.source_key?.split("/").at(-1);
@@ -122,5 +173,6 @@ export class Library extends Pages {
     return { key: resource.id, name, isFolder: false, resource };
   }
 
+  /** @param {string | null} id */
   indexOf(id) { return this.items.findIndex((resource) => resource.id === id); }
 }

@@ -1,18 +1,40 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
-import { button, count, duration, nameOf, size, toast } from "./elements.js";
-import { DIMENSIONS, copy } from "./viewer.js";
+import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
+import { button, duration, size, toast } from "./elements.js";
+import { DIMENSIONS } from "./viewer.js";
 
-const LINK_FOR_S = 24 * 3600;
-const DELETED_AT_ONCE = 100;
-const INGESTED_AT_ONCE = 25;
 const FOR_GOOD = "This can't be undone.";
 
+/**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {import("./api.js").Shape} Shape
+ * @typedef {import("./listing.js").Described} Described
+ * @typedef {import("./listing.js").Folder} Folder
+ * @typedef {import("./listing.js").Library} Library
+ * @typedef {import("./thumbnails.js").Failed} Failed
+ * @typedef {{ may: (scope: string) => boolean, keep: (paths: string[]) => void,
+ *   remove: (paths: string[]) => void }} Hooks
+ * @typedef {[label: string, value: string, canCopy?: boolean]} Row
+ */
+
+/** @param {string} text */
 const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
+/**
+ * @template {Folder | Library} Collection
+ * @template Pictures
+ */
 class Shelf {
+  /**
+   * @param {Collection} collection
+   * @param {Pictures} pictures
+   * @param {Hooks} hooks
+   */
   constructor(collection, pictures, hooks) {
-    Object.assign(this, { collection, pictures, hooks });
+    this.collection = collection;
+    this.pictures = pictures;
+    this.hooks = hooks;
   }
 
   get api() { return this.collection.api; }
@@ -23,10 +45,13 @@ class Shelf {
 
   more() { return this.collection.more(); }
 
+  /** @param {number} at */
   describe(at) { return this.collection.describe(at); }
 
+  /** @param {{ key: string }} described */
   remove({ key }) { this.hooks.remove([key]); }
 
+  /** @param {{ key: string }} described */
   removal(described) {
     return button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" });
   }
@@ -34,16 +59,31 @@ class Shelf {
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
 }
 
-/** Images in a folder. */
+/**
+ * Images in a folder.
+ * @extends {Shelf<Folder, import("./thumbnails.js").Thumbnails>}
+ */
 export class FolderShelf extends Shelf {
+  /**
+   * @param {HTMLImageElement} image
+   * @param {Described} described
+   * @param {Shape} shape
+   * @param {Failed} failed
+   */
   show(image, { key, isFolder }, shape, failed) {
     if (!isFolder) this.pictures.show(image, key, shape, failed);
   }
 
+  /** @param {Described} described */
   full({ key }) { return this.api.signedUrl(key); }
 
+  /** @param {Described} described */
   exists({ key }) { return this.api.facts(key); }
 
+  /**
+   * @param {Described} described
+   * @returns {Promise<Row[]>}
+   */
   async facts({ key }) {
     const facts = await this.api.facts(key);
     if (!facts) return [["", "This picture is gone."]];
@@ -57,6 +97,7 @@ export class FolderShelf extends Shelf {
     ];
   }
 
+  /** @param {Described} described */
   actions(described) {
     const { may } = this.hooks;
     return [
@@ -64,7 +105,7 @@ export class FolderShelf extends Shelf {
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
       may("media") && may("storage:delete") ? button("Keep in the library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
       this.mayRemove ? this.removal(described) : null,
-    ].filter(Boolean);
+    ].filter((one) => one !== null);
   }
 
   get mayRemove() { return this.hooks.may("storage:delete"); }
@@ -73,17 +114,36 @@ export class FolderShelf extends Shelf {
 
   get warning() { return FOR_GOOD; }
 
+  /**
+   * @param {string[]} keys
+   * @param {(done: number) => void} progress
+   */
   removeAll(keys, progress) { return removeAll(this.api, keys, progress); }
 }
 
-/** The media library. */
+/**
+ * The media library.
+ * @extends {Shelf<Library, import("./thumbnails.js").LibraryPictures>}
+ */
 export class LibraryShelf extends Shelf {
+  /**
+   * @param {HTMLImageElement} image
+   * @param {Described} described
+   * @param {Shape} shape
+   * @param {Failed} failed
+   */
   show(image, { resource }, shape, failed) { this.pictures.show(image, resource, failed); }
 
-  full({ resource }) { return this.pictures.url(resource); }
+  /** @param {Described} described */
+  async full({ resource }) { return await this.pictures.url(resource) ?? resource.url; }
 
+  /** @param {Described} described */
   exists({ resource }) { return this.api.get(`media-resources/${resource.id}`).then(() => true); }
 
+  /**
+   * @param {Described} described
+   * @returns {Promise<Row[]>}
+   */
   async facts({ resource }) {
     return [
       [DIMENSIONS, `${resource.width.toLocaleString()} × ${resource.height.toLocaleString()}`],
@@ -100,11 +160,12 @@ export class LibraryShelf extends Shelf {
     ];
   }
 
+  /** @param {Described} described */
   actions({ resource }) {
     return [button("Download", "down", async () => {
       try {
-        save(await this.pictures.url(resource), `${resource.id}.${resource.extension}`);
-      } catch (error) {
+        save(await this.pictures.url(resource) ?? resource.url, `${resource.id}.${resource.extension}`);
+      } catch (/** @type {any} */ error) {
         toast(error.message, { failed: true });
       }
     }, { quiet: true }), this.removal({ key: resource.id })];
@@ -121,99 +182,9 @@ export class LibraryShelf extends Shelf {
       : FOR_GOOD;
   }
 
+  /**
+   * @param {string[]} keys
+   * @param {(done: number) => void} progress
+   */
   removeAll(keys, progress) { return removeResources(this.api, keys, progress); }
-}
-
-/** A link for whoever needs one, that ends by itself. */
-export async function copyLink(api, path) {
-  try {
-    await copy(await api.link(path, LINK_FOR_S), "Link", "It works for 24 hours.");
-  } catch (error) {
-    toast(error.message, { failed: true });
-  }
-}
-
-/** Save images as files. */
-export async function download(api, paths) {
-  try {
-    for (const url of await Promise.all(paths.map((path) => api.signedUrl(path)))) {
-      save(url, nameOf(decodeURIComponent(new URL(url).pathname)));
-    }
-  } catch (error) {
-    toast(error.message, { failed: true });
-  }
-}
-
-function save(url, name) {
-  const link = document.createElement("a");
-  // A CDN's answer is of another origin, where `download` is passed over: then it is shown, elsewhere.
-  Object.assign(link, { href: url, download: name, target: "_blank", rel: "noopener" });
-  link.click();
-}
-
-/** Take resources out of the library; answers those that are out, and says why others are not. */
-async function removeResources(api, ids, progress) {
-  const gone = [];
-  let refused = null;
-  for (const [at, id] of ids.entries()) {
-    progress(at);
-    try {
-      await api.delete(`media-resources/${id}`);
-      gone.push(id);
-    } catch (error) {
-      if (error.code === "resource_not_found") gone.push(id);
-      else refused ??= error;
-      if (error.status === 0 || error.status === 401) break;
-    }
-  }
-  tellRemoved(gone.length, ids.length, refused?.message);
-  return gone;
-}
-
-function tellRemoved(gone, all, why) {
-  if (gone < all) toast(`${count(all - gone, "image")} not deleted: ${why}`, { failed: true });
-  else toast(`${count(gone, "image")} deleted.`);
-}
-
-/** Delete images; answers those that are gone, and says why others are not. */
-async function removeAll(api, paths, progress) {
-  const gone = [];
-  const kept = [];
-  try {
-    for (let at = 0; at < paths.length; at += DELETED_AT_ONCE) {
-      const some = paths.slice(at, at + DELETED_AT_ONCE);
-      progress(at);
-      const { results } = await api.post("storage/delete", { paths: some });
-      for (const result of results) {
-        if (!result.code || result.code === "not_found") gone.push(result.path);
-        else kept.push(result);
-      }
-    }
-  } catch (error) {
-    kept.push({ detail: error.message });
-  }
-  for (const path of gone) api.forget(path);
-  tellRemoved(gone.length, paths.length, kept[0]?.detail);
-  return gone;
-}
-
-/** Take images into the library. */
-export async function keepAll(api, paths) {
-  let done = 0;
-  const refused = [];
-  try {
-    for (let at = 0; at < paths.length; at += INGESTED_AT_ONCE) {
-      const items = paths.slice(at, at + INGESTED_AT_ONCE).map((path) => ({ storage_key: `compute/${path}` }));
-      const { results } = await api.post("media-resources/ingest", { items });
-      for (const result of results) {
-        if (result.code) refused.push(result);
-        else done += 1;
-      }
-    }
-  } catch (error) {
-    refused.push({ detail: error.message });
-  }
-  if (refused.length) toast(`${count(paths.length - done, "image")} not kept: ${refused[0].detail}`, { failed: true });
-  else toast(`${count(done, "image")} kept in the library.`);
-  return done;
 }

@@ -1,17 +1,28 @@
 // Small pictures. An <img> sends no token, so it gets a signed URL: a browser then loads, decodes and
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
-const SIZES = [64, 128, 256, 512, 1024];
+const LARGEST = 1024;
+const SIZES = [64, 128, 256, 512, LARGEST];
 const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no smaller picture of it
 const AT_ONCE = 4;
 const MOST_BLOBS = 300;
 
 /**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {import("./api.js").Facts} Facts
+ * @typedef {import("./api.js").Shape} Shape
+ * @typedef {import("./listing.js").Resource} Resource
+ * @typedef {(error: any, facts?: Facts | null) => void} Failed why there is no picture
+ */
+
+/**
  * What is asked for to fill a square that is so many pixels wide: cut to it as the grid shows it (`cover`),
  * since the short side of a whole picture would be stretched; or whole (`contain`).
+ * @param {number} pixels
+ * @returns {Shape}
  */
 export function shapeFor(pixels, fit = "cover") {
-  const edge = SIZES.find((one) => one >= pixels) ?? SIZES.at(-1);
+  const edge = SIZES.find((one) => one >= pixels) ?? LARGEST;
   return SHAPES[fit][edge];
 }
 
@@ -21,13 +32,21 @@ const SHAPES = Object.fromEntries(["cover", "contain"].map((fit) => [fit, Object
 
 /** Those of stored images. */
 export class Thumbnails {
+  /** @param {Api} api */
   constructor(api) {
     this.api = api;
+    /** @type {Set<string>} */
     this.whole = new Set(); // shown by their originals
     this.turns = new Turns(AT_ONCE);
   }
 
-  /** Load the picture of `path` into `image`; `failed` hears why there is none. */
+  /**
+   * Load the picture of `path` into `image`; `failed` hears why there is none.
+   * @param {HTMLImageElement} image
+   * @param {string} path
+   * @param {Shape | null} shape
+   * @param {Failed} failed
+   */
   async show(image, path, shape, failed) {
     image.onerror = () => this.fallBack(image, path, failed);
     try {
@@ -38,7 +57,12 @@ export class Thumbnails {
     }
   }
 
-  /** There is no smaller one: show a small original, of whatever kind a browser can show. */
+  /**
+   * There is no smaller one: show a small original, of whatever kind a browser can show.
+   * @param {HTMLImageElement} image
+   * @param {string} path
+   * @param {Failed} failed
+   */
   fallBack(image, path, failed) {
     if (this.whole.has(path)) { failed(null); return; }
     this.turns.take(async () => {
@@ -51,6 +75,7 @@ export class Thumbnails {
     }).catch(failed);
   }
 
+  /** @param {string} path */
   forget(path) {
     this.whole.delete(path);
     this.api.forget(path);
@@ -59,23 +84,34 @@ export class Thumbnails {
 
 /** Those of the library, which has no signed URLs: fetched with the token, kept as blobs for a while. */
 export class LibraryPictures {
+  /** @param {Api} api */
   constructor(api) {
     this.api = api;
     this.turns = new Turns(AT_ONCE);
+    /** @type {Map<string, string>} */
     this.blobs = new Map();
   }
 
+  /**
+   * @param {HTMLImageElement} image
+   * @param {Resource} resource
+   * @param {Failed} failed
+   */
   async show(image, resource, failed) {
     image.onerror = () => failed(null);
     try {
       const url = await this.url(resource, () => image.dataset.key === resource.id);
       if (url && image.dataset.key === resource.id) image.src = url;
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (error.name !== "AbortError") failed(error);
     }
   }
 
-  /** Where its bytes are: at the CDN, or fetched. */
+  /**
+   * Where its bytes are: at the CDN, or fetched; null where they are not wanted any more.
+   * @param {Resource} resource
+   * @returns {Promise<string | null>}
+   */
   async url(resource, wanted = () => true) {
     const marker = `/media-resources/${resource.id}/file`;
     if (!resource.url.endsWith(marker)) return resource.url;
@@ -93,9 +129,9 @@ export class LibraryPictures {
       const answer = await this.api.ask(address);
       const url = URL.createObjectURL(await answer.blob());
       this.blobs.set(resource.id, url);
-      for (const [oldest, address] of this.blobs) {
+      for (const [oldest, blob] of this.blobs) {
         if (this.blobs.size <= MOST_BLOBS) break;
-        URL.revokeObjectURL(address);
+        URL.revokeObjectURL(blob);
         this.blobs.delete(oldest);
       }
       return url;
@@ -110,14 +146,20 @@ export class LibraryPictures {
 
 /** So many at a time, newest first: what was asked for last is what is looked at. */
 export class Turns {
+  /** @param {number} most */
   constructor(most) {
     this.free = most;
+    /** @type {(() => void)[]} */
     this.waiting = [];
   }
 
+  /**
+   * @template Result
+   * @param {() => Promise<Result>} work
+   */
   async take(work) {
     if (this.free) this.free -= 1;
-    else await new Promise((resolve) => this.waiting.push(resolve));
+    else await new Promise((resolve) => { this.waiting.push(() => resolve(null)); });
     try {
       return await work();
     } finally {

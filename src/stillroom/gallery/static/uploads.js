@@ -6,15 +6,35 @@ import { button, by, count, make, say, size } from "./elements.js";
 const AT_ONCE = 3;
 const MOST_ROWS = 200;
 
+/**
+ * @typedef {{ file: File, path: string, replace: boolean, request?: XMLHttpRequest, isTaken?: boolean,
+ *   hasFailed?: boolean }} Upload
+ * @typedef {{ file: File, below: string }} Found a file, and its path below where it was dropped
+ */
+
 export class Uploads {
-  /** `saved(path)` is called for each image that is stored; `api()` is who is signed in. */
+  /**
+   * `saved(path)` is called for each image that is stored; `api()` is who is signed in.
+   * @param {{ api: () => import("./api.js").Api | null, saved: (path: string) => void, mostBytes: number }} hooks
+   */
   constructor({ api, saved, mostBytes }) {
-    Object.assign(this, { api, saved, mostBytes });
+    this.api = api;
+    this.saved = saved;
+    this.mostBytes = mostBytes;
+    this.total = 0;
+    this.done = 0;
+    this.failed = 0;
+    this.skipped = 0;
+    this.told = -1;
+    /** @type {number | undefined} */
+    this.closing = undefined;
+    /** @type {Upload[]} */
     this.waiting = [];
+    /** @type {Set<Upload>} */
     this.under = new Set();
+    /** @type {Map<Upload, HTMLElement>} */
     this.rows = new Map();
     this.panel = by("uploads");
-    this.reset();
     by("uploads-close").onclick = () => this.close();
     by("replace-all").onclick = () => this.replaceAll();
     addEventListener("beforeunload", (event) => {
@@ -24,7 +44,10 @@ export class Uploads {
 
   reset() { Object.assign(this, { total: 0, done: 0, failed: 0, skipped: 0 }); }
 
-  /** Send `[{ file, path }]`; paths are whole. */
+  /**
+   * Send files; paths are whole.
+   * @param {{ file: File, path: string }[]} files
+   */
   add(files) {
     if (!files.length) return;
     if (!this.waiting.length && !this.under.size) this.clearFinished();
@@ -41,12 +64,19 @@ export class Uploads {
 
   start() {
     if (!this.api()) return; // until somebody signs in again
-    while (this.under.size < AT_ONCE && this.waiting.length) this.send(this.waiting.shift());
+    while (this.under.size < AT_ONCE) {
+      const next = this.waiting.shift();
+      if (!next) break;
+      this.send(next);
+    }
     this.tell();
   }
 
+  /** @param {Upload} upload */
   send(upload) {
     const { file, path } = upload;
+    const api = this.api();
+    if (!api) return;
     this.under.add(upload);
     const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${path}` });
     const stop = button(`Stop the upload of ${path}`, "close", () => request.abort(), { quiet: true });
@@ -60,7 +90,7 @@ export class Uploads {
     const form = new FormData();
     form.append("file", file, "file");
     request.open("POST", imageUrl(path));
-    request.setRequestHeader("Authorization", `Bearer ${this.api().token}`);
+    request.setRequestHeader("Authorization", `Bearer ${api.token}`);
     if (!upload.replace) request.setRequestHeader("If-None-Match", "*");
     request.upload.onprogress = (event) => {
       if (event.lengthComputable) progress.value = event.loaded / event.total;
@@ -76,6 +106,10 @@ export class Uploads {
     request.send(form);
   }
 
+  /**
+   * @param {Upload} upload
+   * @param {XMLHttpRequest} request
+   */
   answered(upload, request) {
     const refused = refusalOf(request.status, request.responseText);
     if (request.status === 200) {
@@ -88,13 +122,14 @@ export class Uploads {
       this.waiting.unshift(upload); // whoever signs in next goes on with it
       this.hide(upload);
       const api = this.api();
-      api?.onUnauthorized(api, refused);
+      if (api) api.onUnauthorized(api, refused);
     } else {
       const mayPass = [408, 503, 507].includes(request.status);
       this.refuse(upload, refused.message, mayPass);
     }
   }
 
+  /** @param {Upload} upload */
   askToReplace(upload) {
     this.under.delete(upload);
     upload.isTaken = true;
@@ -109,6 +144,10 @@ export class Uploads {
     this.start();
   }
 
+  /**
+   * @param {Upload} upload
+   * @param {string} detail
+   */
   refuse(upload, detail, mayPass = false) {
     this.under.delete(upload);
     this.failed += 1;
@@ -121,6 +160,10 @@ export class Uploads {
     this.start();
   }
 
+  /**
+   * @param {Upload} upload
+   * @param {boolean} replace
+   */
   again(upload, replace) {
     if (upload.hasFailed) this.failed -= 1;
     Object.assign(upload, { replace, hasFailed: false, isTaken: false });
@@ -133,12 +176,14 @@ export class Uploads {
     for (const upload of [...this.rows.keys()]) if (upload.isTaken) this.again(upload, true);
   }
 
+  /** @param {Upload} upload */
   finish(upload) {
     this.under.delete(upload);
     this.hide(upload);
     this.start();
   }
 
+  /** @param {Upload} upload */
   hide(upload) {
     this.rows.get(upload)?.remove();
     this.rows.delete(upload);
@@ -147,18 +192,24 @@ export class Uploads {
   /** Somebody signs out: nothing more is sent. */
   stop() {
     this.waiting = [];
-    for (const { request } of this.under) request.abort();
+    for (const { request } of this.under) request?.abort();
     this.under.clear();
     this.close();
   }
 
+  /**
+   * @param {Upload} upload
+   * @param {string} kind
+   * @param {(Node | string)[]} texts
+   * @param {(Node | null)[]} buttons
+   */
   row(upload, kind, texts, buttons) {
     const row = make(
       "li",
       { class: `upload ${kind}` },
       make("span", { class: "upload-name", dir: "auto" }, upload.path),
       make("span", { class: "upload-state" }, ...texts),
-      ...buttons.filter(Boolean),
+      ...buttons,
     );
     const before = this.rows.get(upload);
     if (before) before.replaceWith(row);
@@ -202,17 +253,26 @@ export class Uploads {
   }
 }
 
-/** The files of a drop, folders opened, each with its path below where it was dropped. */
+/**
+ * The files of a drop, folders opened.
+ * @param {DataTransfer} transfer
+ */
 export async function filesOf(transfer) {
   const entries = [...transfer.items]
     .filter(({ kind }) => kind === "file")
     .map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile())
-    .filter(Boolean);
+    .filter((entry) => entry !== null);
+  /** @type {Found[]} */
   const found = [];
   for (const entry of entries) await walk(entry, "", found);
   return found;
 }
 
+/**
+ * @param {any} entry a `FileSystemEntry`, or a `File` where a browser has none
+ * @param {string} above
+ * @param {Found[]} found
+ */
 async function walk(entry, above, found) {
   if (entry instanceof File) found.push({ file: entry, below: above + entry.name });
   else if (entry.isFile) {
@@ -227,5 +287,8 @@ async function walk(entry, above, found) {
   }
 }
 
-/** Where a file goes. macOS spells names in another way than the server takes them (NFC). */
+/**
+ * Where a file goes. macOS spells names in another way than the server takes them (NFC).
+ * @type {(folder: string, below: string) => string}
+ */
 export const pathFor = (folder, below) => folder + below.normalize("NFC");

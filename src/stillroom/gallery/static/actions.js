@@ -1,0 +1,139 @@
+// What is done with images: links, files, deleting, keeping. Each says how it went.
+
+import { copy } from "./clipboard.js";
+import { count, nameOf, toast } from "./elements.js";
+
+const LINK_FOR_S = 24 * 3600;
+const DELETED_AT_ONCE = 100;
+const INGESTED_AT_ONCE = 25;
+
+/** @typedef {import("./api.js").Api} Api */
+
+/**
+ * Copy a link that works without a token, for a day.
+ * @param {Api} api
+ * @param {string} path
+ */
+export async function copyLink(api, path) {
+  try {
+    await copy(await api.link(path, LINK_FOR_S), "Link", "It works for 24 hours.");
+  } catch (/** @type {any} */ error) {
+    toast(error.message, { failed: true });
+  }
+}
+
+/**
+ * Save images as files.
+ * @param {Api} api
+ * @param {string[]} paths
+ */
+export async function download(api, paths) {
+  try {
+    for (const url of await Promise.all(paths.map((path) => api.signedUrl(path)))) {
+      save(url, nameOf(decodeURIComponent(new URL(url).pathname)));
+    }
+  } catch (/** @type {any} */ error) {
+    toast(error.message, { failed: true });
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {string} name
+ */
+export function save(url, name) {
+  const link = document.createElement("a");
+  // A CDN's answer is of another origin, where `download` is passed over: then it is shown, elsewhere.
+  Object.assign(link, { href: url, download: name, target: "_blank", rel: "noopener" });
+  link.click();
+}
+
+/**
+ * Take resources out of the library; answers those that are out, and says why others are not.
+ * @param {Api} api
+ * @param {string[]} ids
+ * @param {(done: number) => void} progress
+ */
+export async function removeResources(api, ids, progress) {
+  /** @type {string[]} */
+  const gone = [];
+  let refused = null;
+  for (const [at, id] of ids.entries()) {
+    progress(at);
+    try {
+      await api.delete(`media-resources/${id}`);
+      gone.push(id);
+    } catch (/** @type {any} */ error) {
+      if (error.code === "resource_not_found") gone.push(id);
+      else refused ??= error;
+      if (error.status === 0 || error.status === 401) break;
+    }
+  }
+  tellRemoved(gone.length, ids.length, refused?.message);
+  return gone;
+}
+
+/**
+ * @param {number} gone
+ * @param {number} all
+ * @param {string | undefined} why
+ */
+function tellRemoved(gone, all, why) {
+  if (gone < all) toast(`${count(all - gone, "image")} not deleted: ${why}`, { failed: true });
+  else toast(`${count(gone, "image")} deleted.`);
+}
+
+/**
+ * Delete images; answers those that are gone, and says why others are not.
+ * @param {Api} api
+ * @param {string[]} paths
+ * @param {(done: number) => void} progress
+ */
+export async function removeAll(api, paths, progress) {
+  /** @type {string[]} */
+  const gone = [];
+  /** @type {{ detail: string }[]} */
+  const kept = [];
+  try {
+    for (let at = 0; at < paths.length; at += DELETED_AT_ONCE) {
+      const some = paths.slice(at, at + DELETED_AT_ONCE);
+      progress(at);
+      const { results } = await api.post("storage/delete", { paths: some });
+      for (const result of results) {
+        if (!result.code || result.code === "not_found") gone.push(result.path);
+        else kept.push(result);
+      }
+    }
+  } catch (/** @type {any} */ error) {
+    kept.push({ detail: error.message });
+  }
+  for (const path of gone) api.forget(path);
+  tellRemoved(gone.length, paths.length, kept[0]?.detail);
+  return gone;
+}
+
+/**
+ * Take images into the library.
+ * @param {Api} api
+ * @param {string[]} paths
+ */
+export async function keepAll(api, paths) {
+  let done = 0;
+  /** @type {{ detail: string }[]} */
+  const refused = [];
+  try {
+    for (let at = 0; at < paths.length; at += INGESTED_AT_ONCE) {
+      const items = paths.slice(at, at + INGESTED_AT_ONCE).map((path) => ({ storage_key: `compute/${path}` }));
+      const { results } = await api.post("media-resources/ingest", { items });
+      for (const result of results) {
+        if (result.code) refused.push(result);
+        else done += 1;
+      }
+    }
+  } catch (/** @type {any} */ error) {
+    refused.push({ detail: error.message });
+  }
+  if (refused.length) toast(`${count(paths.length - done, "image")} not kept: ${refused[0].detail}`, { failed: true });
+  else toast(`${count(done, "image")} kept in the library.`);
+  return done;
+}

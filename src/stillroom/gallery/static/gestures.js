@@ -1,0 +1,87 @@
+// What a mouse, keys and fingers do in the grid.
+
+const HELD_MS = 450;
+const STILL = 10; // pixels
+
+export class Gestures {
+  /**
+   * @param {import("./grid.js").Grid} grid
+   * @param {import("./grid.js").Hooks} hooks
+   */
+  constructor(grid, hooks) {
+    this.grid = grid;
+    this.hooks = hooks;
+    this.choosing = grid.choosing;
+    this.heldOpen = false;
+    grid.host.addEventListener("click", (event) => this.clicked(event));
+    grid.host.addEventListener("dblclick", (event) => event.preventDefault());
+    grid.host.addEventListener("keydown", (event) => this.pressed(event));
+    this.watchTouches();
+  }
+
+  /** @param {MouseEvent} event */
+  clicked(event) {
+    const at = this.grid.indexOf(event.target);
+    if (at < 0) return;
+    if (this.heldOpen) { this.heldOpen = false; return; } // the end of a long touch
+    const onMark = event.target instanceof Element && event.target.closest(".mark") !== null;
+    const toggles = onMark || event.ctrlKey || event.metaKey || (this.choosing.selected.size && !this.grid.describe(at).isFolder);
+    if (event.shiftKey) this.choosing.chooseTo(at);
+    else if (toggles) this.choosing.toggle(at);
+    else this.hooks.open(at);
+    if (!this.hooks.isCovered()) this.grid.focus(at);
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    const at = this.grid.current;
+    const page = Math.max(1, Math.floor(innerHeight / this.grid.step) - 1) * this.grid.columns;
+    /** @type {Record<string, number>} */
+    const moves = {
+      ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.grid.columns, ArrowDown: this.grid.columns,
+      PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity,
+    };
+    if (event.altKey) return;
+    if (event.key in moves) {
+      const wanted = at + moves[event.key];
+      const target = Math.max(0, Math.min(wanted, this.grid.length - 1));
+      if (event.shiftKey) this.choosing.chooseTo(target);
+      else this.choosing.anchor = target;
+      this.grid.focus(target);
+    } else if (event.key === "Enter") this.hooks.open(at);
+    else if (event.key === " ") this.choosing.toggle(at);
+    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) this.choosing.chooseAll();
+    else if (event.key === "Escape" && this.choosing.selected.size) this.choosing.chooseNone();
+    else if (event.key === "Delete" && this.choosing.selected.size) this.hooks.remove();
+    else return;
+    event.preventDefault();
+  }
+
+  /** A finger that stays chooses, as on a phone's own photos. */
+  watchTouches() {
+    const { host } = this.grid;
+    /** @type {number | undefined} */
+    let timer;
+    /** @type {PointerEvent | undefined} */
+    let began;
+    const stop = () => clearTimeout(timer);
+    host.addEventListener("pointerdown", (event) => {
+      const at = this.grid.indexOf(event.target);
+      if (event.pointerType === "mouse" || at < 0) return;
+      this.heldOpen = false;
+      began = event;
+      timer = setTimeout(() => {
+        this.heldOpen = true;
+        this.choosing.toggle(at);
+      }, HELD_MS);
+    });
+    host.addEventListener("pointerup", stop);
+    host.addEventListener("pointercancel", stop);
+    host.addEventListener("pointermove", (event) => {
+      if (began && Math.hypot(event.clientX - began.clientX, event.clientY - began.clientY) > STILL) stop();
+    });
+    host.addEventListener("contextmenu", (event) => {
+      if (this.heldOpen) event.preventDefault();
+    });
+  }
+}
