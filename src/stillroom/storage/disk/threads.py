@@ -2,6 +2,7 @@
 
 `asyncio.to_thread` and its kin cost 17 to 33 µs a job, several futures and locks; a save of
 100 KB takes 300. This costs 4 to 25 (`docs/adr/0002` says what runs here and what does not).
+With a `ThreadPoolExecutor` instead, a save of 100 KB took 1.18 times the processor time.
 """
 
 import asyncio
