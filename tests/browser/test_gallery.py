@@ -781,32 +781,33 @@ def test_chosen_pictures_are_kept_and_the_library_shows_them(
 def test_what_is_deleted_from_the_library_can_be_brought_back_for_as_long_as_it_says(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:
-    for number in range(3):
-        save(client, f"{folder}{number}.png", picture(uuid4().int))
+    names = ["first.png", "second.png", "third.png"]
+    for name in names:
+        save(client, f"{folder}{name}", picture(uuid4().int))
     kept = [
         client.post(
             f"{LIBRARY}/ingest",
-            json={"storage_key": f"compute/{folder}{number}.png", "relocate": False},
+            json={"storage_key": f"compute/{folder}{name}", "relocate": False},
         ).json()["id"]
-        for number in range(3)
+        for name in names
     ]
     client.patch(f"{LIBRARY}/{kept[0]}", json={"protected": True}).raise_for_status()
     visitor.sign_in(server.token(), "#library")
     told = ("from the library?", "deleted in 1 hour", "keeping the same image again")
-    visitor.page.locator(f'.cell[title="{kept[2]}.png"]').click()
+    visitor.cell("third.png").click()
     visitor.viewer.get_by_role("button", name="Delete").click()
     confirm(visitor, "Delete 1 image", *told)
-    visitor.expect_picture(f"{kept[1]}.png")
+    visitor.expect_picture("second.png")
     visitor.page.keyboard.press("Escape")
-    for one in kept[:2]:
-        visitor.page.locator(f'.cell[title="{one}.png"]').click(modifiers=["Control"])
+    for name in names[:2]:
+        visitor.cell(name).click(modifiers=["Control"])
     visitor.page.keyboard.press("Delete")
     confirm(visitor, "Delete 2 images", *told)
 
     expect(visitor.text("1 image not deleted: the resource is protected")).to_be_visible()
     found = [client.get(f"{LIBRARY}/{one}").status_code for one in kept]
     assert found == [200, 404, 404]
-    assert stored(client, folder) == ["0.png", "1.png", "2.png"]
+    assert stored(client, folder) == names
 
 
 # Eyes, hands and rooms of all kinds
