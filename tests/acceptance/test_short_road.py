@@ -220,8 +220,8 @@ def test_requests_sent_ahead_are_all_answered_in_order(roads: tuple[Server, Serv
         for each in range(120):
             path = f"{IMAGES}/ahead/{number}-{each}.bin"
             content = b"%d " % each * (1 + each * 37 % 900)
-            form = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + content
-            form += b"\r\n--B--\r\n"
+            form = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+            form += content + b"\r\n--B--\r\n"
             head = (
                 f"POST {path} HTTP/1.1\r\n{lines}Content-Type: multipart/form-data; boundary=B\r\n"
             )
