@@ -19,9 +19,10 @@ from typing import Any, Final, Self
 
 from stillroom.errors import ImageNotFound, PathConflict
 from stillroom.paths import StorageKey
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.interface import BytesSource, SaveRules
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import SaveRules
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2

@@ -78,7 +78,7 @@ STORAGE: Final = (
     ),
     Fault(
         "disk, path walk: the last name is looked up in the first folder",
-        "storage/disk/beneath.py",
+        "storage/disk/openat2.py",
         "return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)",
         "return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)",
         (DISK, "-k", "Openat2"),
@@ -92,14 +92,14 @@ STORAGE: Final = (
     ),
     Fault(
         "disk, without syncs: nothing can be saved",
-        "storage/disk/home.py",
+        "storage/disk/data_directory.py",
         "        if not self.durable:\n            return\n",
         "        if not self.durable:\n            self._turn_read_only(OSError())\n",
         (DISK, "-k", "Syncs"),
     ),
     Fault(
         "disk, large folders: changes are noted and not looked at",
-        "storage/disk/remembered.py",
+        "storage/disk/folder_cache.py",
         "                folder.names.update(_look_at(fd, changed))\n",
         "",
         (DISK, "-k", "saved_and_deleted"),
@@ -130,14 +130,14 @@ STORAGE: Final = (
 MEDIA: Final = (
     Fault(
         "queue: a claimed mark is claimed again at once",
-        "media/queue.py",
+        "media/rows/deletions.py",
         "return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease < moment))",
         "return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease != moment))",
         (SWEEPER, "-k", "claimed or sweepers"),
     ),
     Fault(
         "queue: two sweepers take the same rows of PostgreSQL",
-        "media/queue.py",
+        "media/rows/deletions.py",
         "            .order_by(deletions.c.due_at)\n"
         "            .limit(limit)\n"
         "            .with_for_update(skip_locked=True)\n",
@@ -146,21 +146,21 @@ MEDIA: Final = (
     ),
     Fault(
         "library: a deletion that has begun is cancelled",
-        "media/repository.py",
+        "media/rows/resources.py",
         "or (current.deleted_at is not None and cancelled.rowcount == 0)",
         "or (current.deleted_at is not None and cancelled.rowcount < 0)",
         (LIBRARY, SWEEPER, "-k", "deletion"),
     ),
     Fault(
         "library: a protected resource is deleted",
-        "media/repository.py",
+        "media/rows/resources.py",
         "            if resource.protected:\n",
         "            if resource.protected and resource.deleted_at:\n",
         (LIBRARY, "-k", "protected"),
     ),
     Fault(
         "library: a page begins with the last resource of the one before",
-        "media/repository.py",
+        "media/rows/resources.py",
         "asked = asked.where(resources.c.id < query.after)",
         "asked = asked.where(resources.c.id <= query.after)",
         (LIBRARY, "-k", "pages"),
@@ -188,14 +188,14 @@ MEDIA: Final = (
     ),
     Fault(
         "orphans: bytes of an ingest under way are orphans",
-        "media/orphans.py",
+        "maintenance/orphans.py",
         "if now() - modified < self._older_than:",
         "if now() == modified:",
         ("tests/media/test_orphans.py", "-k", "young"),
     ),
     Fault(
         "expiry: one whose lease is over goes on marking",
-        "media/queue.py",
+        "media/rows/deletions.py",
         "                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)\n"
         "                .values(after=after, lease_until=now() + lease)\n",
         "                .where(scans.c.name == _EXPIRY)\n"
@@ -249,27 +249,27 @@ HTTP: Final = (
         ("tests/acceptance/test_answers.py", "-k", "409"),
     ),
     Fault(
-        "short road: an answer is kept when its image has changed",
-        "server/short_road/recall.py",
+        "fast path: an answer is kept when its image has changed",
+        "server/fast_path/response_cache.py",
         "        if known.image is not None and self._storage.is_current(known.image):\n",
         "        if known.image is not None:\n",
         (
             "tests/acceptance/test_operations.py",
-            "tests/acceptance/test_short_road.py",
+            "tests/acceptance/test_fast_path.py",
             "-k",
             "saved_listed or kept",
         ),
     ),
     Fault(
-        "short road: an upload ignores its conditions",
-        "server/short_road/uploads.py",
+        "fast path: an upload ignores its conditions",
+        "server/fast_path/uploads.py",
         "operations.store(self._grant, self._path, self._fields, self.body)",
         "operations.store(self._grant, self._path,"
         " {n: v for n, v in self._fields.items() if n[:3] != 'if-'}, self.body)",
         ("tests/acceptance/test_operations.py",),
     ),
     Fault(
-        "long road: a GET ignores its conditions and ranges",
+        "ASGI path: a GET ignores its conditions and ranges",
         "api/images.py",
         'answer = answer_image("GET", fields, location.image, cache_control=self.cache_control)',
         'answer = answer_image("GET", {}, location.image, cache_control=self.cache_control)',
@@ -277,7 +277,7 @@ HTTP: Final = (
     ),
     Fault(
         "workers: each answers for itself alone when it is asked for numbers",
-        "api/metrics.py",
+        "telemetry/metrics.py",
         'if "PROMETHEUS_MULTIPROC_DIR" in os.environ:\n        hand_on()\n',
         'if "PROMETHEUS_MULTIPROC" in os.environ:\n        hand_on()\n',
         ("tests/acceptance/test_operations.py", "-k", "counted"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -14,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.api import metrics, request_id
 from stillroom.api.browsers import ToldToBrowsers, document_router
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
@@ -41,8 +41,10 @@ from stillroom.media.resource import MediaResource
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
 from stillroom.settings import Settings
+from stillroom.storage.capabilities import TurnsReadOnly
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import ImageStorage, TurnsReadOnly
+from stillroom.storage.port import ImageStorage
+from stillroom.telemetry import metrics, request_id
 
 # What pages of other origins may send and read beside what every page may
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never taken.
@@ -99,8 +101,8 @@ def create_app(settings: Settings) -> FastAPI:
         storage,
         database,
         expiry=expiry_of(settings, storage, database),
-        report=metrics.report_queue,
-        report_swept=metrics.report_swept,
+        report=lambda waiting: metrics.report_queue(**dataclasses.asdict(waiting)),
+        report_swept=lambda swept: metrics.report_swept(swept.outcomes),
     )
     metrics.report_confinement(confinement.missing())
     metrics.report_build(
@@ -147,7 +149,7 @@ def create_app(settings: Settings) -> FastAPI:
         public_read=settings.public_read,
         derived=derived,
     )
-    app.state.operations, app.state.tokens = operations, tokens  # for the server's short road
+    app.state.operations, app.state.tokens = operations, tokens  # for the server's fast path
     app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware says it
     app.include_router(images_router(operations), prefix="/api/v1")
     entries = EntryListing(storage, tokens.verify)
@@ -278,7 +280,7 @@ def check_settings(settings: Settings) -> Checked:
         lines.append(f"made a token secret in {settings.secret_file}")
     lines.append(f"tokens: {keys.description}")
     if settings.public_read:
-        lines.append("images are public: anybody may read them, without a token")
+        lines.append("images are public: they can be read without a token")
     return Checked(lines, warnings)
 
 

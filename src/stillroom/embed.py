@@ -1,4 +1,4 @@
-"""The five operations for somebody's own FastAPI app.
+"""The five operations for a FastAPI app of your own.
 
 from stillroom.embed import create_router
 app.include_router(create_router("stillroom-data"), prefix="/api/v1")
@@ -23,7 +23,7 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.derived.images import DerivedConfig, DerivedImages
 from stillroom.errors import ConfigurationError
 from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.interface import SaveRules
+from stillroom.storage.values import SaveRules
 from stillroom.variables import BUCKET
 
 
@@ -56,7 +56,7 @@ def create_router(
         max_upload_bytes: Larger images are refused as soon as that is known.
         require_image: Refuse what is not an image by its content.
         min_free_bytes: Refuse saves that leave less room on the disk.
-        public_read: Anybody may GET and HEAD an image whose path they know. `authorize` is then
+        public_read: Images can be read without a token by their path. `authorize` is then
             asked only about requests that have an `Authorization` field.
         derived_cache_bytes: What smaller pictures of the images may take in `data_dir`. They are
             made in processes of their own, started when they are first needed.

@@ -1,8 +1,8 @@
 """Names: what a caller may call an image, and where its bytes are kept.
 
 A caller's name becomes an `ImagePath` once, at the border, and an `ImagePath`
-becomes a `StorageKey` here and nowhere else. Behind the border nobody handles
-raw names, so nobody can forget to check one. Refuse, never repair: a name
+becomes a `StorageKey` here and nowhere else. Code behind the border takes
+parsed values only, so no check can be forgotten. Refuse, never repair: a name
 quietly cleaned is two names for one image.
 """
 

@@ -27,7 +27,7 @@ from stillroom.errors import ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX
 from stillroom.storage.choose import DiskConfig, R2Config
-from stillroom.storage.interface import SaveRules
+from stillroom.storage.values import SaveRules
 from stillroom.variables import PREFIXES, unread
 
 MIB: Final = 1024**2
@@ -45,6 +45,9 @@ _DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+
+_FORMER: Final = {"STILLROOM_SHORT_ROAD": "fast_path"}
+"""Variables by names of earlier versions, and the fields that they set."""
 
 _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN")
 """What `stillroom put` and others read; they may stand in the same environment."""
@@ -83,10 +86,10 @@ class Settings(BaseSettings):
     """What tokens are signed with. Never taken from a token."""
 
     jwt_public_key_file: Path | None = None
-    """PEM; for RS256, ES256 and EdDSA, whose tokens somebody else signs."""
+    """PEM; for RS256, ES256 and EdDSA, whose tokens another issuer signs."""
 
     jwt_jwks_url: str = ""
-    """Where whoever signs publishes the keys; instead of a file. Needs `jwt_audience`."""
+    """The issuer's JWKS URL; instead of a file. Needs `jwt_audience`."""
 
     jwt_secret: SecretStr | None = None
     """At least 32 bytes. Without it one is made in the data directory."""
@@ -131,7 +134,7 @@ class Settings(BaseSettings):
     """How often each process looks for deletions that are due; 0 leaves that to a command."""
 
     compute_ttl: timedelta | None = None
-    """How old a compute result may become that nobody ingests: `12h`, `30d`; off without it."""
+    """How old a compute result may become that is not ingested: `12h`, `30d`; off without it."""
 
     max_connections: int = Field(default=4096, ge=1)
     """At once, in each process; more get 503."""
@@ -157,7 +160,7 @@ class Settings(BaseSettings):
     """How long a stop waits for answers under way."""
 
     public_read: bool = False
-    """Anybody may GET and HEAD an image whose path they know; all else still needs a token."""
+    """An image can be read (GET, HEAD) without a token by its path; all else still needs one."""
 
     cors_origins: Annotated[list[str], NoDecode] = []
     """Whose pages may read answers by script, separated by commas; `*` is everybody's."""
@@ -165,7 +168,7 @@ class Settings(BaseSettings):
     gallery: bool = True
     """Show the page for people at `/`; it needs a token for all that it shows."""
 
-    short_road: bool = True
+    fast_path: bool = True
     """Answer simple requests before any framework is asked; see docs/adr/0009."""
 
     log_format: Literal["console", "json"] = "console"
@@ -276,7 +279,7 @@ class Settings(BaseSettings):
         here = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
             raise ValueError(
-                "must begin with https:// (or http://127.0.0.1): whoever could change the keys "
+                "must begin with https:// (or http://127.0.0.1): who can change the keys "
                 "on their way could sign any token"
             )
         if value and (not parts.hostname or parts.username is not None or parts.port == 0):
@@ -297,6 +300,9 @@ class Settings(BaseSettings):
                 so near to one that it must be meant.
         """
         names = [name for name, value in os.environ.items() if value]
+        for former, now in _FORMER.items():
+            if os.environ.get(former):
+                flags = {now: os.environ.get(_variable(now)) or os.environ[former], **flags}
         folder = _credentials()
         with contextlib.suppress(OSError):  # what cannot be read is said below
             names += os.listdir(folder) if folder else []
@@ -305,7 +311,7 @@ class Settings(BaseSettings):
     @classmethod
     def _read(cls, names: Iterable[str], flags: Mapping[str, object]) -> Self:
         fields = [str(one.validation_alias or name) for name, one in cls.model_fields.items()]
-        known = [*map(_variable, fields), *_OF_COMMANDS]
+        known = [*map(_variable, fields), *_OF_COMMANDS, *_FORMER]
         passed_over = unread({name.upper() for name in names}, known)
         given = {name: value for name, value in flags.items() if value is not None}
         given["_secrets_dir"] = _credentials()
@@ -340,21 +346,21 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from error
         lines = {name: value for name, value in found.items() if value}
         given = {
-            name if name.startswith("R2_") else name.removeprefix("STILLROOM_").lower(): value
+            name if name.startswith("R2_") else _FORMER.get(name, _field(name)): value
             for name, value in lines.items()
             if name.startswith(PREFIXES)
         }
         if not given:  # with nothing set it would be a new store in the folder at hand
             raise ConfigurationError(f"{str(file)!r} has no line that sets STILLROOM_… or R2_…")
         try:
-            return _deaf(cls)._read(lines, given)  # noqa: SLF001  (a class of this one)
+            return _without_environment(cls)._read(lines, given)  # noqa: SLF001  (a class of this one)
         except ConfigurationError as error:
             raise ConfigurationError(f"in {str(file)!r}: {error}") from error
 
     @classmethod
     def of_data_dir(cls, data_dir: Path) -> Self:
         """Those of a server that has a data directory, and nothing else is set."""
-        return _deaf(cls)._read((), {"data_dir": data_dir})  # noqa: SLF001  (the same)
+        return _without_environment(cls)._read((), {"data_dir": data_dir})  # noqa: SLF001  (the same)
 
     @property
     def images_url(self) -> str:
@@ -399,7 +405,7 @@ class Settings(BaseSettings):
         if self.jwt_algorithm != "HS256":
             raise ConfigurationError(
                 f"STILLROOM_JWT_ALGORITHM is {self.jwt_algorithm}, so tokens are signed with a "
-                "private key that is not here: get one from whoever holds it"
+                "private key that is not here: get one from the issuer who holds it"
             )
         if self.jwt_secret is None:
             return load_secret(self.secret_file)
@@ -451,7 +457,7 @@ class Settings(BaseSettings):
 
         Raises:
             ConfigurationError: the bucket is configured by halves. Falling back to the
-                disk would scatter somebody's images over two places.
+                disk would scatter a user's images over two places.
         """
         if not self._has_bucket:
             return DiskConfig(
@@ -506,7 +512,7 @@ class Settings(BaseSettings):
             min_free_bytes=self.min_free_bytes,
             durable=self.durability == "full",
             processes=self.derived_processes,
-            most_pixels=self.derived_max_pixels,
+            max_pixels=self.derived_max_pixels,
             transformations_url=self.r2_public_url if transforms else None,
         )
 
@@ -558,17 +564,21 @@ def _credentials() -> Path | None:
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
-def _deaf(settings: type[S]) -> type[S]:
+def _without_environment(settings: type[S]) -> type[S]:
     """The same settings, which do not listen to the environment."""
 
-    class Deaf(settings):  # type: ignore[valid-type, misc]  # mypy knows no class made of a variable
+    class WithoutEnvironment(settings):  # type: ignore[valid-type, misc]  # mypy knows no class made of a variable
         @classmethod
         def settings_customise_sources(
             cls, *_: object, init_settings: PydanticBaseSettingsSource, **__: object
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return (init_settings,)
 
-    return Deaf
+    return WithoutEnvironment
+
+
+def _field(variable: str) -> str:
+    return variable.removeprefix("STILLROOM_").lower()
 
 
 def _variable(field: str) -> str:

@@ -1,7 +1,7 @@
 """Servers for the tests that only talk to one, started in the ways that may change an answer.
 
-A test runs on one worker with the short road. Marked `roads`, it also runs on the long road:
-where the short road may take its request (GET and HEAD of an image, an upload of known length).
+A test runs on one worker with the fast path. Marked `roads`, it also runs on the ASGI path:
+where the fast path may take its request (GET and HEAD of an image, an upload of known length).
 Marked `workers`, it also runs on two workers: where they share what it looks at.
 """
 
@@ -28,7 +28,7 @@ class Way:
 
 
 USUAL: Final = Way("one-worker")
-LONG_ROAD: Final = Way("long-road", settings={"short_road": "false"})
+LONG_ROAD: Final = Way("long-road", settings={"fast_path": "false"})
 TWO_WORKERS: Final = Way("two-workers", flags=("--workers", "2"))
 
 

@@ -237,12 +237,12 @@ def test_connections_that_use_up_the_descriptors_are_closed_like_any_others(
             connection.close()
 
 
-@pytest.mark.parametrize("short_road", ["true", "false"])
+@pytest.mark.parametrize("fast_path", ["true", "false"])
 def test_requests_sent_ahead_by_who_reads_no_answer_take_little_memory(
-    tmp_path: Path, short_road: str
+    tmp_path: Path, fast_path: str
 ) -> None:
     request = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
-    with running(tmp_path, short_road=short_road) as server:
+    with running(tmp_path, fast_path=fast_path) as server:
         httpx.get(f"{server.url}/healthz")
         before = resident_bytes(server)
         greedy = [connect(server) for _ in range(10)]

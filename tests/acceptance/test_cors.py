@@ -64,10 +64,10 @@ def test_nobody_may_by_default(server: Server) -> None:
     assert "access-control-allow-origin" not in asked.headers
 
 
-@pytest.mark.parametrize("short_road", ["true", "false"])
-def test_every_answer_says_that_it_varies_by_origin(tmp_path: Path, short_road: str) -> None:
+@pytest.mark.parametrize("fast_path", ["true", "false"])
+def test_every_answer_says_that_it_varies_by_origin(tmp_path: Path, fast_path: str) -> None:
     with (
-        running(tmp_path, cors_origins=OURS, short_road=short_road) as server,
+        running(tmp_path, cors_origins=OURS, fast_path=fast_path) as server,
         server.client() as client,
     ):
         for method, name in (

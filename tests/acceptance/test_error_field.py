@@ -14,7 +14,7 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     fast = str(request.param == "fast path").lower()
-    with running(tmp_path_factory.mktemp("server"), short_road=fast) as started:
+    with running(tmp_path_factory.mktemp("server"), fast_path=fast) as started:
         yield started
 
 

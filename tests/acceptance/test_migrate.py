@@ -29,16 +29,16 @@ from services.stub_r2 import KEY_ID as STUB_KEY_ID
 from services.stub_r2 import SECRET as STUB_SECRET
 from services.stub_r2 import Stored, stub_r2
 from stillroom.media.config import SqliteConfig
-from stillroom.media.engine import RowsEngine
-from stillroom.media.handover import Handover
 from stillroom.media.migrations import migrate as migrate_tables
-from stillroom.media.models import deletions
 from stillroom.media.resource import IMAGE, RELOCATED, MediaResource, new_id, now
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.tables import deletions
+from stillroom.media.rows.transfer import RowTransfer
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.interface import ListQuery
+from stillroom.storage.values import ListQuery
 
 pytestmark = pytest.mark.slow
 
@@ -182,7 +182,7 @@ def library_of(data: Path, count: int) -> list[MediaResource]:
 
     async def remember() -> None:
         engine = RowsEngine(rows)
-        handover = Handover(engine)
+        handover = RowTransfer(engine)
         await handover.take(found, set())
         storage = open_storage(
             Settings.of_data_dir(data).storage, Settings.of_data_dir(data).save_rules

@@ -1,4 +1,4 @@
-"""What operators see: numbers, log lines and ids of requests, over all workers and both roads."""
+"""What operators see: numbers, log lines and ids of requests, over all workers and both paths."""
 
 import contextlib
 import json
@@ -282,12 +282,10 @@ def test_a_line_of_access_says_who_what_how_much_and_how_long(observed: Server) 
     assert "s3cr3t" not in observed.logged()
 
 
-@pytest.mark.parametrize("short_road", ["true", "false"])
-def test_a_failure_is_found_by_the_id_that_its_answer_names(
-    tmp_path: Path, short_road: str
-) -> None:
+@pytest.mark.parametrize("fast_path", ["true", "false"])
+def test_a_failure_is_found_by_the_id_that_its_answer_names(tmp_path: Path, fast_path: str) -> None:
     with (
-        running(tmp_path, log_format="json", short_road=short_road) as server,
+        running(tmp_path, log_format="json", fast_path=fast_path) as server,
         server.client() as client,
     ):
         client.post(f"{IMAGES}/a/b.png", files={"file": PNG}).raise_for_status()
@@ -313,7 +311,7 @@ def test_a_failure_is_found_by_the_id_that_its_answer_names(
 def test_a_traceback_stands_inside_of_its_object() -> None:
     import logging
 
-    from stillroom.server.logs import ConsoleFormatter, JsonFormatter
+    from stillroom.telemetry.logging import ConsoleFormatter, JsonFormatter
 
     def boom() -> None:
         raise ValueError("\x1b[31m\n2026-01-01T00:00:00Z INFO forged")

@@ -17,9 +17,9 @@ from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.engine import migrating
-from stillroom.media.models import dead_letters, deletions, scans
 from stillroom.media.resource import new_id, now
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import dead_letters, deletions, scans
 from stillroom.paths import StorageKey
 
 LIBRARY = "/api/v1/media-resources"
@@ -109,11 +109,11 @@ def rows_of(server: Server) -> RowsConfig:
 
 
 def bury(server: Server, path: str) -> str:
-    letter_id = new_id()
+    dead_letter_id = new_id()
     with migrating(rows_of(server)) as connection:
         connection.execute(
             sa.insert(dead_letters).values(
-                id=letter_id,
+                id=dead_letter_id,
                 storage_key=StorageKey(f"compute/{path}"),
                 save_id="none",
                 reason="relocated",
@@ -123,7 +123,7 @@ def bury(server: Server, path: str) -> str:
                 last_error="the bucket refuses this server",
             )
         )
-    return str(letter_id)
+    return str(dead_letter_id)
 
 
 def test_dead_letters_are_listed_retried_and_dropped(swept: Server) -> None:
@@ -132,10 +132,10 @@ def test_dead_letters_are_listed_retried_and_dropped(swept: Server) -> None:
         letters = [bury(swept, f"{number}.png") for number in range(3)]
 
         first = client.get(LETTERS, params={"limit": "2"})
-        assert [letter["id"] for letter in first.json()] == letters[:0:-1]
+        assert [dead_letter["id"] for dead_letter in first.json()] == letters[:0:-1]
         assert first.json()[0]["last_error"] == "the bucket refuses this server"
         second = client.get(LETTERS + first.links["next"]["url"])
-        assert [letter["id"] for letter in second.json()] == letters[:1]
+        assert [dead_letter["id"] for dead_letter in second.json()] == letters[:1]
         assert "next" not in second.links
 
         assert client.post(f"{LETTERS}/{letters[0]}/retry").json()["id"] == letters[0]
@@ -143,7 +143,7 @@ def test_dead_letters_are_listed_retried_and_dropped(swept: Server) -> None:
         for url in (f"{LETTERS}/{letters[0]}/retry", f"{LETTERS}/{letters[1]}/retry"):
             answer = client.post(url)
             assert (answer.status_code, answer.json()["code"]) == (404, "dead_letter_not_found")
-        assert [letter["id"] for letter in client.get(LETTERS).json()] == letters[2:]
+        assert [dead_letter["id"] for dead_letter in client.get(LETTERS).json()] == letters[2:]
         until(lambda: "dropped the mark of 'compute/0.png'" in swept.logged())
 
 

@@ -19,7 +19,7 @@ from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, running, verify
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.interface import SaveRules
+from stillroom.storage.values import SaveRules
 
 pytestmark = pytest.mark.slow
 

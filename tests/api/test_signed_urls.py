@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
@@ -13,7 +13,10 @@ from stillroom.auth.grants import Grant
 from stillroom.auth.signed_urls import UrlSigner
 from stillroom.errors import BackendUnavailable, Unauthenticated
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.interface import ImageStorage, RemoteImage
+from stillroom.storage.values import RemoteImage
+
+if TYPE_CHECKING:
+    from stillroom.storage.port import ImageStorage
 
 SIGNER = UrlSigner(["s" * 32])
 

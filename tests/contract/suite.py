@@ -26,15 +26,13 @@ from stillroom.errors import (
     TooLarge,
 )
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
-from stillroom.storage.interface import (
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource, ImageSource, ImportedImage
+from stillroom.storage.values import (
     ANY,
-    Arrival,
-    BytesSource,
     Condition,
     Entry,
     EntryPage,
-    ImageSource,
-    ImageStorage,
     ListQuery,
     Page,
     RemoteImage,
@@ -80,12 +78,12 @@ class Chunks:
         self,
         *chunks: bytes,
         breaks: BaseException | None = None,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
         self.chunks = chunks
         self.breaks = breaks
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
         self.asked = 0
 
@@ -125,7 +123,7 @@ def source_of(data: bytes) -> ImageSource:
     if data:
         return BytesSource(data)
     there = StoredImage(key("a"), 0, '"1"', 1, "application/octet-stream", None, "1")
-    return Arrival(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
+    return ImportedImage(there, hashlib.sha256(b"").digest(), aiter(Chunks()))
 
 
 def entries(page: Page) -> list[str]:
@@ -562,8 +560,8 @@ class ListingContract:
     async def test_a_folded_listing_shows_one_level(self, storage: ImageStorage) -> None:
         await self._fill(storage)
 
-        top = await storage.list(ListQuery(everything(), fold=True))
-        below = await storage.list(ListQuery(everything("a/"), fold=True))
+        top = await storage.list(ListQuery(everything(), delimited=True))
+        below = await storage.list(ListQuery(everything("a/"), delimited=True))
 
         expected = ["a!", "a-b", "a.txt", "a/", "a0", "ab", "z/", "é/", "\uffee", "😀/"]
         assert sorted(entries(top)) == sorted(expected)
@@ -574,14 +572,16 @@ class ListingContract:
         self, storage: ImageStorage, limit: int
     ) -> None:
         await self._fill(storage)
-        whole = entries(await storage.list(ListQuery(everything(), fold=True)))
+        whole = entries(await storage.list(ListQuery(everything(), delimited=True)))
 
         seen: list[str] = []
-        page = await storage.list(ListQuery(everything(), limit=limit, fold=True))
+        page = await storage.list(ListQuery(everything(), limit=limit, delimited=True))
         seen += entries(page)
         while page.more:
             after = page.entries[-1]
-            page = await storage.list(ListQuery(everything(), after=after, limit=limit, fold=True))
+            page = await storage.list(
+                ListQuery(everything(), after=after, limit=limit, delimited=True)
+            )
             seen += entries(page)
 
         assert seen == whole
@@ -625,15 +625,15 @@ class ListingContract:
         assert facts["ab"].content_type == "image/svg+xml"
         assert page.next_after is None
 
-    @pytest.mark.parametrize(("prefix", "fold"), [("", False), ("", True), ("a/", True)])
+    @pytest.mark.parametrize(("prefix", "delimited"), [("", False), ("", True), ("a/", True)])
     @pytest.mark.parametrize("limit", [1, 2, 5, 100])
     async def test_pages_of_entries_are_the_pages_of_the_listing(
-        self, storage: ImageStorage, prefix: str, limit: int, *, fold: bool
+        self, storage: ImageStorage, prefix: str, limit: int, *, delimited: bool
     ) -> None:
         await self._fill(storage)
         after: str | None = ""
         while after is not None:
-            query = ListQuery(everything(prefix), after=after, limit=limit, fold=fold)
+            query = ListQuery(everything(prefix), after=after, limit=limit, delimited=delimited)
             names = await storage.list(query)
 
             page = await storage.entries(query)

@@ -17,8 +17,8 @@ from contract.suite import (
     StorageContract,
 )
 from stillroom.storage.disk import listing
-from stillroom.storage.disk.beneath import open_by_walk
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.openat2 import open_by_walk
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
 
 
@@ -27,14 +27,14 @@ def open_descriptors() -> int:
 
 
 async def opened(
-    home: DataDirectory, *, list_cache_bytes: int = LIST_CACHE_BYTES
+    data_directory: DataDirectory, *, list_cache_bytes: int = LIST_CACHE_BYTES
 ) -> AsyncIterator[DiskImageStorage]:
     """A storage; afterwards nothing may be left in staging, and no descriptor open."""
     before = open_descriptors()
-    storage = DiskImageStorage(home, RULES, list_cache_bytes=list_cache_bytes)
+    storage = DiskImageStorage(data_directory, RULES, list_cache_bytes=list_cache_bytes)
     yield storage
-    storage._remembered.close()  # it has a descriptor while it watches folders
-    assert os.listdir(home.staging_fd) == []
+    storage._folder_cache.close()  # it has a descriptor while it watches folders
+    assert os.listdir(data_directory.staging_fd) == []
     assert open_descriptors() == before
     await storage.close()
 
@@ -42,10 +42,10 @@ async def opened(
 class TestDisk(StorageContract):
     @pytest.fixture
     async def storage(self, tmp_path: Path) -> AsyncIterator[DiskImageStorage]:
-        home = DataDirectory(tmp_path)
-        assert home.has_nameless_files
-        assert home.has_attributes
-        async for storage in opened(home):
+        data_directory = DataDirectory(tmp_path)
+        assert data_directory.has_nameless_files
+        assert data_directory.has_attributes
+        async for storage in opened(data_directory):
             yield storage
 
 

@@ -9,7 +9,7 @@ from contract.suite import RULES, StorageContract
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 
 def tree_order(paths: Iterable[str]) -> list[str]:

@@ -17,10 +17,11 @@ from stillroom.errors import (
     StillroomError,
     StorageFull,
 )
-from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.interface import BytesSource, Condition, ListQuery
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import Condition, ListQuery
 
 FAILURES = ("EIO", "ENOSPC", "EDQUOT", "EMFILE", "short")
 OLD = PNG + b"old"
@@ -53,7 +54,7 @@ def saving(data: bytes, condition: Condition | None = None, at: str = "a/b/image
 
 def saving_in_pieces(storage: DiskImageStorage) -> Awaitable[object]:
     pieces = [LARGE[start : start + 100_000] for start in range(0, len(LARGE), 100_000)]
-    return storage.save(key("a/b/image.png"), Chunks(*pieces, most_bytes=len(LARGE) + 500))
+    return storage.save(key("a/b/image.png"), Chunks(*pieces, max_bytes=len(LARGE) + 500))
 
 
 async def replacing_what_is_there(storage: DiskImageStorage) -> object:
@@ -152,9 +153,9 @@ WAYS = {
 
 
 def opened(root: Path, way: Way, *, durable: bool = True) -> DiskImageStorage:
-    home = DataDirectory(root, opener=way.opener, durable=durable)
-    home.has_nameless_files = way.nameless
-    return DiskImageStorage(home, RULES)
+    data_directory = DataDirectory(root, opener=way.opener, durable=durable)
+    data_directory.has_nameless_files = way.nameless
+    return DiskImageStorage(data_directory, RULES)
 
 
 async def state_of(storage: DiskImageStorage) -> State:
@@ -223,7 +224,7 @@ async def prepared(root: Path, case: Case, way: Way) -> tuple[DiskImageStorage, 
 async def tried(root: Path, case: Case, way: Way, failure: OneFailure) -> list[str]:
     """Run the change with one failing call; everything about it that is wrong."""
     mine, theirs = await prepared(root, case, way)
-    mine._home.open_beneath = failure.opener(way.opener)
+    mine._data_directory.open_contained = failure.opener(way.opener)
     descriptors = len(os.listdir("/proc/self/fd"))
 
     raised: BaseException | None = None

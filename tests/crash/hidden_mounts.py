@@ -57,8 +57,8 @@ def _round(server: Server, hidden_after_s: float) -> Round:
         for path, data in images.items():
             if client.get(f"{_LIBRARY}/{ids[path]}/file").content != data:
                 violations.append(f"{path}: its resource has no bytes")
-        for letter in client.get(_LETTERS).json():
-            client.post(f"{_LETTERS}/{letter['id']}/retry").raise_for_status()
+        for dead_letter in client.get(_LETTERS).json():
+            client.post(f"{_LETTERS}/{dead_letter['id']}/retry").raise_for_status()
         _wait_until_swept(server)
         if left := client.get(IMAGES).json():
             violations.append(f"{len(left)} sources stay although their copies are back")

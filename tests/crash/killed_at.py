@@ -19,16 +19,17 @@ from sqlalchemy import event
 
 from stillroom.app import opened_media
 from stillroom.media import expiry as expiring
-from stillroom.media import migrations, repository
+from stillroom.media import migrations
 from stillroom.media.expiry import Expiry
+from stillroom.media.rows import resources
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.settings import Settings
+from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.r2.storage import R2ImageStorage
 
-IMPORTED_EARLY = (migrations, repository)
+IMPORTED_EARLY = (migrations, resources)
 
 passed = 0
 kill_at = 0

@@ -35,16 +35,12 @@ from services.faulty_proxy import (
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
+from stillroom.storage.bucket.storage import BUFFERED_BYTES, R2ImageStorage
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import (
-    ANY,
-    BytesSource,
-    Condition,
-    ImageStorage,
-    ListQuery,
-)
-from stillroom.storage.r2.client import IN_FLIGHT
-from stillroom.storage.r2.storage import BUFFERED_BYTES, R2ImageStorage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3.client import IN_FLIGHT
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ANY, Condition, ListQuery
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -55,7 +51,7 @@ NEW = PNG + b"new"
 LARGE = random.Random(1).randbytes(5 * MIB + 70_000)
 """Two parts, once these are cut at the 5 MiB that S3 demands."""
 
-MOST_TELLING = (
+MAX_TELLING = (
     faults.resets_before_the_body,
     faults.does_it_and_resets,
     faults.is_silent,
@@ -79,7 +75,7 @@ async def storage(
     proxy: FaultyProxy, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[ImageStorage]:
     """Through the proxy, in parts of 5 MiB; nothing of it is left in the end."""
-    monkeypatch.setattr("stillroom.storage.r2.storage.PART_BYTES", 5 * MIB)
+    monkeypatch.setattr("stillroom.storage.bucket.storage.PART_BYTES", 5 * MIB)
     storage = opened(proxy.endpoint_url)
     try:
         yield storage
@@ -94,13 +90,13 @@ def opened(endpoint_url: str, secret: str = SECRET) -> ImageStorage:
     return open_storage(R2Config(endpoint_url, KEY_ID, secret, BUCKET), RULES)
 
 
-def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, patience_s: float) -> None:
+def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) -> None:
     """Nobody waits 20 s for what must fail."""
     for module in ("client", "leftovers", "listing", "multipart", "storage"):
-        monkeypatch.setattr(f"stillroom.storage.r2.{module}.DEADLINE_S", deadline_s)
-    monkeypatch.setattr("stillroom.storage.r2.client._PATIENCE_S", patience_s)
-    monkeypatch.setattr("stillroom.storage.r2.listing._PATIENCE_S", patience_s)
-    monkeypatch.setattr("stillroom.storage.r2.leftovers._LONGEST_PAUSE_S", patience_s)
+        monkeypatch.setattr(f"stillroom.storage.bucket.{module}.DEADLINE_S", deadline_s)
+    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", timeout_s)
+    monkeypatch.setattr("stillroom.storage.bucket.listing._TIMEOUT_S", timeout_s)
+    monkeypatch.setattr("stillroom.storage.bucket.abandoned_uploads._LONGEST_PAUSE_S", timeout_s)
 
 
 async def no_upload_is_left(operator: Operator) -> None:
@@ -235,7 +231,7 @@ WALKS = (
 
 
 def faults_of(walk: Walk) -> tuple[Fault, ...]:
-    return FAULTS if walk.thorough or ROUNDS > 1 else MOST_TELLING
+    return FAULTS if walk.thorough or ROUNDS > 1 else MAX_TELLING
 
 
 @dataclass
@@ -286,7 +282,7 @@ async def test_every_request_may_fail_once_in_every_way(  # noqa: C901  (one loo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fail the Nth request, for every N, until a walk meets no fault any more."""
-    hurry(monkeypatch, deadline_s=12, patience_s=1)
+    hurry(monkeypatch, deadline_s=12, timeout_s=1)
     trouble = Trouble()
     proxy.choose = trouble.choose
     turns = asyncio.Semaphore(AT_ONCE)
@@ -342,7 +338,7 @@ async def test_a_request_that_fails_for_good_ends_in_time_and_the_retry_works(
     operator: Operator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hurry(monkeypatch, deadline_s=1.5, patience_s=0.4)
+    hurry(monkeypatch, deadline_s=1.5, timeout_s=0.4)
     trouble = Trouble()
     proxy.choose = trouble.choose
     turns = asyncio.Semaphore(2 * AT_ONCE)
@@ -376,7 +372,7 @@ async def test_a_request_that_fails_for_good_ends_in_time_and_the_retry_works(
         for walk in walks:
             group.create_task(walk_into(*walk))
     trouble.planned.clear()
-    hurry(monkeypatch, deadline_s=15, patience_s=5)
+    hurry(monkeypatch, deadline_s=15, timeout_s=5)
     async with asyncio.TaskGroup() as group:
         for walk in walks:
             group.create_task(walk_again(*walk))
@@ -387,9 +383,9 @@ async def test_a_bucket_that_cannot_be_reached_is_said_to_be_so_and_comes_back(
     proxy: FaultyProxy, operator: Operator, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     """Nobody listens; whoever listens says nothing; or the connection itself never comes about."""
-    hurry(monkeypatch, deadline_s=1.5, patience_s=0.4)
-    monkeypatch.setattr("stillroom.storage.r2.storage._CHECK_S", 1.0)
-    monkeypatch.setattr("stillroom.storage.r2.storage._CHECK_HOLDS_S", 0.0)
+    hurry(monkeypatch, deadline_s=1.5, timeout_s=0.4)
+    monkeypatch.setattr("stillroom.storage.bucket.storage._CHECK_S", 1.0)
+    monkeypatch.setattr("stillroom.storage.bucket.storage._CHECK_HOLDS_S", 0.0)
     operator.put("compute/way/a.png", OLD)
     storage = opened(proxy.endpoint_url)
     uses = (
@@ -412,7 +408,7 @@ async def test_a_bucket_that_cannot_be_reached_is_said_to_be_so_and_comes_back(
             outcomes = await asyncio.gather(*(use() for use in uses), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [BackendUnavailable] * len(uses)
 
-    hurry(monkeypatch, deadline_s=15, patience_s=5)
+    hurry(monkeypatch, deadline_s=15, timeout_s=5)
     await storage.check()
     await save_small(storage, "new")
     assert body_of(operator, "new/a.png") == NEW
@@ -443,7 +439,7 @@ async def test_random_trouble_costs_no_acknowledged_image(
     seed: int,
 ) -> None:
     """Every third request fails, each in its own way: what was acknowledged holds all the same."""
-    hurry(monkeypatch, deadline_s=3, patience_s=0.5)
+    hurry(monkeypatch, deadline_s=3, timeout_s=0.5)
     dice = random.Random(seed)
     proxy.choose = lambda _: dice.choice(FAULTS) if dice.random() < 1 / 3 else None
     turns = asyncio.Semaphore(AT_ONCE)
@@ -477,7 +473,7 @@ async def test_an_upload_whose_beginning_was_not_answered_goes_and_that_of_anoth
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody knows the id of the first; the second has a part, so somebody is at it."""
-    hurry(monkeypatch, deadline_s=1, patience_s=1)
+    hurry(monkeypatch, deadline_s=1, timeout_s=1)
     target = f"/{BUCKET}/compute/way/a.png"
     begun = operator.send("POST", target, query={"uploads": ""}).text
     theirs = begun.partition("<UploadId>")[2].partition("<")[0]

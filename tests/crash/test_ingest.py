@@ -10,7 +10,7 @@ from crash.scene import Scene
 from media.suite import key
 from pictures import picture
 from stillroom.media.migrations import HEAD
-from stillroom.media.models import deletions, intents, resources
+from stillroom.media.rows.tables import deletions, intents, resources
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from media.suite import key
 from media.sweeping import bury_by_hand, is_there, left_copy, make_due
 from pictures import picture
 from stillroom.media.expiry import never_stops
-from stillroom.media.models import dead_letters, deletions, intents, resources
+from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.media.sweeper import Swept
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ async def test_a_sweep_killed_anywhere_is_made_good_by_the_next_one(scene: Scene
 
             swept = await library.sweep()
 
-            assert (swept.failed, swept.buried) == (0, 0)
+            assert (swept.failed, swept.dead_lettered) == (0, 0)
             await library.check()
             for where in (key(source), key(deleted), gone.storage_key, copied):
                 assert not await is_there(library, where)

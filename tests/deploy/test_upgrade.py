@@ -15,8 +15,8 @@ from pictures import picture
 from running import IMAGES, running
 from stillroom.media import migrations
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.engine import migrating
 from stillroom.media.migrations import HEAD, migrate
+from stillroom.media.rows.engine import migrating
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,6 @@ from prometheus_client import REGISTRY
 
 from derived.conftest import encoded, halves
 from pictures import picture, srgb_profile
-from stillroom.api.metrics import report_confinement
 from stillroom.app import check_settings
 from stillroom.cli.doctor import doctor
 from stillroom.derived import confinement, decoding
@@ -31,6 +30,7 @@ from stillroom.derived.wire import Job
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 from stillroom.settings import Settings
+from stillroom.telemetry.metrics import report_confinement
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ MIB = 1024**2
 
 @pytest.fixture
 async def decoders() -> AsyncIterator[Decoders]:
-    started = Decoders(1, most_pixels=1_000_000)
+    started = Decoders(1, max_pixels=1_000_000)
     yield started
     await started.close()
     assert started.pids == []
@@ -271,7 +271,7 @@ async def test_a_decoder_makes_what_is_made_in_any_process(decoders: Decoders) -
     for kind, make in KINDS.items():
         data = make()
         for wanted in (SMALL, Derivation(128, 64, "cover", "jpeg", 50), square):
-            here = decoding.derive(io.BytesIO(data), Job.of(wanted), most_pixels=10**8)
+            here = decoding.derive(io.BytesIO(data), Job.of(wanted), max_pixels=10**8)
             assert await derive(decoders, data, wanted) == here, kind
 
 
@@ -280,7 +280,7 @@ async def test_a_decoder_that_hangs_is_ended(
 ) -> None:
     await derive(decoders, picture())
     (pid,) = decoders.pids
-    monkeypatch.setattr(pool, "_MOST_S", 0.2)
+    monkeypatch.setattr(pool, "_MAX_S", 0.2)
     os.kill(pid, signal.SIGSTOP)
 
     with pytest.raises(BackendUnavailable, match="in time"):

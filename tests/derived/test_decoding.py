@@ -25,9 +25,9 @@ def small(form: Format) -> Derivation:
     return Derivation(64, 2048, "contain", form, 80)
 
 
-def derive(data: bytes, wanted: Derivation, *, most_pixels: int = 10**8) -> bytes:
+def derive(data: bytes, wanted: Derivation, *, max_pixels: int = 10**8) -> bytes:
     job = Job.unpack(Job.of(wanted).pack())
-    return decoding.derive(io.BytesIO(data), job, most_pixels=most_pixels)
+    return decoding.derive(io.BytesIO(data), job, max_pixels=max_pixels)
 
 
 def decoded(data: bytes, wanted: Derivation) -> Image.Image:
@@ -173,7 +173,7 @@ def test_too_many_pixels_are_counted_before_any_is_decoded() -> None:
     data = picture(size=(100, 100))[:100]
 
     with pytest.raises(TooManyPixelsError):
-        derive(data, small("png"), most_pixels=9_999)
+        derive(data, small("png"), max_pixels=9_999)
 
 
 def test_what_is_cut_off_is_refused() -> None:

@@ -433,7 +433,7 @@ async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
 async def test_one_original_takes_a_part_of_all_that_may_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_MOST_FLIGHTS_OF_ONE", 2)
+    monkeypatch.setattr(images, "_MAX_FLIGHTS_OF_ONE", 2)
     await store.save("warm.png", picture(1))
     await store.save("a.png", picture(2, size=(600, 600)))
     await store.save("b.png", picture(3))

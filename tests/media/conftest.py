@@ -16,7 +16,7 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 DIAGONAL: Final = (("disk", "sqlite"), ("bucket", "postgresql"))
 OTHERS: Final = (("disk", "postgresql"), ("bucket", "sqlite"))

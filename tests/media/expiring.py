@@ -17,10 +17,11 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media import expiry
 from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import Expiry, never_stops
-from stillroom.media.models import deletions, scans
 from stillroom.media.resource import now
+from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.sweeper import Sweeper, Swept
-from stillroom.storage.interface import EntryPage, ImageStorage, ListQuery
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import EntryPage, ListQuery
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
 

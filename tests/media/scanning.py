@@ -11,14 +11,16 @@ from media.suite import Library, key
 from media.sweeping import bury_by_hand, is_there, left_copy, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImplausibleScan
-from stillroom.media import orphans
+from stillroom.maintenance import orphans
+from stillroom.maintenance.orphans import Finding, Kind, OrphanScan, Scanned
 from stillroom.media.config import RowsConfig
-from stillroom.media.models import deletions, resources
-from stillroom.media.orphans import Finding, Kind, OrphanScan, Scanned
 from stillroom.media.resource import MediaResource, new_id
+from stillroom.media.rows.tables import deletions, resources
 from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
-from stillroom.storage.interface import BytesSource, ImageStorage, ListQuery, Page
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ListQuery, Page
 
 
 class Scanning:
@@ -38,9 +40,9 @@ class Scanning:
         await self.scan(grace).report(self.found.append, self.scanned)
         return sorted((finding.kind, finding.key) for finding in self.found)
 
-    async def delete(self, most_percent: float = 100) -> None:
+    async def delete(self, max_percent: float = 100) -> None:
         scan = self.scan()
-        await scan.delete(self.found.append, self.scanned, most_percent=most_percent)
+        await scan.delete(self.found.append, self.scanned, max_percent=max_percent)
 
     async def orphan(self, extension: str = "png") -> StorageKey:
         """Bytes that nothing remembers."""
@@ -211,17 +213,17 @@ class ScanningContract:
             await scanning.orphan()
 
         with pytest.raises(ImplausibleScan, match="2 of 10 images are orphans, 20 %"):
-            await scanning.delete(most_percent=19)
+            await scanning.delete(max_percent=19)
         marked = [row for row in scanning.library.table(deletions) if row.reason == "orphan"]
         assert marked == []
-        await scanning.delete(most_percent=20)
+        await scanning.delete(max_percent=20)
         assert await scanning.library.sweep() == Swept(deleted=2)
 
     async def test_without_any_row_nothing_is_deleted(self, scanning: Scanning) -> None:
         await scanning.orphan()
 
         with pytest.raises(ImplausibleScan, match="right database"):
-            await scanning.delete(most_percent=100)
+            await scanning.delete(max_percent=100)
 
         assert scanning.library.marked() == []
 

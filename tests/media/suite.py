@@ -28,13 +28,15 @@ from stillroom.errors import (
 from stillroom.media import service
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.engine import migrating
-from stillroom.media.models import dead_letters, deletions, intents, resources
 from stillroom.media.resource import Change, Mark, MediaResource, ResourceQuery
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
-from stillroom.storage.interface import BytesSource, ImageStorage, ListQuery, StoredImage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ListQuery, StoredImage
 
 GRACE: Final = timedelta(hours=1)
 OURS: Final = KeyPrefix("compute/ours/")

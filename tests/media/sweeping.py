@@ -16,13 +16,13 @@ from pictures import picture
 from stillroom.errors import BackendUnavailable, DeadLetterNotFound, ImageNotFound
 from stillroom.media import sweeper
 from stillroom.media.config import RowsConfig
-from stillroom.media.engine import migrating
-from stillroom.media.models import dead_letters, deletions, intents, resources
-from stillroom.media.queue import DeletionQueue
 from stillroom.media.resource import Intent, Settlement, new_id, now
+from stillroom.media.rows.deletions import DeletionQueue
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 LONG_AGO = timedelta(days=1)
 
@@ -165,19 +165,19 @@ class SweepingContract:
         await library.meddled.storage.delete(resource.storage_key)
         make_due(library)
 
-        assert await library.sweep() == Swept(buried=1)
+        assert await library.sweep() == Swept(dead_lettered=1)
 
         assert await library.read(key("a.png")) == picture()
-        (letter,) = library.table(dead_letters)
-        assert (letter.storage_key, letter.attempts) == (key("a.png"), 1)
-        assert resource.storage_key.text in letter.last_error
-        assert str(resource.id) in letter.last_error
+        (dead_letter,) = library.table(dead_letters)
+        assert (dead_letter.storage_key, dead_letter.attempts) == (key("a.png"), 1)
+        assert resource.storage_key.text in dead_letter.last_error
+        assert str(resource.id) in dead_letter.last_error
 
         queue = await queue_of(library)
-        await queue.retry(letter.id)
-        assert await library.sweep() == Swept(buried=1)
+        await queue.retry(dead_letter.id)
+        assert await library.sweep() == Swept(dead_lettered=1)
         assert await library.ingest("a.png") == await library.service.find(resource.id)
-        await queue.retry(letter.id)
+        await queue.retry(dead_letter.id)
         make_due(library)
         assert (await library.sweep()).deleted == 1
         assert not await is_there(library, key("a.png"))
@@ -189,7 +189,7 @@ class SweepingContract:
         await library.meddled.storage.copy(key("b.png"), resource.storage_key)
         make_due(library)
 
-        assert await library.sweep() == Swept(buried=1)
+        assert await library.sweep() == Swept(dead_lettered=1)
         assert await library.read(key("a.png")) == picture(1)
         await library.meddled.storage.copy(key("a.png"), resource.storage_key)
 
@@ -204,7 +204,7 @@ class SweepingContract:
         if lost:
             await library.meddled.storage.delete(resource.storage_key)
 
-        assert await library.sweep() == (Swept(buried=1) if lost else Swept(deleted=1))
+        assert await library.sweep() == (Swept(dead_lettered=1) if lost else Swept(deleted=1))
         assert await is_there(library, key("a.png")) == lost
         if lost:
             await library.ingest("a.png")
@@ -217,10 +217,10 @@ class SweepingContract:
         with migrating(library.config) as connection:
             connection.execute(sa.delete(resources))
 
-        assert await library.sweep() == Swept(buried=1)
+        assert await library.sweep() == Swept(dead_lettered=1)
         assert await library.read(key("a.png")) == picture()
-        (letter,) = library.table(dead_letters)
-        assert "no resource of the library has these bytes" in letter.last_error
+        (dead_letter,) = library.table(dead_letters)
+        assert "no resource of the library has these bytes" in dead_letter.last_error
         await library.meddled.storage.delete(resource.storage_key)
 
     async def test_a_source_goes_after_its_resource_was_deleted_and_swept(
@@ -250,7 +250,7 @@ class SweepingContract:
         await library.meddled.storage.delete(again.storage_key)
         make_due(library)
 
-        assert await library.sweep() == Swept(buried=1)
+        assert await library.sweep() == Swept(dead_lettered=1)
         assert await library.read(key("a.png")) == picture()
         await library.ingest("a.png")
 
@@ -367,7 +367,7 @@ class SweepingContract:
 
         (mark,) = claimed.marks
         await queue.settle(first, Settlement(done=[mark.id]))
-        await queue.settle(first, Settlement(buried=[(mark, "x")]))
+        await queue.settle(first, Settlement(dead_lettered=[(mark, "x")]))
 
         (row,) = library.table(deletions)
         assert row.claimed_by == second
@@ -495,12 +495,12 @@ class SweepingContract:
             swept = await library.sweep()
             assert swept.deleted == 1
 
-        assert swept.buried == 1
+        assert swept.dead_lettered == 1
         assert library.marked() == []
-        (letter,) = library.table(dead_letters)
-        assert letter.storage_key == key("bad.png")
-        assert (letter.save_id, letter.reason) == (saved.save_id, "relocated")
-        assert (letter.attempts, letter.last_error) == (MAX_ATTEMPTS, str(error))
+        (dead_letter,) = library.table(dead_letters)
+        assert dead_letter.storage_key == key("bad.png")
+        assert (dead_letter.save_id, dead_letter.reason) == (saved.save_id, "relocated")
+        assert (dead_letter.attempts, dead_letter.last_error) == (MAX_ATTEMPTS, str(error))
         assert await is_there(library, key("bad.png"))
 
     async def test_a_mark_that_kills_its_sweeper_each_time_ends_as_a_dead_letter(
@@ -514,9 +514,12 @@ class SweepingContract:
             await queue.claim_marks(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
         make_due(library)
 
-        assert await library.sweep() == Swept(buried=1)
-        (letter,) = library.table(dead_letters)
-        assert letter.last_error == "whoever tried it never came back"
+        assert await library.sweep() == Swept(dead_lettered=1)
+        (dead_letter,) = library.table(dead_letters)
+        assert (
+            dead_letter.last_error
+            == "no result from the previous attempts; their worker may have crashed"
+        )
 
     async def test_a_source_whose_deletion_failed_can_be_recorded_in_place(
         self, library: Library
@@ -561,7 +564,7 @@ class SweepingContract:
 
         listed = await queue.dead_letters(after=None, limit=2)
         listed = [*listed, *await queue.dead_letters(after=listed[-1].id, limit=2)]
-        assert [letter.id for letter in listed] == made[::-1]
+        assert [dead_letter.id for dead_letter in listed] == made[::-1]
 
         assert (await queue.retry(made[0])).storage_key == key("0.png")
         assert (await queue.drop(made[1])).storage_key == key("1.png")
@@ -573,16 +576,18 @@ class SweepingContract:
         assert await library.sweep() == Swept(deleted=1)
         assert not await is_there(library, key("0.png"))
         assert await is_there(library, key("1.png"))
-        assert [letter.id for letter in await queue.dead_letters(after=None, limit=9)] == [made[2]]
+        assert [
+            dead_letter.id for dead_letter in await queue.dead_letters(after=None, limit=9)
+        ] == [made[2]]
 
     async def test_a_retried_dead_letter_deletes_nothing_that_was_saved_since(
         self, library: Library
     ) -> None:
         saved = await library.save("a.png", picture())
-        letter = bury_by_hand(library, key("a.png"), saved.save_id)
+        dead_letter = bury_by_hand(library, key("a.png"), saved.save_id)
         await library.save("a.png", picture())
 
-        await (await queue_of(library)).retry(letter)
+        await (await queue_of(library)).retry(dead_letter)
 
         assert await library.sweep() == Swept(kept=1)
         assert await is_there(library, key("a.png"))
@@ -677,19 +682,19 @@ class SweepingContract:
 
     async def test_the_numbers_say_what_waits(self, library: Library) -> None:
         queue = await queue_of(library)
-        empty = await queue.numbers()
+        empty = await queue.metrics()
         assert (empty.marks, empty.due, empty.oldest_due) == (0, 0, timedelta(0))
         await library.save("a.png", picture())
         await left_copy(library)
         await library.ingest("a.png")
         bury_by_hand(library, key("x.png"), "x")
-        assert (await queue.numbers()).due == 0
+        assert (await queue.metrics()).due == 0
         make_due(library)
 
-        numbers = await queue.numbers()
+        metrics = await queue.metrics()
 
-        assert (numbers.marks, numbers.due, numbers.intents, numbers.dead_letters) == (1, 1, 1, 1)
-        assert LONG_AGO <= numbers.oldest_due < LONG_AGO + GRACE
+        assert (metrics.marks, metrics.due, metrics.intents, metrics.dead_letters) == (1, 1, 1, 1)
+        assert LONG_AGO <= metrics.oldest_due < LONG_AGO + GRACE
 
     async def test_what_is_due_is_listed_in_pages(self, library: Library) -> None:
         queue = await queue_of(library)
@@ -723,11 +728,11 @@ def mark_by_hand(library: Library, where: StorageKey, save_id: str) -> None:
 
 
 def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID:
-    letter_id = new_id()
+    dead_letter_id = new_id()
     with migrating(library.config) as connection:
         connection.execute(
             sa.insert(dead_letters).values(
-                id=letter_id,
+                id=dead_letter_id,
                 storage_key=where,
                 save_id=save_id,
                 reason="expired",
@@ -737,4 +742,4 @@ def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID
                 last_error="403",
             )
         )
-    return letter_id
+    return dead_letter_id

@@ -16,13 +16,13 @@ from pictures import picture
 from services.postgres import PostgreSQL
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, Fault, StubR2, answers, stub_r2
 from stillroom.errors import BackendUnavailable
-from stillroom.media import engine
 from stillroom.media.config import PostgresConfig, SqliteConfig
-from stillroom.media.models import dead_letters, deletions
+from stillroom.media.rows import engine
+from stillroom.media.rows.tables import dead_letters, deletions
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ async def test_a_bucket_that_refuses_for_ever_fills_the_dead_letters_and_loses_n
         make_due(library)
         stub.faults.extend([refused] * 2)
         swept = await library.sweep()
-        assert swept == (Swept(failed=2) if attempt < MAX_ATTEMPTS - 1 else Swept(buried=2))
+        assert swept == (Swept(failed=2) if attempt < MAX_ATTEMPTS - 1 else Swept(dead_lettered=2))
 
     assert library.table(deletions) == []
-    letters = library.table(dead_letters)
-    assert {row.storage_key for row in letters} == {key("a.png"), resource.storage_key}
-    assert {row.reason for row in letters} == {"deleted"}  # with its resource, the source goes too
-    assert all("403" in row.last_error for row in letters)
-    for row in letters:
+    given_up = library.table(dead_letters)
+    assert {row.storage_key for row in given_up} == {key("a.png"), resource.storage_key}
+    assert {row.reason for row in given_up} == {"deleted"}  # with its resource, the source goes too
+    assert all("403" in row.last_error for row in given_up)
+    for row in given_up:
         assert await is_there(library, row.storage_key)
 
     queue = (await library.database.rows()).queue
-    for row in letters:
+    for row in given_up:
         await queue.retry(row.id)
     assert await library.sweep() == Swept(deleted=2)
     await library.database.close()
@@ -151,7 +151,7 @@ async def test_a_database_that_goes_away_between_claim_and_settlement_forgets_no
 async def test_a_slow_postgresql_is_given_up_until_the_next_sweep(
     disk: ImageStorage, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(engine, "_TIMEOUT_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())
     await library.ingest("a.png")

@@ -10,8 +10,8 @@ from media.suite import Library, key
 from pictures import picture
 from services.s3 import Operator
 from stillroom.media.config import SqliteConfig
-from stillroom.storage.interface import ImageStorage
-from stillroom.storage.r2.client import Answer, BucketClient, Call
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3.client import Answer, BucketClient, Call
 
 LARGE = picture(size=(1500, 1500), compress_level=0)
 
@@ -24,8 +24,10 @@ class Wire:
         self.calls: list[str] = []
         send = BucketClient.send
 
-        async def counted(client: BucketClient, call: Call, *, by: float | None = None) -> Answer:
-            answer = await send(client, call, by=by)
+        async def counted(
+            client: BucketClient, call: Call, *, deadline: float | None = None
+        ) -> Answer:
+            answer = await send(client, call, deadline=deadline)
             self.calls.append(call.operation)
             self.carried += len(call.body) + len(answer.body)
             return answer

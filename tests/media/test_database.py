@@ -19,14 +19,15 @@ from media.suite import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.media import engine, migrations
+from stillroom.media import migrations
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.engine import RowsEngine, migrating
 from stillroom.media.migrations import HEAD, migrate
-from stillroom.media.models import metadata
 from stillroom.media.resource import ResourceQuery
-from stillroom.storage.interface import ImageStorage
+from stillroom.media.rows import engine
+from stillroom.media.rows.engine import RowsEngine, migrating
+from stillroom.media.rows.tables import metadata
+from stillroom.storage.port import ImageStorage
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -149,7 +150,7 @@ async def test_while_the_database_is_away_nothing_changes_and_afterwards_all_wor
 async def test_a_slow_postgresql_is_given_up(
     disk: ImageStorage, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(engine, "_TIMEOUT_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())
     await library.database.rows()
@@ -172,7 +173,7 @@ async def test_a_postgresql_that_hangs_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Left to itself, the driver waits ten seconds longer for an answer to its cancellation."""
-    monkeypatch.setattr(engine, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(engine, "_TIMEOUT_S", 0.5)
     monkeypatch.setattr(engine, "_CANCEL_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())

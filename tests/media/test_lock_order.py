@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from media.suite import Library
 from pictures import picture
 from stillroom.media.config import PostgresConfig
-from stillroom.media.engine import RowsEngine
-from stillroom.media.handover import Handover
-from stillroom.media.models import deletions, resources
 from stillroom.media.resource import DELETED, now
-from stillroom.storage.interface import ImageStorage
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.tables import deletions, resources
+from stillroom.media.rows.transfer import RowTransfer
+from stillroom.storage.port import ImageStorage
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +119,7 @@ async def test_rows_that_follow_lock_marks_before_resources(
 
     sa.event.listen(engine._engine.sync_engine, "before_cursor_execute", note)
 
-    assert await Handover(engine).remember(deletions, given) == 2
+    assert await RowTransfer(engine).remember(deletions, given) == 2
 
     changes = [one for one in said if not one.startswith("SELECT")]
     assert changes == ["INSERT INTO media_deletions"] * 2 + ["UPDATE media_resources SET"] * 2

@@ -14,8 +14,8 @@ from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2, stub_r2
 from stillroom.app import create_app
 from stillroom.auth.tokens import mint_token
 from stillroom.settings import Settings
-from stillroom.storage.interface import ImageStorage
-from stillroom.storage.r2 import client as client_module
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3 import client as client_module
 
 JWT_SECRET = "a secret of 32 bytes for tests only"
 
@@ -71,5 +71,5 @@ async def storage(stub: StubR2) -> AsyncIterator[ImageStorage]:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits 20 s for what must fail; the proportions stay."""
     monkeypatch.setattr(client_module, "DEADLINE_S", 0.8)
-    monkeypatch.setattr("stillroom.storage.r2.storage.DEADLINE_S", 0.8)
-    monkeypatch.setattr(client_module, "_PATIENCE_S", 0.25)
+    monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 0.8)
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.25)

@@ -19,7 +19,7 @@ from running import IMAGES, Server, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from stillroom.storage.r2.storage import BUFFERED_BYTES
+from stillroom.storage.bucket.storage import BUFFERED_BYTES
 
 pytestmark = pytest.mark.slow
 

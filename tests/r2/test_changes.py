@@ -11,12 +11,9 @@ from r2.traps import pass_on
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
-from stillroom.storage.interface import (
-    ANY,
-    BytesSource,
-    Condition,
-    ImageStorage,
-)
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ANY, Condition
 
 # Conditions that need a look first
 

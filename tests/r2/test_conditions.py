@@ -13,10 +13,12 @@ from r2.traps import CREATE, MIB
 from services import stub_r2
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, Conditions, StubR2
 from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
-from stillroom.storage.interface import BytesSource, Condition, ImageStorage
-from stillroom.storage.r2.client import BucketClient
-from stillroom.storage.r2.conditions import Conditions as Tried
-from stillroom.storage.r2.leftovers import Leftovers
+from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
+from stillroom.storage.bucket.conditions import Conditions as Tried
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3.client import BucketClient
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import Condition
 
 IMAGES = "/api/v1/storage/images"
 
@@ -79,7 +81,7 @@ async def test_an_upload_in_parts_has_conditions_of_its_own(
     stub.conditions = Conditions.IGNORED_IN_PARTS
     await storage.save(key("small.png"), BytesSource(PNG), CREATE)
 
-    source = Chunks(*[bytes(MIB)] * 20, most_bytes=20 * MIB if announces else None)
+    source = Chunks(*[bytes(MIB)] * 20, max_bytes=20 * MIB if announces else None)
     with pytest.raises(ConditionUnsupported, match="ignores If-None-Match for images over 16 MiB"):
         await storage.save(key("large.bin"), source, CREATE)
 
@@ -112,7 +114,7 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
 
 async def test_r2_itself_is_not_asked() -> None:
     client = BucketClient("https://x.r2.cloudflarestorage.com", "b", key_id="k", secret="s")
-    await Tried(client, Leftovers(client)).demand({"if-match": '"e"'})
+    await Tried(client, AbandonedUploads(client)).demand({"if-match": '"e"'})
     assert not BucketClient("https://r2.example.com", "b", key_id="k", secret="s").is_r2
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from issuing import self_signed
-from stillroom.storage.r2.connections import BrokenAnswerError, Connections, NotConnectedError
+from stillroom.storage.s3.connections import BrokenAnswerError, Connections, NotConnectedError
 
 pytestmark = pytest.mark.anyio
 

@@ -11,14 +11,11 @@ from services import stub_r2
 from services.stub_r2 import Fault, StubR2
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import KeyPrefix
-from stillroom.storage.interface import (
-    BytesSource,
-    EntryPage,
-    ImageStorage,
-    ListQuery,
-)
-from stillroom.storage.r2 import client as client_module
-from stillroom.storage.r2.entries import LOOKS_AT_ONCE
+from stillroom.storage.bucket.entries import LOOKS_AT_ONCE
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3 import client as client_module
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import EntryPage, ListQuery
 
 # Listing
 
@@ -119,7 +116,7 @@ async def test_a_listing_is_in_byte_order_as_on_the_disk(
         stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
 
     whole = await storage.list(ListQuery(everything()))
-    folded = await storage.list(ListQuery(everything(), fold=True))
+    folded = await storage.list(ListQuery(everything(), delimited=True))
 
     assert whole.entries == [f"compute/{path}" for path in paths]
     top = ["a!", "a-b", "a.txt", "a/", "a0", "ab", "z/", "é/", "\uffee", "😀/"]
@@ -139,7 +136,7 @@ async def test_folded_pages_pass_their_folders(
     more, after = True, ""
     while more:
         page = await storage.list(
-            ListQuery(everything(), after=f"compute/{after}", limit=limit, fold=True)
+            ListQuery(everything(), after=f"compute/{after}", limit=limit, delimited=True)
         )
         seen += page.entries
         more, after = page.more, page.entries[-1].removeprefix("compute/")
@@ -153,7 +150,7 @@ async def test_a_folded_page_behind_a_folder_is_one_request(
     for path in ("a/b", "a/c", "b", "c", "d"):
         stub.objects[f"compute/{path}"] = stub_r2.Stored(b"", {}, '"e"')
 
-    page = await storage.list(ListQuery(everything(), after="compute/a/", limit=2, fold=True))
+    page = await storage.list(ListQuery(everything(), after="compute/a/", limit=2, delimited=True))
 
     assert (page.entries, page.more) == (["compute/b", "compute/c"], True)
     assert stub.operations == {"ListObjectsV2": 1}
@@ -185,7 +182,7 @@ async def test_entries_are_one_listing_and_one_look_an_image(
     fill(stub, 5)
     stub.objects["compute/folder/a"] = stub_r2.Stored(b"", {}, '"e"')
 
-    page = await storage.entries(ListQuery(everything(), fold=True))
+    page = await storage.entries(ListQuery(everything(), delimited=True))
 
     assert page.entries[5:] == [KeyPrefix("compute/folder/")]
     assert page.entries[:5] == [await storage.stat(key(f"{number:02}")) for number in range(5)]
@@ -216,7 +213,7 @@ async def test_an_image_that_went_away_after_it_was_listed_is_no_entry(
 async def test_all_pages_together_have_so_many_looks_under_way_and_others_get_through(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_PATIENCE_S", 60.0)  # no look is tried again meanwhile
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 60.0)  # no look is tried again meanwhile
     fill(stub, 50)
     all_wait, going_on = asyncio.Barrier(LOOKS_AT_ONCE + 1), asyncio.Event()
 
@@ -254,7 +251,7 @@ async def test_a_look_for_an_entry_gets_through_trouble_that_passes(
 async def test_a_page_whose_looks_fail_is_no_shorter_page_and_ends_them_all(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.r2.entries.DEADLINE_S", 0.8)
+    monkeypatch.setattr("stillroom.storage.bucket.entries.DEADLINE_S", 0.8)
     fill(stub, 50)
     stub.faults.extend([of_looks(stub_r2.hangs)] * 1000)
 

@@ -15,10 +15,10 @@ from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable
+from stillroom.maintenance.migration import Migration, MigrationStats, Outcome, Target
+from stillroom.maintenance.verify import Pace
 from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
-from stillroom.storage.interface import BytesSource
-from stillroom.storage.migration import Migration, Outcome, Tally, Target
-from stillroom.storage.verify import Pace
+from stillroom.storage.sources import BytesSource
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ async def stores(
 async def brought(source: Target, target: Target) -> int:
     """Run it until it is content, as an operator would; how often that was."""
     for number in range(1, 9):
-        tally = Tally()
+        tally = MigrationStats()
         migration = Migration(source.inspection, target, everything(), pace=Pace(None), tally=tally)
         try:
             await migration.run()
@@ -70,8 +70,8 @@ async def brought(source: Target, target: Target) -> int:
 async def test_a_bad_line_costs_no_image_and_damages_none(
     stores: tuple[Target, Target, Target], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.r2.client.DEADLINE_S", 3.0)
-    monkeypatch.setattr("stillroom.storage.r2.client._PATIENCE_S", 0.5)
+    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 3.0)
+    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 0.5)
     source, bucket, back = stores
     for name, image in IMAGES.items():
         await source.storage.save(key(name), BytesSource(image))
@@ -108,7 +108,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     many = 60 if size == 100 else 10
     for number in range(many):
         await source.save(key(f"{number}.bin"), BytesSource(bytes(size)))
-    tally = Tally()
+    tally = MigrationStats()
     migration = Migration(
         inspections[0],
         Target(bucket, inspections[1]),
@@ -124,7 +124,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
 
     assert tally.counts.keys() <= {Outcome.FAILED}
     assert tally.images < many
-    assert all("500 InternalError" in told.detail for told in tally.problems)
+    assert all("500 InternalError" in event.detail for event in tally.problems)
     for storage in (source, bucket):
         await storage.close()
     for inspection in inspections:

@@ -16,11 +16,9 @@ from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound
 from stillroom.storage.content_type import RASTER
-from stillroom.storage.interface import (
-    BytesSource,
-    ImageStorage,
-    RemoteImage,
-)
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import RemoteImage
 
 # What is stored with an object
 
@@ -285,7 +283,7 @@ async def test_what_was_seen_is_asked_for_again_after_a_minute(
     assert stub.operations["HeadObject"] == 1
 
     now = time.monotonic()
-    monkeypatch.setattr("stillroom.storage.r2.seen.time.monotonic", lambda: now + 61)
+    monkeypatch.setattr("stillroom.storage.bucket.existence_cache.time.monotonic", lambda: now + 61)
     del stub.objects["compute/a.png"]
 
     with pytest.raises(ImageNotFound):

@@ -34,7 +34,7 @@ async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
 async def test_each_attempt_is_counted_with_what_became_of_it(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.r2.client._PATIENCE_S", 0.2)
+    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 0.2)
     async with running() as client:
         before = await counted(client)
         stub.faults.extend(

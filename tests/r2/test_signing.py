@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stillroom.storage.r2.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer
+from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SIGNER = Signer(

@@ -98,7 +98,7 @@ async def test_without_a_cdn_it_stops_the_start(running: Running) -> None:
 async def test_an_original_is_fetched_whole_and_of_one_save(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.r2.image._READ_BYTES", 1000)
+    monkeypatch.setattr("stillroom.storage.bucket.image._READ_BYTES", 1000)
     monkeypatch.setattr("stillroom.derived.images._KEPT_IN_MEMORY_BYTES", 0)
     async with running() as client:
         await client.post(f"{IMAGES}/b.png", files={"file": picture(size=(60, 60))})
@@ -112,7 +112,7 @@ async def test_an_original_is_fetched_whole_and_of_one_save(
 async def test_a_bucket_in_trouble_is_503_and_the_next_one_is_made(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.r2.client.DEADLINE_S", 0.3)
+    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 0.3)
     async with running() as client:
         stub.faults.extend([stub_r2.answers(503, "SlowDown")] * 20)
         failed = await client.get(f"{IMAGES}/a.png?width=64")

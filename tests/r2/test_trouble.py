@@ -11,12 +11,10 @@ from r2.traps import CREATE, MIB, opened, pass_on
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, PreconditionFailed
-from stillroom.storage.interface import (
-    BytesSource,
-    ImageStorage,
-    ListQuery,
-)
-from stillroom.storage.r2 import client as client_module
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.s3 import client as client_module
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ListQuery
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +222,7 @@ async def test_a_bucket_that_is_not_there_is_out_of_reach(stub: StubR2) -> None:
 async def test_no_more_than_64_requests_hang_at_once(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "_PATIENCE_S", 10)  # so that none is given up and repeated
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 10)  # so that none is given up and repeated
     stub.faults.extend([stub_r2.hangs] * 1000)
 
     looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]

@@ -18,10 +18,11 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.maintenance.verify import Kind, Pace, Progress, Verification
 from stillroom.storage.choose import R2Config, open_inspection, open_storage
 from stillroom.storage.inspection import Inspection
-from stillroom.storage.interface import BytesSource, ImageStorage
-from stillroom.storage.verify import Kind, Pace, Progress, Verification
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
 
 MIB = 1024**2
 
@@ -166,7 +167,7 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
     storage, store = real
     for number in range(30):
         await storage.save(key(f"{number:02}.png"), BytesSource(PNG))
-    monkeypatch.setattr("stillroom.storage.r2.client.DEADLINE_S", 1.0)
+    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 1.0)
     read = iter(range(10))
     proxy.choose = lambda asked: (
         faulty_proxy.resets_before_the_body

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stillroom.storage.r2 import xml
+from stillroom.storage.s3 import xml
 
 
 @pytest.mark.parametrize(

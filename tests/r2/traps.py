@@ -5,7 +5,8 @@ from aiohttp import web
 from contract.suite import RULES
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
 from stillroom.storage.choose import R2Config, open_storage
-from stillroom.storage.interface import ANY, Condition, ImageStorage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ANY, Condition
 
 MIB = 1024**2
 CREATE = Condition(if_none_match=ANY)

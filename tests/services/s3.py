@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import httpx
 
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
-from stillroom.storage.r2.signing import Signer, encoded_query
+from stillroom.storage.s3.signing import Signer, encoded_query
 
 
 class Operator:

@@ -29,7 +29,7 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 from services.ports import free_ports
-from stillroom.storage.r2.conditions import PROBE
+from stillroom.storage.bucket.conditions import PROBE
 
 KEY_ID = "stub-key-id"
 SECRET = "stub-secret"

@@ -27,22 +27,15 @@ from stillroom.errors import (
 )
 from stillroom.paths import StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.disk import home
-from stillroom.storage.disk.beneath import Opener, open_by_kernel, open_by_walk
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk import data_directory
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.image import DiskImage, status_at
 from stillroom.storage.disk.listing import list_page
-from stillroom.storage.disk.remembered import RememberedFolders
+from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.interface import (
-    BytesSource,
-    Condition,
-    EntryPage,
-    ListQuery,
-    Page,
-    SaveRules,
-    StoredImage,
-)
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import Condition, EntryPage, ListQuery, Page, SaveRules, StoredImage
 
 MIB = 1024**2
 
@@ -202,7 +195,7 @@ async def test_names_that_no_path_can_have_are_not_listed(
 
     assert entries(await storage.list(ListQuery(everything(), limit=1))) == ["ok.png"]
     assert entries(await storage.list(ListQuery(everything()))) == ["ok.png"]
-    assert entries(await storage.list(ListQuery(everything(), fold=True))) == ["ok.png"]
+    assert entries(await storage.list(ListQuery(everything(), delimited=True))) == ["ok.png"]
 
 
 # What somebody copied in or edited
@@ -269,9 +262,9 @@ async def test_what_is_no_image_any_more_when_it_is_opened_is_no_entry(
         await save(storage, name)
 
     def list_then_change(
-        home: DataDirectory, query: ListQuery, remembered: RememberedFolders
+        data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
     ) -> Page:
-        page = list_page(home, query, remembered)
+        page = list_page(data_directory, query, folder_cache)
         for name in ("1 gone", "2 a folder", "3 a link"):
             (compute / name).unlink()
         (compute / "2 a folder").mkdir()
@@ -297,7 +290,7 @@ async def test_a_folder_that_was_read_is_sorted_behind_the_page(
     await storage.list(ListQuery(everything(), limit=1))
 
     with anyio.fail_after(20):
-        while not storage._remembered.is_sorted:  # noqa: ASYNC110  (nobody is told)
+        while not storage._folder_cache.is_sorted:  # noqa: ASYNC110  (nobody is told)
             await anyio.sleep(0.005)
 
 
@@ -397,7 +390,7 @@ async def test_an_upload_takes_room_for_what_has_come_and_not_for_what_was_annou
             for _ in range(20):
                 yield data
 
-    task = asyncio.ensure_future(storage.save(key("a.bin"), Trickles(most_bytes=60 * MIB)))
+    task = asyncio.ensure_future(storage.save(key("a.bin"), Trickles(max_bytes=60 * MIB)))
     await silent.wait()
 
     taken = sum(room_of_staged())
@@ -440,7 +433,7 @@ async def test_the_floor_of_free_room_is_kept_while_an_upload_comes_in(
                 yield chunk
                 full.set()
 
-    source = OthersAreQuicker(*[bytes(MIB)] * 40, most_bytes=40 * MIB if announces else None)
+    source = OthersAreQuicker(*[bytes(MIB)] * 40, max_bytes=40 * MIB if announces else None)
     with pytest.raises(StorageFull):
         await storage.save(key("a.bin"), source)
 
@@ -601,7 +594,7 @@ async def test_a_save_that_is_cancelled_while_room_is_taken_gives_it_back(
         assert may_go_on.wait(10)
 
     monkeypatch.setattr(os, "posix_fallocate", slow)
-    source = Chunks(bytes(2 * 1024**2), most_bytes=50 * 1024**2)
+    source = Chunks(bytes(2 * 1024**2), max_bytes=50 * 1024**2)
     before = len(os.listdir("/proc/self/fd"))
     task = asyncio.ensure_future(storage.save(key("a.bin"), source))
     await reserving.wait()
@@ -618,10 +611,10 @@ async def test_a_save_that_is_cancelled_while_room_is_taken_gives_it_back(
 async def test_a_folder_with_a_known_inode_is_synced_again_once_any_folder_was_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = DataDirectory(tmp_path)
-    storage = DiskImageStorage(home, RULES)
+    data_directory = DataDirectory(tmp_path)
+    storage = DiskImageStorage(data_directory, RULES)
     await save(storage, "a/x.png")
-    home.note_removed_folder()  # as another process does; the inode may have been used again
+    data_directory.note_removed_folder()  # as another process does; inodes are used again
     synced = recorded_syncs(monkeypatch)
     await save(storage, "a/y.png")
 
@@ -639,7 +632,7 @@ async def test_a_disk_in_trouble_is_not_an_image_that_is_missing(
     def fail(_folder: int, _path: str, _flags: int) -> int:
         raise OSError(number, os.strerror(number))
 
-    storage._home.open_beneath = fail
+    storage._data_directory.open_contained = fail
     for operation in (storage.locate, storage.stat, storage.delete):
         with pytest.raises(BackendUnavailable):
             await operation(key("a.png"))
@@ -716,7 +709,7 @@ async def test_the_disk_begins_with_a_large_image_while_it_comes_in(
             begun.append((start.value, length.value))
             return flags
 
-    monkeypatch.setattr(home, "_libc", Kernel)
+    monkeypatch.setattr(data_directory, "_libc", Kernel)
     data = os.urandom(700_000)
 
     await storage.save(key("a.bin"), Chunks(*[data] * 14))

@@ -11,9 +11,10 @@ import pytest
 
 from contract.suite import RULES
 from stillroom.paths import ImagePath, StorageKey
+from stillroom.storage.capabilities import RemovesEmptyFolders
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.interface import BytesSource, RemovesEmptyFolders
+from stillroom.storage.sources import BytesSource
 
 HOUR = timedelta(hours=1)
 

@@ -17,7 +17,7 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.media.headers.probe import Probed, probe
 from stillroom.paths import StorageKey
 from stillroom.storage.content_type import EXTENSION, RASTER
-from stillroom.storage.interface import StoredImage
+from stillroom.storage.values import StoredImage
 
 FORMS = {
     "AVIF": "image/avif",

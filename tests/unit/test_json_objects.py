@@ -80,14 +80,14 @@ def _outcome(parse: Any, data: bytes) -> object:
         return None
 
 
-MOST = MAX_VALUES - 2  # the object and the array count
+MAX = MAX_VALUES - 2  # the object and the array count
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b'"a":[' + b"0," * MOST + b"0]",
-        b'"a":[' + b"[]," * MOST + b"0]",
+        b'"a":[' + b"0," * MAX + b"0]",
+        b'"a":[' + b"[]," * MAX + b"0]",
         b",".join(b'"%d":0' % number for number in range(MAX_VALUES)),
         b'"a":' + b"[" * 100_000,
         b'"a":' + b'{"a":' * 100_000,
@@ -100,7 +100,7 @@ def test_what_holds_too_much_is_given_up(content: bytes) -> None:
 
 
 def test_as_much_as_is_allowed_is_read() -> None:
-    assert len(parse_object(b'{"a":[' + b"0," * (MOST - 1) + b"0]}")["a"]) == MOST  # type: ignore[arg-type]  # an array
+    assert len(parse_object(b'{"a":[' + b"0," * (MAX - 1) + b"0]}")["a"]) == MAX  # type: ignore[arg-type]  # an array
 
 
 def test_nothing_behind_the_bound_is_looked_at() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePrefix, KeyPrefix, is_segment
 from stillroom.storage.disk import listing
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.listing import list_page
-from stillroom.storage.disk.remembered import RememberedFolders
-from stillroom.storage.interface import ListQuery
+from stillroom.storage.values import ListQuery
 
 SEGMENT = st.text(alphabet="ab-/.0é😀", min_size=1, max_size=3).filter(
     lambda text: "/" not in text and text not in (".", "..")
@@ -54,7 +54,7 @@ def model(keys: list[str], query: ListQuery) -> list[str]:
             continue
         rest = key[len(query.prefix.text) :]
         entry = key
-        if query.fold and "/" in rest:
+        if query.delimited and "/" in rest:
             entry = query.prefix.text + rest[: rest.index("/") + 1]
             if entry == query.after:
                 continue
@@ -66,7 +66,7 @@ def model(keys: list[str], query: ListQuery) -> list[str]:
 def test_empty_folders_and_foreign_names_cost_no_scan_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = DataDirectory(tmp_path, durable=False)
+    data_directory = DataDirectory(tmp_path, durable=False)
     for number in range(3000):
         (tmp_path / f"compute/{number:05}").mkdir()
         (tmp_path / f"compute/a\n{number}").touch()
@@ -80,42 +80,44 @@ def test_empty_folders_and_foreign_names_cost_no_scan_each(
 
     monkeypatch.setattr(os, "scandir", counting)
 
-    page = list_page(home, ListQuery(KeyPrefix("compute/"), limit=1))
+    page = list_page(data_directory, ListQuery(KeyPrefix("compute/"), limit=1))
 
     assert page.entries == ["compute/z.png"]
     assert scans.count((tmp_path / "compute").stat().st_ino) <= 3
-    home.close()
+    data_directory.close()
 
 
 @pytest.mark.parametrize("max_bytes", [0, 1024**2], ids=["stateless", "remembered"])
-@given(paths=KEYS, prefix=PREFIX, after=TEXT, limit=st.integers(1, 8), fold=st.booleans())
+@given(paths=KEYS, prefix=PREFIX, after=TEXT, limit=st.integers(1, 8), delimited=st.booleans())
 def test_a_page_is_what_sorting_everything_would_give(
-    max_bytes: int, paths: list[str], prefix: str, after: str, limit: int, *, fold: bool
+    max_bytes: int, paths: list[str], prefix: str, after: str, limit: int, *, delimited: bool
 ) -> None:
-    remembered = RememberedFolders(max_bytes)
+    folder_cache = FolderCache(max_bytes)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "_SMALL_FOLDER", 0)
         patch.setattr(listing, "_SMALLEST_PICK", 1)
         patch.setattr(listing, "_FOLDERS_LOOKED_INTO", 2)
-        home = DataDirectory(Path(folder), durable=False)
+        data_directory = DataDirectory(Path(folder), durable=False)
         keys = fill(Path(folder), paths)
         (Path(folder) / "compute/empty/below").mkdir(parents=True, exist_ok=True)
-        query = ListQuery(KeyPrefix(f"compute/{prefix}"), f"compute/{after}", limit, fold=fold)
+        query = ListQuery(
+            KeyPrefix(f"compute/{prefix}"), f"compute/{after}", limit, delimited=delimited
+        )
 
         expected = model(keys, query)
         for _ in range(2):
-            page = list_page(home, query, remembered)
+            page = list_page(data_directory, query, folder_cache)
 
             assert list(page.entries) == expected[:limit]
             assert page.more == (len(expected) > limit)
-        home.close()
-    remembered.close()
+        data_directory.close()
+    folder_cache.close()
 
 
 def test_a_folded_page_looks_only_for_the_first_image_below_each_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = DataDirectory(tmp_path, durable=False)
+    data_directory = DataDirectory(tmp_path, durable=False)
     fill(tmp_path, [f"{folder}/{number:04}" for folder in "abc" for number in range(1000)])
     looked_at: list[str] = []
 
@@ -125,8 +127,8 @@ def test_a_folded_page_looks_only_for_the_first_image_below_each_folder(
 
     monkeypatch.setattr(listing, "is_segment", counting)
 
-    page = list_page(home, ListQuery(KeyPrefix("compute/"), fold=True))
+    page = list_page(data_directory, ListQuery(KeyPrefix("compute/"), delimited=True))
 
     assert page.entries == ["compute/a/", "compute/b/", "compute/c/"]
     assert len(looked_at) == 6
-    home.close()
+    data_directory.close()

@@ -7,12 +7,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from contract.suite import PNG, RULES, everything, key, read
 from stillroom.errors import BackendUnavailable, ImageNotFound, StorageFull
+from stillroom.maintenance.migration import (
+    Migration,
+    MigrationStats,
+    Outcome,
+    ProgressEvent,
+    Target,
+)
+from stillroom.maintenance.verify import Pace
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import (
     EVERY_IMAGE,
@@ -23,9 +31,11 @@ from stillroom.storage.choose import (
     open_storage,
 )
 from stillroom.storage.inspection import Inspected, Inspection
-from stillroom.storage.interface import BytesSource, Condition, ImageStorage, StoredImage
-from stillroom.storage.migration import Migration, Outcome, Tally, Target, Told
-from stillroom.storage.verify import Pace
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import Condition, StoredImage
+
+if TYPE_CHECKING:
+    from stillroom.storage.port import ImageStorage
 
 
 class Store:
@@ -83,8 +93,8 @@ async def target(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def migrated(
     source: Inspection, target: Target | None, *, overwrite: bool = False, dry_run: bool = False
-) -> Tally:
-    tally = Tally()
+) -> MigrationStats:
+    tally = MigrationStats()
     migration = Migration(
         source,
         target,
@@ -150,7 +160,7 @@ async def test_an_older_one_is_replaced_and_a_newer_one_is_left_alone(
     tally = await migrated(source.inspection, target.target)
 
     assert tally.counts == {Outcome.REPLACED: 1, Outcome.DIFFERS: 1}
-    assert [told.name for told in tally.problems] == ["compute/new.png"]
+    assert [event.name for event in tally.problems] == ["compute/new.png"]
     assert await read(target.storage, "old.png") == b"source"
     assert await read(target.storage, "new.png") == b"target"
     forced = await migrated(source.inspection, target.target, overwrite=True)
@@ -198,9 +208,9 @@ async def test_what_is_damaged_in_the_source_does_not_arrive(source: Store, targ
     tally = await migrated(source.inspection, target.target)
 
     assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
-    (told,) = tally.problems
-    assert told.name == "compute/bad.png"
-    assert hashlib.sha256(PNG).hexdigest() in told.detail
+    (event,) = tally.problems
+    assert event.name == "compute/bad.png"
+    assert hashlib.sha256(PNG).hexdigest() in event.detail
     with pytest.raises(ImageNotFound):
         await target.storage.stat(key("bad.png"))
 
@@ -270,7 +280,7 @@ async def test_a_store_that_goes_away_ends_it_and_the_next_pass_brings_the_rest(
     else:
         meddled = Meddled(storage, save=until_it_goes(storage.save), check=check)
         storage = cast("ImageStorage", meddled)
-    tally = Tally()
+    tally = MigrationStats()
     with pytest.raises(BackendUnavailable, match="gone"):
         await Migration(
             inspection,
@@ -376,7 +386,7 @@ async def test_what_only_the_target_has_is_named_and_stays(source: Store, target
     await source.storage.delete(key("07.png"))
     await target.save("z.png", PNG)
 
-    tally = Tally()
+    tally = MigrationStats()
     migration = Migration(
         source.inspection, target.target, everything(), pace=Pace(None), tally=tally
     )
@@ -384,16 +394,16 @@ async def test_what_only_the_target_has_is_named_and_stays(source: Store, target
     await migration.find_extras()
 
     assert tally.counts == {Outcome.SAME: 39, Outcome.EXTRA: 2}
-    assert sorted(told.name for told in tally.problems) == ["compute/07.png", "compute/z.png"]
+    assert sorted(event.name for event in tally.problems) == ["compute/07.png", "compute/z.png"]
     assert (tally.images, tally.wrong) == (39, 0)
     assert await read(target.storage, "07.png") == b"7"
 
 
 def test_problems_beyond_ten_thousand_are_counted() -> None:
-    tally = Tally()
+    tally = MigrationStats()
     for number in range(10_500):
-        tally.note(Told(Outcome.FAILED, str(number)))
-    tally.note(Told(Outcome.FAILED, "1"))
+        tally.note(ProgressEvent(Outcome.FAILED, str(number)))
+    tally.note(ProgressEvent(Outcome.FAILED, "1"))
 
     assert (tally.wrong, len(tally.problems)) == (10_500, 10_000)
 

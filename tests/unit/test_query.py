@@ -12,12 +12,12 @@ from stillroom.paths import ImagePrefix
 
 
 def test_nothing_asked_for_is_the_first_hundred() -> None:
-    assert parse_list_query(b"") == ListParameters(ImagePrefix(""), "", 100, fold=False)
+    assert parse_list_query(b"") == ListParameters(ImagePrefix(""), "", 100, delimited=False)
 
 
 def test_every_parameter_is_read() -> None:
     asked = parse_list_query(b"prefix=a%2Fb+c%2B&limit=7&start_after=a/%C3%A9&delimiter=/&x=y")
-    assert asked == ListParameters(ImagePrefix("a/b c+"), "a/é", 7, fold=True)
+    assert asked == ListParameters(ImagePrefix("a/b c+"), "a/é", 7, delimited=True)
 
 
 def test_a_large_limit_counts_as_the_largest() -> None:
@@ -53,12 +53,12 @@ def test_a_bad_parameter_is_refused(query: bytes) -> None:
 @given(
     last=st.text(alphabet="aé/+& %#?=😀", max_size=20),
     limit=st.integers(1, 10_000),
-    fold=st.booleans(),
+    delimited=st.booleans(),
 )
 def test_the_link_to_the_next_page_asks_for_what_was_asked_for(
-    last: str, limit: int, *, fold: bool
+    last: str, limit: int, *, delimited: bool
 ) -> None:
-    asked = ListParameters(ImagePrefix("p +/"), "before", limit, fold=fold)
+    asked = ListParameters(ImagePrefix("p +/"), "before", limit, delimited=delimited)
 
     link = asked.link_to_next(last)
 
@@ -66,5 +66,5 @@ def test_the_link_to_the_next_page_asks_for_what_was_asked_for(
     query = link.removeprefix("<?").removesuffix('>; rel="next"')
     assert parse_qs(query, keep_blank_values=True)["start_after"] == [last]
     assert parse_list_query(query.encode()) == ListParameters(
-        ImagePrefix("p +/"), last, limit, fold=fold
+        ImagePrefix("p +/"), last, limit, delimited=delimited
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.server.short_road.receiving import Body
+from stillroom.server.fast_path.receiving import Body
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 50), max_size=20), st.binary(max_size=9))

@@ -8,7 +8,7 @@ from stillroom.errors import PreconditionFailed
 from stillroom.http.fields import as_http_date, combined
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect, write_condition
 from stillroom.paths import StorageKey
-from stillroom.storage.interface import RemoteImage, StoredImage
+from stillroom.storage.values import RemoteImage, StoredImage
 
 SECOND = 1_700_000_000
 

@@ -31,33 +31,33 @@ def signed(header: Any, payload: Any, secret: str = SECRET) -> str:
     return signed_by_secret(header, payload, secret)
 
 
-def granted(authorization: str | None, keys: KeySource | None = None, **options: Any) -> Grant:
+def authenticate(authorization: str | None, keys: KeySource | None = None, **options: Any) -> Grant:
     verifier = TokenVerifier(keys or SharedSecrets([SECRET]), **options)
     return asyncio.run(verifier.verify(authorization))
 
 
 def verify(token: str, keys: KeySource | None = None, **options: Any) -> Grant:
-    return granted(f"Bearer {token}", keys, now=lambda: NOW, **options)
+    return authenticate(f"Bearer {token}", keys, now=lambda: NOW, **options)
 
 
 def test_a_minted_token_may_do_everything_unless_told_otherwise() -> None:
     token = mint_token(SECRET, expires_in=timedelta(hours=1))
-    assert granted(f"bearer {token}") == Grant.everything()
+    assert authenticate(f"bearer {token}") == Grant.everything()
 
 
 def test_a_minted_token_carries_its_scopes_and_folder() -> None:
     token = mint_token(
         SECRET, expires_in=timedelta(hours=1), scopes=["storage:read"], folder="cats/2026"
     )
-    grant = granted(f"Bearer {token}")
+    grant = authenticate(f"Bearer {token}")
     assert grant == Grant(frozenset(["storage:read"]), "cats/2026/")
 
 
 def test_a_previous_secret_is_still_accepted() -> None:
     token = mint_token(OTHER, expires_in=timedelta(hours=1))
-    assert granted(f"Bearer {token}", SharedSecrets([SECRET, OTHER])) == Grant.everything()
+    assert authenticate(f"Bearer {token}", SharedSecrets([SECRET, OTHER])) == Grant.everything()
     with pytest.raises(Unauthenticated):
-        granted(f"Bearer {token}")
+        authenticate(f"Bearer {token}")
 
 
 def test_unknown_scopes_grant_nothing() -> None:
@@ -188,7 +188,7 @@ def test_a_signature_with_stray_bits_is_refused() -> None:
 )
 def test_another_authorization_is_refused(field: str | None) -> None:
     with pytest.raises(Unauthenticated):
-        granted(field)
+        authenticate(field)
 
 
 def test_audience_and_issuer_are_held_to_where_configured() -> None:

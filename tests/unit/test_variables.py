@@ -78,6 +78,26 @@ def test_names_that_are_known_or_of_others_are_passed_over(
     assert Settings.read().warnings() == []
 
 
+@pytest.mark.parametrize(
+    ("set_as", "fast_path"),
+    [
+        ({"STILLROOM_SHORT_ROAD": "false"}, False),
+        ({"STILLROOM_SHORT_ROAD": "false", "STILLROOM_FAST_PATH": "true"}, True),
+        ({}, True),
+    ],
+)
+def test_a_variable_is_still_read_by_its_former_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_as: dict[str, str], *, fast_path: bool
+) -> None:
+    file = tmp_path / "settings"
+    file.write_text("".join(f"{name}={value}\n" for name, value in set_as.items()) + "R2_X=1\n")
+    for name, value in set_as.items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings.read().fast_path is fast_path
+    assert Settings.read_file(file).fast_path is fast_path
+
+
 def test_a_misspelled_credential_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

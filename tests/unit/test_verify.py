@@ -10,13 +10,14 @@ import pytest
 
 from contract.suite import everything, key
 from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.maintenance.verify import Expected, Finding, Kind, Pace, Progress, Verification
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, open_inspection, open_storage
 from stillroom.storage.disk import inspection as disk_inspection
-from stillroom.storage.disk.home import DataDirectory
-from stillroom.storage.inspection import Inspected, Inspection, Stray
-from stillroom.storage.interface import BytesSource, SaveRules, StoredImage
-from stillroom.storage.verify import Expected, Finding, Kind, Pace, Progress, Verification
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.inspection import Inspected, Inspection, UnexpectedFile
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import SaveRules, StoredImage
 
 RULES = SaveRules(max_bytes=1024**2)
 
@@ -32,7 +33,7 @@ class Broken:
         self._bad = bad
         self._gone = gone
 
-    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | Stray]:
+    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
         return self._store.walk(prefix, after)
 
     async def open(self, key: StorageKey) -> Inspected:
@@ -185,11 +186,11 @@ async def test_an_image_that_was_replaced_or_deleted_is_not_quarantined(
 @contextlib.contextmanager
 def lock_held(data: Path) -> Iterator[None]:
     """So that nobody who opens the directory is alone, and clears staging."""
-    home = DataDirectory(data)
+    data_directory = DataDirectory(data)
     try:
         yield
     finally:
-        home.close()
+        data_directory.close()
 
 
 async def test_what_a_dead_process_left_in_staging_is_astray(

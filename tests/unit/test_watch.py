@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from stillroom.api import metrics
 from stillroom.server import watch
+from stillroom.telemetry import metrics
 
 
 async def test_a_connection_that_fails_ends_the_clock_of_no_other(
@@ -55,7 +55,7 @@ async def test_metrics_that_fail_end_no_clock_and_are_said_once(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(watch, "TICK_S", 0.001)
-    monkeypatch.setattr(metrics, "hand_on", without_descriptors)
+    monkeypatch.setattr(metrics, "flush", without_descriptors)
     sound = Sound()
     watched: list[watch.Watched] = [sound]
     watch.Watch(asyncio.get_running_loop(), watched).start()

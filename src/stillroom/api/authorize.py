@@ -9,8 +9,8 @@ Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
 """An `Authorization` field in, rights out, or `Unauthenticated`; plain or async."""
 
 
-async def granted(authorize: Authorize, fields: Fields) -> Grant:
-    """The rights of whoever sent these fields.
+async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
+    """Authenticate a request by its header fields.
 
     Raises:
         Unauthenticated: for every reason the same, but for `TokenExpired`.

@@ -1,7 +1,7 @@
-"""The API's document for people, and what a browser is told about whatever is not an image.
+"""The pages of `/docs`, and the security headers of every answer that is not an image.
 
-The gallery keeps its token on this origin: nothing else that is served here may run a script of
-somebody else's, or be framed.
+The gallery keeps its token on this origin: nothing else that is served here may run a foreign
+script, or be framed.
 """
 
 import base64

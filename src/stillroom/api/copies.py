@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import MethodNotAllowed, SavedImage, json_answer, saved_answer
 from stillroom.api.operation import OperationRoute, in_form, json_object, require_literal_route
@@ -15,7 +15,7 @@ from stillroom.errors import InvalidParameter, InvalidPath
 from stillroom.http.fields import combined
 from stillroom.http.serving import write_condition
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 MAX_BODY_BYTES: Final = 32 * 1024
 """Two of the longest paths, most of their characters escaped, fit."""
@@ -53,11 +53,11 @@ class Copies:
         del wanted
         require_literal_route(request)
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         grant.require_scope("storage:read")
         grant.require_scope("storage:write")
         given = await json_object(
-            request, fields, most_bytes=MAX_BODY_BYTES, example='{"source": "…", "target": "…"}'
+            request, fields, max_bytes=MAX_BODY_BYTES, example='{"source": "…", "target": "…"}'
         )
         asked = in_form(ImageToCopy, given)
         source, target = _path(asked.source, "source"), _path(asked.target, "target")

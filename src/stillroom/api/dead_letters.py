@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import BEARER, answer_headers, extra, refusals
 from stillroom.api.images import MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, require_literal_route
@@ -19,7 +19,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
-    from stillroom.media.queue import DeletionQueue
+    from stillroom.media.rows.deletions import DeletionQueue
 
 _ID: Any = Path(json_schema_extra={"format": "uuid"})
 
@@ -68,22 +68,22 @@ class DeadLetterOperations:
         del limit, start_after
         queue = await self._queue(request)
         asked = parse_page_query(request.scope["query_string"])
-        letters = await queue.dead_letters(after=asked.start_after, limit=asked.limit + 1)
-        shown = letters[: asked.limit]
-        response = json_answer([_shown(letter) for letter in shown])
-        if len(letters) > len(shown):
+        dead_letters = await queue.dead_letters(after=asked.start_after, limit=asked.limit + 1)
+        shown = dead_letters[: asked.limit]
+        response = json_answer([_shown(dead_letter) for dead_letter in shown])
+        if len(dead_letters) > len(shown):
             response.headers["link"] = asked.link_to_next(shown[-1].id)
         return response
 
-    async def retry_dead_letter(self, request: Request, letter_id: str = _ID) -> Response:
+    async def retry_dead_letter(self, request: Request, dead_letter_id: str = _ID) -> Response:
         """Try a deletion again that was given up; everything is checked anew."""
-        del letter_id
+        del dead_letter_id
         queue = await self._queue(request)
         return json_answer(_shown(await queue.retry(_id(request))))
 
-    async def drop_dead_letter(self, request: Request, letter_id: str = _ID) -> Response:
+    async def drop_dead_letter(self, request: Request, dead_letter_id: str = _ID) -> Response:
         """Forget a deletion that was given up; the bytes stay."""
-        del letter_id
+        del dead_letter_id
         queue = await self._queue(request)
         return json_answer(_shown(await queue.drop(_id(request))))
 
@@ -91,7 +91,7 @@ class DeadLetterOperations:
         """The rows, once the request's sender may use the whole library."""
         require_literal_route(request)
         fields = combined(request.headers.raw)
-        (await granted(self.authorize, fields)).require_everywhere("media")
+        (await authenticate(self.authorize, fields)).require_everywhere("media")
         return (await self.database.rows()).queue
 
 
@@ -135,17 +135,17 @@ def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
 
 
 def _id(request: Request) -> uuid.UUID:
-    return resource_id(request.path_params["letter_id"], ("path", "letter_id"))
+    return resource_id(request.path_params["dead_letter_id"], ("path", "dead_letter_id"))
 
 
-def _shown(letter: DeadLetter) -> dict[str, object]:
+def _shown(dead_letter: DeadLetter) -> dict[str, object]:
     return {
-        "id": str(letter.id),
-        "storage_key": letter.storage_key.text,
-        "save_id": letter.save_id,
-        "reason": letter.reason,
-        "created_at": letter.created_at.isoformat(),
-        "failed_at": letter.failed_at.isoformat(),
-        "attempts": letter.attempts,
-        "last_error": letter.last_error,
+        "id": str(dead_letter.id),
+        "storage_key": dead_letter.storage_key.text,
+        "save_id": dead_letter.save_id,
+        "reason": dead_letter.reason,
+        "created_at": dead_letter.created_at.isoformat(),
+        "failed_at": dead_letter.failed_at.isoformat(),
+        "attempts": dead_letter.attempts,
+        "last_error": dead_letter.last_error,
     }

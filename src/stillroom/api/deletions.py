@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import DeletedImage, MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, in_form, json_object, require_literal_route
@@ -17,7 +17,7 @@ from stillroom.auth.grants import Grant
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.http.fields import combined
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
 
 MAX_PATHS: Final = 1000
 """As many as S3 takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
@@ -72,10 +72,10 @@ class Deletions:
         del wanted
         require_literal_route(request)
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         grant.require_scope("storage:delete")
         given = await json_object(
-            request, fields, most_bytes=MAX_BODY_BYTES, example='{"paths": ["…"]}'
+            request, fields, max_bytes=MAX_BODY_BYTES, example='{"paths": ["…"]}'
         )
         paths = in_form(PathsToDelete, given).paths
 

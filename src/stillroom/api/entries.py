@@ -26,7 +26,8 @@ from stillroom.api.operation import OperationRoute
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.paths import KeyPrefix, image_entry
-from stillroom.storage.interface import Entry, ImageStorage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import Entry
 
 _WRITTEN_AT_ONCE: Final = 250
 """Entries turned into JSON in one go, some 2 ms; all 10,000 would hold up everybody for 70."""

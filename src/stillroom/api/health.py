@@ -7,18 +7,18 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-from stillroom.api import metrics
 from stillroom.api.images import json_answer
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.http.problems import ERROR_FIELD, RETRY_AFTER_S
 from stillroom.media.database import MediaDatabase
-from stillroom.storage.interface import ImageStorage
+from stillroom.storage.port import ImageStorage
+from stillroom.telemetry import metrics
 
 _WAIT_S: Final = 6.0
 """A probe is answered by then; a bucket gives up after five seconds, a disk may never."""
 
 
-class Look:
+class HealthCheck:
     """One look at a time at something that may hang, however many probes ask for it."""
 
     def __init__(self, look: Callable[[], Awaitable[object]], what: str) -> None:
@@ -53,8 +53,8 @@ class Readiness:
     works, so a proxy should go on sending requests: see docs/adr/0019.
     """
 
-    storage: Look
-    database: Look
+    storage: HealthCheck
+    database: HealthCheck
 
     async def answer(self) -> Response:
         """200 if images can be saved and read, else 503; each part with its state and reason."""
@@ -91,7 +91,9 @@ def health_router(
         look_at_disk: Brings the numbers of the disk up to date, before they are read.
     """
     router = APIRouter(include_in_schema=False)
-    readiness = Readiness(Look(storage.check, "the storage"), Look(database.check, "the database"))
+    readiness = Readiness(
+        HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")
+    )
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -19,8 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from stillroom.api import metrics
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import (
     BEARER,
     ETAG_EXAMPLE,
@@ -58,7 +57,9 @@ from stillroom.http.serving import (
     write_condition,
 )
 from stillroom.paths import ImagePath, StorageKey, image_entry
-from stillroom.storage.interface import ImageStorage, OpenedImage, RemoteImage, StoredImage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import OpenedImage, RemoteImage, StoredImage
+from stillroom.telemetry import metrics
 
 # For the document only: FastAPI allows a path parameter no default, our own calls give none.
 _PATH: Any = Path(examples=[PATH_EXAMPLE])
@@ -113,7 +114,7 @@ class ImageOperations:
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
         signer: Checks signed URLs; None where there are none.
-        public_read: Whether anybody may read an image whose path they know.
+        public_read: Whether an image can be read without a token by its path.
         derived: Makes smaller pictures; None where there are none, whatever is asked for.
     """
 
@@ -148,7 +149,7 @@ class ImageOperations:
     # Every road to an image asks these two: who may GET and HEAD, and what caches may do with it.
 
     async def reader(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """The rights of whoever asks to read an image: by a token, a signature, or as anybody.
+        """Who may read an image: the holder of a token or a signature, or all.
 
         A token decides alone: so a signature never adds to what its holder may do. Where
         images are public, no right is missing; but who shows a token or a signature means it,
@@ -164,11 +165,11 @@ class ImageOperations:
             Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
         if "authorization" in fields:
-            grant = await granted(self.authorize, fields)
+            grant = await authenticate(self.authorize, fields)
         elif self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)
         else:
-            grant = READER if self.public_read else await granted(self.authorize, fields)
+            grant = READER if self.public_read else await authenticate(self.authorize, fields)
         return READER if self.public_read else grant
 
     @property
@@ -246,7 +247,7 @@ class ImageOperations:
         """Save image to storage."""
         del path, file  # the document's; the body is streamed below, never spooled
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         return json_answer(await self.store(grant, image_path, fields, request.stream()))
 
@@ -272,7 +273,7 @@ class ImageOperations:
         upload = FilePart(
             body,
             boundary_of(fields),
-            most_bytes=body_bytes,
+            max_bytes=body_bytes,
             expected_sha256=request_sha256(fields),
         )
 
@@ -294,7 +295,7 @@ class ImageOperations:
         """Delete image from storage."""
         del path
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         image_path = ImagePath.from_target(raw_image_path(request))
         grant.require("storage:delete", image_path)
 

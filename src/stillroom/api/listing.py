@@ -5,12 +5,13 @@ from typing import Annotated, Self
 
 from fastapi import Query, Request
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.operation import require_literal_route
 from stillroom.http.fields import combined
 from stillroom.http.query import ListParameters, parse_list_query
 from stillroom.paths import ImagePrefix, KeyPrefix, image_key_bound
-from stillroom.storage.interface import ImageStorage, ListQuery
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ListQuery
 
 # The parameters, for the document only: `parse_list_query` reads them.
 Prefix = Annotated[str, Query(description="Literal text that paths begin with.")]
@@ -41,7 +42,7 @@ class Listing:
             Unauthenticated, InvalidPath, InvalidParameter, Forbidden: in this order.
         """
         require_literal_route(request)
-        grant = await granted(authorize, combined(request.headers.raw))
+        grant = await authenticate(authorize, combined(request.headers.raw))
         asked = parse_list_query(request.scope["query_string"])
         return cls(asked, grant.narrow("storage:read", asked.prefix))
 
@@ -52,13 +53,13 @@ class Listing:
             prefix=KeyPrefix.of_images(self.visible),
             after=image_key_bound(self.asked.start_after),
             limit=self.asked.limit,
-            fold=self.asked.fold,
+            delimited=self.asked.delimited,
         )
 
     @property
     def is_above_folder(self) -> bool:
         """Whether the caller's folder lies below the one level that was asked for."""
-        return self.asked.fold and "/" in self.visible.text[len(self.asked.prefix.text) :]
+        return self.asked.delimited and "/" in self.visible.text[len(self.asked.prefix.text) :]
 
     async def way_to_folder(self, storage: ImageStorage) -> list[str]:
         """What a caller confined to a deeper folder sees of this level: the way there, if any."""

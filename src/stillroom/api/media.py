@@ -14,7 +14,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import (
     BEARER,
     PATH_EXAMPLE,
@@ -45,7 +45,7 @@ from stillroom.http.serving import (
 from stillroom.media.resource import UNCHANGED, Change, MediaResource, ResourceQuery
 from stillroom.media.service import MediaResourceService
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.storage.interface import RemoteImage
+from stillroom.storage.values import RemoteImage
 
 MAX_ITEMS: Final = 100
 MAX_BODY_BYTES: Final = 1024**2
@@ -182,10 +182,10 @@ class MediaOperations:
         del wanted
         require_literal_route(request)
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         grant.require_scope("media")
         given = await json_object(
-            request, fields, most_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
+            request, fields, max_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
         )
         if "items" not in given:
             return json_answer(await self._ingested(grant, in_form(ImageToIngest, given)))
@@ -266,7 +266,7 @@ class MediaOperations:
         return json_answer(self._shown(await self.media.find(_id(request))))
 
     async def get_media_file(self, request: Request, resource_id: str = _ID) -> Response:
-        """Get a resource's bytes, or a redirect to whoever serves them."""
+        """Get a resource's bytes, or a redirect to the URL that serves them."""
         del resource_id
         await self._granted(request)
         resource = await self.media.find(_id(request))
@@ -292,7 +292,7 @@ class MediaOperations:
         del resource_id, change
         fields = await self._granted(request)
         given = await json_object(
-            request, fields, most_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
+            request, fields, max_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
         )
         asked = in_form(ResourceChange, given)
         wanted = {
@@ -312,7 +312,7 @@ class MediaOperations:
         """The request's fields, once its sender may use the whole library."""
         require_literal_route(request)
         fields = combined(request.headers.raw)
-        (await granted(self.authorize, fields)).require_everywhere("media")
+        (await authenticate(self.authorize, fields)).require_everywhere("media")
         return fields
 
     def _shown(self, resource: MediaResource) -> Mapping[str, object]:

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from stillroom.api import metrics, request_id
 from stillroom.api.faults import sentence_of
 from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import InvalidParameter, StillroomError, TooLarge, UnsupportedMedia
@@ -25,7 +24,8 @@ from stillroom.http.fields import Fields
 from stillroom.http.json_objects import TooManyValuesError, parse_object
 from stillroom.http.problems import Problem, plain_problem, problem
 from stillroom.http.serving import ImageAnswer
-from stillroom.storage.interface import OpenedImage
+from stillroom.storage.values import OpenedImage
+from stillroom.telemetry import metrics, request_id
 
 Form = TypeVar("Form", bound=BaseModel)
 Operation = Callable[[Request], Awaitable[Response]]
@@ -125,7 +125,7 @@ def refused(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def log_gone(name: str, target: bytes) -> None:
-    """Say that nobody waits for an answer any more."""
+    """Log that the client has gone before its answer."""
     log.info(
         "%(operation)s %(target)s: the client went away",
         {"operation": name, "target": shown_target(target)},
@@ -173,7 +173,7 @@ def require_literal_route(request: Request) -> None:
 
 
 async def json_object(
-    request: Request, fields: Fields, *, most_bytes: int, example: str
+    request: Request, fields: Fields, *, max_bytes: int, example: str
 ) -> dict[str, object]:
     """The JSON object that a request's body is.
 
@@ -181,18 +181,18 @@ async def json_object(
 
     Raises:
         InvalidParameter: the body is none, or holds more than any operation takes.
-        TooLarge: it has more than `most_bytes`.
+        TooLarge: it has more than `max_bytes`.
         UnsupportedMedia: it says it is something else; the message shows the `example`.
     """
-    too_large = TooLarge(f"the list is larger than {most_bytes} bytes: send it in parts")
-    if int(fields.get("content-length", "0")) > most_bytes:
+    too_large = TooLarge(f"the list is larger than {max_bytes} bytes: send it in parts")
+    if int(fields.get("content-length", "0")) > max_bytes:
         raise too_large
     if fields.get("content-type", "").partition(";")[0].strip(" \t").lower() != "application/json":
         raise UnsupportedMedia(f"send {example} with Content-Type: application/json")
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise too_large
     try:
         if len(body) <= _PARSED_AT_ONCE_BYTES:
@@ -250,7 +250,7 @@ class ImageResponse(Response):
     """The head of an answer, and a slice of an open image that is closed afterwards.
 
     Our server raises ConnectionError when a chunk is sent to a client that is gone, so
-    that nobody reads a large image for nothing.
+    that no large image is read for nothing.
     """
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:

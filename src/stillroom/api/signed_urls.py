@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, granted
+from stillroom.api.authorize import Authorize, authenticate
 from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
 from stillroom.api.images import MethodNotAllowed, json_answer
 from stillroom.api.operation import OperationRoute, in_form, json_object
@@ -71,7 +71,7 @@ class UrlsToSign(_Strict):
 
 
 class SignedImageUrl(BaseModel):
-    """A URL that anybody may read the image with, until it expires."""
+    """A URL that reads the image without a token, until it expires."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
     url: str = Field(examples=[_URL_EXAMPLE])
@@ -94,7 +94,7 @@ class SignedImageUrls(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Signing URLs for whoever may read the images.
+    """Signing URLs for callers that may read the images.
 
     Attributes:
         authorize: Who is asking.
@@ -114,10 +114,10 @@ class UrlSigning:
         """Sign URLs that need no token, for `<img>`. Nothing is looked up."""
         del wanted
         fields = combined(request.headers.raw)
-        grant = await granted(self.authorize, fields)
+        grant = await authenticate(self.authorize, fields)
         grant.require_scope("storage:read")
         given = await json_object(
-            request, fields, most_bytes=MAX_BODY_BYTES, example='{"path": "…"}'
+            request, fields, max_bytes=MAX_BODY_BYTES, example='{"path": "…"}'
         )
 
         if "paths" in given:

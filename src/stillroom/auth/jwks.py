@@ -28,7 +28,7 @@ REFRESH_S: Final = 300.0
 """Between fetches in the background: how long a withdrawn key is still accepted."""
 
 UNKNOWN_KEY_S: Final = 30.0
-"""Between fetches that tokens with unknown keys cause, since anybody can send those."""
+"""Between fetches that tokens with unknown keys cause, since any client can send those."""
 
 MAX_AGE_S: Final = 24 * 3600.0
 """How long keys are used that could not be fetched again."""
@@ -233,7 +233,7 @@ def _usable_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
-        return None  # `d` is the private half: whoever reads the set can sign with it
+        return None  # `d` is the private half: every reader of the set could sign with it
     operations = entry.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         return None

@@ -32,7 +32,7 @@ MIN_RSA_BITS: Final = 2048
 """https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
 
 MAX_RSA_BITS: Final = 8192
-"""A check takes some 30 µs with 2,048 bits and 400 with 8,192; nobody uses more."""
+"""A check takes some 30 µs with 2,048 bits and 400 with 8,192; larger keys are not in use."""
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {
@@ -54,7 +54,7 @@ class KeySource(Protocol):
         description: One line for the log: which algorithm, and whose keys.
         algorithm: What all of them are for.
         unscoped_may_all: Whether a token without a scope claim may do everything (who has
-            the secret has all rights anyway), or nothing (somebody else's tokens are made
+            the secret has all rights anyway), or nothing (another issuer's tokens are made
             for many services).
     """
 
@@ -188,7 +188,7 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
         ) from error
     if b"PRIVATE KEY-----" in pem:
         raise ConfigurationError(
-            f"{variable} holds a private key, which must stay with whoever signs: "
+            f"{variable} holds a private key, which must stay with the issuer: "
             "take its public half, made with `openssl pkey -pubout`"
         )
     try:

@@ -1,4 +1,4 @@
-"""URLs that let whoever holds them read one image until they expire, for `<img>`.
+"""Signed URLs: each lets its holder read one image until it expires, for `<img>`.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
@@ -25,7 +25,7 @@ MAX_LIFE_S: Final = 7 * 24 * 3600
 """As S3 has it: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""What a good signature is worth, for the one path that it was checked with; and what anybody
+"""What a good signature is worth, for the one path that it was checked with; and what every client
 may do where images are public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"

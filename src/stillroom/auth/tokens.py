@@ -3,7 +3,7 @@
 PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. What it lets through and we
 do not is checked here first: a missing, odd or textual `exp`, names given twice,
 padded or non-canonical base64, critical extensions, and tokens too long to be
-anybody's. Fields of a token that name a key themselves (`jku`, `jwk`, `x5u`) are
+real. Fields of a token that name a key themselves (`jku`, `jwk`, `x5u`) are
 never looked at.
 """
 

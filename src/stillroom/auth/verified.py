@@ -16,9 +16,9 @@ from stillroom.auth.tokens import TokenVerifier
 REMEMBERED_S: Final = 30.0
 """How long a passed check is believed: as often as a key set may be fetched anew."""
 
-_MOST: Final = 4096
+_MAX: Final = 4096
 _LONGEST: Final = 2048
-"""Characters; with `_MOST` no more than some 10 MiB, whoever signs the tokens."""
+"""Characters; with `_MAX` no more than some 10 MiB, whichever keys sign the tokens."""
 
 
 class Verified(NamedTuple):
@@ -58,7 +58,7 @@ class VerifiedTokens:
         grant, expires = await self._verifier.check(authorization)
         assert authorization is not None  # noqa: S101  (it was good)
         if len(authorization) <= _LONGEST:
-            if len(self._passed) >= _MOST:
+            if len(self._passed) >= _MAX:
                 self._passed.clear()
             self._passed[authorization] = Verified(grant, min(expires, self._now() + REMEMBERED_S))
         return grant

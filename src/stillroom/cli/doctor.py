@@ -22,7 +22,7 @@ from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
     from stillroom.settings import Settings
-    from stillroom.storage.interface import ImageStorage
+    from stillroom.storage.port import ImageStorage
 
 _PROBE_FOLDER: Final = "stillroom-doctor"
 _PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
@@ -170,7 +170,8 @@ async def _storage(settings: "Settings") -> list[Finding]:
 
 
 async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
-    from stillroom.storage.interface import BytesSource, ListQuery
+    from stillroom.storage.sources import BytesSource
+    from stillroom.storage.values import ListQuery
 
     name = f"{_PROBE_FOLDER}/{secrets.token_hex(8)}"
     key, copied = (
@@ -209,7 +210,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
 
 
 async def _conditions(storage: "ImageStorage") -> list[Finding] | None:
-    from stillroom.storage.interface import TriesConditions
+    from stillroom.storage.capabilities import TriesConditions
 
     lacking = await storage.lacking_conditions() if isinstance(storage, TriesConditions) else ()
     remedy = "saves with such a condition are 501: use a release with conditional writes"
@@ -221,7 +222,7 @@ async def _conditions(storage: "ImageStorage") -> list[Finding] | None:
 
 async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | None:
     """Read the probe as a browser would: from the file, or by the URL that it is sent to."""
-    from stillroom.storage.interface import RemoteImage
+    from stillroom.storage.values import RemoteImage
 
     location = await storage.locate(key)
     if not isinstance(location, RemoteImage):

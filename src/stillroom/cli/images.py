@@ -29,7 +29,7 @@ from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
 _PROMPT_DEADLINE_S: Final = 5
-"""Somebody waits at a prompt; transfers have the SDK's own deadline."""
+"""A person waits at a prompt; transfers have the SDK's own deadline."""
 
 
 def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:

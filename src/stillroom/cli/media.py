@@ -14,9 +14,9 @@ from stillroom.cli.progress import counted
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
-    from stillroom.media.orphans import Finding
-    from stillroom.media.queue import DeletionQueue
+    from stillroom.maintenance.orphans import Finding
     from stillroom.media.resource import DeadLetter
+    from stillroom.media.rows.deletions import DeletionQueue
     from stillroom.settings import Settings
 
 _PAGE: Final = 1000
@@ -114,10 +114,10 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
         )
     click.echo(
         f"deleted {swept.deleted}, were gone {swept.gone}, kept {swept.kept}, "
-        f"failed {swept.failed + swept.buried}; "
+        f"failed {swept.failed + swept.dead_lettered}; "
         f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
     )
-    return not swept.failed + swept.buried
+    return not swept.failed + swept.dead_lettered
 
 
 @media.command()
@@ -130,7 +130,7 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
     help="Delete nothing if more of what lies there are orphans.",
 )
 @_DATA_DIR
-def orphans(*, delete: bool, most_percent: float, data_dir: str | None) -> None:
+def orphans(*, delete: bool, max_percent: float, data_dir: str | None) -> None:
     """Compare the library's bytes with its rows, and print what is wrong.
 
     `orphan` is an image that nothing remembers; `young` the same, too new to be sure; `foreign`
@@ -140,13 +140,13 @@ def orphans(*, delete: bool, most_percent: float, data_dir: str | None) -> None:
     from stillroom.settings import Settings
 
     settings = Settings.read(data_dir=data_dir)
-    if not asyncio.run(_orphans(settings, delete=delete, most_percent=most_percent)):
+    if not asyncio.run(_orphans(settings, delete=delete, max_percent=max_percent)):
         sys.exit(1)
 
 
-async def _orphans(settings: "Settings", *, delete: bool, most_percent: float) -> bool:
+async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) -> bool:
     from stillroom.app import opened_media
-    from stillroom.media.orphans import OrphanScan, Scanned
+    from stillroom.maintenance.orphans import OrphanScan, Scanned
     from stillroom.media.sweeper import Sweeper
 
     scanned, progress = Scanned(), _Progress()
@@ -160,9 +160,9 @@ async def _orphans(settings: "Settings", *, delete: bool, most_percent: float) -
         scan = OrphanScan(storage, database, grace=grace)
         failed = 0
         if delete:
-            await scan.delete(say, scanned, most_percent=most_percent)
+            await scan.delete(say, scanned, max_percent=max_percent)
             swept = await Sweeper(storage, database).sweep()
-            failed = swept.failed + swept.buried
+            failed = swept.failed + swept.dead_lettered
         else:
             await scan.report(say, scanned)
     click.echo(
@@ -194,52 +194,60 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @_DATA_DIR
-def list_letters(data_dir: str | None) -> None:
+def list_dead_letters(data_dir: str | None) -> None:
     """Print them, newest first: id, when it was given up, attempts, reason, key and error."""
     from stillroom.settings import Settings
 
-    asyncio.run(_list_letters(Settings.read(data_dir=data_dir)))
+    asyncio.run(_list_dead_letters(Settings.read(data_dir=data_dir)))
 
 
 @dead_letters.command("retry")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
 @_DATA_DIR
-def retry_letters(ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None) -> None:
+def retry_dead_letters(
+    ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
+) -> None:
     """Make them due again; everything is checked anew before anything is deleted."""
-    _change_letters(ids, everything, data_dir, lambda queue, letter_id: queue.retry(letter_id))
+    _change_dead_letters(
+        ids, everything, data_dir, lambda queue, dead_letter_id: queue.retry(dead_letter_id)
+    )
 
 
 @dead_letters.command("drop")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
 @_DATA_DIR
-def drop_letters(ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None) -> None:
+def drop_dead_letters(
+    ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
+) -> None:
     """Forget them; the bytes stay."""
-    _change_letters(ids, everything, data_dir, lambda queue, letter_id: queue.drop(letter_id))
+    _change_dead_letters(
+        ids, everything, data_dir, lambda queue, dead_letter_id: queue.drop(dead_letter_id)
+    )
 
 
-async def _list_letters(settings: "Settings") -> None:
+async def _list_dead_letters(settings: "Settings") -> None:
     from stillroom.app import opened_media
 
     async with opened_media(settings) as (_, database):
-        async for letter in _letters((await database.rows()).queue):
-            when = letter.failed_at.isoformat(timespec="seconds")
+        async for dead_letter in _dead_letters((await database.rows()).queue):
+            when = dead_letter.failed_at.isoformat(timespec="seconds")
             click.echo(
-                f"{letter.id}  {when}  {letter.attempts}  {letter.reason}  "
-                f"{letter.storage_key.text}  {letter.last_error}"
+                f"{dead_letter.id}  {when}  {dead_letter.attempts}  {dead_letter.reason}  "
+                f"{dead_letter.storage_key.text}  {dead_letter.last_error}"
             )
 
 
-async def _letters(queue: "DeletionQueue") -> AsyncIterator["DeadLetter"]:
+async def _dead_letters(queue: "DeletionQueue") -> AsyncIterator["DeadLetter"]:
     after = None
     while page := await queue.dead_letters(after=after, limit=_PAGE):
-        for letter in page:
-            yield letter
+        for dead_letter in page:
+            yield dead_letter
         after = page[-1].id
 
 
-def _change_letters(
+def _change_dead_letters(
     ids: Sequence[uuid.UUID],
     everything: bool,  # noqa: FBT001  (an option, handed on)
     data_dir: str | None,
@@ -250,11 +258,11 @@ def _change_letters(
 
     if bool(ids) == everything:
         raise click.UsageError("name the ids, or say --all")
-    if not asyncio.run(_each_letter(Settings.read(data_dir=data_dir), ids, change)):
+    if not asyncio.run(_each_dead_letter(Settings.read(data_dir=data_dir), ids, change)):
         sys.exit(1)
 
 
-async def _each_letter(
+async def _each_dead_letter(
     settings: "Settings",
     ids: Sequence[uuid.UUID],
     change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
@@ -265,15 +273,15 @@ async def _each_letter(
     all_well = True
     async with opened_media(settings) as (_, database):
         queue = (await database.rows()).queue
-        wanted = ids or [letter.id async for letter in _letters(queue)]
-        for letter_id in wanted:
+        wanted = ids or [dead_letter.id async for dead_letter in _dead_letters(queue)]
+        for dead_letter_id in wanted:
             try:
-                letter = await change(queue, letter_id)
+                dead_letter = await change(queue, dead_letter_id)
             except DeadLetterNotFound as error:
-                click.echo(f"stillroom: {letter_id}: {error}", err=True)
+                click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
                 all_well = False
             else:
-                click.echo(f"{letter.id}  {letter.storage_key.text}")
+                click.echo(f"{dead_letter.id}  {dead_letter.storage_key.text}")
     return all_well
 
 

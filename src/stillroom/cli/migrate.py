@@ -22,11 +22,11 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from stillroom.media.following import Followed
+    from stillroom.maintenance.migration import Migration, MigrationStats, ProgressEvent, Target
+    from stillroom.maintenance.row_transfer import TransferStats
     from stillroom.paths import KeyPrefix
     from stillroom.settings import Settings
     from stillroom.storage.inspection import Inspection
-    from stillroom.storage.migration import Migration, Tally, Target, Told
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
 """Outcomes that are a line on standard output; the others are counted."""
@@ -135,19 +135,19 @@ class _Run:
     dry_run: bool
     as_json: bool
     report: IO[str] | None = None
-    followed: "Followed | None" = None
+    followed: "TransferStats | None" = None
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
         """Run to the end, or until a signal; the exit status."""
+        from stillroom.maintenance.migration import Migration, MigrationStats
+        from stillroom.maintenance.verify import Pace
         from stillroom.storage.choose import open_inspection
-        from stillroom.storage.migration import Migration, Tally
-        from stillroom.storage.verify import Pace
 
         is_one_store = _is_one_store(self.source, self.target)
         if is_one_store and (len(self.prefixes) == 1 or _is_one_database(self.source, self.target)):
             raise ConfigurationError("--from and --to are the same store: nothing is to be copied")
-        tally = Tally()
+        tally = MigrationStats()
         source = open_inspection(self.source.storage)
         try:
             await source.check()
@@ -168,8 +168,8 @@ class _Run:
 
     @contextlib.asynccontextmanager
     async def _opened_target(self) -> "AsyncIterator[Target | None]":
+        from stillroom.maintenance.migration import Target
         from stillroom.storage.choose import EVERY_IMAGE, is_begun, open_inspection, open_storage
-        from stillroom.storage.migration import Target
 
         config = self.target.storage
         if self.dry_run and not is_begun(config):
@@ -187,7 +187,12 @@ class _Run:
             await storage.close()
 
     async def _run(
-        self, migration: "Migration", source: "Inspection", tally: "Tally", *, rows_alone: bool
+        self,
+        migration: "Migration",
+        source: "Inspection",
+        tally: "MigrationStats",
+        *,
+        rows_alone: bool,
     ) -> int:
         task = asyncio.ensure_future(self._work(migration, rows_alone=rows_alone))
         loop = asyncio.get_running_loop()
@@ -218,25 +223,25 @@ class _Run:
                 await migration.find_extras()
         if len(self.prefixes) == 1:
             return  # a part of the images: the library stays as it is
-        from stillroom.media.following import Followed, follow
+        from stillroom.maintenance.row_transfer import TransferStats, follow
 
-        self.followed = Followed()
+        self.followed = TransferStats()
         await follow(
             migration, self.source.rows, self.target.rows, self.followed, dry_run=self.dry_run
         )
 
     # Saying ------------------------------------------------------------------------------
 
-    def _tell(self, told: "Told") -> None:
+    def _tell(self, event: "ProgressEvent") -> None:
         if self.report is not None:
-            self.report.write(f"{json.dumps(asdict(told))}\n")
+            self.report.write(f"{json.dumps(asdict(event))}\n")
         if self.as_json:
             return
-        if told.outcome in _WRITTEN:
-            self._lines.append(f"{told.outcome}  {told.name}: {told.detail}")
-        elif self.dry_run and told.outcome != "same":
-            what = "copy" if told.outcome == "copied" else "replace"
-            self._lines.append(f"would {what}  {told.name}")
+        if event.outcome in _WRITTEN:
+            self._lines.append(f"{event.outcome}  {event.name}: {event.detail}")
+        elif self.dry_run and event.outcome != "same":
+            what = "copy" if event.outcome == "copied" else "replace"
+            self._lines.append(f"would {what}  {event.name}")
 
     def _say(self) -> None:
         """Print what has come together; a bar is drawn again below."""
@@ -248,7 +253,7 @@ class _Run:
             click.echo(line)
         self._lines.clear()
 
-    def _end(self, tally: "Tally", *, finished: bool) -> None:
+    def _end(self, tally: "MigrationStats", *, finished: bool) -> None:
         self._say()
         if self.as_json:
             click.echo(json.dumps(self._document(tally, finished=finished), indent=1))
@@ -273,7 +278,7 @@ class _Run:
         marks = f", {rows.marks:,} marks" if rows.marks else ""
         return f"; {rows.resources:,} resources: {', '.join(counts)}{marks}"
 
-    def _document(self, tally: "Tally", *, finished: bool) -> dict[str, Any]:
+    def _document(self, tally: "MigrationStats", *, finished: bool) -> dict[str, Any]:
         rows = self.followed
         return {
             "finished": finished,
@@ -281,15 +286,15 @@ class _Run:
             "images": tally.images,
             "bytes": tally.size,
             "counts": tally.counts,
-            "problems": [asdict(told) for told in tally.problems],
-            "problems_left_out": tally.told_of - len(tally.problems),
+            "problems": [asdict(event) for event in tally.problems],
+            "problems_left_out": tally.event_of - len(tally.problems),
             "rows": None
             if rows is None
             else {
                 "resources": rows.resources,
                 "counts": rows.counts,
                 "marks": rows.marks,
-                "dead_letters": rows.letters,
+                "dead_letters": rows.dead_letters,
                 "taken_back": rows.taken_back,
                 "left_out": [
                     {**asdict(left), "resource_id": str(left.resource_id)} for left in rows.left_out
@@ -306,6 +311,6 @@ def _is_one_store(source: "Settings", target: "Settings") -> bool:
 
 
 def _is_one_database(source: "Settings", target: "Settings") -> bool:
-    from stillroom.media.following import is_same
+    from stillroom.maintenance.row_transfer import is_same
 
     return is_same(source.rows, target.rows)

@@ -19,7 +19,7 @@ _WIDTH: Final = 24
 class Transfer:
     """Many images on their way; safe to tell from several threads.
 
-    Where nobody knows how many bytes will come (`total_bytes` is 0), images are counted.
+    Where the number of bytes is unknown (`total_bytes` is 0), images are counted.
 
     Attributes:
         done: Images that arrived.

@@ -20,7 +20,7 @@ from stillroom.cli.rate import RATE
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from stillroom.storage.verify import Finding, Progress, Verification
+    from stillroom.maintenance.verify import Finding, Progress, Verification
 
 ALL_RIGHT: Final = 0
 PROBLEMS: Final = 1
@@ -53,10 +53,10 @@ def verify(
     Ends with 0 if all is right, 1 if there are problems, 2 if it could not run, and 3 if
     it was stopped; the same command then goes on.
     """
+    from stillroom.maintenance.verify import Pace, Verification
     from stillroom.paths import ImagePrefix, KeyPrefix
     from stillroom.settings import Settings
     from stillroom.storage.choose import open_inspection
-    from stillroom.storage.verify import Pace, Verification
 
     settings = Settings.read(data_dir=data_dir)
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
@@ -144,7 +144,7 @@ class _Bookmark:
         Raises:
             ConfigurationError: there is no place for the file.
         """
-        from stillroom.storage.verify import Finding, Kind, Progress
+        from stillroom.maintenance.verify import Finding, Kind, Progress
 
         progress = Progress()
         if not restart:

@@ -21,7 +21,7 @@ Token = str | Callable[[], str]
 """A token, or what gives the current one; asked before each attempt, so it should keep it."""
 
 _API: Final = re.compile(r"/api/v1(/.*)?$")
-_MOST_CONNECTIONS: Final = 32
+_MAX_CONNECTIONS: Final = 32
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -80,7 +80,7 @@ class Connection:
 
 def new_limits() -> httpx.Limits:
     """Connections are kept, so that a worker's next image needs no handshake."""
-    return httpx.Limits(max_connections=_MOST_CONNECTIONS, keepalive_expiry=30)
+    return httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30)
 
 
 def timeouts(call: Call) -> httpx.Timeout:

@@ -148,7 +148,7 @@ class Operations:
         attempts: Attempts,
         progress: OnProgress | None,
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """One attempt, and the hash that whoever redirected has announced."""
+        """One attempt, and the hash that the redirecting server announced."""
         call = Call("GET", _target(path), fields, sink=sink, progress=_told(progress, path))
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):

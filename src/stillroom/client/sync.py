@@ -384,7 +384,7 @@ class ImageStore:
 
 
 class _Stopped(Exception):
-    """Whoever waits for many images has been interrupted."""
+    """The caller that waits for many images was interrupted."""
 
 
 def _tell_unless(stop: threading.Event, progress: OnProgress | None, told: Progress) -> None:

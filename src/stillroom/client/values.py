@@ -53,7 +53,7 @@ class ImageInfo:
         size: Bytes.
         modified: When it was saved, aware; from `stat` in whole seconds.
         etag: With its quotes, ready for `if_match`.
-        sha256: Hexadecimal; None where nobody has hashed it.
+        sha256: Hexadecimal; None where it has not been hashed.
     """
 
     path: str

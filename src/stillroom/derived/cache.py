@@ -49,22 +49,20 @@ class DerivedCache:
 
     Attributes:
         folder: Where they are; made when it is first needed.
-        most_bytes: What all of them may take, in whole blocks; 0 keeps nothing.
+        max_bytes: What all of them may take, in whole blocks; 0 keeps nothing.
     """
 
-    def __init__(
-        self, folder: Path, most_bytes: int, *, min_free_bytes: int, durable: bool
-    ) -> None:
+    def __init__(self, folder: Path, max_bytes: int, *, min_free_bytes: int, durable: bool) -> None:
         """Keep pictures in `folder`.
 
         Args:
             folder: Of this store alone.
-            most_bytes: What all of them may take.
+            max_bytes: What all of them may take.
             min_free_bytes: Nothing is kept that would leave less room on the disk.
             durable: Sync each file. Without, a power cut may leave a damaged one.
         """
         self.folder = folder
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._durable = durable
         self._counted = False
@@ -74,7 +72,7 @@ class DerivedCache:
 
     def open(self, name: str) -> int | None:
         """A descriptor of the picture; None where there is none."""
-        if not self.most_bytes:
+        if not self.max_bytes:
             return None
         try:
             fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -114,7 +112,7 @@ class DerivedCache:
 
     def keep(self, name: str, picture: bytes) -> None:
         """Keep a picture, if there is room for it among the others."""
-        if _blocks(len(picture)) > self.most_bytes // _LARGEST_SHARE:
+        if _blocks(len(picture)) > self.max_bytes // _LARGEST_SHARE:
             return
         try:
             path = os.path.dirname(self._path(name))
@@ -159,10 +157,10 @@ class DerivedCache:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _range(0, _COUNT_BYTES))
             used = int.from_bytes(os.pread(fd, _COUNT_BYTES, 0), "little")
             if not self._counted:
-                used = self._make_room(self.most_bytes)
+                used = self._make_room(self.max_bytes)
                 self._counted = True
-            if used + takes > self.most_bytes:
-                used = self._make_room(int(self.most_bytes * _KEPT_SHARE) - takes)
+            if used + takes > self.max_bytes:
+                used = self._make_room(int(self.max_bytes * _KEPT_SHARE) - takes)
             _note(fd, used + takes)
             try:
                 yield

@@ -18,7 +18,7 @@ from stillroom.http.derivation import Derivation
 
 _WORKER: Final = "stillroom.derived.worker"
 
-_MOST_S: Final = 60.0
+_MAX_S: Final = 60.0
 """For one image, by the clock. The process itself bounds its processor time more tightly."""
 
 _WAIT_S: Final = 20.0
@@ -32,13 +32,13 @@ _PATIENT_POLLS: Final = 200
 """A process that has closed its socket ends by itself; one that was taken over may not."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
-_MOST_PICTURE_BYTES: Final = 64 * 1024**2
+_MAX_PICTURE_BYTES: Final = 64 * 1024**2
 """2048 x 2048 pixels take 16 MiB, and no encoder makes four times as much of them."""
 
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""All other ends are somebody else's doing: an operator's, or the kernel's without memory."""
+"""All other ends come from outside: an operator's signal, or the kernel without memory."""
 
 _KEPT_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
 """What these begin with. The rest is none of a decoder's business; it may be a secret."""
@@ -57,10 +57,10 @@ log = logging.getLogger("stillroom.derived")
 class Decoders:
     """Makes pictures, a bounded number at a time. No thread waits for a process."""
 
-    def __init__(self, most: int, *, most_pixels: int) -> None:
-        """Decode in at most `most` processes, images of at most `most_pixels`."""
+    def __init__(self, most: int, *, max_pixels: int) -> None:
+        """Decode in at most `most` processes, images of at most `max_pixels`."""
         self._turns = asyncio.Semaphore(most)
-        self._most_pixels = most_pixels
+        self._max_pixels = max_pixels
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
         self._retiring: asyncio.TimerHandle | None = None
@@ -92,7 +92,7 @@ class Decoders:
         decoder = self._take()
         self._busy.add(decoder)
         try:
-            async with asyncio.timeout(_MOST_S):
+            async with asyncio.timeout(_MAX_S):
                 kind, content = await decoder.ask(file, job)
         except TimeoutError:
             self._end(decoder)
@@ -124,7 +124,7 @@ class Decoders:
                 return decoder
             decoder.channel.close()
         try:
-            return _Decoder.started(self._most_pixels)
+            return _Decoder.started(self._max_pixels)
         except OSError as error:
             raise BackendUnavailable("no decoding process can be started") from error
 
@@ -174,7 +174,7 @@ class Decoders:
         return code
 
     async def close(self) -> None:
-        """End all processes; whoever still waits for one is told that it ended."""
+        """End all processes; a caller that still waits for one gets the error that it ended."""
         if self._retiring is not None:
             self._retiring.cancel()
         for decoder in self._busy:
@@ -190,11 +190,11 @@ class _Decoder:
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
-        # An app that embeds the router closes nothing: then it ends with whoever used it.
+        # An app that embeds the router closes nothing: then it ends with the process that used it.
         weakref.finalize(self, _end_now, process, channel)
 
     @classmethod
-    def started(cls, most_pixels: int) -> Self:
+    def started(cls, max_pixels: int) -> Self:
         """A new process, which reads its first job when it has loaded what it needs.
 
         Raises:
@@ -204,7 +204,7 @@ class _Decoder:
         with contextlib.closing(theirs):
             try:
                 process = subprocess.Popen(  # noqa: S603  (this interpreter, and a number of ours)
-                    [sys.executable or "python3", "-P", "-m", _WORKER, str(most_pixels)],
+                    [sys.executable or "python3", "-P", "-m", _WORKER, str(max_pixels)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,  # libraries print what files say
@@ -226,7 +226,7 @@ class _Decoder:
         socket.send_fds(self.channel, [job.pack()], [file])  # the socket is empty: it takes this
         head = await self._receive(wire.ANSWER.size)
         kind, length = wire.ANSWER.unpack(head)
-        if length > _MOST_PICTURE_BYTES:
+        if length > _MAX_PICTURE_BYTES:
             raise ConnectionError("an answer of impossible length")
         return kind, await self._receive(length)
 

@@ -46,7 +46,7 @@ _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILED: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 """Modes that have colours of a profile, and the colour space that it must be for."""
 
-_MOST_SCANS: Final = 100
+_MAX_SCANS: Final = 100
 """Of a JPEG; progressive ones have some ten. Each is decoded over the whole image, and takes a few
 bytes of the file. https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf"""
 
@@ -59,22 +59,22 @@ _SEARCHED_BYTES: Final = 1024**2
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
 """For JPEGs that hold several, and for EXIF, which is a TIFF."""
 
-_MOST_PROFILE_BYTES: Final = 4 * 1024**2
+_MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
 Box = tuple[float, float, float, float]
 
 
-def prepare(most_pixels: int) -> None:
+def prepare(max_pixels: int) -> None:
     """Load what Pillow would load with the first image that needs it; no file can be opened then.
 
     Args:
-        most_pixels: Pillow itself is to open no larger image, either.
+        max_pixels: Pillow itself is to open no larger image, either.
     """
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a decoding process can start none
-    Image.MAX_IMAGE_PIXELS = most_pixels
+    Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 class TooManyPixelsError(Exception):
@@ -85,7 +85,7 @@ class TooManyScansError(Exception):
     """A JPEG is spread over more scans than any encoder makes; nothing was decoded."""
 
 
-def derive(file: BinaryIO, job: Job, *, most_pixels: int) -> bytes:
+def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     """The picture that `job` describes, encoded. Of several frames the first.
 
     Raises:
@@ -95,9 +95,9 @@ def derive(file: BinaryIO, job: Job, *, most_pixels: int) -> bytes:
     """
     with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # about metadata; pixels are counted here
-        if image.width * image.height > most_pixels:
+        if image.width * image.height > max_pixels:
             raise TooManyPixelsError
-        if image.format in _JPEGS and _scans(file) > _MOST_SCANS:
+        if image.format in _JPEGS and _scans(file) > _MAX_SCANS:
             raise TooManyScansError
         orientation = _orientation(image)
         profile = image.info.get("icc_profile")
@@ -169,7 +169,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
     """The same colours in sRGB; a profile that is broken or for another mode is not looked at."""
-    if isinstance(profile, bytes) and 0 < len(profile) <= _MOST_PROFILE_BYTES:
+    if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             image = _converted(image, profile)
     return image.convert("RGB") if image.mode == "CMYK" else image

@@ -21,25 +21,25 @@ from stillroom.derived.decoders import Decoders
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
-from stillroom.storage.interface import LocalImage, OpenedImage, StoredImage
+from stillroom.storage.values import LocalImage, OpenedImage, StoredImage
 
 _REVISION: Final = 1
 """Goes up when the same request is to come out otherwise, with the same Pillow."""
 
-_MOST_ORIGINAL_BYTES: Final = 128 * 1024**2
+_MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
 """Larger files are not looked at: a hundred megapixels of noise are not larger."""
 
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
 """An original from a bucket that is larger waits in a file for its turn to be decoded."""
 
-_MOST_FLIGHTS: Final = 256
+_MAX_FLIGHTS: Final = 256
 """Pictures that are being made, or wait for that; each holds a descriptor."""
 
-_MOST_FLIGHTS_OF_ONE: Final = 32
+_MAX_FLIGHTS_OF_ONE: Final = 32
 """Of these, pictures of one original, of which one is made at a time."""
 
 _REFUSED_FOR_S: Final = 3600.0
-_MOST_REFUSED: Final = 4096
+_MAX_REFUSED: Final = 4096
 """Originals that could not be decoded, not to be tried again: the same bytes are no better."""
 
 _TURN_POLL_S: Final = 0.02
@@ -83,7 +83,7 @@ class DerivedConfig:
         min_free_bytes: Nothing is kept that would leave less room on the disk.
         durable: Whether what is kept is synced.
         processes: Images decoded at once, each in a process.
-        most_pixels: Larger images are not decoded.
+        max_pixels: Larger images are not decoded.
         transformations_url: Cloudflare's CDN, which makes them instead; None: we do.
     """
 
@@ -92,7 +92,7 @@ class DerivedConfig:
     min_free_bytes: int = 256 * 1024**2
     durable: bool = True
     processes: int = 2
-    most_pixels: int = 100_000_000
+    max_pixels: int = 100_000_000
     transformations_url: str | None = None
 
 
@@ -144,7 +144,7 @@ class DerivedImages:
             min_free_bytes=config.min_free_bytes,
             durable=config.durable,
         )
-        self._decoders = Decoders(config.processes, most_pixels=config.most_pixels)
+        self._decoders = Decoders(config.processes, max_pixels=config.max_pixels)
         self._fetches = asyncio.Semaphore(_FETCHES)
         self._flights: dict[str, asyncio.Task[bytes]] = {}
         self._of_one: Counter[str] = Counter()
@@ -216,9 +216,9 @@ class DerivedImages:
             flight = self._flights.get(name)
             if flight is None:
                 of_one = self._of_one[_source(original.image)]
-                if len(self._flights) >= _MOST_FLIGHTS or of_one >= _MOST_FLIGHTS_OF_ONE:
+                if len(self._flights) >= _MAX_FLIGHTS or of_one >= _MAX_FLIGHTS_OF_ONE:
                     raise BackendUnavailable("too many images wait to be decoded")
-                closing.pop_all()  # the flight's to close: it may outlast whoever asked for it
+                closing.pop_all()  # closed by the shared task, which may outlast this request
                 flight = self._start(name, original, wanted)
         picture = await asyncio.shield(flight)
         return DerivedImage(replace(facts, size=len(picture)), picture)
@@ -235,7 +235,7 @@ class DerivedImages:
         """Raise about what is known not to be decodable."""
         if original.content_type.partition(";")[0].strip() in _UNDECODABLE:
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
-        if original.size > _MOST_ORIGINAL_BYTES:
+        if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
         until, why = self._refused.get(_source(original), (0.0, ""))
         if time.monotonic() < until:
@@ -283,7 +283,7 @@ class DerivedImages:
 
     def _remember(self, original: StoredImage, why: UnsupportedMedia) -> None:
         """Refuse what is asked for of this original from here on."""
-        while len(self._refused) >= _MOST_REFUSED:
+        while len(self._refused) >= _MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
         self._refused[_source(original)] = time.monotonic() + _REFUSED_FOR_S, str(why)
 

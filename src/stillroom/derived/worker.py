@@ -51,26 +51,26 @@ Refusals = Mapping[type[Exception], bytes]
 
 def main() -> None:
     """Take jobs until the server closes the socket."""
-    most_pixels = int(sys.argv[1])
+    max_pixels = int(sys.argv[1])
     channel = socket.socket(fileno=0)
     try:
         from stillroom.derived import decoding
     except ImportError as error:
         _answer(channel, BROKEN, f"{error}: install Stillroom with its server, `[server]`".encode())
         return
-    decoding.prepare(most_pixels)
+    decoding.prepare(max_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)
     with contextlib.suppress(OSError):  # systemd's filter may refuse it
         os.nice(_NICE)
-    limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * most_pixels)
+    limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels)
     give_up_files()
     give_up_calls()
 
     def derive(file: int, job: Job) -> bytes:
         with open(file, "rb") as original:
             original.seek(0)  # the server shares the position, and may have just written the file
-            return decoding.derive(original, job, most_pixels=most_pixels)
+            return decoding.derive(original, job, max_pixels=max_pixels)
 
     refusals = {
         decoding.TooManyPixelsError: TOO_MANY_PIXELS,

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stillroom.http.fields import combined, entity_tags
-from stillroom.storage.interface import ANY
+from stillroom.storage.values import ANY
 
 PAGE: Final = "index.html"
 

@@ -17,7 +17,7 @@ SIZES: Final = (64, 128, 256, 512, 1024, 2048)
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
-_MOST_QUALITY: Final = 100
+_MAX_QUALITY: Final = 100
 
 Fit = Literal["contain", "cover"]
 Format = Literal["webp", "jpeg", "png"]
@@ -106,7 +106,7 @@ def _quality(text: str | None) -> int:
     if text is None:
         return DEFAULT_QUALITY
     number = _NUMBER.fullmatch(text)
-    if number is None or int(number[1][:4]) > _MOST_QUALITY:
+    if number is None or int(number[1][:4]) > _MAX_QUALITY:
         raise InvalidParameter("a whole number from 1 to 100", at=("query", "quality"))
     return -(-int(number[1]) // _QUALITY_STEP) * _QUALITY_STEP
 

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from stillroom.errors import DigestMismatch
-from stillroom.storage.interface import ANY, EntityTags
+from stillroom.storage.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
 """Field values by lower-case name, repeated fields joined."""

@@ -59,7 +59,7 @@ class FilePart:
         body: AsyncIterator[bytes],
         boundary: bytes,
         *,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
         """Read the part from a body.
@@ -67,10 +67,10 @@ class FilePart:
         Args:
             body: The request's body, in pieces of any size.
             boundary: As its Content-Type has it.
-            most_bytes: The request's Content-Length, where it has one.
+            max_bytes: The request's Content-Length, where it has one.
             expected_sha256: What the request itself announces.
         """
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
         self._body = body
         self._parser = PushMultipartParser(

@@ -71,7 +71,7 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
     if status == 404:
-        # Unmarked, a CDN keeps it for minutes, and hides an image that somebody polled for.
+        # Unmarked, a CDN keeps it for minutes, and hides an image that comes later.
         headers.append(("cache-control", "no-store"))
     if status == 503:
         headers.append(("retry-after", str(RETRY_AFTER_S)))

@@ -34,14 +34,14 @@ class ListParameters:
     prefix: ImagePrefix
     start_after: str
     limit: int
-    fold: bool
+    delimited: bool
 
     def link_to_next(self, last_entry: str) -> str:
         """The `Link` field of a page that was cut behind `last_entry` (RFC 8288)."""
         query = f"start_after={quote(last_entry, safe='')}&limit={self.limit}"
         if self.prefix.text:
             query = f"prefix={quote(self.prefix.text, safe='')}&{query}"
-        if self.fold:
+        if self.delimited:
             query += "&delimiter=%2F"
         return f'<?{query}>; rel="next"'
 
@@ -61,7 +61,7 @@ def parse_list_query(raw: bytes) -> ListParameters:
         prefix=ImagePrefix.parse(given.get("prefix", "")),
         start_after=given.get("start_after", ""),
         limit=_limit(given.get("limit"), MAX_LIMIT),
-        fold=delimiter == "/",
+        delimited=delimiter == "/",
     )
 
 

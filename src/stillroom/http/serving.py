@@ -18,13 +18,13 @@ from stillroom.http.fields import (
 )
 from stillroom.http.problems import ERROR_FIELD
 from stillroom.storage.content_type import RASTER
-from stillroom.storage.interface import ANY, Condition, RemoteImage, StoredImage
+from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
 """For images behind a token: keep them, but ask each time."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""For images that anybody may read: shared caches may keep them, too, and ask each time."""
+"""For public images: shared caches may keep them, too, and revalidate each time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
 """For the media library's: behind a token too, but the same for good (RFC 8246); a year."""
@@ -36,7 +36,7 @@ _SAFE: Final = (
 """Stored bytes come from strangers: nothing in them may run in our origin."""
 
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
-_MOST_DIGITS: Final = 19  # of 2**63; a longer number is no position in any file
+_MAX_DIGITS: Final = 19  # of 2**63; a longer number is no position in any file
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Send the client to whoever serves the bytes. CDNs keep unmarked redirects for long."""
+    """Redirect to the URL that serves the bytes. CDNs keep unmarked redirects for long."""
     return ImageAnswer(
         302,
         [
@@ -136,14 +136,14 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
 
 
 def answer_made_elsewhere(content_type: str) -> ImageAnswer:
-    """HEAD of what a CDN makes when it is asked: it can be had; how large it is, nobody knows."""
+    """HEAD of what a CDN makes when it is asked: its size is unknown before it is made."""
     return ImageAnswer(
         200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
     )
 
 
 def is_named(fields: Fields, image: StoredImage) -> bool:
-    """Whether the client says by its tag that it has this very image, so that nobody need make it.
+    """Whether the client says by its tag that it has this very image, so that it need not be made.
 
     `*` names nothing: whether there is any such image is not known before it is made.
     """
@@ -178,7 +178,7 @@ def _range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
     if found is None:
         return None
     first, last, suffix = found.groups()
-    if max(len(first or ""), len(last or ""), len(suffix or "")) > _MOST_DIGITS:
+    if max(len(first or ""), len(last or ""), len(suffix or "")) > _MAX_DIGITS:
         first, last, suffix = _clamped(first), _clamped(last), _clamped(suffix)
     if suffix:
         length = min(int(suffix), image.size)
@@ -191,7 +191,7 @@ def _range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
 
 
 def _clamped(digits: str | None) -> str | None:
-    return "9" * _MOST_DIGITS if digits and len(digits.lstrip("0")) > _MOST_DIGITS else digits
+    return "9" * _MAX_DIGITS if digits and len(digits.lstrip("0")) > _MAX_DIGITS else digits
 
 
 def _if_range_holds(fields: Fields, image: StoredImage) -> bool:

@@ -1,4 +1,4 @@
-"""Where the rows are; plain values, so that nobody pays for a database before it is used."""
+"""Where the rows are; plain values, so that no database is imported before it is used."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -14,7 +14,7 @@ from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.media.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
-    from stillroom.media.repository import MediaRepository
+    from stillroom.media.rows.resources import MediaRepository
 
 _AFTER_START_S: Final = 1.0
 """Importing takes a quarter of a second: the first answers of a new server come before that."""
@@ -57,7 +57,7 @@ class MediaDatabase:
         return self._repository
 
     async def check(self) -> bool:
-        """Whether it was opened, and answers; False before somebody needs it for the first time.
+        """Whether it was opened, and answers; False before it is needed for the first time.
 
         It is not opened for this: a probe makes no files. Sweepers try again and again.
 
@@ -98,9 +98,9 @@ class MediaDatabase:
 
 
 def _open(config: RowsConfig) -> "MediaRepository":
-    from stillroom.media.engine import RowsEngine
     from stillroom.media.migrations import migrate
-    from stillroom.media.repository import MediaRepository
+    from stillroom.media.rows.engine import RowsEngine
+    from stillroom.media.rows.resources import MediaRepository
 
     before, after = migrate(config)
     if before != after:

@@ -1,6 +1,6 @@
-"""Compute results that nobody ingested expire: they are found page by page, and marked.
+"""Expiry of compute results that were not ingested: they are found page by page, and marked.
 
-One process at a time goes through all of `compute/`, at a pace that nobody notices. Where it is, is
+One process at a time goes through all of `compute/`, slowly enough for requests. Where it is, is
 committed with the marks of each page, so that another one goes on there if it dies.
 """
 
@@ -15,7 +15,8 @@ from typing import Final
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import now
 from stillroom.paths import COMPUTE_PREFIX, KeyPrefix
-from stillroom.storage.interface import ImageStorage, ListQuery, StoredImage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ListQuery, StoredImage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0
@@ -55,7 +56,7 @@ class Expiry:
         self._every = min(ttl / _PASSES, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
-        """Go through everything, or go on where somebody stopped, if it is time.
+        """Go through everything, or go on where another process stopped, if it is time.
 
         Args:
             stops_within: Waits for so many seconds, and says whether to stop.

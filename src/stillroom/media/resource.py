@@ -20,10 +20,10 @@ DELETED: Final = "deleted"
 """A resource was deleted."""
 
 EXPIRED: Final = "expired"
-"""Nobody has ingested it for as long as `STILLROOM_COMPUTE_TTL` says."""
+"""Not ingested for as long as `STILLROOM_COMPUTE_TTL` says."""
 
 ORPHAN: Final = "orphan"
-"""Nothing knew of it, and somebody asked for its deletion."""
+"""Nothing knew of it, and an operator asked for its deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Intent:
         media_key: Where the copy will be.
         resource_id: Whose bytes it will be.
         source_key: What is copied.
-        lease_until: After this whoever made it is taken for dead, and the copy is cleared away.
+        lease_until: After this its process is taken for dead, and the copy is cleared away.
     """
 
     media_key: StorageKey
@@ -145,7 +145,7 @@ class ClaimedMarks:
     """What a sweeper is to delete now, and what a resource turned out to need after all."""
 
     marks: Sequence[DueMark]
-    spared: Sequence[DueMark]
+    skipped: Sequence[DueMark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class ClaimedIntents:
     """Copies that are to be cleared away until `lease_until`; and those that resources have."""
 
     media_keys: Sequence[StorageKey]
-    spared: Sequence[StorageKey]
+    skipped: Sequence[StorageKey]
     lease_until: datetime
 
 
@@ -173,19 +173,19 @@ class Settlement:
     Attributes:
         done: There is nothing more to do about these.
         retried: Failed, for now.
-        buried: Given up, with the error.
+        dead_lettered: Given up, with the error.
         left: Not begun.
     """
 
     done: list[uuid.UUID] = field(default_factory=list)
     retried: list[Retry] = field(default_factory=list)
-    buried: list[tuple[DueMark, str]] = field(default_factory=list)
+    dead_lettered: list[tuple[DueMark, str]] = field(default_factory=list)
     left: list[DueMark] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A deletion that was given up: somebody has to look.
+    """A deletion that was given up: an operator has to look at it.
 
     Attributes:
         id: The mark's.

@@ -2,12 +2,12 @@
 
 The steps of an ingest, and what each leaves if the process dies behind it (docs/adr/0012):
 
-1. look at the source, hash it if nobody has, read its header        nothing
+1. look at the source, hash it if need be, read its header        nothing
 2. the intent: which copy will be made                               an intent
 3. the copy                                                          an intent and its copy
 4. one transaction: resource, mark of the source, end of the intent  everything
 
-Whoever runs it again starts at 1; what an intent remembers, the sweeper clears away.
+A second run starts at 1; what an intent remembers, the sweeper clears away.
 """
 
 import asyncio
@@ -45,15 +45,11 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.interface import (
-    ImageStorage,
-    Location,
-    OpenedImage,
-    StoredImage,
-)
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import Location, OpenedImage, StoredImage
 
 LEASE: Final = timedelta(minutes=15)
-"""How long a copy may take before whoever makes it is taken for dead. R2 copies 5 GiB in less."""
+"""How long a copy may take before its process is taken for dead. R2 copies 5 GiB in less."""
 
 _ATTEMPTS: Final = 5
 """Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
@@ -111,7 +107,7 @@ class MediaResourceService:
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """One attempt; None where somebody else changed what it relied on."""
+        """One attempt; None where another transaction changed what it relied on."""
         source = await self._look_at(key)
         try:
             known = await (await self._database.rows()).find_by_hash(source.sha256)
@@ -171,7 +167,7 @@ class MediaResourceService:
             storage_key=known.storage_key,
             save_id=known.save_id,
             source=self._mark(source) if relocate else None,
-            spared=None if relocate else source.image.key,
+            skipped=None if relocate else source.image.key,
             revive=revive,
         )
 
@@ -218,7 +214,7 @@ class MediaResourceService:
             raise
         if added:
             return resource
-        await rows.release(media_key)  # somebody else's resource has these bytes
+        await rows.release(media_key)  # another resource has these bytes
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
@@ -262,7 +258,7 @@ class MediaResourceService:
             else:
                 same = copied.sha256 == source.sha256
         except (ImageNotFound, PathConflict, StorageFull):
-            # A new key is nobody else's, so here is nothing to clear away.
+            # No other ingest uses a new key, so here is nothing to clear away.
             await (rows.forget(media_key) if is_new else rows.release(media_key))
             raise
         if not same:
@@ -373,7 +369,7 @@ async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
 
 
 def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
-    """Whether what lies under a key that anybody may save to is what was recorded there."""
+    """Whether what lies under a key that clients may save to is what was recorded there."""
     if found.sha256 is None:
         return found.save_id == resource.save_id
     return found.sha256 == resource.content_hash

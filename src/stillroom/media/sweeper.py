@@ -38,10 +38,11 @@ from stillroom.media.resource import (
 )
 from stillroom.media.service import has_its_bytes, hash_of
 from stillroom.paths import StorageKey
-from stillroom.storage.interface import ImageStorage, RemovesEmptyFolders
+from stillroom.storage.capabilities import RemovesEmptyFolders
+from stillroom.storage.port import ImageStorage
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
-    from stillroom.media.queue import DeletionQueue
+    from stillroom.media.rows.deletions import DeletionQueue
 
 LEASE: Final = timedelta(minutes=5)
 """How long a claim is believed. A batch in a bucket that hardly answers takes 80 s."""
@@ -65,7 +66,9 @@ EMPTY_FOR: Final = timedelta(hours=1)
 REPORT_S: Final = 30.0
 """How old the numbers of the queue may become; a count of its rows costs milliseconds."""
 
-_MOST_ERROR_LETTERS: Final = 500
+_MAX_ERROR_LETTERS: Final = 500
+
+_NO_RESULT: Final = "no result from the previous attempts; their worker may have crashed"
 
 log = logging.getLogger("stillroom.media")
 
@@ -79,7 +82,7 @@ class Swept:
         gone: Marks of images that were gone already.
         kept: Marks dropped, the image kept: a resource has it, or it is another save.
         failed: Deletions that failed, to be tried again.
-        buried: Those that were given up.
+        dead_lettered: Those that were given up.
         copies: Copies of ingests that came to nothing, cleared away.
         folders: Empty folders removed.
     """
@@ -88,9 +91,22 @@ class Swept:
     gone: int = 0
     kept: int = 0
     failed: int = 0
-    buried: int = 0
+    dead_lettered: int = 0
     copies: int = 0
     folders: int = 0
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """The same by the names that the metrics have."""
+        return {
+            "deleted": self.deleted,
+            "gone": self.gone,
+            "kept": self.kept,
+            "retried": self.failed,
+            "dead_lettered": self.dead_lettered,
+            "copy_cleared": self.copies,
+            "folder_removed": self.folders,
+        }
 
 
 class _CopyMissing(Exception):
@@ -132,7 +148,7 @@ class Sweeper:
         self._report = report
         self._report_swept = report_swept
         self._stopping = asyncio.Event()
-        self._dice = random.SystemRandom()
+        self._random = random.SystemRandom()
 
     # Running beside a server -------------------------------------------------------------
 
@@ -171,7 +187,7 @@ class Sweeper:
 
     async def _report_queue(self) -> None:
         if self._report is not None:
-            self._report(await (await self._queue()).numbers())
+            self._report(await (await self._queue()).metrics())
 
     async def _expire(self) -> None:
         if self._expiry is not None:
@@ -180,7 +196,7 @@ class Sweeper:
     async def _again_and_again(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         away = False
         # Workers that start together do not sweep in step.
-        pause = self._dice.uniform(every_s / 2, every_s)
+        pause = self._random.uniform(every_s / 2, every_s)
         while not await self._stops_within(pause):
             pause = every_s
             try:
@@ -231,7 +247,7 @@ class Sweeper:
         """Clear some copies away that were made for nothing; False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await queue.claim_intents(limit=_BATCH, lease=LEASE)
-        for key in claimed.spared:
+        for key in claimed.skipped:
             log.info("dropped the intent of %r: a resource has it", key.text)
         cleared: list[StorageKey] = []
 
@@ -243,7 +259,7 @@ class Sweeper:
         if cleared:
             await queue.end_intents(cleared, lease_until=claimed.lease_until)
         swept.copies += len(cleared)
-        return bool(cleared or claimed.spared)
+        return bool(cleared or claimed.skipped)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
         """Whether nothing is left of a copy."""
@@ -273,16 +289,16 @@ class Sweeper:
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await queue.claim_marks(claim, limit=_BATCH, lease=LEASE)
-        for mark in claimed.spared:
+        for mark in claimed.skipped:
             log.info("kept %r (%s): a resource has it", mark.storage_key.text, mark.reason)
-        swept.kept += len(claimed.spared)
+        swept.kept += len(claimed.skipped)
         settlement = Settlement()
         await _few_at_once(
             self._delete_one(mark, ends, settlement, swept) for mark in claimed.marks
         )
         if claimed.marks:
             await queue.settle(claim, settlement)
-        return bool(settlement.done or claimed.spared)
+        return bool(settlement.done or claimed.skipped)
 
     async def _delete_one(
         self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
@@ -290,13 +306,13 @@ class Sweeper:
         key, why = mark.storage_key.text, mark.reason
         try:
             if mark.attempts > MAX_ATTEMPTS:
-                raise BackendUnavailable("whoever tried it never came back")  # noqa: TRY301  (it is one more failure)
+                raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (it is one more failure)
             outcome = await self._try(mark, ends)
         except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
             said = _said(error)
             if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
-                swept.buried += 1
-                settlement.buried.append((mark, said))
+                swept.dead_lettered += 1
+                settlement.dead_lettered.append((mark, said))
                 log.critical("gave up %r (%s) after %d attempts: %s", key, why, mark.attempts, said)
             else:
                 swept.failed += 1
@@ -366,7 +382,7 @@ class Sweeper:
 
     def _pause(self, attempts: int) -> timedelta:
         longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
-        return longest * self._dice.uniform(0.75, 1)
+        return longest * self._random.uniform(0.75, 1)
 
 
 async def _few_at_once(jobs: Iterable[Awaitable[None]]) -> None:
@@ -387,4 +403,4 @@ def _said(error: Exception) -> str:
     """What went wrong, for people; no error of a backend holds a signature or a password."""
     cause = error.__cause__
     text = str(error) or type(error).__name__
-    return (f"{text} ({cause})" if cause is not None else text)[:_MOST_ERROR_LETTERS]
+    return (f"{text} ({cause})" if cause is not None else text)[:_MAX_ERROR_LETTERS]

@@ -27,7 +27,7 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def never_look_again() -> None:
+def freeze_startup_objects() -> None:
     """Leave what there is now out of every later search for garbage: it stays to the end.
 
     The application is some 300,000 objects, and each full search among them stops all

@@ -14,9 +14,9 @@ from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from stillroom.api import metrics, request_id
 from stillroom.api.operation import OPERATION
-from stillroom.server.logs import access_log, log_access
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import access_log, log_access
 
 
 class Lingering(Protocol):

@@ -8,7 +8,7 @@ from typing import Final, Literal
 READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 
-_PATIENCE_S: Final = 1.0
+_TIMEOUT_S: Final = 1.0
 
 
 def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
@@ -25,6 +25,6 @@ def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
     ):
-        sender.settimeout(_PATIENCE_S)
+        sender.settimeout(_TIMEOUT_S)
         sender.connect(address)
         sender.send(state.encode())

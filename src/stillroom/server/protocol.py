@@ -21,12 +21,12 @@ import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from stillroom.api import metrics, request_id
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
 from stillroom.server.answering import ClosingPolitely, Cycle, Flow, date_at
 from stillroom.server.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
-from stillroom.server.logs import access_log, log_access
 from stillroom.server.watch import Watch
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import access_log, log_access
 
 _TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
 """Origin form or absolute form, ASCII, without a fragment."""
@@ -43,8 +43,8 @@ _CODES: Final = {
 _PIECE_BYTES: Final = 1024
 """Most heads are smaller, so they are parsed in one go."""
 
-_MOST_WAITING: Final = 16
-_MOST_WAITING_BYTES: Final = 64 * 1024
+_MAX_WAITING: Final = 16
+_MAX_WAITING_BYTES: Final = 64 * 1024
 """Requests that wait behind the one that is answered, and bytes of the last one's body. The last
 piece may bring some more."""
 
@@ -133,7 +133,7 @@ class StillroomProtocol(HttpToolsProtocol):
     def _is_crowded(self) -> bool:
         """Whether enough waits behind the answer that is under way."""
         return bool(self.pipeline) and (
-            len(self.pipeline) >= _MOST_WAITING or len(self.cycle.body) > _MOST_WAITING_BYTES
+            len(self.pipeline) >= _MAX_WAITING or len(self.cycle.body) > _MAX_WAITING_BYTES
         )
 
     def _feed(self, data: bytes) -> None:
@@ -179,7 +179,7 @@ class StillroomProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field of the head; those behind a body are nobody's business."""
+        """Collect a field of the head; trailers behind a body are ignored."""
         if self._in_head:
             super().on_header(name, value)
         else:

@@ -18,17 +18,17 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from stillroom import __version__
-from stillroom.api import metrics
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
-from stillroom.server.allocator import keep_freed_memory, never_look_again
+from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
-from stillroom.server.logs import log_config
+from stillroom.server.fast_path.protocol import FastPathProtocol
 from stillroom.server.notify import READY, STOPPING, notify
 from stillroom.server.protocol import StillroomProtocol
-from stillroom.server.short_road.protocol import ShortRoadProtocol
 from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
+from stillroom.telemetry import metrics
+from stillroom.telemetry.logging import log_config
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -76,7 +76,7 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
-    protocol = ShortRoadProtocol if settings.short_road else StillroomProtocol
+    protocol = FastPathProtocol if settings.fast_path else StillroomProtocol
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify(STOPPING)
         await super().shutdown(sockets)
-        metrics.hand_on()
+        metrics.flush()
         if self.force_exit:  # uvicorn would leave what runs, and the storage, to the interpreter
             tasks = list(self.server_state.tasks)
             for task in tasks:
@@ -152,7 +152,7 @@ def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
     except ConfigurationError as error:
         log.critical("%s", error)
         sys.exit(STARTUP_FAILURE)
-    never_look_again()
+    freeze_startup_objects()
     return app
 
 

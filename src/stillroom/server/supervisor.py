@@ -122,7 +122,7 @@ class Supervisor(Multiprocess):
         """Have all workers finish what they do."""
         notify(STOPPING)
         for listener in self.sockets:
-            listener.close()  # else the kernel goes on accepting for nobody
+            listener.close()  # else the kernel goes on accepting connections that no process serves
         super().terminate_all()
 
     def restart_all(self) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from stillroom.api import metrics
+from stillroom.telemetry import metrics
 
 log = logging.getLogger("stillroom.server")
 
@@ -60,7 +60,7 @@ class Watch:
         """Counting is worth no time-out: what fails is said once, until it works again."""
         try:
             metrics.report_loop(connections, late)
-            metrics.hand_on()
+            metrics.flush()
         except Exception:
             if self._counts:
                 log.exception("the metrics cannot be handed on; they are tried again each second")

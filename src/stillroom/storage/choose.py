@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
-from stillroom.storage.disk.home import IMAGE_FOLDERS, DataDirectory
+from stillroom.storage.capabilities import CallObserver, unobserved
+from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 from stillroom.storage.disk.inspection import DiskInspection
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
 from stillroom.storage.inspection import Inspection
-from stillroom.storage.interface import CallObserver, ImageStorage, SaveRules, unobserved
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import SaveRules
 
 if TYPE_CHECKING:
-    from stillroom.storage.r2.client import BucketClient
+    from stillroom.storage.s3.client import BucketClient
 
 
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
@@ -70,9 +72,9 @@ def open_storage(
     """
     if isinstance(config, R2Config):
         return _open_r2(config, rules, observer)
-    home = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
+    data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
     return DiskImageStorage(
-        home,
+        data_directory,
         rules,
         min_free_bytes=config.min_free_bytes,
         list_cache_bytes=config.list_cache_bytes,
@@ -86,7 +88,7 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
         ConfigurationError: it cannot work; one sentence says why and what to do.
     """
     if isinstance(config, R2Config):
-        from stillroom.storage.r2.inspection import R2Inspection
+        from stillroom.storage.bucket.inspection import R2Inspection
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_client(config), description=description)
@@ -114,7 +116,7 @@ def is_same_place(one: DiskConfig | R2Config, other: DiskConfig | R2Config) -> b
 
 def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> ImageStorage:
     # Imported here: the HTTP client takes a quarter of a second, and a disk needs none.
-    from stillroom.storage.r2.storage import R2ImageStorage
+    from stillroom.storage.bucket.storage import R2ImageStorage
 
     served = config.public_url or "presigned URLs"
     return R2ImageStorage(
@@ -128,7 +130,7 @@ def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> Imag
 
 
 def _client(config: R2Config, observer: CallObserver = unobserved) -> "BucketClient":
-    from stillroom.storage.r2.client import BucketClient
+    from stillroom.storage.s3.client import BucketClient
 
     return BucketClient(
         config.endpoint_url,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.interface import OpenedImage, StoredImage
+from stillroom.storage.values import OpenedImage, StoredImage
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class UnexpectedFile:
     """Something in the store that is no image, and has no business there.
 
     Attributes:
@@ -27,7 +27,7 @@ class Inspected:
 
     Attributes:
         outdated_sha256: A hash that was noted for another state of the file than the one that
-            it is in: somebody has touched or changed it since.
+            it is in: it was touched or changed since.
     """
 
     opened: OpenedImage
@@ -45,7 +45,7 @@ class Inspection(Protocol):
     description: str
     at_once: int
 
-    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | Stray]:
+    def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """All images behind `after`, in the order of the store's listings, and all strays.
 
         Raises:

@@ -50,7 +50,7 @@ function signedOut(notice = "") {
 }
 
 function unauthorized(from, { code }) {
-  if (from !== api) return; // an answer to somebody who has left
+  if (from !== api) return; // an answer to a session that has ended
   const ended = code === ENDED;
   left = ended && place && { key: keyOf(place), chosen: [...grid.selected] };
   signedOut(ended
@@ -341,7 +341,7 @@ function troubleState(error) {
       icon("again"),
       make("h2", {}, "The storage is out of reach"),
       make("p", {}, `The server says: ${error.message}`),
-      make("p", {}, "This is tried again by itself. If it stays so, whoever runs the server should look at its log."),
+      make("p", {}, "Retrying automatically. If this persists, check the server log."),
       again,
     ];
   }

@@ -63,7 +63,7 @@ export class Uploads {
   }
 
   start() {
-    if (!this.api()) return; // until somebody signs in again
+    if (!this.api()) return; // until the next sign-in
     while (this.under.size < AT_ONCE) {
       const next = this.waiting.shift();
       if (!next) break;
@@ -119,7 +119,7 @@ export class Uploads {
     } else if (request.status === 412 && !upload.replace) this.askToReplace(upload);
     else if (request.status === 401) {
       this.under.delete(upload);
-      this.waiting.unshift(upload); // whoever signs in next goes on with it
+      this.waiting.unshift(upload); // the next sign-in goes on with it
       this.hide(upload);
       const api = this.api();
       if (api) api.onUnauthorized(api, refused);
@@ -189,7 +189,7 @@ export class Uploads {
     this.rows.delete(upload);
   }
 
-  /** Somebody signs out: nothing more is sent. */
+  /** Sign-out: nothing more is sent. */
   stop() {
     this.waiting = [];
     for (const { request } of this.under) request?.abort();

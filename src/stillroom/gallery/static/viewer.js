@@ -173,7 +173,7 @@ export class Viewer {
       }
     }
     if (this.described !== described) return;
-    if (!kept) text = "This picture is gone: somebody has deleted it.";
+    if (!kept) text = "This picture has been deleted.";
     this.stage.classList.add("failed");
     this.stage.replaceChildren(make(
       "div",

@@ -4,7 +4,7 @@ import struct
 from typing import Final
 
 from stillroom.storage import content_type
-from stillroom.storage.interface import OpenedImage
+from stillroom.storage.values import OpenedImage
 
 PREFIX_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 4 * 1024

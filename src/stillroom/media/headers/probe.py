@@ -19,7 +19,7 @@ from stillroom.media.headers.header_bytes import (
     MoreNeeded,
 )
 from stillroom.storage import content_type
-from stillroom.storage.interface import OpenedImage
+from stillroom.storage.values import OpenedImage
 
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 

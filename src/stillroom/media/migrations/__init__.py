@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig
-from stillroom.media.engine import migrating
+from stillroom.media.rows.engine import migrating
 
 HEAD: Final = "0003"
 """The newest of `versions/`; a test compares the two."""

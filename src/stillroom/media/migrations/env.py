@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from stillroom.media.models import metadata
+from stillroom.media.rows.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

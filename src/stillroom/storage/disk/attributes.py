@@ -1,7 +1,7 @@
 """What is remembered beside an image's bytes: its SHA-256 and its content type.
 
 One extended attribute holds both, with the modification time that they belong
-to: a file that somebody edits or copies in by hand has another one, and its
+to: a file that is edited or copied in by hand has another one, and its
 facts are not believed. It is packed into some 60 bytes because that fits into
 an ext4 inode (256 bytes); a larger one would cost every image a block of its own.
 """

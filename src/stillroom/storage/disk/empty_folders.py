@@ -1,7 +1,7 @@
 """Removing folders that have been empty for a while: a listing walks them all.
 
 100,000 of them cost the first page 0.9 s. A request never removes one, since saves that race with
-that would have to begin again; after an hour nobody is about to save there.
+that would have to begin again; after an hour no save is about to use it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from stillroom.storage.disk.home import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
+from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"
 """Locked by the process that walks, and as old as the last walk."""
@@ -23,9 +23,9 @@ _LINKS_OF_A_LEAF: Final = 2
 
 
 def remove_empty_folders(
-    home: DataDirectory, empty_for: timedelta, is_stopped: Callable[[], bool]
+    data_directory: DataDirectory, empty_for: timedelta, is_stopped: Callable[[], bool]
 ) -> int:
-    """Remove folders below the images' own that nobody has changed for so long.
+    """Remove folders below the images' own that have not changed for so long.
 
     A folder that becomes empty by that goes too. Of several processes one walks, and not again
     before `empty_for` has passed; folders that hold images alone are not read.
@@ -37,7 +37,7 @@ def remove_empty_folders(
         OSError: the filesystem failed.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(_FILE, flags, 0o600, dir_fd=home.fd)
+    fd = os.open(_FILE, flags, 0o600, dir_fd=data_directory.fd)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +46,7 @@ def remove_empty_folders(
         before = time.time() - empty_for.total_seconds()
         if os.fstat(fd).st_mtime > before:
             return 0
-        walk = _Walk(home, before, is_stopped)
+        walk = _Walk(data_directory, before, is_stopped)
         for folder in IMAGE_FOLDERS:
             walk.visit(folder)
         if not is_stopped():
@@ -59,8 +59,10 @@ def remove_empty_folders(
 class _Walk:
     """One walk through all folders."""
 
-    def __init__(self, home: DataDirectory, before: float, is_stopped: Callable[[], bool]) -> None:
-        self._home = home
+    def __init__(
+        self, data_directory: DataDirectory, before: float, is_stopped: Callable[[], bool]
+    ) -> None:
+        self._data_directory = data_directory
         self._before = before
         self._is_stopped = is_stopped
         self.removed = 0
@@ -68,7 +70,9 @@ class _Walk:
     def visit(self, path: str) -> bool:
         """Remove what is empty below a folder; whether it may be removed itself."""
         try:
-            fd = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = self._data_directory.open_contained(
+                self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
+            )
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
@@ -92,17 +96,19 @@ class _Walk:
         return is_empty and status.st_mtime < self._before
 
     def _remove(self, path: str, name: str) -> bool:
-        self._home.note_removed_folder()
+        self._data_directory.note_removed_folder()
         try:
             with contextlib.suppress(FileNotFoundError):
-                parent = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+                parent = self._data_directory.open_contained(
+                    self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
+                )
                 try:
                     os.rmdir(name, dir_fd=parent)
                 finally:
                     os.close(parent)
         except OSError:
-            return False  # somebody saved into it just now
+            return False  # an image was saved into it just now
         finally:
-            self._home.note_removed_folder()
+            self._data_directory.note_removed_folder()
         self.removed += 1
         return True

@@ -10,8 +10,8 @@ import errno
 import os
 from typing import Final
 
-from stillroom.storage.disk.beneath import release
-from stillroom.storage.disk.home import DataDirectory
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.openat2 import release
 
 _REMEMBERED: Final = 65_536
 """Folders whose chain is known to be durable; about 10 MiB at most."""
@@ -20,8 +20,8 @@ _REMEMBERED: Final = 65_536
 class Folders:
     """Opens folders below a data directory. Used from many threads."""
 
-    def __init__(self, home: DataDirectory) -> None:
-        self._home = home
+    def __init__(self, data_directory: DataDirectory) -> None:
+        self._data_directory = data_directory
         # What a folder was when its chain was synced: its inode, and the epoch before that.
         self._durable: dict[str, tuple[int, bytes]] = {}
 
@@ -29,26 +29,28 @@ class Folders:
         """Open an existing folder for locking, linking and syncing.
 
         Raises:
-            OSError: ENOENT, ENOTDIR, ELOOP as `open_beneath` raises them.
+            OSError: ENOENT, ENOTDIR, ELOOP as `open_contained` raises them.
         """
-        return self._home.open_beneath(self._home.fd, folder, os.O_RDONLY | os.O_DIRECTORY)
+        return self._data_directory.open_contained(
+            self._data_directory.fd, folder, os.O_RDONLY | os.O_DIRECTORY
+        )
 
     def open_or_make(self, folder: str) -> int:
         """Open a folder; it and all above it exist and will survive a power cut.
 
         Raises:
             OSError: ENOTDIR if a file stands in the way, ELOOP if a link does;
-                ENOENT if somebody removes folders at the same time.
+                ENOENT if folders are removed at the same time.
             ReadOnly: a sync failed.
         """
-        epoch = self._home.folder_epoch
+        epoch = self._data_directory.folder_epoch
         try:
             fd = self.open(folder)
         except FileNotFoundError:
             return self._make_chain(folder, epoch)
         try:
             known = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
-            known = known and self._home.folder_epoch == epoch  # nobody removed it meanwhile
+            known = known and self._data_directory.folder_epoch == epoch  # not removed meanwhile
         except OSError:
             release(fd)
             raise
@@ -59,12 +61,12 @@ class Folders:
 
     def _make_chain(self, folder: str, epoch: bytes) -> int:
         path = ""
-        parent_fd = os.dup(self._home.fd)
+        parent_fd = os.dup(self._data_directory.fd)
         try:
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
-                self._home.make_folder_at(parent_fd, name)
-                self._home.sync_folder(parent_fd)
+                self._data_directory.make_folder_at(parent_fd, name)
+                self._data_directory.sync_folder(parent_fd)
                 fd = self.open(path)
                 release(parent_fd)
                 parent_fd = fd
@@ -88,15 +90,15 @@ class Folders:
         """
         if not _holds_only_folders(parent_fd, name):
             return False
-        self._home.note_removed_folder()
+        self._data_directory.note_removed_folder()
         try:
             _remove_folders(parent_fd, name)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            return False  # somebody saved into it meanwhile, which is just as good an answer
+            return False  # an image was saved into it meanwhile, which is just as good an answer
         finally:
-            self._home.note_removed_folder()
+            self._data_directory.note_removed_folder()
         return True
 
 

@@ -12,15 +12,15 @@ from stillroom.errors import BackendUnavailable
 from stillroom.paths import StorageKey
 from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.disk.beneath import release
-from stillroom.storage.disk.home import translated
+from stillroom.storage.disk.data_directory import translated
 from stillroom.storage.disk.inotify import tells_all
-from stillroom.storage.interface import StoredImage
+from stillroom.storage.disk.openat2 import release
+from stillroom.storage.values import StoredImage
 
 _READ_BYTES: Final = 256 * 1024
 """Read in one go; larger reads only make the process larger."""
 
-_MOST_FACTS: Final = 4096
+_MAX_FACTS: Final = 4096
 """Files whose facts are remembered; some 4 MiB."""
 
 _SETTLED_NS: Final = 2 * 10**9
@@ -127,7 +127,7 @@ class RecentFacts:
         if known is not None and known.version == version and known.settled == settled:
             return known.image
         image = _describe_file(key, fd, status)
-        if len(self._facts) >= _MOST_FACTS:
+        if len(self._facts) >= _MAX_FACTS:
             self._facts.clear()
         self._facts[key.text] = _Facts(version, image, settled)
         return image
@@ -135,7 +135,7 @@ class RecentFacts:
     def hold(self, image: StoredImage) -> bool:
         """Whether the path of an image that was described leads to the same file, unchanged.
 
-        Only where nobody changes files behind this kernel's back. A link on the way is followed,
+        Only where files do not change behind this kernel's back. A link on the way is followed,
         but what it leads to must be the file that was found without it.
         """
         known = self._facts.get(image.key.text)
@@ -207,5 +207,5 @@ def save_id_of(status: os.stat_result) -> str:
 
 
 def warn_of_link(where: str) -> None:
-    """Tell the operator of what somebody has planted; clients learn nothing of it."""
+    """Log a planted link for the operator; clients learn nothing of it."""
     log.warning("security: a link or device stands in the data directory at %r", where)

@@ -16,13 +16,18 @@ from typing import Final, ParamSpec, TypeVar
 from stillroom.errors import ConfigurationError
 from stillroom.paths import COMPUTE_PREFIX, MAX_KEY_BYTES, KeyPrefix, StorageKey, is_segment
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.disk.home import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory, translated
+from stillroom.storage.disk.data_directory import (
+    IMAGE_FOLDERS,
+    PRIVATE_FOLDER,
+    DataDirectory,
+    translated,
+)
+from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.image import DiskImage, etag_at
 from stillroom.storage.disk.listing import list_entries
-from stillroom.storage.disk.remembered import RememberedFolders
 from stillroom.storage.disk.storage import DiskImageStorage
-from stillroom.storage.inspection import Inspected, Stray
-from stillroom.storage.interface import ListQuery, SaveRules, StoredImage
+from stillroom.storage.inspection import Inspected, UnexpectedFile
+from stillroom.storage.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
 _KNOWN_FOLDERS: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER)
@@ -39,24 +44,26 @@ class DiskInspection:
 
     at_once = 2  # one is hashed while the other waits for the disk
 
-    def __init__(self, home: DataDirectory) -> None:
-        """Look at `home`, and close it in the end."""
-        self.description = f"disk {home.root.absolute()}"
-        self._home = home
-        self._storage = DiskImageStorage(home, SaveRules(max_bytes=0))
+    def __init__(self, data_directory: DataDirectory) -> None:
+        """Look at `data_directory`, and close it in the end."""
+        self.description = f"disk {data_directory.root.absolute()}"
+        self._data_directory = data_directory
+        self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
         self._pool = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="inspect")
 
-    async def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | Stray]:
+    async def walk(
+        self, prefix: KeyPrefix, after: str
+    ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Images from one pass over the folders, strays from a second one."""
         query = ListQuery(prefix, after=after, limit=_BATCH)
-        keys = list_entries(self._home, query, RememberedFolders(0))
+        keys = list_entries(self._data_directory, query, FolderCache(0))
         while batch := await self._run(_take, keys):
             for key in batch:
                 yield StorageKey(key)
-        strays = _strays(self._home, prefix.text)
+        strays = _unexpected_files(self._data_directory, prefix.text)
         while found := await self._run(_take, strays):
-            for stray in found:
-                yield stray
+            for unexpected in found:
+                yield unexpected
 
     async def open(self, key: StorageKey) -> Inspected:
         """The file; what memory still holds of it is dropped, so that the disk itself is read."""
@@ -73,7 +80,7 @@ class DiskInspection:
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
         """Write the attribute; it counts only while the file's time is the one that was read."""
-        if not self._home.has_attributes:
+        if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
                 "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
@@ -86,7 +93,7 @@ class DiskInspection:
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """Into a folder of its own in `.stillroom/quarantine`, by one rename."""
-        self._home.refuse_writes_if_read_only()
+        self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._move, image, facts)
 
     def _move(self, image: StoredImage, facts: bytes) -> str | None:
@@ -105,35 +112,37 @@ class DiskInspection:
             facts_fd = os.open("facts.json", flags, 0o640, dir_fd=place_fd)
             opened.callback(os.close, facts_fd)
             os.write(facts_fd, facts)
-            self._home.sync(facts_fd)
+            self._data_directory.sync(facts_fd)
             try:
                 os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
             except FileNotFoundError:  # removed by hand since the look: that takes no lock
                 os.unlink("facts.json", dir_fd=place_fd)
                 return None
-            self._home.sync_folder(place_fd)
-            self._home.sync_folder(folder_fd)
+            self._data_directory.sync_folder(place_fd)
+            self._data_directory.sync_folder(folder_fd)
         return place
 
     def _open_folder(self, path: str, opened: contextlib.ExitStack) -> int:
-        fd = self._home.open_beneath(self._home.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = self._data_directory.open_contained(
+            self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
+        )
         opened.callback(os.close, fd)
         return fd
 
     def _make_folders(self, path: str, opened: contextlib.ExitStack) -> int:
         made = ""
-        parent_fd = self._home.fd
+        parent_fd = self._data_directory.fd
         for name in path.split("/"):
             made = f"{made}/{name}" if made else name
-            self._home.make_folder_at(parent_fd, name)
-            self._home.sync_folder(parent_fd)
+            self._data_directory.make_folder_at(parent_fd, name)
+            self._data_directory.sync_folder(parent_fd)
             parent_fd = self._open_folder(made, opened)
         return parent_fd
 
     async def check(self) -> None:
         """Read the data directory."""
         with translated():
-            _names_in(self._home.fd)
+            _names_in(self._data_directory.fd)
 
     async def close(self) -> None:
         """Finish what runs, and close the data directory."""
@@ -170,24 +179,28 @@ def _take(entries: Iterator[T]) -> list[T]:
         return list(itertools.islice(entries, _BATCH))
 
 
-def _strays(home: DataDirectory, prefix: str) -> Iterator[Stray]:
+def _unexpected_files(data_directory: DataDirectory, prefix: str) -> Iterator[UnexpectedFile]:
     """Everything that is no image, where images are and beside them."""
     if prefix == COMPUTE_PREFIX:  # once, though there may be more prefixes
-        for name in _names_in(home.fd):
+        for name in _names_in(data_directory.fd):
             if name not in _KNOWN_FOLDERS:
-                yield Stray(_shown(name), "no image can be here")
-        yield from _forgotten_in_staging(home)
-    yield from _strays_below(home, f"{prefix.rpartition('/')[0]}/", prefix)
+                yield UnexpectedFile(_shown(name), "no image can be here")
+        yield from _forgotten_in_staging(data_directory)
+    yield from _unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
 
 
-def _strays_below(home: DataDirectory, path: str, prefix: str) -> Iterator[Stray]:
+def _unexpected_below(
+    data_directory: DataDirectory, path: str, prefix: str
+) -> Iterator[UnexpectedFile]:
     try:
-        fd = home.open_beneath(home.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
+        fd = data_directory.open_contained(
+            data_directory.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY
+        )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return  # it went away
         if error.errno == errno.ENAMETOOLONG:
-            yield Stray(_shown(path), "the path is too long for a key")
+            yield UnexpectedFile(_shown(path), "the path is too long for a key")
             return
         raise
     folders = []
@@ -198,13 +211,13 @@ def _strays_below(home: DataDirectory, path: str, prefix: str) -> Iterator[Stray
                 if not key.startswith(prefix):
                     continue
                 if reason := _no_image(entry, key):
-                    yield Stray(_shown(key), reason)
+                    yield UnexpectedFile(_shown(key), reason)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(f"{key}/")
     finally:
         os.close(fd)
     for folder in folders:
-        yield from _strays_below(home, folder, prefix)
+        yield from _unexpected_below(data_directory, folder, prefix)
 
 
 def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
@@ -218,16 +231,17 @@ def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
     return None
 
 
-def _forgotten_in_staging(home: DataDirectory) -> Iterator[Stray]:
+def _forgotten_in_staging(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
     """Files on their way in that the process named in them cannot be at work on any more."""
-    for name in _names_in(home.staging_fd):
+    for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
-            status = os.stat(name, dir_fd=home.staging_fd, follow_symlinks=False)
+            status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
             age_s = time.time() - status.st_ctime
             if age_s > _STAGED_FOR_S and not _was_running(name.partition("-")[0], status):
                 where = f"{PRIVATE_FOLDER}/staging/{name}"
-                yield Stray(
-                    _shown(where), "whoever wrote it is gone; the next lone start clears it"
+                yield UnexpectedFile(
+                    _shown(where),
+                    "its writer is gone; the next start without other processes clears it",
                 )
 
 

@@ -16,9 +16,9 @@ from itertools import islice
 from typing import Final
 
 from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, is_segment
-from stillroom.storage.disk.home import DataDirectory
-from stillroom.storage.disk.remembered import RememberedFolders
-from stillroom.storage.interface import ListQuery, Page
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.folder_cache import FolderCache
+from stillroom.storage.values import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
@@ -37,20 +37,20 @@ _FOLDERS_LOOKED_INTO: Final = 1024
 
 
 def list_page(
-    home: DataDirectory, query: ListQuery, remembered: RememberedFolders | None = None
+    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
 ) -> Page:
     """One page of keys, and of folders where the query folds.
 
     Args:
-        home: Where the folders are.
+        data_directory: Where the folders are.
         query: What is asked for.
-        remembered: What is known of large folders from earlier pages; this one adds to it.
+        folder_cache: What is known of large folders from earlier pages; this one adds to it.
 
     Raises:
         OSError: the filesystem failed; folders that vanish meanwhile do not count.
     """
     entries: list[str] = []
-    for entry in list_entries(home, query, remembered or RememberedFolders(0)):
+    for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
         if len(entries) == query.limit:
             return Page(entries, more=True)
         entries.append(entry)
@@ -69,7 +69,7 @@ class _Folder:
 
 
 def list_entries(
-    home: DataDirectory, query: ListQuery, remembered: RememberedFolders
+    data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
 ) -> Iterator[str]:
     """All entries of a query in order, found as they are asked for; its limit does not end them.
 
@@ -84,17 +84,17 @@ def list_entries(
             if folder.start is None:
                 ways.pop()
                 continue
-            _choose(home, folder, query.limit + 1, remembered)
+            _choose(data_directory, folder, query.limit + 1, folder_cache)
             continue
         name = folder.chosen.popleft()
         key = folder.path + name
         if len(key.encode()) > MAX_KEY_BYTES:
-            continue  # nobody could ask for it by that name
+            continue  # no request could name it
         if not name.endswith("/"):
             yield key
-        elif not query.fold:
+        elif not query.delimited:
             ways.append(_Folder(key, _start(key, query.after)))
-        elif key != query.after and _holds_image(home, key, query.after, remembered):
+        elif key != query.after and _holds_image(data_directory, key, query.after, folder_cache):
             yield key
 
 
@@ -107,7 +107,7 @@ def _start(path: str, after: str) -> str | None:
 
 
 def _choose(
-    home: DataDirectory, folder: _Folder, count: int, remembered: RememberedFolders
+    data_directory: DataDirectory, folder: _Folder, count: int, folder_cache: FolderCache
 ) -> None:
     """Fill a folder's queue with its next names in key order, `count` or more of them.
 
@@ -117,14 +117,14 @@ def _choose(
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
     start = max(folder.start or "", folder.begins)
-    fd = _open(home, folder.path)
+    fd = _open(data_directory, folder.path)
     if fd is None:
         folder.start = None
         return
     try:
-        chosen = remembered.names_from(fd, start, count)
+        chosen = folder_cache.names_from(fd, start, count)
         if chosen is None:
-            chosen = _pick(fd, folder, start, count, remembered)
+            chosen = _pick(fd, folder, start, count, folder_cache)
     finally:
         os.close(fd)
     folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
@@ -136,9 +136,7 @@ def _choose(
     folder.chosen.extend(chosen)
 
 
-def _pick(
-    fd: int, folder: _Folder, start: str, count: int, remembered: RememberedFolders
-) -> list[str]:
+def _pick(fd: int, folder: _Folder, start: str, count: int, folder_cache: FolderCache) -> list[str]:
     """The `count` least names from `start` on, in order, of an open folder that is read for it."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:
@@ -147,7 +145,7 @@ def _pick(
             return sorted(_wanted(few, start, folder.begins))[:count]
     least: list[str] = []
     below = _BEHIND_ALL_NAMES
-    with remembered.reading(fd) as keep, os.scandir(fd) as entries:
+    with folder_cache.reading(fd) as keep, os.scandir(fd) as entries:
         names = _names(entries)
         while some := list(islice(names, _READ_TOGETHER)):
             if keep is not None:
@@ -167,10 +165,12 @@ def _wanted(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
     )
 
 
-def _open(home: DataDirectory, path: str) -> int | None:
+def _open(data_directory: DataDirectory, path: str) -> int | None:
     """A folder's descriptor; None if it went away, or something else took its place."""
     try:
-        return home.open_beneath(home.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY)
+        return data_directory.open_contained(
+            data_directory.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY
+        )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
@@ -186,24 +186,26 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
             yield entry.name + "/"
 
 
-def _holds_image(home: DataDirectory, path: str, after: str, remembered: RememberedFolders) -> bool:
+def _holds_image(
+    data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
+) -> bool:
     """Whether a key behind `after` begins with this folder's path."""
     if not after.startswith(path):  # then any image will do, and the first one ends the search
-        found = _finds_image(home, path)
+        found = _finds_image(data_directory, path)
         if found is not None:
             return found
     everything_below = ListQuery(KeyPrefix(path), after=after, limit=1)
-    return next(list_entries(home, everything_below, remembered), None) is not None
+    return next(list_entries(data_directory, everything_below, folder_cache), None) is not None
 
 
-def _finds_image(home: DataDirectory, path: str) -> bool | None:
+def _finds_image(data_directory: DataDirectory, path: str) -> bool | None:
     """Whether any key begins with this folder's path; None if too many folders lie below."""
     waiting = [path]
     for _ in range(_FOLDERS_LOOKED_INTO):
         if not waiting:
             return False
         folder = waiting.pop()
-        fd = _open(home, folder)
+        fd = _open(data_directory, folder)
         if fd is None:
             continue
         try:

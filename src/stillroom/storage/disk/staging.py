@@ -11,15 +11,15 @@ from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.disk.beneath import release
-from stillroom.storage.disk.home import DataDirectory, link_file, translated
+from stillroom.storage.disk.data_directory import DataDirectory, link_file, translated
 from stillroom.storage.disk.image import warn_of_link
-from stillroom.storage.intake import Intake
+from stillroom.storage.disk.openat2 import release
+from stillroom.storage.upload_checks import UploadChecks
 
 _BEGUN_BYTES: Final = 4 * 1024**2
 """As much is given to the disk at once while the rest is still coming."""
 
-_MOST_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
+_MAX_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
 
 RESERVED_BYTES: Final = 16 * 1024**2
 """Room that is taken ahead: what a client announces costs it nothing, and may never come."""
@@ -45,24 +45,24 @@ class Batch:
 class Staged:
     """A file that no path names yet. Closing it is all that an abort takes."""
 
-    def __init__(self, home: DataDirectory) -> None:
-        self._home = home
+    def __init__(self, data_directory: DataDirectory) -> None:
+        self._data_directory = data_directory
         self._written = self._begun = self._reserved = 0
-        self.fd, self._name = home.open_staged()
+        self.fd, self._name = data_directory.open_staged()
 
-    def lacking(self, more: int, most_bytes: int | None) -> int:
+    def lacking(self, more: int, max_bytes: int | None) -> int:
         """The room to take before `more` bytes are written: 0 while there is some left.
 
         Args:
             more: Of the next batch.
-            most_bytes: Of the whole upload; None where that is unknown.
+            max_bytes: Of the whole upload; None where that is unknown.
         """
         end = self._written + more
-        if most_bytes is None:
+        if max_bytes is None:
             return more
         if end <= self._reserved:
             return 0
-        return max(min(self._reserved + RESERVED_BYTES, most_bytes), end) - self._reserved
+        return max(min(self._reserved + RESERVED_BYTES, max_bytes), end) - self._reserved
 
     def reserve(self, more: int) -> None:
         """Take as much room as `lacking` says, in one piece where the filesystem can."""
@@ -74,14 +74,14 @@ class Staged:
                     raise
         self._reserved += more
 
-    def write(self, batch: Batch, intake: Intake) -> None:
+    def write(self, batch: Batch, checks: UploadChecks) -> None:
         """Write and hash a batch in full; short writes do happen when a disk fills up."""
         for chunk in batch.chunks:
-            intake.digest(chunk)
+            checks.digest(chunk)
         with translated():
             rest = [memoryview(chunk) for chunk in batch.chunks]
             while rest:
-                written = os.writev(self.fd, rest[:_MOST_IN_A_CALL])
+                written = os.writev(self.fd, rest[:_MAX_IN_A_CALL])
                 while rest and written >= len(rest[0]):
                     written -= len(rest.pop(0))
                 if written:
@@ -89,7 +89,7 @@ class Staged:
         self._written += batch.size
         waiting = self._written - self._begun
         if waiting >= _BEGUN_BYTES:
-            self._home.begin_writing(self.fd, self._begun, waiting)
+            self._data_directory.begin_writing(self.fd, self._begun, waiting)
             self._begun = self._written
 
     def trim(self, size: int) -> None:
@@ -124,7 +124,7 @@ class Staged:
             time_ns = max(modified_ns, 0) // 1000 * 1000 + secrets.randbelow(1000)
         os.utime(self.fd, ns=(time_ns, time_ns))
         status = os.fstat(self.fd)  # what the filesystem made of that time
-        if self._home.has_attributes and sha256 is not None:
+        if self._data_directory.has_attributes and sha256 is not None:
             Attributes(status.st_mtime_ns, sha256, kind).write(self.fd)
         return status
 
@@ -145,7 +145,7 @@ class Staged:
                 warn_of_link(name)
                 raise PathConflict("something that is not an image has this name") from None
             if create_only:
-                # Never a rename: what is a folder now may be somebody's new image by then.
+                # Never a rename: what is a folder now may be a new image by then.
                 if stat.S_ISREG(mode):
                     raise PreconditionFailed from None
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
@@ -156,15 +156,17 @@ class Staged:
             link_file(self.fd, name, folder_fd)
         else:
             os.link(
-                self._name, name, src_dir_fd=self._home.staging_fd, dst_dir_fd=folder_fd,
+                self._name, name, src_dir_fd=self._data_directory.staging_fd, dst_dir_fd=folder_fd,
                 follow_symlinks=False,
             )  # fmt: skip
 
     def _replace(self, name: str, folder_fd: int) -> None:
         if self._name is None:
-            self._name = self._home.staging_name()
-            link_file(self.fd, self._name, self._home.staging_fd)
-        os.replace(self._name, name, src_dir_fd=self._home.staging_fd, dst_dir_fd=folder_fd)
+            self._name = self._data_directory.staging_name()
+            link_file(self.fd, self._name, self._data_directory.staging_fd)
+        os.replace(
+            self._name, name, src_dir_fd=self._data_directory.staging_fd, dst_dir_fd=folder_fd
+        )
         self._name = None
 
     def close(self) -> None:
@@ -176,4 +178,4 @@ class Staged:
         if self._name is not None:
             # A name that cannot be removed now goes at the next start; the image is none the worse.
             with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._home.staging_fd)
+                os.unlink(self._name, dir_fd=self._data_directory.staging_fd)

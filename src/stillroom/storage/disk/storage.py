@@ -23,10 +23,10 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.disk.beneath import is_absent, open_by_kernel, release
+from stillroom.storage.disk.data_directory import DataDirectory, translated
 from stillroom.storage.disk.empty_folders import remove_empty_folders
+from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.folders import Folders
-from stillroom.storage.disk.home import DataDirectory, translated
 from stillroom.storage.disk.image import (
     DiskImage,
     RecentFacts,
@@ -38,17 +38,16 @@ from stillroom.storage.disk.image import (
     warn_of_link,
 )
 from stillroom.storage.disk.listing import list_page
-from stillroom.storage.disk.remembered import RememberedFolders
+from stillroom.storage.disk.openat2 import is_absent, open_by_kernel, release
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
-from stillroom.storage.intake import Intake
-from stillroom.storage.interface import (
+from stillroom.storage.sources import ImageSource, ImportedImage
+from stillroom.storage.upload_checks import UploadChecks
+from stillroom.storage.values import (
     UNCONDITIONAL,
-    Arrival,
     Condition,
     Entry,
     EntryPage,
-    ImageSource,
     ListQuery,
     Page,
     SaveRules,
@@ -70,7 +69,7 @@ LIST_CACHE_BYTES: Final = 64 * 1024**2
 
 _PUBLISH_ATTEMPTS: Final = 16
 _PUBLISH_PAUSE_S: Final = 0.05
-"""Somebody may remove the folder between making it and linking into it, so try again: at
+"""The folder may be removed between making it and linking into it, so try again: at
 once, then after random pauses of up to this, so that those who race do not race in step."""
 
 # A FIFO must not block the open, and a terminal must not become ours.
@@ -92,27 +91,27 @@ class DiskImageStorage:
 
     def __init__(
         self,
-        home: DataDirectory,
+        data_directory: DataDirectory,
         rules: SaveRules,
         *,
         min_free_bytes: int = 0,
         list_cache_bytes: int = LIST_CACHE_BYTES,
     ) -> None:
-        """Serve images from `home`.
+        """Serve images from `data_directory`.
 
         Args:
-            home: The data directory; `close` closes it.
+            data_directory: The data directory; `close` closes it.
             rules: What every save must keep to.
             min_free_bytes: Saves that would leave less are refused.
             list_cache_bytes: Most memory for the names in large folders; 0 remembers none.
         """
-        self.description = f"DiskImageStorage at {home.description}"
-        self._home = home
+        self.description = f"DiskImageStorage at {data_directory.description}"
+        self._data_directory = data_directory
         self._rules = rules
         self._min_free_bytes = min_free_bytes
-        self._folders = Folders(home)
-        self._facts = RecentFacts(home.fd)
-        self._remembered = RememberedFolders(list_cache_bytes)
+        self._folders = Folders(data_directory)
+        self._facts = RecentFacts(data_directory.fd)
+        self._folder_cache = FolderCache(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
         self._closing = threading.Event()  # a walk through all folders looks at it
 
@@ -122,16 +121,16 @@ class DiskImageStorage:
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
         """Nameless file, sync, link, sync: see docs/adr/0003."""
-        self._admit(key, source.most_bytes, condition)
-        arrival = source if isinstance(source, Arrival) else None
-        intake = Intake(self._rules, arrival.content_type if arrival else None)
+        self._admit(key, source.max_bytes, condition)
+        arrival = source if isinstance(source, ImportedImage) else None
+        checks = UploadChecks(self._rules, arrival.content_type if arrival else None)
         modified_ns = arrival.image.modified_ns if arrival else None
-        upload = _Upload(key, source, condition, intake, modified_ns)
+        upload = _Upload(key, source, condition, checks, modified_ns)
         staged: Staged | None = None
         batch = Batch()
         try:
             async for chunk in source:
-                upload.intake.count(chunk)
+                upload.checks.count(chunk)
                 batch.add(chunk)
                 if batch.size >= _BATCH_BYTES:
                     if staged is None:
@@ -145,10 +144,10 @@ class DiskImageStorage:
             if staged is not None:
                 staged.close()
 
-    def _admit(self, key: StorageKey, most_bytes: int | None, condition: Condition) -> None:
+    def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
         """Refuse what can be known to fail before the first byte is read."""
-        self._home.refuse_writes_if_read_only()
-        self._refuse_if_full(most_bytes or 0)
+        self._data_directory.refuse_writes_if_read_only()
+        self._refuse_if_full(max_bytes or 0)
         try:
             current: StoredImage | None = self._open(key).take_facts()
         except ImageNotFound:
@@ -159,8 +158,8 @@ class DiskImageStorage:
 
     def _refuse_if_full(self, more_bytes: int) -> None:
         with translated():
-            room = os.fstatvfs(self._home.fd)
-        if room.f_bavail * room.f_frsize - more_bytes < self._min_free_bytes:
+            free_space = os.fstatvfs(self._data_directory.fd)
+        if free_space.f_bavail * free_space.f_frsize - more_bytes < self._min_free_bytes:
             raise StorageFull(
                 "the disk has less free room than STILLROOM_MIN_FREE_BYTES demands: make room"
             )
@@ -180,27 +179,27 @@ class DiskImageStorage:
 
     def _stage(self) -> Staged:
         with translated():
-            return Staged(self._home)
+            return Staged(self._data_directory)
 
     def _write(self, upload: "_Upload", staged: Staged, batch: Batch) -> None:
         """Write a batch, in room that is free beyond what must stay free."""
-        lacking = staged.lacking(batch.size, upload.source.most_bytes)
+        lacking = staged.lacking(batch.size, upload.source.max_bytes)
         if lacking:
             self._refuse_if_full(lacking)
-            if upload.source.most_bytes is not None:
+            if upload.source.max_bytes is not None:
                 staged.reserve(lacking)
-        staged.write(batch, upload.intake)
+        staged.write(batch, upload.checks)
 
     def _finish(self, upload: "_Upload", staged: Staged, batch: Batch) -> StoredImage:
         """The last bytes, the facts, and the two syncs around publishing."""
-        staged.write(batch, upload.intake)
-        received = upload.intake.finish(upload.source.expected_sha256)
+        staged.write(batch, upload.checks)
+        received = upload.checks.finish(upload.source.expected_sha256)
         with translated():
             staged.trim(received.size)
             status = staged.stamp(
                 received.content_type, received.sha256, modified_ns=upload.modified_ns
             )
-        self._home.sync(staged.fd)
+        self._data_directory.sync(staged.fd)
         self._publish(upload.key, staged, upload.condition)
         return describe(upload.key, status, received.content_type, received.sha256)
 
@@ -239,7 +238,7 @@ class DiskImageStorage:
                 raise PathConflict(
                     "a folder with images in it has this name: save under another one"
                 ) from error
-        self._home.sync_folder(folder_fd)
+        self._data_directory.sync_folder(folder_fd)
         return True
 
     def _open_or_make(self, folder: str) -> int:
@@ -270,7 +269,9 @@ class DiskImageStorage:
 
     def is_missing(self, key: StorageKey) -> bool:
         """A look-up that tells it without raising, which would cost as much again."""
-        return self._home.open_beneath is open_by_kernel and is_absent(self._home.fd, key.text)
+        return self._data_directory.open_contained is open_by_kernel and is_absent(
+            self._data_directory.fd, key.text
+        )
 
     async def open(self, key: StorageKey) -> DiskImage:
         """The same."""
@@ -282,7 +283,7 @@ class DiskImageStorage:
 
     def _open(self, key: StorageKey) -> DiskImage:
         try:
-            fd = self._home.open_beneath(self._home.fd, key.text, _READ_FLAGS)
+            fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
         except OSError as error:
             raise _cannot_open(key, error) from error
         try:
@@ -294,13 +295,13 @@ class DiskImageStorage:
     async def list(self, query: ListQuery) -> Page:
         """A page picked from the folders that it shows: see docs/adr/0010."""
         page = await self._run(self._list, query)
-        if not self._remembered.is_sorted and not self._threads.is_closed:
-            self._threads.start(self._remembered.sort)
+        if not self._folder_cache.is_sorted and not self._threads.is_closed:
+            self._threads.start(self._folder_cache.sort)
         return page
 
     def _list(self, query: ListQuery) -> Page:
         with translated():
-            return list_page(self._home, query, self._remembered)
+            return list_page(self._data_directory, query, self._folder_cache)
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """The files of a page, opened one after the other."""
@@ -331,7 +332,7 @@ class DiskImageStorage:
         save_id: str | None = None,
     ) -> None:
         """Unlink and sync. The folder stays: removing it here would trip racing saves."""
-        self._home.refuse_writes_if_read_only()
+        self._data_directory.refuse_writes_if_read_only()
         await self._run(self._delete, key, condition, save_id)
 
     def _delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
@@ -355,24 +356,24 @@ class DiskImageStorage:
                     raise ImageNotFound from None
             with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
                 fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
-            self._home.sync_folder(folder_fd)
+            self._data_directory.sync_folder(folder_fd)
         finally:
             release(folder_fd)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """A walk through all folders: see `empty_folders.py`."""
-        self._home.refuse_writes_if_read_only()
+        self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._remove_empty_folders, empty_for)
 
     def _remove_empty_folders(self, empty_for: timedelta) -> int:
         with translated():
-            return remove_empty_folders(self._home, empty_for, self._closing.is_set)
+            return remove_empty_folders(self._data_directory, empty_for, self._closing.is_set)
 
     # Copying -----------------------------------------------------------------------------
 
     async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
         """By the kernel, which shares the blocks where the filesystem can; never a hard link."""
-        self._home.refuse_writes_if_read_only()
+        self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
             self._refuse_if_full(opened.image.size)
@@ -386,7 +387,7 @@ class DiskImageStorage:
             with translated():
                 staged.copy_from(opened.fd, image.size)
                 status = staged.stamp(image.content_type, image.sha256)
-            self._home.sync(staged.fd)
+            self._data_directory.sync(staged.fd)
             self._publish(target, staged, UNCONDITIONAL)
         return describe(target, status, image.content_type, image.sha256)
 
@@ -395,11 +396,11 @@ class DiskImageStorage:
     @property
     def is_read_only(self) -> bool:
         """Whether a sync has failed, in any process."""
-        return self._home.is_read_only
+        return self._data_directory.is_read_only
 
     async def check(self) -> None:
         """A look at the read-only flag, the free room and the staging folder."""
-        self._home.refuse_writes_if_read_only()
+        self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
         await self._run(self._try_staging)
 
@@ -410,8 +411,8 @@ class DiskImageStorage:
         """Wait for what runs, then give the lock back."""
         self._closing.set()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
-        self._remembered.close()
-        self._home.close()
+        self._folder_cache.close()
+        self._data_directory.close()
 
     async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking job in a thread, to its end even if the caller is cancelled."""
@@ -425,7 +426,7 @@ class _Upload:
     key: StorageKey
     source: ImageSource
     condition: Condition
-    intake: Intake
+    checks: UploadChecks
     modified_ns: int | None
 
 

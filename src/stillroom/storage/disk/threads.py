@@ -20,7 +20,7 @@ _STOP: Final = None
 
 
 class _Job(Generic[T]):
-    """Something to do, and whoever waits for it."""
+    """A function to run in a thread, and the future that waits for it."""
 
     __slots__ = ("_context", "_error", "_loop", "_result", "_work", "ended", "waiting")
 
@@ -39,7 +39,7 @@ class _Job(Generic[T]):
             self._result = self._context.run(self._work)
         except BaseException as error:  # noqa: BLE001  (it is raised where the job is waited for)
             self._error = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits any more
             self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -92,7 +92,7 @@ class DiskThreads:
         return job.outcome()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; nobody waits for it, and it raises nothing. From the loop only.
+        """Run `work` in a thread without waiting for it; it raises nothing. From the loop only.
 
         Raises:
             RuntimeError: the threads are closed.
@@ -106,7 +106,7 @@ class DiskThreads:
             self._jobs.put(job)
             if len(self._threads) >= self._most or self._idle.acquire(blocking=False):
                 return
-            # A storage that nobody closed must not keep its process from ending.
+            # A storage that was not closed must not keep its process from ending.
             name = f"disk-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)

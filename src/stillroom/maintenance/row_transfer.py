@@ -1,0 +1,261 @@
+"""The rows of a library follow its bytes into another store: see docs/adr/0016.
+
+A row is written once its bytes are there, and no earlier. A mark is written with the save id of the
+copy, if the source's image is the very save that was marked and the target's is its copy. What an
+earlier pass wrote, and what does not hold any more, is taken back: nothing is marked in the target
+that is live in the source.
+"""
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from stillroom.errors import ConfigurationError
+from stillroom.maintenance.migration import Migration, is_copy
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.migrations import HEAD, found, migrate
+from stillroom.media.resource import MediaResource
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.resources import MediaRepository
+from stillroom.media.rows.tables import deletions
+from stillroom.media.rows.transfer import (
+    QUEUES,
+    Queue,
+    QueueRow,
+    RowTransfer,
+    Saves,
+    TransferOutcome,
+)
+
+_PAGE: Final = 500
+_AT_ONCE: Final = 16
+
+_MAX_LEFT_OUT: Final = 10_000
+"""Kept for the report; more are counted."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A resource that is not in the target's library, or not as it is in the source's."""
+
+    resource_id: uuid.UUID
+    name: str
+    detail: str
+
+
+@dataclass
+class TransferStats:
+    """What became of the rows.
+
+    Attributes:
+        resources: Looked at.
+        counts: Of these, by what became of them.
+        marks: Deletions that are due in the target, too, from now on.
+        dead_letters: The same, of those that were given up.
+        taken_back: Marks and letters in the target that do not hold any more.
+        left_out: The first 10,000 resources that did not follow.
+        wrong: How many they are.
+    """
+
+    resources: int = 0
+    counts: dict[TransferOutcome, int] = field(default_factory=dict)
+    marks: int = 0
+    dead_letters: int = 0
+    taken_back: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+    wrong: int = 0
+
+
+async def follow(
+    migration: Migration,
+    given: RowsConfig,
+    taking: RowsConfig,
+    followed: TransferStats,
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Take the rows of one library over into another one, or into the same.
+
+    Args:
+        migration: Of their bytes; it has run.
+        given: The library that is left as it is. If it is the one that takes, its rows stay as they
+            are, and marks of the copies are written beside those of the originals.
+        taking: Made, and brought to the newest form, if need be.
+        followed: Is kept up to date.
+        dry_run: Only look at the resources.
+
+    Raises:
+        ConfigurationError: the given rows have an older form.
+        BackendUnavailable: a database, or a store, is out of reach.
+    """
+    if await asyncio.to_thread(_is_empty, given):
+        return
+    target: RowsEngine | None = None
+    if not dry_run:
+        await asyncio.to_thread(migrate, taking)
+        target = RowsEngine(taking)
+    elif not await asyncio.to_thread(_is_empty, taking):
+        target = RowsEngine(taking)
+    source = RowsEngine(given)
+    try:
+        pass_ = _Pass(migration, source, target, followed, dry_run=dry_run)
+        await pass_.take_resources(are_shared=is_same(given, taking))
+        if not dry_run:
+            await pass_.take_marks()
+    finally:
+        await source.close()
+        if target is not None:
+            await target.close()
+
+
+def is_same(one: RowsConfig, other: RowsConfig) -> bool:
+    """Whether two names are of one database, as far as names can tell."""
+    if isinstance(one, PostgresConfig) or isinstance(other, PostgresConfig):
+        return one == other
+    return one.file.resolve() == other.file.resolve()
+
+
+def _is_empty(config: RowsConfig) -> bool:
+    """Whether the tables do not exist yet; nothing is made by asking."""
+    if isinstance(config, SqliteConfig) and not config.file.exists():
+        return True
+    form = found(config)
+    if form not in (None, HEAD):
+        raise ConfigurationError(
+            f"the media library's tables have the form {form}, and not {HEAD}: run "
+            " `stillroom media migrate` with those settings first"
+        )
+    return form is None
+
+
+class _Pass:
+    """From one database into another."""
+
+    def __init__(
+        self,
+        migration: Migration,
+        source: RowsEngine,
+        target: RowsEngine | None,
+        followed: TransferStats,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._migration = migration
+        self._rows = MediaRepository(source)
+        self._given = RowTransfer(source)
+        self._taking = None if target is None else RowTransfer(target)
+        self._followed = followed
+        self._dry_run = dry_run
+
+    # Resources ---------------------------------------------------------------------------
+
+    async def take_resources(self, *, are_shared: bool) -> None:
+        after = None
+        while page := await self._rows.in_order(after=after, limit=_PAGE):
+            after = page[-1].id
+            self._followed.resources += len(page)
+            keys = [one.storage_key for one in page]
+            marked: Saves = set()
+            if self._taking is not None and not are_shared:
+                marked = await self._taking.saves(deletions, keys)
+            arrived = [one for one in await _few_at_once(map(self._arrived, page)) if one]
+            if are_shared:
+                self._count(TransferOutcome.SAME, len(arrived))
+            elif self._taking is None:
+                self._count(TransferOutcome.NEW, len(arrived))
+            else:
+                await self._take(self._taking, arrived, marked)
+
+    async def _take(
+        self, taking: RowTransfer, arrived: Sequence[MediaResource], marked: Saves
+    ) -> None:
+        takeovers = await taking.take(arrived, marked, dry_run=self._dry_run)
+        for resource, takeover in zip(arrived, takeovers, strict=True):
+            if takeover.taken is TransferOutcome.OTHER:
+                self._leave(resource, f"the target's {takeover.other} has the same bytes")
+            elif takeover.taken is TransferOutcome.SWEPT:
+                self._leave(resource, "the target's sweeper is deleting its key: run it again")
+            else:
+                self._count(takeover.taken, 1)
+
+    def _count(self, taken: TransferOutcome, number: int) -> None:
+        self._followed.counts[taken] = self._followed.counts.get(taken, 0) + number
+
+    async def _arrived(self, resource: MediaResource) -> MediaResource | None:
+        """A resource as it is in the target; None if its bytes are not there."""
+        key, sha256 = resource.storage_key, resource.content_hash
+        there = await self._migration.holds(key, sha256)
+        if there is None and self._dry_run:
+            original, _ = await self._migration.pair(key)
+            if original is not None and original.sha256 in (None, sha256):
+                return resource
+        elif there is None:  # it may have come after the listing had passed
+            await self._migration.bring(key)
+            there = await self._migration.holds(key, sha256)
+        if there is None:
+            self._leave(resource, "its bytes are not in the target")
+            return None
+        return dataclasses.replace(resource, save_id=there.save_id)
+
+    def _leave(self, resource: MediaResource, why: str) -> None:
+        self._followed.wrong += 1
+        if len(self._followed.left_out) < _MAX_LEFT_OUT:
+            self._followed.left_out.append(LeftOut(resource.id, resource.storage_key.text, why))
+
+    # Marks -------------------------------------------------------------------------------
+
+    async def take_marks(self) -> None:
+        assert self._taking is not None  # noqa: S101  (there is a target where anything is written)
+        for queue in QUEUES:
+            await self._take_back(self._taking, queue)
+            after = None
+            while page := await self._given.remembered(queue, after=after, limit=_PAGE):
+                after = page[-1]["id"]
+                carried = await _few_at_once(map(self._carried, page))
+                number = await self._taking.remember(queue, [one for one in carried if one])
+                if queue is QUEUES[0]:
+                    self._followed.marks += number
+                else:
+                    self._followed.dead_letters += number
+
+    async def _carried(self, given: QueueRow) -> QueueRow | None:
+        """What names a save of the source, as it names the copy; None if there is no such copy."""
+        original, copy = await self._migration.pair(given["storage_key"])
+        if original is None or original.save_id != given["save_id"]:
+            return None
+        if copy is None or not is_copy(copy, original):
+            return None
+        return {**given, "save_id": copy.save_id}
+
+    async def _take_back(self, taking: RowTransfer, queue: Queue) -> None:
+        after = None
+        while page := await taking.remembered(queue, after=after, limit=_PAGE):
+            after = page[-1]["id"]
+            keys = [one["storage_key"] for one in page]
+            given = await self._given.saves(queue, keys)
+
+            async def is_moot(one: QueueRow, given: Saves = given) -> uuid.UUID | None:
+                original, copy = await self._migration.pair(one["storage_key"])
+                if original is None or copy is None or copy.save_id != one["save_id"]:
+                    return None
+                is_due = (original.key, original.save_id) in given
+                return None if is_due else one["id"]
+
+            moot = await _few_at_once(map(is_moot, page))
+            if ids := [one for one in moot if one is not None]:
+                self._followed.taken_back += await taking.forget(queue, ids)
+
+
+async def _few_at_once(jobs: Iterable[Awaitable[T]]) -> Sequence[T]:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(job: Awaitable[T]) -> T:
+        async with slots:
+            return await job
+
+    return await asyncio.gather(*(run(job) for job in jobs))

@@ -1,0 +1,1 @@
+"""The media library's rows: every SQL statement."""

@@ -1,0 +1,208 @@
+"""The rules of a connection: SQLite beside the images, or PostgreSQL. No statement of ours is here.
+
+SQLite keeps what it has acknowledged through a power cut only with a write-ahead log and
+`synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous), and several processes
+can write only if a transaction takes the lock when it begins
+(https://www.sqlite.org/lang_transaction.html).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+
+_TIMEOUT_S: Final = 10.0
+"""For one transaction with all its waiting; then the client is told to come back."""
+
+_CANCEL_S: Final = 2.0
+"""For the server to end what was given up; one that hangs does not, and is left to itself."""
+
+_BUSY_S: Final = 5
+"""How long SQLite waits for another process's transaction; ours take milliseconds."""
+
+_CONNECT_S: Final = 5
+_POOLED: Final = 5
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
+
+_WRITES: Final = "stillroom_writes"
+_OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
+
+log = logging.getLogger("stillroom.media")
+
+
+class RowsEngine:
+    """Opens transactions on the configured database. Belongs to one event loop."""
+
+    def __init__(self, config: RowsConfig) -> None:
+        """Connect lazily.
+
+        Raises:
+            ConfigurationError: the URL cannot be used.
+        """
+        self.is_sqlite = isinstance(config, SqliteConfig)
+        self._engine = create_async_engine(
+            _url(config, driver="aiosqlite"), **_options(config), hide_parameters=True
+        )
+        if isinstance(config, SqliteConfig):
+            _keep_sqlite_rules(self._engine.sync_engine, durable=config.durable)
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes nothing.
+
+        Raises:
+            BackendUnavailable: the database is away, or too slow.
+        """
+        async with self._transaction(writes=False) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end of the block, or rolled back by an exception.
+
+        Raises:
+            BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
+        """
+        async with self._transaction(writes=True) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        with translated():
+            async with (
+                # The driver asks the server to cancel, and waits 10 s for it, unless it is
+                # cancelled once more: then it closes the connection.
+                asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
+                asyncio.timeout(_TIMEOUT_S),
+                self._engine.connect() as connection,
+            ):
+                await connection.execution_options(**{_WRITES: writes})
+                async with connection.begin():
+                    yield connection
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+@contextlib.contextmanager
+def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
+    """A plain connection in an exclusive transaction: one at a time over all processes.
+
+    Raises:
+        BackendUnavailable: the database is away, or another process holds the lock too long.
+        ConfigurationError: the URL cannot be used.
+    """
+    engine = sa.create_engine(
+        _url(config, driver="pysqlite"),
+        **_options(config, pooled=False),
+        poolclass=sa.NullPool,
+        hide_parameters=True,
+    )
+    with contextlib.ExitStack() as stack, translated():
+        if isinstance(config, SqliteConfig):
+            stack.enter_context(_locked(config.file))
+            _keep_sqlite_rules(engine, durable=config.durable)
+        connection = stack.enter_context(engine.connect())
+        connection = connection.execution_options(**{_WRITES: True})
+        stack.enter_context(connection.begin())
+        if isinstance(config, PostgresConfig):
+            # Released with the transaction, so that it also works behind a pooler of transactions.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        yield connection
+
+
+_ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
+"""Any number that no other application uses (https://www.postgresql.org/docs/17/explicit-locking.html)."""
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what a driver says into what the port promises.
+
+    Raises:
+        BackendUnavailable: the database is away, full, or too slow. Our own mistakes pass.
+    """
+    try:
+        yield
+    except _OUR_MISTAKES:
+        raise
+    except (DBAPIError, PoolTimeout, OSError) as error:  # a TimeoutError is an OSError
+        raise BackendUnavailable("the media library's database is out of reach") from error
+
+
+def _url(config: RowsConfig, *, driver: str) -> URL:
+    if isinstance(config, SqliteConfig):
+        return URL.create(f"sqlite+{driver}", database=str(config.file.absolute()))
+    try:
+        return make_url(config.url).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):  # its text would show the password
+        raise ConfigurationError(
+            "STILLROOM_DATABASE_URL: must be a URL such as postgresql://user:password@host/name"
+        ) from None
+
+
+def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
+    if isinstance(config, SqliteConfig):
+        return {"connect_args": {"timeout": _BUSY_S}}
+    options: dict[str, Any] = {
+        # Prepared statements belong to a session, and a pooler of transactions gives another one.
+        "connect_args": {"connect_timeout": _CONNECT_S, "prepare_threshold": None},
+    }
+    if pooled:
+        options |= {"pool_size": _POOLED, "pool_timeout": _CONNECT_S, "pool_pre_ping": True}
+    return options
+
+
+def _keep_sqlite_rules(engine: sa.Engine, *, durable: bool) -> None:
+    synchronous = "FULL" if durable else "OFF"
+
+    @event.listens_for(engine, "connect")
+    def opened(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
+        connection.isolation_level = None  # the driver begins nothing by itself; see below
+        cursor = connection.cursor()
+        for rule in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {rule}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock file beside the database: switching to WAL ignores the time-out."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # a bucket needs none
+    # Never opened once it exists: closing any descriptor of it would drop SQLite's own locks
+    # (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE))
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    fd = os.open(file.with_suffix(".lock"), flags, _FILE_MODE)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        os.close(fd)

@@ -1,1 +1,0 @@
-"""Simple requests, answered where their bytes arrive. See docs/adr/0009-the-short-road.md."""

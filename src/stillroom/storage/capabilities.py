@@ -1,0 +1,66 @@
+"""What some backends can do beyond the port, and what observes their calls."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
+
+
+class CallObserver(Protocol):
+    """Hears what a storage asks its medium, for the numbers. Quick, from any thread."""
+
+    def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+        """One attempt has ended.
+
+        Args:
+            call: `fsync_file`, `fsync_folder`, or S3's name of the operation.
+            outcome: One word; there are few, see the backends.
+            seconds: How long it took.
+            again: It followed one that had failed.
+        """
+        ...
+
+
+def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+    """A `CallObserver` that ignores what it is told."""
+    del call, outcome, seconds, again
+
+
+@runtime_checkable
+class TurnsReadOnly(Protocol):
+    """Optional power: a disk whose sync has failed takes no more."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether that has happened, in any process."""
+        ...
+
+
+@runtime_checkable
+class TriesConditions(Protocol):
+    """Optional power: a bucket may be of a kind that cannot hold to conditions; a disk can."""
+
+    async def lacking_conditions(self) -> Sequence[str]:
+        """Try it, if that was not done yet; what it does wrong, a clause each.
+
+        Saves with such a condition raise `ConditionUnsupported`.
+
+        Raises:
+            BackendUnavailable: that could not be found out.
+        """
+        ...
+
+
+@runtime_checkable
+class RemovesEmptyFolders(Protocol):
+    """Optional power: a disk has folders, a bucket has none."""
+
+    async def remove_empty_folders(self, empty_for: timedelta) -> int:
+        """Remove folders that have been empty for so long, if it is time to look for them.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            BackendUnavailable: the medium failed.
+        """
+        ...

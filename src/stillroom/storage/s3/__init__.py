@@ -1,0 +1,1 @@
+"""S3, spoken over HTTP: requests signed, sent, tried again, answers read."""

@@ -1,0 +1,353 @@
+"""Connections to one bucket: HTTP/1.1 with one request at a time on each, and nothing else.
+
+httptools parses what comes back, aiohappyeyeballs tries the addresses; there are no redirects, no
+proxies, no decompression, and no repetition: `client` decides about that. An answer has a declared
+length or is chunked, and is bounded. See docs/adr/0013.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, cast
+
+import aiohappyeyeballs
+import httptools
+
+CONNECT_S: Final = 3.0
+"""For the name, the connection and TLS together."""
+
+_IDLE_S: Final = 30.0
+_HAPPY_EYEBALLS_S: Final = 0.25
+"""https://www.rfc-editor.org/rfc/rfc8305#section-8: the recommended delay."""
+
+_MAX_HEAD_BYTES: Final = 16 * 1024
+_MAX_WAITING_BYTES: Final = 1024**2
+"""Of an answer that is not read; beyond, the connection is not read."""
+
+_PIECE_BYTES: Final = 256 * 1024
+_CLOSING_S: Final = 1.0
+
+Body = bytes | memoryview
+
+
+class NotConnectedError(OSError):
+    """No byte of the request was sent."""
+
+
+class BrokenAnswerError(OSError):
+    """What came back is not a whole answer of HTTP/1.1."""
+
+
+class Response:
+    """An answer whose head is here. Read it to its end or close it.
+
+    Attributes:
+        status: Of HTTP.
+        headers: Lower-case names; of a repeated one the last.
+    """
+
+    def __init__(self, connection: "_Connection", pool: "Connections") -> None:
+        self.status = connection.status
+        self.headers: Mapping[str, str] = connection.headers
+        self._connection: _Connection | None = connection
+        self._pool = pool
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, as it comes.
+
+        Raises:
+            OSError: it broke off.
+        """
+        while self._connection is not None:
+            piece = await self._connection.piece()
+            if not piece:
+                self.close()
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Give the connection back if all was read, else end it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.take_back(connection)
+
+
+class Connections:
+    """Belongs to the event loop in which it is first used. Its users bound their number."""
+
+    def __init__(self, host: str, port: int, *, tls: bool, stalled_s: float) -> None:
+        """Connect to `host` when asked to.
+
+        Args:
+            host: A name or an address, without brackets.
+            port: Of TCP.
+            tls: Check its certificate against the system's authorities.
+            stalled_s: The kernel ends a connection whose other side takes nothing for so long.
+        """
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
+        self._stalled_ms = int(stalled_s * 1000)
+        self._idle: deque[_Connection] = deque()
+        self._all: set[_Connection] = set()
+
+    async def ask(self, head: bytes, body: Body, *, has_answer_body: bool) -> Response:
+        """Send one request, once, and wait for the head of its answer.
+
+        Args:
+            head: Whole, with the empty line behind it.
+            body: What its Content-Length says.
+            has_answer_body: False for HEAD.
+
+        Raises:
+            NotConnectedError: nothing was sent.
+            OSError: it broke off.
+        """
+        connection = self._free() or await self._connect()
+        try:
+            await connection.ask(head, body, has_answer_body=has_answer_body)
+        except BaseException:
+            connection.transport.abort()
+            raise
+        return Response(connection, self)
+
+    def _free(self) -> "_Connection | None":
+        oldest = asyncio.get_running_loop().time() - _IDLE_S
+        while self._idle and self._idle[0].idle_since < oldest:
+            self._idle.popleft().transport.close()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        if self._tls and self._context is None:
+            self._context = ssl.create_default_context()
+        made: socket.socket | None = None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                addresses = await loop.getaddrinfo(
+                    self._host, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+                )
+                made = await aiohappyeyeballs.start_connection(
+                    addresses,
+                    happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
+                    interleave=1,
+                    loop=loop,
+                    socket_factory=self._socket_with_timeout,
+                )
+                _, connection = await loop.create_connection(
+                    _Connection,
+                    sock=made,
+                    ssl=self._context,
+                    server_hostname=self._host if self._tls else None,
+                )
+        except OSError as error:  # a TimeoutError is one, too
+            raise NotConnectedError(f"{type(error).__name__} {error}".rstrip()) from error
+        self._all.add(connection)
+        connection.lost.add_done_callback(lambda _: self._all.discard(connection))
+        return connection
+
+    def _socket_with_timeout(self, address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+        """A connection that the kernel ends if the bucket takes nothing for the whole deadline.
+
+        Else one that is given up with bytes unsent stays open until the other side is gone.
+        Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
+        """
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_ms)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def take_back(self, connection: "_Connection") -> None:
+        """Keep a connection for the next request, if there can be one on it."""
+        if connection.is_at_rest:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            connection.transport.abort()
+
+    async def close(self) -> None:
+        """End all connections."""
+        self._idle.clear()
+        ending = [connection.lost for connection in self._all]
+        for connection in list(self._all):
+            connection.transport.abort()
+        if ending:
+            await asyncio.wait(ending, timeout=_CLOSING_S)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, and the answer that comes in on it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self._parser: httptools.HttpResponseParser | None = None
+        self._has_body = True
+        self._head_bytes = self._unparsed_bytes = 0
+        self._has_head = False
+        self._ended = True
+        self._keeps = False
+        self._pieces: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._is_writable = True
+        self._waiter: asyncio.Future[None] | None = None
+        self._fault: OSError | None = None
+
+    # For callers -------------------------------------------------------------------------
+
+    async def ask(self, head: bytes, body: Body, *, has_answer_body: bool) -> None:
+        """Send a request, and wait until the head of its answer is here."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._has_body = has_answer_body
+        self._head_bytes = self._unparsed_bytes = 0
+        self._has_head, self._ended, self._keeps = False, False, False
+        self.headers = {}
+        if len(body) <= _PIECE_BYTES:
+            self.transport.writelines([head, body] if body else [head])
+        else:
+            self.transport.write(head)
+            await self._send(memoryview(body))
+        while not self._has_head:
+            await self._change()
+
+    async def _send(self, body: memoryview) -> None:
+        """Piece by piece, until there is an answer: it may come before the end, as a refusal."""
+        for start in range(0, len(body), _PIECE_BYTES):
+            while not self._is_writable and not self._has_head:
+                await self._change()
+            if self._has_head or self.transport.is_closing():
+                return
+            self.transport.write(body[start : start + _PIECE_BYTES])
+
+    async def piece(self) -> bytes:
+        """The next piece of the body; empty at its end."""
+        while not self._pieces:
+            if self._ended:
+                return b""
+            await self._change()
+        piece = self._pieces.popleft()
+        self._waiting_bytes -= len(piece)
+        if not self._pieces and not self._ended:
+            self.transport.resume_reading()
+        return piece
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing of the last request is left over in either direction."""
+        return (
+            self._ended
+            and self._keeps
+            and self._fault is None
+            and not self._pieces
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
+
+    async def _change(self) -> None:
+        """Until something has happened on this connection.
+
+        Raises:
+            OSError: it was the end.
+        """
+        if self._fault is not None:
+            raise self._fault
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # From the transport ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"the connection ended: {exc}" if exc else "the connection ended")
+        self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        self._is_writable = True
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended or self._parser is None:
+            self._fail("bytes behind the end of the response")
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"no HTTP/1.1: {error}")
+        if not self._has_head:
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > _MAX_HEAD_BYTES:
+                self._fail("a head without end")
+        elif self._waiting_bytes > _MAX_WAITING_BYTES and not self._ended:
+            self.transport.pause_reading()
+        self._wake()
+
+    def _fail(self, why: str) -> None:
+        if self._fault is None:
+            self._fault = BrokenAnswerError(why)
+        self._keeps = False
+        self.transport.abort()
+        self._wake()
+
+    # From the parser ---------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self._keeps = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:
+            self._head_bytes += len(name) + len(value)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                raise BrokenAnswerError("a head without end")
+            self.headers[name.decode("latin-1").lower()] = value.decode("utf-8", "surrogateescape")
+
+    def on_headers_complete(self) -> None:
+        parser = cast("httptools.HttpResponseParser", self._parser)
+        if self._has_head:
+            return
+        self.status = parser.get_status_code()
+        if self.status < 200:  # noqa: PLR2004  (interim, such as 100 Continue)
+            self.headers = {}
+            return
+        self._keeps = parser.should_keep_alive()
+        self._has_head = True
+        if not self._has_body or self.status in (204, 304):
+            self._ended = True
+        elif not self.headers.keys() & {"content-length", "transfer-encoding"}:
+            raise BrokenAnswerError("an answer without a length")
+
+    def on_body(self, body: bytes) -> None:
+        if self._ended:
+            self._keeps = False
+            return
+        self._pieces.append(body)
+        self._waiting_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._ended = True

@@ -1,0 +1,201 @@
+"""Reading and writing the few XML documents that S3 speaks.
+
+Read with expat, without namespaces, and refused as soon as a document type appears:
+entities are how small documents become large ones, and no bucket sends any.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+_MAX_DEPTH: Final = 16
+
+
+class BrokenXml(Exception):
+    """What came is no document that S3 sends."""
+
+
+@dataclass(slots=True)
+class Node:
+    """An element: its name, the text right in it, and the elements right in it."""
+
+    name: str
+    text: str = ""
+    below: "list[Node]" = field(default_factory=list)
+
+    def find(self, name: str) -> str | None:
+        """The text of the first element of this name, or None."""
+        return next((node.text for node in self.below if node.name == name), None)
+
+    def all(self, name: str) -> "Iterator[Node]":
+        """The elements of this name."""
+        return (node for node in self.below if node.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """One answer to ListObjectsV2.
+
+    Attributes:
+        entries: Keys, and folders (these end in a slash), in the bucket's order; None
+            stands for a key that is no text, or is a web console's stand-in for a folder.
+        next_token: Where the bucket goes on; None on the last page.
+    """
+
+    entries: Sequence[str | None]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUpload:
+    """An upload in parts that is neither completed nor aborted.
+
+    Attributes:
+        key: Of the object that it would become.
+        upload_id: As the bucket calls it.
+        initiated: When it was begun, in ISO 8601, by the bucket's clock.
+    """
+
+    key: str
+    upload_id: str
+    initiated: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One answer to ListMultipartUploads.
+
+    Attributes:
+        uploads: In the bucket's order.
+        next_markers: Key and upload id where the bucket goes on; None on the last page.
+    """
+
+    uploads: Sequence[ListedUpload]
+    next_markers: tuple[str, str] | None
+
+
+def read(document: bytes) -> Node:
+    """The root element of a document.
+
+    Raises:
+        BrokenXml: malformed, nested too deep, or with a document type.
+    """
+    top = Node("")
+    open_nodes = [top]
+
+    def begin(name: str, _attributes: Any) -> None:  # noqa: ANN401  (expat's signature)
+        if len(open_nodes) > _MAX_DEPTH:
+            raise BrokenXml("nested too deep")
+        node = Node(name.rpartition(":")[2])
+        open_nodes[-1].below.append(node)
+        open_nodes.append(node)
+
+    def end(_name: str) -> None:
+        open_nodes.pop()
+
+    def text(piece: str) -> None:
+        open_nodes[-1].text += piece
+
+    def refuse(*_: object) -> None:
+        raise BrokenXml("a document type")
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(document, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:  # an encoding that expat lacks
+        raise BrokenXml(str(error)) from error
+    return top.below[0]
+
+
+def error_code(document: bytes) -> str:
+    """The code of an error document; empty where there is none, as after a HEAD."""
+    if not document:
+        return ""
+    try:
+        root = read(document)
+    except BrokenXml:
+        return ""  # a proxy's page, perhaps; the status alone has to do
+    return (root.find("Code") or "") if root.name == "Error" else ""
+
+
+def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
+    """What a bucket answered to ListObjectsV2.
+
+    Args:
+        document: Its answer.
+        order: By what it sorts keys and folders; the document has them one after the other.
+
+    Raises:
+        BrokenXml: it is something else, or a page that is cut without saying where.
+    """
+    root = read(document)
+    if root.name != "ListBucketResult":
+        raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
+    encoded = root.find("EncodingType") == "url"
+    decode = _decoded if encoded else str
+    keys = [decode(node.find("Key") or "") for node in root.all("Contents")]
+    folders = [decode(node.find("Prefix") or "") for node in root.all("CommonPrefixes")]
+    entries = [None if key is None or key.endswith("/") else key for key in keys] + folders
+    if folders:
+        entries.sort(key=order)
+    next_token = None
+    if root.find("IsTruncated") == "true":
+        next_token = root.find("NextContinuationToken")
+        if not next_token:
+            raise BrokenXml("a cut page without NextContinuationToken")
+    return ListedPage(entries, next_token)
+
+
+def uploads_page(document: bytes) -> UploadsPage:
+    """What a bucket answered to ListMultipartUploads without an encoding.
+
+    SeaweedFS says that it encodes, and does not; and XML can write every key that an image has.
+
+    Raises:
+        BrokenXml: it is something else, or a page that is cut without saying where.
+    """
+    root = read(document)
+    if root.name != "ListMultipartUploadsResult":
+        raise BrokenXml(f"<{root.name}> instead of <ListMultipartUploadsResult>")
+    uploads = [
+        ListedUpload(
+            node.find("Key") or "", node.find("UploadId") or "", node.find("Initiated") or ""
+        )
+        for node in root.all("Upload")
+    ]
+    next_markers = None
+    if root.find("IsTruncated") == "true":
+        if not uploads:
+            raise BrokenXml("a cut page that is empty")
+        # SeaweedFS leaves the first one out.
+        key = root.find("NextKeyMarker") or uploads[-1].key
+        next_markers = (key, root.find("NextUploadIdMarker") or uploads[-1].upload_id)
+    return UploadsPage(uploads, next_markers)
+
+
+def completion(etags: Sequence[str]) -> bytes:
+    """The body of CompleteMultipartUpload: all parts, numbered from 1."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in enumerate(etags, start=1)
+    )
+    return (
+        '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{parts}</CompleteMultipartUpload>"
+    ).encode()
+
+
+def _decoded(name: str) -> str | None:
+    """A key of a listing with `encoding-type=url`, which writes a space as `+`."""
+    try:
+        return unquote_to_bytes(name.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError:
+        return None

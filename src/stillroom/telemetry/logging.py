@@ -1,0 +1,136 @@
+"""Log lines: for people on a console, or as JSON for machines.
+
+What clients send stands in them only escaped: no control character gets through. Each line says
+for which request it is, where there is one; a line that is logged with a mapping
+(`log.info("%(status)d", {"status": 200})`) has its entries as fields in JSON.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from stillroom.telemetry import request_id
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+access_log = logging.getLogger("stillroom.access")
+
+
+def escaped(text: str) -> str:
+    """Text without characters that could begin another line or steer a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """`2026-11-24T15:00:00Z INFO message`, a traceback below it, indented, if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text."""
+        line = f"{_moment(record)} {record.levelname} {escaped(record.getMessage())}"
+        if found := _request_of(record):
+            line += f" request_id={found}"
+        if record.exc_info:
+            for below in self.formatException(record.exc_info).split("\n"):
+                line += f"\n    {escaped(below)}"
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as JSON."""
+        fields: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            "process": record.process,
+        }
+        if found := _request_of(record):
+            fields["request_id"] = found
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        if isinstance(record.args, Mapping):
+            fields = {**record.args, **fields}
+        return json.dumps(fields, default=_as_text)
+
+
+def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[str, Any]:
+    """A configuration for `logging.config.dictConfig`, in this process and in every worker."""
+    formatter = ConsoleFormatter if form == "console" else JsonFormatter
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"ours": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "loggers": {
+            "stillroom": {"level": "INFO"},
+            "stillroom.access": {"level": "INFO" if access_log else "WARNING"},
+            # It warns of each malformed request; the numbers at /metrics count them.
+            "uvicorn": {"level": "ERROR"},
+        },
+    }
+
+
+def log_access(
+    client: tuple[str, int] | None,
+    method: str,
+    path: str,
+    status: int,
+    *,
+    operation: str,
+    request_id: str,
+    began: float,
+    received: int = 0,
+    sent: int = 0,
+) -> None:
+    """One line a request, for those who want them.
+
+    Args:
+        client: Who asked.
+        method: Of HTTP.
+        path: As it came, without a query: that may be signed.
+        status: Of the answer.
+        operation: As at /metrics.
+        request_id: The client's own, or the one that was made.
+        began: When, by `time.perf_counter`.
+        received: Bytes of the request's body.
+        sent: Bytes of the answer's body.
+    """
+    access_log.info(
+        "%(client)s %(method)s %(path)s %(status)d operation=%(operation)s "
+        "received_bytes=%(received_bytes)d sent_bytes=%(sent_bytes)d seconds=%(seconds).6f",
+        {
+            "client": client[0] if client else "-",
+            "method": method,
+            "path": path,
+            "status": status,
+            "operation": operation,
+            "received_bytes": received,
+            "sent_bytes": sent,
+            "seconds": round(time.perf_counter() - began, 6),
+            "request_id": request_id,
+        },
+    )
+
+
+def _request_of(record: logging.LogRecord) -> str:
+    """The record's own id, which an access line has, or that of the request that logs."""
+    if isinstance(record.args, Mapping) and "request_id" in record.args:
+        return str(record.args["request_id"])
+    return request_id.current.get()
+
+
+def _as_text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

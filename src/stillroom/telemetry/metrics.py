@@ -1,0 +1,339 @@
+"""Everything that is counted, in Prometheus' text form.
+
+Counting a request takes half a microsecond here and four in prometheus_client, which locks and
+writes to a shared file each time: so numbers are gathered, and handed on once a second or when
+they are asked for.
+
+With several workers each keeps its numbers in a file that the others can read
+(prometheus_client's multiprocess mode, switched on by `server` through
+PROMETHEUS_MULTIPROC_DIR), so that any of them answers for all.
+"""
+
+import contextlib
+import os
+import time
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Final
+
+from fastapi import Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from stillroom.telemetry.metrics_files import AllocatedDict
+
+_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30)
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
+
+OTHER: Final = "other"
+"""The operation of what is none of the API's: probes, documents, unknown addresses."""
+
+
+class _FlushOnCollect(Collector):
+    """Registered first, so that each collection gets everything."""
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        flush()
+        return ()
+
+
+REGISTRY.register(_FlushOnCollect())
+
+_REQUESTS = Counter(
+    "stillroom_requests", "Requests answered, by operation and status.", ("operation", "status")
+)
+_SECONDS = Histogram(
+    "stillroom_request_seconds",
+    "Time from the request's head to the answer's.",
+    ("operation",),
+    buckets=_BOUNDS,
+)
+_RECEIVED = Counter(
+    "stillroom_received_bytes", "Bytes of requests' bodies that came in.", ("operation",)
+)
+_SENT = Counter("stillroom_sent_bytes", "Bytes of answers' bodies that went out.", ("operation",))
+_IN_FLIGHT = Gauge(
+    "stillroom_requests_in_flight",
+    "Requests that are being answered, all workers together.",
+    multiprocess_mode="livesum",
+)
+_CONNECTIONS = Gauge(
+    "stillroom_connections", "Open connections, all workers together.", multiprocess_mode="livesum"
+)
+
+_PICTURES = Counter(
+    "stillroom_derived_images",
+    "Smaller pictures: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
+    ("outcome",),
+)
+
+_CONFINED = Gauge(
+    "stillroom_decoders_confined",
+    "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
+    ("by",),
+    multiprocess_mode="mostrecent",
+)
+
+_WORKERS = Gauge("stillroom_workers", "Worker processes that live.", multiprocess_mode="livesum")
+_LAG = Gauge(
+    "stillroom_loop_lag_seconds",
+    "By how much the event loop missed its last tick of a second; the worst worker's.",
+    multiprocess_mode="livemax",
+)
+_CPU = Counter("stillroom_cpu_seconds", "CPU time of all workers.")
+_MEMORY = Gauge(
+    "stillroom_resident_memory_bytes",
+    "Memory of all workers; what they share is counted for each.",
+    multiprocess_mode="livesum",
+)
+_BUILD = Gauge(
+    "stillroom_build_info",
+    "Always 1; its labels say what runs, and where the bytes and the rows are.",
+    ("version", "storage", "database"),
+    multiprocess_mode="mostrecent",
+)
+
+_READ_ONLY = Gauge(
+    "stillroom_read_only",
+    "1 after a failed sync, until a restart: nothing can be saved.",
+    multiprocess_mode="mostrecent",
+)
+_FREE = Gauge(
+    "stillroom_data_free_bytes",
+    "Free room on the filesystem of the data directory.",
+    multiprocess_mode="mostrecent",
+)
+_MIN_FREE = Gauge(
+    "stillroom_data_min_free_bytes",
+    "STILLROOM_MIN_FREE_BYTES: with less free room, saves on a disk are 507.",
+    multiprocess_mode="mostrecent",
+)
+_CALLS = Counter(
+    "stillroom_storage_calls",
+    "What the disk (fsync) or the bucket (S3's operations) was asked, attempt by attempt.",
+    ("call", "outcome"),
+)
+_CALL_SECONDS = Histogram(
+    "stillroom_storage_call_seconds",
+    "How long each attempt took.",
+    ("call",),
+    buckets=_BOUNDS,
+)
+_RETRIES = Counter(
+    "stillroom_storage_retries", "Attempts that followed one that had failed.", ("call",)
+)
+
+_SWEPT = Counter(
+    "stillroom_media_swept",
+    "What became of marks and of copies made for nothing, in sweeps beside servers.",
+    ("outcome",),
+)
+_MARKS = Gauge(
+    "stillroom_media_marks",
+    "Deletions that are due now or later.",
+    multiprocess_mode="mostrecent",
+)
+_DUE = Gauge(
+    "stillroom_media_due",
+    "Deletions whose time has come.",
+    multiprocess_mode="mostrecent",
+)
+_OLDEST_DUE = Gauge(
+    "stillroom_media_oldest_due_seconds",
+    "For how long the deletion that waits longest has been due.",
+    multiprocess_mode="mostrecent",
+)
+_INTENTS = Gauge(
+    "stillroom_media_intents",
+    "Copies under way, or left by a crash.",
+    multiprocess_mode="mostrecent",
+)
+_DEAD_LETTERS = Gauge(
+    "stillroom_media_dead_letters",
+    "Deletions that were given up.",
+    multiprocess_mode="mostrecent",
+)
+_MEASURED = Gauge(
+    "stillroom_media_measured_timestamp_seconds",
+    "When the numbers of the media library were last read.",
+    multiprocess_mode="mostrecent",
+)
+
+_NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
+
+
+def _nothing_yet() -> list[float]:
+    """How many, how long together, how many bytes, and how many in each bucket of time."""
+    return [0] * (_FIRST_BUCKET + len(_BOUNDS) + 1)
+
+
+_answers: defaultdict[tuple[str, int], list[float]] = defaultdict(_nothing_yet)
+_received: defaultdict[str, int] = defaultdict(int)
+_sent: defaultdict[str, int] = defaultdict(int)
+# Appending is one step also for the disk's threads.
+_called: deque[tuple[str, str, float, bool]] = deque()
+
+
+class _Now:
+    """What is so at this moment, in this process."""
+
+    in_flight = 0
+    connections = 0
+    lag_s = 0.0
+    cpu_s = 0.0
+
+
+def count(operation: str, status: int, seconds: float | None = None, sent: int = 0) -> None:
+    """Count one answer, its time if it reached an operation, and what went out of its body."""
+    cell = _answers[operation, status]
+    cell[_NUMBER] += 1
+    cell[_BYTES] += sent
+    if seconds is not None:
+        cell[_TIME] += seconds
+        cell[_FIRST_BUCKET + bisect_left(_BOUNDS, seconds)] += 1
+
+
+def count_sent(operation: str, sent: int) -> None:
+    """Count what went out of an answer's body, in bytes."""
+    _sent[operation] += sent
+
+
+def count_received(operation: str, received: int) -> None:
+    """Count what came in of a request's body, in bytes."""
+    _received[operation] += received
+
+
+def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
+    """Count one attempt at something by a storage: a `storage.interface.CallObserver`."""
+    _called.append((call, outcome, seconds, again))
+
+
+def begin() -> None:
+    """A request is being answered from here on, until `end`."""
+    _Now.in_flight += 1
+
+
+def end() -> None:
+    """It is answered, or given up."""
+    _Now.in_flight -= 1
+
+
+def report_loop(connections: int, lag_s: float) -> None:
+    """Show how many connections there are, and how late the event loop is."""
+    _Now.connections, _Now.lag_s = connections, max(0.0, lag_s)
+
+
+def flush() -> None:
+    """Give what was gathered to prometheus_client, where others can see it."""
+    for (operation, status), cell in _answers.items():
+        _REQUESTS.labels(operation, str(status)).inc(cell[_NUMBER])
+        _SENT.labels(operation).inc(cell[_BYTES])
+        _add(_SECONDS.labels(operation), cell)
+    for metric, gathered in ((_RECEIVED, _received), (_SENT, _sent)):
+        for operation, number in gathered.items():
+            metric.labels(operation).inc(number)
+        gathered.clear()
+    _answers.clear()
+    _flush_calls()
+    _IN_FLIGHT.set(_Now.in_flight)
+    _CONNECTIONS.set(_Now.connections)
+    _LAG.set(_Now.lag_s)
+    cpu_s = time.process_time()
+    _CPU.inc(cpu_s - _Now.cpu_s)
+    _Now.cpu_s = cpu_s
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:  # EMFILE
+        _MEMORY.set(int(file.read().split()[1]) * _PAGE_BYTES)
+
+
+def _flush_calls() -> None:
+    calls: defaultdict[str, list[float]] = defaultdict(_nothing_yet)
+    while _called:
+        call, outcome, seconds, again = _called.popleft()
+        _CALLS.labels(call, outcome).inc()
+        if again:
+            _RETRIES.labels(call).inc()
+        cell = calls[call]
+        cell[_TIME] += seconds
+        cell[_FIRST_BUCKET + bisect_left(_BOUNDS, seconds)] += 1
+    for call, cell in calls.items():
+        _add(_CALL_SECONDS.labels(call), cell)
+
+
+def _add(histogram: Histogram, cell: list[float]) -> None:
+    """`observe` takes one time at a time; these are its two steps for many."""
+    for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
+        if number:
+            histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
+    histogram._sum.inc(cell[_TIME])  # noqa: SLF001  (see above)
+
+
+def report_build(version: str, *, storage: str, database: str) -> None:
+    """Show what runs; called once in each worker."""
+    _BUILD.labels(version, storage, database).set(1)
+    _WORKERS.set(1)
+
+
+def report_confinement(missing: Iterable[str]) -> None:
+    """Show what confines decoding processes; called once in each worker."""
+    lacking = frozenset(missing)
+    for part in ("Landlock", "seccomp"):
+        _CONFINED.labels(part.lower()).set(part not in lacking)
+
+
+def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:
+    """Show how much room the data directory has, and whether anything can be saved."""
+    _FREE.set(free_bytes)
+    _MIN_FREE.set(min_free_bytes)
+    _READ_ONLY.set(read_only)
+
+
+def report_swept(outcomes: Mapping[str, int]) -> None:
+    """Count what a sweep did, by outcome."""
+    for outcome, number in outcomes.items():
+        _SWEPT.labels(outcome).inc(number)
+
+
+def count_picture(outcome: str) -> None:
+    """Count what became of one picture that was asked for, or waited for by several."""
+    _PICTURES.labels(outcome).inc()
+
+
+def report_queue(
+    *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int
+) -> None:
+    """Show what waits to be deleted, as it was read just now; flushes, for idle workers."""
+    _MARKS.set(marks)
+    _DUE.set(due)
+    _OLDEST_DUE.set(oldest_due.total_seconds())
+    _INTENTS.set(intents)
+    _DEAD_LETTERS.set(dead_letters)
+    _MEASURED.set_to_current_time()
+    flush()
+
+
+async def metrics() -> Response:
+    """All numbers of all workers; those of the others may be a second old."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        flush()
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it not
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,481 @@
+"""The library's rows follow its bytes, and its deletions hit what they hit where they came from."""
+
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from contract.suite import RULES
+from media.suite import Library, key
+from media.sweeping import is_there, make_due
+from pictures import picture
+from services.s3 import Operator
+from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from stillroom.errors import BackendUnavailable, ConfigurationError
+from stillroom.maintenance import row_transfer
+from stillroom.maintenance.migration import Migration, MigrationStats, Target
+from stillroom.maintenance.row_transfer import TransferStats, follow, is_same
+from stillroom.maintenance.verify import Pace
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.resource import Change, MediaResource, new_id, now
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.transfer import TransferOutcome
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.choose import (
+    DiskConfig,
+    R2Config,
+    open_inspection,
+    open_storage,
+)
+from stillroom.storage.inspection import Inspection
+
+
+@dataclass
+class Move:
+    """From one library, bytes and rows, to another."""
+
+    source: Library
+    target: Library
+    inspection: Inspection
+    arrived: Inspection
+
+    def migration(self) -> Migration:
+        return Migration(
+            self.inspection,
+            Target(self.target.meddled.storage, self.arrived),
+            KeyPrefix("compute/"),
+            KeyPrefix.of_library(),
+            pace=Pace(None),
+            tally=MigrationStats(),
+        )
+
+    async def run(self) -> TransferStats:
+        migration = self.migration()
+        await migration.run()
+        return await self.rows(migration)
+
+    async def rows(self, migration: Migration, *, dry_run: bool = False) -> TransferStats:
+        followed = TransferStats()
+        given, taking = self.source.config, self.target.config
+        await follow(migration, given, taking, followed, dry_run=dry_run)
+        return followed
+
+    async def target_has(self, resource: MediaResource) -> MediaResource:
+        """As it should be there: the same, but for the save id, which is that of the copy."""
+        there = await self.target.meddled.storage.stat(resource.storage_key)
+        return dataclasses.replace(resource, save_id=there.save_id)
+
+
+WAYS = [
+    "a disk and SQLite to a disk and SQLite",
+    pytest.param("a disk and SQLite to a bucket and PostgreSQL", marks=pytest.mark.slow),
+    pytest.param("a bucket and PostgreSQL to a disk and SQLite", marks=pytest.mark.slow),
+]
+
+EVERY_WAY = pytest.mark.parametrize("move", WAYS, indirect=True)
+
+
+def of_disk(folder: Path) -> DiskConfig:
+    return DiskConfig(folder, min_free_bytes=0, durable=False)
+
+
+@pytest.fixture(params=WAYS[:2])
+async def move(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Move]:
+    configs: list[tuple[DiskConfig | R2Config, RowsConfig]] = []
+    for number, words in enumerate(request.param.split(" to ")):
+        folder = tmp_path / f"{number}"
+        storage: DiskConfig | R2Config = of_disk(folder)
+        rows: RowsConfig = SqliteConfig(folder / ".stillroom/library.db", durable=False)
+        if "bucket" in words:
+            seaweed: SeaweedFS = request.getfixturevalue("seaweed")
+            storage = R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET)
+            rows = PostgresConfig(request.getfixturevalue("database_url"))
+        configs.append((storage, rows))
+    async for opened in moves(configs):
+        yield opened
+    if "bucket" in request.param:
+        request.getfixturevalue("seaweed").empty()
+
+
+async def moves(
+    configs: list[tuple[DiskConfig | R2Config, RowsConfig]],
+) -> AsyncIterator[Move]:
+    storages = [open_storage(storage, RULES) for storage, _ in configs]
+    inspections = [open_inspection(storage) for storage, _ in configs]
+    libraries = [Library(one, rows) for one, (_, rows) in zip(storages, configs, strict=True)]
+    await libraries[0].database.rows()
+    yield Move(libraries[0], libraries[1], inspections[0], inspections[1])
+    for library in libraries:
+        await library.database.close()
+    for inspection in inspections:
+        await inspection.close()
+    for storage in storages:
+        await storage.close()
+
+
+@EVERY_WAY
+async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.save("b.png", picture(2))
+    relocated = await move.source.ingest("a.png")
+    in_place = await move.source.ingest("b.png", relocate=False)
+    change = Change(alt_text="a cat", caption="Tom", protected=True)
+    relocated = await move.source.service.change(relocated.id, change)
+
+    followed = await move.run()
+
+    assert (followed.resources, followed.counts, followed.wrong) == (2, {TransferOutcome.NEW: 2}, 0)
+    for resource in (relocated, in_place):
+        found = await move.target.service.find(resource.id)
+        assert found == await move.target_has(resource)
+        location = await move.target.service.locate(found)
+        if not hasattr(location, "url"):
+            location.close()
+    await move.target.check()
+    again = await move.run()
+    assert (again.counts, again.marks, again.taken_back) == ({TransferOutcome.SAME: 2}, 0, 0)
+
+
+async def test_what_changes_in_the_source_follows_with_the_next_pass(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    first = await move.source.ingest("a.png", relocate=False)
+    await move.run()
+    moved = await move.source.ingest("a.png")
+    changed = await move.source.service.change(first.id, Change(caption="Tom"))
+    assert moved.storage_key.is_media
+
+    followed = await move.run()
+
+    assert followed.counts == {TransferOutcome.CHANGED: 1}
+    assert await move.target.service.find(first.id) == await move.target_has(changed)
+    await move.target.check()
+
+
+async def test_a_row_whose_bytes_are_not_there_is_never_written(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.save("b.png", picture(2))
+    lost = await move.source.ingest("a.png")
+    kept = await move.source.ingest("b.png")
+    await move.source.meddled.storage.delete(lost.storage_key)
+
+    followed = await move.run()
+
+    assert followed.counts == {TransferOutcome.NEW: 1}
+    assert [(left.resource_id, left.name) for left in followed.left_out] == [
+        (lost.id, lost.storage_key.text)
+    ]
+    assert [row.id for row in move.target.table(resources)] == [kept.id]
+    await move.target.check()
+
+
+async def test_bytes_that_came_after_the_listing_come_with_their_row(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    migration = move.migration()
+    await migration.run()
+    late = await move.source.ingest("a.png")
+
+    followed = await move.rows(migration)
+
+    assert followed.counts == {TransferOutcome.NEW: 1}
+    assert await move.target.service.find(late.id) == await move.target_has(late)
+    await move.target.check()
+
+
+@EVERY_WAY
+async def test_a_mark_deletes_the_copy_of_the_save_that_was_marked(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.save("live.png", picture(3))
+    resource = await move.source.ingest("a.png")
+    (mark,) = move.source.table(deletions)
+
+    followed = await move.run()
+
+    copy = await move.target.meddled.storage.stat(key("a.png"))
+    assert followed.marks == 1
+    assert move.target.marked() == [("compute/a.png", copy.save_id)]
+    (carried,) = move.target.table(deletions)
+    assert (carried.due_at, carried.reason) == (mark.due_at, mark.reason)
+    assert move.source.marked() == [(mark.storage_key.text, mark.save_id)]
+    make_due(move.target)
+    assert (await move.target.sweep()).deleted == 1
+    assert not await is_there(move.target, key("a.png"))
+    assert await is_there(move.target, key("live.png"))
+    assert await is_there(move.target, resource.storage_key)
+    assert await is_there(move.source, key("a.png"))
+
+
+async def test_what_was_saved_again_since_the_mark_is_not_marked_in_the_target(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.ingest("a.png")
+    await move.source.save("a.png", picture(1))  # the same bytes, and live
+
+    followed = await move.run()
+
+    assert (followed.marks, move.target.marked()) == (0, [])
+
+
+async def test_a_mark_is_taken_back_when_its_image_is_live_again_in_the_source(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.ingest("a.png")
+    assert (await move.run()).marks == 1
+    await move.source.save("a.png", picture(1))
+
+    followed = await move.run()
+
+    assert (followed.marks, followed.taken_back) == (0, 1)
+    assert move.target.marked() == []
+    assert await is_there(move.target, key("a.png"))
+
+
+async def test_what_the_targets_own_clients_have_saved_is_not_marked(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.source.ingest("a.png")
+    await move.target.save("a.png", picture(1))  # equal bytes, but nobody's copy
+
+    followed = await move.run()
+
+    assert (followed.marks, move.target.marked()) == (0, [])
+
+
+@EVERY_WAY
+async def test_a_deletion_that_is_due_is_due_in_the_target_and_can_be_cancelled_there(
+    move: Move,
+) -> None:
+    for number in (1, 2):
+        await move.source.save(f"{number}.png", picture(number))
+    doomed, skipped = [await move.source.ingest(f"{number}.png") for number in (1, 2)]
+    await move.run()
+    for resource in (doomed, skipped):
+        await move.source.service.delete(resource.id)
+
+    followed = await move.run()
+
+    assert (followed.counts, followed.marks) == ({TransferOutcome.CHANGED: 2}, 2)
+    assert all(row.deleted_at for row in move.target.table(resources))
+    assert (await move.target.ingest("2.png")).id == skipped.id
+    make_due(move.target)
+    await move.target.sweep()
+    assert [row.id for row in move.target.table(resources)] == [skipped.id]
+    assert not await is_there(move.target, doomed.storage_key)
+    assert await is_there(move.target, skipped.storage_key)
+
+
+async def test_a_deletion_that_the_source_has_begun_is_due_in_the_target(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    resource = await move.source.ingest("a.png")
+    await move.run()
+    await move.source.service.delete(resource.id)
+    move.source.change(sa.update(deletions).values(due_at=now()))
+    queue = (await move.source.database.rows()).queue
+    await queue.claim_marks(new_id(), limit=10, lease=timedelta(minutes=5))
+    assert move.source.table(resources) == []
+
+    await move.run()
+
+    (row,) = move.target.table(resources)
+    assert row.deleted_at is not None
+    make_due(move.target)
+    await move.target.sweep()
+    assert move.target.table(resources) == []
+    assert not await is_there(move.target, resource.storage_key)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["begun", "done"])
+@EVERY_WAY
+async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_out(
+    move: Move, monkeypatch: pytest.MonkeyPatch, *, is_done: bool
+) -> None:
+    await move.source.save("a.png", picture(1))
+    resource = await move.source.ingest("a.png")
+    await move.source.service.delete(resource.id)
+    await move.run()
+    await move.source.ingest("a.png")  # cancels it
+    make_due(move.target)
+    migration = move.migration()
+    await migration.run()
+    claim = uuid.uuid4()
+
+    async def sweep_then(where: StorageKey, sha256: bytes) -> object:
+        there = await Migration.holds(migration, where, sha256)
+        if is_done:
+            await move.target.sweep()
+        else:
+            queue = (await move.target.database.rows()).queue
+            await queue.claim_marks(claim, limit=10, lease=timedelta(minutes=5))
+        return there
+
+    monkeypatch.setattr(migration, "holds", sweep_then)
+
+    followed = await move.rows(migration)
+
+    assert followed.counts == {}
+    ((left,),) = ([one for one in followed.left_out if one.resource_id == resource.id],)
+    assert "run it again" in left.detail
+    assert move.target.table(resources) == []
+    make_due(move.target)
+    await move.target.sweep()
+    assert (await move.run()).counts == {TransferOutcome.NEW: 1}
+    await move.target.check()
+
+
+async def test_a_deletion_that_was_cancelled_in_the_source_is_cancelled_in_the_target(
+    move: Move,
+) -> None:
+    await move.source.save("a.png", picture(1))
+    resource = await move.source.ingest("a.png", relocate=True)
+    await move.source.service.delete(resource.id)
+    await move.run()
+    await move.source.ingest("a.png", relocate=True)
+
+    followed = await move.run()
+
+    assert followed.taken_back == 1
+    assert (await move.target.service.find(resource.id)).deleted_at is None
+    make_due(move.target)
+    await move.target.sweep()
+    await move.target.check()
+    assert await is_there(move.target, resource.storage_key)
+
+
+async def test_dead_letters_follow_as_marks_do(move: Move) -> None:
+    saved = await move.source.save("a.png", picture(1))
+    values = {"id": new_id(), "storage_key": saved.key, "save_id": saved.save_id}
+    values |= {"reason": "relocated", "created_at": now(), "failed_at": now(), "attempts": 12}
+    with migrating(move.source.config) as connection:
+        connection.execute(sa.insert(dead_letters).values(**values, last_error="no"))
+
+    followed = await move.run()
+
+    assert followed.dead_letters == 1
+    (dead_letter,) = move.target.table(dead_letters)
+    copy = await move.target.meddled.storage.stat(saved.key)
+    assert (dead_letter.save_id, dead_letter.last_error) == (copy.save_id, "no")
+    assert (await move.run()).dead_letters == 0
+    await move.source.save("a.png", picture(1))
+    assert (await move.run()).taken_back == 1
+    assert move.target.table(dead_letters) == []
+
+
+async def test_another_resource_with_the_same_bytes_stays_and_is_told(move: Move) -> None:
+    await move.source.save("a.png", picture(1))
+    await move.target.save("theirs.png", picture(1))
+    ours = await move.source.ingest("a.png")
+    theirs = await move.target.ingest("theirs.png")
+
+    followed = await move.run()
+
+    assert followed.counts == {}
+    assert [left.resource_id for left in followed.left_out] == [ours.id]
+    assert f"{theirs.id} has the same bytes" in followed.left_out[0].detail
+    assert [row.id for row in move.target.table(resources)] == [theirs.id]
+
+
+async def test_rows_that_break_off_go_on(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_transfer, "_PAGE", 1)
+    for number in range(6):
+        await move.source.save(f"{number}.png", picture(number))
+        await move.source.ingest(f"{number}.png")
+    migration = move.migration()
+    await migration.run()
+    looks = iter(range(100))
+
+    async def breaks(where: StorageKey, sha256: bytes) -> object:
+        if next(looks) == 3:
+            raise BackendUnavailable("gone")
+        return await Migration.holds(migration, where, sha256)
+
+    monkeypatch.setattr(migration, "holds", breaks)
+    with pytest.raises(BackendUnavailable):
+        await move.rows(migration)
+    assert len(move.target.table(resources)) == 3
+    assert move.target.table(deletions) == []
+
+    assert (await move.run()).counts == {TransferOutcome.SAME: 3, TransferOutcome.NEW: 3}
+    assert len(move.target.marked()) == 6
+    await move.target.check()
+
+
+async def test_a_dry_run_counts_and_writes_nothing(move: Move) -> None:
+    for number in (1, 2):
+        await move.source.save(f"{number}.png", picture(number))
+        await move.source.ingest(f"{number}.png")
+
+    followed = await move.rows(move.migration(), dry_run=True)
+
+    assert (followed.counts, followed.wrong) == ({TransferOutcome.NEW: 2}, 0)
+    config = move.target.config
+    assert not isinstance(config, SqliteConfig) or not config.file.exists()
+
+
+async def test_a_library_that_nobody_has_begun_has_no_rows_and_is_not_made(tmp_path: Path) -> None:
+    configs: list[tuple[DiskConfig | R2Config, RowsConfig]] = [
+        (of_disk(tmp_path / name), SqliteConfig(tmp_path / name / "library.db"))
+        for name in ("a", "b")
+    ]
+    async for move in moves(configs):
+        await move.source.database.close()
+        (tmp_path / "a/library.db").unlink()
+        assert await move.run() == TransferStats()
+    assert not (tmp_path / "a/library.db").exists()
+    assert not (tmp_path / "b/library.db").exists()
+
+
+async def test_tables_of_an_older_form_are_not_changed_but_told(tmp_path: Path) -> None:
+    configs: list[tuple[DiskConfig | R2Config, RowsConfig]] = [
+        (of_disk(tmp_path / name), SqliteConfig(tmp_path / name / "library.db"))
+        for name in ("a", "b")
+    ]
+    async for move in moves(configs):
+        with migrating(move.source.config) as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+        with pytest.raises(ConfigurationError, match="stillroom media migrate"):
+            await move.run()
+        with migrating(move.source.config) as connection:
+            form = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        assert form == "0001"
+
+
+@pytest.mark.slow
+async def test_with_one_database_for_both_the_rows_stay_and_marks_of_the_copies_join_them(
+    seaweed: SeaweedFS, operator: Operator, tmp_path: Path
+) -> None:
+    """What a server has that gets a bucket, and keeps its data directory."""
+    rows = SqliteConfig(tmp_path / ".stillroom/library.db", durable=False)
+    bucket = R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET)
+    async for move in moves([(of_disk(tmp_path), rows), (bucket, rows)]):
+        for number in (1, 2):
+            await move.source.save(f"{number}.png", picture(number))
+        marked = await move.source.ingest("1.png")
+        deleted = await move.source.ingest("2.png")
+        await move.source.service.delete(deleted.id)
+        before = move.source.table(resources)
+
+        followed = await move.run()
+
+        assert (followed.counts, followed.marks) == ({TransferOutcome.SAME: 2}, 3)
+        assert move.source.table(resources) == before
+        assert (await move.run()).marks == 0
+        make_due(move.target)
+        swept = await move.target.sweep()
+        assert (swept.deleted, swept.failed) == (3, 0)
+        assert operator.keys() == [marked.storage_key.text]
+        for name in ("1.png", "2.png"):
+            assert await is_there(move.source, key(name))
+        assert await is_there(move.source, deleted.storage_key)
+    seaweed.empty()
+
+
+def test_one_database_by_two_names_is_one_database(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    url = "postgresql://a@b/c"
+
+    assert is_same(SqliteConfig(tmp_path / "data/x"), SqliteConfig(tmp_path / "link/x"))
+    assert not is_same(SqliteConfig(tmp_path / "data/x"), SqliteConfig(tmp_path / "x"))
+    assert is_same(PostgresConfig(url), PostgresConfig(url))
+    assert not is_same(PostgresConfig(url), SqliteConfig(tmp_path / "x"))
