@@ -17,7 +17,7 @@ import httpx
 
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
-READY_WITHIN_S = 30
+READY_WITHIN_S = 60
 
 
 @dataclass
