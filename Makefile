@@ -39,7 +39,7 @@ serve: install
 TESTS := $(BIN)/pytest -n 2 --dist loadscope
 
 unit: $(STAMP)/dev
-	$(TESTS) -q -m "not slow" tests/unit tests/contract/test_disk.py
+	$(TESTS) -q -m "not slow" tests/unit
 
 check: lint audit
 	$(TESTS) -q -m "not slow and not whole"

@@ -25,12 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # What a test has done with large bodies is not kept for all the others of its process: a block
-# above 128 KiB goes back when it is freed (glibc would raise that bound with the first one), and
-# cycles that hold bodies are looked for when there are many.
+# above 1 MiB goes back when it is freed (glibc would raise that bound with the first one that is
+# larger, https://man7.org/linux/man-pages/man3/mallopt.3.html), and cycles that hold bodies are
+# looked for when there are many.
 _libc = ctypes.CDLL(None)
-_libc.mallopt(
-    -3, 128 * 1024
-)  # M_MMAP_THRESHOLD, https://man7.org/linux/man-pages/man3/mallopt.3.html
+_M_MMAP_THRESHOLD: Final = -3
+_libc.mallopt(_M_MMAP_THRESHOLD, 1024**2)
 _GROWN_BYTES: Final = 32 * 1024**2
 _resident = {"after the last search": 0}
 

@@ -86,8 +86,8 @@ STORAGE: Final = (
     Fault(
         "disk, named staging files: they stay behind",
         "storage/disk/staging.py",
-        "                os.unlink(self._name, dir_fd=self._home.staging_fd)",
-        "                os.stat(self._name, dir_fd=self._home.staging_fd)",
+        "                os.unlink(self._name, dir_fd=self._data_directory.staging_fd)",
+        "                os.stat(self._name, dir_fd=self._data_directory.staging_fd)",
         (DISK, "-k", "Nameless"),
     ),
     Fault(
@@ -113,14 +113,14 @@ STORAGE: Final = (
     ),
     Fault(
         "bucket: a condition is not sent",
-        "storage/r2/storage.py",
+        "storage/bucket/storage.py",
         "headers={**headers, **guard},",
         "headers=headers,",
         (BUCKET, "-k", "create or guarded"),
     ),
     Fault(
         "bucket: a copy keeps the id of its original's save",
-        "storage/r2/storage.py",
+        "storage/bucket/storage.py",
         '"x-amz-metadata-directive": "REPLACE",',
         '"x-amz-metadata-directive": "COPY",',
         (BUCKET, "-k", "copy"),
@@ -147,15 +147,15 @@ MEDIA: Final = (
     Fault(
         "library: a deleted resource is there until it is swept",
         "media/rows/resources.py",
-        "await connection.execute(sa.update(resources).where(this).values(deleted_at=now()))",
-        "await connection.execute(sa.select(resources).where(this))",
+        "sa.update(resources).where(this).values(deleted_at=now())",
+        "sa.select(resources).where(this)",
         (LIBRARY, "-k", "deleted_resource"),
     ),
     Fault(
         "library: a protected resource is deleted",
         "media/rows/resources.py",
-        "            if resource.protected:\n",
-        "            if resource.protected and resource.deleted_at:\n",
+        "                if current.protected:\n",
+        "                if current.protected and current.deleted_at:\n",
         (LIBRARY, "-k", "protected"),
     ),
     Fault(
@@ -168,8 +168,8 @@ MEDIA: Final = (
     Fault(
         "library: a source is due without its grace period",
         "media/service.py",
-        "return Mark(image.key, image.save_id, RELOCATED, now() + self._grace)",
-        "return Mark(image.key, image.save_id, RELOCATED, now())",
+        "image, due_at = source.image, now() + self._grace",
+        "image, due_at = source.image, now()",
         (LIBRARY, "-k", "compute_result"),
     ),
     Fault(
@@ -239,7 +239,7 @@ HTTP: Final = (
         "http/query.py",
         "            query = f\"prefix={quote(self.prefix.text, safe='')}&{query}\"\n",
         '            query = f"{query}"\n',
-        ("tests/acceptance/test_operations.py", "-k", "paged"),
+        ("tests/unit/test_query.py", "tests/acceptance/test_operations.py", "-k", "link"),
     ),
     Fault(
         "problems: a conflict is a precondition that failed",
@@ -278,8 +278,8 @@ HTTP: Final = (
     Fault(
         "workers: each answers for itself alone when it is asked for numbers",
         "telemetry/metrics.py",
-        'if "PROMETHEUS_MULTIPROC_DIR" in os.environ:\n        hand_on()\n',
-        'if "PROMETHEUS_MULTIPROC" in os.environ:\n        hand_on()\n',
+        'if "PROMETHEUS_MULTIPROC_DIR" in os.environ:\n        flush()\n',
+        'if "PROMETHEUS_MULTIPROC" in os.environ:\n        flush()\n',
         ("tests/acceptance/test_operations.py", "-k", "counted"),
     ),
 )

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import httpx
+import pytest
 
 from pictures import picture
 from running import IMAGES, Server
@@ -214,6 +215,7 @@ def test_a_fuzzer_that_follows_the_document_finds_nothing(
 DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
+@pytest.mark.roads
 def test_nothing_but_an_image_is_framed_or_taken_for_another_type(
     server: Server, client: httpx.Client
 ) -> None:
