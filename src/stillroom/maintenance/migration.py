@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import (
     BackendUnavailable,
     DigestMismatch,
@@ -216,24 +217,20 @@ class Migration:
         event_of: Callable[[UnexpectedFile], None],
     ) -> None:
         """Do a job for each image of a store, a few at the same time."""
-        under_way: set[asyncio.Task[object]] = set()
-        at_once = _PACED_AT_ONCE if self._pace.is_bounded else AT_ONCE
-        try:
+
+        async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
-                async with contextlib.aclosing(_walked(store, prefix)) as entries:
-                    async for entry in entries:
-                        if isinstance(entry, UnexpectedFile):
-                            event_of(entry)
-                            continue
-                        under_way.add(asyncio.ensure_future(job(entry)))
-                        if len(under_way) >= at_once:
-                            under_way = await _some_done(under_way)
-            while under_way:
-                under_way = await _some_done(under_way)
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+                async for entry in store.walk(prefix, ""):
+                    yield entry
+
+        async def do(entry: StorageKey | UnexpectedFile) -> None:
+            if isinstance(entry, UnexpectedFile):
+                event_of(entry)
+            else:
+                await job(entry)
+
+        at_once = _PACED_AT_ONCE if self._pace.is_bounded else AT_ONCE
+        await for_each_concurrently(do, entries(), limit=at_once)
 
     def _note_unexpected(self, unexpected: UnexpectedFile) -> None:
         self._note(ProgressEvent(Outcome.STRAY, unexpected.name, detail=unexpected.reason))
@@ -473,18 +470,3 @@ def is_copy(copy: StoredImage, original: StoredImage) -> bool:
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False
     return copy.sha256 == original.sha256 or None in (copy.sha256, original.sha256)
-
-
-async def _walked(
-    source: Inspection, prefix: KeyPrefix
-) -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
-    async for entry in source.walk(prefix, ""):
-        yield entry
-
-
-async def _some_done(tasks: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]:
-    """Wait for one at least; what any of them raised is raised."""
-    done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    return left

@@ -9,10 +9,11 @@ that is live in the source.
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
 from stillroom.maintenance.migration import Migration, is_copy
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
@@ -35,8 +36,6 @@ _AT_ONCE: Final = 16
 
 _MAX_LEFT_OUT: Final = 10_000
 """Kept for the report; more are counted."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,8 @@ class _Pass:
             marked: Saves = set()
             if self._taking is not None and not are_shared:
                 marked = await self._taking.saves(deletions, keys)
-            arrived = [one for one in await _few_at_once(map(self._arrived, page)) if one]
+            resources = await map_concurrently(self._arrived, page, limit=_AT_ONCE)
+            arrived = [one for one in resources if one]
             if are_shared:
                 self._count(TransferOutcome.SAME, len(arrived))
             elif self._taking is None:
@@ -216,7 +216,7 @@ class _Pass:
             after = None
             while page := await self._given.remembered(queue, after=after, limit=_PAGE):
                 after = page[-1]["id"]
-                carried = await _few_at_once(map(self._carried, page))
+                carried = await map_concurrently(self._carried, page, limit=_AT_ONCE)
                 number = await self._taking.remember(queue, [one for one in carried if one])
                 if queue is QUEUES[0]:
                     self._followed.marks += number
@@ -246,16 +246,6 @@ class _Pass:
                 is_due = (original.key, original.save_id) in given
                 return None if is_due else one["id"]
 
-            moot = await _few_at_once(map(is_moot, page))
+            moot = await map_concurrently(is_moot, page, limit=_AT_ONCE)
             if ids := [one for one in moot if one is not None]:
                 self._followed.taken_back += await taking.forget(queue, ids)
-
-
-async def _few_at_once(jobs: Iterable[Awaitable[T]]) -> Sequence[T]:
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(job: Awaitable[T]) -> T:
-        async with slots:
-            return await job
-
-    return await asyncio.gather(*(run(job) for job in jobs))

@@ -17,12 +17,13 @@ import contextlib
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
@@ -255,7 +256,7 @@ class Sweeper:
             if await self._clear_copy(key, ends):
                 cleared.append(key)
 
-        await _few_at_once(clear(key) for key in claimed.media_keys)
+        await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
         if cleared:
             await queue.end_intents(cleared, lease_until=claimed.lease_until)
         swept.copies += len(cleared)
@@ -293,9 +294,11 @@ class Sweeper:
             log.info("kept %r (%s): a resource has it", mark.storage_key.text, mark.reason)
         swept.kept += len(claimed.skipped)
         settlement = Settlement()
-        await _few_at_once(
-            self._delete_one(mark, ends, settlement, swept) for mark in claimed.marks
-        )
+
+        async def delete(mark: DueMark) -> None:
+            await self._delete_one(mark, ends, settlement, swept)
+
+        await for_each_concurrently(delete, claimed.marks, limit=_AT_ONCE)
         if claimed.marks:
             await queue.settle(claim, settlement)
         return bool(settlement.done or claimed.skipped)
@@ -383,16 +386,6 @@ class Sweeper:
     def _pause(self, attempts: int) -> timedelta:
         longest: timedelta = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempts - 1))
         return longest * self._random.uniform(0.75, 1)
-
-
-async def _few_at_once(jobs: Iterable[Awaitable[None]]) -> None:
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def run(job: Awaitable[None]) -> None:
-        async with slots:
-            await job
-
-    await asyncio.gather(*(run(job) for job in jobs))
 
 
 def _clock() -> float:
