@@ -39,7 +39,8 @@ class ToldToBrowsers:
                 headers = message["headers"]
                 names = {name for name, _ in headers}
                 if b"content-type" in names and b"content-security-policy" not in names:
-                    message = {**message, "headers": [*headers, *_DATA_HEADERS]}
+                    missing = [field for field in _DATA_HEADERS if field[0] not in names]
+                    message = {**message, "headers": [*headers, *missing]}
             await send(message)
 
         await self._app(scope, receive, told if scope["type"] == "http" else send)
