@@ -1,4 +1,4 @@
-"""A page of somebody else's that shows a stored file in every way a page can, and a beacon."""
+"""A page on another site that shows a stored file in every way a page can, and a beacon."""
 
 import contextlib
 import http.server

@@ -34,7 +34,7 @@ def page() -> Iterator[Page]:
         launched.close()
 
 
-def test_the_documents_ask_nobody_but_the_server(server: Server, page: Page) -> None:
+def test_the_documents_ask_only_the_server(server: Server, page: Page) -> None:
     asked: list[str] = []
     failed: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

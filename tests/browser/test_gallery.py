@@ -78,7 +78,7 @@ def a_file(name: str, data: bytes) -> Any:
 # Signing in and out
 
 
-def test_a_token_lets_somebody_in_and_is_kept_for_this_tab_alone(
+def test_a_token_signs_in_and_is_kept_for_this_tab_alone(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:
     token = server.token()
@@ -109,7 +109,7 @@ def test_a_token_that_is_none_is_refused_and_says_so(visitor: Visit) -> None:
     visitor.page.get_by_label("Token", exact=True).fill("not.a.token")
     visitor.page.keyboard.press("Enter")
 
-    expect(visitor.page.get_by_role("alert")).to_contain_text("does not take this token")
+    expect(visitor.page.get_by_role("alert")).to_contain_text("Invalid or expired token.")
     expect(visitor.page.get_by_label("Token", exact=True)).to_be_focused()
 
 
@@ -124,7 +124,7 @@ def test_that_a_token_has_ended_is_the_servers_word_whatever_the_clock_here_says
     )
     visitor.page.keyboard.press("Enter")
 
-    expect(visitor.page.get_by_role("alert")).to_contain_text("This token ended")
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This token expired on")
 
 
 def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
@@ -141,14 +141,14 @@ def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
     )
     visitor.page.locator("#files").set_input_files([a_file("late.png", picture(1))])
 
-    expect(visitor.page.get_by_role("alert")).to_contain_text("Your token ended")
+    expect(visitor.page.get_by_role("alert")).to_contain_text("Your token expired on")
     assert visitor.page.evaluate("sessionStorage.length") == 0
     visitor.page.get_by_label("Token", exact=True).fill(server.token())
     visitor.page.keyboard.press("Enter")
     expect(visitor.cell("late.png")).to_be_visible()
     expect(visitor.cells).to_have_count(11)
     chosen = visitor.page.locator('.cell[aria-selected="true"]')
-    expect(visitor.text("2 chosen")).to_be_visible()
+    expect(visitor.text("2 selected")).to_be_visible()
     assert [one.get_attribute("title") for one in chosen.all()] == ["1.jpg", "4.jpg"]
 
 
@@ -281,10 +281,10 @@ def test_names_that_begin_with_a_text_are_found(
     visitor.page.keyboard.type("ca")
     visitor.expect_names("car.png", "cat.png")
     visitor.page.keyboard.type("w")
-    expect(visitor.text("Nothing begins like this")).to_be_visible()
+    expect(visitor.text("No matching names")).to_be_visible()
     visitor.picture("nothing-found")
     visitor.expect_accessible()
-    visitor.page.get_by_role("link", name="Show all of the folder").click()
+    visitor.page.get_by_role("link", name="Show all names").click()
     expect(visitor.cells).to_have_count(3)
 
 
@@ -371,13 +371,15 @@ def test_a_refusal_names_the_file_and_says_why(
 
     rows = visitor.page.locator(".upload.failed")
     expect(rows).to_have_count(2)
-    expect(rows.filter(has_text="huge.png")).to_contain_text("more than this server takes: 2.1 MB")
+    expect(rows.filter(has_text="huge.png")).to_contain_text(
+        "over the limit of this server, 2.1 MB"
+    )
     expect(rows.filter(has_text="width.png")).to_contain_text("the character U+200B is not allowed")
-    expect(visitor.page.locator("#uploads-told")).to_have_text("1 of 3 files uploaded, 2 refused.")
+    expect(visitor.page.locator("#uploads-told")).to_have_text("1 of 3 files uploaded, 2 failed.")
     visitor.picture("refused")
     visitor.expect_accessible()
     assert stored(client, folder) == ["fine.png", "taken"]
-    visitor.page.get_by_role("button", name="Close the list of uploads").click()
+    visitor.page.get_by_role("button", name="Close uploads").click()
     expect(visitor.page.locator("#uploads")).to_be_hidden()
 
 
@@ -390,7 +392,7 @@ def test_an_image_that_is_there_is_replaced_only_by_who_says_so(
     visitor.page.locator("#files").set_input_files(
         [a_file(f"{number}.png", picture(number + 10)) for number in range(3)]
     )
-    expect(visitor.text("There is an image of this name already.")).to_have_count(3)
+    expect(visitor.text("An image with this name already exists.")).to_have_count(3)
     rows = visitor.page.locator(".upload")
     rows.filter(has_text="0.png").get_by_role("button", name="Skip").click()
     expect(rows).to_have_count(2)
@@ -413,11 +415,11 @@ def test_many_are_chosen_by_mouse_and_deleted(
     visitor.cell("4.jpg").click(modifiers=["Shift"])
     visitor.cell("8.jpg").click()
     visitor.cell("2.jpg").locator(".mark").click()
-    expect(visitor.text("4 chosen")).to_be_visible()
+    expect(visitor.text("4 selected")).to_be_visible()
     visitor.picture("chosen")
     visitor.expect_accessible()
 
-    visitor.page.get_by_label("Chosen pictures").get_by_role("button", name="Delete").click()
+    visitor.page.get_by_label("Selected images").get_by_role("button", name="Delete").click()
     visitor.page.locator(".question[open]").get_by_role("button", name="Delete", exact=True).click()
     visitor.expect_names("0.jpg", "2.jpg", "5.jpg", "6.jpg", "7.jpg", "9.jpg")
     assert stored(client, folder_of_ten) == visitor.names()
@@ -447,7 +449,7 @@ def test_the_keys_go_on_after_a_deletion_by_the_viewers_button(
     visitor.page.keyboard.press("End")
     visitor.page.keyboard.press("ArrowLeft")
     visitor.expect_picture("8.jpg")
-    visitor.viewer.get_by_role("button", name="Next picture").click()
+    visitor.viewer.get_by_role("button", name="Next image").click()
     visitor.expect_picture("9.jpg")
     visitor.page.keyboard.press("ArrowLeft")
     visitor.expect_picture("8.jpg")
@@ -470,7 +472,7 @@ def test_after_the_last_picture_was_deleted_the_focus_is_on_what_says_so(
             visitor.viewer.get_by_role("button", name="Delete").click()
         else:
             visitor.cell("a.png").click(modifiers=["Control"])
-            visitor.page.get_by_label("Chosen pictures").get_by_role(
+            visitor.page.get_by_label("Selected images").get_by_role(
                 "button", name="Delete"
             ).click()
         confirm(visitor)
@@ -502,7 +504,7 @@ def test_a_keyboard_alone_signs_in_looks_chooses_and_deletes(
     press("Enter")
     expect(visitor.cells).to_have_count(10)
     press("Tab")
-    expect(visitor.page.get_by_role("button", name="Skip to the pictures")).to_be_focused()
+    expect(visitor.page.get_by_role("button", name="Skip to images")).to_be_focused()
     press("Enter")
     expect(visitor.cell("0.jpg")).to_be_focused()
     press("ArrowRight")
@@ -512,7 +514,9 @@ def test_a_keyboard_alone_signs_in_looks_chooses_and_deletes(
     press("End")
     visitor.expect_picture("9.jpg")
     press("?")
-    expect(visitor.page.get_by_role("heading", name="Keys", exact=True)).to_be_visible()
+    expect(
+        visitor.page.get_by_role("heading", name="Keyboard shortcuts", exact=True)
+    ).to_be_visible()
     press("Escape")
     expect(visitor.viewer).to_be_visible()
     press("Escape")
@@ -542,9 +546,9 @@ def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(
 ) -> None:
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(f"{folder_of_ten}1.jpg"))
-        visitor.page.get_by_role("button", name="Copy a link").click()
+        visitor.page.get_by_role("button", name="Copy link").click()
         expect(visitor.viewer.locator("#live")).to_contain_text("It works for 24 hours.")
-        visitor.page.get_by_role("button", name="Close this message").click()
+        visitor.page.get_by_role("button", name="Dismiss").click()
         expect(visitor.text("It works for 24 hours.")).to_have_count(0)
         link = visitor.page.evaluate("navigator.clipboard.readText()")
         assert httpx.get(link).content == scenery(1, edge=240)
@@ -646,10 +650,10 @@ def test_what_no_browser_can_show_has_its_type_and_can_be_downloaded(
     save(client, f"{folder}torn.png", picture(1)[:20])
     visitor.sign_in(server.token(), fragment(folder))
     expect(visitor.page.locator(".cell.plain")).to_have_count(2)
-    expect(visitor.cell("notes.txt").locator(".kind")).to_have_text("plain")
+    expect(visitor.cell("notes.txt").locator(".kind")).to_have_text("txt")
     visitor.cell("notes.txt").click()
 
-    expect(visitor.page.get_by_role("heading", name="Nothing to see")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="No preview")).to_be_visible()
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("button", name="Download").click()
     assert download.value.path().read_bytes() == b"words"
@@ -664,7 +668,7 @@ def test_a_picture_that_is_gone_meanwhile_says_so(
     client.delete(f"{IMAGES}/{folder_of_ten}5.jpg")
     visitor.sign_in(server.token(), fragment(f"{folder_of_ten}5.jpg"))
 
-    expect(visitor.page.get_by_role("heading", name="Gone")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Deleted")).to_be_visible()
     visitor.picture("gone")
     visitor.expect_accessible()
     save(client, f"{folder_of_ten}5.jpg", scenery(5, edge=240))
@@ -683,10 +687,10 @@ def test_a_token_for_a_folder_begins_there_and_says_what_it_may_not(
     expect(visitor.page.get_by_role("button", name="Delete")).to_have_count(0)
 
     visitor.go("#/elsewhere/")
-    expect(visitor.page.get_by_role("heading", name="Not with this token")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Not allowed with this token")).to_be_visible()
     visitor.picture("forbidden")
     visitor.expect_accessible()
-    visitor.page.get_by_role("link", name="To its folder").click()
+    visitor.page.get_by_role("link", name="Go to its folder").click()
     expect(visitor.cells).to_have_count(10)
 
 
@@ -757,9 +761,9 @@ def test_chosen_pictures_are_kept_and_the_library_shows_them(
     visitor.sign_in(server.token(), fragment(folder_of_ten))
     visitor.cell("1.jpg").click(modifiers=["Control"])
     visitor.cell("2.jpg").click()
-    visitor.page.get_by_role("button", name="Keep").click()
-    visitor.page.locator(".question[open]").get_by_role("button", name="Keep").click()
-    expect(visitor.text("2 images kept in the library.")).to_be_visible()
+    visitor.page.get_by_role("button", name="Add to library").click()
+    visitor.page.locator(".question[open]").get_by_role("button", name="Add").click()
+    expect(visitor.text("2 images added to the library.")).to_be_visible()
 
     visitor.page.get_by_role("link", name="Library").click()
     expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
@@ -793,7 +797,7 @@ def test_what_is_deleted_from_the_library_can_be_brought_back_for_as_long_as_it_
     ]
     client.patch(f"{LIBRARY}/{kept[0]}", json={"protected": True}).raise_for_status()
     visitor.sign_in(server.token(), "#library")
-    told = ("from the library?", "deleted in 1 hour", "keeping the same image again")
+    told = ("from the library?", "deleted in 1 hour", "adding the same image again")
     visitor.cell("third.png").click()
     visitor.viewer.get_by_role("button", name="Delete").click()
     confirm(visitor, "Delete 1 image", *told)
@@ -888,17 +892,17 @@ def test_a_phone_chooses_by_a_long_touch_and_turns_pictures_by_a_swipe(
 
         box = visitor.cell("4.jpg").bounding_box()
         touched("touchStart", (int(box["x"]) + 20, int(box["y"]) + 20))
-        expect(visitor.text("1 chosen")).to_be_visible()
+        expect(visitor.text("1 selected")).to_be_visible()
         touched("touchEnd")
         visitor.cell("5.jpg").tap()
-        expect(visitor.text("2 chosen")).to_be_visible()
+        expect(visitor.text("2 selected")).to_be_visible()
 
 
 def test_a_theme_that_was_chosen_stays(visitor: Visit, server: Server) -> None:
     visitor.sign_in(server.token())
     ground = "getComputedStyle(document.body).backgroundColor"
     light = visitor.page.evaluate(ground)
-    visitor.page.get_by_role("button", name="Light or dark").click()
+    visitor.page.get_by_role("button", name="Theme").click()
     dark = visitor.page.evaluate(ground)
     assert dark != light
     visitor.page.reload()

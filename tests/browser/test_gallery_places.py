@@ -58,7 +58,7 @@ def upload_look_and_delete(visitor: Visit) -> None:
     visitor.expect_names("0 #1%.jpg", "2 #1%.jpg")
 
 
-def test_pictures_come_from_whoever_serves_the_bucket(
+def test_pictures_come_from_the_host_that_serves_the_bucket(
     browser: Browser, bucket: tuple[Server, str]
 ) -> None:
     server, host = bucket
@@ -69,9 +69,9 @@ def test_pictures_come_from_whoever_serves_the_bucket(
         upload_look_and_delete(visitor)
 
         visitor.page.keyboard.press("Control+a")
-        visitor.page.get_by_role("button", name="Keep").click()
-        visitor.page.locator(".question[open]").get_by_role("button", name="Keep").click()
-        expect(visitor.text("2 images kept in the library.")).to_be_visible()
+        visitor.page.get_by_role("button", name="Add to library").click()
+        visitor.page.locator(".question[open]").get_by_role("button", name="Add").click()
+        expect(visitor.text("2 images added to the library.")).to_be_visible()
         visitor.page.get_by_role("link", name="Library").click()
         expect(visitor.cells).to_have_count(2)
     assert host in asked

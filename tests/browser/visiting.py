@@ -1,4 +1,4 @@
-"""Somebody who uses the gallery, and what must hold of every visit."""
+"""A visit to the gallery in a browser, and what must hold of every visit."""
 
 import contextlib
 import os

@@ -1,8 +1,8 @@
 """Serving the page: a browser is told what it may load, and how long it may keep it.
 
 The files are plain modules and styles that a browser takes as they are, so nothing is built; only
-their comments stay here. They lie below a folder named by their hash and are kept for good; the
-page alone is asked for each time. docs/adr/0018-a-page-of-plain-modules.md.
+comments and spaces are left out. They lie below a folder named by their hash and are cached for a
+year; the page alone is revalidated each time. docs/adr/0018-a-page-of-plain-modules.md.
 """
 
 import functools
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stillroom.gallery.minify import minified
 from stillroom.http.fields import combined, entity_tags
 from stillroom.storage.values import ANY
 
@@ -39,13 +40,6 @@ _TAKES_GZIP: Final = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
 """https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
-
-_COMMENT: Final = re.compile(rb"^[ ]*(?:/\*.*?\*/|//[^\n]*)$", re.DOTALL | re.MULTILINE)
-
-_BESIDE: Final = re.compile(rb"/\*\* @.*?\*/ ?| // [^\n\"'`]*$", re.MULTILINE)
-"""A type within a line of JavaScript, and a comment at its end; never a part of a text."""
-
-_SPACE: Final = re.compile(rb"(?<=[:,;{]) | (?=[{}])")
 
 _ASK_EACH_TIME: Final = "no-cache"
 
@@ -86,7 +80,7 @@ class Gallery:
         """
         folder = importlib.resources.files(__package__) / "static"
         files = {
-            file.name: _without_comments(file.name, file.read_bytes())
+            file.name: minified(file.name, file.read_bytes())
             for file in sorted(folder.iterdir(), key=lambda file: file.name)
         }
         digest = hashlib.sha256()
@@ -143,21 +137,6 @@ def _policy(image_origins: Iterable[str]) -> str:
             "trusted-types 'none'",
         )
     )
-
-
-def _without_comments(name: str, content: bytes) -> bytes:
-    """A file without what only its readers here need: a seventh of all.
-
-    That is comments, indentation, and in styles spaces. No text in these files goes over several
-    lines.
-    """
-    content = _COMMENT.sub(b"", content)
-    if name.endswith(".js"):
-        content = _BESIDE.sub(b"", content)
-    elif name.endswith(".css"):
-        content = _SPACE.sub(b"", content)
-    lines = [line.strip() for line in content.splitlines()]
-    return b"\n".join([line for line in lines if line]) + b"\n"
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 // What is done with images: links, files, deleting, keeping. Each says how it went.
 
 import { copy } from "./clipboard.js";
-import { count, nameOf, toast } from "./elements.js";
+import { complain, count, nameOf, toast } from "./elements.js";
 
 const LINK_FOR_S = 24 * 3600;
 const DELETED_AT_ONCE = 100;
@@ -18,7 +18,7 @@ export async function copyLink(api, path) {
   try {
     await copy(await api.link(path, LINK_FOR_S), "Link", "It works for 24 hours.");
   } catch (/** @type {any} */ error) {
-    toast(error.message, { failed: true });
+    complain(error.message);
   }
 }
 
@@ -33,7 +33,7 @@ export async function download(api, paths) {
       save(url, nameOf(decodeURIComponent(new URL(url).pathname)));
     }
   } catch (/** @type {any} */ error) {
-    toast(error.message, { failed: true });
+    complain(error.message);
   }
 }
 
@@ -79,7 +79,7 @@ export async function removeResources(api, ids, progress) {
  * @param {string | undefined} why
  */
 function tellRemoved(gone, all, why) {
-  if (gone < all) toast(`${count(all - gone, "image")} not deleted: ${why}`, { failed: true });
+  if (gone < all) complain(`${count(all - gone, "image")} not deleted: ${why}`);
   else toast(`${count(gone, "image")} deleted.`);
 }
 
@@ -133,7 +133,7 @@ export async function keepAll(api, paths) {
   } catch (/** @type {any} */ error) {
     refused.push({ detail: error.message });
   }
-  if (refused.length) toast(`${count(paths.length - done, "image")} not kept: ${refused[0].detail}`, { failed: true });
-  else toast(`${count(done, "image")} kept in the library.`);
+  if (refused.length) complain(`${count(paths.length - done, "image")} not added: ${refused[0].detail}`);
+  else toast(`${count(done, "image")} added to the library.`);
   return done;
 }

@@ -6,6 +6,8 @@ const RENEWED_BEFORE_S = 300;
 const MOST_SIGNED = 5000;
 const SIGNED_AT_ONCE = 250;
 
+export const UNREACHABLE = "The server cannot be reached";
+
 /**
  * @typedef {{ width: number, height: number, fit: string, format: string }} Shape
  * @typedef {{ path: string, size: number, content_type: string, modified: string, etag: string, sha256: string | null }} Facts
@@ -41,7 +43,7 @@ export function refusalOf(status, body, retryAfter = 0) {
     const told = Array.isArray(detail) ? detail.map((/** @type {{ msg: string }} */ fault) => fault.msg).join("; ") : String(detail);
     return new Refused(status, told, { code, retryAfter });
   } catch {
-    return new Refused(status, `The server answered ${status}.`, { retryAfter });
+    return new Refused(status, `The server answered with status ${status}.`, { retryAfter });
   }
 }
 
@@ -91,11 +93,11 @@ export class Api {
       });
     } catch (/** @type {any} */ error) {
       if (error.name === "AbortError") throw error;
-      throw new Refused(0, "The server cannot be reached.");
+      throw new Refused(0, `${UNREACHABLE}.`);
     }
     if (answer.ok) return answer;
     if (answer.type === "opaqueredirect") {
-      throw new Refused(302, "This picture is in a bucket without a public address, where a page cannot read it.");
+      throw new Refused(302, "This image is in a bucket without a public URL, so this page cannot show it.");
     }
     const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
     const refused = refusalOf(answer.status, await answer.text(), retryAfter);

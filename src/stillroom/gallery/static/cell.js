@@ -2,6 +2,8 @@
 
 import { icon, make } from "./elements.js";
 
+const UNKNOWN_TYPE = "application/octet-stream";
+
 /**
  * @typedef {import("./listing.js").Described} Described
  * @typedef {import("./api.js").Shape} Shape
@@ -53,7 +55,8 @@ export class Cell {
       if (!this.element.isConnected) return;
       this.element.classList.add("plain");
       const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(this.described.name)?.[1] ?? "";
-      const kind = facts ? facts.content_type.split("/").at(-1)?.slice(0, 12) : suffix;
+      const type = facts?.content_type ?? UNKNOWN_TYPE;
+      const kind = type === UNKNOWN_TYPE ? suffix : type.split("/").at(-1)?.slice(0, 12);
       if (!this.element.querySelector(".kind")) {
         this.image.after(make("span", { class: "kind", "aria-hidden": "true" }, kind || "file"));
       }

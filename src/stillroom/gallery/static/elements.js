@@ -36,6 +36,7 @@ export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const use = document.createElementNS(SVG, "use");
   svg.setAttribute("class", "icon");
+  svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
   use.setAttribute("href", `#i-${name}`);
   svg.append(use);
@@ -91,14 +92,13 @@ export function say(text) {
 }
 
 /**
- * A short message at the foot of the page.
+ * A short message at the foot of the page: it goes by itself, but for a failure.
  * @param {string} text
- * @param {{ failed?: boolean }} options
  */
-export function toast(text, { failed = false } = {}) {
+export function toast(text, failed = false) {
   const shown = make("div", { class: failed ? "toast failed" : "toast" }, make("span", {}, text));
   const away = () => shown.remove();
-  shown.append(button("Close this message", "close", away, { quiet: true }));
+  shown.append(button("Dismiss", "close", away, { quiet: true }));
   toasts.append(shown);
   intoView(toasts);
   if (toasts.matches(":popover-open")) toasts.hidePopover();
@@ -106,6 +106,12 @@ export function toast(text, { failed = false } = {}) {
   if (!failed) setTimeout(away, 6000);
   say(text);
 }
+
+/**
+ * Say what has failed.
+ * @param {string} text
+ */
+export const complain = (text) => toast(text, true);
 
 /**
  * Ask in a dialog; answers the value of the button, or "" for Escape.

@@ -1,7 +1,7 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
 import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, duration, size, toast } from "./elements.js";
+import { button, complain, duration, size } from "./elements.js";
 import { DIMENSIONS } from "./viewer.js";
 
 const FOR_GOOD = "This can't be undone.";
@@ -86,13 +86,13 @@ export class FolderShelf extends Shelf {
    */
   async facts({ key }) {
     const facts = await this.api.facts(key);
-    if (!facts) return [["", "This picture is gone."]];
+    if (!facts) return [["", "This image has been deleted."]];
     return [
       ["Size", `${size(facts.size)} (${facts.size.toLocaleString()} bytes)`],
       ["Type", facts.content_type],
       ["Saved", when(facts.modified)],
       ["Path", key, true],
-      ["SHA-256", facts.sha256 ?? "not known", Boolean(facts.sha256)],
+      ["SHA-256", facts.sha256 ?? "unknown", Boolean(facts.sha256)],
       ["ETag", facts.etag, true],
     ];
   }
@@ -101,9 +101,9 @@ export class FolderShelf extends Shelf {
   actions(described) {
     const { may } = this.hooks;
     return [
-      button("Copy a link", "link", () => copyLink(this.api, described.key), { quiet: true }),
+      button("Copy link", "link", () => copyLink(this.api, described.key), { quiet: true }),
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
-      may("media") && may("storage:delete") ? button("Keep in the library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
+      may("media") && may("storage:delete") ? button("Add to library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
       this.mayRemove ? this.removal(described) : null,
     ].filter((one) => one !== null);
   }
@@ -150,11 +150,11 @@ export class LibraryShelf extends Shelf {
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
-      ["Kept", when(resource.created_at)],
+      ["Added", when(resource.created_at)],
       ["Alt text", resource.alt_text ?? "none"],
       ["Caption", resource.caption ?? "none"],
       ["Protected", resource.protected ? "yes" : "no"],
-      ["Id", resource.id, true],
+      ["ID", resource.id, true],
       ["Key", resource.storage_key, true],
       ["SHA-256", resource.content_hash, true],
     ];
@@ -166,7 +166,7 @@ export class LibraryShelf extends Shelf {
       try {
         save(await this.pictures.url(resource) ?? resource.url, `${resource.id}.${resource.extension}`);
       } catch (/** @type {any} */ error) {
-        toast(error.message, { failed: true });
+        complain(error.message);
       }
     }, { quiet: true }), this.removal({ key: resource.id })];
   }
@@ -178,7 +178,7 @@ export class LibraryShelf extends Shelf {
   get warning() {
     const grace = Number(document.documentElement.dataset.deletionGrace);
     return grace >= 1
-      ? `The bytes are deleted in ${duration(grace)}. Until then, keeping the same image again brings it back.`
+      ? `The file will be deleted in ${duration(grace)}. Until then, adding the same image again restores it.`
       : FOR_GOOD;
   }
 

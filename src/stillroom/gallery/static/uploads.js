@@ -79,12 +79,12 @@ export class Uploads {
     if (!api) return;
     this.under.add(upload);
     const progress = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${path}` });
-    const stop = button(`Stop the upload of ${path}`, "close", () => request.abort(), { quiet: true });
+    const stop = button(`Cancel the upload of ${path}`, "close", () => request.abort(), { quiet: true });
     this.row(upload, "under", [progress], [stop]);
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload's progress
     upload.request = request;
     if (file.size > this.mostBytes) {
-      this.refuse(upload, `${size(file.size)} is more than this server takes: ${size(this.mostBytes)}.`);
+      this.refuse(upload, `${size(file.size)} is over the limit of this server, ${size(this.mostBytes)}.`);
       return;
     }
     const form = new FormData();
@@ -98,7 +98,7 @@ export class Uploads {
       if (event.loaded === event.total) progress.removeAttribute("value");
     };
     request.onload = () => this.answered(upload, request);
-    request.onerror = () => this.refuse(upload, "The connection broke off.", true);
+    request.onerror = () => this.refuse(upload, "The connection was lost.", true);
     request.onabort = () => {
       this.total -= 1;
       this.finish(upload);
@@ -133,14 +133,14 @@ export class Uploads {
   askToReplace(upload) {
     this.under.delete(upload);
     upload.isTaken = true;
-    this.row(upload, "taken", ["There is an image of this name already."], [
+    this.row(upload, "taken", ["An image with this name already exists."], [
       button("Replace", null, () => this.again(upload, true)),
       button("Skip", null, () => {
         this.skipped += 1;
         this.finish(upload);
       }),
     ]);
-    say(`${upload.path} is there already.`);
+    say(`${upload.path} already exists.`);
     this.start();
   }
 
@@ -221,8 +221,8 @@ export class Uploads {
     const under = this.waiting.length + this.under.size;
     const taken = [...this.rows.keys()].filter(({ isTaken }) => isTaken).length;
     const parts = [`${this.done.toLocaleString()} of ${count(this.total, "file")} uploaded`];
-    if (this.failed) parts.push(`${this.failed.toLocaleString()} refused`);
-    if (taken) parts.push(`${taken.toLocaleString()} there already`);
+    if (this.failed) parts.push(`${this.failed.toLocaleString()} failed`);
+    if (taken) parts.push(`${taken.toLocaleString()} already exist`);
     if (this.skipped) parts.push(`${this.skipped.toLocaleString()} skipped`);
     by("uploads-told").textContent = `${parts.join(", ")}.`;
     by("replace-all").hidden = taken < 2;

@@ -1,7 +1,7 @@
 // One picture, as large as the window: its place is kept while it loads, and it can be looked into.
 
 import { copy } from "./clipboard.js";
-import { button, by, make, say, toast } from "./elements.js";
+import { button, by, complain, make, say } from "./elements.js";
 import { Zoom } from "./zoom.js";
 
 const STEP = 1.4;
@@ -101,7 +101,7 @@ export class Viewer {
     by("previous").disabled = this.beside(-1) < 0;
     by("next").disabled = this.beside(1) < 0 && (this.at < 0 || shelf.complete);
     this.holdFocus();
-    say(`${this.described?.name ?? ""}${place && `, ${place}`}`);
+    say([this.described?.name, place].filter(Boolean).join(", "));
   }
 
   /**
@@ -163,7 +163,7 @@ export class Viewer {
    */
   async fail(shelf, described, error) {
     this.dialog.removeAttribute("aria-busy");
-    let text = error?.message ?? "This file is no picture that a browser can show.";
+    let text = error?.message ?? "A browser cannot show this file as an image.";
     let kept = true;
     if (!error) {
       try {
@@ -173,12 +173,12 @@ export class Viewer {
       }
     }
     if (this.described !== described) return;
-    if (!kept) text = "This picture has been deleted.";
+    if (!kept) text = "This image has been deleted.";
     this.stage.classList.add("failed");
     this.stage.replaceChildren(make(
       "div",
       { class: "state" },
-      make("h2", {}, kept ? "Nothing to see" : "Gone"),
+      make("h2", {}, kept ? "No preview" : "Deleted"),
       make("p", {}, text),
       button("Try again", "again", () => this.load(shelf, described)),
     ));
@@ -259,7 +259,7 @@ export class Viewer {
     const from = this.described;
     let at = this.beside(step);
     while (at < 0 && step > 0 && this.at >= 0 && !shelf.complete) {
-      try { await shelf.more(); } catch (/** @type {any} */ error) { toast(error.message, { failed: true }); return; }
+      try { await shelf.more(); } catch (/** @type {any} */ error) { complain(error.message); return; }
       if (this.described !== from) return;
       at = this.beside(step);
     }

@@ -1,0 +1,69 @@
+// Files that come in by a drop or a file dialog.
+
+import { by, complain, nameOf } from "./elements.js";
+import { FolderShelf } from "./shelves.js";
+import { filesOf, pathFor } from "./uploads.js";
+
+const JUNK = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
+
+export class FileDrops {
+  /** @param {import("./app.js").App} app */
+  constructor(app) {
+    this.app = app;
+    by("upload").onclick = () => by("files").click();
+    for (const id of ["files", "folder"]) {
+      by(id).onchange = () => {
+        /** @type {File[]} */
+        const files = [...by(id).files];
+        this.upload(files.map((file) => ({ file, below: file.webkitRelativePath || file.name })));
+        by(id).value = "";
+      };
+    }
+    addEventListener("dragover", (event) => this.over(event));
+    addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) by("drop").hidden = true;
+    });
+    addEventListener("drop", (event) => this.drop(event));
+  }
+
+  /** The folder that files may be dropped into now. */
+  get folder() {
+    const { session, shelf, viewer } = this.app;
+    const isOpen = session.api && shelf instanceof FolderShelf && session.may("storage:write") && !viewer.isOpen;
+    return isOpen ? shelf.collection.folder : null;
+  }
+
+  /** @param {DragEvent} event */
+  over(event) {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault(); // a browser would open the file in place of the page
+    const { folder } = this;
+    event.dataTransfer.dropEffect = folder === null ? "none" : "copy";
+    if (folder === null) return;
+    by("drop-told").textContent = `Drop to upload to ${nameOf(folder) || "all images"}`;
+    by("drop").hidden = false;
+  }
+
+  /** @param {DragEvent} event */
+  async drop(event) {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    by("drop").hidden = true;
+    if (this.folder === null) return;
+    try {
+      this.upload(await filesOf(event.dataTransfer));
+    } catch (/** @type {any} */ error) {
+      complain(`The folder cannot be read: ${error.message}`);
+    }
+  }
+
+  /** @param {import("./uploads.js").Found[]} found */
+  upload(found) {
+    const { shelf, uploads } = this.app;
+    if (!(shelf instanceof FolderShelf)) return;
+    const { folder } = shelf.collection;
+    uploads.add(found
+      .filter(({ below }) => !JUNK.has(nameOf(below)))
+      .map(({ file, below }) => ({ file, path: pathFor(folder, below) })));
+  }
+}

@@ -1,0 +1,97 @@
+// Where we are: the fragment of the address says it, and the history goes through it.
+
+import { folderOf } from "./elements.js";
+
+/**
+ * @typedef {{ view: "folder" | "library", folder: string, begins: string, picture: string | null }} Place
+ */
+
+/** @param {string} path */
+export const fragment = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
+
+/** @type {(folder: string, begins?: string) => string} */
+export const folderFragment = (folder, begins = "") =>
+  fragment(folder) + (begins ? `?${new URLSearchParams({ begins })}` : "");
+
+/** @param {import("./listing.js").Described} described */
+export const pictureFragment = ({ key, resource }) => (resource ? `#library/${key}` : fragment(key));
+
+/**
+ * One for each folder, text that names begin with, and the library.
+ * @param {Place} place
+ */
+export const keyOf = ({ view, folder, begins }) => (view === "library" ? "library" : JSON.stringify([folder, begins]));
+
+export class Router {
+  /**
+   * `home()` is the folder of an address that says nothing; `moved()` is called when the address has changed.
+   * @param {{ home: () => string, moved: () => void }} hooks
+   */
+  constructor(hooks) {
+    this.hooks = hooks;
+    /** @type {Place | null} */
+    this.place = null;
+    this.comesBack = false;
+    history.scrollRestoration = "manual";
+    addEventListener("popstate", () => {
+      this.comesBack = true;
+      this.hooks.moved();
+    });
+    document.addEventListener("click", (event) => {
+      const link = event.target instanceof Element ? event.target.closest("a[href^='#']") : null;
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      this.go(link.getAttribute("href") ?? "#");
+    });
+  }
+
+  /** The place, where there must be one. */
+  get here() {
+    if (!this.place) throw new Error("no place is shown");
+    return this.place;
+  }
+
+  /** @param {string} hash */
+  go(hash, { replace = false } = {}) {
+    this.comesBack = false;
+    history[replace ? "replaceState" : "pushState"]({ inside: !replace || history.state?.inside }, "", hash);
+    this.hooks.moved();
+  }
+
+  /** From a picture to its place. */
+  up() {
+    const { view, folder, begins } = this.here;
+    if (history.state?.inside) history.back();
+    else this.go(view === "library" ? "#library" : folderFragment(folder, begins), { replace: true });
+  }
+
+  /** Whether this is the place that we are at, perhaps with another picture. */
+  isHere(/** @type {Place} */ wanted) {
+    const { place } = this;
+    if (!place || wanted.view !== place.view) return false;
+    return wanted.view === "library"
+      || (wanted.folder === place.folder && (wanted.picture !== null || wanted.begins === place.begins));
+  }
+
+  /**
+   * The fragment taken apart: a folder, a picture in one, the library, or a picture of it.
+   * @returns {Place}
+   */
+  whereabouts() {
+    const [address, query = ""] = location.hash.slice(1).split("?");
+    /** @type {(picture: string | null) => Place} */
+    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture });
+    /** @type {(folder: string, begins: string, picture?: string | null) => Place} */
+    const inFolder = (folder, begins, picture = null) => ({ view: "folder", folder, begins, picture });
+    try {
+      if (address === "library") return inLibrary(null);
+      if (address.startsWith("library/")) return inLibrary(address.slice(8));
+      if (!address.startsWith("/")) return inFolder(this.hooks.home(), "");
+      const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
+      if (path !== "" && !path.endsWith("/")) return inFolder(folderOf(path), "", path);
+      return inFolder(path, new URLSearchParams(query).get("begins") ?? "");
+    } catch {
+      return inFolder(this.hooks.home(), ""); // an escape that is none
+    }
+  }
+}
