@@ -251,8 +251,8 @@ HTTP: Final = (
     Fault(
         "fast path: an answer is kept when its image has changed",
         "server/fast_path/response_cache.py",
-        "        if known.image is not None and self._storage.is_current(known.image):\n",
-        "        if known.image is not None:\n",
+        "        if cached.image is not None and self._storage.is_current(known.image):\n",
+        "        if cached.image is not None:\n",
         (
             "tests/acceptance/test_operations.py",
             "tests/acceptance/test_fast_path.py",

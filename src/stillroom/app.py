@@ -306,5 +306,5 @@ async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
 
 async def _unexpected(_: Request, error: Exception) -> ProblemResponse:
     del error  # the server logs it with its traceback
-    broken = "something is broken here; it was logged"
+    broken = "internal server error; see the server log for this request id"
     return ProblemResponse(plain_problem(500, broken, "bug", request_id.current.get()))

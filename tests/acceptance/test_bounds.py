@@ -165,10 +165,12 @@ def open_images(server: Server) -> list[str]:
 
 
 def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(tmp_path) as server, connect(server) as connection:
-        connection.settimeout(60)
-        connection.sendall(upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000))
-        assert parsed(connection.recv(65_536)).status == 408
+    with running(tmp_path) as server:
+        begun = upload_head(server, "slow.bin", 10 * MIB) + BEGIN + bytes(1000)
+        with connect(server) as connection:
+            connection.settimeout(60)
+            connection.sendall(begun)
+            assert parsed(connection.recv(65_536)).status == 408
         with server.client() as client:
             assert client.get(IMAGES).json() == []
         assert list((server.data / ".stillroom/staging").iterdir()) == []
@@ -271,9 +273,10 @@ def resident_bytes(server: Server) -> int:
 def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: str) -> None:
     image = bytes(2 * MIB)
     with running(tmp_path, "--workers", workers) as server:
+        length = len(BEGIN) + len(image) + len(END)
+        begun = upload_head(server, "last.bin", length) + BEGIN + image[:MIB]
         with connect(server) as connection:
-            length = len(BEGIN) + len(image) + len(END)
-            connection.sendall(upload_head(server, "last.bin", length) + BEGIN + image[:MIB])
+            connection.sendall(begun)
             wait_for_staging(server)
 
             server.process.send_signal(signal.SIGTERM)
@@ -289,8 +292,9 @@ def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers: str) -> None:
     with running(tmp_path, "--workers", workers) as server:
+        begun = upload_head(server, "never.bin", 10 * MIB) + BEGIN + bytes(2 * MIB)
         with connect(server) as connection:
-            connection.sendall(upload_head(server, "never.bin", 10 * MIB) + BEGIN + bytes(2 * MIB))
+            connection.sendall(begun)
             wait_for_staging(server)
             server.process.send_signal(signal.SIGTERM)
             wait_until_refused(server)

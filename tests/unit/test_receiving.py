@@ -1,4 +1,4 @@
-"""A body on its way in, however it is cut."""
+"""The body of an upload, however it is cut."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def test_a_body_comes_out_as_it_went_in_and_what_is_behind_it_comes_back(
         body = Body(len(data))
         stream, rest = data + behind, b""
         for cut in [*cuts, len(stream)]:
-            if body.missing:
+            if body.remaining:
                 rest = body.feed(stream[:cut])
                 stream = stream[cut:]
         received = b"".join([piece async for piece in body])
@@ -27,11 +27,11 @@ def test_a_body_comes_out_as_it_went_in_and_what_is_behind_it_comes_back(
     asyncio.run(run())
 
 
-def test_nothing_is_asked_of_the_client_before_somebody_waits() -> None:
+def test_nothing_is_asked_of_the_client_before_a_reader_waits() -> None:
     async def run() -> None:
         begun: list[bool] = []
         body = Body(1)
-        body.on_begin = lambda: begun.append(True)
+        body.on_first_read = lambda: begun.append(True)
         assert not begun
         waiting = asyncio.ensure_future(anext(body))
         await asyncio.sleep(0)
@@ -44,12 +44,12 @@ def test_nothing_is_asked_of_the_client_before_somebody_waits() -> None:
     asyncio.run(run())
 
 
-def test_a_lost_body_is_a_connection_error_also_for_who_waits() -> None:
+def test_an_aborted_body_is_a_connection_error_also_for_a_waiting_reader() -> None:
     async def run() -> None:
         body = Body(10)
         waiting = asyncio.ensure_future(anext(body))
         await asyncio.sleep(0)
-        body.lose()
+        body.abort()
         with pytest.raises(ConnectionError):
             await waiting
         with pytest.raises(ConnectionError):
@@ -60,14 +60,14 @@ def test_a_lost_body_is_a_connection_error_also_for_who_waits() -> None:
 
 def test_reading_stops_while_too_much_waits_and_goes_on_behind_it() -> None:
     async def run() -> None:
-        told: list[bool] = []
+        set_to: list[bool] = []
         body = Body(10 * 1024**2)
-        body.on_pressure = told.append
+        body.set_reading = set_to.append
         for _ in range(5):
             body.feed(bytes(100_000))
-        assert told[-1:] == [False]
+        assert set_to[-1:] == [False]
         for _ in range(5):
             await anext(body)
-        assert told[-1:] == [True]
+        assert set_to[-1:] == [True]
 
     asyncio.run(run())

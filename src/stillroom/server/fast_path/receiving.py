@@ -1,4 +1,4 @@
-"""The body of an upload: a bounded queue between the connection and the save."""
+"""Request body of an upload: a bounded queue with backpressure, between connection and save."""
 
 import asyncio
 from collections import deque
@@ -6,30 +6,30 @@ from collections.abc import Callable
 from typing import Final, Self
 
 _MAX_BYTES: Final = 64 * 1024
-"""Waiting bytes beyond which a connection is not read. One read brings up to 256,000 more."""
+"""Queued bytes beyond which a connection is not read. One read brings up to 256,000 more."""
 
 
 class Body:
     """The pieces of one body of known length, in order; an async iterator.
 
     Attributes:
-        missing: Bytes that have not come yet.
-        on_begin: Called before the first piece is waited for; `100 Continue` is due.
-        on_pressure: Told whether to go on reading from the connection.
+        remaining: Bytes that have not come yet.
+        on_first_read: Called before the first piece is waited for, to send `100 Continue`.
+        set_reading: Called with whether to read from the connection.
     """
 
-    on_begin: Callable[[], None]
-    on_pressure: Callable[[bool], None]
+    on_first_read: Callable[[], None]
+    set_reading: Callable[[bool], None]
 
     def __init__(self, length: int) -> None:
         """Expect `length` bytes."""
-        self.missing = length
-        self.on_begin = self.on_pressure = _nothing
-        self._begun = False
+        self.remaining = length
+        self.on_first_read = self.set_reading = _do_nothing
+        self._reading_begun = False
         self._pieces: deque[bytes] = deque()
-        self._waiting = 0
+        self._queued_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._lost = False
+        self._aborted = False
 
     @property
     def is_awaited(self) -> bool:
@@ -37,20 +37,21 @@ class Body:
         return self._waiter is not None
 
     def feed(self, data: bytes) -> bytes:
-        """Take what belongs to the body; what is behind it comes back."""
-        piece = data if len(data) <= self.missing else data[: self.missing]
-        self.missing -= len(piece)
+        """Queue what belongs to the body; returns what is behind it, the next request."""
+        piece = data if len(data) <= self.remaining else data[: self.remaining]
+        self.remaining -= len(piece)
         self._pieces.append(piece)
-        self._waiting += len(piece)
+        self._queued_bytes += len(piece)
         if self._waiter is not None:
             self._wake()
-        if self._waiting > _MAX_BYTES and self.missing:  # many reads come in one turn of the loop
-            self.on_pressure(False)
+        # Many reads may come in one turn of the loop.
+        if self._queued_bytes > _MAX_BYTES and self.remaining:
+            self.set_reading(False)
         return data[len(piece) :]
 
-    def lose(self) -> None:
-        """The rest will never come."""
-        self._lost = True
+    def abort(self) -> None:
+        """Fail the reader: the rest will not come."""
+        self._aborted = True
         self._wake()
 
     def __aiter__(self) -> Self:
@@ -60,15 +61,15 @@ class Body:
         """The next piece.
 
         Raises:
-            ConnectionError: the client is gone, or its body was given up.
+            ConnectionError: the client is gone, or `abort` was called.
         """
-        if not self._begun:
-            self._begun = True
-            self.on_begin()
+        if not self._reading_begun:
+            self._reading_begun = True
+            self.on_first_read()
         while not self._pieces:
-            if self._lost:
+            if self._aborted:
                 raise ConnectionError("the client went away")
-            if not self.missing:
+            if not self.remaining:
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -76,9 +77,9 @@ class Body:
             finally:
                 self._waiter = None
         piece = self._pieces.popleft()
-        self._waiting -= len(piece)
-        if not self._pieces and self.missing:
-            self.on_pressure(True)
+        self._queued_bytes -= len(piece)
+        if not self._pieces and self.remaining:
+            self.set_reading(True)
         return piece
 
     def _wake(self) -> None:
@@ -86,5 +87,5 @@ class Body:
             self._waiter.set_result(None)
 
 
-def _nothing(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     pass

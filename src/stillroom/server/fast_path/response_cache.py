@@ -1,12 +1,12 @@
-"""What is known of requests that were made before: GET and HEAD of an image that is at hand.
+"""The response cache of the fast path: GET and HEAD requests that were made before, by their bytes.
 
 The ASGI path (a scope, a task, FastAPI's routing, Response objects, the file in pieces)
 costs ten times what the kernel needs to send an image. Here a head that was checked once in
-full, by the parser and by `protocol`, is known again by its bytes, and everything that
-follows from it alone is remembered with it: who asks, for which key, what HTTP makes of its
-fields. What can change is looked at each time: the token's end, and the image itself.
+full, by the parser and by `protocol`, is looked up by its bytes, and everything that
+follows from it alone is cached with it: the rights of its token, the key, the response head.
+What can change is checked each time: the token's expiry, and the image itself.
 
-Both roads use the same rules, `auth`, `paths`, `http.serving` and the storage, so there is
+Both paths use the same rules, `auth`, `paths`, `http.serving` and the storage, so there is
 one answer to a request; whatever is not simple takes the ASGI path. See
 docs/adr/0009-the-fast-path.md.
 """
@@ -27,34 +27,36 @@ from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answer_cache import (
-    JOINED_BYTES,
+    MAX_COPIED_BYTES,
     Answer,
     AnswerCache,
     CachedResponse,
+    CacheEntry,
     SharedFile,
-    dated,
-    read_cached,
+    read_from_page_cache,
+    with_date,
 )
 from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
-from stillroom.telemetry.request_id import FIELD, MADE_BYTES
+from stillroom.telemetry.request_id import FIELD, GENERATED_BYTES
 
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
 )
-"""No query: parameters and signatures are the ASGI path's matter."""
+"""A request line without a query: parameters and signatures take the ASGI path."""
 
-PREFIX: Final = b"/api/v1/storage/images/"
+IMAGES_PREFIX: Final = b"/api/v1/storage/images/"
 
-LONG_ROAD_FIELDS: Final = frozenset(
+ASGI_ONLY_FIELDS: Final = frozenset(
     (
         "content-length",
         "expect",
         "proxy-connection",  # the parser reads it as `Connection`
-        "origin",  # CORS is the ASGI path's matter
+        "origin",  # CORS is answered on the ASGI path
         "transfer-encoding",
         "upgrade",
     )
 )
+"""A request with one of these takes the ASGI path."""
 
 _LONGEST_HEAD: Final = 4096
 _MAX_HEADS: Final = 1024
@@ -67,56 +69,61 @@ _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 
 @dataclass(slots=True, eq=False)
-class _KnownHead:
-    """The fields of a head that passed every check, and the rights that they carry."""
+class _CheckedHead:
+    """The fields of a head that passed every check, with the rights of its token."""
 
     fields: Fields
     grant: Grant
-    until: float
+    expires_at: float
 
 
 @dataclass(slots=True, eq=False)
-class _KnownRequest:
-    """A request that was made before, and the answer to it as long as the image is the same."""
+class _CachedRequest(CacheEntry):
+    """A request that was made before, and the response to it as long as the image is the same.
 
-    head: _KnownHead
+    Attributes:
+        redirected_to: Where `response`, a 302, points to.
+        response_head: Up to the value of its Date field.
+        start: Of the slice of the image that is the body.
+        is_missing: The image did not exist when it was last looked for.
+    """
+
+    head: _CheckedHead
     method: str
     key: StorageKey
     image: StoredImage | None = None
-    place: RemoteImage | None = None
+    redirected_to: RemoteImage | None = None
     status: int = 0
-    answer: bytes = b""
+    response_head: bytes = b""
     start: int = 0
     length: int = 0
-    ready: CachedResponse | None = None
-    held: SharedFile | None = None
     is_missing: bool = False
 
-    def understand(self, image: StoredImage, cache_control: str, also: Headers) -> None:
-        """What HTTP makes of the request, now that its image is this one.
+    def use_image(self, image: StoredImage, cache_control: str, extra_headers: Headers) -> None:
+        """Work out status, head and slice of the response, now that the image is this one.
 
         Raises:
-            PreconditionFailed: it demands another one.
+            PreconditionFailed: the request demands another image.
         """
-        self.ready = self.image = None
-        if self.held is not None:  # of the image that was there before
-            self.held.close()
-            self.held = None
+        self.response = self.image = None
+        if self.file is not None:  # of the image that was there before
+            self.file.close()
+            self.file = None
         found = answer_image(self.method, self.head.fields, image, cache_control=cache_control)
-        self.answer, self.status = _head(found, also), found.status
+        self.response_head, self.status = _head(found, extra_headers), found.status
         self.start, self.length = found.start, found.length
         if self.length == 0 or self.method == "HEAD":
-            self.ready = CachedResponse(_OPERATION[self.method], self.status, self.answer)
+            self.response = CachedResponse(_OPERATION[self.method], self.status, self.response_head)
         self.image, self.is_missing = image, False
 
-    def slice_of(self, image: SharedFile, now: float) -> Answer:
-        """The answer with an open image."""
-        sent = dated(self.answer, int(now))
-        return Answer("get_image", self.status, sent, image, self.start, self.length, self.length)
+    def with_file(self, image: SharedFile, now: float) -> Answer:
+        """The answer with a slice of an open image as its body."""
+        data = with_date(self.response_head, int(now))
+        return Answer("get_image", self.status, data, image, self.start, self.length, self.length)
 
 
 class ResponseCache:
-    """What one process remembers of the heads that it has seen."""
+    """Requests and their responses, cached in one process."""
 
     def __init__(
         self,
@@ -124,35 +131,37 @@ class ResponseCache:
         tokens: VerifiedTokens,
         *,
         longest_target: int,
-        also: Headers = (),
+        extra_headers: Headers = (),
     ) -> None:
-        """Know nothing yet.
+        """Begin empty.
 
         Args:
             operations: What answers on the ASGI path.
             tokens: Those that were checked a moment ago.
-            longest_target: Longer ones are refused on the ASGI path.
-            also: Fields of every answer, which the ASGI path adds outside of `operations`.
+            longest_target: Longer request targets are refused on the ASGI path.
+            extra_headers: Of every response; the ASGI path adds them outside of `operations`.
         """
         self._operations = operations
         self._longest_target = longest_target
         self._storage = operations.storage
         self._tokens = tokens
-        self._also = also
-        self._missing = {method: _refusal(method, ImageNotFound(), also) for method in _OPERATION}
-        self._heads: dict[bytes, _KnownHead] = {}
-        self._requests: dict[bytes, _KnownRequest] = {}
-        self._keeping = AnswerCache()
+        self._extra_headers = extra_headers
+        self._missing = {
+            method: _error_response(method, ImageNotFound(), extra_headers) for method in _OPERATION
+        }
+        self._heads: dict[bytes, _CheckedHead] = {}
+        self._requests: dict[bytes, _CachedRequest] = {}
+        self._answers = AnswerCache()
 
-    def learn(self, request: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Remember a head that has passed every check of the ASGI path.
+    def remember(self, request: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Cache a head that has passed every check of the ASGI path.
 
         Args:
-            request: The bytes of one head, from its first to its last.
+            request: All bytes of one head.
             headers: The same head's fields, as the parser found them.
 
         Returns:
-            Whether `answer` may be asked about it now.
+            Whether `get` may be asked about it now.
         """
         end = request.find(b"\r\n")
         if (
@@ -162,16 +171,16 @@ class ResponseCache:
         ):
             return False
         fields = combined(headers)
-        if not LONG_ROAD_FIELDS.isdisjoint(fields):
+        if not ASGI_ONLY_FIELDS.isdisjoint(fields):
             return False
-        if not stays_open(fields):
+        if not keeps_alive(fields):
             return False
-        known = self._rights(fields.get("authorization"))
-        if known is None:
+        rights = self._rights(fields.get("authorization"))
+        if rights is None:
             return False
         if len(self._heads) >= _MAX_HEADS:
             self._heads.clear()
-        self._heads[request[end:]] = _KnownHead(fields, *known)
+        self._heads[request[end:]] = _CheckedHead(fields, *rights)
         return True
 
     def _rights(self, authorization: str | None) -> Verified | None:
@@ -183,121 +192,126 @@ class ResponseCache:
         known = self._tokens.known(authorization)
         return known and Verified(READER, known.until)
 
-    def answer(self, request: bytes, now: float) -> Answer | None:
-        """The answer to a request, if its head is known and all that it needs is at hand.
+    def get(self, request: bytes, now: float) -> Answer | None:
+        """The answer to a request, if its head is cached and nothing has to be waited for.
 
-        An image in it is the caller's to close. `now` is in seconds since the epoch.
+        The caller closes an image in it. `now` is in seconds since the epoch.
         """
-        known = self._requests.get(request) or self._understood(request)
-        if known is None:
+        cached = self._requests.get(request) or self._add(request)
+        if cached is None:
             return None
-        left = known.head.until - now
+        left = cached.head.expires_at - now
         if not 0 < left <= REMEMBERED_S:  # more: the clock was set back
             del self._requests[request]
             return None
-        if known.image is not None and self._storage.is_current(known.image):
-            if known.ready is not None:
-                return known.ready.at(int(now))
-            if known.held is not None:
-                return known.slice_of(known.held.again(), now)
-        elif known.is_missing and self._storage.is_missing(known.key):
-            return self._missing[known.method].at(int(now))
-        return self._looked_up(known, now)
+        if cached.image is not None and self._storage.is_current(cached.image):
+            if cached.response is not None:
+                return cached.response.at_second(int(now))
+            if cached.file is not None:
+                return cached.with_file(cached.file.share(), now)
+        elif cached.is_missing and self._storage.is_missing(cached.key):
+            return self._missing[cached.method].at_second(int(now))
+        return self._locate(cached, now)
 
-    def _looked_up(self, known: _KnownRequest, now: float) -> Answer | None:
+    def _locate(self, cached: _CachedRequest, now: float) -> Answer | None:
+        """Look for the image in the storage, as far as that takes no waiting."""
         try:
-            location = self._storage.locate_now(known.key)
+            location = self._storage.locate_now(cached.key)
         except ImageNotFound:
-            known.image, known.is_missing = None, True
-            return self._missing[known.method].at(int(now))
+            cached.image, cached.is_missing = None, True
+            return self._missing[cached.method].at_second(int(now))
         except StillroomError:
             return None
         if location is None or isinstance(location, RemoteImage):
-            return _redirect(known, location, now, self._also)
-        return self._local(known, location, now)
+            return _redirect_to(cached, location, now, self._extra_headers)
+        return self._from_disk(cached, location, now)
 
-    def _local(self, known: _KnownRequest, location: LocalImage, now: float) -> Answer:
+    def _from_disk(self, cached: _CachedRequest, location: LocalImage, now: float) -> Answer:
         try:
-            if location.image is not known.image:
-                known.understand(location.image, self._operations.cache_control, self._also)
-            elif known.ready is None and self._storage.is_current(location.image):
-                return self._kept(known, location, now)
+            if location.image is not cached.image:
+                cached.use_image(
+                    location.image, self._operations.cache_control, self._extra_headers
+                )
+            elif cached.response is None and self._storage.is_current(location.image):
+                return self._cache_image(cached, location, now)
         except PreconditionFailed as error:
             location.close()
-            return _refusal(known.method, error, self._also).at(int(now))
+            return _error_response(cached.method, error, self._extra_headers).at_second(int(now))
         except BaseException:
             location.close()
             raise
-        if known.ready is not None:
+        if cached.response is not None:
             location.close()
-            return known.ready.at(int(now))
-        return known.slice_of(SharedFile(location), now)
+            return cached.response.at_second(int(now))
+        return cached.with_file(SharedFile(location), now)
 
-    def _kept(self, known: _KnownRequest, location: LocalImage, now: float) -> Answer:
-        """The answer to what was asked for before, kept for the next time."""
-        held = SharedFile(location)
-        if known.length > JOINED_BYTES:
-            self._keeping.keep_open(known, held)
-            return known.slice_of(held, now)
-        body = memoryview(bytearray(known.length))
-        if not read_cached(held, body, known.start):
-            return known.slice_of(held, now)
-        held.close()
-        ready = CachedResponse("get_image", known.status, known.answer, body)
-        self._keeping.keep_whole(known, ready)
-        return ready.at(int(now))
+    def _cache_image(self, cached: _CachedRequest, location: LocalImage, now: float) -> Answer:
+        """The answer to what was asked for before; its body, or its open file, is cached."""
+        file = SharedFile(location)
+        if cached.length > MAX_COPIED_BYTES:
+            self._answers.add_file(cached, file)
+            return cached.with_file(file, now)
+        body = memoryview(bytearray(cached.length))
+        if not read_from_page_cache(file, body, cached.start):
+            return cached.with_file(file, now)
+        file.close()
+        response = CachedResponse("get_image", cached.status, cached.response_head, body)
+        self._answers.add_response(cached, response)
+        return response.at_second(int(now))
 
-    def _understood(self, request: bytes) -> _KnownRequest | None:
-        """A request that was not made before, under a head that is known."""
+    def _add(self, request: bytes) -> _CachedRequest | None:
+        """Cache a request that was not made before, with a head that is cached."""
         end = request.find(b"\r\n")
         head = self._heads.get(request[end:])
         if head is None or len(request) > _LONGEST_HEAD:
             return None
         line = _LINE.fullmatch(request, 0, end)
-        if line is None or len(PREFIX) + len(line[2]) > self._longest_target:
+        if line is None or len(IMAGES_PREFIX) + len(line[2]) > self._longest_target:
             return None
         try:
             path = ImagePath.from_target(line[2])
             head.grant.require("storage:read", path)
         except StillroomError:
             return None
-        known = _KnownRequest(head, line[1].decode("ascii"), StorageKey.of_image(path))
+        cached = _CachedRequest(head, line[1].decode("ascii"), StorageKey.of_image(path))
         if len(self._requests) >= _MAX_REQUESTS:
             self._requests.clear()
-            self._keeping.forget()
-        self._requests[request] = known
-        return known
+            self._answers.clear_responses()
+        self._requests[request] = cached
+        return cached
 
 
-def stays_open(fields: Fields) -> bool:
-    """Whether a request of HTTP/1.1 says nothing about its connection but that it goes on."""
+def keeps_alive(fields: Fields) -> bool:
+    """Whether a request of HTTP/1.1 asks for keep-alive, or says nothing about it."""
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
-def _redirect(
-    known: _KnownRequest, location: RemoteImage | None, now: float, also: Headers
+def _redirect_to(
+    cached: _CachedRequest, location: RemoteImage | None, now: float, extra_headers: Headers
 ) -> Answer | None:
-    if location is None or known.method == "HEAD":
+    if location is None or cached.method == "HEAD":
         return None
-    if known.ready is None or location is not known.place:
-        known.ready = CachedResponse("get_image", 302, _head(answer_redirect(location), also))
-        known.place = location
-    return known.ready.at(int(now))
+    if cached.response is None or location is not cached.redirected_to:
+        cached.response = CachedResponse(
+            "get_image", 302, _head(answer_redirect(location), extra_headers)
+        )
+        cached.redirected_to = location
+    return cached.response.at_second(int(now))
 
 
-def _refusal(method: str, error: StillroomError, also: Headers) -> CachedResponse:
+def _error_response(method: str, error: StillroomError, extra_headers: Headers) -> CachedResponse:
     found = problem(error)
-    head = _head(ImageAnswer(found.status, found.headers), also)
+    head = _head(ImageAnswer(found.status, found.headers), extra_headers)
     return CachedResponse(
         _OPERATION[method], found.status, head, found.body if method == "GET" else b""
     )
 
 
-def _head(answer: ImageAnswer, also: Headers) -> bytes:
+def _head(answer: ImageAnswer, extra_headers: Headers) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in (*answer.headers, *also)]
+    lines += [f"{name}: {value}" for name, value in (*answer.headers, *extra_headers)]
     if answer.status >= 400:
         lines.append(
-            f"{FIELD}: {'0' * MADE_BYTES}"
-        )  # `CachedResponse` puts another one there each time
+            f"{FIELD}: {'0' * GENERATED_BYTES}"  # `CachedResponse` sets another one each time
+        )
     return "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "

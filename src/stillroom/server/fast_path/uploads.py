@@ -1,7 +1,8 @@
-"""One upload on the fast path: from a checked head to an answer, by the API's own operation."""
+"""Uploads (POST of an image) on the fast path: from a checked head to a response."""
 
 import logging
 import time
+from http import HTTPStatus
 from typing import Final
 
 from stillroom.api.images import ImageOperations, json_bytes
@@ -12,11 +13,17 @@ from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import JSON_HEADERS, Problem, plain_problem
 from stillroom.paths import ImagePath
+from stillroom.server.fast_path.answer_cache import with_date
 from stillroom.server.fast_path.receiving import Body
-from stillroom.server.fast_path.response_cache import LONG_ROAD_FIELDS, PREFIX, stays_open
+from stillroom.server.fast_path.response_cache import (
+    ASGI_ONLY_FIELDS,
+    IMAGES_PREFIX,
+    Headers,
+    keeps_alive,
+)
 from stillroom.telemetry import request_id
 
-_LONG_ROAD_FIELDS: Final = LONG_ROAD_FIELDS - {"content-length", "expect"}
+_ASGI_ONLY_FIELDS: Final = ASGI_ONLY_FIELDS - {"content-length", "expect"}
 
 log = logging.getLogger("stillroom.api")
 
@@ -25,22 +32,22 @@ class Upload:
     """An upload whose token and path have been checked.
 
     Attributes:
-        is_past_parser: The rest of the body does not go through the HTTP parser.
+        bypasses_parser: The rest of the body does not go through the HTTP parser.
         body: Where the body's pieces are put.
         target: As it came.
         began: By `time.perf_counter`.
-        request_id: The client's, or one that was made.
-        is_named: It is the client's, who wants to see it again.
+        request_id: The client's, or a generated one.
+        has_client_id: It is the client's, so the response repeats it.
     """
 
     def __init__(
-        self, grant: Grant, path: ImagePath, fields: Fields, target: bytes, named: str | None
+        self, grant: Grant, path: ImagePath, fields: Fields, target: bytes, client_id: str | None
     ) -> None:
         self.began = time.perf_counter()
-        self.is_past_parser = False
+        self.bypasses_parser = False
         self.body = Body(int(fields["content-length"]))
-        self.is_named = named is not None
-        self.request_id = named or request_id.made()
+        self.has_client_id = client_id is not None
+        self.request_id = client_id or request_id.generate()
         self._grant = grant
         self._path = path
         self._fields = fields
@@ -49,10 +56,10 @@ class Upload:
     @property
     def received(self) -> int:
         """Bytes of the body that came in."""
-        return int(self._fields["content-length"]) - self.body.missing
+        return int(self._fields["content-length"]) - self.body.remaining
 
     async def run(self, operations: ImageOperations) -> Problem:
-        """Save it. Whatever goes wrong is an answer, too."""
+        """Save it; errors are responses, too."""
         request_id.current.set(self.request_id)
         try:
             saved = await operations.store(self._grant, self._path, self._fields, self.body)
@@ -63,29 +70,40 @@ class Upload:
             return plain_problem(400, "the client went away", "disconnected")
         except Exception:
             log.exception("save_image %s", shown_target(self.target))
-            broken = "something is broken here; it was logged"
+            broken = "internal server error; see the server log for this request id"
             return plain_problem(500, broken, "bug", self.request_id)
         content = json_bytes(saved)
         length = str(len(content))
         return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
+
+    def response(self, answer: Problem, extra_headers: Headers, *, keep_alive: bool) -> bytes:
+        """The bytes of a whole response, from the answer of `run`."""
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in (*answer.headers, *extra_headers)]
+        if self.has_client_id or answer.status >= 400:
+            lines.append(f"{request_id.FIELD}: {self.request_id}")
+        if not keep_alive:
+            lines.append("connection: close")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
+        return with_date(head, int(time.time())) + answer.body
 
 
 def upload_of(
     tokens: VerifiedTokens, target: bytes, headers: list[tuple[bytes, bytes]]
 ) -> Upload | None:
     """The upload that a checked head of a POST begins; None: it takes the ASGI path."""
-    if not target.startswith(PREFIX) or b"?" in target:
+    if not target.startswith(IMAGES_PREFIX) or b"?" in target:
         return None
     fields = combined(headers)
-    if "content-length" not in fields or not _LONG_ROAD_FIELDS.isdisjoint(fields):
+    if "content-length" not in fields or not _ASGI_ONLY_FIELDS.isdisjoint(fields):
         return None
-    if not stays_open(fields) or fields.get("expect", "100-continue").lower() != "100-continue":
+    if not keeps_alive(fields) or fields.get("expect", "100-continue").lower() != "100-continue":
         return None
     known = tokens.known(fields.get("authorization"))
     if known is None:
         return None
     try:
-        path = ImagePath.from_target(target[len(PREFIX) :])
+        path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
     except StillroomError:
         return None
-    return Upload(known.grant, path, fields, target, request_id.sent(headers))
+    return Upload(known.grant, path, fields, target, request_id.from_client(headers))

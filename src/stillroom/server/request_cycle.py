@@ -1,4 +1,4 @@
-"""One request and its answer, as the connection that they belong to wants them.
+"""ASGI path of one request: request id, access log, metrics, flow control, lingering close.
 
 It leans on uvicorn's `RequestResponseCycle` and `FlowControl`, as `protocol` does on the rest.
 """
@@ -8,9 +8,11 @@ import functools
 import logging
 import time
 from email.utils import formatdate
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
+import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -18,41 +20,43 @@ from stillroom.api.operation import OPERATION
 from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log, log_access
 
-
-class Lingering(Protocol):
-    """A connection that can wait for its client before it closes."""
-
-    transport: asyncio.Transport
-
-    @property
-    def has_more_coming(self) -> bool:
-        """Whether more has come than is answered."""
-        ...
-
-    def linger(self) -> None:
-        """Say that nothing more comes, drop what still arrives for a while, then close."""
-        ...
+if TYPE_CHECKING:
+    from stillroom.server.protocol import StillroomProtocol
 
 
-class Cycle(RequestResponseCycle):
+class RequestCycle(RequestResponseCycle):
     """One request and its answer."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (uvicorn's signature)
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, protocol: "StillroomProtocol", *, keep_alive: bool, expect_100_continue: bool
+    ) -> None:
+        super().__init__(
+            scope=protocol.scope,
+            transport=cast("asyncio.Transport", LingeringTransport(protocol, self)),
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=access_log,
+            access_log=False,  # uvicorn would log the query, and a query may hold a signature
+            default_headers=[(b"date", http_date(int(time.time())))],
+            message_event=asyncio.Event(),
+            expect_100_continue=expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
         self._began = time.perf_counter()
-        named = request_id.sent(self.scope["headers"])
-        self._is_named = named is not None
-        self._request_id = named or request_id.made()
+        client_id = request_id.from_client(self.scope["headers"])
+        self._has_client_id = client_id is not None
+        self._request_id = client_id or request_id.generate()
         self._status = 0
         self._received = self._sent = 0
-        self._told = False
+        self._is_recorded = False
 
     async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the application; a stop that waits no longer is no fault of its."""
+        """Run the application; it is cancelled when the drain time of a shutdown is over."""
         request_id.current.set(self._request_id)
         metrics.begin()
 
-        async def until_stopped(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI's)
+        async def until_cancelled(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  (ASGI's)
             try:
                 await app(scope, receive, send)
             except asyncio.CancelledError:
@@ -60,10 +64,10 @@ class Cycle(RequestResponseCycle):
                 self.transport.close()
 
         try:
-            await super().run_asgi(until_stopped)
+            await super().run_asgi(until_cancelled)
         finally:
             metrics.end()
-            self._tell()
+            self._record_answer()
 
     async def receive(self) -> ASGIReceiveEvent:
         """Receive a part of the body."""
@@ -82,7 +86,7 @@ class Cycle(RequestResponseCycle):
             if self.more_body:
                 self.keep_alive = False  # what was not read can only be dropped
             self._status = message["status"]
-            if self._is_named or self._status >= 400:
+            if self._has_client_id or self._status >= 400:
                 field = (request_id.FIELD.encode(), self._request_id.encode())
                 message = {**message, "headers": [*message.get("headers", []), field]}
         elif message["type"] == "http.response.body":
@@ -91,14 +95,14 @@ class Cycle(RequestResponseCycle):
             if not self.disconnected and self.scope["method"] != "HEAD":
                 self._sent += len(message.get("body", b""))
             if not message.get("more_body"):
-                self._tell()  # before the client has it all, and looks for the line
+                self._record_answer()  # before the client has it all, and looks for the line
         await super().send(message)
 
-    def _tell(self) -> None:
-        """Count the bytes, and what has reached no operation; log it for those who want that."""
-        if self._told or not self._status:
+    def _record_answer(self) -> None:
+        """Count the bytes, and a request that has reached no operation; write the access log."""
+        if self._is_recorded or not self._status:
             return
-        self._told = True
+        self._is_recorded = True
         operation = cast("str | None", self.scope.get(OPERATION))
         if operation is None:
             operation = metrics.OTHER
@@ -119,8 +123,8 @@ class Cycle(RequestResponseCycle):
             )
 
 
-class Flow(FlowControl):
-    """Reading can be held, whatever an answer that is under way wants to read."""
+class HoldableFlowControl(FlowControl):
+    """Flow control that can hold reading, even if the application would read on."""
 
     _is_held = False
 
@@ -135,30 +139,40 @@ class Flow(FlowControl):
         self.resume_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless it is held."""
+        """Read on, unless reading is held."""
         if not self._is_held:
             super().resume_reading()
 
 
-class ClosingPolitely:
-    """The transport as an answer sees it: closing it lingers if more is still coming."""
+class LingeringTransport:
+    """The transport as uvicorn's cycle sees it: closing lingers while the client still sends."""
 
-    cycle: "Cycle"
-
-    def __init__(self, protocol: Lingering) -> None:
+    def __init__(self, protocol: "StillroomProtocol", cycle: RequestCycle) -> None:
+        self._cycle = cycle
         self._protocol = protocol
         self.write = protocol.transport.write
         self.is_closing = protocol.transport.is_closing
 
     def close(self) -> None:
         """Close, or linger first."""
-        if self.cycle.more_body or self._protocol.has_more_coming:
+        if self._cycle.more_body or self._protocol.has_unanswered_input:
             self._protocol.linger()
         else:
             self._protocol.transport.close()
 
 
+def fill_scope(scope: HTTPScope, parser: httptools.HttpRequestParser, target: bytes) -> None:
+    """Fill in what ASGI wants to know of a request from its checked request line."""
+    url = httptools.parse_url(target)
+    raw_path = url.path or b"/"
+    scope["method"] = parser.get_method().decode("ascii")
+    scope["http_version"] = parser.get_http_version()
+    scope["raw_path"] = raw_path
+    scope["path"] = unquote(raw_path.decode("ascii"))
+    scope["query_string"] = url.query or b""
+
+
 @functools.lru_cache(maxsize=4)
-def date_at(second: int) -> bytes:
-    """A `Date` field's value."""
+def http_date(second: int) -> bytes:
+    """The value of a Date field."""
     return formatdate(second, usegmt=True).encode("ascii")
