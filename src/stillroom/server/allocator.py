@@ -1,7 +1,8 @@
-"""How this process gives memory back: late, since the next upload wants it again.
+"""Memory allocator (glibc malloc) and garbage collector settings of a server process.
 
-glibc maps each block above 128 KiB by itself and unmaps it when it is freed, so each piece of a
-body is new memory: a page fault for every 4 KiB that arrives.
+Freed memory is given back late, since the next upload needs it again: by default glibc maps each
+block above 128 KiB by itself and unmaps it when it is freed, so each piece of a body is new memory:
+a page fault for every 4 KiB that arrives.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ _MAPPED_BYTES: Final = 32 * 1024**2
 
 
 def keep_freed_memory() -> None:
-    """Up to 64 MiB of it, at the end of the heap. Without glibc nothing happens."""
+    """Keep up to 64 MiB of freed memory at the end of the heap. Does nothing without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -28,9 +29,9 @@ def keep_freed_memory() -> None:
 
 
 def freeze_startup_objects() -> None:
-    """Leave what there is now out of every later search for garbage: it stays to the end.
+    """Exempt all objects that exist now from garbage collection (`gc.freeze`).
 
-    The application is some 300,000 objects, and each full search among them stops all
+    The application is some 300,000 objects, and each full collection of them stops all
     connections for 70 ms (https://docs.python.org/3/library/gc.html#gc.freeze).
     """
     gc.collect()

@@ -1,29 +1,30 @@
-"""How much, and how slow, a client may be. Each has a setting; see docs/running.md."""
+"""Limits and time-outs of a connection, against large heads and slow clients (slowloris).
+
+Each has a setting; see docs/running.md.
+"""
 
 from dataclasses import dataclass
 from typing import Final
 
 BODY_WINDOW_S: Final = 30.0
-"""A body's rate is judged over this long, so that a pause is no crime."""
+"""A body's rate is measured over this long, so that a short pause is allowed."""
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""How much and how long a refused body is still dropped, so that the client sees the answer.
-
-What comes beyond the bytes waits unread until the time is over.
-"""
+"""Lingering close: how much of a refused body, and how long, is read and dropped, so that the
+client sees the answer. What comes beyond the bytes waits unread until the time is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one connection may take.
+    """Limits and time-outs of one connection.
 
     Attributes:
         head_bytes: Of a request's head. nginx: 32 KiB in four buffers.
         header_fields: Number of them.
         target_bytes: Of the request target. The longest key, each byte escaped, is 3 KiB.
         head_timeout_s: For a connection's first byte, and for a head once it has begun.
-        body_bytes_per_s: A body that is slower for `BODY_WINDOW_S` is given up.
+        body_bytes_per_s: A body that is slower for `BODY_WINDOW_S` is refused with 408.
         idle_timeout_s: Between requests. Longer than the 60 s of most proxies, so that they
             close idle connections, not we.
         write_timeout_s: Without the client taking a single byte of its answer.

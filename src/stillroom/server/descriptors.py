@@ -1,4 +1,4 @@
-"""How many connections a process can hold with the descriptors that it may have."""
+"""File descriptor limit (ulimit -n), and how many connections a process can hold with it."""
 
 import resource
 from typing import Final
@@ -7,16 +7,16 @@ from stillroom.server.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256
-"""For all else: images that are kept open (64), decoders, folders that are followed, a bucket's
+"""For all else: images that are kept open (64), decoders, folders that inotify watches, a bucket's
 connections (64), a database's, files on their way in. Of a small limit half, at most."""
 
-_FOR_EACH: Final = 4
+_PER_CONNECTION: Final = 4
 """A slow download holds its connection, a second descriptor of it, and its image; and beside each
-connection there may be another that is being told that there are too many."""
+connection there may be another that gets a 503, since there are too many."""
 
 
 def raise_descriptor_limit() -> int:
-    """Allow as many as may be had: the usual soft limit is 1,024. Returns how many that are."""
+    """Raise the soft limit (usually 1,024) to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -24,17 +24,17 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptors_for(connections: int) -> int:
-    """The limit with which a process can hold so many connections."""
-    return _RESERVED + _FOR_EACH * connections
+    """The descriptor limit that so many connections need."""
+    return _RESERVED + _PER_CONNECTION * connections
 
 
 def bounds_of(settings: Settings, *, descriptors: int) -> Bounds:
-    """The bounds that were set, as far as a process with so many descriptors can keep them."""
+    """The bounds of the settings, with fewer connections if the descriptors do not suffice."""
     if descriptors < 0:  # RLIM_INFINITY
         connections = settings.max_connections
     else:
-        room = max(descriptors - _RESERVED, descriptors // 2)
-        connections = max(1, min(settings.max_connections, room // _FOR_EACH))
+        available = max(descriptors - _RESERVED, descriptors // 2)
+        connections = max(1, min(settings.max_connections, available // _PER_CONNECTION))
     return Bounds(
         head_bytes=settings.max_head_bytes,
         header_fields=settings.max_header_fields,

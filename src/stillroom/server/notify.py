@@ -1,4 +1,4 @@
-"""What the service manager is told: that we serve, that we stop. Without one nothing happens."""
+"""sd_notify: tells systemd when the server is ready and when it stops; does nothing without it."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ _TIMEOUT_S: Final = 1.0
 
 
 def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
-    """Send one state to the socket in NOTIFY_SOCKET; a manager that does not read is its own fault.
+    """Send one state to the socket in NOTIFY_SOCKET; errors and time-outs are ignored.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """

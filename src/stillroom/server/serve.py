@@ -1,4 +1,4 @@
-"""Starting the server: check, bind, then one process or several."""
+"""Start the server: check settings, bind, run uvicorn in one process or several workers."""
 
 import asyncio
 import contextlib
@@ -104,7 +104,7 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """One process. A second signal ends it without waiting for answers under way."""
+    """One process. A second signal ends it without waiting for answers under way (no drain)."""
 
     def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
         self.force_exit = self.should_exit
@@ -129,23 +129,23 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """A folder in which the workers that are started now keep their numbers for each other."""
+    """A temporary folder for the metrics of all workers (PROMETHEUS_MULTIPROC_DIR)."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
     except OSError as error:
         raise ConfigurationError(
-            f"there is no temporary folder that could be written to ({error.strerror}): "
-            "free some room, or set TMPDIR to another one"
+            f"no temporary folder can be written to ({error.strerror}): "
+            "free some space, or set TMPDIR to another one"
         ) from error
     with folder as shared:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
         yield
 
 
-def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
+def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
     """The application; a worker that cannot have one must not be started again and again."""
-    if os.getpid() != starter:
-        _end_with(starter)
+    if os.getpid() != starter_pid:
+        _stop_with_parent(starter_pid)
     keep_freed_memory()
     try:
         app = create_app(settings)
@@ -156,13 +156,13 @@ def _create_app_or_exit(settings: Settings, starter: int) -> "FastAPI":
     return app
 
 
-def _end_with(parent: int) -> None:
+def _stop_with_parent(parent_pid: int) -> None:
     """Ask the kernel to stop this worker when its supervisor is gone, however that ended.
 
     Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if os.getppid() != parent_pid:
         sys.exit(0)  # it was gone before the kernel knew
 
 

@@ -1,4 +1,4 @@
-"""The process that starts the workers, and starts others where they end.
+"""Supervisor of the worker processes: starts, health checks, restarts with backoff, shutdown.
 
 It leans on uvicorn's `Multiprocess` and its `Process`; the pin in requirements/ and
 tests/acceptance/test_starting.py guard that.
@@ -22,13 +22,13 @@ from stillroom.server.notify import READY, STOPPING, notify
 
 _JOIN_POLL_S: Final = 0.05
 
-_SETTLED_S: Final = 60.0
-"""A worker that has lived for so long died of something new."""
+_STABLE_AFTER_S: Final = 60.0
+"""After so long a life, an end is no early death: the next worker starts without backoff."""
 
-_STARTS_WITHIN_S: Final = 30.0
-"""On a busy machine the imports alone take longer than the patience with a worker that serves."""
+_START_TIMEOUT_S: Final = 30.0
+"""On a busy machine the imports alone take longer than the health check of a worker that serves."""
 
-_LONGEST_WAIT_S: Final = 30.0
+_MAX_BACKOFF_S: Final = 30.0
 
 _HINTS: Final = {
     signal.SIGBUS: " (the filesystem of a mapped file is full, or gone)",
@@ -39,87 +39,87 @@ log = logging.getLogger("stillroom.server")
 
 
 @dataclass(slots=True)
-class _Place:
-    """Where one worker after the other lives."""
+class _WorkerSlot:
+    """The start, early deaths and next start of one worker and its successors."""
 
     started: float = field(default_factory=time.monotonic)
     early_deaths: int = 0
-    due: float | None = None  # when the next one is to be started, while there is none
+    restart_at: float | None = None  # while there is no worker
 
     def is_starting(self) -> bool:
-        """Whether a worker may still be silent because it has only begun."""
-        return time.monotonic() - self.started < _STARTS_WITHIN_S
+        """Whether a worker may not respond yet, because it has only begun."""
+        return time.monotonic() - self.started < _START_TIMEOUT_S
 
-    def wait_s(self) -> float:
-        """How long the next start waits for, now that the worker is dead: longer each time."""
-        if time.monotonic() - self.started >= _SETTLED_S:
+    def backoff_s(self) -> float:
+        """How long the next start waits, now that the worker has died: longer each time."""
+        if time.monotonic() - self.started >= _STABLE_AFTER_S:
             self.early_deaths = 0
         self.early_deaths += 1
         return (
-            0.0 if self.early_deaths == 1 else min(2.0 ** (self.early_deaths - 2), _LONGEST_WAIT_S)
+            0.0 if self.early_deaths == 1 else min(2.0 ** (self.early_deaths - 2), _MAX_BACKOFF_S)
         )
 
 
 class Supervisor(Multiprocess):
     """Several processes. A second signal ends them without waiting for answers under way."""
 
-    _said_ready = False
+    _has_notified_ready = False
 
     def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
         """Start nothing yet."""
         super().__init__(config, sockets)
-        self._places: defaultdict[int, _Place] = defaultdict(_Place)
+        self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
 
     def init_processes(self) -> None:
         """Start all workers."""
         super().init_processes()
         for index in range(len(self.processes)):
-            self._places[index] = _Place()
+            self._slots[index] = _WorkerSlot()
 
     def keep_subprocess_alive(self) -> None:
-        """Say which workers have died, and start others in their places."""
+        """Log which workers have died, and start others in their slots."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
-            place = self._places[index]
-            if place.due is None:
+            slot = self._slots[index]
+            if slot.restart_at is None:
                 if worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
                     continue
-                if worker.process.is_alive() and place.is_starting():
+                if worker.process.is_alive() and slot.is_starting():
                     continue
-                self._bury(worker, place)
-            if place.due is not None and time.monotonic() >= place.due:
+                self._reap(worker, slot)
+            if slot.restart_at is not None and time.monotonic() >= slot.restart_at:
                 self.processes[index] = Process(self.config, self.sockets)
                 self.processes[index].start()
-                place.started, place.due = time.monotonic(), None
-        if not self._said_ready and all(worker.is_ready() for worker in self.processes):
-            self._said_ready = True
+                slot.started, slot.restart_at = time.monotonic(), None
+        if not self._has_notified_ready and all(worker.is_ready() for worker in self.processes):
+            self._has_notified_ready = True
             notify(READY)
 
-    def _bury(self, worker: Process, place: _Place) -> None:
-        is_silent = worker.process.is_alive()
+    def _reap(self, worker: Process, slot: _WorkerSlot) -> None:
+        is_hung = worker.process.is_alive()
         worker.kill()
         worker.join()
-        if self._has_failed(worker):
+        if self._has_failed_to_start(worker):
             return
-        wait_s = place.wait_s()
-        place.due = time.monotonic() + wait_s
+        backoff_s = slot.backoff_s()
+        slot.restart_at = time.monotonic() + backoff_s
         log.error(
             "worker %d %s; another is started %s",
             worker.pid,
-            "answered no longer and was killed" if is_silent else how_it_ended(worker.exitcode),
-            f"in {wait_s:.0f} s" if wait_s else "at once",
+            "stopped responding and was killed" if is_hung else how_it_ended(worker.exitcode),
+            f"in {backoff_s:.0f} s" if backoff_s else "at once",
         )
-        _forget(worker.pid)
+        _clear_gauges_of(worker.pid)
 
-    def _has_failed(self, worker: Process) -> bool:
-        """Whether it could not start; then no other can, and it has said why."""
+    def _has_failed_to_start(self, worker: Process) -> bool:
+        """Whether a worker could not start; then no other can, and it has logged why."""
         if worker.exitcode == STARTUP_FAILURE:
             self.should_exit.set()
         return self.should_exit.is_set()
 
     def terminate_all(self) -> None:
-        """Have all workers finish what they do."""
+        """Graceful shutdown of all workers."""
         notify(STOPPING)
         for listener in self.sockets:
             listener.close()  # else the kernel goes on accepting connections that no process serves
@@ -131,8 +131,8 @@ class Supervisor(Multiprocess):
         super().restart_all()
         for index, (old, new) in enumerate(zip(before, self.processes, strict=True)):
             if new is not old:
-                self._places[index] = _Place()
-                _forget(old.pid)
+                self._slots[index] = _WorkerSlot()
+                _clear_gauges_of(old.pid)
 
     def join_all(self) -> None:
         """Wait for all workers to end."""
@@ -146,7 +146,7 @@ class Supervisor(Multiprocess):
 
 
 def how_it_ended(status: int | None) -> str:
-    """The end of a process, by its `exitcode`, in words: by which signal, or with which status."""
+    """An `exitcode` in words: by which signal a process was ended, or with which status."""
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:
@@ -156,6 +156,6 @@ def how_it_ended(status: int | None) -> str:
     return f"was ended by {number.name}{_HINTS.get(number, '')}"
 
 
-def _forget(pid: int | None) -> None:
-    """Forget what a worker that is gone had open and under way; what it has done stays."""
+def _clear_gauges_of(pid: int | None) -> None:
+    """Drop the gauges of a worker that is gone (connections, in flight); its counters stay."""
     mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it not

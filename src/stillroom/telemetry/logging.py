@@ -1,6 +1,6 @@
-"""Log lines: for people on a console, or as JSON for machines.
+"""Log formats (console, JSON) and the access log.
 
-What clients send stands in them only escaped: no control character gets through. Each line says
+What clients send is escaped: no control character gets through. Each line says
 for which request it is, where there is one; a line that is logged with a mapping
 (`log.info("%(status)d", {"status": 200})`) has its entries as fields in JSON.
 """
@@ -30,7 +30,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
-        line = f"{_moment(record)} {record.levelname} {escaped(record.getMessage())}"
+        line = f"{_timestamp(record)} {record.levelname} {escaped(record.getMessage())}"
         if found := _request_of(record):
             line += f" request_id={found}"
         if record.exc_info:
@@ -45,7 +45,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One record as JSON."""
         fields: dict[str, object] = {
-            "time": _moment(record),
+            "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -90,15 +90,15 @@ def log_access(
     received: int = 0,
     sent: int = 0,
 ) -> None:
-    """One line a request, for those who want them.
+    """Write one line of the access log (STILLROOM_ACCESS_LOG).
 
     Args:
-        client: Who asked.
-        method: Of HTTP.
+        client: Address and port.
+        method: The HTTP method.
         path: As it came, without a query: that may be signed.
         status: Of the answer.
         operation: As at /metrics.
-        request_id: The client's own, or the one that was made.
+        request_id: The client's own, or a generated one.
         began: When, by `time.perf_counter`.
         received: Bytes of the request's body.
         sent: Bytes of the answer's body.
@@ -121,7 +121,7 @@ def log_access(
 
 
 def _request_of(record: logging.LogRecord) -> str:
-    """The record's own id, which an access line has, or that of the request that logs."""
+    """The request id of a record: its own (access log), or that of the current request."""
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()
@@ -131,6 +131,6 @@ def _as_text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _moment(record: logging.LogRecord) -> str:
+def _timestamp(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,8 +1,8 @@
-"""Everything that is counted, in Prometheus' text form.
+"""Prometheus metrics: counters, gauges and histograms, batched, flushed once a second.
 
 Counting a request takes half a microsecond here and four in prometheus_client, which locks and
-writes to a shared file each time: so numbers are gathered, and handed on once a second or when
-they are asked for.
+writes to a shared file each time: so values are gathered, and flushed to it once a second and
+before each scrape.
 
 With several workers each keeps its numbers in a file that the others can read
 (prometheus_client's multiprocess mode, switched on by `server` through
@@ -41,7 +41,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
 OTHER: Final = "other"
-"""The operation of what is none of the API's: probes, documents, unknown addresses."""
+"""The operation label of requests outside the API: probes, documents, unknown addresses."""
 
 
 class _FlushOnCollect(Collector):
@@ -180,20 +180,20 @@ _MEASURED = Gauge(
 _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
 
-def _nothing_yet() -> list[float]:
+def _new_cell() -> list[float]:
     """How many, how long together, how many bytes, and how many in each bucket of time."""
     return [0] * (_FIRST_BUCKET + len(_BOUNDS) + 1)
 
 
-_answers: defaultdict[tuple[str, int], list[float]] = defaultdict(_nothing_yet)
+_answers: defaultdict[tuple[str, int], list[float]] = defaultdict(_new_cell)
 _received: defaultdict[str, int] = defaultdict(int)
 _sent: defaultdict[str, int] = defaultdict(int)
 # Appending is one step also for the disk's threads.
-_called: deque[tuple[str, str, float, bool]] = deque()
+_calls_made: deque[tuple[str, str, float, bool]] = deque()
 
 
-class _Now:
-    """What is so at this moment, in this process."""
+class _Current:
+    """Current values of this process, for the gauges."""
 
     in_flight = 0
     connections = 0
@@ -222,27 +222,27 @@ def count_received(operation: str, received: int) -> None:
 
 
 def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Count one attempt at something by a storage: a `storage.interface.CallObserver`."""
-    _called.append((call, outcome, seconds, again))
+    """Count one call of a storage, attempt by attempt: a `storage.capabilities.CallObserver`."""
+    _calls_made.append((call, outcome, seconds, again))
 
 
 def begin() -> None:
-    """A request is being answered from here on, until `end`."""
-    _Now.in_flight += 1
+    """Count a request as in flight, until `end`."""
+    _Current.in_flight += 1
 
 
 def end() -> None:
-    """It is answered, or given up."""
-    _Now.in_flight -= 1
+    """Count a request as no longer in flight."""
+    _Current.in_flight -= 1
 
 
 def report_loop(connections: int, lag_s: float) -> None:
     """Show how many connections there are, and how late the event loop is."""
-    _Now.connections, _Now.lag_s = connections, max(0.0, lag_s)
+    _Current.connections, _Current.lag_s = connections, max(0.0, lag_s)
 
 
 def flush() -> None:
-    """Give what was gathered to prometheus_client, where others can see it."""
+    """Flush what was gathered to prometheus_client, where all workers see it."""
     for (operation, status), cell in _answers.items():
         _REQUESTS.labels(operation, str(status)).inc(cell[_NUMBER])
         _SENT.labels(operation).inc(cell[_BYTES])
@@ -253,20 +253,20 @@ def flush() -> None:
         gathered.clear()
     _answers.clear()
     _flush_calls()
-    _IN_FLIGHT.set(_Now.in_flight)
-    _CONNECTIONS.set(_Now.connections)
-    _LAG.set(_Now.lag_s)
+    _IN_FLIGHT.set(_Current.in_flight)
+    _CONNECTIONS.set(_Current.connections)
+    _LAG.set(_Current.lag_s)
     cpu_s = time.process_time()
-    _CPU.inc(cpu_s - _Now.cpu_s)
-    _Now.cpu_s = cpu_s
+    _CPU.inc(cpu_s - _Current.cpu_s)
+    _Current.cpu_s = cpu_s
     with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:  # EMFILE
         _MEMORY.set(int(file.read().split()[1]) * _PAGE_BYTES)
 
 
 def _flush_calls() -> None:
-    calls: defaultdict[str, list[float]] = defaultdict(_nothing_yet)
-    while _called:
-        call, outcome, seconds, again = _called.popleft()
+    calls: defaultdict[str, list[float]] = defaultdict(_new_cell)
+    while _calls_made:
+        call, outcome, seconds, again = _calls_made.popleft()
         _CALLS.labels(call, outcome).inc()
         if again:
             _RETRIES.labels(call).inc()
@@ -278,7 +278,7 @@ def _flush_calls() -> None:
 
 
 def _add(histogram: Histogram, cell: list[float]) -> None:
-    """`observe` takes one time at a time; these are its two steps for many."""
+    """Add many observations at once; `Histogram.observe` takes one at a time."""
     for bucket, number in enumerate(cell[_FIRST_BUCKET:]):
         if number:
             histogram._buckets[bucket].inc(number)  # noqa: SLF001  (see above)
@@ -330,7 +330,7 @@ def report_queue(
 
 
 async def metrics() -> Response:
-    """All numbers of all workers; those of the others may be a second old."""
+    """Answer `/metrics` for all workers; values of the others may be a second old."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         flush()

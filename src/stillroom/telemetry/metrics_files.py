@@ -1,7 +1,7 @@
-"""The files in which several workers keep their numbers, in memory that cannot fault.
+"""Multiprocess metrics files, allocated before they are mapped, so that no write is a SIGBUS.
 
 prometheus_client maps files with holes. A hole that a full filesystem cannot fill is SIGBUS,
-which ends the process without a word; so each page is allocated before it is mapped.
+which ends the process without a message; so each page is allocated before it is mapped.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """One such file. Where there is no room for it, its numbers stay in this process's memory.
+    """One metrics file of one worker. If the disk is full, it is replaced by private memory.
 
-    Then `/metrics` lacks them, and everything else goes on.
+    Then `/metrics` lacks its values, and everything else goes on.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
@@ -29,14 +29,14 @@ class AllocatedDict(MmapedDict):
             try:
                 _make(filename)
             except OSError as error:
-                filename = _unshared(error)
+                filename = _private_file(error)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # the library types it not
 
     def _init_value(self, key: str) -> None:
         try:
             self._allocate(self._capacity_with(key))
         except OSError as error:
-            self._move_to(_unshared(error))
+            self._move_to(_private_file(error))
             self._allocate(self._capacity_with(key))
         super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
 
@@ -61,7 +61,7 @@ class AllocatedDict(MmapedDict):
 
 
 def _make(filename: str) -> None:
-    """Under another name until it is whole: a reader takes every `.db` for a file with a head."""
+    """Create it under another name until it is whole: readers expect a header in each `.db`."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -76,10 +76,10 @@ def _make(filename: str) -> None:
         raise
 
 
-def _unshared(error: OSError) -> str:
-    """A file in memory that only this process knows, by a name to open it with."""
+def _private_file(error: OSError) -> str:
+    """The name of a file in memory (memfd) that no other worker reads."""
     log.error(
-        "this worker's numbers are missing in /metrics: the temporary folder has no room for them "
+        "this worker's numbers are missing in /metrics: the temporary folder has no space for them "
         "(%s): free some, or set TMPDIR to another one, and restart",
         error.strerror,
     )
