@@ -251,7 +251,7 @@ HTTP: Final = (
     Fault(
         "fast path: an answer is kept when its image has changed",
         "server/fast_path/response_cache.py",
-        "        if cached.image is not None and self._storage.is_current(known.image):\n",
+        "        if cached.image is not None and self._storage.is_current(cached.image):\n",
         "        if cached.image is not None:\n",
         (
             "tests/acceptance/test_operations.py",
