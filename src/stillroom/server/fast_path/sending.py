@@ -37,7 +37,7 @@ class FileSending:
         self._socket = connection
         self._head = head
         self._image = image
-        self._at = start
+        self._offset = start
         self._duplicate: socket.socket | None = None
         self._in_thread = False
         self._ended = False
@@ -121,8 +121,8 @@ class FileSending:
         window = min(self.remaining - len(self._head), _WINDOW_BYTES)
         file = self._image.fileno()
         try:
-            os.preadv(file, _ONE_BYTE, self._at, os.RWF_NOWAIT)
-            os.preadv(file, _ONE_BYTE, self._at + window - 1, os.RWF_NOWAIT)
+            os.preadv(file, _ONE_BYTE, self._offset, os.RWF_NOWAIT)
+            os.preadv(file, _ONE_BYTE, self._offset + window - 1, os.RWF_NOWAIT)
         except OSError:
             return False
         return True
@@ -131,17 +131,17 @@ class FileSending:
         if self._head:
             # Joined with what follows, unless that begins in the middle of a page: then the
             # kernel takes twice as long (35 µs for 100 KB, against 20 in a packet of its own).
-            flags = 0 if self._at % mmap.PAGESIZE else socket.MSG_MORE
+            flags = 0 if self._offset % mmap.PAGESIZE else socket.MSG_MORE
             sent = self._socket.send(self._head, flags)
             self._head = self._head[sent:]
             self.remaining -= sent
             if self._head:
                 return
         window = min(self.remaining, _WINDOW_BYTES)
-        sent = os.sendfile(self._socket.fileno(), self._image.fileno(), self._at, window)
+        sent = os.sendfile(self._socket.fileno(), self._image.fileno(), self._offset, window)
         if sent == 0:
             raise OSError("the file became shorter while it was sent")
-        self._at += sent
+        self._offset += sent
         self.remaining -= sent
 
     def _end(self, error: BaseException | None = None) -> None:
