@@ -320,3 +320,4 @@ def test_an_ingest_names_the_key_and_reads_the_resource() -> None:
     assert request.url.path == "/api/v1/media-resources/ingest"
     assert json.loads(request.content) == {"storage_key": "compute/a b.png", "relocate": False}
     assert (found.id, found.width, found.created_at.year) == ("0192", 1, 2026)
+    assert found.source_key is None  # an older server does not say it

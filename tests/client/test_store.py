@@ -310,6 +310,7 @@ async def test_an_image_is_taken_into_the_library_once(store: AsyncImageStore, f
     assert (found.content_hash, found.width, found.height) == (saved.sha256, 20, 10)
     assert found.storage_key == f"media/{found.id}/file.png"
     assert again.id == found.id
+    assert found.source_key == again.source_key == f"compute/{folder}/a b.png"
     with pytest.raises(errors.ImageNotFound):
         await store.ingest(f"{folder}/none.png")
 

@@ -444,6 +444,20 @@ class SavingContract:
 
         assert await read(storage, "b.png") == b"one"
 
+    async def test_a_copy_of_another_save_is_refused_and_changes_nothing(
+        self, storage: ImageStorage
+    ) -> None:
+        first = await storage.save(key("a.png"), BytesSource(b"one"))
+        await save(storage, "b.png", b"two")
+        copied = await storage.copy(key("a.png"), key("c.png"), save_id=first.save_id)
+        assert copied.sha256 == first.sha256
+        await save(storage, "a.png", b"one")
+
+        with pytest.raises(PreconditionFailed):
+            await storage.copy(key("a.png"), key("b.png"), save_id=first.save_id)
+
+        assert await read(storage, "b.png") == b"two"
+
     async def test_a_copy_of_nothing_is_refused_and_changes_nothing(
         self, storage: ImageStorage
     ) -> None:

@@ -59,11 +59,13 @@ class Meddled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
 
-    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+    async def copy(
+        self, source: StorageKey, target: StorageKey, **which: str | None
+    ) -> StoredImage:
         self.copies += 1
         if self.before_copy is not None:
             await self.before_copy()
-        copied = await self.storage.copy(source, target)
+        copied = await self.storage.copy(source, target, **which)
         if self.after_copy is not None:
             await self.after_copy()
         return copied
@@ -525,6 +527,38 @@ class MediaLibraryContract:
         assert await library.sweep() == Swept()
         assert library.table(intents) == []
         assert await library.read(moved[0].storage_key) == picture()
+
+    @pytest.mark.pairs
+    @pytest.mark.parametrize("lost", [False, True], ids=["in place", "bytes lost"])
+    async def test_a_slow_mover_whose_source_was_saved_over_leaves_the_moved_bytes_alone(
+        self, library: Library, *, lost: bool
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def moved_and_saved_over() -> None:
+            library.meddled.before_copy = None
+            moved = await library.ingest("a.png")
+            assert moved.id == known.id
+            await library.save("a.png", picture(2))
+            library.meddled.after_copy = look
+
+        async def look() -> None:
+            seen.append(await library.read(StorageKey.of_media(known.id, "png")))
+
+        await library.save("a.png", picture(1))
+        known = await library.ingest("a.png", relocate=lost)
+        if lost:
+            await library.meddled.storage.delete(known.storage_key)
+        library.meddled.before_copy = moved_and_saved_over
+
+        other = await library.ingest("a.png")
+
+        assert other.id != known.id
+        assert await library.read(other.storage_key) == picture(2)
+        moved = await library.service.find(known.id)
+        assert moved.storage_key.is_media
+        assert await library.read(moved.storage_key) == picture(1)
+        assert set(seen) == {picture(1)}
 
     @pytest.mark.parametrize("dies", [False, True], ids=["in its time", "at its copy"])
     async def test_what_a_slow_mover_of_a_deleted_resource_copies_is_remembered(

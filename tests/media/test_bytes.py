@@ -101,8 +101,9 @@ async def test_a_file_that_was_copied_in_by_hand_is_hashed(
     await library.database.close()
 
 
+@pytest.mark.parametrize("renamed", [True, False], ids=["renamed over it", "written into it"])
 async def test_a_file_without_a_known_hash_that_is_replaced_while_it_is_copied_is_copied_again(
-    disk: ImageStorage, sqlite: SqliteConfig, tmp_path: Path
+    disk: ImageStorage, sqlite: SqliteConfig, tmp_path: Path, *, renamed: bool
 ) -> None:
     library = Library(disk, sqlite)
     file = tmp_path / "data/compute/a.png"
@@ -110,8 +111,11 @@ async def test_a_file_without_a_known_hash_that_is_replaced_while_it_is_copied_i
 
     async def replace() -> None:
         library.meddled.before_copy = None
-        (tmp_path / "other.png").write_bytes(picture(2))
-        (tmp_path / "other.png").rename(file)
+        if renamed:
+            (tmp_path / "other.png").write_bytes(picture(2))
+            (tmp_path / "other.png").rename(file)
+        else:
+            file.write_bytes(picture(2))
 
     library.meddled.before_copy = replace
 

@@ -180,7 +180,7 @@ def resource(answer: Answer, path: str) -> MediaResource:
     """What an ingest was answered with."""
     said = document(answer, path)
     try:
-        known = {name: said[name] for name in _names(MediaResource)}
+        known = {name: said[name] for name in _names(MediaResource) if name in said}
         return MediaResource(**{**known, "created_at": datetime.fromisoformat(said["created_at"])})
     except (KeyError, TypeError, ValueError):
         raise _foreign(answer, path) from None

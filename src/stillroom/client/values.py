@@ -73,7 +73,11 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """An image of the media library; see the server's document for each field."""
+    """An image of the media library; the server's OpenAPI document describes each field.
+
+    Attributes:
+        source_key: Where it was first ingested from; None where the server does not know it.
+    """
 
     id: str
     resource_type: str
@@ -89,6 +93,7 @@ class MediaResource:
     alt_text: str | None
     caption: str | None
     created_at: datetime
+    source_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,25 +248,20 @@ class MediaResourceService:
     async def _copy(
         self, source: "_Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the very save that was looked at; None, and the copy is left, if it is another."""
-        rows = await self._database.rows()
+        """Copy the very save that was looked at; None if the source is another one by now.
+
+        Movers of one resource copy to one key, so that none of them may ever put other bytes there.
+        """
+        image = source.image
         try:
-            copied = await self._storage.copy(source.image.key, media_key)
-            if copied.sha256 is None:  # then only an unchanged source tells what was copied
-                after = await self._storage.stat(source.image.key)
-                same = after.save_id == source.image.save_id
-            else:
-                same = copied.sha256 == source.sha256
-        except (ImageNotFound, PathConflict, StorageFull):
+            return await self._storage.copy(image.key, media_key, save_id=image.save_id)
+        except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
+            rows = await self._database.rows()
             # No other ingest uses a new key, so here is nothing to clear away.
             await (rows.forget(media_key) if is_new else rows.release(media_key))
+            if isinstance(error, PreconditionFailed):
+                return None
             raise
-        if not same:
-            with contextlib.suppress(ImageNotFound, PreconditionFailed):
-                await self._storage.delete(media_key, save_id=copied.save_id)
-            await rows.release(media_key)
-            return None
-        return copied
 
     def _mark(self, source: "_Source") -> Mark:
         image, due_at = source.image, now() + self._grace

@@ -128,15 +128,23 @@ class ImageStorage(Protocol):
         """
         ...
 
-    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+    async def copy(
+        self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
+    ) -> StoredImage:
         """Save the image at `source` under `target` as well, replacing what is there.
 
         The copy has the same bytes, content type and SHA-256, and a save id of its own; nothing
         that happens to one changes the other. The bytes do not pass through this process. A
         cache may keep a copy below `media/` for good: no such key ever has other bytes.
 
+        Args:
+            source: What is copied.
+            target: Where to.
+            save_id: Copy this very save, and nothing if `source` has another one.
+
         Raises:
             ImageNotFound: nothing at `source`.
+            PreconditionFailed: another save than `save_id` there; `target` is as it was.
             PathConflict, StorageFull, BackendUnavailable: as their names say.
         """
         ...

@@ -435,7 +435,9 @@ class R2ImageStorage:
 
     # Copying -----------------------------------------------------------------------------
 
-    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+    async def copy(
+        self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
+    ) -> StoredImage:
         """Within the bucket, of the very save that was looked at; up to S3's 5 GiB.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
@@ -444,9 +446,11 @@ class R2ImageStorage:
         async with self._locks.hold(target.text, deadline=deadline):
             for _ in range(_GUARD_ATTEMPTS):
                 found = await self._look(source, deadline=deadline)
-                save_id = secrets.token_hex(16)
+                if save_id not in (None, found.save_id):
+                    raise PreconditionFailed
+                copied_id = secrets.token_hex(16)
                 answer = await self._client.send(
-                    self._copying(found, target, save_id), deadline=deadline
+                    self._copying(found, target, copied_id), deadline=deadline
                 )
                 if answer.status == 404 and answer.doubtful:  # noqa: PLR2004  (Not Found)
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
@@ -459,7 +463,7 @@ class R2ImageStorage:
                         key=target,
                         etag=completed_etag(answer),
                         modified_ns=time.time_ns(),
-                        save_id=save_id,
+                        save_id=copied_id,
                     )
         raise BackendUnavailable("the image is replaced again and again while it is copied")
 

@@ -371,21 +371,26 @@ class DiskImageStorage:
 
     # Copying -----------------------------------------------------------------------------
 
-    async def copy(self, source: StorageKey, target: StorageKey) -> StoredImage:
+    async def copy(
+        self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
+    ) -> StoredImage:
         """By the kernel, which shares the blocks where the filesystem can; never a hard link."""
         self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
             self._refuse_if_full(opened.image.size)
-            return await self._run(self._copy, opened, target)
+            return await self._run(self._copy, opened, target, save_id)
         finally:
             opened.close()
 
-    def _copy(self, opened: DiskImage, target: StorageKey) -> StoredImage:
+    def _copy(self, opened: DiskImage, target: StorageKey, save_id: str | None) -> StoredImage:
         image = opened.image
         with contextlib.closing(self._stage()) as staged:
             with translated():
                 staged.copy_from(opened.fd, image.size)
+                # Asked after the copy: a file can also be written into by hand.
+                if save_id not in (None, save_id_of(os.fstat(opened.fd))):
+                    raise PreconditionFailed
                 status = staged.stamp(image.content_type, image.sha256)
             self._data_directory.sync(staged.fd)
             self._publish(target, staged, UNCONDITIONAL)
