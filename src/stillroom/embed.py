@@ -1,4 +1,4 @@
-"""The five operations for a FastAPI app of your own.
+"""`create_router`: the operations on images for a FastAPI app of your own.
 
 from stillroom.embed import create_router
 app.include_router(create_router("stillroom-data"), prefix="/api/v1")
@@ -10,20 +10,11 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from stillroom.api.authorize import Authorize
-from stillroom.api.copies import Copies, copies_router
-from stillroom.api.deletions import Deletions, deletions_router
-from stillroom.api.entries import EntryListing, entries_router
-from stillroom.api.images import ImageOperations, images_router
-from stillroom.api.signed_urls import UrlSigning, signed_urls_router
-from stillroom.auth.keys import SharedSecrets
-from stillroom.auth.secret import load_or_make_secret
-from stillroom.auth.signed_urls import UrlSigner
-from stillroom.auth.tokens import TokenVerifier
-from stillroom.derived.images import DerivedConfig, DerivedImages
+from stillroom.assembly import assemble
+from stillroom.auth.grants import Authorize
 from stillroom.errors import ConfigurationError
-from stillroom.storage.choose import DiskConfig, open_storage
-from stillroom.storage.values import SaveRules
+from stillroom.router import stillroom_router
+from stillroom.settings import Settings
 from stillroom.variables import BUCKET
 
 
@@ -40,7 +31,7 @@ def create_router(
     public_read: bool = False,
     derived_cache_bytes: int = 1024**3,
 ) -> APIRouter:
-    """A router with the five operations, its storage opened; the process's end closes it.
+    """A router with the operations on images, its storage opened; the process's end closes it.
 
     Args:
         data_dir: Where the images go. Several processes may share it.
@@ -70,37 +61,19 @@ def create_router(
             f"{' and '.join(named)} is set, but this router keeps images on the disk only: run "
             '`stillroom serve` for the bucket, or say create_router(…, storage="disk")'
         )
-    root = Path(data_dir)
-    if authorize is None:
-        jwt_secret = jwt_secret or load_or_make_secret(root / ".stillroom" / "secret")[0]
-        authorize = TokenVerifier(SharedSecrets([jwt_secret])).verify
-    signer = UrlSigner([jwt_secret]) if jwt_secret else None
-    opened = open_storage(
-        DiskConfig(root, min_free_bytes=min_free_bytes),
-        SaveRules(max_bytes=max_upload_bytes, require_image=require_image),
-    )
-
-    public_url = public_url.rstrip("/")
-    operations = ImageOperations(
-        storage=opened,
-        authorize=authorize,
-        public_url=public_url,
+    settings = Settings.of_values(
+        data_dir=Path(data_dir),
+        jwt_secret=jwt_secret or None,
         max_upload_bytes=max_upload_bytes,
-        signer=signer,
+        require_image=require_image,
+        min_free_bytes=min_free_bytes,
         public_read=public_read,
-        derived=DerivedImages(
-            DerivedConfig(
-                root / ".stillroom" / "derived",
-                cache_bytes=derived_cache_bytes,
-                min_free_bytes=min_free_bytes,
-            )
-        ),
+        derived_cache_bytes=derived_cache_bytes,
     )
-    router = APIRouter()
-    router.include_router(images_router(operations))
-    router.include_router(entries_router(EntryListing(opened, authorize)))
-    router.include_router(deletions_router(Deletions(opened, authorize)))
-    router.include_router(copies_router(Copies(opened, authorize, public_url)))
-    if signer is not None:
-        router.include_router(signed_urls_router(UrlSigning(authorize, signer, public_url)))
-    return router
+    parts = assemble(
+        settings,
+        authorize=authorize,
+        images_url=public_url.rstrip("/"),
+        with_library=False,
+    )
+    return stillroom_router(parts)

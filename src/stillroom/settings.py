@@ -358,9 +358,13 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"in {str(file)!r}: {error}") from error
 
     @classmethod
-    def of_data_dir(cls, data_dir: Path) -> Self:
-        """Those of a server that has a data directory, and nothing else is set."""
-        return _without_environment(cls)._read((), {"data_dir": data_dir})  # noqa: SLF001  (the same)
+    def of_values(cls, **values: object) -> Self:
+        """Settings with these fields and nothing of the environment.
+
+        Raises:
+            ConfigurationError: one sentence that names each setting at fault.
+        """
+        return _without_environment(cls)._read((), values)  # noqa: SLF001  (the same)
 
     @property
     def images_url(self) -> str:
@@ -523,6 +527,11 @@ class Settings(BaseSettings):
             return []
         parts = urlsplit(self.r2_public_url or self.r2_endpoint_url)
         return [f"{parts.scheme}://{parts.netloc}"]
+
+    @property
+    def deletion_grace(self) -> timedelta:
+        """How long a mark waits before its deletion is due."""
+        return timedelta(seconds=self.deletion_grace_seconds)
 
     @property
     def rows(self) -> RowsConfig:

@@ -185,7 +185,7 @@ def library_of(data: Path, count: int) -> list[MediaResource]:
         handover = RowTransfer(engine)
         await handover.take(found, set())
         storage = open_storage(
-            Settings.of_data_dir(data).storage, Settings.of_data_dir(data).save_rules
+            Settings.of_values(data_dir=data).storage, Settings.of_values(data_dir=data).save_rules
         )
         marks = []
         for number in range(0, count, 3):
@@ -298,14 +298,14 @@ def test_there_and_back_everything_is_as_it_was(
 
     runs = (there, across, home, beside)
     assert [ran.status for ran in runs] == [0] * 4, [ran.out for ran in runs]
-    before = facts(Settings.of_data_dir(source))
+    before = facts(Settings.of_values(data_dir=source))
     assert len(before) == len(images)
     assert before["media/1/file.png"][1] == "image/png"
     for settings in (
         Settings.read_file(bucket),
         Settings.read_file(second),
-        Settings.of_data_dir(back),
-        Settings.of_data_dir(third),
+        Settings.of_values(data_dir=back),
+        Settings.of_values(data_dir=third),
     ):
         assert facts(settings) == before
     for name in before:
@@ -338,7 +338,7 @@ def test_a_type_that_another_tool_has_given_goes_along(
 
     assert migrate("--from", bucket, "--to", tmp_path / "back").status == 0
 
-    found = facts(Settings.of_data_dir(tmp_path / "back"))["compute/x.bin"]
+    found = facts(Settings.of_values(data_dir=tmp_path / "back"))["compute/x.bin"]
     assert found[:2] == (3, "image/x-raw")
 
 
@@ -384,7 +384,10 @@ def test_a_store_that_is_written_to_meanwhile_needs_one_more_run(
 
     assert during.status == 0, during.out
     assert after.status == 0, after.out
-    source, target = facts(Settings.of_data_dir(server.data)), facts(Settings.read_file(bucket))
+    source, target = (
+        facts(Settings.of_values(data_dir=server.data)),
+        facts(Settings.read_file(bucket)),
+    )
     assert {name: found[2] for name, found in target.items() if name in source} == {
         name: found[2] for name, found in source.items()
     }
@@ -428,7 +431,7 @@ def test_rows_alone_move_to_another_database(tmp_path: Path, database_url: str) 
     with running(tmp_path) as server, server.client() as client:
         client.post(f"{IMAGES}/a.png", files={"file": picture(1)}).raise_for_status()
         made = client.post(f"{library}/ingest", json={"storage_key": "compute/a.png"}).json()
-    before = facts(Settings.of_data_dir(tmp_path / "data"))
+    before = facts(Settings.of_values(data_dir=tmp_path / "data"))
     new = settings_file(
         tmp_path / "new.env",
         STILLROOM_DATA_DIR=tmp_path / "data",
@@ -439,7 +442,7 @@ def test_rows_alone_move_to_another_database(tmp_path: Path, database_url: str) 
 
     assert (ran.status, ran.err) == (0, "")
     assert "1 resources: 1 new, 1 marks" in ran.out
-    assert facts(Settings.of_data_dir(tmp_path / "data")) == before
+    assert facts(Settings.of_values(data_dir=tmp_path / "data")) == before
     with running(tmp_path, database_url=database_url) as server, server.client() as client:
         assert client.get(f"{library}/{made['id']}").json() == made | {
             "url": f"{server.url}{library}/{made['id']}/file"
@@ -605,4 +608,4 @@ def test_a_settings_file_is_believed_alone(tmp_path: Path, monkeypatch: pytest.M
     assert settings.cors_origins == ["https://a.example.com", "https://b.example.com"]
     assert (settings.database_url, settings.port) == (None, 8000)
     monkeypatch.setenv("R2_ENDPOINT_URL", "https://r2.example.com")
-    assert Settings.of_data_dir(tmp_path).r2_endpoint_url == ""
+    assert Settings.of_values(data_dir=tmp_path).r2_endpoint_url == ""

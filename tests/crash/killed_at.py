@@ -17,13 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from stillroom.app import opened_media
+from stillroom.assembly import opened_library
 from stillroom.media import expiry as expiring
 from stillroom.media import migrations
 from stillroom.media.expiry import Expiry
 from stillroom.media.rows import resources
 from stillroom.media.service import MediaResourceService
-from stillroom.media.sweeper import Sweeper
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.settings import Settings
 from stillroom.storage.bucket.storage import R2ImageStorage
@@ -67,20 +66,21 @@ async def goes_on(_: float) -> bool:
 
 
 async def work(key: str) -> None:
-    async with opened_media(Settings.read()) as (storage, database):
+    async with opened_library(Settings.read()) as library:
+        storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
         for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
             event.listen(sa.Engine, moment, point)
         if key == "-":
-            await Sweeper(storage, database).sweep()
+            await library.sweeper.sweep()
         elif key == "~":
             ttl = timedelta(seconds=-60)  # all of it is old
             expiry = Expiry(storage, database, ttl=ttl, grace=timedelta(0))
             await expiry.mark_expired(goes_on)
         else:
-            library = MediaResourceService(storage, database, grace=timedelta(hours=1))
+            service = MediaResourceService(storage, database, grace=timedelta(hours=1))
             path = path_of_key(key, at=("argument", "KEY"))
-            await library.ingest_from_storage_key(StorageKey.of_image(path))
+            await service.ingest_from_storage_key(StorageKey.of_image(path))
         point()
 
 

@@ -11,8 +11,7 @@ from pictures import picture
 from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
-from stillroom.app import opened_media
-from stillroom.media.sweeper import Sweeper
+from stillroom.assembly import opened_library
 from stillroom.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -123,8 +122,8 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
             assert answer.status_code == 200, answer.text
             measured[f"ingest of {what}"] = stub.classes()
             stub.operations.clear()
-            async with opened_media(Settings.read()) as (bucket, database):
-                assert (await Sweeper(bucket, database).sweep()).deleted == 1
+            async with opened_library(Settings.read()) as library:
+                assert (await library.sweeper.sweep()).deleted == 1
             assert stub.operations["DeleteObject"] == 1
             measured.setdefault("a source swept (the deletion itself is free)", stub.classes())
             stub.operations.clear()

@@ -115,7 +115,7 @@ def test_a_misspelled_line_of_a_settings_file_is_found_and_the_environment_is_no
     file = tmp_path / "settings"
     file.write_text("STILLROOM_DATA_DIR=there\nR2_BUCKET=images\n")
     assert Settings.read_file(file).data_dir == Path("there")
-    assert Settings.of_data_dir(tmp_path).warnings() == []
+    assert Settings.of_values(data_dir=tmp_path).warnings() == []
 
     file.write_text("STILLROOM_DATA_DIR=there\nR2_ENDPOINT_UR=https://r2\n")
     with pytest.raises(ConfigurationError, match="did you mean R2_ENDPOINT_URL"):

@@ -1,5 +1,6 @@
 """What a token allows: scopes, and a folder that they are confined to."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
@@ -94,3 +95,7 @@ def is_folder(text: str) -> bool:
     except InvalidPath:
         return False
     return True
+
+
+Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
+"""An `Authorization` field in, rights out, or `Unauthenticated`; plain or async."""

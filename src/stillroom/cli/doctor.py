@@ -106,7 +106,8 @@ def _decoders() -> Iterator[Finding]:
 
 def _tokens(settings: "Settings") -> Iterator[Finding]:
     """Whether what signs tokens is there, and a token of ours is accepted."""
-    from stillroom.auth.tokens import TokenVerifier, mint_token
+    from stillroom.assembly import verifier_of
+    from stillroom.auth.tokens import mint_token
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
@@ -121,10 +122,7 @@ def _tokens(settings: "Settings") -> Iterator[Finding]:
                 audience=settings.jwt_audience,
                 issuer=settings.jwt_issuer,
             )
-            verifier = TokenVerifier(
-                keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer
-            )
-            asyncio.run(verifier.verify(f"Bearer {token}"))
+            asyncio.run(verifier_of(keys, settings).verify(f"Bearer {token}"))
     except StillroomError as error:
         yield Finding("secret", str(error), "mend what it names; `stillroom token` must work")
         return
@@ -155,18 +153,16 @@ def _filesystem(settings: "Settings") -> Iterator[Finding]:
 
 async def _storage(settings: "Settings") -> list[Finding]:
     """Each right that the server needs, tried on a probe that is removed at the end."""
-    from stillroom.storage.choose import DiskConfig, open_storage
+    from stillroom.assembly import opened_storage
+    from stillroom.storage.choose import DiskConfig
 
     if isinstance(settings.storage, DiskConfig) and not settings.data_dir.exists():
         return []
     try:
-        storage = open_storage(settings.storage, settings.save_rules)
+        async with opened_storage(settings) as storage:
+            return [Finding("storage", storage.description), *[f async for f in _tried(storage)]]
     except StillroomError as error:
         return [Finding("storage", str(error), "mend what it names")]
-    try:
-        return [Finding("storage", storage.description), *[f async for f in _tried(storage)]]
-    finally:
-        await storage.close()
 
 
 async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:

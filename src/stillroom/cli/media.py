@@ -5,7 +5,6 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -52,7 +51,7 @@ def ingest(keys: tuple[str, ...], *, keep: bool, data_dir: str | None) -> None:
 
 
 async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) -> bool:
-    from stillroom.app import opened_library
+    from stillroom.assembly import opened_library
     from stillroom.paths import StorageKey, path_of_key
 
     all_well = True
@@ -60,7 +59,7 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
         for text in keys:
             try:
                 key = StorageKey.of_image(path_of_key(_key_of(text), at=("argument", "KEY")))
-                resource = await library.ingest_from_storage_key(key, relocate=relocate)
+                resource = await library.service.ingest_from_storage_key(key, relocate=relocate)
             except StillroomError as error:
                 click.echo(f"stillroom: {text}: {error}", err=True)
                 all_well = False
@@ -93,13 +92,12 @@ def sweep(*, dry_run: bool, data_dir: str | None) -> None:
 
 
 async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
-    from stillroom.app import expiry_of, opened_media
+    from stillroom.assembly import opened_library
     from stillroom.media.expiry import never_stops
-    from stillroom.media.sweeper import Sweeper
 
-    async with opened_media(settings) as (storage, database):
+    async with opened_library(settings) as library:
         if dry_run:
-            queue, after = (await database.rows()).queue, None
+            queue, after = (await library.database.rows()).queue, None
             while page := await queue.due(after=after, limit=_PAGE):
                 for mark in page:
                     since = mark.due_at.isoformat(timespec="seconds")
@@ -107,9 +105,9 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
                 after = page[-1]
             return True
         progress = _Progress()
-        if (expiry := expiry_of(settings, storage, database)) is not None:
-            await expiry.mark_expired(never_stops)
-        swept = await Sweeper(storage, database).sweep(
+        if library.expiry is not None:
+            await library.expiry.mark_expired(never_stops)
+        swept = await library.sweeper.sweep(
             lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
         )
     click.echo(
@@ -124,6 +122,7 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
 @click.option("--delete", is_flag=True, help="Delete the orphans. Without: only say what there is.")
 @click.option(
     "--most-percent",
+    "max_percent",
     type=click.FloatRange(0, 100),
     default=10,
     show_default=True,
@@ -145,9 +144,8 @@ def orphans(*, delete: bool, max_percent: float, data_dir: str | None) -> None:
 
 
 async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) -> bool:
-    from stillroom.app import opened_media
+    from stillroom.assembly import opened_library
     from stillroom.maintenance.orphans import OrphanScan, Scanned
-    from stillroom.media.sweeper import Sweeper
 
     scanned, progress = Scanned(), _Progress()
 
@@ -155,13 +153,12 @@ async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) ->
         progress.show(scanned.objects, "images")
         click.echo(f"{finding.kind}  {finding.key}")
 
-    async with opened_media(settings) as (storage, database):
-        grace = timedelta(seconds=settings.deletion_grace_seconds)
-        scan = OrphanScan(storage, database, grace=grace)
+    async with opened_library(settings) as library:
+        scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
         failed = 0
         if delete:
             await scan.delete(say, scanned, max_percent=max_percent)
-            swept = await Sweeper(storage, database).sweep()
+            swept = await library.sweeper.sweep()
             failed = swept.failed + swept.dead_lettered
         else:
             await scan.report(say, scanned)
@@ -228,10 +225,10 @@ def drop_dead_letters(
 
 
 async def _list_dead_letters(settings: "Settings") -> None:
-    from stillroom.app import opened_media
+    from stillroom.assembly import opened_library
 
-    async with opened_media(settings) as (_, database):
-        async for dead_letter in _dead_letters((await database.rows()).queue):
+    async with opened_library(settings) as library:
+        async for dead_letter in _dead_letters((await library.database.rows()).queue):
             when = dead_letter.failed_at.isoformat(timespec="seconds")
             click.echo(
                 f"{dead_letter.id}  {when}  {dead_letter.attempts}  {dead_letter.reason}  "
@@ -267,12 +264,12 @@ async def _each_dead_letter(
     ids: Sequence[uuid.UUID],
     change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
 ) -> bool:
-    from stillroom.app import opened_media
+    from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 
     all_well = True
-    async with opened_media(settings) as (_, database):
-        queue = (await database.rows()).queue
+    async with opened_library(settings) as library:
+        queue = (await library.database.rows()).queue
         wanted = ids or [dead_letter.id async for dead_letter in _dead_letters(queue)]
         for dead_letter_id in wanted:
             try:

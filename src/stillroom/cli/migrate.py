@@ -112,7 +112,7 @@ def _settings(where: Path | None) -> "Settings":
 
     if where is None:
         return Settings.read()
-    return Settings.of_data_dir(where) if where.is_dir() else Settings.read_file(where)
+    return Settings.of_values(data_dir=where) if where.is_dir() else Settings.read_file(where)
 
 
 def _loop(main: Any) -> int:  # noqa: ANN401  (a coroutine; uvloop has its own name for it)
@@ -140,16 +140,15 @@ class _Run:
 
     async def run(self) -> int:
         """Run to the end, or until a signal; the exit status."""
+        from stillroom.assembly import opened_inspection
         from stillroom.maintenance.migration import Migration, MigrationStats
         from stillroom.maintenance.verify import Pace
-        from stillroom.storage.choose import open_inspection
 
         is_one_store = _is_one_store(self.source, self.target)
         if is_one_store and (len(self.prefixes) == 1 or _is_one_database(self.source, self.target)):
             raise ConfigurationError("--from and --to are the same store: nothing is to be copied")
         tally = MigrationStats()
-        source = open_inspection(self.source.storage)
-        try:
+        async with opened_inspection(self.source) as source:
             await source.check()
             async with self._opened_target() as target:
                 migration = Migration(
@@ -163,28 +162,20 @@ class _Run:
                     tell=self._tell,
                 )
                 return await self._run(migration, source, tally, rows_alone=is_one_store)
-        finally:
-            await source.close()
 
     @contextlib.asynccontextmanager
     async def _opened_target(self) -> "AsyncIterator[Target | None]":
+        from stillroom.assembly import opened_inspection, opened_storage
         from stillroom.maintenance.migration import Target
-        from stillroom.storage.choose import EVERY_IMAGE, is_begun, open_inspection, open_storage
+        from stillroom.storage.choose import EVERY_IMAGE, is_begun
 
-        config = self.target.storage
-        if self.dry_run and not is_begun(config):
+        if self.dry_run and not is_begun(self.target.storage):
             yield None
             return
-        storage = open_storage(config, EVERY_IMAGE)
-        try:
+        async with opened_storage(self.target, EVERY_IMAGE) as storage:
             await storage.check()
-            inspection = open_inspection(config)
-            try:
+            async with opened_inspection(self.target) as inspection:
                 yield Target(storage, inspection)
-            finally:
-                await inspection.close()
-        finally:
-            await storage.close()
 
     async def _run(
         self,

@@ -53,10 +53,10 @@ def verify(
     Ends with 0 if all is right, 1 if there are problems, 2 if it could not run, and 3 if
     it was stopped; the same command then goes on.
     """
+    from stillroom.assembly import opened_inspection
     from stillroom.maintenance.verify import Pace, Verification
     from stillroom.paths import ImagePrefix, KeyPrefix
     from stillroom.settings import Settings
-    from stillroom.storage.choose import open_inspection
 
     settings = Settings.read(data_dir=data_dir)
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
@@ -64,8 +64,7 @@ def verify(
         prefixes.append(KeyPrefix.of_library())
 
     async def run() -> int:
-        store = open_inspection(settings.storage)
-        try:
+        async with opened_inspection(settings) as store:
             await store.check()
             place = _Bookmark(settings.data_dir, f"{store.description}, {prefixes[0].text}")
             progress = place.start(restart=restart)
@@ -82,8 +81,6 @@ def verify(
             if progress.images:
                 click.echo(f"goes on after {progress.after!r}", err=True)
             finished = await _run(verification, place, shown(store, prefixes))
-        finally:
-            await store.close()
         report.end(progress, finished=finished)
         if not finished:
             return STOPPED

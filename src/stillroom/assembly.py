@@ -1,0 +1,245 @@
+"""The assembly: opens storage, rows, keys and derived images by the settings.
+
+Servers and embedded routers call `assemble`; commands open only what they need, with the
+`opened_…` functions. Nothing here knows HTTP: `router.py` makes operations of the parts.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from stillroom.auth.grants import Authorize
+from stillroom.auth.keys import KeySource
+from stillroom.auth.signed_urls import UrlSigner
+from stillroom.auth.tokens import TokenVerifier
+from stillroom.auth.verified import VerifiedTokens
+from stillroom.derived.images import DerivedImages
+from stillroom.media.database import MediaDatabase
+from stillroom.media.expiry import Expiry
+from stillroom.media.resource import MediaResource, QueueNumbers
+from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.settings import Settings
+from stillroom.storage.capabilities import CallObserver, unobserved
+from stillroom.storage.choose import R2Config, open_inspection, open_storage
+from stillroom.storage.inspection import Inspection
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import SaveRules
+
+_SWEEPER_STOPS_WITHIN_S: Final = 5.0
+"""After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the parts tell of their work, for metrics; by default nothing.
+
+    Attributes:
+        call: Each sync, or each call to the bucket.
+        picture: What became of each derived image: `kept`, `made`, `refused` or `failed`.
+        queue: How long the queue of deletions is, now and then.
+        swept: What each sweep beside a server did.
+    """
+
+    call: CallObserver = unobserved
+    picture: Callable[[str], None] = lambda _: None
+    queue: Callable[[QueueNumbers], None] | None = None
+    swept: Callable[[Swept], None] | None = None
+
+
+UNREPORTED: Final = Reports()
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The media library over one storage.
+
+    Attributes:
+        storage: The bytes of compute results and of resources.
+        database: The rows, opened when they are first needed.
+        service: What the API and the commands do with resources.
+        sweeper: Deletes what is marked and due.
+        expiry: Marks compute results that have expired; None: they never do.
+    """
+
+    storage: ImageStorage
+    database: MediaDatabase
+    service: MediaResourceService
+    sweeper: Sweeper
+    expiry: Expiry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that one process serves with, opened.
+
+    Attributes:
+        settings: What it was opened by.
+        storage: Where the bytes of images are.
+        derived: Makes and keeps derived images.
+        authorize: Authenticates a request by its `Authorization` field.
+        keys: What tokens are checked with; None where `authorize` is the host application's.
+        tokens: The tokens that were checked before, for the fast path; None as `keys`.
+        signer: Signs and checks URLs; None where there is no secret.
+        library: The media library; None in a router without one.
+        images_url: What the public URLs of images begin with.
+        signed_images_url: What their signed URLs begin with.
+        made_secret: Whether the secret was made just now.
+    """
+
+    settings: Settings
+    storage: ImageStorage
+    derived: DerivedImages
+    authorize: Authorize
+    keys: KeySource | None
+    tokens: VerifiedTokens | None
+    signer: UrlSigner | None
+    library: Library | None
+    images_url: str
+    signed_images_url: str
+    made_secret: bool
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Fetch keys, open the database, sweep; close everything at the end."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self.keys is not None:
+                await stack.enter_async_context(self.keys.kept_fresh())
+            if self.library is not None:
+                await stack.enter_async_context(self.library.database.kept_open())
+                await stack.enter_async_context(
+                    self.library.sweeper.running(
+                        every_s=self.settings.sweep_interval_seconds,
+                        stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
+                    )
+                )
+            yield
+        await self.close()
+
+    async def close(self) -> None:
+        """End the decoders, and close the storage."""
+        await self.derived.close()
+        await self.storage.close()
+
+
+def assemble(
+    settings: Settings,
+    *,
+    authorize: Authorize | None = None,
+    images_url: str | None = None,
+    with_library: bool = True,
+    reports: Reports = UNREPORTED,
+) -> Parts:
+    """Open all that serving needs; no process is started and no database opened yet.
+
+    Args:
+        settings: By which.
+        authorize: Instead of tokens of ours. URLs are then signed only with a configured secret.
+        images_url: Instead of the settings' own beginning of public and signed URLs.
+        with_library: Whether there is a media library.
+        reports: What the parts tell of their work.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    signer, made_secret, keys, tokens = None, False, None, None
+    if authorize is None or settings.jwt_secret is not None:
+        secrets, made_secret = settings.signing_secrets()
+        signer = UrlSigner(secrets)
+    if authorize is None:
+        keys = settings.token_keys()
+        tokens = VerifiedTokens(verifier_of(keys, settings))
+        authorize = tokens.verify
+    storage = open_storage(settings.storage, settings.save_rules, observer=reports.call)
+    return Parts(
+        settings=settings,
+        storage=storage,
+        derived=DerivedImages(settings.derived, report=reports.picture),
+        authorize=authorize,
+        keys=keys,
+        tokens=tokens,
+        signer=signer,
+        library=_library(settings, storage, reports) if with_library else None,
+        images_url=images_url or settings.images_url,
+        signed_images_url=images_url or settings.api_images_url,
+        made_secret=made_secret,
+    )
+
+
+def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
+    """Checks tokens with these keys, for the audience and the issuer that are set."""
+    return TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
+
+
+def media_url_of(settings: Settings) -> Callable[[MediaResource], str]:
+    """Public URLs of resources: of their keys at the CDN, else of their ids at this server."""
+    base = settings.media_url
+    if isinstance(settings.storage, R2Config) and settings.storage.public_url:
+        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
+    return lambda resource: f"{base}/{resource.id}/file"
+
+
+@contextlib.asynccontextmanager
+async def opened_library(settings: Settings) -> AsyncIterator[Library]:
+    """The media library, for commands.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    async with opened_storage(settings) as storage:
+        library = _library(settings, storage, UNREPORTED)
+        try:
+            yield library
+        finally:
+            await library.database.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_storage(
+    settings: Settings, rules: SaveRules | None = None
+) -> AsyncIterator[ImageStorage]:
+    """The storage alone, for commands; `rules` instead of the settings' own.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    storage = open_storage(settings.storage, rules or settings.save_rules)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
+    """The store as its operator looks at it, for commands.
+
+    Raises:
+        ConfigurationError: the settings cannot work, or there is no store yet.
+    """
+    inspection = open_inspection(settings.storage)
+    try:
+        yield inspection
+    finally:
+        await inspection.close()
+
+
+def _library(settings: Settings, storage: ImageStorage, reports: Reports) -> Library:
+    database, grace, expiry = MediaDatabase(settings.rows), settings.deletion_grace, None
+    if settings.compute_ttl is not None:
+        expiry = Expiry(storage, database, ttl=settings.compute_ttl, grace=grace)
+    return Library(
+        storage=storage,
+        database=database,
+        service=MediaResourceService(storage, database, grace=grace),
+        sweeper=Sweeper(
+            storage,
+            database,
+            expiry=expiry,
+            report=reports.queue,
+            report_swept=reports.swept,
+        ),
+        expiry=expiry,
+    )
