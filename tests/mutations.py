@@ -57,14 +57,14 @@ SWEEPER: Final = "tests/media/test_sweeper.py"
 STORAGE: Final = (
     Fault(
         "disk: a deletion looks at no condition",
-        "storage/disk/storage.py",
+        "storage/disk/publisher.py",
         "                condition.check(etag_of(status))\n",
         "",
         (DISK, "-k", "deletion"),
     ),
     Fault(
         "disk: a deletion of one save deletes any save",
-        "storage/disk/storage.py",
+        "storage/disk/publisher.py",
         "if save_id not in (None, save_id_of(status)):",
         "if save_id is not None and status is None:",
         (DISK, "-k", "deletion"),

@@ -26,6 +26,7 @@ from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.settings import Settings
 from stillroom.storage.bucket.storage import R2ImageStorage
+from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.storage import DiskImageStorage
 
 IMPORTED_EARLY = (migrations, resources)
@@ -88,8 +89,8 @@ expiring._PAGE = 2  # type: ignore[misc]  # several pages of a few images
 for storage in (DiskImageStorage, R2ImageStorage):
     for step_name in ("open", "stat", "copy", "delete", "entries"):
         around(storage, step_name)
-around(DiskImageStorage, "_publish_in")
-around(DiskImageStorage, "_delete")
+around(Publisher, "_publish_in")
+around(Publisher, "delete")
 
 for line in sys.stdin:
     number, storage_key = line.split()

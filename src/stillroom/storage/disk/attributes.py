@@ -1,4 +1,4 @@
-"""What is remembered beside an image's bytes: its SHA-256 and its content type.
+"""Extended attributes of an image file: its SHA-256 and content type.
 
 One extended attribute holds both, with the modification time that they belong
 to: a file that is edited or copied in by hand has another one, and its

@@ -282,14 +282,14 @@ class DataDirectory:
         return state
 
     def _fill_hole(self, fd: int) -> None:
-        """Have room for what is mapped; to write into a hole of a full disk would be SIGBUS."""
+        """Allocate the mapped file: writing into a hole of a full disk would be SIGBUS."""
         try:
             os.posix_fallocate(fd, 0, _STATE_BYTES)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise ConfigurationError(
-                f"the disk has no room for the {_STATE_BYTES} bytes of "
+                f"the disk has no space for the {_STATE_BYTES} bytes of "
                 f"{str(self.root / PRIVATE_FOLDER / 'state')!r}: delete something, then start again"
             ) from error
 
@@ -379,7 +379,7 @@ def translated(*known: type[OSError]) -> Iterator[None]:
         known: Errors that mean something to the caller; they pass.
 
     Raises:
-        StorageFull: no room, or no quota, left.
+        StorageFull: no space, or no quota, left.
         BackendUnavailable: any other trouble of the medium.
     """
     try:
@@ -388,5 +388,5 @@ def translated(*known: type[OSError]) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("the disk has no room for this image") from error
+            raise StorageFull("the disk has no space for this image") from error
         raise BackendUnavailable(f"the disk refused: {os.strerror(error.errno or 0)}") from error

@@ -1,4 +1,4 @@
-"""The names in large folders, remembered from one page to the next and kept true by the kernel.
+"""Cache of the sorted names in large folders, kept up to date by inotify.
 
 A folder of a million names takes half a second to read, so a page must not read
 it anew. It is watched before it is read, and remembered by its inode: the path
@@ -41,16 +41,18 @@ log = logging.getLogger("stillroom.disk")
 
 
 class FolderCache:
-    """What is known of large folders. Used from many threads."""
+    """A cache of the sorted names in large folders. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep names of at most `max_bytes`; 0 remembers nothing."""
+        """Cache names of at most `max_bytes`; 0 caches nothing."""
         self._max_bytes = max_bytes
         self._lock = threading.Lock()  # of all below; never held while a folder is read
         self._inotify: Inotify | None = None
-        self._folders: OrderedDict[Ident, _Folder] = OrderedDict()  # the last one used is last
+        self._folders: OrderedDict[Ident, _WatchedFolder] = (
+            OrderedDict()
+        )  # the last one used is last
         self._watched: dict[int, Ident] = {}
-        self._unsorted: deque[tuple[Ident, _Folder]] = deque()
+        self._unsorted: deque[tuple[Ident, _WatchedFolder]] = deque()
         self._has_complained = False
 
     def names_from(self, fd: int, start: str, count: int) -> list[str] | None:
@@ -124,11 +126,11 @@ class FolderCache:
                     folder.names.sort()
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all cached names and watches."""
         with self._lock:
             self._forget_all()
 
-    def _begin(self, fd: int, ident: Ident) -> "_Folder | None":
+    def _begin(self, fd: int, ident: Ident) -> "_WatchedFolder | None":
         """Watch a folder that is to be read, and hold its lock."""
         with self._lock:
             if not self._max_bytes or ident in self._folders:
@@ -142,14 +144,14 @@ class FolderCache:
             except OSError as error:
                 self._complain(error)
                 return None
-            folder = _Folder(watch)
+            folder = _WatchedFolder(watch)
             folder.lock.acquire()
             self._folders[ident] = folder
             self._watched[watch] = ident
             return folder
 
     @contextlib.contextmanager
-    def _using(self, ident: Ident, folder: "_Folder") -> Iterator[None]:
+    def _using(self, ident: Ident, folder: "_WatchedFolder") -> Iterator[None]:
         """Hold a folder's lock; whatever fails meanwhile, it is not left half changed."""
         with folder.lock:
             try:
@@ -177,7 +179,7 @@ class FolderCache:
             if mask & IN_IGNORED or len(folder.changed) > folder.max_changes:
                 self._forget(ident, folder)
 
-    def _make_room(self, ident: Ident, latest: "_Folder") -> None:
+    def _make_room(self, ident: Ident, latest: "_WatchedFolder") -> None:
         if latest.names.size > self._max_bytes:
             self._forget(ident, latest)
         worth = max(_LEAST_CHANGES, latest.names.size // _BYTES_FOR_A_CHANGE)
@@ -195,7 +197,7 @@ class FolderCache:
                 total -= folder.names.size
                 self._forget(other, folder)
 
-    def _forget(self, ident: Ident, folder: "_Folder") -> None:
+    def _forget(self, ident: Ident, folder: "_WatchedFolder") -> None:
         if self._folders.get(ident) is not folder:
             return
         del self._folders[ident]
@@ -220,7 +222,7 @@ class FolderCache:
             )
 
 
-class _Folder:
+class _WatchedFolder:
     """A folder that is watched; hold `lock` to read or change `names`."""
 
     __slots__ = ("changed", "lock", "max_changes", "names", "used", "watch")

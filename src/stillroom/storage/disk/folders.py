@@ -1,4 +1,4 @@
-"""Folders on the way to an image: made when needed, and known to be on the disk.
+"""Create, sync and open the parent folders of images.
 
 A file is only as durable as the entries of every folder above it. Syncing all
 of them for every save would cost a sync a level, so each process remembers
@@ -18,7 +18,7 @@ _REMEMBERED: Final = 65_536
 
 
 class Folders:
-    """Opens folders below a data directory. Used from many threads."""
+    """Opens folders below a data directory. Thread-safe."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory

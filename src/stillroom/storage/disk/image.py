@@ -5,10 +5,10 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple, ParamSpec, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, NamedTuple
 
-from stillroom.errors import BackendUnavailable
+from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
@@ -29,18 +29,10 @@ coarsest, FAT) look like one, so what was read so soon after a change is not sur
 
 _Version = tuple[int, int, int, int]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
+"""Runs a blocking read where it does not block the event loop."""
 
 log = logging.getLogger("stillroom.disk")
-
-
-class Runner(Protocol):
-    """Runs a blocking job where it does not block the event loop."""
-
-    async def __call__(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the job returns, or raises."""
-        ...
 
 
 class DiskImage:
@@ -48,13 +40,13 @@ class DiskImage:
 
     __slots__ = ("_run", "fd", "image")
 
-    def __init__(self, fd: int, image: StoredImage, run: Runner) -> None:
+    def __init__(self, fd: int, image: StoredImage, run: ReadInThread) -> None:
         self.fd = fd
         self.image = image
         self._run = run
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, in pieces; see `LocalImage.chunks`."""
+        """Read the bytes from `start` on, in pieces; see `LocalImage.chunks`."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -67,7 +59,7 @@ class DiskImage:
             yield chunk
 
     def _read_cached(self, start: int, size: int) -> bytes | None:
-        """What the page cache holds, without waiting for the disk; None if that is nothing."""
+        """Read from the page cache without waiting for the disk; None if it holds nothing."""
         buffer = bytearray(size)
         try:
             count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
@@ -85,7 +77,7 @@ class DiskImage:
         return self.image
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """The file descriptor."""
         return self.fd
 
     def close(self) -> None:
@@ -102,14 +94,14 @@ class _Facts(NamedTuple):
 
 
 class RecentFacts:
-    """The facts of files that were opened a moment ago.
+    """A cache of the facts of recently opened files.
 
     Reading them from a file costs more than opening it. A file whose inode, size and times
     are the same has the same content, as far as a filesystem can tell.
     """
 
     def __init__(self, folder_fd: int) -> None:
-        """Remember nothing yet of the files below a folder."""
+        """Begin with an empty cache for the files below a folder."""
         self._folder_fd = folder_fd
         self._device = os.fstat(folder_fd).st_dev if tells_all(folder_fd) else None
         self._facts: dict[str, _Facts] = {}
@@ -202,10 +194,21 @@ def etag_of(status: os.stat_result) -> str:
 
 
 def save_id_of(status: os.stat_result) -> str:
-    """Names a save: its inode and its time, which another save has one of at most."""
+    """The save id of a file: its inode and time, of which another save shares one at most."""
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def warn_of_link(where: str) -> None:
-    """Log a planted link for the operator; clients learn nothing of it."""
+    """Log a symbolic link that was met in a path; clients get an ordinary 404 or 409."""
     log.warning("security: a link or device stands in the data directory at %r", where)
+
+
+def error_of_open(key: StorageKey, error: OSError) -> Exception:
+    """Translate a failed open into the port's error: not found, or the disk is unavailable."""
+    """Translate a failed open into the port's error: not found, or the disk is unavailable."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
+        return ImageNotFound()
+    if error.errno in (errno.ELOOP, errno.EXDEV):
+        warn_of_link(key.text)
+        return ImageNotFound()
+    return BackendUnavailable(f"the disk refused: {os.strerror(error.errno or 0)}")

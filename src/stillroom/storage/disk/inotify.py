@@ -1,4 +1,4 @@
-"""Changes in a folder, by any process: inotify, called directly.
+"""inotify(7) by ctypes: which names in a folder have changed, by any process.
 
 The kernel queues an event before the call that made the change returns
 (https://man7.org/linux/man-pages/man7/inotify.7.html), so a reader of the

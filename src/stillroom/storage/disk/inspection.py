@@ -1,4 +1,4 @@
-"""The data directory as its operator looks at it: what is there, and what should not be."""
+"""Inspection of the data directory: walk, open, quarantine, and find unexpected files."""
 
 import asyncio
 import concurrent.futures
@@ -45,7 +45,7 @@ class DiskInspection:
     at_once = 2  # one is hashed while the other waits for the disk
 
     def __init__(self, data_directory: DataDirectory) -> None:
-        """Look at `data_directory`, and close it in the end."""
+        """Inspect `data_directory`; `close` closes it."""
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
         self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
@@ -54,19 +54,19 @@ class DiskInspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Images from one pass over the folders, strays from a second one."""
+        """Walk images in one pass over the folders, and unexpected files in a second one."""
         query = ListQuery(prefix, after=after, limit=_BATCH)
         keys = list_entries(self._data_directory, query, FolderCache(0))
         while batch := await self._run(_take, keys):
             for key in batch:
                 yield StorageKey(key)
-        strays = _unexpected_files(self._data_directory, prefix.text)
-        while found := await self._run(_take, strays):
+        others = _unexpected_files(self._data_directory, prefix.text)
+        while found := await self._run(_take, others):
             for unexpected in found:
                 yield unexpected
 
     async def open(self, key: StorageKey) -> Inspected:
-        """The file; what memory still holds of it is dropped, so that the disk itself is read."""
+        """Open the file and drop it from the page cache, so that the disk itself is read."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         outdated = None
@@ -75,11 +75,11 @@ class DiskInspection:
         return Inspected(_Uncached(opened), outdated)
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """As the port has it."""
+        """Open the image's file and return its facts."""
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Write the attribute; it counts only while the file's time is the one that was read."""
+        """Record the SHA-256 in the file's attribute; valid only while its mtime is unchanged."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
@@ -92,7 +92,7 @@ class DiskInspection:
             Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Into a folder of its own in `.stillroom/quarantine`, by one rename."""
+        """Move an image into a folder of its own in `.stillroom/quarantine`, by one rename."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._move, image, facts)
 
@@ -140,12 +140,12 @@ class DiskInspection:
         return parent_fd
 
     async def check(self) -> None:
-        """Read the data directory."""
+        """Health check: read the data directory."""
         with translated():
             _names_in(self._data_directory.fd)
 
     async def close(self) -> None:
-        """Finish what runs, and close the data directory."""
+        """Wait for running jobs, and close the data directory."""
         self._pool.shutdown()
         await self._storage.close()
 
@@ -155,7 +155,7 @@ class DiskInspection:
 
 
 class _Uncached:
-    """An open image that leaves nothing of itself in memory: others' images need the room."""
+    """An open image that is dropped from the page cache, which other images need."""
 
     def __init__(self, opened: DiskImage) -> None:
         self._opened = opened
@@ -180,12 +180,12 @@ def _take(entries: Iterator[T]) -> list[T]:
 
 
 def _unexpected_files(data_directory: DataDirectory, prefix: str) -> Iterator[UnexpectedFile]:
-    """Everything that is no image, where images are and beside them."""
+    """Find files that cannot be images, in the images' folders and beside them."""
     if prefix == COMPUTE_PREFIX:  # once, though there may be more prefixes
         for name in _names_in(data_directory.fd):
             if name not in _KNOWN_FOLDERS:
                 yield UnexpectedFile(_shown(name), "no image can be here")
-        yield from _forgotten_in_staging(data_directory)
+        yield from _left_in_staging(data_directory)
     yield from _unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
 
 
@@ -231,8 +231,8 @@ def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
     return None
 
 
-def _forgotten_in_staging(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
-    """Files on their way in that the process named in them cannot be at work on any more."""
+def _left_in_staging(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
+    """Find staging files that are left over: the process named in them has gone."""
     for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
@@ -246,7 +246,7 @@ def _forgotten_in_staging(data_directory: DataDirectory) -> Iterator[UnexpectedF
 
 
 def _was_running(pid: str, status: os.stat_result) -> bool:
-    """Whether the process of this number is older than the file."""
+    """Whether the process with this pid is older than the file."""
     try:
         started = os.stat(f"/proc/{int(pid)}").st_ctime
     except (OSError, ValueError):
@@ -264,5 +264,5 @@ def _names_in(folder_fd: int) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    """A name that may hold anything, for terminals and documents."""
+    """Escape a file name for terminals and documents; it may hold any bytes."""
     return name if name.isprintable() else ascii(name)[1:-1]

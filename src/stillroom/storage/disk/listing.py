@@ -4,7 +4,7 @@ A folder is compared as its name with a slash, since that is how the keys below
 it begin: `a-b` < `a/b` < `a0`. From each folder the smallest names that the page
 can need are picked, and folders are opened only when the page comes to them, so
 memory is bounded by the page, and time by the folders that it shows. Large
-folders are remembered in order (`remembered.py`), and need not be read again.
+folders are cached in order (`folder_cache.py`), and need not be read again.
 """
 
 import errno
@@ -39,7 +39,7 @@ _FOLDERS_LOOKED_INTO: Final = 1024
 def list_page(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache | None = None
 ) -> Page:
-    """One page of keys, and of folders where the query folds.
+    """List one page of keys, and of folders if the query has a delimiter.
 
     Args:
         data_directory: Where the folders are.
@@ -58,8 +58,8 @@ def list_page(
 
 
 @dataclass(slots=True)
-class _Folder:
-    """A folder on the way through the tree, and what is still wanted of it."""
+class _PendingFolder:
+    """A folder of the tree walk, and which of its names are still to be listed."""
 
     path: str  # the key prefix of everything in it, with its slash
     start: str | None  # the first name that is wanted; None if no more are
@@ -77,7 +77,7 @@ def list_entries(
         OSError: the filesystem failed.
     """
     path, _, begins = query.prefix.text.rpartition("/")
-    ways = [_Folder(f"{path}/", _start(f"{path}/", query.after), begins)]
+    ways = [_PendingFolder(f"{path}/", _start(f"{path}/", query.after), begins)]
     while ways:
         folder = ways[-1]
         if not folder.chosen:
@@ -93,7 +93,7 @@ def list_entries(
         if not name.endswith("/"):
             yield key
         elif not query.delimited:
-            ways.append(_Folder(key, _start(key, query.after)))
+            ways.append(_PendingFolder(key, _start(key, query.after)))
         elif key != query.after and _holds_image(data_directory, key, query.after, folder_cache):
             yield key
 
@@ -107,7 +107,7 @@ def _start(path: str, after: str) -> str | None:
 
 
 def _choose(
-    data_directory: DataDirectory, folder: _Folder, count: int, folder_cache: FolderCache
+    data_directory: DataDirectory, folder: _PendingFolder, count: int, folder_cache: FolderCache
 ) -> None:
     """Fill a folder's queue with its next names in key order, `count` or more of them.
 
@@ -136,7 +136,9 @@ def _choose(
     folder.chosen.extend(chosen)
 
 
-def _pick(fd: int, folder: _Folder, start: str, count: int, folder_cache: FolderCache) -> list[str]:
+def _pick(
+    fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
+) -> list[str]:
     """The `count` least names from `start` on, in order, of an open folder that is read for it."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:

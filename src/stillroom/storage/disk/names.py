@@ -1,4 +1,4 @@
-"""A folder's names in key order, in little more memory than their bytes.
+"""Sorted set of a folder's names in key order, packed into little memory.
 
 A million `str` of 20 letters take 70 MiB; here they lie in blocks of about a
 thousand, joined and encoded, which makes 21. A page decodes the one or two

@@ -1,4 +1,4 @@
-"""Opening files that cannot lie outside of a folder.
+"""Contained opens: openat2(2), or a walk by segments, that cannot leave a folder.
 
 The paths that come here were checked already; this is the wall behind that
 check, and it also stops what a lexical check cannot see: links that were

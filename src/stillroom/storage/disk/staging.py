@@ -1,4 +1,4 @@
-"""A file on its way in: written where no path can name it, then published at once."""
+"""Staging: a temporary file without a name (O_TMPFILE), published by one link or rename."""
 
 import contextlib
 import errno
@@ -37,13 +37,13 @@ class Batch:
         self.size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take one more."""
+        """Add a chunk."""
         self.chunks.append(chunk)
         self.size += len(chunk)
 
 
 class Staged:
-    """A file that no path names yet. Closing it is all that an abort takes."""
+    """A temporary file without a name; closing it removes it."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
@@ -51,7 +51,7 @@ class Staged:
         self.fd, self._name = data_directory.open_staged()
 
     def lacking(self, more: int, max_bytes: int | None) -> int:
-        """The room to take before `more` bytes are written: 0 while there is some left.
+        """The space to reserve before `more` bytes are written: 0 while there is some left.
 
         Args:
             more: Of the next batch.
@@ -65,7 +65,7 @@ class Staged:
         return max(min(self._reserved + RESERVED_BYTES, max_bytes), end) - self._reserved
 
     def reserve(self, more: int) -> None:
-        """Take as much room as `lacking` says, in one piece where the filesystem can."""
+        """Reserve as much space as `lacking` says, in one extent where the filesystem can."""
         with translated():
             try:
                 os.posix_fallocate(self.fd, self._reserved, more)

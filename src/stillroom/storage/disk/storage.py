@@ -2,23 +2,16 @@
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import functools
-import logging
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
 from stillroom.errors import (
-    BackendUnavailable,
     ImageNotFound,
-    PathConflict,
     PreconditionFailed,
     StorageFull,
 )
@@ -26,19 +19,16 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.disk.data_directory import DataDirectory, translated
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folder_cache import FolderCache
-from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.image import (
     DiskImage,
     RecentFacts,
     describe,
-    etag_at,
-    etag_of,
+    error_of_open,
     save_id_of,
-    status_at,
-    warn_of_link,
 )
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.openat2 import is_absent, open_by_kernel, release
+from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
 from stillroom.storage.sources import ImageSource, ImportedImage
@@ -61,16 +51,11 @@ _THREADS: Final = 16
 """Syncs under way at once. A disk takes 8 to 16 before they queue up in the device."""
 
 _DESCRIBED_AT_ONCE: Final = 256
-"""Files of a listing opened in one thread hop: some milliseconds, after which others get a turn,
-and a client that is gone is noticed."""
+"""Files of a listing opened in one thread hop: some milliseconds, after which other jobs get
+their turn, and a client that has disconnected is noticed."""
 
 LIST_CACHE_BYTES: Final = 64 * 1024**2
 """The names of one to three million images, by their length."""
-
-_PUBLISH_ATTEMPTS: Final = 16
-_PUBLISH_PAUSE_S: Final = 0.05
-"""The folder may be removed between making it and linking into it, so try again: at
-once, then after random pauses of up to this, so that those who race do not race in step."""
 
 # A FIFO must not block the open, and a terminal must not become ours.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -78,14 +63,12 @@ _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 P = ParamSpec("P")
 T = TypeVar("T")
 
-log = logging.getLogger("stillroom.disk")
-
 
 class DiskImageStorage:
-    """Keeps the promises of `ImageStorage` on a local filesystem.
+    """`ImageStorage` on a local filesystem.
 
     Look-ups run on the event loop: they cost a few microseconds, a thread hop
-    costs fifty. Whatever writes, syncs, waits for a lock or reads folders runs in
+    costs fifty. What writes, syncs, waits for a lock or reads folders runs in
     a pool of its own. See docs/adr/0002-one-colour-at-the-port.md.
     """
 
@@ -103,13 +86,13 @@ class DiskImageStorage:
             data_directory: The data directory; `close` closes it.
             rules: What every save must keep to.
             min_free_bytes: Saves that would leave less are refused.
-            list_cache_bytes: Most memory for the names in large folders; 0 remembers none.
+            list_cache_bytes: Most memory for the names in large folders; 0 caches none.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
         self._rules = rules
         self._min_free_bytes = min_free_bytes
-        self._folders = Folders(data_directory)
+        self._publisher = Publisher(data_directory)
         self._facts = RecentFacts(data_directory.fd)
         self._folder_cache = FolderCache(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
@@ -120,32 +103,32 @@ class DiskImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Nameless file, sync, link, sync: see docs/adr/0003."""
+        """Write a nameless file, sync it, link it, sync the folder: see docs/adr/0003."""
         self._admit(key, source.max_bytes, condition)
         arrival = source if isinstance(source, ImportedImage) else None
         checks = UploadChecks(self._rules, arrival.content_type if arrival else None)
         modified_ns = arrival.image.modified_ns if arrival else None
-        upload = _Upload(key, source, condition, checks, modified_ns)
+        pending = _PendingSave(key, source, condition, checks, modified_ns)
         staged: Staged | None = None
         batch = Batch()
         try:
             async for chunk in source:
-                upload.checks.count(chunk)
+                pending.checks.count(chunk)
                 batch.add(chunk)
                 if batch.size >= _BATCH_BYTES:
                     if staged is None:
                         staged = self._stage()
                     full, batch = batch, Batch()
-                    await self._run(self._write, upload, staged, full)
+                    await self._run(self._write, pending, staged, full)
             if staged is None:
-                return await self._run(self._save_small, upload, batch)
-            return await self._run(self._finish, upload, staged, batch)
+                return await self._run(self._save_small, pending, batch)
+            return await self._run(self._finish, pending, staged, batch)
         finally:
             if staged is not None:
                 staged.close()
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
-        """Refuse what can be known to fail before the first byte is read."""
+        """Check what can be checked before the first byte is read."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
@@ -154,146 +137,88 @@ class DiskImageStorage:
             current = None
         condition.check(current.etag if current else None)
         if current is None:
-            self._refuse_file_as_folder(key)
+            self._publisher.refuse_file_as_folder(key)
 
     def _refuse_if_full(self, more_bytes: int) -> None:
         with translated():
             free_space = os.fstatvfs(self._data_directory.fd)
         if free_space.f_bavail * free_space.f_frsize - more_bytes < self._min_free_bytes:
             raise StorageFull(
-                "the disk has less free room than STILLROOM_MIN_FREE_BYTES demands: make room"
+                "the disk has less free space than STILLROOM_MIN_FREE_BYTES requires: free space"
             )
 
-    def _refuse_file_as_folder(self, key: StorageKey) -> None:
-        folder = key.text.rpartition("/")[0]
-        try:
-            release(self._folders.open(folder))
-        except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise _not_a_folder() from error
-
-    def _save_small(self, upload: "_Upload", batch: Batch) -> StoredImage:
-        """All the disk work of an image that came in one batch, in one thread hop."""
+    def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
+        """Write and publish an image that came in one batch, in one thread hop."""
         with contextlib.closing(self._stage()) as staged:
-            return self._finish(upload, staged, batch)
+            return self._finish(pending, staged, batch)
 
     def _stage(self) -> Staged:
         with translated():
             return Staged(self._data_directory)
 
-    def _write(self, upload: "_Upload", staged: Staged, batch: Batch) -> None:
-        """Write a batch, in room that is free beyond what must stay free."""
-        lacking = staged.lacking(batch.size, upload.source.max_bytes)
+    def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
+        """Write a batch, and refuse it if less than `min_free_bytes` would stay free."""
+        lacking = staged.lacking(batch.size, pending.source.max_bytes)
         if lacking:
             self._refuse_if_full(lacking)
-            if upload.source.max_bytes is not None:
+            if pending.source.max_bytes is not None:
                 staged.reserve(lacking)
-        staged.write(batch, upload.checks)
+        staged.write(batch, pending.checks)
 
-    def _finish(self, upload: "_Upload", staged: Staged, batch: Batch) -> StoredImage:
-        """The last bytes, the facts, and the two syncs around publishing."""
-        staged.write(batch, upload.checks)
-        received = upload.checks.finish(upload.source.expected_sha256)
+    def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
+        """Write the last batch and the attributes, sync, publish, sync the folder."""
+        staged.write(batch, pending.checks)
+        received = pending.checks.finish(pending.source.expected_sha256)
         with translated():
             staged.trim(received.size)
             status = staged.stamp(
-                received.content_type, received.sha256, modified_ns=upload.modified_ns
+                received.content_type, received.sha256, modified_ns=pending.modified_ns
             )
         self._data_directory.sync(staged.fd)
-        self._publish(upload.key, staged, upload.condition)
-        return describe(upload.key, status, received.content_type, received.sha256)
-
-    def _publish(self, key: StorageKey, staged: Staged, condition: Condition) -> None:
-        """Give the file its name, atomically, and return when that name is on the disk."""
-        folder, _, name = key.text.rpartition("/")
-        for attempt in range(_PUBLISH_ATTEMPTS):
-            if attempt > 1:
-                time.sleep(random.uniform(0, _PUBLISH_PAUSE_S))  # noqa: S311  (spreads, hides nothing)
-            with contextlib.suppress(FileNotFoundError):  # the folder was removed meanwhile
-                folder_fd = self._open_or_make(folder)
-                try:
-                    if self._publish_in(folder_fd, name, staged, condition):
-                        return
-                finally:
-                    release(folder_fd)
-        raise BackendUnavailable("the folder is removed again and again while the image is saved")
-
-    def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder; False if an empty folder had to go out of the way first.
-
-        The folder's lock is honoured by all processes. Unconditional saves share it; a
-        compare-and-replace or a delete excludes them, so that comparing and changing
-        are one step.
-        """
-        exclusive = condition.if_match is not None
-        with translated(FileNotFoundError, IsADirectoryError):
-            fcntl.flock(folder_fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-            if condition.is_set:
-                condition.check(etag_at(folder_fd, name))
-            try:
-                staged.link_or_replace(folder_fd, name, create_only=condition.create_only)
-            except IsADirectoryError as error:
-                if self._folders.remove_empty_tree(folder_fd, name):
-                    return False
-                raise PathConflict(
-                    "a folder with images in it has this name: save under another one"
-                ) from error
-        self._data_directory.sync_folder(folder_fd)
-        return True
-
-    def _open_or_make(self, folder: str) -> int:
-        with translated(FileNotFoundError):
-            try:
-                return self._folders.open_or_make(folder)
-            except NotADirectoryError as error:
-                raise _not_a_folder() from error
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-                warn_of_link(folder)
-                raise _not_a_folder() from error
+        self._publisher.publish(pending.key, staged, pending.condition)
+        return describe(pending.key, status, received.content_type, received.sha256)
 
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> DiskImage:
-        """The image's open file: what is read from it belongs together, whatever is saved next."""
+        """Open the image's file: it stays the same save, even if the image is replaced."""
         return self._open(key)
 
     def locate_now(self, key: StorageKey) -> DiskImage:
-        """The same: opening a file waits for nothing."""
+        """Open the image's file without awaiting: an open does not block."""
         return self._open(key)
 
     def is_current(self, image: StoredImage) -> bool:
-        """A look at the file that its path leads to."""
+        """Whether the path still leads to this very save, by a stat."""
         return self._facts.hold(image)
 
     def is_missing(self, key: StorageKey) -> bool:
-        """A look-up that tells it without raising, which would cost as much again."""
+        """Whether there is no such image, without the cost of an exception."""
         return self._data_directory.open_contained is open_by_kernel and is_absent(
             self._data_directory.fd, key.text
         )
 
     async def open(self, key: StorageKey) -> DiskImage:
-        """The same."""
+        """Open the image's file, as `locate` does."""
         return self._open(key)
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """The facts of one opened file."""
+        """Open the image's file and return its facts."""
         return self._open(key).take_facts()
 
     def _open(self, key: StorageKey) -> DiskImage:
         try:
             fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
         except OSError as error:
-            raise _cannot_open(key, error) from error
+            raise error_of_open(key, error) from error
         try:
             return DiskImage(fd, self._facts.describe_file(key, fd), self._run)
         except OSError as error:
             release(fd)
-            raise _cannot_open(key, error) from error
+            raise error_of_open(key, error) from error
 
     async def list(self, query: ListQuery) -> Page:
-        """A page picked from the folders that it shows: see docs/adr/0010."""
+        """List a page of names in key order: see docs/adr/0010."""
         page = await self._run(self._list, query)
         if not self._folder_cache.is_sorted and not self._threads.is_closed:
             self._threads.start(self._folder_cache.sort)
@@ -304,7 +229,7 @@ class DiskImageStorage:
             return list_page(self._data_directory, query, self._folder_cache)
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """The files of a page, opened one after the other."""
+        """List a page of images with their facts, by opening each file."""
         page = await self.list(query)
         entries: list[Entry] = []
         for start in range(0, len(page.entries), _DESCRIBED_AT_ONCE):
@@ -331,37 +256,12 @@ class DiskImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Unlink and sync. The folder stays: removing it here would trip racing saves."""
+        """Unlink and sync. The folder stays: removing it here would make racing saves fail."""
         self._data_directory.refuse_writes_if_read_only()
-        await self._run(self._delete, key, condition, save_id)
-
-    def _delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        folder, _, name = key.text.rpartition("/")
-        try:
-            folder_fd = self._folders.open(folder)
-        except OSError as error:
-            raise _cannot_open(key, error) from error
-        try:
-            with translated():
-                fcntl.flock(folder_fd, fcntl.LOCK_EX)
-                status = status_at(folder_fd, name)
-                if status is None:
-                    raise ImageNotFound
-                condition.check(etag_of(status))
-                if save_id not in (None, save_id_of(status)):
-                    raise PreconditionFailed
-                try:
-                    os.unlink(name, dir_fd=folder_fd)
-                except FileNotFoundError:  # removed by hand since the look: that takes no lock
-                    raise ImageNotFound from None
-            with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
-                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
-            self._data_directory.sync_folder(folder_fd)
-        finally:
-            release(folder_fd)
+        await self._run(self._publisher.delete, key, condition, save_id)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """A walk through all folders: see `empty_folders.py`."""
+        """Remove folders that have been empty for a while: see `empty_folders.py`."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._remove_empty_folders, empty_for)
 
@@ -374,7 +274,7 @@ class DiskImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """By the kernel, which shares the blocks where the filesystem can; never a hard link."""
+        """Copy in the kernel, with shared blocks where the filesystem can; never a hard link."""
         self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
@@ -393,18 +293,18 @@ class DiskImageStorage:
                     raise PreconditionFailed
                 status = staged.stamp(image.content_type, image.sha256)
             self._data_directory.sync(staged.fd)
-            self._publish(target, staged, UNCONDITIONAL)
+            self._publisher.publish(target, staged, UNCONDITIONAL)
         return describe(target, status, image.content_type, image.sha256)
 
     # Running -----------------------------------------------------------------------------
 
     @property
     def is_read_only(self) -> bool:
-        """Whether a sync has failed, in any process."""
+        """Whether the store is read-only, since a sync has failed in any process."""
         return self._data_directory.is_read_only
 
     async def check(self) -> None:
-        """A look at the read-only flag, the free room and the staging folder."""
+        """Health check: the read-only flag, the free space and the staging folder."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
         await self._run(self._try_staging)
@@ -413,7 +313,7 @@ class DiskImageStorage:
         self._stage().close()
 
     async def close(self) -> None:
-        """Wait for what runs, then give the lock back."""
+        """Wait for running jobs, then release the lock."""
         self._closing.set()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
         self._folder_cache.close()
@@ -425,24 +325,11 @@ class DiskImageStorage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Upload:
-    """What belongs together while one image comes in."""
+class _PendingSave:
+    """An upload that has begun: its key, source, condition and checks."""
 
     key: StorageKey
     source: ImageSource
     condition: Condition
     checks: UploadChecks
     modified_ns: int | None
-
-
-def _cannot_open(key: StorageKey, error: OSError) -> Exception:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
-        return ImageNotFound()
-    if error.errno in (errno.ELOOP, errno.EXDEV):
-        warn_of_link(key.text)
-        return ImageNotFound()
-    return BackendUnavailable(f"the disk refused: {os.strerror(error.errno or 0)}")
-
-
-def _not_a_folder() -> PathConflict:
-    return PathConflict("a part of the path is an image already, so it cannot be a folder")

@@ -1,4 +1,4 @@
-"""Threads for work that waits for the disk.
+"""Thread pool for blocking disk operations.
 
 `asyncio.to_thread` and its kin cost 17 to 33 µs a job, several futures and locks; a save of
 100 KB takes 300. This costs 4 to 25 (`docs/adr/0002` says what runs here and what does not).
@@ -55,7 +55,7 @@ class _Job(Generic[T]):
 
 
 class DiskThreads:
-    """A bounded number of threads, started as they are needed.
+    """A thread pool of bounded size; threads start when they are needed.
 
     Attributes:
         is_closed: Nothing may be asked of them any more.

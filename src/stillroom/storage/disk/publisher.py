@@ -1,0 +1,130 @@
+"""Publishing and deleting images by name, atomically and synced: see docs/adr/0003."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import time
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, PreconditionFailed
+from stillroom.paths import StorageKey
+from stillroom.storage.disk.data_directory import DataDirectory, translated
+from stillroom.storage.disk.folders import Folders
+from stillroom.storage.disk.image import (
+    error_of_open,
+    etag_at,
+    etag_of,
+    save_id_of,
+    status_at,
+    warn_of_link,
+)
+from stillroom.storage.disk.openat2 import release
+from stillroom.storage.disk.staging import Staged
+from stillroom.storage.values import Condition
+
+_PUBLISH_ATTEMPTS: Final = 16
+_PUBLISH_PAUSE_S: Final = 0.05
+"""The folder may be removed between making it and linking into it, so try again: at
+once, then after random pauses of up to this, so that racing saves do not retry in step."""
+
+
+class Publisher:
+    """Changes which file a key names, by blocking calls; the folder's lock is held meanwhile."""
+
+    def __init__(self, data_directory: DataDirectory) -> None:
+        """Publish and delete below `data_directory`."""
+        self._data_directory = data_directory
+        self._folders = Folders(data_directory)
+
+    def refuse_file_as_folder(self, key: StorageKey) -> None:
+        """Raise PathConflict if a part of the path is a file."""
+        """Raise PathConflict if a part of the path is a file."""
+        folder = key.text.rpartition("/")[0]
+        try:
+            release(self._folders.open(folder))
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise _not_a_folder() from error
+
+    def publish(self, key: StorageKey, staged: Staged, condition: Condition) -> None:
+        """Link the file under its name, atomically, and sync the folder."""
+        folder, _, name = key.text.rpartition("/")
+        for attempt in range(_PUBLISH_ATTEMPTS):
+            if attempt > 1:
+                time.sleep(random.uniform(0, _PUBLISH_PAUSE_S))  # noqa: S311  (spreads, hides nothing)
+            with contextlib.suppress(FileNotFoundError):  # the folder was removed meanwhile
+                folder_fd = self._open_or_make(folder)
+                try:
+                    if self._publish_in(folder_fd, name, staged, condition):
+                        return
+                finally:
+                    release(folder_fd)
+        raise BackendUnavailable("the folder is removed again and again while the image is saved")
+
+    def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
+        """Publish in an open folder; False if an empty folder had to go out of the way first.
+
+        The folder's lock is honoured by all processes. Unconditional saves share it; a
+        compare-and-replace or a delete excludes them, so that comparing and changing
+        are one step.
+        """
+        exclusive = condition.if_match is not None
+        with translated(FileNotFoundError, IsADirectoryError):
+            fcntl.flock(folder_fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            if condition.is_set:
+                condition.check(etag_at(folder_fd, name))
+            try:
+                staged.link_or_replace(folder_fd, name, create_only=condition.create_only)
+            except IsADirectoryError as error:
+                if self._folders.remove_empty_tree(folder_fd, name):
+                    return False
+                raise PathConflict(
+                    "a folder with images in it has this name: save under another one"
+                ) from error
+        self._data_directory.sync_folder(folder_fd)
+        return True
+
+    def _open_or_make(self, folder: str) -> int:
+        with translated(FileNotFoundError):
+            try:
+                return self._folders.open_or_make(folder)
+            except NotADirectoryError as error:
+                raise _not_a_folder() from error
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                warn_of_link(folder)
+                raise _not_a_folder() from error
+
+    def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
+        """Unlink an image that meets the conditions, and sync its folder."""
+        """Unlink an image that meets the conditions, and sync its folder."""
+        folder, _, name = key.text.rpartition("/")
+        try:
+            folder_fd = self._folders.open(folder)
+        except OSError as error:
+            raise error_of_open(key, error) from error
+        try:
+            with translated():
+                fcntl.flock(folder_fd, fcntl.LOCK_EX)
+                status = status_at(folder_fd, name)
+                if status is None:
+                    raise ImageNotFound
+                condition.check(etag_of(status))
+                if save_id not in (None, save_id_of(status)):
+                    raise PreconditionFailed
+                try:
+                    os.unlink(name, dir_fd=folder_fd)
+                except FileNotFoundError:  # removed by hand since the look: that takes no lock
+                    raise ImageNotFound from None
+            with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
+                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
+            self._data_directory.sync_folder(folder_fd)
+        finally:
+            release(folder_fd)
+
+
+def _not_a_folder() -> PathConflict:
+    return PathConflict("a part of the path is an image already, so it cannot be a folder")
