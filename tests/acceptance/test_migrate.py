@@ -542,7 +542,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "say --from, --to or both"),
+        ((), "give --from, --to or both"),
         (("--from", "{data}", "--to", "{data}"), "are the same store"),
         (("--from", "{empty}", "--to", "{data}"), "there is no store in"),
         (("--from", "{data}", "--to", "{half}"), "R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME must"),

@@ -99,7 +99,7 @@ def test_the_media_library_is_looked_at_too_also_by_one_that_goes_on(tmp_path: P
         assert verified.names("damaged") == ["media/1/b.png"]
         assert verified.names("stray") == ["media/link"]
         assert verified.report["images"] == 3
-    assert "goes on" in rest.log
+    assert "resuming after" in rest.log
     assert verify(tmp_path, "--prefix", "c").status == 0
 
 
@@ -235,7 +235,7 @@ def test_a_stopped_one_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals
     assert first["finished"] is False
     assert 10 <= first["images"] < 200
     assert rest.status == 1
-    assert "goes on after 'compute/" in rest.log
+    assert "resuming after 'compute/" in rest.log
     assert rest.names("damaged") == ["compute/000.bin", "compute/199.bin"]
     assert 200 <= rest.report["images"] <= 202, "two may have been under way"
     assert not state.exists()

@@ -165,7 +165,7 @@ def test_rm_asks_before_it_takes_a_folder(run: Run, folder: str) -> None:
     refused = run("rm", f"{folder}/deep")
     unasked = run("rm", "-r", f"{folder}/deep")
     assert (refused.code, "add --recursive" in refused.err) == (2, True)
-    assert (unasked.code, "2 images would go: add --yes" in unasked.err) == (2, True)
+    assert (unasked.code, "2 images would be deleted: add --yes" in unasked.err) == (2, True)
     assert run("rm", f"{folder}/a.png").err == "1 deleted\n"
     assert run("rm", "-r", "--yes", folder).err == "3 deleted\n"
     assert run("ls", folder).code == 3
@@ -289,10 +289,7 @@ def test_ctrl_c_is_130_and_says_that_the_same_command_goes_on(server: Server) ->
         _, said = running.communicate(timeout=30)
 
     assert running.returncode == 130
-    assert (
-        said.lstrip()
-        == b"stillroom: interrupted; the same command goes on where this one stopped\n"
-    )
+    assert said.lstrip() == b"stillroom: interrupted; run the same command again to resume\n"
 
 
 def test_a_token_needs_a_secret_and_makes_none(run: Run, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from media.sweeping import bury_by_hand, is_there, left_copy, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImplausibleScan
 from stillroom.maintenance import orphans
-from stillroom.maintenance.orphans import Finding, Kind, OrphanScan, Scanned
+from stillroom.maintenance.orphans import Mismatch, MismatchKind, OrphanScan, ScanStats
 from stillroom.media.config import RowsConfig
 from stillroom.media.resource import MediaResource, new_id
 from stillroom.media.rows.tables import deletions, resources
@@ -29,14 +29,14 @@ class Scanning:
     def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(orphans, "LEASE", timedelta(0))
         self.library = library
-        self.scanned = Scanned()
-        self.found: list[Finding] = []
+        self.scanned = ScanStats()
+        self.found: list[Mismatch] = []
 
     def scan(self, grace: timedelta = timedelta(0)) -> OrphanScan:
-        self.scanned, self.found = Scanned(), []
+        self.scanned, self.found = ScanStats(), []
         return OrphanScan(self.library.meddled, self.library.database, grace=grace)  # type: ignore[arg-type]  # as good as one
 
-    async def report(self, grace: timedelta = timedelta(0)) -> list[tuple[Kind, str]]:
+    async def report(self, grace: timedelta = timedelta(0)) -> list[tuple[MismatchKind, str]]:
         await self.scan(grace).report(self.found.append, self.scanned)
         return sorted((finding.kind, finding.key) for finding in self.found)
 
@@ -76,14 +76,14 @@ class ScanningContract:
             monkeypatch.setattr(orphans, name, page)
         expected = []
         for number in range(3):
-            expected.append((Kind.ORPHAN, (await scanning.orphan()).text))
+            expected.append((MismatchKind.ORPHAN, (await scanning.orphan()).text))
             missing = await scanning.resource(10 + number)
             await scanning.library.meddled.storage.delete(missing.storage_key)
-            expected.append((Kind.MISSING, missing.storage_key.text))
+            expected.append((MismatchKind.MISSING, missing.storage_key.text))
             sound = await scanning.resource(20 + number)
         other = StorageKey.of_media(sound.id, "webp")
         await scanning.library.meddled.storage.save(other, BytesSource(picture()))
-        expected.append((Kind.ORPHAN, other.text))
+        expected.append((MismatchKind.ORPHAN, other.text))
 
         assert await scanning.report() == sorted(expected)
 
@@ -119,7 +119,7 @@ class ScanningContract:
         where = await scanning.orphan()
         await scanning.resource(1)
 
-        assert await scanning.report(timedelta(hours=1)) == [(Kind.YOUNG, where.text)]
+        assert await scanning.report(timedelta(hours=1)) == [(MismatchKind.YOUNG, where.text)]
 
         await scanning.scan(timedelta(hours=1)).delete(scanning.found.append, scanning.scanned)
         assert await scanning.library.sweep() == Swept()
@@ -137,7 +137,7 @@ class ScanningContract:
         for text in foreign:
             await scanning.library.meddled.storage.save(StorageKey(text), BytesSource(b"x"))
 
-        assert await scanning.report() == sorted((Kind.FOREIGN, text) for text in foreign)
+        assert await scanning.report() == sorted((MismatchKind.FOREIGN, text) for text in foreign)
 
         await scanning.delete()
         assert await scanning.library.sweep() == Swept()
@@ -150,7 +150,7 @@ class ScanningContract:
         await scanning.resource(2, relocate=False)
         await scanning.library.save("2.png", picture(3))
 
-        assert await scanning.report() == [(Kind.MISSING, "compute/2.png")]
+        assert await scanning.report() == [(MismatchKind.MISSING, "compute/2.png")]
 
     async def test_orphans_are_deleted_on_request_and_nothing_else_is(
         self, scanning: Scanning

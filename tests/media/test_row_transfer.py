@@ -18,9 +18,10 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.maintenance import row_transfer
-from stillroom.maintenance.migration import Migration, MigrationStats, Target
-from stillroom.maintenance.row_transfer import TransferStats, follow, is_same
-from stillroom.maintenance.verify import Pace
+from stillroom.maintenance.migration import Migration, Target
+from stillroom.maintenance.migration_report import MigrationStats
+from stillroom.maintenance.rate_limiter import RateLimiter
+from stillroom.maintenance.row_transfer import TransferStats, is_same, transfer_rows
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.resource import Change, MediaResource, new_id, now
 from stillroom.media.rows.engine import migrating
@@ -51,8 +52,8 @@ class Move:
             Target(self.target.meddled.storage, self.arrived),
             KeyPrefix("compute/"),
             KeyPrefix.of_library(),
-            pace=Pace(None),
-            tally=MigrationStats(),
+            rate_limit=RateLimiter(None),
+            stats=MigrationStats(),
         )
 
     async def run(self) -> TransferStats:
@@ -61,10 +62,10 @@ class Move:
         return await self.rows(migration)
 
     async def rows(self, migration: Migration, *, dry_run: bool = False) -> TransferStats:
-        followed = TransferStats()
+        transferred = TransferStats()
         given, taking = self.source.config, self.target.config
-        await follow(migration, given, taking, followed, dry_run=dry_run)
-        return followed
+        await transfer_rows(migration, given, taking, transferred, dry_run=dry_run)
+        return transferred
 
     async def target_has(self, resource: MediaResource) -> MediaResource:
         """As it should be there: the same, but for the save id, which is that of the copy."""
@@ -128,9 +129,13 @@ async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move)
     change = Change(alt_text="a cat", caption="Tom", protected=True)
     relocated = await move.source.service.change(relocated.id, change)
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert (followed.resources, followed.counts, followed.wrong) == (2, {TransferOutcome.NEW: 2}, 0)
+    assert (transferred.resources, transferred.counts, transferred.wrong) == (
+        2,
+        {TransferOutcome.NEW: 2},
+        0,
+    )
     for resource in (relocated, in_place):
         found = await move.target.service.find(resource.id)
         assert found == await move.target_has(resource)
@@ -139,7 +144,7 @@ async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move)
             location.close()
     await move.target.check()
     again = await move.run()
-    assert (again.counts, again.marks, again.taken_back) == ({TransferOutcome.SAME: 2}, 0, 0)
+    assert (again.counts, again.marks, again.withdrawn) == ({TransferOutcome.SAME: 2}, 0, 0)
 
 
 async def test_what_changes_in_the_source_follows_with_the_next_pass(move: Move) -> None:
@@ -150,9 +155,9 @@ async def test_what_changes_in_the_source_follows_with_the_next_pass(move: Move)
     changed = await move.source.service.change(first.id, Change(caption="Tom"))
     assert moved.storage_key.is_media
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert followed.counts == {TransferOutcome.CHANGED: 1}
+    assert transferred.counts == {TransferOutcome.CHANGED: 1}
     assert await move.target.service.find(first.id) == await move.target_has(changed)
     await move.target.check()
 
@@ -164,10 +169,10 @@ async def test_a_row_whose_bytes_are_not_there_is_never_written(move: Move) -> N
     kept = await move.source.ingest("b.png")
     await move.source.meddled.storage.delete(lost.storage_key)
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert followed.counts == {TransferOutcome.NEW: 1}
-    assert [(left.resource_id, left.name) for left in followed.left_out] == [
+    assert transferred.counts == {TransferOutcome.NEW: 1}
+    assert [(left.resource_id, left.name) for left in transferred.left_out] == [
         (lost.id, lost.storage_key.text)
     ]
     assert [row.id for row in move.target.table(resources)] == [kept.id]
@@ -180,9 +185,9 @@ async def test_bytes_that_came_after_the_listing_come_with_their_row(move: Move)
     await migration.run()
     late = await move.source.ingest("a.png")
 
-    followed = await move.rows(migration)
+    transferred = await move.rows(migration)
 
-    assert followed.counts == {TransferOutcome.NEW: 1}
+    assert transferred.counts == {TransferOutcome.NEW: 1}
     assert await move.target.service.find(late.id) == await move.target_has(late)
     await move.target.check()
 
@@ -194,10 +199,10 @@ async def test_a_mark_deletes_the_copy_of_the_save_that_was_marked(move: Move) -
     resource = await move.source.ingest("a.png")
     (mark,) = move.source.table(deletions)
 
-    followed = await move.run()
+    transferred = await move.run()
 
     copy = await move.target.meddled.storage.stat(key("a.png"))
-    assert followed.marks == 1
+    assert transferred.marks == 1
     assert move.target.marked() == [("compute/a.png", copy.save_id)]
     (carried,) = move.target.table(deletions)
     assert (carried.due_at, carried.reason) == (mark.due_at, mark.reason)
@@ -215,9 +220,9 @@ async def test_what_was_saved_again_since_the_mark_is_not_marked_in_the_target(m
     await move.source.ingest("a.png")
     await move.source.save("a.png", picture(1))  # the same bytes, and live
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert (followed.marks, move.target.marked()) == (0, [])
+    assert (transferred.marks, move.target.marked()) == (0, [])
 
 
 async def test_a_mark_is_taken_back_when_its_image_is_live_again_in_the_source(move: Move) -> None:
@@ -226,9 +231,9 @@ async def test_a_mark_is_taken_back_when_its_image_is_live_again_in_the_source(m
     assert (await move.run()).marks == 1
     await move.source.save("a.png", picture(1))
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert (followed.marks, followed.taken_back) == (0, 1)
+    assert (transferred.marks, transferred.withdrawn) == (0, 1)
     assert move.target.marked() == []
     assert await is_there(move.target, key("a.png"))
 
@@ -238,9 +243,9 @@ async def test_what_the_targets_own_clients_have_saved_is_not_marked(move: Move)
     await move.source.ingest("a.png")
     await move.target.save("a.png", picture(1))  # equal bytes, but nobody's copy
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert (followed.marks, move.target.marked()) == (0, [])
+    assert (transferred.marks, move.target.marked()) == (0, [])
 
 
 @EVERY_WAY
@@ -254,9 +259,9 @@ async def test_a_deletion_that_is_due_is_due_in_the_target_and_can_be_cancelled_
     for resource in (doomed, skipped):
         await move.source.service.delete(resource.id)
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert (followed.counts, followed.marks) == ({TransferOutcome.CHANGED: 2}, 2)
+    assert (transferred.counts, transferred.marks) == ({TransferOutcome.CHANGED: 2}, 2)
     assert all(row.deleted_at for row in move.target.table(resources))
     assert (await move.target.ingest("2.png")).id == skipped.id
     make_due(move.target)
@@ -312,10 +317,10 @@ async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_o
 
     monkeypatch.setattr(migration, "holds", sweep_then)
 
-    followed = await move.rows(migration)
+    transferred = await move.rows(migration)
 
-    assert followed.counts == {}
-    ((left,),) = ([one for one in followed.left_out if one.resource_id == resource.id],)
+    assert transferred.counts == {}
+    ((left,),) = ([one for one in transferred.left_out if one.resource_id == resource.id],)
     assert "run it again" in left.detail
     assert move.target.table(resources) == []
     make_due(move.target)
@@ -333,9 +338,9 @@ async def test_a_deletion_that_was_cancelled_in_the_source_is_cancelled_in_the_t
     await move.run()
     await move.source.ingest("a.png", relocate=True)
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert followed.taken_back == 1
+    assert transferred.withdrawn == 1
     assert (await move.target.service.find(resource.id)).deleted_at is None
     make_due(move.target)
     await move.target.sweep()
@@ -350,15 +355,15 @@ async def test_dead_letters_follow_as_marks_do(move: Move) -> None:
     with migrating(move.source.config) as connection:
         connection.execute(sa.insert(dead_letters).values(**values, last_error="no"))
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert followed.dead_letters == 1
+    assert transferred.dead_letters == 1
     (dead_letter,) = move.target.table(dead_letters)
     copy = await move.target.meddled.storage.stat(saved.key)
     assert (dead_letter.save_id, dead_letter.last_error) == (copy.save_id, "no")
     assert (await move.run()).dead_letters == 0
     await move.source.save("a.png", picture(1))
-    assert (await move.run()).taken_back == 1
+    assert (await move.run()).withdrawn == 1
     assert move.target.table(dead_letters) == []
 
 
@@ -368,11 +373,11 @@ async def test_another_resource_with_the_same_bytes_stays_and_is_told(move: Move
     ours = await move.source.ingest("a.png")
     theirs = await move.target.ingest("theirs.png")
 
-    followed = await move.run()
+    transferred = await move.run()
 
-    assert followed.counts == {}
-    assert [left.resource_id for left in followed.left_out] == [ours.id]
-    assert f"{theirs.id} has the same bytes" in followed.left_out[0].detail
+    assert transferred.counts == {}
+    assert [left.resource_id for left in transferred.left_out] == [ours.id]
+    assert f"{theirs.id} has the same bytes" in transferred.left_out[0].detail
     assert [row.id for row in move.target.table(resources)] == [theirs.id]
 
 
@@ -406,9 +411,9 @@ async def test_a_dry_run_counts_and_writes_nothing(move: Move) -> None:
         await move.source.save(f"{number}.png", picture(number))
         await move.source.ingest(f"{number}.png")
 
-    followed = await move.rows(move.migration(), dry_run=True)
+    transferred = await move.rows(move.migration(), dry_run=True)
 
-    assert (followed.counts, followed.wrong) == ({TransferOutcome.NEW: 2}, 0)
+    assert (transferred.counts, transferred.wrong) == ({TransferOutcome.NEW: 2}, 0)
     config = move.target.config
     assert not isinstance(config, SqliteConfig) or not config.file.exists()
 
@@ -456,9 +461,9 @@ async def test_with_one_database_for_both_the_rows_stay_and_marks_of_the_copies_
         await move.source.service.delete(deleted.id)
         before = move.source.table(resources)
 
-        followed = await move.run()
+        transferred = await move.run()
 
-        assert (followed.counts, followed.marks) == ({TransferOutcome.SAME: 2}, 3)
+        assert (transferred.counts, transferred.marks) == ({TransferOutcome.SAME: 2}, 3)
         assert move.source.table(resources) == before
         assert (await move.run()).marks == 0
         make_due(move.target)

@@ -15,14 +15,17 @@ from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable
-from stillroom.maintenance.migration import Migration, MigrationStats, Outcome, Target
-from stillroom.maintenance.verify import Pace
+from stillroom.maintenance.migration import Migration, Target
+from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats
+from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
 from stillroom.storage.sources import BytesSource
 
 pytestmark = pytest.mark.slow
 
-IMAGES = {f"{number:03}.bin": random.Random(number).randbytes(number * 90) for number in range(120)}
+IMAGES = {
+    f"{number:03}.bin": random.Random(number).randbytes(number * 90) for number in range(1, 121)
+}
 
 
 @pytest.fixture
@@ -55,14 +58,16 @@ async def stores(
 async def brought(source: Target, target: Target) -> int:
     """Run it until it is content, as an operator would; how often that was."""
     for number in range(1, 9):
-        tally = MigrationStats()
-        migration = Migration(source.inspection, target, everything(), pace=Pace(None), tally=tally)
+        stats = MigrationStats()
+        migration = Migration(
+            source.inspection, target, everything(), rate_limit=RateLimiter(None), stats=stats
+        )
         try:
             await migration.run()
         except BackendUnavailable:
             continue
-        assert Outcome.DIFFERS not in tally.counts
-        if not tally.wrong and tally.images == len(IMAGES):
+        assert MigrationOutcome.DIFFERS not in stats.counts
+        if not stats.wrong and stats.images == len(IMAGES):
             return number
     raise AssertionError("it is never content")
 
@@ -108,23 +113,23 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     many = 60 if size == 100 else 10
     for number in range(many):
         await source.save(key(f"{number}.bin"), BytesSource(bytes(size)))
-    tally = MigrationStats()
+    stats = MigrationStats()
     migration = Migration(
         inspections[0],
         Target(bucket, inspections[1]),
         everything(),
-        pace=Pace(None),
-        tally=tally,
+        rate_limit=RateLimiter(None),
+        stats=stats,
     )
 
     with pytest.raises(
-        BackendUnavailable, match=r"takes no image: .*\(it answers 500 InternalError\)"
+        BackendUnavailable, match=r"refuses every image: .*\(it answers 500 InternalError\)"
     ):
         await migration.run()
 
-    assert tally.counts.keys() <= {Outcome.FAILED}
-    assert tally.images < many
-    assert all("500 InternalError" in event.detail for event in tally.problems)
+    assert stats.counts.keys() <= {MigrationOutcome.FAILED}
+    assert stats.images < many
+    assert all("500 InternalError" in event.detail for event in stats.problems)
     for storage in (source, bucket):
         await storage.close()
     for inspection in inspections:

@@ -18,7 +18,8 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ConfigurationError
-from stillroom.maintenance.verify import Kind, Pace, Progress, Verification
+from stillroom.maintenance.rate_limiter import RateLimiter
+from stillroom.maintenance.verify import FindingKind, Verification, VerificationProgress
 from stillroom.storage.choose import R2Config, open_inspection, open_storage
 from stillroom.storage.inspection import Inspection
 from stillroom.storage.port import ImageStorage
@@ -29,15 +30,19 @@ MIB = 1024**2
 
 async def verified(
     store: Inspection, *, quarantine: bool = False, after: str = "", prefix: str = ""
-) -> Progress:
-    progress = Progress(after=after)
+) -> VerificationProgress:
+    progress = VerificationProgress(after=after)
     await Verification(
-        store, everything(prefix), progress=progress, pace=Pace(None), quarantine=quarantine
+        store,
+        everything(prefix),
+        progress=progress,
+        rate_limit=RateLimiter(None),
+        quarantine=quarantine,
     ).run()
     return progress
 
 
-def names(progress: Progress, kind: Kind) -> list[str]:
+def names(progress: VerificationProgress, kind: FindingKind) -> list[str]:
     return sorted(found.name for found in progress.findings if found.kind is kind)
 
 
@@ -93,8 +98,8 @@ async def test_a_hundred_flipped_bytes_are_a_hundred_findings(
 
     found = await verified(store)
 
-    assert names(found, Kind.DAMAGED) == sorted(f"compute/{name}" for name in flipped)
-    assert (found.images, found.counts) == (121, {Kind.DAMAGED: 100})
+    assert names(found, FindingKind.DAMAGED) == sorted(f"compute/{name}" for name in flipped)
+    assert (found.images, found.counts) == (121, {FindingKind.DAMAGED: 100})
 
     for variable, value in {
         "R2_ENDPOINT_URL": proxy.endpoint_url,
@@ -175,8 +180,10 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
         else None
     )
 
-    progress = Progress()
-    verification = Verification(store, everything(), progress=progress, pace=Pace(None))
+    progress = VerificationProgress()
+    verification = Verification(
+        store, everything(), progress=progress, rate_limit=RateLimiter(None)
+    )
     with pytest.raises(BackendUnavailable):
         await verification.run()
 
@@ -212,8 +219,8 @@ async def test_each_image_is_one_request_and_large_ones_without_a_hash_are_unkno
 
     found = await verified(store)
 
-    assert found.counts == {Kind.UNKNOWN: 1}
-    assert names(found, Kind.UNKNOWN) == ["compute/large.bin"]
+    assert found.counts == {FindingKind.UNKNOWN: 1}
+    assert names(found, FindingKind.UNKNOWN) == ["compute/large.bin"]
     assert found.problems == 0
     assert found.size == 17 * MIB + len(PNG)
     assert stub.operations == {"ListObjectsV2": 1, "GetObject": 3, "ListMultipartUploads": 1}
@@ -234,7 +241,7 @@ async def test_keys_of_no_image_and_old_unfinished_uploads_are_astray(
 
     found = await verified(store)
 
-    assert names(found, Kind.STRAY) == [
+    assert names(found, FindingKind.STRAY) == [
         "compute/../x",
         "compute/a//b.png",
         "compute/a\\x07.png",
@@ -252,7 +259,7 @@ async def test_an_image_replaced_while_it_is_read_is_no_finding_and_is_not_moved
     await storage.save(key("a.png"), BytesSource(PNG))
     stub.objects["compute/a.png"].body = PNG + b"damaged"
 
-    class Replacing(Pace):
+    class Replacing(RateLimiter):
         reads = 0
 
         async def spend(self, size: int) -> None:
@@ -261,11 +268,13 @@ async def test_an_image_replaced_while_it_is_read_is_no_finding_and_is_not_moved
             if self.reads == 2:  # what looks bad is read twice
                 await storage.save(key("a.png"), BytesSource(b"new"))
 
-    progress = Progress()
-    pace = Replacing(None)
-    await Verification(store, everything(), progress=progress, pace=pace, quarantine=True).run()
+    progress = VerificationProgress()
+    rate_limit = Replacing(None)
+    await Verification(
+        store, everything(), progress=progress, rate_limit=rate_limit, quarantine=True
+    ).run()
 
-    assert pace.reads == 2
+    assert rate_limit.reads == 2
     assert (progress.images, progress.counts) == (1, {})
     assert stub.objects["compute/a.png"].body == b"new"
     assert list(stub.objects) == ["compute/a.png"]
@@ -297,4 +306,10 @@ async def test_hashes_are_not_adopted_in_a_bucket(
 ) -> None:
     _, store = stubbed
     with pytest.raises(ConfigurationError, match="Repr-Digest"):
-        Verification(store, everything(), progress=Progress(), pace=Pace(None), adopt=True)
+        Verification(
+            store,
+            everything(),
+            progress=VerificationProgress(),
+            rate_limit=RateLimiter(None),
+            adopt=True,
+        )

@@ -13,14 +13,9 @@ import pytest
 
 from contract.suite import PNG, RULES, everything, key, read
 from stillroom.errors import BackendUnavailable, ImageNotFound, StorageFull
-from stillroom.maintenance.migration import (
-    Migration,
-    MigrationStats,
-    Outcome,
-    ProgressEvent,
-    Target,
-)
-from stillroom.maintenance.verify import Pace
+from stillroom.maintenance.migration import Migration, Target
+from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
+from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import (
     EVERY_IMAGE,
@@ -94,19 +89,19 @@ async def target(tmp_path: Path) -> AsyncIterator[Store]:
 async def migrated(
     source: Inspection, target: Target | None, *, overwrite: bool = False, dry_run: bool = False
 ) -> MigrationStats:
-    tally = MigrationStats()
+    stats = MigrationStats()
     migration = Migration(
         source,
         target,
         everything(),
         KeyPrefix.of_library(),
-        pace=Pace(None),
-        tally=tally,
+        rate_limit=RateLimiter(None),
+        stats=stats,
         overwrite=overwrite,
         dry_run=dry_run,
     )
     await migration.run()
-    return tally
+    return stats
 
 
 async def test_an_image_arrives_with_its_type_its_time_and_its_hash(
@@ -117,10 +112,10 @@ async def test_an_image_arrives_with_its_type_its_time_and_its_hash(
     media = StorageKey("media/019a/file.png")
     await source.storage.copy(key("a/b.png"), media)
 
-    tally = await migrated(source.inspection, target.target)
+    stats = await migrated(source.inspection, target.target)
 
-    assert tally.counts == {Outcome.COPIED: 3}
-    assert tally.size == 2 * len(PNG) + 4
+    assert stats.counts == {MigrationOutcome.COPIED: 3}
+    assert stats.size == 2 * len(PNG) + 4
     arrived = await target.storage.stat(key("a/b.png"))
     assert (arrived.size, arrived.content_type, arrived.sha256) == (
         len(PNG),
@@ -143,7 +138,7 @@ async def test_what_is_there_by_its_hash_is_not_touched(source: Store, target: S
 
     again = await migrated(source.inspection, target.target)
 
-    assert again.counts == {Outcome.SAME: 2}
+    assert again.counts == {MigrationOutcome.SAME: 2}
     assert again.size == 0
     for image in before:
         assert (await target.storage.stat(image.key)).save_id == image.save_id
@@ -157,14 +152,14 @@ async def test_an_older_one_is_replaced_and_a_newer_one_is_left_alone(
     await target.save("old.png", b"target", age_s=200)
     await target.save("new.png", b"target")
 
-    tally = await migrated(source.inspection, target.target)
+    stats = await migrated(source.inspection, target.target)
 
-    assert tally.counts == {Outcome.REPLACED: 1, Outcome.DIFFERS: 1}
-    assert [event.name for event in tally.problems] == ["compute/new.png"]
+    assert stats.counts == {MigrationOutcome.REPLACED: 1, MigrationOutcome.DIFFERS: 1}
+    assert [event.name for event in stats.problems] == ["compute/new.png"]
     assert await read(target.storage, "old.png") == b"source"
     assert await read(target.storage, "new.png") == b"target"
     forced = await migrated(source.inspection, target.target, overwrite=True)
-    assert forced.counts == {Outcome.SAME: 1, Outcome.REPLACED: 1}
+    assert forced.counts == {MigrationOutcome.SAME: 1, MigrationOutcome.REPLACED: 1}
     assert await read(target.storage, "new.png") == b"source"
 
 
@@ -175,7 +170,9 @@ async def test_what_is_replaced_in_the_source_follows_with_the_next_pass(
     await migrated(source.inspection, target.target)
     await source.save("a.png", b"two")
 
-    assert (await migrated(source.inspection, target.target)).counts == {Outcome.REPLACED: 1}
+    assert (await migrated(source.inspection, target.target)).counts == {
+        MigrationOutcome.REPLACED: 1
+    }
     assert await read(target.storage, "a.png") == b"two"
 
 
@@ -187,11 +184,15 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     await target.save("same.png", b"same.png")
     await target.save("replaced.png", b"older", age_s=50)
 
-    tally = await migrated(source.inspection, target.target, dry_run=True)
+    stats = await migrated(source.inspection, target.target, dry_run=True)
     nowhere = await migrated(source.inspection, None, dry_run=True)
 
-    assert tally.counts == {Outcome.COPIED: 1, Outcome.SAME: 1, Outcome.REPLACED: 1}
-    assert nowhere.counts == {Outcome.COPIED: 3}
+    assert stats.counts == {
+        MigrationOutcome.COPIED: 1,
+        MigrationOutcome.SAME: 1,
+        MigrationOutcome.REPLACED: 1,
+    }
+    assert nowhere.counts == {MigrationOutcome.COPIED: 3}
     assert await read(target.storage, "replaced.png") == b"older"
     with pytest.raises(ImageNotFound):
         await target.storage.stat(key("new.png"))
@@ -205,10 +206,10 @@ async def test_what_is_damaged_in_the_source_does_not_arrive(source: Store, targ
     file.write_bytes(b"X" + PNG[1:])
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    tally = await migrated(source.inspection, target.target)
+    stats = await migrated(source.inspection, target.target)
 
-    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
-    (event,) = tally.problems
+    assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.FAILED: 1}
+    (event,) = stats.problems
     assert event.name == "compute/bad.png"
     assert hashlib.sha256(PNG).hexdigest() in event.detail
     with pytest.raises(ImageNotFound):
@@ -232,10 +233,10 @@ async def test_what_arrives_damaged_is_noticed_there_and_removed(
         return saved
 
     storage = cast("ImageStorage", Meddled(target.storage, save=save))
-    tally = await migrated(source.inspection, Target(storage, target.inspection))
+    stats = await migrated(source.inspection, Target(storage, target.inspection))
 
-    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
-    assert "what arrived has the SHA-256" in tally.problems[0].detail
+    assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.FAILED: 1}
+    assert "the copy has the SHA-256" in stats.problems[0].detail
     assert not (target.folder / "compute/bad.png").exists()
 
 
@@ -251,7 +252,7 @@ async def test_a_bad_line_is_tried_again_and_blames_no_image(source: Store, targ
         return await source.inspection.open(where)
 
     bad = cast("Inspection", Meddled(source.inspection, open=opened))
-    assert (await migrated(bad, target.target)).counts == {Outcome.COPIED: 40}
+    assert (await migrated(bad, target.target)).counts == {MigrationOutcome.COPIED: 40}
 
 
 @pytest.mark.parametrize("gone", ["source", "target"])
@@ -280,21 +281,21 @@ async def test_a_store_that_goes_away_ends_it_and_the_next_pass_brings_the_rest(
     else:
         meddled = Meddled(storage, save=until_it_goes(storage.save), check=check)
         storage = cast("ImageStorage", meddled)
-    tally = MigrationStats()
+    stats = MigrationStats()
     with pytest.raises(BackendUnavailable, match="gone"):
         await Migration(
             inspection,
             Target(storage, target.inspection),
             everything(),
-            pace=Pace(None),
-            tally=tally,
+            rate_limit=RateLimiter(None),
+            stats=stats,
         ).run()
-    assert tally.problems == []
-    assert 0 < tally.images < 60
+    assert stats.problems == []
+    assert 0 < stats.images < 60
 
     rest = await migrated(source.inspection, target.target)
     assert sum(rest.counts.values()) == 60
-    assert set(rest.counts) == {Outcome.COPIED, Outcome.SAME}
+    assert set(rest.counts) == {MigrationOutcome.COPIED, MigrationOutcome.SAME}
 
 
 async def test_a_full_target_ends_it(source: Store, target: Store) -> None:
@@ -323,9 +324,9 @@ async def test_whoever_saves_into_the_target_meanwhile_is_not_overwritten(
         return await target.storage.save(where, given, condition)
 
     storage = cast("ImageStorage", Meddled(target.storage, save=save))
-    tally = await migrated(source.inspection, Target(storage, target.inspection))
+    stats = await migrated(source.inspection, Target(storage, target.inspection))
 
-    assert tally.counts == {Outcome.COPIED: 18, Outcome.DIFFERS: 2}
+    assert stats.counts == {MigrationOutcome.COPIED: 18, MigrationOutcome.DIFFERS: 2}
     assert await read(target.storage, "15.png") == b"theirs"
     assert await read(target.storage, "18.png") == b"theirs"
 
@@ -347,11 +348,11 @@ async def test_an_image_deleted_or_replaced_while_it_is_copied_is_no_failure(
             return found
         return await source.inspection.open(where)
 
-    tally = await migrated(
+    stats = await migrated(
         cast("Inspection", Meddled(source.inspection, open=opened)), target.target
     )
 
-    assert tally.counts == {Outcome.COPIED: 1}
+    assert stats.counts == {MigrationOutcome.COPIED: 1}
     assert await read(target.storage, "replaced.png") == b"new"
 
 
@@ -362,20 +363,20 @@ async def test_a_file_where_a_folder_must_be_is_a_failure_of_that_image_alone(
     await source.save("c.png", PNG)
     await target.save("a", PNG)
 
-    tally = await migrated(source.inspection, target.target)
+    stats = await migrated(source.inspection, target.target)
 
-    assert tally.counts == {Outcome.COPIED: 1, Outcome.FAILED: 1}
-    assert "a part of the path is an image already" in tally.problems[0].detail
+    assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.FAILED: 1}
+    assert "a part of the path is an image already" in stats.problems[0].detail
 
 
 async def test_strays_are_told_and_are_no_problem(source: Store, target: Store) -> None:
     await source.save("a.png", PNG)
     (source.folder / "compute/link.png").symlink_to("/etc/passwd")
 
-    tally = await migrated(source.inspection, target.target)
+    stats = await migrated(source.inspection, target.target)
 
-    assert tally.counts == {Outcome.COPIED: 1, Outcome.STRAY: 1}
-    assert (tally.images, tally.wrong) == (1, 0)
+    assert stats.counts == {MigrationOutcome.COPIED: 1, MigrationOutcome.STRAY: 1}
+    assert (stats.images, stats.wrong) == (1, 0)
     assert not (target.folder / "compute/link.png").exists()
 
 
@@ -386,26 +387,26 @@ async def test_what_only_the_target_has_is_named_and_stays(source: Store, target
     await source.storage.delete(key("07.png"))
     await target.save("z.png", PNG)
 
-    tally = MigrationStats()
+    stats = MigrationStats()
     migration = Migration(
-        source.inspection, target.target, everything(), pace=Pace(None), tally=tally
+        source.inspection, target.target, everything(), rate_limit=RateLimiter(None), stats=stats
     )
     await migration.run()
     await migration.find_extras()
 
-    assert tally.counts == {Outcome.SAME: 39, Outcome.EXTRA: 2}
-    assert sorted(event.name for event in tally.problems) == ["compute/07.png", "compute/z.png"]
-    assert (tally.images, tally.wrong) == (39, 0)
+    assert stats.counts == {MigrationOutcome.SAME: 39, MigrationOutcome.EXTRA: 2}
+    assert sorted(event.name for event in stats.problems) == ["compute/07.png", "compute/z.png"]
+    assert (stats.images, stats.wrong) == (39, 0)
     assert await read(target.storage, "07.png") == b"7"
 
 
 def test_problems_beyond_ten_thousand_are_counted() -> None:
-    tally = MigrationStats()
+    stats = MigrationStats()
     for number in range(10_500):
-        tally.note(ProgressEvent(Outcome.FAILED, str(number)))
-    tally.note(ProgressEvent(Outcome.FAILED, "1"))
+        stats.note(ProgressEvent(MigrationOutcome.FAILED, str(number)))
+    stats.note(ProgressEvent(MigrationOutcome.FAILED, "1"))
 
-    assert (tally.wrong, len(tally.problems)) == (10_500, 10_000)
+    assert (stats.wrong, len(stats.problems)) == (10_500, 10_000)
 
 
 async def test_every_store_takes_what_any_other_may_hold() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from contract.suite import everything, key
 from stillroom.errors import BackendUnavailable, ImageNotFound
-from stillroom.maintenance.verify import Expected, Finding, Kind, Pace, Progress, Verification
+from stillroom.maintenance.rate_limiter import RateLimiter
+from stillroom.maintenance.verify import (
+    Expected,
+    FindingKind,
+    Verification,
+    VerificationFinding,
+    VerificationProgress,
+)
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, open_inspection, open_storage
 from stillroom.storage.disk import inspection as disk_inspection
@@ -67,15 +74,17 @@ async def store(tmp_path: Path) -> AsyncIterator[Inspection]:
     await inspection.close()
 
 
-async def found_in(store: Inspection, *expected: Expected, after: str = "") -> list[Finding]:
+async def found_in(
+    store: Inspection, *expected: Expected, after: str = ""
+) -> list[VerificationFinding]:
     async def behind(bound: str) -> AsyncIterator[Expected]:
         for one in expected:
             if one.key.text > bound:
                 yield one
 
-    progress = Progress(after=after)
+    progress = VerificationProgress(after=after)
     await Verification(
-        store, everything(), progress=progress, pace=Pace(None), expected=behind
+        store, everything(), progress=progress, rate_limit=RateLimiter(None), expected=behind
     ).run()
     return progress.findings
 
@@ -95,9 +104,9 @@ async def test_what_is_remembered_and_not_there_is_missing(store: Inspection) ->
     )
 
     assert [(one.kind, one.name) for one in found] == [
-        (Kind.MISSING, "compute/a.png"),
-        (Kind.MISSING, "compute/bb.png"),
-        (Kind.MISSING, "compute/z.png"),
+        (FindingKind.MISSING, "compute/a.png"),
+        (FindingKind.MISSING, "compute/bb.png"),
+        (FindingKind.MISSING, "compute/z.png"),
     ]
 
 
@@ -107,8 +116,8 @@ async def test_what_is_remembered_otherwise_is_damaged(store: Inspection) -> Non
     )
 
     assert [(one.kind, one.name) for one in found] == [
-        (Kind.DAMAGED, "compute/b.png"),
-        (Kind.DAMAGED, "compute/c.png"),
+        (FindingKind.DAMAGED, "compute/b.png"),
+        (FindingKind.DAMAGED, "compute/c.png"),
     ]
 
 
@@ -124,15 +133,17 @@ async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
     store: Inspection, tmp_path: Path
 ) -> None:
     (tmp_path / "compute/link.png").symlink_to("/etc/passwd")
-    known = Finding(Kind.STRAY, "compute/link.png", "a link or a device")
-    progress = Progress("compute/b.png", counts={Kind.STRAY: 1}, findings=[known])
-    told: list[Finding] = []
+    known = VerificationFinding(FindingKind.STRAY, "compute/link.png", "a link or a device")
+    progress = VerificationProgress(
+        "compute/b.png", counts={FindingKind.STRAY: 1}, findings=[known]
+    )
+    told: list[VerificationFinding] = []
 
     await Verification(
-        store, everything(), progress=progress, pace=Pace(None), found=told.append
+        store, everything(), progress=progress, rate_limit=RateLimiter(None), found=told.append
     ).run()
 
-    assert (progress.images, progress.counts, told) == (1, {Kind.STRAY: 1}, [])
+    assert (progress.images, progress.counts, told) == (1, {FindingKind.STRAY: 1}, [])
 
 
 async def test_a_remembered_hash_stands_in_for_one_that_the_store_lacks(
@@ -140,10 +151,10 @@ async def test_a_remembered_hash_stands_in_for_one_that_the_store_lacks(
 ) -> None:
     (tmp_path / "compute/d.png").write_bytes(b"other")
 
-    assert [one.kind for one in await found_in(store)] == [Kind.UNKNOWN]
+    assert [one.kind for one in await found_in(store)] == [FindingKind.UNKNOWN]
     assert await found_in(store, Expected(key("d.png"), sha256=hash_of("other"))) == []
     (damaged,) = await found_in(store, Expected(key("d.png"), sha256=hash_of("d.png")))
-    assert damaged.kind is Kind.DAMAGED
+    assert damaged.kind is FindingKind.DAMAGED
 
 
 async def test_one_image_that_cannot_be_read_is_told_and_the_others_are_read(
@@ -153,18 +164,20 @@ async def test_one_image_that_cannot_be_read_is_told_and_the_others_are_read(
 
     (finding,) = await found_in(broken)
 
-    assert (finding.kind, finding.name) == (Kind.UNREADABLE, "compute/b.png")
+    assert (finding.kind, finding.name) == (FindingKind.UNREADABLE, "compute/b.png")
     assert finding.detail == "the disk refused: Input/output error"
 
 
 async def test_a_medium_that_is_gone_ends_it_at_the_first_image_that_is_not_done(
     store: Inspection,
 ) -> None:
-    progress = Progress()
+    progress = VerificationProgress()
     broken = Broken(store, frozenset(("compute/b.png",)), gone=True)
 
     with pytest.raises(BackendUnavailable, match="gone"):
-        await Verification(broken, everything(), progress=progress, pace=Pace(None)).run()
+        await Verification(
+            broken, everything(), progress=progress, rate_limit=RateLimiter(None)
+        ).run()
 
     assert (progress.after, progress.findings) == ("compute/a/b.png", [])
 
@@ -209,11 +222,11 @@ async def test_what_a_dead_process_left_in_staging_is_astray(
 
 
 def test_findings_beyond_ten_thousand_are_counted_and_unknown_hashes_hide_none() -> None:
-    progress = Progress()
+    progress = VerificationProgress()
     for number in range(10_500):
-        progress.note(Finding(Kind.UNKNOWN, str(number), ""))
+        progress.note(VerificationFinding(FindingKind.UNKNOWN, str(number), ""))
     assert (progress.problems, len(progress.findings)) == (0, 1000)
 
     for number in range(10_500):
-        progress.note(Finding(Kind.STRAY, str(number), ""))
+        progress.note(VerificationFinding(FindingKind.STRAY, str(number), ""))
     assert (progress.problems, len(progress.findings)) == (10_500, 11_000)

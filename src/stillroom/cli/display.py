@@ -1,4 +1,4 @@
-"""How a walk through a store goes: a bar on a terminal, else a line now and then."""
+"""Progress display of `verify` and `migrate`: a bar on a terminal, else a line now and then."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ if TYPE_CHECKING:  # what needs the server's libraries is imported when a comman
     from stillroom.paths import KeyPrefix
     from stillroom.storage.inspection import Inspection
 
-LOOK_EVERY_S: Final = 0.2
+REFRESH_S: Final = 0.2
 """How often to bring a display up to date."""
 
 _LINE_EVERY_S: Final = 10.0
 
 
-class Progress(Protocol):
-    """How far something has come.
+class ProgressCounts(Protocol):
+    """Progress that can be displayed.
 
     Attributes:
         images: Done.
@@ -37,7 +37,7 @@ class Progress(Protocol):
 
 
 class Display:
-    """How far it is, on standard error: a bar on a terminal, else a line now and then."""
+    """A progress bar on standard error, or a line every ten seconds without a terminal."""
 
     def __init__(self, bar: "ProgressBar[int] | None") -> None:
         self._bar = bar
@@ -45,8 +45,8 @@ class Display:
         self._begun: tuple[int, int] | None = None
         self.total: int | None = None
 
-    def show(self, progress: Progress) -> None:
-        """Bring it up to date."""
+    def show(self, progress: ProgressCounts) -> None:
+        """Update the display."""
         now = time.monotonic()
         self._begun = self._begun or (progress.images, progress.size)
         rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
@@ -72,7 +72,7 @@ class Display:
 
 @contextlib.asynccontextmanager
 async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
-    """A display that learns on the way how many images there are."""
+    """Show a display, and count the images of the store for it meanwhile."""
     with _bar() as bar:
         display = Display(bar)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
@@ -93,7 +93,7 @@ def _bar() -> Iterator["ProgressBar[int] | None"]:
 
 
 async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
-    """For the time that is left. A store that cannot be listed is its walker's to report."""
+    """Count images, for the time that is left; errors are reported by the main walk."""
     from stillroom.paths import StorageKey
 
     count = 0

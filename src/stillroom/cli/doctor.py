@@ -1,4 +1,4 @@
-"""`stillroom doctor`: what is configured, what works, and what to do about the rest."""
+"""`stillroom doctor`: check the configuration and the services it names, with remedies."""
 
 import asyncio
 import contextlib
@@ -34,8 +34,8 @@ _TIMEOUT_S: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `remedy` says what to do where it does not work.
+class CheckResult:
+    """The result of one check; `remedy` says what to do if it failed.
 
     Attributes:
         is_warning: It works as it is, for now or on one machine.
@@ -48,7 +48,7 @@ class Finding:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something must be done."""
+        """Whether the check failed."""
         return bool(self.remedy) and not self.is_warning
 
 
@@ -63,7 +63,7 @@ def doctor(data_dir: str | None) -> None:
         settings = Settings.read(data_dir=data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
     except StillroomError as error:
-        _show(Finding("settings", str(error), "set them so that `stillroom serve` starts"))
+        _show(CheckResult("settings", str(error), "set them so that `stillroom serve` starts"))
         sys.exit(FAILED)
     for finding in _findings(settings):
         _show(finding)
@@ -73,18 +73,18 @@ def doctor(data_dir: str | None) -> None:
         sys.exit(FAILED)
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: CheckResult) -> None:
     verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
     click.echo(f"{verdict:6}{finding.subject:12}{finding.said}")
     if finding.remedy:
         click.echo(f"{'':18}-> {finding.remedy}")
 
 
-def _findings(settings: "Settings") -> Iterator[Finding]:
-    yield Finding("settings", "read")
+def _findings(settings: "Settings") -> Iterator[CheckResult]:
+    yield CheckResult("settings", "read")
     for warning in settings.warnings():
         said, _, remedy = warning.partition(": ")
-        yield Finding("settings", said, remedy or said, is_warning=True)
+        yield CheckResult("settings", said, remedy or said, is_warning=True)
     yield from _decoders()
     yield from _tokens(settings)
     yield from _filesystem(settings)
@@ -93,25 +93,25 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _clock(settings)
 
 
-def _decoders() -> Iterator[Finding]:
-    """Whether what decodes the images of others is confined."""
+def _decoders() -> Iterator[CheckResult]:
+    """Check that the decoding processes are sandboxed."""
     from stillroom.derived import confinement
 
     gaps = confinement.gaps()
     for said, remedy in gaps:
-        yield Finding("decoders", said, remedy, is_warning=True)
+        yield CheckResult("decoders", said, remedy, is_warning=True)
     if not gaps:
-        yield Finding("decoders", "confined by Landlock and seccomp")
+        yield CheckResult("decoders", "confined by Landlock and seccomp")
 
 
-def _tokens(settings: "Settings") -> Iterator[Finding]:
-    """Whether what signs tokens is there, and a token of ours is accepted."""
+def _tokens(settings: "Settings") -> Iterator[CheckResult]:
+    """Check the signing secret, and that a token minted here is accepted."""
     from stillroom.assembly import verifier_of
     from stillroom.auth.tokens import mint_token
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
     if own and not settings.secret_file.exists():
-        yield Finding("secret", f"none yet; the first start makes {settings.secret_file}")
+        yield CheckResult("secret", f"none yet; the first start makes {settings.secret_file}")
         return
     try:
         keys = settings.token_keys()
@@ -124,35 +124,35 @@ def _tokens(settings: "Settings") -> Iterator[Finding]:
             )
             asyncio.run(verifier_of(keys, settings).verify(f"Bearer {token}"))
     except StillroomError as error:
-        yield Finding("secret", str(error), "mend what it names; `stillroom token` must work")
+        yield CheckResult("secret", str(error), "mend what it names; `stillroom token` must work")
         return
-    yield Finding("secret", keys.description)
+    yield CheckResult("secret", keys.description)
 
 
-def _filesystem(settings: "Settings") -> Iterator[Finding]:
-    """Of the data directory; the secret lies there with a bucket, too."""
+def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
+    """Check the data directory's filesystem; with a bucket it still holds the secret."""
     home = settings.data_dir
     if not home.exists():
-        yield Finding("filesystem", f"{home} is not there yet; the first start makes it")
+        yield CheckResult("filesystem", f"{home} is not there yet; the first start makes it")
         return
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         remedy = f"give it to this user: chown -R $(id -u) {home}"
-        yield Finding("filesystem", f"{home} cannot be written by this user", remedy)
+        yield CheckResult("filesystem", f"{home} cannot be written by this user", remedy)
         return
     free = shutil.disk_usage(home).free
     said = f"{home}, {free / 1e9:.1f} GB free"
     if free < settings.min_free_bytes:
         remedy = "make room, or lower STILLROOM_MIN_FREE_BYTES: saves are answered 507"
-        yield Finding("filesystem", said, remedy)
+        yield CheckResult("filesystem", said, remedy)
     elif settings.durability == "none":
         remedy = "unset STILLROOM_DURABILITY, unless this is scratch data"
-        yield Finding("filesystem", f"{said}; a power cut loses images", remedy)
+        yield CheckResult("filesystem", f"{said}; a power cut loses images", remedy)
     else:
-        yield Finding("filesystem", said)
+        yield CheckResult("filesystem", said)
 
 
-async def _storage(settings: "Settings") -> list[Finding]:
-    """Each right that the server needs, tried on a probe that is removed at the end."""
+async def _storage(settings: "Settings") -> list[CheckResult]:
+    """Check each permission that the server needs, with a probe that is deleted at the end."""
     from stillroom.assembly import opened_storage
     from stillroom.storage.choose import DiskConfig
 
@@ -160,12 +160,15 @@ async def _storage(settings: "Settings") -> list[Finding]:
         return []
     try:
         async with opened_storage(settings) as storage:
-            return [Finding("storage", storage.description), *[f async for f in _tried(storage)]]
+            return [
+                CheckResult("storage", storage.description),
+                *[f async for f in _tried(storage)],
+            ]
     except StillroomError as error:
-        return [Finding("storage", str(error), "mend what it names")]
+        return [CheckResult("storage", str(error), "mend what it names")]
 
 
-async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
+async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
     from stillroom.storage.sources import BytesSource
     from stillroom.storage.values import ListQuery
 
@@ -189,7 +192,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
             said = await step()
         except StillroomError as error:
             cause = f": {error.__cause__}" if error.__cause__ else ""
-            yield Finding(
+            yield CheckResult(
                 subject,
                 f"{error}{cause}",
                 "a bucket's token needs Object Read & Write for this bucket (docs/r2.md); a disk "
@@ -202,22 +205,22 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[Finding]:
             for finding in said:
                 yield finding
         else:
-            yield Finding(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
+            yield CheckResult(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
-async def _conditions(storage: "ImageStorage") -> list[Finding] | None:
+async def _conditions(storage: "ImageStorage") -> list[CheckResult] | None:
     from stillroom.storage.capabilities import TriesConditions
 
     lacking = await storage.lacking_conditions() if isinstance(storage, TriesConditions) else ()
     remedy = "saves with such a condition are 501: use a release with conditional writes"
     return [
-        Finding("conditions", f"the bucket {clause}", f"{remedy} (docs/r2.md)", is_warning=True)
+        CheckResult("conditions", f"the bucket {clause}", f"{remedy} (docs/r2.md)", is_warning=True)
         for clause in lacking
     ] or None
 
 
-async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | None:
-    """Read the probe as a browser would: from the file, or by the URL that it is sent to."""
+async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] | None:
+    """Read the probe as a browser would: from the file, or by the redirect's URL."""
     from stillroom.storage.values import RemoteImage
 
     location = await storage.locate(key)
@@ -226,7 +229,9 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | Non
             found = b"".join([chunk async for chunk in location.chunks(0, len(_PROBE))])
         finally:
             location.close()
-        wrong = [Finding("reading", "other bytes came back", "check the disk: run its SMART test")]
+        wrong = [
+            CheckResult("reading", "other bytes came back", "check the disk: run its SMART test")
+        ]
         return None if found == _PROBE else wrong
     host = httpx.URL(location.url).host
     try:
@@ -234,15 +239,15 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[Finding] | Non
             answer = await client.get(location.url)
     except httpx.TransportError as error:
         remedy = "connect the bucket to the domain in R2_PUBLIC_URL (docs/r2.md)"
-        return [Finding("CDN", f"{host} does not answer: {error}", remedy)]
+        return [CheckResult("CDN", f"{host} does not answer: {error}", remedy)]
     if answer.status_code != 200 or answer.content != _PROBE:  # noqa: PLR2004  (a status)
         remedy = "R2_PUBLIC_URL must serve this very bucket, from its top (docs/r2.md)"
-        return [Finding("CDN", f"{host} answers {answer.status_code}, not the probe", remedy)]
+        return [CheckResult("CDN", f"{host} answers {answer.status_code}, not the probe", remedy)]
     return list(_cdn_fields(host, answer))
 
 
-def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[Finding]:
-    yield Finding("CDN", f"{host} serves what was saved")
+def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[CheckResult]:
+    yield CheckResult("CDN", f"{host} serves what was saved")
     remedies = {
         "cache-control": "let the CDN pass it on: R2_CACHE_CONTROL is stored with each image",
         "content-type": "let the CDN pass it on: it is stored with each image",
@@ -253,7 +258,7 @@ def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[Finding]:
         )
     for field, remedy in remedies.items():
         value = answer.headers.get(field, "")
-        yield Finding("CDN", f"{field}: {value or 'missing'}", "" if value else remedy)
+        yield CheckResult("CDN", f"{field}: {value or 'missing'}", "" if value else remedy)
 
 
 async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) -> None:
@@ -262,13 +267,13 @@ async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) 
     await storage.delete(key)
 
 
-async def _database(settings: "Settings") -> Finding:
-    """Of the media library; opening it brings its tables up to date, as a start does."""
+async def _database(settings: "Settings") -> CheckResult:
+    """Check the database; opening it migrates its tables, as a server's start does."""
     from stillroom.media.config import SqliteConfig
     from stillroom.media.database import MediaDatabase
 
     if isinstance(settings.rows, SqliteConfig) and not settings.rows.file.exists():
-        return Finding("database", "none yet; the first start makes it")
+        return CheckResult("database", "none yet; the first start makes it")
     database = MediaDatabase(settings.rows)
     try:
         await database.rows()
@@ -276,23 +281,23 @@ async def _database(settings: "Settings") -> Finding:
         remedy = "see whether PostgreSQL runs, and user, host and name in STILLROOM_DATABASE_URL"
         if isinstance(settings.rows, SqliteConfig):
             remedy = f"restore {settings.rows.file} from a backup"
-        return Finding("database", str(error), remedy)
+        return CheckResult("database", str(error), remedy)
     finally:
         await database.close()
-    return Finding("database", database.description)
+    return CheckResult("database", database.description)
 
 
-def _clock(settings: "Settings") -> Finding:
-    """Compared with the bucket's clock, or with that of the server at STILLROOM_URL."""
+def _clock(settings: "Settings") -> CheckResult:
+    """Compare the clock with the bucket's, or with that of the server at STILLROOM_URL."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
-        return Finding("clock", "no bucket and no STILLROOM_URL to compare it with")
+        return CheckResult("clock", "no bucket and no STILLROOM_URL to compare it with")
     try:
         answer = httpx.get(f"{url.rstrip('/')}/healthz", timeout=_TIMEOUT_S)
         theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
     except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
-        return Finding("clock", f"{url} does not tell the time ({type(error).__name__})")
+        return CheckResult("clock", f"{url} does not tell the time ({type(error).__name__})")
     ahead = time.time() - theirs
     said = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {httpx.URL(url).host}"
     remedy = "switch time synchronisation on: timedatectl set-ntp true"
-    return Finding("clock", said, remedy if abs(ahead) > _SKEW_S else "")
+    return CheckResult("clock", said, remedy if abs(ahead) > _SKEW_S else "")

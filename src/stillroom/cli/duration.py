@@ -1,4 +1,4 @@
-"""How long, as options say it."""
+"""The `--expires` option: a duration."""
 
 import re
 from datetime import timedelta
@@ -16,7 +16,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # click is generic o
     name = "duration"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:  # noqa: ANN401  (click's signature)
-        """Read it; click tells the user what it should be."""
+        """Parse an option's text, such as `30d`."""
         if isinstance(value, timedelta):
             return value
         found = _DURATION.fullmatch(value)

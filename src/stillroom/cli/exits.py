@@ -1,4 +1,4 @@
-"""Exit codes, so that scripts can tell what happened; docs/cli.md lists them."""
+"""Exit statuses of the commands; docs/cli.md lists them."""
 
 from typing import Final
 
@@ -38,12 +38,12 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
 
 
 def code_of(error: Exception) -> int:
-    """What the process should exit with."""
+    """The exit status for an error."""
     found = [code for kind, code in _CODES.items() if isinstance(error, kind)]
     return found[0] if found else FAILED
 
 
 def hint_of(error: BaseException | None) -> str:
-    """What to do about it, in brackets, or nothing."""
+    """A hint on how to fix an error, in brackets, or nothing."""
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

@@ -1,4 +1,4 @@
-"""`put`, `get`, `ls`, `rm` and `url`: the SDK at the prompt."""
+"""`stillroom put`, `get`, `ls`, `rm` and `url`: the SDK on the command line."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _PROMPT_DEADLINE_S: Final = 5
 
 
 def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Stored paths that go on from what is typed; none where the server does not answer."""
+    """Shell completion: stored paths with this beginning; none without a server."""
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # nothing may stand in the line
     try:
         with ImageStore(deadline_s=1, timeout_s=2) as store:
@@ -53,7 +53,7 @@ _SERVER: Final = (
 _CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
 )
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
 @click.command(epilog=_SERVER)
@@ -62,9 +62,9 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done,
 @_CONCURRENCY
 @_DRY_RUN
 def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
-    """Save files, folders and patterns; what is there with the same hash is skipped.
+    """Upload files, folders and patterns; images with the same hash are skipped.
 
-    TARGET is a path for one file, else a folder; `/` is the top. A folder is sent with all that
+    TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
     is below it, without its own name. `-` saves standard input.
     """
     with ImageStore() as store:
@@ -100,7 +100,7 @@ def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: boo
 @_CONCURRENCY
 @_DRY_RUN
 def get(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
-    """Fetch images, folders (`cats/`) and patterns; files with the same hash are skipped.
+    """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
 
     TARGET is a file for one image, else a folder; `-` is standard output.
     """
@@ -138,8 +138,8 @@ def _is_there(store: ImageStore, path: str, file: Path) -> bool:
     return is_same(file, size=found.size, sha256=found.sha256)
 
 
-def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not looked at)
-    """Run it; each failure was told when it came."""
+def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
+    """Run a transfer; each failure was printed when it happened."""
     try:
         transfer()
     except SomeFailed as error:
@@ -178,7 +178,7 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
 def _entries(
     store: ImageStore, folder: str, *, deep: bool, facts: bool
 ) -> Iterator[ImageInfo | Folder]:
-    """What lies there; without facts a name is all that is asked for."""
+    """List a folder, or one image; without facts only names are requested."""
     if folder and not folder.endswith("/"):
         if store.exists(folder):
             yield store.stat(folder)
@@ -201,7 +201,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print an entry below its folders; the folders that are printed by now."""
+    """Print an entry of a tree; returns the folders that have been printed."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:
@@ -212,7 +212,9 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
 
 @click.command(epilog=_SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
-@click.option("-r", "--recursive", is_flag=True, help="Folders, with all that is below them.")
+@click.option(
+    "-r", "--recursive", is_flag=True, help="Delete folders, with all that is below them."
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_DRY_RUN
 def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -> None:
@@ -237,7 +239,7 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
         if asks and not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(
-                    f"{counted(len(paths), 'image')} would go: add --yes to mean it"
+                    f"{counted(len(paths), 'image')} would be deleted: add --yes to confirm"
                 )
             click.confirm(f"Delete {counted(len(paths), 'image')}?", abort=True)
         click.echo(f"{store.delete_many(paths)} deleted", err=True)
@@ -247,6 +249,6 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
 @click.argument("path", shell_complete=_completed)
 @click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
 def url(path: str, expires: timedelta) -> None:
-    """Print a URL that reads one image without a token, and nothing else."""
+    """Print a signed URL that reads one image without a token, and nothing else."""
     with ImageStore(deadline_s=_PROMPT_DEADLINE_S) as store:
         click.echo(store.signed_url(path, expires_in=expires))

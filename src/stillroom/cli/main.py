@@ -1,4 +1,4 @@
-"""`stillroom`: the commands and their options. The work is done in other rooms."""
+"""`stillroom`: the commands `serve` and `token`, and the entry point of all others."""
 
 import sys
 from datetime import timedelta
@@ -26,9 +26,9 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--host", help="Address to listen on.  [STILLROOM_HOST, 127.0.0.1]")
-@click.option("--port", type=int, help="Port; 0 takes a free one.  [STILLROOM_PORT, 8000]")
-@click.option("--workers", type=int, help="Processes.  [STILLROOM_WORKERS, 1]")
-@click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@click.option("--port", type=int, help="Port; 0 picks a free one.  [STILLROOM_PORT, 8000]")
+@click.option("--workers", type=int, help="Worker processes.  [STILLROOM_WORKERS, 1]")
+@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
 def serve(**flags: object) -> None:
     """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
     from stillroom.server.serve import serve as run
@@ -43,15 +43,18 @@ def serve(**flags: object) -> None:
     "scopes",
     multiple=True,
     type=click.Choice(SCOPES),
-    help="What it may do; repeat for several. Without: everything.",
+    help="A permission; repeat for several.  [all of them]",
 )
-@click.option("--prefix", "folder", help="Confine it to this folder.")
+@click.option("--prefix", "folder", help="Restrict it to this folder.")
 @click.option("--expires", type=DURATION, default="30d", show_default=True, help="90s 15m 12h 30d")
-@click.option("--data-dir", help="Where the secret lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@click.option(
+    "--data-dir",
+    help="The data directory, with the secret.  [STILLROOM_DATA_DIR, ./stillroom-data]",
+)
 def token(
     scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
 ) -> None:
-    """Print a token, and nothing else, on standard output."""
+    """Print a new token, and nothing else, on standard output."""
     from stillroom.auth.tokens import mint_token
     from stillroom.settings import Settings
 
@@ -69,14 +72,14 @@ def token(
 
 
 _GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
-"""Commands that leave out what is done already."""
+"""Commands that skip what is done already."""
 
 for command in (put, get, ls, rm, url, media, verify, migrate, doctor):
     commands.add_command(command)
 
 
 def main() -> None:
-    """Run a command. What is the user's to mend ends in one sentence and a telling status."""
+    """Run a command; an error that the user can fix is one sentence and an exit status."""
     try:
         sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
@@ -86,7 +89,7 @@ def main() -> None:
         if not isinstance(error.__cause__, KeyboardInterrupt):
             click.echo("Aborted!", err=True)  # a question was answered with no
             sys.exit(FAILED)
-        goes_on = "; the same command goes on where this one stopped"
+        goes_on = "; run the same command again to resume"
         said = goes_on if sys.argv[1:2] and sys.argv[1] in _GO_ON else ""
         click.echo(f"stillroom: interrupted{said}", err=True)
         sys.exit(INTERRUPTED)

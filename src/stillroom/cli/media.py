@@ -1,4 +1,4 @@
-"""`stillroom media`: the media library at the prompt."""
+"""`stillroom media`: ingest, sweep, orphans, dead letters and migrate, on the command line."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from stillroom.cli.progress import counted
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
-    from stillroom.maintenance.orphans import Finding
+    from stillroom.maintenance.orphans import Mismatch
     from stillroom.media.resource import DeadLetter
     from stillroom.media.rows.deletions import DeletionQueue
     from stillroom.settings import Settings
@@ -22,27 +22,27 @@ _PAGE: Final = 1000
 _PROGRESS_S: Final = 5.0
 
 _DATA_DIR = click.option(
-    "--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]"
+    "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
 
-_EVERYTHING = click.option("--all", "everything", is_flag=True, help="All of them.")
+_EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
 
 @click.group()
 def media() -> None:
-    """The media library: what is worth keeping."""
+    """Manage the media library: ingest, sweep, orphans, dead letters, migrations."""
 
 
 @media.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@click.option("--keep", is_flag=True, help="Record them where they lie; nothing is copied.")
+@click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
 @_DATA_DIR
 def ingest(keys: tuple[str, ...], *, keep: bool, data_dir: str | None) -> None:
-    """Take compute results into the library, and print what each has become.
+    """Take compute results into the media library, and print the new resources.
 
-    A KEY is an image's path, with or without `compute/` before it. For each a line with the
-    resource's id, its new key and the KEY, in order; what failed is said on standard error, and the
-    status is then 1.
+    A KEY is an image's path, with or without `compute/` before it. Each line has the
+    resource's id, its storage key and the KEY, in order. Failures go to standard error, and the
+    exit status is then 1.
     """
     from stillroom.settings import Settings
 
@@ -69,21 +69,21 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
 
 
 def _key_of(text: str) -> str:
-    """The storage key that a KEY names: `compute/` may be left out, as in every other command."""
+    """The storage key of a KEY argument: `compute/` may be left out, as in other commands."""
     from stillroom.paths import COMPUTE_PREFIX
 
     return text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
 
 
 @media.command()
-@click.option("--dry-run", is_flag=True, help="Say what is due, and delete nothing.")
+@click.option("--dry-run", is_flag=True, help="List what is due, and delete nothing.")
 @_DATA_DIR
 def sweep(*, dry_run: bool, data_dir: str | None) -> None:
-    """Delete what is due, once; the server does the same every STILLROOM_SWEEP_INTERVAL_SECONDS.
+    """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
-    With STILLROOM_COMPUTE_TTL it also marks what has expired, if it is time for that; a million
-    images take an hour. It is safe to run beside servers and other sweeps. The status is 1 if a
-    deletion failed.
+    With STILLROOM_COMPUTE_TTL it also marks expired compute results, if the next scan is due; a
+    million images take an hour. It is safe to run beside servers and other sweeps. The exit status
+    is 1 if a deletion failed.
     """
     from stillroom.settings import Settings
 
@@ -104,7 +104,7 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
                     click.echo(f"{since}  {mark.reason}  {mark.storage_key.text}")
                 after = page[-1]
             return True
-        progress = _Progress()
+        progress = _StatusLine()
         if library.expiry is not None:
             await library.expiry.mark_expired(never_stops)
         swept = await library.sweeper.sweep(
@@ -119,22 +119,24 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
 
 
 @media.command()
-@click.option("--delete", is_flag=True, help="Delete the orphans. Without: only say what there is.")
+@click.option(
+    "--delete", is_flag=True, help="Delete the orphans. Without this they are only listed."
+)
 @click.option(
     "--most-percent",
     "max_percent",
     type=click.FloatRange(0, 100),
     default=10,
     show_default=True,
-    help="Delete nothing if more of what lies there are orphans.",
+    help="Delete nothing if a larger share of the stored images are orphans.",
 )
 @_DATA_DIR
 def orphans(*, delete: bool, max_percent: float, data_dir: str | None) -> None:
-    """Compare the library's bytes with its rows, and print what is wrong.
+    """Compare the library's stored images with its rows, and print the mismatches.
 
-    `orphan` is an image that nothing remembers; `young` the same, too new to be sure; `foreign`
-    what the library has not made, and never deletes; `missing` a resource without its bytes. The
-    status is 1 if anything is still wrong, and 2 if the scan failed or is not believed.
+    `orphan` is an image without a row; `young` is the same, but too new to be sure; `foreign` is
+    a file that the library has not made and never deletes; `missing` is a resource without its
+    image. The exit status is 1 if a mismatch is left, and 2 if the scan failed or is implausible.
     """
     from stillroom.settings import Settings
 
@@ -145,23 +147,23 @@ def orphans(*, delete: bool, max_percent: float, data_dir: str | None) -> None:
 
 async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) -> bool:
     from stillroom.assembly import opened_library
-    from stillroom.maintenance.orphans import OrphanScan, Scanned
+    from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
-    scanned, progress = Scanned(), _Progress()
+    scanned, progress = ScanStats(), _StatusLine()
 
-    def say(finding: "Finding") -> None:
+    def report(mismatch: "Mismatch") -> None:
         progress.show(scanned.objects, "images")
-        click.echo(f"{finding.kind}  {finding.key}")
+        click.echo(f"{mismatch.kind}  {mismatch.key}")
 
     async with opened_library(settings) as library:
         scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
         failed = 0
         if delete:
-            await scan.delete(say, scanned, max_percent=max_percent)
+            await scan.delete(report, scanned, max_percent=max_percent)
             swept = await library.sweeper.sweep()
             failed = swept.failed + swept.dead_lettered
         else:
-            await scan.report(say, scanned)
+            await scan.report(report, scanned)
     click.echo(
         f"{counted(scanned.objects, 'image')}, {counted(scanned.resources, 'resource')}: "
         f"orphans {scanned.orphans}, young {scanned.young}, foreign {scanned.foreign}, "
@@ -171,14 +173,14 @@ async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) ->
     return not left + scanned.foreign + scanned.missing
 
 
-class _Progress:
-    """A line on standard error now and then."""
+class _StatusLine:
+    """Progress as a line on standard error every few seconds."""
 
     def __init__(self) -> None:
         self._shown_at = time.monotonic()
 
     def show(self, number: int, of_what: str) -> None:
-        """Say how far it has come, if that was not said a moment ago."""
+        """Print the progress, unless that was done a moment ago."""
         if time.monotonic() - self._shown_at >= _PROGRESS_S:
             self._shown_at = time.monotonic()
             click.echo(f"{number} {of_what} …", err=True)
@@ -186,13 +188,13 @@ class _Progress:
 
 @media.group("dead-letters")
 def dead_letters() -> None:
-    """Deletions that were given up."""
+    """List, retry or drop dead letters: deletions that failed for good."""
 
 
 @dead_letters.command("list")
 @_DATA_DIR
 def list_dead_letters(data_dir: str | None) -> None:
-    """Print them, newest first: id, when it was given up, attempts, reason, key and error."""
+    """List dead letters, newest first: id, time, attempts, reason, key and error."""
     from stillroom.settings import Settings
 
     asyncio.run(_list_dead_letters(Settings.read(data_dir=data_dir)))
@@ -205,7 +207,7 @@ def list_dead_letters(data_dir: str | None) -> None:
 def retry_dead_letters(
     ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
 ) -> None:
-    """Make them due again; everything is checked anew before anything is deleted."""
+    """Make dead letters due again; all checks are repeated before anything is deleted."""
     _change_dead_letters(
         ids, everything, data_dir, lambda queue, dead_letter_id: queue.retry(dead_letter_id)
     )
@@ -218,7 +220,7 @@ def retry_dead_letters(
 def drop_dead_letters(
     ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
 ) -> None:
-    """Forget them; the bytes stay."""
+    """Remove dead letters; their images stay."""
     _change_dead_letters(
         ids, everything, data_dir, lambda queue, dead_letter_id: queue.drop(dead_letter_id)
     )
@@ -246,15 +248,15 @@ async def _dead_letters(queue: "DeletionQueue") -> AsyncIterator["DeadLetter"]:
 
 def _change_dead_letters(
     ids: Sequence[uuid.UUID],
-    everything: bool,  # noqa: FBT001  (an option, handed on)
+    everything: bool,  # noqa: FBT001  (an option, passed on)
     data_dir: str | None,
     change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
 ) -> None:
-    """Print what was changed; the status is 1 if one of the ids is none."""
+    """Change dead letters and print them; the exit status is 1 if an id does not exist."""
     from stillroom.settings import Settings
 
     if bool(ids) == everything:
-        raise click.UsageError("name the ids, or say --all")
+        raise click.UsageError("give the ids, or --all")
     if not asyncio.run(_each_dead_letter(Settings.read(data_dir=data_dir), ids, change)):
         sys.exit(1)
 
@@ -285,7 +287,7 @@ async def _each_dead_letter(
 @media.command()
 @_DATA_DIR
 def migrate(data_dir: str | None) -> None:
-    """Bring the library's tables to the newest form; the server does the same when it starts."""
+    """Migrate the library's tables to the newest version, as the server does when it starts."""
     from stillroom.media.migrations import migrate as run
     from stillroom.settings import Settings
 

@@ -1,4 +1,4 @@
-"""`stillroom migrate`: one store's images and rows into another, checked where they arrive."""
+"""`stillroom migrate`: copy one store's images and rows into another, and verify the copies."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from stillroom.cli.display import LOOK_EVERY_S, shown
+from stillroom.cli.display import REFRESH_S, shown
 from stillroom.cli.exits import FAILED, STOPPED, code_of
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.rate import RATE
@@ -22,7 +22,8 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from stillroom.maintenance.migration import Migration, MigrationStats, ProgressEvent, Target
+    from stillroom.maintenance.migration import Migration, Target
+    from stillroom.maintenance.migration_report import MigrationStats, ProgressEvent
     from stillroom.maintenance.row_transfer import TransferStats
     from stillroom.paths import KeyPrefix
     from stillroom.settings import Settings
@@ -42,12 +43,16 @@ _STORE = click.Path(exists=True, path_type=Path)
     "--to", "target", type=_STORE, help="Settings file or data directory.  [the environment]"
 )
 @click.option(
-    "--prefix", default="", help="Only images whose path begins with this; not the library."
+    "--prefix",
+    default="",
+    help="Only images whose path begins with this, without the media library.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what differs also where it is newer.")
-@click.option("--extra", is_flag=True, help="Also name the images that only the target has.")
-@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no bound]")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace images that differ even if the target's are newer."
+)
+@click.option("--extra", is_flag=True, help="Also list the images that only the target has.")
+@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no limit]")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @click.option(
     "--report",
@@ -68,17 +73,17 @@ def migrate(
 ) -> None:
     """Copy images and the media library's rows from one store to another: disk or bucket.
 
-    A settings file has NAME=value lines, as systemd and Docker read them; nothing else is believed
-    for that side. What is there with the same hash is skipped, so run it again after an
-    interruption, or for what has come since. The source is not changed.
+    A settings file has NAME=value lines, as systemd and Docker read them; for that side the
+    environment is ignored. Images that the target has with the same hash are skipped, so run it
+    again after an interruption, or to copy what has been saved since. The source is not changed.
 
-    Ends with 0 if all is there, 1 if something is not, 2 if it could not run, 3 if it was
-    stopped, and 5 if a store or a database is out of reach.
+    The exit status is 0 if everything was copied, 1 if something was not, 2 if it could not run,
+    3 if it was stopped, and 5 if a store or a database is unreachable.
     """
     from stillroom.paths import ImagePrefix, KeyPrefix
 
     if source is None and target is None:
-        raise click.UsageError("say --from, --to or both: a settings file, or a data directory")
+        raise click.UsageError("give --from, --to or both: a settings file, or a data directory")
     prefixes = [KeyPrefix.of_images(ImagePrefix.parse(prefix))]
     if not prefix:
         prefixes.append(KeyPrefix.of_library())
@@ -100,7 +105,7 @@ def migrate(
 
 
 def _opened_report(file: Path) -> IO[str]:
-    """Open it for more lines; the last one of a run that was killed may have no end."""
+    """Open the report to append; a run that was killed may have left a line without its end."""
     report = file.open("a+b")
     if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
         report.write(b"\n")
@@ -124,7 +129,7 @@ def _loop(main: Any) -> int:  # noqa: ANN401  (a coroutine; uvloop has its own n
 
 @dataclass
 class _Run:
-    """One migration, and what is said of it."""
+    """One run of the command: the migration and its output."""
 
     source: "Settings"
     target: "Settings"
@@ -135,19 +140,20 @@ class _Run:
     dry_run: bool
     as_json: bool
     report: IO[str] | None = None
-    followed: "TransferStats | None" = None
+    row_stats: "TransferStats | None" = None
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
-        """Run to the end, or until a signal; the exit status."""
+        """Migrate until the end or a signal; return the exit status."""
         from stillroom.assembly import opened_inspection
-        from stillroom.maintenance.migration import Migration, MigrationStats
-        from stillroom.maintenance.verify import Pace
+        from stillroom.maintenance.migration import Migration
+        from stillroom.maintenance.migration_report import MigrationStats
+        from stillroom.maintenance.rate_limiter import RateLimiter
 
         is_one_store = _is_one_store(self.source, self.target)
         if is_one_store and (len(self.prefixes) == 1 or _is_one_database(self.source, self.target)):
-            raise ConfigurationError("--from and --to are the same store: nothing is to be copied")
-        tally = MigrationStats()
+            raise ConfigurationError("--from and --to are the same store: there is nothing to copy")
+        stats = MigrationStats()
         async with opened_inspection(self.source) as source:
             await source.check()
             async with self._opened_target() as target:
@@ -155,13 +161,13 @@ class _Run:
                     source,
                     target,
                     *self.prefixes,
-                    pace=Pace(self.rate),
-                    tally=tally,
+                    rate_limit=RateLimiter(self.rate),
+                    stats=stats,
                     overwrite=self.overwrite,
                     dry_run=self.dry_run,
-                    tell=self._tell,
+                    on_event=self._on_event,
                 )
-                return await self._run(migration, source, tally, rows_alone=is_one_store)
+                return await self._run(migration, source, stats, rows_alone=is_one_store)
 
     @contextlib.asynccontextmanager
     async def _opened_target(self) -> "AsyncIterator[Target | None]":
@@ -181,7 +187,7 @@ class _Run:
         self,
         migration: "Migration",
         source: "Inspection",
-        tally: "MigrationStats",
+        stats: "MigrationStats",
         *,
         rows_alone: bool,
     ) -> int:
@@ -191,20 +197,20 @@ class _Run:
             loop.add_signal_handler(number, task.cancel)
         async with shown(source, self.prefixes) as display:
             while not task.done():
-                await asyncio.wait([task], timeout=LOOK_EVERY_S)
-                self._say()
-                display.show(tally)
+                await asyncio.wait([task], timeout=REFRESH_S)
+                self._print_lines()
+                display.show(stats)
         if task.cancelled():
-            self._end(tally, finished=False)
+            self._end(stats, finished=False)
             return STOPPED
         error = task.exception()
-        self._end(tally, finished=error is None)
+        self._end(stats, finished=error is None)
         if isinstance(error, BackendUnavailable):
-            click.echo(f"stillroom: {error}; the same command goes on later", err=True)
+            click.echo(f"stillroom: {error}; run the same command again later", err=True)
             return code_of(error)
         if error is not None:
             raise error
-        wrong = tally.wrong + (self.followed.wrong if self.followed else 0)
+        wrong = stats.wrong + (self.row_stats.wrong if self.row_stats else 0)
         return FAILED if wrong else 0
 
     async def _work(self, migration: "Migration", *, rows_alone: bool) -> None:
@@ -214,16 +220,16 @@ class _Run:
                 await migration.find_extras()
         if len(self.prefixes) == 1:
             return  # a part of the images: the library stays as it is
-        from stillroom.maintenance.row_transfer import TransferStats, follow
+        from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
-        self.followed = TransferStats()
-        await follow(
-            migration, self.source.rows, self.target.rows, self.followed, dry_run=self.dry_run
+        self.row_stats = TransferStats()
+        await transfer_rows(
+            migration, self.source.rows, self.target.rows, self.row_stats, dry_run=self.dry_run
         )
 
-    # Saying ------------------------------------------------------------------------------
+    # Output ------------------------------------------------------------------------------
 
-    def _tell(self, event: "ProgressEvent") -> None:
+    def _on_event(self, event: "ProgressEvent") -> None:
         if self.report is not None:
             self.report.write(f"{json.dumps(asdict(event))}\n")
         if self.as_json:
@@ -234,8 +240,8 @@ class _Run:
             what = "copy" if event.outcome == "copied" else "replace"
             self._lines.append(f"would {what}  {event.name}")
 
-    def _say(self) -> None:
-        """Print what has come together; a bar is drawn again below."""
+    def _print_lines(self) -> None:
+        """Print the collected lines; the progress bar is drawn again below."""
         if self.report is not None:
             self.report.flush()
         if self._lines and sys.stderr.isatty():
@@ -244,24 +250,24 @@ class _Run:
             click.echo(line)
         self._lines.clear()
 
-    def _end(self, tally: "MigrationStats", *, finished: bool) -> None:
-        self._say()
+    def _end(self, stats: "MigrationStats", *, finished: bool) -> None:
+        self._print_lines()
         if self.as_json:
-            click.echo(json.dumps(self._document(tally, finished=finished), indent=1))
+            click.echo(json.dumps(self._document(stats, finished=finished), indent=1))
             return
-        if self.followed is not None:
-            for left in self.followed.left_out:
+        if self.row_stats is not None:
+            for left in self.row_stats.left_out:
                 click.echo(f"left out  {left.resource_id} {left.name}: {left.detail}")
-        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in tally.counts.items())
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in stats.counts.items())
         dry = "it would be " if self.dry_run else ""
-        stopped = "" if finished else "; stopped, and the same command goes on"
+        stopped = "" if finished else "; stopped; run the same command again to resume"
         click.echo(
-            f"{counted(tally.images, 'image')}: {dry}{counts or 'nothing to copy'}, "
-            f"{size_text(tally.size)}{self._rows_said()}{stopped}"
+            f"{counted(stats.images, 'image')}: {dry}{counts or 'nothing to copy'}, "
+            f"{size_text(stats.size)}{self._rows_summary()}{stopped}"
         )
 
-    def _rows_said(self) -> str:
-        rows = self.followed
+    def _rows_summary(self) -> str:
+        rows = self.row_stats
         if rows is None or not rows.resources:
             return ""
         counts = [f"{count:,} {taken}" for taken, count in rows.counts.items()]
@@ -269,16 +275,16 @@ class _Run:
         marks = f", {rows.marks:,} marks" if rows.marks else ""
         return f"; {rows.resources:,} resources: {', '.join(counts)}{marks}"
 
-    def _document(self, tally: "MigrationStats", *, finished: bool) -> dict[str, Any]:
-        rows = self.followed
+    def _document(self, stats: "MigrationStats", *, finished: bool) -> dict[str, Any]:
+        rows = self.row_stats
         return {
             "finished": finished,
             "dry_run": self.dry_run,
-            "images": tally.images,
-            "bytes": tally.size,
-            "counts": tally.counts,
-            "problems": [asdict(event) for event in tally.problems],
-            "problems_left_out": tally.event_of - len(tally.problems),
+            "images": stats.images,
+            "bytes": stats.size,
+            "counts": stats.counts,
+            "problems": [asdict(event) for event in stats.problems],
+            "problems_left_out": stats.reported - len(stats.problems),
             "rows": None
             if rows is None
             else {
@@ -286,7 +292,7 @@ class _Run:
                 "counts": rows.counts,
                 "marks": rows.marks,
                 "dead_letters": rows.dead_letters,
-                "taken_back": rows.taken_back,
+                "taken_back": rows.withdrawn,
                 "left_out": [
                     {**asdict(left), "resource_id": str(left.resource_id)} for left in rows.left_out
                 ],

@@ -1,4 +1,4 @@
-"""How a transfer goes: a bar on a terminal, plain lines elsewhere."""
+"""Progress display of `put` and `get`: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -17,14 +17,14 @@ _WIDTH: Final = 24
 
 
 class Transfer:
-    """Many images on their way; safe to tell from several threads.
+    """Progress of many uploads or downloads. Thread-safe.
 
     Where the number of bytes is unknown (`total_bytes` is 0), images are counted.
 
     Attributes:
-        done: Images that arrived.
+        done: Images transferred.
         same: Images that were there already.
-        failed: Images that did not arrive.
+        failed: Images that could not be transferred.
     """
 
     def __init__(self, verb: str, count: int, total_bytes: int) -> None:
@@ -40,7 +40,7 @@ class Transfer:
     @classmethod
     @contextmanager
     def shown(cls, verb: str, count: int, total_bytes: int) -> Iterator[Self]:
-        """Show one, and what came of it at the end."""
+        """Show the progress of a transfer, and its summary at the end."""
         transfer = cls(verb, count, total_bytes)
         try:
             yield transfer
@@ -48,13 +48,13 @@ class Transfer:
             transfer.close()
 
     def progress(self, told: Progress) -> None:
-        """Some bytes of one image have passed."""
+        """Update the progress of one image."""
         with self._lock:
             self._under_way[told.path] = told
             self._draw()
 
     def finish(self, outcome: Outcome[Any], size: int) -> None:
-        """One image has arrived, or not."""
+        """Count and print the outcome of one image."""
         with self._lock:
             self._under_way.pop(outcome.path, None)
             self._finished_bytes += size
@@ -72,7 +72,7 @@ class Transfer:
             self._draw()
 
     def close(self) -> None:
-        """The last line."""
+        """Print the summary."""
         with self._lock:
             self._erase()
             parts = [f"{self.done} {self._verb}", f"{self.same} there already"]

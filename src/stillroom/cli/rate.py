@@ -1,4 +1,4 @@
-"""How fast, as options say it."""
+"""The `--rate` option: bytes a second."""
 
 import re
 from typing import Any, Final
@@ -15,7 +15,7 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # click is generic only 
     name = "rate"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:  # noqa: ANN401  (click's signature)
-        """Read it; click tells the user what it should be."""
+        """Parse an option's text, such as `50MB/s`."""
         if isinstance(value, float):
             return value
         found = _RATE.fullmatch(value)

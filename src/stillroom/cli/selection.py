@@ -1,4 +1,4 @@
-"""What a command is about: local files and stored images by name, folder or pattern."""
+"""Select local files and stored images by name, folder or glob pattern."""
 
 import glob
 import os

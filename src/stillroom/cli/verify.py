@@ -1,4 +1,4 @@
-"""`stillroom verify`: looks at every byte, says what it finds, and goes on where it was stopped."""
+"""`stillroom verify`: verify stored images against their SHA-256; resumes where it stopped."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from stillroom.cli.display import LOOK_EVERY_S, Display, shown
+from stillroom.cli.display import REFRESH_S, Display, shown
 from stillroom.cli.exits import STOPPED
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.rate import RATE
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from stillroom.maintenance.verify import Finding, Progress, Verification
+    from stillroom.maintenance.verify import Verification, VerificationFinding, VerificationProgress
 
 ALL_RIGHT: Final = 0
 PROBLEMS: Final = 1
@@ -30,14 +30,22 @@ _SAVE_EVERY_S: Final = 2.0
 
 @click.command()
 @click.option(
-    "--prefix", default="", help="Only images whose path begins with this; not the library."
+    "--prefix",
+    default="",
+    help="Only images whose path begins with this, without the media library.",
 )
-@click.option("--quarantine", is_flag=True, help="Move bad images out of every reader's way.")
-@click.option("--adopt", is_flag=True, help="Note the hashes of images that have none (disk).")
-@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no bound]")
-@click.option("--restart", is_flag=True, help="From the beginning, not where it was stopped.")
+@click.option(
+    "--quarantine",
+    is_flag=True,
+    help="Move damaged images into quarantine, where no client can read them.",
+)
+@click.option(
+    "--adopt", is_flag=True, help="Record the hashes of images that have none (disk only)."
+)
+@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no limit]")
+@click.option("--restart", is_flag=True, help="Start from the beginning instead of resuming.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-@click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
 def verify(
     prefix: str,
     *,
@@ -48,13 +56,15 @@ def verify(
     as_json: bool,
     data_dir: str | None,
 ) -> None:
-    """Compare every byte with its hash, on the disk or in the bucket, beside running servers.
+    """Verify stored images against their recorded SHA-256 and report discrepancies.
 
-    Ends with 0 if all is right, 1 if there are problems, 2 if it could not run, and 3 if
-    it was stopped; the same command then goes on.
+    It works on a disk or a bucket, beside running servers. The exit status is 0 if all is right,
+    1 if there are problems, 2 if it could not run, and 3 if it was stopped; run the same command
+    again to resume.
     """
     from stillroom.assembly import opened_inspection
-    from stillroom.maintenance.verify import Pace, Verification
+    from stillroom.maintenance.rate_limiter import RateLimiter
+    from stillroom.maintenance.verify import Verification
     from stillroom.paths import ImagePrefix, KeyPrefix
     from stillroom.settings import Settings
 
@@ -66,21 +76,21 @@ def verify(
     async def run() -> int:
         async with opened_inspection(settings) as store:
             await store.check()
-            place = _Bookmark(settings.data_dir, f"{store.description}, {prefixes[0].text}")
-            progress = place.start(restart=restart)
+            resume = _SavedProgress(settings.data_dir, f"{store.description}, {prefixes[0].text}")
+            progress = resume.load(restart=restart)
             report = _Report(as_json=as_json)
             verification = Verification(
                 store,
                 *prefixes,
                 progress=progress,
-                pace=Pace(rate),
+                rate_limit=RateLimiter(rate),
                 quarantine=quarantine,
                 adopt=adopt,
                 found=report.found,
             )
             if progress.images:
-                click.echo(f"goes on after {progress.after!r}", err=True)
-            finished = await _run(verification, place, shown(store, prefixes))
+                click.echo(f"resuming after {progress.after!r}", err=True)
+            finished = await _run(verification, resume, shown(store, prefixes))
         report.end(progress, finished=finished)
         if not finished:
             return STOPPED
@@ -91,10 +101,10 @@ def verify(
 
 async def _run(
     verification: "Verification",
-    place: "_Bookmark",
+    resume: "_SavedProgress",
     showing: contextlib.AbstractAsyncContextManager[Display],
 ) -> bool:
-    """Run to the end, or until a signal; keep the place either way.
+    """Verify until the end or a signal; save the progress either way.
 
     Raises:
         BackendUnavailable: the store cannot be read any more.
@@ -108,55 +118,61 @@ async def _run(
     try:
         async with showing as display:
             while not task.done():
-                await asyncio.wait([task], timeout=LOOK_EVERY_S)
+                await asyncio.wait([task], timeout=REFRESH_S)
                 display.show(progress)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     saved_at = time.monotonic()
-                    with contextlib.suppress(OSError):  # only how far to go back is lost
-                        place.keep(progress)
+                    with contextlib.suppress(OSError):  # a little progress is lost
+                        resume.save(progress)
         with contextlib.suppress(asyncio.CancelledError):
             task.result()
     finally:
         with contextlib.suppress(OSError):
-            place.keep(progress)
+            resume.save(progress)
     if task.cancelled():
         return False
-    place.forget()
+    resume.delete()
     return True
 
 
-# Going on -------------------------------------------------------------------------------
+# Resuming -------------------------------------------------------------------------------
 
 
-class _Bookmark:
-    """How far a verification of one store has come, in a file; two at once share it in vain."""
+class _SavedProgress:
+    """The progress of a verification, saved in a file to resume from; not for two runs at once."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"
         self._subject = subject
 
-    def start(self, *, restart: bool) -> "Progress":
-        """Where to go on, or a new beginning.
+    def load(self, *, restart: bool) -> "VerificationProgress":
+        """Load the saved progress, or start from the beginning.
 
         Raises:
-            ConfigurationError: there is no place for the file.
+            ConfigurationError: the file cannot be written.
         """
-        from stillroom.maintenance.verify import Finding, Kind, Progress
+        from stillroom.maintenance.verify import (
+            FindingKind,
+            VerificationFinding,
+            VerificationProgress,
+        )
 
-        progress = Progress()
+        progress = VerificationProgress()
         if not restart:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(self._file.read_text())
                 if kept.pop("subject") == self._subject:
-                    kept["counts"] = {Kind(kind): count for kind, count in kept["counts"].items()}
+                    kept["counts"] = {
+                        FindingKind(kind): count for kind, count in kept["counts"].items()
+                    }
                     kept["findings"] = [
-                        Finding(**{**finding, "kind": Kind(finding["kind"])})
+                        VerificationFinding(**{**finding, "kind": FindingKind(finding["kind"])})
                         for finding in kept["findings"]
                     ]
-                    progress = Progress(**kept)
+                    progress = VerificationProgress(**kept)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self.keep(progress)
+            self.save(progress)
         except OSError as error:
             raise ConfigurationError(
                 f"{str(self._file)!r} cannot be written ({error.strerror}): "
@@ -164,14 +180,14 @@ class _Bookmark:
             ) from error
         return progress
 
-    def keep(self, progress: "Progress") -> None:
-        """Remember it; the file is the old one or the new one, whole."""
+    def save(self, progress: "VerificationProgress") -> None:
+        """Save the progress atomically, by a rename."""
         new = self._file.with_name(f"verify.json.{os.getpid()}")
         new.write_text(json.dumps({"subject": self._subject, **asdict(progress)}))
         new.replace(self._file)
 
-    def forget(self) -> None:
-        """It is done: the next one begins anew."""
+    def delete(self) -> None:
+        """Delete the saved progress: the next run starts from the beginning."""
         self._file.unlink(missing_ok=True)
 
 
@@ -180,12 +196,12 @@ class _Bookmark:
 
 @dataclass
 class _Report:
-    """What goes to standard output."""
+    """The findings and the summary, on standard output."""
 
     as_json: bool
 
-    def found(self, finding: "Finding") -> None:
-        """Say it at once, but for what is only counted."""
+    def found(self, finding: "VerificationFinding") -> None:
+        """Print a finding at once; unknown hashes are only counted."""
         if self.as_json or finding.kind == "unknown":
             return
         moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""
@@ -193,8 +209,8 @@ class _Report:
             click.echo("\r\033[K", err=True, nl=False)  # the bar is drawn again below
         click.echo(f"{finding.kind}  {finding.name}: {finding.detail}{moved}")
 
-    def end(self, progress: "Progress", *, finished: bool) -> None:
-        """The summary."""
+    def end(self, progress: "VerificationProgress", *, finished: bool) -> None:
+        """Print the summary."""
         if self.as_json:
             kept = {
                 "finished": finished,
@@ -212,6 +228,6 @@ class _Report:
         click.echo(
             f"{counted(progress.images, 'image')}, {size_text(progress.size)}: "
             + (counts or "all right")
-            + (f", {progress.adopted:,} hashes noted" if progress.adopted else "")
-            + ("" if finished else "; stopped, and the same command goes on")
+            + (f", {progress.adopted:,} hashes recorded" if progress.adopted else "")
+            + ("" if finished else "; stopped; run the same command again to resume")
         )

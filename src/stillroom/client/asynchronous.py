@@ -32,7 +32,7 @@ from stillroom.client.operations import Condition, Operations, list_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
-from stillroom.client.sources import Source, Upload, is_same, named, opened
+from stillroom.client.sources import ImagePayload, Source, is_same, named, opened
 from stillroom.client.sync import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE
 from stillroom.client.values import (
     DownloadedImage,
@@ -367,7 +367,7 @@ class AsyncImageStore:
 
 
 @asynccontextmanager
-async def _opened(source: Source, name: ImagePath) -> AsyncIterator[Upload]:
+async def _opened(source: Source, name: ImagePath) -> AsyncIterator[ImagePayload]:
     """`opened`, its hashing and encoding in a thread."""
     async with AsyncExitStack() as stack:
         opening = opened(source, name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from stillroom.client.sinks import Sink
-from stillroom.client.sources import Upload
+from stillroom.client.sources import ImagePayload
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Form:
     """
 
     head: bytes
-    upload: Upload
+    upload: ImagePayload
     tail: bytes
 
 

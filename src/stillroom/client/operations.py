@@ -13,7 +13,7 @@ from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure, Flow, Form
 from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.sinks import Sink
-from stillroom.client.sources import Upload
+from stillroom.client.sources import ImagePayload
 from stillroom.client.values import (
     Folder,
     ImageInfo,
@@ -60,7 +60,11 @@ class Operations:
     retries: Retries
 
     def save(
-        self, path: ImagePath, upload: Upload, condition: Condition, progress: OnProgress | None
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        condition: Condition,
+        progress: OnProgress | None,
     ) -> Flow[SavedImage]:
         """Send the image until it is there; sending it twice is sending it once."""
         attempts = Attempts(self.retries)
@@ -76,7 +80,7 @@ class Operations:
         return answers.saved(answer, path.text)
 
     def save_unless_same(
-        self, path: ImagePath, upload: Upload, progress: OnProgress | None
+        self, path: ImagePath, upload: ImagePayload, progress: OnProgress | None
     ) -> Flow[SavedImage]:
         """Send the image unless the same bytes are there."""
         head = yield from persistently(_head(path), Attempts(self.retries))
@@ -279,7 +283,7 @@ def _posting(target: str, content: Mapping[str, object]) -> Call:
 
 
 def _saving(
-    path: ImagePath, upload: Upload, condition: Condition, progress: OnProgress | None
+    path: ImagePath, upload: ImagePayload, condition: Condition, progress: OnProgress | None
 ) -> Call:
     boundary = secrets.token_hex(16)
     form = Form(

@@ -52,7 +52,7 @@ Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | Array
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class ImagePayload:
     """The bytes of one image, ready to be sent as often as needed.
 
     Attributes:
@@ -101,7 +101,7 @@ def named(path: object) -> ImagePath:
 
 
 @contextlib.contextmanager
-def opened(source: Source, path: ImagePath) -> Iterator[Upload]:
+def opened(source: Source, path: ImagePath) -> Iterator[ImagePayload]:
     """Hash `source` in one pass, and keep it at hand.
 
     Args:
@@ -123,7 +123,7 @@ def opened(source: Source, path: ImagePath) -> Iterator[Upload]:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-        yield Upload(size, digest.digest(), file, start)
+        yield ImagePayload(size, digest.digest(), file, start)
 
 
 def is_same(file: Path, *, size: int, sha256: str | None) -> bool:

@@ -1,15 +1,14 @@
-"""From one store to another: what is not there yet is copied, and hashed again where it arrives.
+"""Migrate images from one store to another: copy what is missing, and verify each copy's hash.
 
-Nothing is remembered of how far it has come. What is there with the same hash is there, so a
-migration that was killed goes on by beginning anew, and one that is finished brings the difference.
+No progress is saved. An image that is in the target with the same hash is skipped, so a migration
+that was interrupted resumes by running again, and a second run copies what has changed since.
 """
 
 import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Final
 
 from stillroom.concurrently import for_each_concurrently
@@ -23,7 +22,8 @@ from stillroom.errors import (
     StorageFull,
     TooLarge,
 )
-from stillroom.maintenance.verify import Pace
+from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
+from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import Inspection, UnexpectedFile
 from stillroom.storage.port import ImageStorage
@@ -31,7 +31,7 @@ from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Images under way. At 50 ms to the bucket and back, and two requests an image, 320 a second."""
+"""Images being copied. At 50 ms to the bucket and back, and two requests an image, 320 a second."""
 
 _PACED_AT_ONCE: Final = 4
 """With a bound on the rate: no bucket waits for long with a body that is not read."""
@@ -40,169 +40,73 @@ _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
 """Of larger images; in a bucket each holds a part of 16 MiB in memory."""
 
-_SURE_AFTER: Final = 8
-"""So many in a row that are not there: then the next one is sent without asking for it first."""
+_SKIP_HEAD_AFTER: Final = 8
+"""After so many in a row that the target lacks, the next one is sent without a HEAD before it."""
 
 _ATTEMPTS: Final = 3
 
-_HOPELESS_AFTER: Final = 8
-"""So many in a row that the target does not take: then it takes none."""
-
-_MAX_PROBLEMS: Final = 10_000
-"""Kept for the report; more are counted."""
-
-
-class Outcome(StrEnum):
-    """What became of one image."""
-
-    COPIED = "copied"
-    """It was not there, and is now."""
-
-    REPLACED = "replaced"
-    """There was an older one, and it was replaced."""
-
-    SAME = "same"
-    """It was there already, by its hash."""
-
-    DIFFERS = "differs"
-    """Another image is there that is not older; it was left alone."""
-
-    FAILED = "failed"
-    """It is not there."""
-
-    STRAY = "stray"
-    """No image, and so nothing that could be copied. No problem, but reported."""
-
-    EXTRA = "extra"
-    """Only the target has it: deleted in the source since it was copied, or the target's own."""
-
-
-PROBLEMS: Final = frozenset((Outcome.DIFFERS, Outcome.FAILED))
-_NO_IMAGES_OF_THE_SOURCE: Final = frozenset((Outcome.STRAY, Outcome.EXTRA))
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressEvent:
-    """One line of the report.
-
-    Attributes:
-        name: The key; of strays whatever they are called.
-        size: Bytes; of what was copied, replaced or the same.
-        sha256: Hexadecimal, of the same.
-        detail: For people.
-    """
-
-    outcome: Outcome
-    name: str
-    size: int = 0
-    sha256: str = ""
-    detail: str = ""
-
-
-@dataclass
-class MigrationStats:
-    """What came of a migration so far.
-
-    Attributes:
-        images: Looked at, and not deleted meanwhile.
-        size: Bytes copied.
-        counts: Images by outcome.
-        problems: The first 10,000 that are no success, strays and extras among them.
-    """
-
-    images: int = 0
-    size: int = 0
-    counts: dict[Outcome, int] = field(default_factory=dict)
-    problems: list[ProgressEvent] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._noted: set[str] = set()
-
-    @property
-    def wrong(self) -> int:
-        """Images of the source that are not in the target."""
-        return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
-
-    @property
-    def event_of(self) -> int:
-        """What would be in `problems` if there was room for all."""
-        return self.wrong + sum(self.counts.get(one, 0) for one in _NO_IMAGES_OF_THE_SOURCE)
-
-    def note(self, event: ProgressEvent) -> None:
-        """Count it, and keep what an operator has to look at."""
-        if event.outcome in PROBLEMS:
-            if event.name in self._noted:
-                return  # a row asked for it once more
-            if len(self._noted) < _MAX_PROBLEMS:
-                self._noted.add(event.name)
-        self.counts[event.outcome] = self.counts.get(event.outcome, 0) + 1
-        if event.outcome not in _NO_IMAGES_OF_THE_SOURCE:
-            self.images += 1
-        if event.outcome in PROBLEMS | _NO_IMAGES_OF_THE_SOURCE:
-            if len(self.problems) < _MAX_PROBLEMS:
-                self.problems.append(event)
-        elif event.outcome is not Outcome.SAME:
-            self.size += event.size
+_GIVE_UP_AFTER: Final = 8
+"""After so many in a row that the target refuses, the migration gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where images are to be, as those who save there see it, and as its operator does."""
+    """The target store: the port to save through, and the inspection to verify with."""
 
     storage: ImageStorage
     inspection: Inspection
 
 
 class Migration:
-    """One pass over a store, which is never changed. Cancel `run` to stop."""
+    """One pass over a source store, which is never changed. Cancel `run` to stop."""
 
     def __init__(
         self,
         source: Inspection,
         target: Target | None,
         *prefixes: KeyPrefix,
-        pace: Pace,
-        tally: MigrationStats,
+        rate_limit: RateLimiter,
+        stats: MigrationStats,
         overwrite: bool = False,
         dry_run: bool = False,
-        tell: Callable[[ProgressEvent], None] = lambda _told: None,
+        on_event: Callable[[ProgressEvent], None] = lambda _told: None,
     ) -> None:
         """Prepare a pass; both stores stay open.
 
         Args:
             source: Where the images are.
-            target: Where they are to be. None, for a dry run: nothing is there yet.
+            target: Where to copy them. None, for a dry run: the target does not exist yet.
             prefixes: Only keys that begin with one of them.
-            pace: How fast to read the source.
-            tally: Is kept up to date.
+            rate_limit: How fast to read the source.
+            stats: Updated with each image.
             overwrite: Replace what differs also where it is newer than the source's.
-            dry_run: Say what would be done, and do nothing.
-            tell: Told of each image, as soon as it is known what became of it.
+            dry_run: Report what would be done, and do nothing.
+            on_event: Called with the outcome of each image.
         """
-        self.tally = tally
+        self.stats = stats
         self._source = source
         self._target = target
         self._prefixes = prefixes
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._overwrite = overwrite
         self._dry_run = dry_run
-        self._tell = tell
+        self._on_event = on_event
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._absent_in_a_row = 0
-        self._not_taken_in_a_row = 0
+        self._refused_in_a_row = 0
 
     async def run(self) -> None:
-        """Bring every image.
+        """Copy every image that the target lacks.
 
         Raises:
             BackendUnavailable: one of the stores as a whole is out of reach, or the target answers,
                 and takes no image.
             StorageFull: the target takes no more.
         """
-        await self._each(self._source, self.bring, self._note_unexpected)
+        await self._each(self._source, self.copy, self._note_unexpected)
 
     async def find_extras(self) -> None:
-        """Tell of every image that only the target has; nothing is done about it.
+        """Report every image that only the target has; none is deleted.
 
         Raises:
             BackendUnavailable: as `run`.
@@ -214,9 +118,9 @@ class Migration:
         self,
         store: Inspection,
         job: Callable[[StorageKey], Awaitable[object]],
-        event_of: Callable[[UnexpectedFile], None],
+        on_unexpected: Callable[[UnexpectedFile], None],
     ) -> None:
-        """Do a job for each image of a store, a few at the same time."""
+        """Run a job for each image of a store, several at once."""
 
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
@@ -225,44 +129,46 @@ class Migration:
 
         async def do(entry: StorageKey | UnexpectedFile) -> None:
             if isinstance(entry, UnexpectedFile):
-                event_of(entry)
+                on_unexpected(entry)
             else:
                 await job(entry)
 
-        at_once = _PACED_AT_ONCE if self._pace.is_bounded else AT_ONCE
+        at_once = _PACED_AT_ONCE if self._rate_limit.is_bounded else AT_ONCE
         await for_each_concurrently(do, entries(), limit=at_once)
 
     def _note_unexpected(self, unexpected: UnexpectedFile) -> None:
-        self._note(ProgressEvent(Outcome.STRAY, unexpected.name, detail=unexpected.reason))
+        self._note(ProgressEvent(MigrationOutcome.STRAY, unexpected.name, detail=unexpected.reason))
 
     async def _look_for_extra(self, key: StorageKey) -> None:
         try:
             await self._source.stat(key)
         except ImageNotFound:
             self._note(
-                ProgressEvent(Outcome.EXTRA, key.text, detail="the source has no such image")
+                ProgressEvent(
+                    MigrationOutcome.EXTRA, key.text, detail="the source has no such image"
+                )
             )
 
-    async def bring(self, key: StorageKey) -> ProgressEvent | None:
-        """Bring one image, and count it; None if it is not in the source any more.
+    async def copy(self, key: StorageKey) -> ProgressEvent | None:
+        """Copy one image, and count it; None if it is not in the source any more.
 
         Raises:
             BackendUnavailable, StorageFull: as `run`.
         """
         try:
-            event = await self._persist(key)
+            event = await self._copy_with_retries(key)
         except ImageNotFound:
             return None
         self._note(event)
         return event
 
     def _note(self, event: ProgressEvent) -> None:
-        self.tally.note(event)
-        self._tell(event)
+        self.stats.note(event)
+        self._on_event(event)
 
-    async def _persist(self, key: StorageKey) -> ProgressEvent:
-        """Try until it is known what becomes of an image."""
-        why, taken = "", True
+    async def _copy_with_retries(self, key: StorageKey) -> ProgressEvent:
+        """Copy one image, with retries."""
+        why, refused = "", False
         for _ in range(_ATTEMPTS):
             try:
                 return await self._try(key)
@@ -270,47 +176,47 @@ class Migration:
                 raise
             except PreconditionFailed:
                 self._absent_in_a_row = 0
-                why = "the target's image is changed again and again"
+                why = "the target's image kept changing during the copy"
             except (PathConflict, TooLarge) as error:
-                return ProgressEvent(Outcome.FAILED, key.text, detail=str(error))
-            except _NotTakenError as error:
-                await self._target_is_there()
-                why, taken = str(error), False
+                return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=str(error))
+            except _RefusedByTargetError as error:
+                await self._check_target()
+                why, refused = str(error), True
             except (DigestMismatch, BackendUnavailable) as error:
                 # If a store as a whole cannot be reached, this image is not to blame.
                 await self._source.check()
-                await self._target_is_there()
-                why, taken = str(error), True
-        self._not_taken_in_a_row = 0 if taken else self._not_taken_in_a_row + 1
-        if self._not_taken_in_a_row >= _HOPELESS_AFTER:
-            raise BackendUnavailable(f"the target answers, but takes no image: {why}")
-        return ProgressEvent(Outcome.FAILED, key.text, detail=why)
+                await self._check_target()
+                why, refused = str(error), False
+        self._refused_in_a_row = self._refused_in_a_row + 1 if refused else 0
+        if self._refused_in_a_row >= _GIVE_UP_AFTER:
+            raise BackendUnavailable(f"the target answers, but refuses every image: {why}")
+        return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=why)
 
-    async def _target_is_there(self) -> None:
+    async def _check_target(self) -> None:
         if self._target is not None:
             await self._target.storage.check()
 
     async def _try(self, key: StorageKey) -> ProgressEvent:
         there = None
-        if self._dry_run or self._absent_in_a_row < _SURE_AFTER:
+        if self._dry_run or self._absent_in_a_row < _SKIP_HEAD_AFTER:
             there = await self._there(key)
         if there is not None:
             self._absent_in_a_row = 0
             image, sha256 = await self._facts(key)
             if image.size == there.size and sha256 == await self._hash_of(there):
-                return ProgressEvent(Outcome.SAME, key.text, image.size, sha256.hex())
+                return ProgressEvent(MigrationOutcome.SAME, key.text, image.size, sha256.hex())
             if there.modified_ns >= image.modified_ns and not self._overwrite:
                 return ProgressEvent(
-                    Outcome.DIFFERS,
+                    MigrationOutcome.DIFFERS,
                     key.text,
                     detail="the target has another image, and it is not older than the source's",
                 )
-        outcome = Outcome.COPIED if there is None else Outcome.REPLACED
+        outcome = MigrationOutcome.COPIED if there is None else MigrationOutcome.REPLACED
         if self._dry_run or self._target is None:
             image = await self._source.stat(key)
             return ProgressEvent(outcome, key.text, image.size, (image.sha256 or b"").hex())
         image, sha256 = await self._copy(self._target, key, there)
-        self._not_taken_in_a_row = 0
+        self._refused_in_a_row = 0
         if there is None:
             self._absent_in_a_row += 1
         return ProgressEvent(outcome, key.text, image.size, sha256.hex())
@@ -321,7 +227,7 @@ class Migration:
         return there if there is not None and await self._hash_of(there) == sha256 else None
 
     async def pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
-        """What the source and what the target have at a key."""
+        """The source's image and the target's image at a key; None where there is none."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
             image = await self._source.stat(key)
@@ -336,7 +242,7 @@ class Migration:
             return None
 
     async def _facts(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        """What the source says of an image; its hash is computed if none is recorded."""
+        """The source's facts of an image; its hash is computed if none is recorded."""
         image = await self._source.stat(key)
         return image, image.sha256 or await self._read(self._source, image)
 
@@ -354,11 +260,11 @@ class Migration:
         opened = (await store.open(image.key)).opened
         try:
             if opened.image.save_id != image.save_id:
-                raise BackendUnavailable("the image was replaced while it was looked at")
+                raise BackendUnavailable("the image was replaced while it was read")
             digest = hashlib.sha256()
             async for chunk in opened.chunks(0, opened.image.size):
                 if store is self._source:
-                    await self._pace.spend(len(chunk))
+                    await self._rate_limit.spend(len(chunk))
                 digest.update(chunk)
             return digest.digest()
         finally:
@@ -367,16 +273,16 @@ class Migration:
     async def _copy(
         self, target: Target, key: StorageKey, there: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy one save, and read it back.
+        """Copy one save, and verify the copy.
 
         Raises:
-            PreconditionFailed: the target is not what it was taken for.
-            DigestMismatch: the bytes are not those of the hash, at the source or where they came.
+            PreconditionFailed: the target's image has changed since it was compared.
+            DigestMismatch: the bytes do not match the hash, in the source or in the target.
         """
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:
-            return await self._carry(target, opened, sha256, there)
+            return await self._save_opened(target, opened, sha256, there)
         opened.close()  # a bucket does not wait with a body for as long as what follows may take
         async with self._large:
             if sha256 is None:  # the target wants to know it before the last byte
@@ -384,42 +290,42 @@ class Migration:
             opened = (await self._source.open(key)).opened
             if opened.image.save_id != image.save_id:
                 opened.close()
-                raise BackendUnavailable("the image was replaced while it was looked at")
-            return await self._carry(target, opened, sha256, there)
+                raise BackendUnavailable("the image was replaced while it was read")
+            return await self._save_opened(target, opened, sha256, there)
 
-    async def _carry(
+    async def _save_opened(
         self, target: Target, opened: OpenedImage, sha256: bytes, there: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Save what is open, and close it."""
+        """Save an opened image in the target, and close it."""
         image = opened.image
         condition = Condition(if_none_match=ANY)
         if there is not None:
             condition = Condition(if_match=frozenset((there.etag,)))
         reading = _Reading(self._paced(opened.chunks(0, image.size)))
         try:
-            arrival = ImportedImage(image, sha256, reading.chunks())
-            saved = await target.storage.save(image.key, arrival, condition)
+            imported = ImportedImage(image, sha256, reading.chunks())
+            saved = await target.storage.save(image.key, imported, condition)
         except ReadOnly:
             raise
         except BackendUnavailable as error:
-            if reading.broke:
+            if reading.failed:
                 raise
-            raise _NotTakenError(str(error)) from error
+            raise _RefusedByTargetError(str(error)) from error
         finally:
             opened.close()
-        await self._check_arrival(target, saved, sha256)
+        await self._verify_copy(target, saved, sha256)
         return image, sha256
 
     async def _paced(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
-            await self._pace.spend(len(chunk))
+            await self._rate_limit.spend(len(chunk))
             yield chunk
 
-    async def _check_arrival(self, target: Target, saved: StoredImage, sha256: bytes) -> None:
-        """Read what was saved from where it lies now; what is not right goes again.
+    async def _verify_copy(self, target: Target, saved: StoredImage, sha256: bytes) -> None:
+        """Verify a copy by reading it back; one that does not match is deleted again.
 
         Raises:
-            DigestMismatch: it was not right.
+            DigestMismatch: the copy does not have the expected SHA-256.
         """
         try:
             opened = (await target.inspection.open(saved.key)).opened
@@ -437,28 +343,28 @@ class Migration:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
                 await target.storage.delete(saved.key, save_id=saved.save_id)
             raise DigestMismatch(
-                f"what arrived has the SHA-256 {found.hexdigest()}, and not {sha256.hex()}: "
-                "it was removed again"
+                f"the copy has the SHA-256 {found.hexdigest()} instead of {sha256.hex()}: "
+                "it was deleted again"
             )
 
 
-class _NotTakenError(Exception):
-    """The target did not save an image that the source has read without trouble."""
+class _RefusedByTargetError(Exception):
+    """The target refused an image that the source has read without an error."""
 
 
 class _Reading:
-    """What is read of the source, and whether that broke off."""
+    """A stream of the source's bytes that notes whether reading them failed."""
 
     def __init__(self, source: AsyncIterator[bytes]) -> None:
         self._source = source
-        self.broke = False
+        self.failed = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._source:
                 yield chunk
         except BackendUnavailable:
-            self.broke = True
+            self.failed = True
             raise
 
 

@@ -1,8 +1,8 @@
-"""The scan for orphans: bytes that no row knows, and rows without bytes.
+"""Scan for orphans: stored images without a row, and rows without a stored image.
 
 Two streams, both in the order of ids, are merged: the listing of `media/`, and the rows. Neither is
-held, so a million of each take no more memory than a thousand. What seems to be wrong is looked at
-once more before it is said: while a scan goes on, ingests and sweeps do, too.
+held, so a million of each take no more memory than a thousand. Each mismatch is checked
+again before it is reported, since ingests and sweeps go on during a scan.
 """
 
 import logging
@@ -24,7 +24,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
-"""More orphans than that are no remnants of crashes, but the wrong database or bucket."""
+"""A larger share of orphans means the wrong database or bucket, and not leftovers of crashes."""
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
@@ -38,11 +38,11 @@ _OURS: Final = re.compile(
 log = logging.getLogger("stillroom.media")
 
 
-class Kind(StrEnum):
-    """What is wrong.
+class MismatchKind(StrEnum):
+    """The kinds of mismatches.
 
     Attributes:
-        ORPHAN: Bytes below `media/`, made by the library, that no row, intent or mark knows.
+        ORPHAN: An image below `media/`, made by the library, without a row, intent or mark.
         YOUNG: The same, but so new that an ingest may be about to record them.
         FOREIGN: Something below `media/` that the library has not made; it is never deleted.
         MISSING: A resource without its bytes.
@@ -55,31 +55,31 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong.
+class Mismatch:
+    """One mismatch between the stored images and the rows.
 
     Attributes:
-        kind: What.
-        key: Where.
+        kind: Its kind.
+        key: The storage key.
         resource_id: Of a resource without bytes.
         image: Of an orphan: the facts of the save that was found.
     """
 
-    kind: Kind
+    kind: MismatchKind
     key: str
     resource_id: uuid.UUID | None = None
     image: StoredImage | None = None
 
 
 @dataclass(slots=True)
-class Scanned:
-    """What a scan has gone through.
+class ScanStats:
+    """Counts of a scan.
 
     Attributes:
         objects: Below `media/`.
         resources: Rows, also of what was recorded in place.
         in_place: Of these, those that were.
-        orphans: Findings of this kind, and so on.
+        orphans: Mismatches of this kind, and so on.
     """
 
     objects: int = 0
@@ -92,7 +92,7 @@ class Scanned:
 
 
 class OrphanScan:
-    """Compares one library's bytes with its rows."""
+    """Compares the stored images of a media library with its rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         """Compare `storage` with `database`.
@@ -106,15 +106,15 @@ class OrphanScan:
         self._database = database
         self._older_than = max(grace, LEASE)
 
-    async def report(self, say: Callable[[Finding], None], scanned: Scanned) -> None:
-        """Go through everything once, and change nothing.
+    async def report(self, say: Callable[[Mismatch], None], scanned: ScanStats) -> None:
+        """Report every mismatch, and change nothing.
 
         Args:
-            say: Gets each finding.
-            scanned: Is kept up to date on the way.
+            say: Called with each mismatch.
+            scanned: Updated during the scan.
 
         Raises:
-            BackendUnavailable: the listing or the database failed; what was said holds.
+            BackendUnavailable: the listing or the database failed; what was reported is valid.
             ImplausibleScan: nothing at all lies there, although there are rows.
         """
         async for findings in self._findings(scanned):
@@ -128,24 +128,24 @@ class OrphanScan:
 
     async def delete(
         self,
-        say: Callable[[Finding], None],
-        scanned: Scanned,
+        say: Callable[[Mismatch], None],
+        scanned: ScanStats,
         *,
         max_percent: float = MAX_PERCENT,
     ) -> None:
-        """Go through everything, and if the share of orphans is plausible, mark them all.
+        """Report every mismatch, and mark all orphans for deletion if their share is plausible.
 
         They are marked in a second pass, for the sweeper, which checks them again when it deletes
         them. So a scan that fails half-way has marked nothing, or what certainly was an orphan.
 
         Args:
-            say: Gets each finding.
+            say: Called with each mismatch.
             scanned: Of the first pass.
             max_percent: More orphans than this, of what lies there, are implausible.
 
         Raises:
             BackendUnavailable: the listing or the database failed.
-            ImplausibleScan: as its name says; nothing was marked.
+            ImplausibleScan: too many orphans; nothing was marked.
         """
         await self.report(say, scanned)
         if scanned.orphans == 0:
@@ -163,9 +163,11 @@ class OrphanScan:
                 "Nothing was deleted"
             )
         rows = await self._database.rows()
-        async for findings in self._findings(Scanned()):
+        async for findings in self._findings(ScanStats()):
             orphans = [
-                found.image for found in findings if found.image and found.kind is Kind.ORPHAN
+                found.image
+                for found in findings
+                if found.image and found.kind is MismatchKind.ORPHAN
             ]
             if orphans:
                 for key in await rows.queue.mark_orphans(orphans):
@@ -173,18 +175,18 @@ class OrphanScan:
 
     # Merging -----------------------------------------------------------------------------
 
-    async def _findings(self, scanned: Scanned) -> AsyncIterator[Sequence[Finding]]:
-        """Findings in portions, each looked at twice."""
+    async def _findings(self, scanned: ScanStats) -> AsyncIterator[Sequence[Mismatch]]:
+        """Mismatches in batches, each checked twice."""
         rows = await self._database.rows()
         unknown: list[StorageKey] = []
         async for kind, subject in self._merged(rows, scanned):
             if isinstance(subject, MediaResource):
                 if await self._is_missing(rows, subject):
                     scanned.missing += 1
-                    yield [Finding(kind, subject.storage_key.text, subject.id)]
-            elif kind is Kind.FOREIGN:
+                    yield [Mismatch(kind, subject.storage_key.text, subject.id)]
+            elif kind is MismatchKind.FOREIGN:
                 scanned.foreign += 1
-                yield [Finding(kind, subject.text)]
+                yield [Mismatch(kind, subject.text)]
             else:
                 unknown.append(subject)
                 if len(unknown) == _CANDIDATES:
@@ -193,16 +195,16 @@ class OrphanScan:
         yield await self._orphans(rows, unknown, scanned)
 
     async def _merged(
-        self, rows: MediaRepository, scanned: Scanned
-    ) -> AsyncIterator[tuple[Kind, MediaResource | StorageKey]]:
-        """What is in one stream and not in the other, or recorded in place."""
+        self, rows: MediaRepository, scanned: ScanStats
+    ) -> AsyncIterator[tuple[MismatchKind, MediaResource | StorageKey]]:
+        """Merge both streams: what is in one and not in the other, or recorded in place."""
         resources, objects = _each_resource(rows), self._each_object()
         resource, entry = await anext(resources, None), await anext(objects, None)
         has_bytes = False
         while resource is not None or entry is not None:
             if entry is not None and entry.owner is None:
                 scanned.objects += 1
-                yield Kind.FOREIGN, entry.key
+                yield MismatchKind.FOREIGN, entry.key
                 entry = await anext(objects, None)
             elif resource is not None and (
                 entry is None or entry.owner is None or resource.id < entry.owner
@@ -210,14 +212,14 @@ class OrphanScan:
                 scanned.resources += 1
                 scanned.in_place += not resource.storage_key.is_media
                 if not has_bytes:
-                    yield Kind.MISSING, resource
+                    yield MismatchKind.MISSING, resource
                 resource, has_bytes = await anext(resources, None), False
             elif entry is not None:
                 scanned.objects += 1
                 if resource is not None and entry.key == resource.storage_key:
                     has_bytes = True
                 else:
-                    yield Kind.ORPHAN, entry.key
+                    yield MismatchKind.ORPHAN, entry.key
                 entry = await anext(objects, None)
 
     async def _each_object(self) -> "AsyncIterator[_Entry]":
@@ -243,9 +245,9 @@ class OrphanScan:
             after = page.entries[-1] if page.entries else after
 
     async def _orphans(
-        self, rows: MediaRepository, keys: Sequence[StorageKey], scanned: Scanned
-    ) -> Sequence[Finding]:
-        """Those of the keys that nothing remembers, as they are by now."""
+        self, rows: MediaRepository, keys: Sequence[StorageKey], scanned: ScanStats
+    ) -> Sequence[Mismatch]:
+        """Check again which of the keys are orphans."""
         findings = []
         for key in await rows.queue.unknown(keys):
             try:
@@ -255,14 +257,14 @@ class OrphanScan:
             modified = datetime.fromtimestamp(image.modified_ns / 1e9, UTC)
             if now() - modified < self._older_than:
                 scanned.young += 1
-                findings.append(Finding(Kind.YOUNG, key.text))
+                findings.append(Mismatch(MismatchKind.YOUNG, key.text))
             else:
                 scanned.orphans += 1
-                findings.append(Finding(Kind.ORPHAN, key.text, image=image))
+                findings.append(Mismatch(MismatchKind.ORPHAN, key.text, image=image))
         return findings
 
     async def _is_missing(self, rows: MediaRepository, resource: MediaResource) -> bool:
-        """Whether a resource has no bytes, as it is by now."""
+        """Check again whether a resource has no stored image."""
         try:
             current = await rows.find(resource.id)
         except ResourceNotFound:
@@ -276,7 +278,7 @@ class OrphanScan:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What lies below `media/`, and whose it seems to be."""
+    """An object below `media/`, and the resource id in its key."""
 
     key: StorageKey
     owner: uuid.UUID | None

@@ -1,8 +1,8 @@
-"""The rows of a library follow its bytes into another store: see docs/adr/0016.
+"""Transfer the media library's rows into another database after a migration: docs/adr/0016.
 
 A row is written once its bytes are there, and no earlier. A mark is written with the save id of the
 copy, if the source's image is the very save that was marked and the target's is its copy. What an
-earlier pass wrote, and what does not hold any more, is taken back: nothing is marked in the target
+earlier pass wrote, and what does not hold any more, is withdrawn: nothing is marked in the target
 that is live in the source.
 """
 
@@ -49,15 +49,15 @@ class LeftOut:
 
 @dataclass
 class TransferStats:
-    """What became of the rows.
+    """Counts of the rows that were transferred.
 
     Attributes:
         resources: Looked at.
         counts: Of these, by what became of them.
         marks: Deletions that are due in the target, too, from now on.
         dead_letters: The same, of those that were given up.
-        taken_back: Marks and letters in the target that do not hold any more.
-        left_out: The first 10,000 resources that did not follow.
+        withdrawn: Marks and dead letters of earlier passes that were deleted again in the target.
+        left_out: The first 10,000 resources that were not transferred.
         wrong: How many they are.
     """
 
@@ -65,47 +65,47 @@ class TransferStats:
     counts: dict[TransferOutcome, int] = field(default_factory=dict)
     marks: int = 0
     dead_letters: int = 0
-    taken_back: int = 0
+    withdrawn: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     wrong: int = 0
 
 
-async def follow(
+async def transfer_rows(
     migration: Migration,
-    given: RowsConfig,
-    taking: RowsConfig,
-    followed: TransferStats,
+    source_rows: RowsConfig,
+    target_rows: RowsConfig,
+    stats: TransferStats,
     *,
     dry_run: bool = False,
 ) -> None:
-    """Take the rows of one library over into another one, or into the same.
+    """Transfer the rows of one media library into another one, or into the same.
 
     Args:
-        migration: Of their bytes; it has run.
-        given: The library that is left as it is. If it is the one that takes, its rows stay as they
-            are, and marks of the copies are written beside those of the originals.
-        taking: Made, and brought to the newest form, if need be.
-        followed: Is kept up to date.
-        dry_run: Only look at the resources.
+        migration: The migration of their bytes; it has run.
+        source_rows: The library to read. If both are the same, its rows stay, and marks of
+            the copies are written beside those of the originals.
+        target_rows: The library to write; its tables are created or migrated if necessary.
+        stats: Updated as rows are transferred.
+        dry_run: Count the resources, and change nothing.
 
     Raises:
-        ConfigurationError: the given rows have an older form.
+        ConfigurationError: the tables of the source have an older version.
         BackendUnavailable: a database, or a store, is out of reach.
     """
-    if await asyncio.to_thread(_is_empty, given):
+    if await asyncio.to_thread(_is_empty, source_rows):
         return
     target: RowsEngine | None = None
     if not dry_run:
-        await asyncio.to_thread(migrate, taking)
-        target = RowsEngine(taking)
-    elif not await asyncio.to_thread(_is_empty, taking):
-        target = RowsEngine(taking)
-    source = RowsEngine(given)
+        await asyncio.to_thread(migrate, target_rows)
+        target = RowsEngine(target_rows)
+    elif not await asyncio.to_thread(_is_empty, target_rows):
+        target = RowsEngine(target_rows)
+    source = RowsEngine(source_rows)
     try:
-        pass_ = _Pass(migration, source, target, followed, dry_run=dry_run)
-        await pass_.take_resources(are_shared=is_same(given, taking))
+        pass_ = _Pass(migration, source, target, stats, dry_run=dry_run)
+        await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
         if not dry_run:
-            await pass_.take_marks()
+            await pass_.transfer_marks()
     finally:
         await source.close()
         if target is not None:
@@ -113,69 +113,69 @@ async def follow(
 
 
 def is_same(one: RowsConfig, other: RowsConfig) -> bool:
-    """Whether two names are of one database, as far as names can tell."""
+    """Whether two configurations name the same database."""
     if isinstance(one, PostgresConfig) or isinstance(other, PostgresConfig):
         return one == other
     return one.file.resolve() == other.file.resolve()
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Whether the tables do not exist yet; nothing is made by asking."""
+    """Whether the tables do not exist yet; this creates nothing."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     form = found(config)
     if form not in (None, HEAD):
         raise ConfigurationError(
-            f"the media library's tables have the form {form}, and not {HEAD}: run "
-            " `stillroom media migrate` with those settings first"
+            f"the media library's tables have version {form}, and not {HEAD}: run "
+            "`stillroom media migrate` with those settings first"
         )
     return form is None
 
 
 class _Pass:
-    """From one database into another."""
+    """One pass over the rows, from one database into another."""
 
     def __init__(
         self,
         migration: Migration,
         source: RowsEngine,
         target: RowsEngine | None,
-        followed: TransferStats,
+        stats: TransferStats,
         *,
         dry_run: bool,
     ) -> None:
         self._migration = migration
         self._rows = MediaRepository(source)
-        self._given = RowTransfer(source)
-        self._taking = None if target is None else RowTransfer(target)
-        self._followed = followed
+        self._source = RowTransfer(source)
+        self._target = None if target is None else RowTransfer(target)
+        self._stats = stats
         self._dry_run = dry_run
 
     # Resources ---------------------------------------------------------------------------
 
-    async def take_resources(self, *, are_shared: bool) -> None:
+    async def transfer_resources(self, *, are_shared: bool) -> None:
         after = None
         while page := await self._rows.in_order(after=after, limit=_PAGE):
             after = page[-1].id
-            self._followed.resources += len(page)
+            self._stats.resources += len(page)
             keys = [one.storage_key for one in page]
             marked: Saves = set()
-            if self._taking is not None and not are_shared:
-                marked = await self._taking.saves(deletions, keys)
+            if self._target is not None and not are_shared:
+                marked = await self._target.saves(deletions, keys)
             resources = await map_concurrently(self._arrived, page, limit=_AT_ONCE)
             arrived = [one for one in resources if one]
             if are_shared:
                 self._count(TransferOutcome.SAME, len(arrived))
-            elif self._taking is None:
+            elif self._target is None:
                 self._count(TransferOutcome.NEW, len(arrived))
             else:
-                await self._take(self._taking, arrived, marked)
+                await self._transfer(self._target, arrived, marked)
 
-    async def _take(
-        self, taking: RowTransfer, arrived: Sequence[MediaResource], marked: Saves
+    async def _transfer(
+        self, target: RowTransfer, arrived: Sequence[MediaResource], marked: Saves
     ) -> None:
-        takeovers = await taking.take(arrived, marked, dry_run=self._dry_run)
-        for resource, takeover in zip(arrived, takeovers, strict=True):
+        outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
+        for resource, takeover in zip(arrived, outcomes, strict=True):
             if takeover.taken is TransferOutcome.OTHER:
                 self._leave(resource, f"the target's {takeover.other} has the same bytes")
             elif takeover.taken is TransferOutcome.SWEPT:
@@ -184,10 +184,10 @@ class _Pass:
                 self._count(takeover.taken, 1)
 
     def _count(self, taken: TransferOutcome, number: int) -> None:
-        self._followed.counts[taken] = self._followed.counts.get(taken, 0) + number
+        self._stats.counts[taken] = self._stats.counts.get(taken, 0) + number
 
     async def _arrived(self, resource: MediaResource) -> MediaResource | None:
-        """A resource as it is in the target; None if its bytes are not there."""
+        """Return the resource with its copy's save id; None if the target lacks the bytes."""
         key, sha256 = resource.storage_key, resource.content_hash
         there = await self._migration.holds(key, sha256)
         if there is None and self._dry_run:
@@ -195,7 +195,7 @@ class _Pass:
             if original is not None and original.sha256 in (None, sha256):
                 return resource
         elif there is None:  # it may have come after the listing had passed
-            await self._migration.bring(key)
+            await self._migration.copy(key)
             there = await self._migration.holds(key, sha256)
         if there is None:
             self._leave(resource, "its bytes are not in the target")
@@ -203,28 +203,28 @@ class _Pass:
         return dataclasses.replace(resource, save_id=there.save_id)
 
     def _leave(self, resource: MediaResource, why: str) -> None:
-        self._followed.wrong += 1
-        if len(self._followed.left_out) < _MAX_LEFT_OUT:
-            self._followed.left_out.append(LeftOut(resource.id, resource.storage_key.text, why))
+        self._stats.wrong += 1
+        if len(self._stats.left_out) < _MAX_LEFT_OUT:
+            self._stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, why))
 
     # Marks -------------------------------------------------------------------------------
 
-    async def take_marks(self) -> None:
-        assert self._taking is not None  # noqa: S101  (there is a target where anything is written)
+    async def transfer_marks(self) -> None:
+        assert self._target is not None  # noqa: S101  (there is a target where anything is written)
         for queue in QUEUES:
-            await self._take_back(self._taking, queue)
+            await self._withdraw(self._target, queue)
             after = None
-            while page := await self._given.remembered(queue, after=after, limit=_PAGE):
+            while page := await self._source.remembered(queue, after=after, limit=_PAGE):
                 after = page[-1]["id"]
                 carried = await map_concurrently(self._carried, page, limit=_AT_ONCE)
-                number = await self._taking.remember(queue, [one for one in carried if one])
+                number = await self._target.remember(queue, [one for one in carried if one])
                 if queue is QUEUES[0]:
-                    self._followed.marks += number
+                    self._stats.marks += number
                 else:
-                    self._followed.dead_letters += number
+                    self._stats.dead_letters += number
 
     async def _carried(self, given: QueueRow) -> QueueRow | None:
-        """What names a save of the source, as it names the copy; None if there is no such copy."""
+        """Return a mark with the save id of the copy; None if there is no such copy."""
         original, copy = await self._migration.pair(given["storage_key"])
         if original is None or original.save_id != given["save_id"]:
             return None
@@ -232,12 +232,12 @@ class _Pass:
             return None
         return {**given, "save_id": copy.save_id}
 
-    async def _take_back(self, taking: RowTransfer, queue: Queue) -> None:
+    async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
         after = None
-        while page := await taking.remembered(queue, after=after, limit=_PAGE):
+        while page := await target.remembered(queue, after=after, limit=_PAGE):
             after = page[-1]["id"]
             keys = [one["storage_key"] for one in page]
-            given = await self._given.saves(queue, keys)
+            given = await self._source.saves(queue, keys)
 
             async def is_moot(one: QueueRow, given: Saves = given) -> uuid.UUID | None:
                 original, copy = await self._migration.pair(one["storage_key"])
@@ -248,4 +248,4 @@ class _Pass:
 
             moot = await map_concurrently(is_moot, page, limit=_AT_ONCE)
             if ids := [one for one in moot if one is not None]:
-                self._followed.taken_back += await taking.forget(queue, ids)
+                self._stats.withdrawn += await target.forget(queue, ids)

@@ -1,14 +1,13 @@
-"""Every byte against its hash: what is damaged, changed, missing, unreadable or astray.
+"""Verify stored images against their recorded SHA-256 and report discrepancies.
 
-Reads as a client would, beside servers that save and delete meanwhile; whatever was replaced
-or deleted while it was read is no discrepancy and not reported.
+It reads as a client would, beside running servers; an image that was replaced or deleted while
+it was read is no discrepancy and not reported.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import json
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConfigurationError, ImageNotFound, ReadOnly
+from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.inspection import AdoptsHashes, Inspected, Inspection, UnexpectedFile
 from stillroom.storage.values import StoredImage
@@ -29,39 +29,39 @@ full of files without a hash hides no problem."""
 _READ_ATTEMPTS: Final = 3
 
 
-class Kind(StrEnum):
-    """What can be found."""
+class FindingKind(StrEnum):
+    """The kinds of discrepancies."""
 
     DAMAGED = "damaged"
-    """Its bytes are not those of its hash."""
+    """Its bytes do not match its recorded hash."""
 
     CHANGED = "changed"
-    """Written to in place since it was saved: its bytes are not those of the hash noted then."""
+    """Written to in place since it was saved: its bytes do not match the hash recorded then."""
 
     MISSING = "missing"
-    """Something remembers it, and it is not there."""
+    """A row names it, and there is no such image."""
 
     UNREADABLE = "unreadable"
-    """The medium fails for this image, and not for others."""
+    """Reading it fails, while other images can be read."""
 
     STRAY = "stray"
-    """It is no image, and has no business there."""
+    """An unexpected file that cannot be an image."""
 
     UNKNOWN = "unknown"
-    """No SHA-256 is recorded. No problem: so is every file that was copied in by hand."""
+    """No SHA-256 is recorded, as of files that were copied in by hand. No problem."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found.
+class VerificationFinding:
+    """One discrepancy.
 
     Attributes:
-        name: The key; of strays whatever they are called.
-        detail: For people.
-        quarantined: Where it lies now, if it was moved.
+        name: The key, or the name of an unexpected file.
+        detail: What is wrong, in a sentence.
+        quarantined: Where it was moved, if it was.
     """
 
-    kind: Kind
+    kind: FindingKind
     name: str
     detail: str
     quarantined: str | None = None
@@ -69,11 +69,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What something outside of the store remembers of an image, such as a row.
+    """An image that should exist, as a row of the media library describes it.
 
     Attributes:
-        size: Bytes; None if it is not remembered.
-        sha256: 32 bytes; None if it is not remembered.
+        size: Bytes; None if unknown.
+        sha256: 32 bytes; None if unknown.
     """
 
     key: StorageKey
@@ -82,18 +82,18 @@ class Expected:
 
 
 ExpectedAfter = Callable[[str], AsyncIterator[Expected]]
-"""What should be there behind a key, in the order of the store's listings."""
+"""The expected images after a key, in key order."""
 
 
 @dataclass
-class Progress:
-    """How far a verification has come; enough to go on from.
+class VerificationProgress:
+    """Progress of a verification: where to resume, and its findings so far.
 
     Attributes:
-        after: All images up to this key are done.
-        images: Looked at.
+        after: All images up to this key are verified.
+        images: Verified.
         size: Bytes read.
-        adopted: Hashes noted.
+        adopted: Hashes recorded.
         counts: Findings by kind, also those that are not kept.
         findings: The first 10,000 problems, and the first 1,000 images without a hash.
     """
@@ -102,83 +102,62 @@ class Progress:
     images: int = 0
     size: int = 0
     adopted: int = 0
-    counts: dict[Kind, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    counts: dict[FindingKind, int] = field(default_factory=dict)
+    findings: list[VerificationFinding] = field(default_factory=list)
 
     @property
     def problems(self) -> int:
-        """Findings that need an operator."""
-        return sum(count for kind, count in self.counts.items() if kind is not Kind.UNKNOWN)
+        """How many findings need an operator."""
+        return sum(count for kind, count in self.counts.items() if kind is not FindingKind.UNKNOWN)
 
     def __post_init__(self) -> None:
         self._noted = {(finding.kind, finding.name) for finding in self.findings}
 
-    def note(self, finding: Finding) -> bool:
-        """Count a finding, and keep it while there is room.
+    def note(self, finding: VerificationFinding) -> bool:
+        """Count a finding, and keep it up to the limit.
 
         Returns:
-            False if it was noted already: a resumed run looks at a few images again.
+            False if it was counted already: a resumed run reads a few images again.
         """
         if (finding.kind, finding.name) in self._noted:
             return False
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
-        unknown = finding.kind is Kind.UNKNOWN
-        so_far = self.counts[Kind.UNKNOWN] if unknown else self.problems
+        unknown = finding.kind is FindingKind.UNKNOWN
+        so_far = self.counts[FindingKind.UNKNOWN] if unknown else self.problems
         if so_far <= (_MAX_UNKNOWN if unknown else _MAX_PROBLEMS):
             self.findings.append(finding)
             self._noted.add((finding.kind, finding.name))
         return True
 
 
-class Pace:
-    """Spends bytes at a bounded rate, shared by all who read."""
-
-    def __init__(self, bytes_per_s: float | None) -> None:
-        self._bytes_per_s = bytes_per_s
-        self._free_at = time.monotonic()
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether there is a bound at all."""
-        return self._bytes_per_s is not None
-
-    async def spend(self, size: int) -> None:
-        """Return when `size` bytes more may be read."""
-        if self._bytes_per_s is None:
-            return
-        now = time.monotonic()
-        self._free_at = max(self._free_at, now) + size / self._bytes_per_s
-        await asyncio.sleep(self._free_at - now)
-
-
 class Verification:
-    """One pass over a store. Cancel `run` to stop; `progress` tells where to go on."""
+    """One verification pass over a store. Cancel `run` to stop; `progress` says where to resume."""
 
     def __init__(
         self,
         store: Inspection,
         *prefixes: KeyPrefix,
-        progress: Progress,
-        pace: Pace,
+        progress: VerificationProgress,
+        rate_limit: RateLimiter,
         quarantine: bool = False,
         adopt: bool = False,
         expected: ExpectedAfter | None = None,
-        found: Callable[[Finding], None] = lambda _finding: None,
+        found: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
         """Prepare a pass.
 
         Args:
             store: Where the images are; it stays open.
             prefixes: Only keys that begin with one of them; in the order of keys.
-            progress: Where to go on; it is kept up to date.
-            pace: How fast to read.
-            quarantine: Move damaged and changed images out of the readers' way.
-            adopt: Note the hashes of images that have none.
-            expected: What should be there. The media library's rows, for instance.
-            found: Told of each finding at once.
+            progress: Where to resume; updated with each image.
+            rate_limit: How fast to read.
+            quarantine: Move damaged and changed images into quarantine.
+            adopt: Record the hashes of images that have none.
+            expected: The images that should exist, such as those of the media library's rows.
+            found: Called with each finding.
 
         Raises:
-            ConfigurationError: this store has no place for hashes.
+            ConfigurationError: this store cannot record hashes.
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
@@ -188,14 +167,14 @@ class Verification:
         self.progress = progress
         self._store = store
         self._prefixes = prefixes
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._quarantine = quarantine
         self._adopt = adopt
         self._expected = expected
         self._found = found
 
     async def run(self) -> None:
-        """Look at everything behind `progress.after`.
+        """Verify every image after `progress.after`.
 
         Raises:
             BackendUnavailable: the store as a whole cannot be read any more.
@@ -204,7 +183,7 @@ class Verification:
         try:
             async with contextlib.aclosing(self._keys()) as keys:
                 async for key, expected in keys:
-                    task = asyncio.ensure_future(self._look_at(key, expected))
+                    task = asyncio.ensure_future(self._verify_image(key, expected))
                     under_way.append((key.text, task))
                     if len(under_way) >= self._store.at_once:
                         await self._finish_first(under_way)
@@ -216,7 +195,7 @@ class Verification:
             await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
 
     async def _finish_first(self, under_way: deque[tuple[str, asyncio.Task[None]]]) -> None:
-        """In their order, so that all up to `progress.after` are done at any moment."""
+        """Wait for the first one, so that all up to `progress.after` are done at any moment."""
         key, task = under_way[0]
         await asyncio.shield(asyncio.wait([task]))
         under_way.popleft()
@@ -224,24 +203,24 @@ class Verification:
         self.progress.after = key
 
     async def _keys(self) -> AsyncGenerator[tuple[StorageKey, Expected | None], None]:
-        """The images that are there; those that are not, and strays, are noted on the way."""
+        """Walk the images; missing ones and unexpected files are noted on the way."""
         wanted = self._expected(self.progress.after) if self._expected else _nothing()
-        following = await anext(wanted, None)
+        next_expected = await anext(wanted, None)
         async for entry in self._entries():
             if isinstance(entry, UnexpectedFile):
-                self._note(Finding(Kind.STRAY, entry.name, entry.reason))
+                self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
                 continue
-            while following is not None and following.key < entry:
-                await self._note_missing(following)
-                following = await anext(wanted, None)
-            if following is not None and following.key == entry:
-                yield entry, following
-                following = await anext(wanted, None)
+            while next_expected is not None and next_expected.key < entry:
+                await self._note_missing(next_expected)
+                next_expected = await anext(wanted, None)
+            if next_expected is not None and next_expected.key == entry:
+                yield entry, next_expected
+                next_expected = await anext(wanted, None)
             else:
                 yield entry, None
-        while following is not None:
-            await self._note_missing(following)
-            following = await anext(wanted, None)
+        while next_expected is not None:
+            await self._note_missing(next_expected)
+            next_expected = await anext(wanted, None)
 
     async def _entries(self) -> AsyncIterator[StorageKey | UnexpectedFile]:
         after = self.progress.after
@@ -254,10 +233,14 @@ class Verification:
         with contextlib.suppress(ImageNotFound):
             await self._store.stat(expected.key)
             return  # saved after the listing had passed it
-        self._note(Finding(Kind.MISSING, expected.key.text, "it is remembered, and not there"))
+        self._note(
+            VerificationFinding(
+                FindingKind.MISSING, expected.key.text, "a row names it, and there is no such image"
+            )
+        )
 
-    async def _look_at(self, key: StorageKey, expected: Expected | None) -> None:
-        """Look at one image; what looks bad is looked at twice, as it may be the way to it."""
+    async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
+        """Verify one image; it is read again before a mismatch is reported."""
         sure = False
         failures = 0
         while True:
@@ -270,15 +253,15 @@ class Verification:
             except ReadOnly:
                 raise
             except BackendUnavailable as error:
-                await self._store.check()  # if nothing can be read, this image is not to blame
+                await self._store.check()  # if nothing can be read, it is not this image's fault
                 failures += 1
                 if failures == _READ_ATTEMPTS:
-                    self._note(Finding(Kind.UNREADABLE, key.text, str(error)))
+                    self._note(VerificationFinding(FindingKind.UNREADABLE, key.text, str(error)))
                     break
         self.progress.images += 1
 
     async def _compare(self, key: StorageKey, expected: Expected | None, *, sure: bool) -> bool:
-        """Read an image, and judge it; False if it looks bad, and has to be read again."""
+        """Read an image and compare its hash; False if it differs and must be read again."""
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:
@@ -286,11 +269,13 @@ class Verification:
             noted = image.sha256 or inspected.outdated_sha256
             wanted = noted or (expected.sha256 if expected else None)
             if wanted is None and not self._adopt:
-                self._note(Finding(Kind.UNKNOWN, key.text, "no SHA-256 is recorded"))
+                self._note(
+                    VerificationFinding(FindingKind.UNKNOWN, key.text, "no SHA-256 is recorded")
+                )
                 return True
             digest = hashlib.sha256()
             async for chunk in opened.chunks(0, image.size):
-                await self._pace.spend(len(chunk))
+                await self._rate_limit.spend(len(chunk))
                 digest.update(chunk)
                 self.progress.size += len(chunk)
             sha256 = digest.digest()
@@ -311,15 +296,19 @@ class Verification:
         image = inspected.opened.image
         if (await self._store.stat(image.key)).save_id != image.save_id:
             return  # replaced while it was read
-        kind = Kind.CHANGED if image.sha256 is None and inspected.outdated_sha256 else Kind.DAMAGED
+        kind = (
+            FindingKind.CHANGED
+            if image.sha256 is None and inspected.outdated_sha256
+            else FindingKind.DAMAGED
+        )
         reference = wanted if wanted != sha256 or expected is None else expected.sha256
         detail = f"its SHA-256 is {sha256.hex()}, and was {(reference or b'').hex()}"
         where = None
         if self._quarantine:
             where = await self._store.quarantine(image, _facts(image, kind, sha256, reference))
-        self._note(Finding(kind, image.key.text, detail, where))
+        self._note(VerificationFinding(kind, image.key.text, detail, where))
 
-    def _note(self, finding: Finding) -> None:
+    def _note(self, finding: VerificationFinding) -> None:
         if self.progress.note(finding):
             self._found(finding)
 
@@ -339,8 +328,8 @@ async def _nothing() -> AsyncIterator[Expected]:
     yield  # makes it a generator
 
 
-def _facts(image: StoredImage, kind: Kind, sha256: bytes, wanted: bytes | None) -> bytes:
-    """What is known of a bad image, to be kept beside it."""
+def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, wanted: bytes | None) -> bytes:
+    """The facts.json that is kept beside a quarantined image."""
     facts = {
         "key": image.key.text,
         "found": kind,
