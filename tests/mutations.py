@@ -113,16 +113,16 @@ STORAGE: Final = (
     ),
     Fault(
         "bucket: a condition is not sent",
-        "storage/bucket/storage.py",
-        "headers={**headers, **guard},",
-        "headers=headers,",
+        "storage/s3/store.py",
+        "headers |= _fields_of(guard)",
+        "_fields_of(guard)",
         (BUCKET, "-k", "create or guarded"),
     ),
     Fault(
         "bucket: a copy keeps the id of its original's save",
-        "storage/bucket/storage.py",
-        '"x-amz-metadata-directive": "REPLACE",',
-        '"x-amz-metadata-directive": "COPY",',
+        "storage/s3/store.py",
+        '"x-amz-metadata-directive": "REPLACE"',
+        '"x-amz-metadata-directive": "COPY"',
         (BUCKET, "-k", "copy"),
     ),
 )

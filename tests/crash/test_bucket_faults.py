@@ -92,10 +92,12 @@ def opened(endpoint_url: str, secret: str = SECRET) -> ImageStorage:
 
 def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) -> None:
     """Nobody waits 20 s for what must fail."""
-    for module in ("client", "leftovers", "listing", "multipart", "storage"):
-        monkeypatch.setattr(f"stillroom.storage.bucket.{module}.DEADLINE_S", deadline_s)
+    for module in ("bucket.abandoned_uploads", "bucket.listing", "bucket.storage", "bucket.upload"):
+        monkeypatch.setattr(f"stillroom.storage.{module}.DEADLINE_S", deadline_s)
+    for module in ("client", "store"):
+        monkeypatch.setattr(f"stillroom.storage.s3.{module}.DEADLINE_S", deadline_s)
     monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", timeout_s)
-    monkeypatch.setattr("stillroom.storage.bucket.listing._TIMEOUT_S", timeout_s)
+    monkeypatch.setattr("stillroom.storage.s3.store._LIST_TIMEOUT_S", timeout_s)
     monkeypatch.setattr("stillroom.storage.bucket.abandoned_uploads._LONGEST_PAUSE_S", timeout_s)
 
 
@@ -490,7 +492,7 @@ async def test_an_upload_whose_beginning_was_not_answered_goes_and_that_of_anoth
     assert len(operator.uploads()) >= 2
     assert isinstance(storage, R2ImageStorage)
     async with asyncio.timeout(60):
-        await asyncio.gather(*storage._leftovers._tasks)
+        await asyncio.gather(*storage._abandoned._tasks)
     assert len(operator.uploads()) == 1
     assert operator.send("GET", target, query={"uploadId": theirs}).status_code == 200
     assert operator.send("DELETE", target, query={"uploadId": theirs}).status_code == 204

@@ -11,7 +11,8 @@ from pictures import picture
 from services.s3 import Operator
 from stillroom.media.config import SqliteConfig
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3.client import Answer, BucketClient, Call
+from stillroom.storage.s3.calls import Answer, Call
+from stillroom.storage.s3.client import BucketClient
 
 LARGE = picture(size=(1500, 1500), compress_level=0)
 

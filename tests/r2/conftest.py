@@ -72,4 +72,5 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits 20 s for what must fail; the proportions stay."""
     monkeypatch.setattr(client_module, "DEADLINE_S", 0.8)
     monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 0.8)
+    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 0.8)
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.25)

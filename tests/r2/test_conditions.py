@@ -15,8 +15,10 @@ from services.stub_r2 import BUCKET, KEY_ID, SECRET, Conditions, StubR2
 from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.conditions import Conditions as Tried
+from stillroom.storage.objectstore import Guard
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.s3.client import BucketClient
+from stillroom.storage.s3.store import S3ObjectStore
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import Condition
 
@@ -114,8 +116,10 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
 
 async def test_r2_itself_is_not_asked() -> None:
     client = BucketClient("https://x.r2.cloudflarestorage.com", "b", key_id="k", secret="s")
-    await Tried(client, AbandonedUploads(client)).demand({"if-match": '"e"'})
-    assert not BucketClient("https://r2.example.com", "b", key_id="k", secret="s").is_r2
+    store = S3ObjectStore(client)
+    await Tried(store, AbandonedUploads(store)).demand(Guard('"e"'))
+    other = BucketClient("https://r2.example.com", "b", key_id="k", secret="s")
+    assert not S3ObjectStore(other).keeps_guards
 
 
 async def test_a_request_with_such_a_condition_is_501_and_a_sentence(

@@ -124,7 +124,7 @@ def test_the_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_disk_does_not_load_the_bucket() -> None:
     code = (
         "import sys, json, stillroom.server.serve; ours = ('aiohappyeyeballs', "
-        "'stillroom.storage.bucket');"
+        "'stillroom.storage.bucket', 'stillroom.storage.s3');"
         "print(json.dumps([name for name in sys.modules if name.startswith(ours)]))"
     )
     loaded = subprocess.run(

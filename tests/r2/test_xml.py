@@ -2,6 +2,7 @@
 
 import pytest
 
+from stillroom.storage.objectstore import ListedUpload, UploadsPage
 from stillroom.storage.s3 import xml
 
 
@@ -64,12 +65,12 @@ def test_a_page_of_uploads_says_where_it_goes_on() -> None:
     upload = b"<Upload><Key>a+b</Key><UploadId>1</UploadId><Initiated>2026</Initiated></Upload>"
     cut = upload + b"<IsTruncated>true</IsTruncated>"
 
-    def page(inner: bytes) -> xml.UploadsPage:
+    def page(inner: bytes) -> UploadsPage:
         return xml.uploads_page(
             b"<ListMultipartUploadsResult>" + inner + b"</ListMultipartUploadsResult>"
         )
 
-    assert page(upload).uploads == [xml.ListedUpload("a+b", "1", "2026")]
+    assert page(upload).uploads == [ListedUpload("a+b", "1", "2026")]
     assert page(upload).next_markers is None
     assert page(cut).next_markers == ("a+b", "1"), "SeaweedFS leaves NextKeyMarker out"
     assert page(cut + b"<NextKeyMarker>k</NextKeyMarker>").next_markers == ("k", "1")

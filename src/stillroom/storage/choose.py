@@ -14,7 +14,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import SaveRules
 
 if TYPE_CHECKING:
-    from stillroom.storage.s3.client import BucketClient
+    from stillroom.storage.objectstore import ObjectStore
 
 
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
@@ -91,7 +91,7 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
         from stillroom.storage.bucket.inspection import R2Inspection
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
-        return R2Inspection(_client(config), description=description)
+        return R2Inspection(_object_store(config), description=description)
     if not is_begun(config):  # or a wrong name would be all right
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
@@ -120,7 +120,7 @@ def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> Imag
 
     served = config.public_url or "presigned URLs"
     return R2ImageStorage(
-        _client(config, observer),
+        _object_store(config, observer),
         rules,
         description=f"bucket {config.bucket!r} at {config.endpoint_url}, served by {served}",
         public_url=config.public_url,
@@ -129,13 +129,16 @@ def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> Imag
     )
 
 
-def _client(config: R2Config, observer: CallObserver = unobserved) -> "BucketClient":
+def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
     from stillroom.storage.s3.client import BucketClient
+    from stillroom.storage.s3.store import S3ObjectStore
 
-    return BucketClient(
-        config.endpoint_url,
-        config.bucket,
-        key_id=config.access_key_id,
-        secret=config.secret_access_key,
-        observer=observer,
+    return S3ObjectStore(
+        BucketClient(
+            config.endpoint_url,
+            config.bucket,
+            key_id=config.access_key_id,
+            secret=config.secret_access_key,
+            observer=observer,
+        )
     )

@@ -9,9 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.storage.s3 import xml
-from stillroom.storage.s3.client import DEADLINE_S, BucketClient, Call
+from stillroom.errors import StillroomError
+from stillroom.storage.objectstore import DEADLINE_S, ObjectStore
 
 _MAX: Final = 1000
 """Uploads remembered; more are left to the lifecycle rule."""
@@ -28,8 +27,8 @@ log = logging.getLogger("stillroom.r2")
 class AbandonedUploads:
     """Aborts in the background, again and again until they succeed or the process ends."""
 
-    def __init__(self, client: BucketClient) -> None:
-        self._client = client
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
         self._doubted: set[str] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -95,38 +94,17 @@ class AbandonedUploads:
         return False
 
     async def _abort(self, key: str, upload_id: str) -> None:
-        call = Call(
-            "AbortMultipartUpload",
-            "DELETE",
-            key,
-            query={"uploadId": upload_id},
-            expected=frozenset((404,)),
-        )
         async with self._slots:
-            await self._client.send(call)
+            await self._store.abort_upload(key, upload_id)
 
     async def _uploads_of(self, key: str) -> set[str]:
-        query = {"uploads": "", "prefix": key}
         async with self._slots:
-            answer = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
-        try:
-            uploads = xml.uploads_page(answer.body).uploads
-        except xml.BrokenXml as error:
-            raise BackendUnavailable("the bucket sent a list of uploads we cannot read") from error
-        return {upload.upload_id for upload in uploads if upload.key == key}
+            page = await self._store.list_uploads(key)
+        return {upload.upload_id for upload in page.uploads if upload.key == key}
 
     async def _has_parts(self, key: str, upload_id: str) -> bool:
-        """Also true of an upload that is over."""
-        query = {"uploadId": upload_id, "max-parts": "1"}
-        call = Call("ListParts", "GET", key, query=query, expected=frozenset((404,)))
         async with self._slots:
-            answer = await self._client.send(call)
-        if answer.status == 404:  # noqa: PLR2004  (Not Found)
-            return True
-        try:
-            return xml.read(answer.body).find("Part") is not None
-        except xml.BrokenXml as error:
-            raise BackendUnavailable("the bucket sent a list of parts we cannot read") from error
+            return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
         """Give what is under way one deadline more; the rest stays for the lifecycle rule."""

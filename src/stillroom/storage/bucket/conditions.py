@@ -17,9 +17,9 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ConditionUnsupported
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
-from stillroom.storage.bucket.multipart import MultipartUpload, completed_etag
-from stillroom.storage.bucket.objects import etag_of
-from stillroom.storage.s3.client import Answer, BucketClient, Call
+from stillroom.storage.bucket.multipart import MultipartUpload
+from stillroom.storage.objectstore import Guard, ObjectStore, Properties, Refusal, Written
+from stillroom.storage.values import Condition
 
 PROBE: Final = ".stillroom/conditions-"
 """What an object for this is called; no image path leads there."""
@@ -28,11 +28,10 @@ _BODY: Final = memoryview(b"written to try conditions; may be deleted")
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
 
-_REFUSALS: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
-_FAILED: Final = frozenset((404, 412))
-"""S3 answers If-Match on a missing object with 404."""
+IF_ABSENT: Final = Guard()
+"""The guard of a save that may only create."""
 
-_CREATE: Final = {"if-none-match": "*"}
+_BARE: Final = Properties()
 
 log = logging.getLogger("stillroom.r2")
 
@@ -42,46 +41,45 @@ class _Way:
     """One way to store under a condition.
 
     Attributes:
-        field: Of the request that stores.
-        in_parts: It is the one that completes an upload in parts.
+        creates: There must be no object; else, one with an ETag.
+        in_parts: The request is the one that completes a multipart upload.
     """
 
-    field: str
+    creates: bool
     in_parts: bool
 
     def __str__(self) -> str:
-        name = "If-None-Match" if self.field in _CREATE else "If-Match"
+        name = "If-None-Match" if self.creates else "If-Match"
         return f"{name} for images over 16 MiB" if self.in_parts else name
 
 
 class Conditions:
     """What one bucket does with conditions; found out when it is first needed."""
 
-    def __init__(self, client: BucketClient, leftovers: AbandonedUploads) -> None:
-        self._client = client
-        self._leftovers = leftovers
+    def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
+        self._store = store
+        self._abandoned = abandoned
         self._trying: dict[bool, asyncio.Future[None]] = {}
         self._known: dict[_Way, str | None] = {}
 
-    async def demand(self, guard: Mapping[str, str], *, in_parts: bool = False) -> None:
+    async def demand(self, guard: Guard | None, *, in_parts: bool = False) -> None:
         """Return if the bucket holds to `guard`, the condition of a request that stores.
 
-        R2 is not asked: it does by its documents, and bills each request
-        (https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject).
+        One whose documents say so is not tried: each request would be billed.
 
         Raises:
             ConditionUnsupported: it does not; nothing was sent yet.
             BackendUnavailable: that could not be found out.
         """
-        if self._client.is_r2:
+        if guard is None or self._store.keeps_guards:
             return
-        for field in guard:
-            lacking = (await self._found(in_parts=in_parts))[_Way(field, in_parts)]
-            if lacking is not None:
-                raise ConditionUnsupported(
-                    f"the bucket {lacking}, so a save with a condition cannot be kept to it: "
-                    "save without one, or use a bucket with conditional writes"
-                )
+        way = _Way(guard.etag is None, in_parts)
+        lacking = (await self._found(in_parts=in_parts))[way]
+        if lacking is not None:
+            raise ConditionUnsupported(
+                f"the bucket {lacking}, so a save with a condition cannot be kept to it: "
+                "save without one, or use a bucket with conditional writes"
+            )
 
     async def lacking(self) -> Sequence[str]:
         """What the bucket does wrong, a clause each; nothing if it holds to all conditions.
@@ -95,7 +93,7 @@ class Conditions:
 
     async def _found(self, *, in_parts: bool) -> Mapping[_Way, str | None]:
         """What is known, once it is; all who need it wait for one attempt."""
-        if _Way("if-match", in_parts) not in self._known:
+        if _Way(creates=False, in_parts=in_parts) not in self._known:
             trying = self._trying.get(in_parts)
             if trying is None:
                 trying = asyncio.ensure_future(self._find_out(in_parts=in_parts))
@@ -111,7 +109,7 @@ class Conditions:
                 found = await self._try(key, in_parts=in_parts)
             finally:
                 with contextlib.suppress(BackendUnavailable):
-                    await self._client.send(Call("DeleteObject", "DELETE", key, once=True))
+                    await self._store.delete(key, once=True)
         finally:
             del self._trying[in_parts]
         for clause in filter(None, found.values()):
@@ -128,47 +126,60 @@ class Conditions:
         await asyncio.gather(*trying, return_exceptions=True)
 
     async def _try(self, key: str, *, in_parts: bool) -> dict[_Way, str | None]:
-        create, replace = _Way("if-none-match", in_parts), _Way("if-match", in_parts)
+        create = _Way(creates=True, in_parts=in_parts)
+        replace = _Way(creates=False, in_parts=in_parts)
         found: dict[_Way, str | None] = {}
-        first = await self._store(key, _CREATE, in_parts=in_parts)
-        if not _stored(first):
-            found[create] = f"refuses {create} ({first.status})"
-            first = await self._store(key, {}, in_parts=in_parts)
-            if not _stored(first):
+        first = await self._write(key, IF_ABSENT, in_parts=in_parts)
+        if first.etag is None:
+            found[create] = f"refuses {create} ({first.reason})"
+            first = await self._write(key, None, in_parts=in_parts)
+            if first.etag is None:
                 raise BackendUnavailable("the bucket does not store what conditions are tried on")
         else:
-            found[create] = self._fault(create, await self._store(key, _CREATE, in_parts=in_parts))
-        etag = completed_etag(first) if in_parts else etag_of(first.headers)
-        other = await self._store(key, {"if-match": _OTHER_ETAG}, in_parts=in_parts)
+            again = await self._write(key, IF_ABSENT, in_parts=in_parts)
+            found[create] = self._fault(create, again)
+        other = await self._write(key, Guard(_OTHER_ETAG), in_parts=in_parts)
         found[replace] = self._fault(replace, other)
         if found[replace] is None:
-            same = await self._store(key, {"if-match": etag}, in_parts=in_parts)
-            if not _stored(same):
-                found[replace] = f"refuses {replace} where it holds ({same.status})"
+            same = await self._write(key, Guard(first.etag), in_parts=in_parts)
+            if same.etag is None:
+                found[replace] = f"refuses {replace} where it holds ({same.reason})"
         return found
 
     @staticmethod
-    def _fault(way: _Way, answer: Answer) -> str | None:
-        """What is wrong with the answer to a condition that does not hold."""
-        if answer.status in _FAILED:
+    def _fault(way: _Way, written: Written) -> str | None:
+        """What is wrong with a write whose condition does not hold."""
+        if written.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
             return None
-        return f"ignores {way}" if _stored(answer) else f"refuses {way} ({answer.status})"
+        stored = written.etag is not None
+        return f"ignores {way}" if stored else f"refuses {way} ({written.reason})"
 
-    async def _store(self, key: str, guard: Mapping[str, str], *, in_parts: bool) -> Answer:
+    async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> Written:
         if in_parts:
-            parts = await MultipartUpload.begin(self._client, key, {}, self._leftovers)
+            parts = await MultipartUpload.begin(self._store, key, _BARE, self._abandoned)
             await parts.send(_BODY, _SHA256)
-            completion = parts.completion(guard)
-            answer = await self._client.send(completion.expecting(_REFUSALS))
-            if not _stored(answer):
-                self._leftovers.abort(key, parts.upload_id)
+            written = await parts.complete(guard, any_refusal=True)
+            if written.etag is None:
+                self._abandoned.abort(key, parts.upload_id)
         else:
-            call = Call("PutObject", "PUT", key, headers=guard, body=_BODY, sha256=_SHA256)
-            answer = await self._client.send(call.expecting(_REFUSALS))
-        if answer.doubtful:  # a 412 may then be our own success's
+            written = await self._store.put(
+                key, _BODY, _SHA256, _BARE, guard=guard, any_refusal=True
+            )
+        if written.doubtful:  # a refusal may then be our own success's
             raise BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
-        return answer
+        return written
 
 
-def _stored(answer: Answer) -> bool:
-    return 200 <= answer.status < 300  # noqa: PLR2004  (2xx)
+async def guard_for(
+    store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
+) -> Guard:
+    """Check `condition` now, and tie the write to the state that it was checked against.
+
+    Raises:
+        PreconditionFailed: it does not hold.
+        BackendUnavailable: as its name says.
+    """
+    head = await store.head(key, deadline=deadline)
+    guard = Guard(None if head is None else head.etag)
+    condition.check(guard.etag)
+    return guard

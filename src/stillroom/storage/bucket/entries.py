@@ -6,7 +6,7 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
-from stillroom.storage.s3.client import DEADLINE_S
+from stillroom.storage.objectstore import DEADLINE_S
 from stillroom.storage.values import Entry, EntryPage, Page, StoredImage
 
 LOOKS_AT_ONCE: Final = 32
@@ -17,50 +17,47 @@ Look = Callable[[StorageKey, float], Awaitable[StoredImage]]
 """A key and when to give up, by the event loop's clock; raises as `ImageStorage.stat`."""
 
 
-class Describer:
-    """Turns pages of names into pages of facts, with so many looks under way at once."""
+async def described(page: Page, look: Look, slots: asyncio.Semaphore) -> EntryPage:
+    """Look at each image of `page`; those that are gone are left out.
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
-        self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+    Args:
+        page: Of names.
+        look: Asks for the facts of one image.
+        slots: `LOOKS_AT_ONCE` of them, for all pages together.
 
-    async def describe(self, page: Page) -> EntryPage:
-        """Look at each image of `page`; those that are gone are left out.
+    Raises:
+        BackendUnavailable: a look failed. No further one is under way.
+    """
+    found: list[Entry | None] = [None] * len(page.entries)
+    waiting = iter(enumerate(page.entries))
 
-        Raises:
-            BackendUnavailable: a look failed. No further one is under way.
-        """
-        found: list[Entry | None] = [None] * len(page.entries)
-        waiting = iter(enumerate(page.entries))
+    async def work() -> None:
+        for at, text in waiting:  # shared: each takes the next one
+            found[at] = await _described(text, look, slots)
 
-        async def work() -> None:
-            for at, text in waiting:  # shared: each takes the next one
-                found[at] = await self._described(text)
+    workers = [asyncio.ensure_future(work()) for _ in range(min(LOOKS_AT_ONCE, len(page.entries)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    entries = [entry for entry in found if entry is not None]
+    return EntryPage(entries, page.entries[-1] if page.more else None)
 
-        workers = [
-            asyncio.ensure_future(work()) for _ in range(min(LOOKS_AT_ONCE, len(page.entries)))
-        ]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        entries = [entry for entry in found if entry is not None]
-        return EntryPage(entries, page.entries[-1] if page.more else None)
 
-    async def _described(self, text: str) -> Entry | None:
-        if text.endswith("/"):
-            return KeyPrefix(text)
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise BackendUnavailable("too many listings wait for the bucket") from None
-        try:
-            return await self._look(StorageKey(text), deadline)
-        except ImageNotFound:
-            return None
-        finally:
-            self._slots.release()
+async def _described(text: str, look: Look, slots: asyncio.Semaphore) -> Entry | None:
+    if text.endswith("/"):
+        return KeyPrefix(text)
+    deadline = asyncio.get_running_loop().time() + DEADLINE_S
+    try:
+        async with asyncio.timeout_at(deadline):
+            await slots.acquire()
+    except TimeoutError:
+        raise BackendUnavailable("too many listings wait for the bucket") from None
+    try:
+        return await look(StorageKey(text), deadline)
+    except ImageNotFound:
+        return None
+    finally:
+        slots.release()

@@ -11,10 +11,15 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.bucket.listing import is_image_entry, walk
-from stillroom.storage.bucket.objects import image_of
+from stillroom.storage.bucket.objects import image_of, look
 from stillroom.storage.inspection import Inspected, UnexpectedFile
-from stillroom.storage.s3 import xml
-from stillroom.storage.s3.client import DEADLINE_S, BodyStream, BucketClient, Call
+from stillroom.storage.objectstore import (
+    DEADLINE_S,
+    Download,
+    ListedUpload,
+    ObjectStore,
+    Properties,
+)
 from stillroom.storage.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
@@ -23,8 +28,7 @@ QUARANTINE: Final = "quarantine/"
 _INCOMPLETE_FOR: Final = timedelta(days=1)
 """No upload takes so long; the lifecycle rule that docs/r2.md asks for ends it then."""
 
-_MISSING: Final = frozenset((404,))
-_CHECKED_KEY: Final = ".stillroom/check"
+_FACTS: Final = Properties("application/json", "no-store")
 
 
 class R2Inspection:
@@ -32,16 +36,16 @@ class R2Inspection:
 
     at_once = 8  # the way to the bucket and back takes longer than the bytes of most images
 
-    def __init__(self, client: BucketClient, *, description: str) -> None:
-        """Look at the bucket of `client`, and close it in the end."""
+    def __init__(self, store: ObjectStore, *, description: str) -> None:
+        """Look at the bucket that is `store`, and close it in the end."""
         self.description = description
-        self._client = client
+        self._store = store
 
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """One pass over the bucket's pages, then one over its unfinished uploads."""
-        async for key in walk(self._client, prefix, after):
+        async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are no text, or end in a slash")
             elif not is_image_entry(key):
@@ -52,122 +56,82 @@ class R2Inspection:
             detail = f"an upload in parts that was begun {upload.initiated} and not completed"
             yield UnexpectedFile(ascii(upload.key)[1:-1], detail)
 
-    async def _incomplete(self, prefix: KeyPrefix) -> AsyncIterator[xml.ListedUpload]:
-        query = {"uploads": "", "prefix": prefix.text}
+    async def _incomplete(self, prefix: KeyPrefix) -> AsyncIterator[ListedUpload]:
         latest = datetime.now(UTC) - _INCOMPLETE_FOR
+        after: tuple[str, str] | None = None
         while True:
-            answer = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
+            page = await self._store.list_uploads(prefix.text, after)
             try:
-                page = xml.uploads_page(answer.body)
                 for upload in page.uploads:
                     if datetime.fromisoformat(upload.initiated) < latest:
                         yield upload
-            except (xml.BrokenXml, ValueError, TypeError) as error:  # a time, and its zone
+            except (ValueError, TypeError) as error:  # a time, and its zone
                 raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
             if page.next_markers is None:
                 return
-            markers = {"key-marker": page.next_markers[0], "upload-id-marker": page.next_markers[1]}
-            if query.items() >= markers.items():
+            if page.next_markers == after:
                 raise BackendUnavailable("the bucket's list of uploads does not move on")
-            query |= markers
+            after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
         """One GET: its head has the facts, and its body is of the same save."""
-        call = Call("GetObject", "GET", key.text, expected=_MISSING, streams=True)
-        answer = await self._client.send(call)
-        if answer.rest is None:
+        download = await self._store.download(key.text)
+        if download is None:
             raise ImageNotFound
-        try:
-            return Inspected(_Download(image_of(key, answer.headers), answer.rest))
-        except BackendUnavailable:
-            answer.rest.close()
-            raise
+        return Inspected(_Whole(image_of(key, download.head), download))
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """As the port has it."""
-        return await self._look(key)
-
-    async def _look(self, key: StorageKey, *, deadline: float | None = None) -> StoredImage:
-        answer = await self._client.send(
-            Call("HeadObject", "HEAD", key.text, expected=_MISSING), deadline=deadline
-        )
-        if answer.status in _MISSING:
-            raise ImageNotFound
-        return image_of(key, answer.headers)
+        return await look(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
         """A copy beside `compute/` with its document, then a look, and directly the deletion."""
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
         deadline = asyncio.get_running_loop().time() + 2 * DEADLINE_S
-        copied = await self._client.send(
-            Call(
-                "CopyObject",
-                "PUT",
-                f"{place}/image",
-                headers={
-                    "x-amz-copy-source": self._client.copy_source(image.key.text),
-                    "x-amz-copy-source-if-match": image.etag,
-                },
-                expected=frozenset((404, 412)),
-                timeout_s=DEADLINE_S,
-            ),
-            deadline=deadline,
+        copied = await self._store.copy(
+            image.key.text, image.etag, f"{place}/image", deadline=deadline
         )
-        if copied.status in (404, 412):
+        if copied.etag is None:
             return None
-        await self._client.send(
-            Call(
-                "PutObject",
-                "PUT",
-                f"{place}/facts.json",
-                headers={"content-type": "application/json", "cache-control": "no-store"},
-                body=facts,
-                sha256=sha256_of(facts).hexdigest(),
-            ),
-            deadline=deadline,
-        )
+        sha256 = sha256_of(facts).hexdigest()
+        await self._store.put(f"{place}/facts.json", facts, sha256, _FACTS, deadline=deadline)
         try:
-            current: StoredImage | None = await self._look(image.key, deadline=deadline)
+            current: StoredImage | None = await look(self._store, image.key, deadline=deadline)
         except ImageNotFound:
             current = None
         if current is None or (current.save_id, current.etag) != (image.save_id, image.etag):
             for key in (f"{place}/image", f"{place}/facts.json"):
-                await self._delete(key, deadline)
+                await self._store.delete(key, deadline=deadline)
             return None
-        await self._delete(image.key.text, deadline)
+        await self._store.delete(image.key.text, deadline=deadline)
         return place
 
-    async def _delete(self, key: str, deadline: float) -> None:
-        await self._client.send(
-            Call("DeleteObject", "DELETE", key, expected=_MISSING), deadline=deadline
-        )
-
     async def check(self) -> None:
-        """Ask for what is never there."""
-        await self._client.send(Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING))
+        """Whether the bucket can be read."""
+        await self._store.check(writing=False)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._store.close()
 
 
 @dataclass(slots=True)
-class _Download:
+class _Whole:
     """A `OpenedImage` whose bytes come once, from the start."""
 
     image: StoredImage
-    body: BodyStream
+    download: Download
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
         if start != 0 or length != self.image.size:
             raise ValueError("a download is read whole")
         received = 0
-        async for chunk in self.body.chunks():
+        async for chunk in self.download.chunks():
             received += len(chunk)
             yield chunk
         if received != length:
             raise BackendUnavailable("the bucket sent another number of bytes than it announced")
 
     def close(self) -> None:
-        self.body.close()
+        self.download.close()

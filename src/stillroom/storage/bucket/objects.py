@@ -1,23 +1,23 @@
-"""An image as an object: what its headers say when it is saved, and when it is looked at."""
+"""An image as an object: the properties it is saved with, and the facts read back."""
 
 import binascii
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
 
-from stillroom.errors import BackendUnavailable
+from stillroom.errors import ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.storage.content_type import DEFAULT, RASTER
+from stillroom.storage.objectstore import ObjectHead, ObjectStore, Properties
 from stillroom.storage.values import StoredImage
 
-SHA256_FIELD: Final = "x-amz-meta-sha256"
-SAVE_ID_FIELD: Final = "x-amz-meta-save-id"
-TYPE_FIELD: Final = "x-amz-meta-content-type"
+SHA256_FIELD: Final = "sha256"
+SAVE_ID_FIELD: Final = "save-id"
+TYPE_FIELD: Final = "content-type"
 """Only where no signature names a type: SeaweedFS keeps no `application/octet-stream`, and answers
 what the name claims."""
 
-MTIME_FIELD: Final = "x-amz-meta-mtime"
+MTIME_FIELD: Final = "mtime"
 """When an image that came from elsewhere was saved, in seconds since the epoch; as rclone calls it
 (https://rclone.org/s3/#modification-times-and-hashes)."""
 
@@ -27,80 +27,54 @@ _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""What is between an ETag's quotes (RFC 9110, 8.8.3), but for bytes outside of ASCII."""
+"""What may be a save id: printable ASCII without spaces and quotes."""
 
 
-def headers_of(
+def properties_of(
     kind: str,
     *,
     cache_control: str,
     save_id: str,
     sha256: bytes | None,
     modified_ns: int | None = None,
-) -> dict[str, str]:
+) -> Properties:
     """What is stored with an object; the CDN serves it with these, out of our hands."""
-    headers = {
-        "content-type": kind,
-        "cache-control": cache_control,
-        SAVE_ID_FIELD: save_id,
-    }
+    metadata = {SAVE_ID_FIELD: save_id}
     if sha256 is not None:
-        headers[SHA256_FIELD] = sha256.hex()
+        metadata[SHA256_FIELD] = sha256.hex()
     if modified_ns is not None and modified_ns >= 0:
-        headers[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
+        metadata[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
     if kind == DEFAULT:
-        headers[TYPE_FIELD] = DEFAULT
-    if kind not in RASTER:
-        headers["content-disposition"] = "attachment"
-    return headers
+        metadata[TYPE_FIELD] = DEFAULT
+    return Properties(kind, cache_control, None if kind in RASTER else "attachment", metadata)
 
 
-def image_of(key: StorageKey, headers: Mapping[str, str]) -> StoredImage:
-    """The facts that HEAD gives of an object, also of one that another tool has put there.
+async def look(store: ObjectStore, key: StorageKey, *, deadline: float | None) -> StoredImage:
+    """Ask for the facts of an image.
 
     Raises:
-        BackendUnavailable: they are not those of an object.
+        ImageNotFound, BackendUnavailable: as their names say.
     """
-    etag = etag_of(headers)
-    try:
-        size = int(headers.get("content-length", ""))
-        modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
-    except (ValueError, OverflowError) as error:
-        raise BackendUnavailable("the bucket described an image in no way we know") from error
-    save_id = headers.get(SAVE_ID_FIELD, "")
+    head = await store.head(key.text, deadline=deadline)
+    if head is None:
+        raise ImageNotFound
+    return image_of(key, head)
+
+
+def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
+    """The facts that an object's head gives, also of one that another tool has put there."""
+    metadata = head.metadata
+    save_id = metadata.get(SAVE_ID_FIELD, "")
     return StoredImage(
         key=key,
-        size=size,
-        etag=etag,
-        modified_ns=_mtime_ns(headers) or modified_s * 10**9,
-        content_type=_media_type(headers.get(TYPE_FIELD) or headers.get("content-type", "")),
-        sha256=_sha256(headers.get(SHA256_FIELD, "")),
+        size=head.size,
+        etag=head.etag,
+        modified_ns=_mtime_ns(metadata) or head.modified_s * 10**9,
+        content_type=_media_type(metadata.get(TYPE_FIELD) or head.content_type),
+        sha256=_sha256(metadata.get(SHA256_FIELD, "")),
         # Without an id of ours, what names a foreign save best is what it is and when it came.
-        save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{etag}-{modified_s}",
+        save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{head.etag}-{head.modified_s}",
     )
-
-
-def etag_of(headers: Mapping[str, str]) -> str:
-    """The strong ETag of an object, with its quotes.
-
-    A proxy that compresses marks it weak on its way, and some servers leave the quotes out.
-
-    Raises:
-        BackendUnavailable: there is none.
-    """
-    return strong_etag(headers.get("etag"))
-
-
-def strong_etag(text: str | None) -> str:
-    """The same, from wherever an answer has it.
-
-    It goes into headers of ours, and back to the bucket as a condition.
-    """
-    bare = (text or "").removeprefix("W/").strip('"')
-    if not _OPAQUE.fullmatch(bare):
-        what = "with an ETag that is none" if bare else "without an ETag"
-        raise BackendUnavailable(f"the bucket answered {what}: the outcome is unknown")
-    return f'"{bare}"'
 
 
 def _media_type(text: str) -> str:
@@ -108,8 +82,8 @@ def _media_type(text: str) -> str:
     return text if _PRINTABLE.fullmatch(text) else DEFAULT
 
 
-def _mtime_ns(headers: Mapping[str, str]) -> int | None:
-    found = _MTIME.fullmatch(headers.get(MTIME_FIELD, ""))
+def _mtime_ns(metadata: Mapping[str, str]) -> int | None:
+    found = _MTIME.fullmatch(metadata.get(MTIME_FIELD, ""))
     return int(found[1]) * 10**9 + int((found[2] or "0").ljust(9, "0")) if found else None
 
 

@@ -3,14 +3,11 @@
 import asyncio
 import concurrent.futures
 import dataclasses
-import functools
-import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote
 
 from stillroom.errors import (
@@ -22,22 +19,17 @@ from stillroom.errors import (
 from stillroom.paths import StorageKey
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.buffer import PartBuffer
-from stillroom.storage.bucket.conditions import Conditions
-from stillroom.storage.bucket.entries import Describer
+from stillroom.storage.bucket.conditions import IF_ABSENT, Conditions, guard_for
+from stillroom.storage.bucket.entries import LOOKS_AT_ONCE, described
 from stillroom.storage.bucket.existence_cache import ExistenceCache
 from stillroom.storage.bucket.image import ObjectImage
 from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.storage.bucket.listing import list_page
-from stillroom.storage.bucket.multipart import (
-    MAX_PARTS,
-    PART_BYTES,
-    MultipartUpload,
-    completed_etag,
-)
-from stillroom.storage.bucket.objects import etag_of, headers_of, image_of
-from stillroom.storage.s3.client import DEADLINE_S, BucketClient, Call
-from stillroom.storage.sources import ImageSource, ImportedImage
-from stillroom.storage.upload_checks import Received, UploadChecks
+from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
+from stillroom.storage.bucket.objects import look, properties_of
+from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
+from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
+from stillroom.storage.sources import ImageSource
 from stillroom.storage.values import (
     UNCONDITIONAL,
     Condition,
@@ -62,14 +54,8 @@ _KEPT_FOR_SMALL_BYTES: Final = 16 * 1024**2
 PRESIGNED_S: Final = 300
 """How long a redirect without a public URL works: time to follow it, not to pass it on."""
 
-_MAX_PLACES: Final = 4096
+_MAX_LOCATIONS: Final = 4096
 """Locations remembered; some 10 MiB at most, since a quoted key has up to 3 KiB."""
-
-_HASHED_INLINE_BYTES: Final = 128 * 1024
-"""Less takes under 0.1 ms, about what a hop to a thread and back costs."""
-
-_GUARD_ATTEMPTS: Final = 4
-"""Another writer may replace the image between looking at it and replacing it."""
 
 _CHECK_S: Final = 5.0
 """A readiness check must answer while the bucket does not."""
@@ -77,31 +63,7 @@ _CHECK_S: Final = 5.0
 _CHECK_HOLDS_S: Final = 2.0
 """Probes that come more often cost no operation: they are R2's class B, paid for."""
 
-_CHECKED_KEY: Final = ".stillroom/check"
-"""Nothing is ever saved there: no image path leads out of `compute/`."""
-
-_CHECKED_UPLOAD: Final = "0" * 32
-_NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
-
-_MISSING: Final = frozenset((404,))
-_CONDITION_FAILED: Final = frozenset((404, 412))
-"""S3 answers If-Match on a missing object with 404."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 log = logging.getLogger("stillroom.r2")
-
-
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    """What belongs together while one image comes in."""
-
-    key: StorageKey
-    source: ImageSource
-    condition: Condition
-    checks: UploadChecks
-    save_id: str
 
 
 class R2ImageStorage:
@@ -116,7 +78,7 @@ class R2ImageStorage:
 
     def __init__(
         self,
-        client: BucketClient,
+        store: ObjectStore,
         rules: SaveRules,
         *,
         description: str,
@@ -124,10 +86,10 @@ class R2ImageStorage:
         cache_control: str,
         check_exists: bool = True,
     ) -> None:
-        """Serve images from the bucket of `client`.
+        """Serve images from the bucket that is `store`.
 
         Args:
-            client: Closed with this storage.
+            store: Closed with this storage.
             rules: What every save must keep to.
             description: One line for the log.
             public_url: What the CDN puts in front of keys; without it URLs are presigned.
@@ -144,23 +106,32 @@ class R2ImageStorage:
             )
         self.description = f"R2ImageStorage in {description}"
         self.skipped_keys = 0
-        self._client = client
-        self._rules = rules
+        self._store = store
         self._public_url = public_url
         self._cache_control = cache_control
         self._check_exists = check_exists
         self._large = MemoryBudget(BUFFERED_BYTES - _KEPT_FOR_SMALL_BYTES)
         self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
-        self._seen = ExistenceCache()
-        self._places: dict[str, RemoteImage] = {}
-        self._places_at = 0
+        self._existence = ExistenceCache()
+        self._locations: dict[str, RemoteImage] = {}
+        self._locations_made_at = 0
         self._checked_until = 0.0
-        self._describer = Describer(self._look_and_note)
-        self._leftovers = AbandonedUploads(client)
-        self._conditions = Conditions(client, self._leftovers)
+        self._entry_slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._abandoned = AbandonedUploads(store)
+        self._conditions = Conditions(store, self._abandoned)
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
+        self._uploads = UploadContext(
+            store,
+            rules,
+            self._conditions,
+            self._abandoned,
+            self._locks,
+            self._existence,
+            self._hashing,
+            self._cache_of,
+        )
 
     # Saving ------------------------------------------------------------------------------
 
@@ -169,32 +140,26 @@ class R2ImageStorage:
     ) -> StoredImage:
         """One hashed request for what fits into a part, else equal parts."""
         guard = await self._admit(key, source.max_bytes, condition)
-        if guard:
+        if guard is not None:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
             await self._conditions.demand(guard, in_parts=large)
-        kind = source.content_type if isinstance(source, ImportedImage) else None
-        checks = UploadChecks(self._rules, kind)
-        upload = _Upload(key, source, condition, checks, secrets.token_hex(16))
+        upload = Upload(self._uploads, key, source, condition, guard)
         most = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
         async with self._budget_for(most).reserve(most, wait_s=DEADLINE_S) as held:
-            parts: MultipartUpload | None = None
             part = PartBuffer(most)
             try:
                 async for chunk in source:
                     upload.checks.count(chunk)
                     rest = memoryview(chunk)
                     while rest := part.take(rest):
-                        parts = parts or await self._begin(upload, guard)
-                        await self._send(upload, parts, part)
+                        await upload.send(part)
                         part = PartBuffer(PART_BYTES)  # a socket may still hold on to the sent one
-                if parts is None:
+                if not upload.in_parts:
                     held.shrink(len(part))
-                    return await self._put(upload, part.contents(), guard)
-                await self._send(upload, parts, part)
-                return await self._complete(upload, parts, guard)
+                    return await upload.put(part.contents())
+                return await upload.complete(part)
             except BaseException:
-                if parts is not None:  # a client that waits for a refusal need not wait for this
-                    self._leftovers.abort(parts.key, parts.upload_id)
+                upload.abort()
                 raise
 
     def _budget_for(self, size: int) -> MemoryBudget:
@@ -205,145 +170,37 @@ class R2ImageStorage:
 
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
-    ) -> Mapping[str, str]:
+    ) -> Guard | None:
         """Refuse what can be known to fail before the first byte is read.
 
         Returns:
-            The fields that make the bucket itself hold to `condition` in the end.
+            What makes the bucket itself hold to `condition` in the end.
         """
         if not condition.is_set:
-            return {}
+            return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
-            return {"if-none-match": "*"}  # the bucket will say; asking first would cost a request
-        return await self._guard(key, condition)
-
-    async def _guard(
-        self, key: StorageKey, condition: Condition, *, deadline: float | None = None
-    ) -> Mapping[str, str]:
-        """Check `condition` now, and tie the save to the state that it was checked against.
-
-        Raises:
-            PreconditionFailed: it does not hold.
-        """
-        try:
-            etag: str | None = (await self._look(key, deadline=deadline)).etag
-        except ImageNotFound:
-            etag = None
-        condition.check(etag)
-        return {"if-none-match": "*"} if etag is None else {"if-match": etag}
-
-    async def _put(
-        self, upload: _Upload, body: memoryview, guard: Mapping[str, str]
-    ) -> StoredImage:
-        if len(body) > _HASHED_INLINE_BYTES:
-            await self._run(upload.checks.digest, body)
-        else:
-            upload.checks.digest(body)
-        received = upload.checks.finish(upload.source.expected_sha256)
-        headers = self._headers(upload, received.content_type, received.sha256)
-        key = upload.key.text
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
-        async with self._locks.hold(key, deadline=deadline):
-            for _ in range(_GUARD_ATTEMPTS):
-                call = Call(
-                    "PutObject",
-                    "PUT",
-                    key,
-                    headers={**headers, **guard},
-                    body=body,
-                    sha256=received.sha256.hex(),
-                    expected=_CONDITION_FAILED if guard else frozenset(),
-                )
-                answer = await self._client.send(call, deadline=deadline)
-                if answer.status not in _CONDITION_FAILED:
-                    return self._described(upload, received, etag_of(answer.headers))
-                if answer.doubtful:
-                    return await self._find_out(upload, received, deadline)
-                if upload.condition.create_only:
-                    raise PreconditionFailed
-                guard = await self._guard(upload.key, upload.condition, deadline=deadline)
-                await self._conditions.demand(guard)
-        raise BackendUnavailable("the image is replaced again and again while it is saved")
-
-    async def _begin(self, upload: _Upload, guard: Mapping[str, str]) -> MultipartUpload:
-        await self._conditions.demand(guard, in_parts=True)
-        sha256 = upload.source.expected_sha256  # ours is known only when it is too late
-        headers = self._headers(upload, upload.checks.content_type, sha256)
-        return await MultipartUpload.begin(self._client, upload.key.text, headers, self._leftovers)
-
-    async def _send(self, upload: _Upload, parts: MultipartUpload, part: PartBuffer) -> None:
-        """Send a part, hashed into the whole, and by itself for its signature."""
-        body = part.contents()
-        await parts.send(body, await self._run(_hash_twice, upload.checks, body))
-
-    async def _complete(
-        self, upload: _Upload, parts: MultipartUpload, guard: Mapping[str, str]
-    ) -> StoredImage:
-        received = upload.checks.finish(upload.source.expected_sha256)
-        deadline = asyncio.get_running_loop().time() + DEADLINE_S
-        async with self._locks.hold(upload.key.text, deadline=deadline):
-            answer = await self._client.send(parts.completion(guard), deadline=deadline)
-            if answer.status not in _CONDITION_FAILED:
-                return self._described(upload, received, completed_etag(answer))
-            if answer.doubtful:
-                return await self._find_out(upload, received, deadline)
-            if guard:
-                await self._guard(upload.key, upload.condition, deadline=deadline)
-        # R2 ends the upload when a condition fails, so it cannot be tried against the new state.
-        raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
-
-    def _headers(self, upload: _Upload, kind: str, sha256: bytes | None) -> dict[str, str]:
-        source = upload.source
-        return headers_of(
-            kind,
-            cache_control=self._cache_of(upload.key),
-            save_id=upload.save_id,
-            sha256=sha256,
-            modified_ns=source.image.modified_ns if isinstance(source, ImportedImage) else None,
-        )
+            return IF_ABSENT  # the bucket will say; asking first would cost a request
+        return await guard_for(self._store, key.text, condition)
 
     def _cache_of(self, key: StorageKey) -> str:
         return IMMUTABLE_CACHE if key.is_media else self._cache_control
-
-    async def _find_out(self, upload: _Upload, received: Received, deadline: float) -> StoredImage:
-        """Whose save refused ours, when one of our own attempts has had no answer?
-
-        Raises:
-            BackendUnavailable: not ours; whether ours was there before is unknown.
-        """
-        try:
-            found = await self._look(upload.key, deadline=deadline)
-        except ImageNotFound:
-            found = None
-        if found is None or found.save_id != upload.save_id:
-            raise BackendUnavailable("the connection broke off: the outcome is unknown")
-        return self._described(upload, received, found.etag)
-
-    def _described(self, upload: _Upload, received: Received, etag: str) -> StoredImage:
-        self._seen.note(upload.key.text, self._seen.moment)
-        return StoredImage(
-            key=upload.key,
-            size=received.size,
-            etag=etag,
-            modified_ns=time.time_ns(),
-            content_type=received.content_type,
-            sha256=received.sha256,
-            save_id=upload.save_id,
-        )
 
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> RemoteImage:
         """The CDN's URL, or a presigned one; never before the image is known to be there."""
-        if self._check_exists and key.text not in self._seen:
-            moment = self._seen.moment
-            await self._look(key)
-            self._seen.note(key.text, moment)
-        return self._where(key)
+        if self._check_exists and key.text not in self._existence:
+            moment = self._existence.moment
+            if await self._store.head(key.text) is None:
+                raise ImageNotFound
+            self._existence.note(key.text, moment)
+        return self._location_of(key)
 
     def locate_now(self, key: StorageKey) -> RemoteImage | None:
         """The same for an image that was there a moment ago, or if existence is not checked."""
-        return None if self._check_exists and key.text not in self._seen else self._where(key)
+        if self._check_exists and key.text not in self._existence:
+            return None
+        return self._location_of(key)
 
     def is_current(self, image: StoredImage) -> bool:  # noqa: ARG002  (the port's signature)
         """Only the bucket knows."""
@@ -353,58 +210,51 @@ class R2ImageStorage:
         """Only the bucket knows."""
         return False
 
-    def _where(self, key: StorageKey) -> RemoteImage:
+    def _location_of(self, key: StorageKey) -> RemoteImage:
         """Remembered for as long as it would come out the same: a presigned URL for its second."""
         second = int(time.time()) if self._public_url is None else 0
-        if second != self._places_at or len(self._places) >= _MAX_PLACES:
-            self._places.clear()
-            self._places_at = second
-        place = self._places.get(key.text)
-        if place is None:
-            place = self._places[key.text] = RemoteImage(self._url(key.text))
-        return place
+        if second != self._locations_made_at or len(self._locations) >= _MAX_LOCATIONS:
+            self._locations.clear()
+            self._locations_made_at = second
+        location = self._locations.get(key.text)
+        if location is None:
+            location = self._locations[key.text] = RemoteImage(self._url(key.text))
+        return location
 
     def _url(self, key: str) -> str:
         if self._public_url is None:
-            return self._client.presigned_url(key, valid_for_s=PRESIGNED_S)
+            return self._store.presigned_url(key, valid_for_s=PRESIGNED_S)
         return f"{self._public_url}/{quote(key, safe='/')}"
 
     async def open(self, key: StorageKey) -> ObjectImage:
         """One HEAD; reading then costs a GET for every 4 MiB."""
-        return ObjectImage(self._client, await self._look(key))
+        return ObjectImage(self._store, await look(self._store, key, deadline=None))
 
     async def stat(self, key: StorageKey) -> StoredImage:
         """The facts of one HEAD, asked for each time."""
         return await self._look_and_note(key)
 
     async def _look_and_note(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
-        moment = self._seen.moment
-        image = await self._look(key, deadline=deadline)
-        self._seen.note(key.text, moment)
+        moment = self._existence.moment
+        image = await look(self._store, key, deadline=deadline)
+        self._existence.note(key.text, moment)
         return image
-
-    async def _look(self, key: StorageKey, *, deadline: float | None = None) -> StoredImage:
-        call = Call("HeadObject", "HEAD", key.text, expected=_MISSING)
-        answer = await self._client.send(call, deadline=deadline)
-        if answer.status in _MISSING:
-            raise ImageNotFound
-        return image_of(key, answer.headers)
 
     async def list(self, query: ListQuery) -> Page:
         """A page in the order of the bucket: whole keys on R2, the tree's on SeaweedFS."""
-        listed = await list_page(self._client, query)
-        if listed.skipped:
-            self.skipped_keys += listed.skipped
+        page, skipped = await list_page(self._store, query)
+        if skipped:
+            self.skipped_keys += skipped
             log.warning(
                 "a listing below %r leaves out %d keys that no image can have",
                 query.prefix.text,
-                listed.skipped,
+                skipped,
             )
-        return listed.page
+        return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """A page, and a HEAD for each image on it."""
-        return await self._describer.describe(await self.list(query))
+        return await described(await self.list(query), self._look_and_note, self._entry_slots)
 
     # Removing ----------------------------------------------------------------------------
 
@@ -422,100 +272,65 @@ class R2ImageStorage:
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(key.text, deadline=deadline):
-            found = await self._look(key, deadline=deadline)
+            found = await look(self._store, key, deadline=deadline)
             condition.check(found.etag)
             if save_id not in (None, found.save_id):
                 raise PreconditionFailed
             once = save_id is not None
-            call = Call("DeleteObject", "DELETE", key.text, expected=_MISSING, once=once)
             try:
-                await self._client.send(call, deadline=deadline)
+                await self._store.delete(key.text, deadline=deadline, once=once)
             finally:
-                self._seen.forget(key.text)
+                self._existence.forget(key.text)
 
     # Copying -----------------------------------------------------------------------------
 
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Within the bucket, of the very save that was looked at; up to S3's 5 GiB.
+        """Within the bucket, of the very save that was looked at.
 
-        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+        With properties of its own: else the copy would keep the save id, and a cache policy of
+        long ago.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(target.text, deadline=deadline):
-            for _ in range(_GUARD_ATTEMPTS):
-                found = await self._look(source, deadline=deadline)
+            for _ in range(GUARD_ATTEMPTS):
+                found = await look(self._store, source, deadline=deadline)
                 if save_id not in (None, found.save_id):
                     raise PreconditionFailed
                 copied_id = secrets.token_hex(16)
-                answer = await self._client.send(
-                    self._copying(found, target, copied_id), deadline=deadline
+                properties = properties_of(
+                    found.content_type,
+                    cache_control=self._cache_of(target),
+                    save_id=copied_id,
+                    sha256=found.sha256,
                 )
-                if answer.status == 404 and answer.doubtful:  # noqa: PLR2004  (Not Found)
-                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
-                if answer.status == 404:  # noqa: PLR2004  (it went away after the look)
-                    raise ImageNotFound
-                if answer.status not in _CONDITION_FAILED:
-                    self._seen.note(target.text, self._seen.moment)
+                written = await self._store.copy(
+                    source.text, found.etag, target.text, properties, deadline=deadline
+                )
+                if written.etag is not None:
+                    self._existence.note(target.text, self._existence.moment)
                     return dataclasses.replace(
                         found,
                         key=target,
-                        etag=completed_etag(answer),
+                        etag=written.etag,
                         modified_ns=time.time_ns(),
                         save_id=copied_id,
                     )
+                if written.refusal is Refusal.MISSING and written.doubtful:
+                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+                if written.refusal is Refusal.MISSING:  # it went away after the look
+                    raise ImageNotFound
         raise BackendUnavailable("the image is replaced again and again while it is copied")
-
-    def _copying(self, found: StoredImage, target: StorageKey, save_id: str) -> Call:
-        """REPLACE: a plain copy would keep the save id, and a cache policy of long ago."""
-        headers = headers_of(
-            found.content_type,
-            cache_control=self._cache_of(target),
-            save_id=save_id,
-            sha256=found.sha256,
-        )
-        headers |= {
-            "x-amz-copy-source": self._client.copy_source(found.key.text),
-            "x-amz-copy-source-if-match": found.etag,
-            "x-amz-metadata-directive": "REPLACE",
-        }
-        return Call(
-            "CopyObject",
-            "PUT",
-            target.text,
-            headers=headers,
-            expected=_CONDITION_FAILED,
-            timeout_s=DEADLINE_S,
-        )
 
     # Running -----------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Ask for what is never there, and end an upload that never began.
-
-        Signed requests: they say whether the bucket is there, and whether we may read and write.
-        The second one changes nothing, is free on R2, and leaves no delete marker in a bucket of
-        another maker's with versions. Only that we may not is an answer to look at: a bucket can
-        say what it wants to so odd an upload.
-        """
+        """Whether the bucket can be read and written; a good answer holds for two seconds."""
         now = asyncio.get_running_loop().time()
         if now < self._checked_until:
             return
-        deadline = now + _CHECK_S
-        await self._client.send(
-            Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING), deadline=deadline
-        )
-        await self._client.send(
-            Call(
-                "AbortMultipartUpload",
-                "DELETE",
-                _CHECKED_KEY,
-                query={"uploadId": _CHECKED_UPLOAD},
-                expected=_NO_SUCH_UPLOAD,
-            ),
-            deadline=deadline,
-        )
+        await self._store.check(writing=True, deadline=now + _CHECK_S)
         self._checked_until = now + _CHECK_HOLDS_S
 
     async def lacking_conditions(self) -> Sequence[str]:
@@ -525,15 +340,6 @@ class R2ImageStorage:
     async def close(self) -> None:
         """Finish the aborts under way, then close the connections."""
         await self._conditions.close()
-        await self._leftovers.close()
-        await self._client.close()
+        await self._abandoned.close()
+        await self._store.close()
         self._hashing.shutdown()
-
-    async def _run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._hashing, functools.partial(job, *args, **kwargs))
-
-
-def _hash_twice(checks: UploadChecks, part: memoryview) -> str:
-    checks.digest(part)
-    return hashlib.sha256(part).hexdigest()

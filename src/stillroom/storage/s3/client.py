@@ -8,28 +8,33 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import logging
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.s3 import xml
+from stillroom.storage.objectstore import DEADLINE_S
+from stillroom.storage.s3.calls import Answer, BodyStream, BucketError, Call
 from stillroom.storage.s3.connections import (
     BrokenAnswerError,
     Connections,
     NotConnectedError,
     Response,
 )
-from stillroom.storage.s3.signing import EMPTY_SHA256, Signer, encoded_query
-
-DEADLINE_S: Final = 20.0
-"""For one request with its repetitions and all waiting; then the client is told to come back."""
+from stillroom.storage.s3.refusals import (
+    NOTHING_DONE,
+    asked_pause,
+    failure_of,
+    outcome_of,
+    refuse_unexpected,
+    transient_code,
+    unmasked,
+)
+from stillroom.storage.s3.signing import Signer, encoded_query
 
 IN_FLIGHT: Final = 64
 """Requests under way at once; the rest wait, so that a slow bucket costs memory for no more."""
@@ -49,140 +54,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MAX_ANSWER_BYTES: Final = 16 * 1024**2
 """A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
-
-_TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504, *range(520, 528)))
-"""520 to 527 are Cloudflare's: its edge did not reach the bucket.
-https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/"""
-
-_TRANSIENT_CODES: Final = frozenset(
-    {
-        "BadDigest",  # the body arrived damaged
-        "ConditionalRequestConflict",  # a racing write to the key; ask again for its outcome
-        "InternalError",
-        "OperationAborted",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "XAmzContentSHA256Mismatch",
-    }
-)
-"""https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
-
-_NOTHING_DONE: Final = frozenset(
-    {"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
-)
-_SAYS_ERRORS_WITH_200: Final = frozenset({"CompleteMultipartUpload", "CopyObject"})
-_STATUS_OF_CODE: Final = {"NoSuchUpload": 404, "NoSuchKey": 404, "PreconditionFailed": 412}
-
-_ADVICE: Final = {
-    "AccessDenied": "the token needs `Object Read & Write` on this bucket",
-    "InvalidAccessKeyId": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
-    "NoSuchBucket": "R2_BUCKET_NAME names no bucket behind R2_ENDPOINT_URL",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "SignatureDoesNotMatch": "R2_SECRET_ACCESS_KEY does not belong to R2_ACCESS_KEY_ID",
-    "Unauthorized": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
-}
-_GENERAL_ADVICE: Final = (
-    "check R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME, "
-    "and that the token has `Object Read & Write` on this bucket"
-)
-
-log = logging.getLogger("stillroom.r2")
-
-
-class BucketError(Exception):
-    """What a bucket answered instead of doing it; the cause of a `BackendUnavailable`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to the bucket.
-
-    Attributes:
-        operation: As S3's documents call it.
-        method: Of HTTP.
-        key: Of the object; empty for the bucket itself.
-        query: Decoded.
-        headers: Lower-case names.
-        body: Whole; it may have to be sent again.
-        sha256: Of the body, hexadecimal.
-        expected: Refusals that mean something to the caller; all others raise.
-        timeout_s: How long one attempt may take beside its body; None for the usual.
-        streams: Leave the body of a good answer to be read piece by piece.
-        once: It is not sent again when it fails: what allowed it may not hold any more.
-    """
-
-    operation: str
-    method: str
-    key: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | memoryview = b""
-    sha256: str = EMPTY_SHA256
-    expected: frozenset[int] = frozenset()
-    timeout_s: float | None = None
-    streams: bool = False
-    once: bool = False
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything is another way after it, so that an unknown outcome matters."""
-        return self.method not in ("GET", "HEAD")
-
-    def expecting(self, statuses: frozenset[int]) -> "Call":
-        """The same call by a caller to whom these refusals mean something."""
-        return dataclasses.replace(self, expected=statuses)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the bucket said in the end.
-
-    Attributes:
-        status: 2xx, or one of those that the caller expected.
-        headers: Lower-case names.
-        body: Whole; empty if it is left in `rest`.
-        doubtful: An attempt before this one may have been carried out already.
-        rest: A body that streams; close it.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    doubtful: bool = False
-    rest: "BodyStream | None" = None
-
-
-class BodyStream:
-    """The body of an answer on its way."""
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """All of it, as it comes.
-
-        Raises:
-            BackendUnavailable: it broke off, or nothing came for too long.
-        """
-        pieces = self._response.pieces()
-        while True:
-            try:
-                async with asyncio.timeout(_TIMEOUT_S):
-                    piece = await anext(pieces, b"")
-            except TimeoutError:
-                raise BackendUnavailable("the bucket stopped in the middle of an image") from None
-            except OSError as error:
-                raise BackendUnavailable("the bucket broke off in the middle of an image") from (
-                    BucketError(f"{type(error).__name__}")
-                )
-            if not piece:
-                return
-            yield piece
-
-    def close(self) -> None:
-        """Give the connection back if all was read, else close it."""
-        self._response.close()
 
 
 class BucketClient:
@@ -249,14 +120,14 @@ class BucketClient:
         for attempt in itertools.count():
             try:
                 answer = await self._attempt(call, deadline, again=attempt > 0)
-                code = _transient_code(answer)
+                code = transient_code(answer)
                 if code is None:
-                    self._refuse_unexpected(call, answer)
-                    return dataclasses.replace(answer, doubtful=doubtful)
+                    refuse_unexpected(call, answer)
+                    return dataclasses.replace(answer, doubtful=True) if doubtful else answer
                 trouble = BucketError(f"{call.operation}: {answer.status} {code}")
                 why = f"it answers {answer.status} {code}".rstrip()
-                doubtful |= answer.status >= 500 and code not in _NOTHING_DONE  # noqa: PLR2004  (server errors)
-                pause = _asked_pause(answer)
+                doubtful |= answer.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
+                pause = asked_pause(answer)
             except NotConnectedError as error:
                 trouble, pause = _without_secrets(call, error), 0.0
                 why = "it takes no connection"
@@ -292,9 +163,9 @@ class BucketClient:
             timeout_s += len(call.body) / _SLOWEST_BYTES_PER_S
             async with asyncio.timeout_at(min(deadline, loop.time() + timeout_s)):
                 answer = await self._exchange(call)
-            outcome = _outcome(call, answer)
+            outcome = outcome_of(call, answer)
         except OSError as error:
-            outcome = _failure(error)
+            outcome = failure_of(error)
             raise
         else:
             return answer
@@ -321,28 +192,13 @@ class BucketClient:
             _head(call.method, target, headers), call.body, has_answer_body=call.method != "HEAD"
         )
         if call.streams and 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
-            return Answer(response.status, response.headers, b"", rest=BodyStream(response))
-        body = await _read(response)
-        return _unmasked(call, Answer(response.status, response.headers, body))
+            body = BodyStream(response, timeout_s=_TIMEOUT_S)
+            return Answer(response.status, response.headers, b"", rest=body)
+        whole = await _read(response)
+        return unmasked(call, Answer(response.status, response.headers, whole))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{quote(key, safe='/')}" if key else self._root
-
-    def _refuse_unexpected(self, call: Call, answer: Answer) -> None:
-        if 200 <= answer.status < 300:  # noqa: PLR2004  (2xx)
-            return
-        code = xml.error_code(answer.body)
-        if answer.status in call.expected and code != "NoSuchBucket":
-            return
-        error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
-        if code in _ADVICE or answer.status in (401, 403):
-            # After a HEAD there is no code; R2 says 401 to unknown keys and to nothing else.
-            unknown = "Unauthorized" if answer.status == 401 else ""  # noqa: PLR2004  (Unauthorized)
-            advice = _ADVICE.get(code or unknown, _GENERAL_ADVICE)
-            log.error("the bucket refuses us (%s): %s", error, advice)
-            raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
-        log.error("unexpected response from the bucket: %s", error)
-        raise BackendUnavailable("the bucket does not do what it is asked for") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -374,54 +230,6 @@ async def _read(response: Response) -> bytes:
     finally:
         response.close()
     return bytes(body)
-
-
-def _unmasked(call: Call, answer: Answer) -> Answer:
-    """Give an error its status: S3 answers what takes long with 200 before it knows.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-    """
-    if call.operation not in _SAYS_ERRORS_WITH_200 or answer.status != 200:  # noqa: PLR2004  (OK)
-        return answer
-    code = xml.error_code(answer.body)
-    if not code:
-        return answer
-    status = 500 if code in _TRANSIENT_CODES else _STATUS_OF_CODE.get(code, 400)
-    return Answer(status, answer.headers, answer.body)
-
-
-def _outcome(call: Call, answer: Answer) -> str:
-    """What became of an attempt, in one word, for the numbers."""
-    if answer.status < 300:  # noqa: PLR2004  (2xx)
-        return "ok"
-    if answer.status in call.expected:
-        return {404: "missing", 412: "precondition"}.get(answer.status, "ok")
-    if answer.status == 429:  # noqa: PLR2004  (Too Many Requests)
-        return "throttled"
-    return "error" if answer.status >= 500 else "refused"  # noqa: PLR2004  (server errors)
-
-
-def _failure(error: OSError) -> str:
-    """Why there was no answer, in one word."""
-    if isinstance(error, NotConnectedError):
-        return "unreachable"
-    return "timeout" if isinstance(error, TimeoutError) else "broken"
-
-
-def _transient_code(answer: Answer) -> str | None:
-    """The error code of an answer that another attempt may change; None for all others."""
-    if answer.status < 400:  # noqa: PLR2004  (errors begin there)
-        return None
-    code = xml.error_code(answer.body)
-    if answer.status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES:
-        return code
-    return None
-
-
-def _asked_pause(answer: Answer) -> float:
-    """The seconds that the bucket wants us to wait (RFC 9110, 10.2.3); a date is not looked at."""
-    text = answer.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _given_up(why: str, *, doubtful: bool) -> BackendUnavailable:

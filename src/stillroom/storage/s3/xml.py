@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
+from stillroom.storage.objectstore import ListedPage, ListedUpload, UploadsPage
+
 _MAX_DEPTH: Final = 16
 
 
@@ -33,48 +35,6 @@ class Node:
     def all(self, name: str) -> "Iterator[Node]":
         """The elements of this name."""
         return (node for node in self.below if node.name == name)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedPage:
-    """One answer to ListObjectsV2.
-
-    Attributes:
-        entries: Keys, and folders (these end in a slash), in the bucket's order; None
-            stands for a key that is no text, or is a web console's stand-in for a folder.
-        next_token: Where the bucket goes on; None on the last page.
-    """
-
-    entries: Sequence[str | None]
-    next_token: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ListedUpload:
-    """An upload in parts that is neither completed nor aborted.
-
-    Attributes:
-        key: Of the object that it would become.
-        upload_id: As the bucket calls it.
-        initiated: When it was begun, in ISO 8601, by the bucket's clock.
-    """
-
-    key: str
-    upload_id: str
-    initiated: str
-
-
-@dataclass(frozen=True, slots=True)
-class UploadsPage:
-    """One answer to ListMultipartUploads.
-
-    Attributes:
-        uploads: In the bucket's order.
-        next_markers: Key and upload id where the bucket goes on; None on the last page.
-    """
-
-    uploads: Sequence[ListedUpload]
-    next_markers: tuple[str, str] | None
 
 
 def read(document: bytes) -> Node:

@@ -1,0 +1,67 @@
+"""The headers of an object in S3: written from its properties, read as its facts."""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.objectstore import ObjectHead, Properties
+
+_METADATA: Final = "x-amz-meta-"
+
+_OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
+"""What is between an ETag's quotes (RFC 9110, 8.8.3), but for bytes outside of ASCII."""
+
+
+def headers_of(properties: Properties) -> dict[str, str]:
+    """The fields of a request that stores an object with these properties."""
+    headers = {
+        "content-type": properties.content_type,
+        "cache-control": properties.cache_control,
+        "content-disposition": properties.content_disposition,
+    }
+    return {name: text for name, text in headers.items() if text is not None} | {
+        f"{_METADATA}{name}": text for name, text in properties.metadata.items()
+    }
+
+
+def head_of(headers: Mapping[str, str]) -> ObjectHead:
+    """The facts that an answer to HEAD or GET gives of an object.
+
+    Raises:
+        BackendUnavailable: they are not those of an object.
+    """
+    etag = strong_etag(headers.get("etag"))
+    try:
+        size = int(headers.get("content-length", ""))
+        modified_s = int(parsedate_to_datetime(headers.get("last-modified", "")).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise BackendUnavailable("the bucket described an image in no way we know") from error
+    return ObjectHead(
+        etag,
+        size,
+        modified_s,
+        headers.get("content-type", ""),
+        {
+            name.removeprefix(_METADATA): text
+            for name, text in headers.items()
+            if name.startswith(_METADATA)
+        },
+    )
+
+
+def strong_etag(text: str | None) -> str:
+    """The strong ETag of an object, with its quotes.
+
+    A proxy that compresses marks it weak on its way, and some servers leave the quotes out. It
+    goes into headers of ours, and back to the bucket as a condition.
+
+    Raises:
+        BackendUnavailable: there is none.
+    """
+    bare = (text or "").removeprefix("W/").strip('"')
+    if not _OPAQUE.fullmatch(bare):
+        what = "with an ETag that is none" if bare else "without an ETag"
+        raise BackendUnavailable(f"the bucket answered {what}: the outcome is unknown")
+    return f'"{bare}"'

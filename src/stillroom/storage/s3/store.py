@@ -1,0 +1,354 @@
+"""S3ObjectStore: the object store port, spoken as S3's operations."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.objectstore import (
+    DEADLINE_S,
+    BegunUpload,
+    Guard,
+    ListedPage,
+    ObjectHead,
+    Properties,
+    Refusal,
+    UploadsPage,
+    Written,
+)
+from stillroom.storage.s3 import xml
+from stillroom.storage.s3.calls import Answer, BodyStream, Call
+from stillroom.storage.s3.client import BucketClient
+from stillroom.storage.s3.heads import head_of, headers_of, strong_etag
+
+_LIST_TIMEOUT_S: Final = 10.0
+"""How long one attempt of a listing may take."""
+
+_CHECKED_KEY: Final = ".stillroom/check"
+"""Nothing is ever saved there: no image path leads out of `compute/`."""
+
+_CHECKED_UPLOAD: Final = "0" * 32
+_NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
+
+_NOTHING: Final[frozenset[int]] = frozenset()
+_MISSING: Final = frozenset((404,))
+_CONDITION_FAILED: Final = frozenset((404, 412))
+"""S3 answers If-Match on a missing object with 404."""
+
+_ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
+_REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
+
+
+class S3ObjectStore:
+    """An `ObjectStore` of a bucket that speaks S3: one operation each, but for `check`."""
+
+    def __init__(self, client: BucketClient) -> None:
+        """Use the bucket of `client`, and close it in the end.
+
+        R2 holds to guards by its documents, and bills each request
+        (https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject).
+        """
+        self.keeps_guards = client.is_r2
+        self._client = client
+
+    # Objects -----------------------------------------------------------------------------
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | memoryview,
+        sha256: str,
+        properties: Properties,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> Written:
+        """PutObject."""
+        headers, expected = headers_of(properties), _NOTHING
+        if guard is not None:
+            headers |= _fields_of(guard)
+            expected = _CONDITION_FAILED
+        if any_refusal:
+            expected = _ANY_REFUSAL
+        call = Call(
+            "PutObject",
+            "PUT",
+            key,
+            headers=headers,
+            body=body,
+            sha256=sha256,
+            expected=expected,
+        )
+        return _written(await self._client.send(call, deadline=deadline), _etag_in_head)
+
+    async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
+        """HeadObject."""
+        call = Call("HeadObject", "HEAD", key, expected=_MISSING)
+        answer = await self._client.send(call, deadline=deadline)
+        return None if answer.status in _MISSING else head_of(answer.headers)
+
+    async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
+        """GetObject of a range, on condition of the ETag."""
+        call = Call(
+            "GetObject",
+            "GET",
+            key,
+            headers={"range": f"bytes={start}-{last}", "if-match": etag},
+            expected=_CONDITION_FAILED,
+        )
+        answer = await self._client.send(call)
+        return None if answer.status in _CONDITION_FAILED else answer.body
+
+    async def download(self, key: str) -> "S3Download | None":
+        """GetObject: its head has the facts, and its body is of the same save."""
+        call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
+        answer = await self._client.send(call)
+        if answer.rest is None:
+            return None
+        try:
+            return S3Download(head_of(answer.headers), answer.rest)
+        except BackendUnavailable:
+            answer.rest.close()
+            raise
+
+    async def copy(
+        self,
+        source: str,
+        etag: str,
+        target: str,
+        properties: Properties | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Written:
+        """CopyObject, up to S3's 5 GiB.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+        """
+        headers = {
+            "x-amz-copy-source": self._client.copy_source(source),
+            "x-amz-copy-source-if-match": etag,
+        }
+        if properties is not None:
+            headers |= {**headers_of(properties), "x-amz-metadata-directive": "REPLACE"}
+        call = Call(
+            "CopyObject",
+            "PUT",
+            target,
+            headers=headers,
+            expected=_CONDITION_FAILED,
+            timeout_s=DEADLINE_S,
+        )
+        return _written(await self._client.send(call, deadline=deadline), _etag_in_body)
+
+    async def delete(self, key: str, *, deadline: float | None = None, once: bool = False) -> None:
+        """DeleteObject."""
+        call = Call("DeleteObject", "DELETE", key, expected=_MISSING, once=once)
+        await self._client.send(call, deadline=deadline)
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        limit: int,
+        after: str = "",
+        token: str | None = None,
+        delimited: bool = False,
+        deadline: float | None = None,
+    ) -> ListedPage:
+        """ListObjectsV2."""
+        query = {
+            "list-type": "2",
+            "encoding-type": "url",  # XML has no way to write some characters
+            "max-keys": str(limit),
+            "prefix": prefix,
+            **({"delimiter": "/"} if delimited else {}),
+            **({"continuation-token": token} if token else _start_after(prefix, after)),
+        }
+        call = Call("ListObjectsV2", "GET", query=query, timeout_s=_LIST_TIMEOUT_S)
+        answer = await self._client.send(call, deadline=deadline)
+        by_tree = answer.headers.get("server", "").startswith("SeaweedFS")
+        try:
+            return xml.listed_page(answer.body, order=_tree_order if by_tree else _key_order)
+        except xml.BrokenXml as error:
+            raise BackendUnavailable("the bucket sent a listing that cannot be read") from error
+
+    # Multipart uploads -------------------------------------------------------------------
+
+    async def create_upload(self, key: str, properties: Properties) -> BegunUpload:
+        """CreateMultipartUpload."""
+        call = Call(
+            "CreateMultipartUpload",
+            "POST",
+            key,
+            query={"uploads": ""},
+            headers=headers_of(properties),
+        )
+        answer = await self._client.send(call)
+        return BegunUpload(_text_of(answer, "UploadId"), answer.doubtful)
+
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
+    ) -> str:
+        """UploadPart; answers its ETag."""
+        call = Call(
+            "UploadPart",
+            "PUT",
+            key,
+            query={"partNumber": str(number), "uploadId": upload_id},
+            body=body,
+            sha256=sha256,
+        )
+        return _etag_in_head(await self._client.send(call))
+
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[str],
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> Written:
+        """CompleteMultipartUpload; 404 means that the upload is over."""
+        body = xml.completion(parts)
+        fields = {} if guard is None else _fields_of(guard)
+        call = Call(
+            "CompleteMultipartUpload",
+            "POST",
+            key,
+            query={"uploadId": upload_id},
+            headers={"content-type": "application/xml", **fields},
+            body=body,
+            sha256=hashlib.sha256(body).hexdigest(),
+            expected=_ANY_REFUSAL if any_refusal else _CONDITION_FAILED,
+            timeout_s=DEADLINE_S,
+        )
+        return _written(await self._client.send(call, deadline=deadline), _etag_in_body)
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """AbortMultipartUpload."""
+        query = {"uploadId": upload_id}
+        await self._client.send(
+            Call("AbortMultipartUpload", "DELETE", key, query=query, expected=_MISSING)
+        )
+
+    async def has_parts(self, key: str, upload_id: str) -> bool:
+        """ListParts, of one."""
+        query = {"uploadId": upload_id, "max-parts": "1"}
+        call = Call("ListParts", "GET", key, query=query, expected=_MISSING)
+        answer = await self._client.send(call)
+        if answer.status in _MISSING:
+            return True
+        try:
+            return xml.read(answer.body).find("Part") is not None
+        except xml.BrokenXml as error:
+            raise BackendUnavailable(
+                "the bucket sent a list of parts that cannot be read"
+            ) from error
+
+    async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
+        """ListMultipartUploads."""
+        query = {"uploads": "", "prefix": prefix}
+        if after is not None:
+            query |= {"key-marker": after[0], "upload-id-marker": after[1]}
+        answer = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
+        try:
+            return xml.uploads_page(answer.body)
+        except xml.BrokenXml as error:
+            raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
+
+    # The bucket --------------------------------------------------------------------------
+
+    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
+        """Of a GET, signed with version 4."""
+        return self._client.presigned_url(key, valid_for_s=valid_for_s)
+
+    async def check(self, *, writing: bool, deadline: float | None = None) -> None:
+        """Ask for what is never there, and end an upload that never began.
+
+        Signed requests: they say whether the bucket is there, and whether we may read and write.
+        The second one changes nothing, is free on R2, and leaves no delete marker in a bucket of
+        another maker's with versions. Only that we may not is an answer to look at: a bucket can
+        say what it wants to so odd an upload.
+        """
+        call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
+        await self._client.send(call, deadline=deadline)
+        if writing:
+            call = Call(
+                "AbortMultipartUpload",
+                "DELETE",
+                _CHECKED_KEY,
+                query={"uploadId": _CHECKED_UPLOAD},
+                expected=_NO_SUCH_UPLOAD,
+            )
+            await self._client.send(call, deadline=deadline)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+class S3Download:
+    """A `Download` on its connection."""
+
+    def __init__(self, head: ObjectHead, body: BodyStream) -> None:
+        self.head = head
+        self._body = body
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body of the answer."""
+        return self._body.chunks()
+
+    def close(self) -> None:
+        """Give the connection back, or end it."""
+        self._body.close()
+
+
+def _fields_of(guard: Guard) -> Mapping[str, str]:
+    return {"if-none-match": "*"} if guard.etag is None else {"if-match": guard.etag}
+
+
+def _written(answer: Answer, etag_of: Callable[[Answer], str]) -> Written:
+    if 200 <= answer.status < 300:  # noqa: PLR2004  (2xx)
+        return Written(etag_of(answer), doubtful=answer.doubtful)
+    refusal = _REFUSALS.get(answer.status, Refusal.UNSUPPORTED)
+    return Written(None, refusal, str(answer.status), answer.doubtful)
+
+
+def _etag_in_head(answer: Answer) -> str:
+    return strong_etag(answer.headers.get("etag"))
+
+
+def _etag_in_body(answer: Answer) -> str:
+    return strong_etag(_text_of(answer, "ETag"))
+
+
+def _text_of(answer: Answer, name: str) -> str:
+    try:
+        text = xml.read(answer.body).find(name)
+    except xml.BrokenXml as error:
+        raise BackendUnavailable(f"the bucket sent a broken document without {name}") from error
+    if not text:
+        raise BackendUnavailable(f"the bucket sent a document without {name}")
+    return text
+
+
+def _start_after(prefix: str, after: str) -> Mapping[str, str]:
+    if prefix.startswith(after) and (prefix != after or after.endswith("/")):
+        return {}  # all keys with this prefix are behind it
+    return {"start-after": after}
+
+
+def _key_order(entry: str | None) -> str:
+    """S3's: whole keys by their bytes, folders with their slash."""
+    return entry or ""
+
+
+def _tree_order(entry: str | None) -> str:
+    """SeaweedFS's: names in a folder, so `a/` before `a-b`.
+
+    A page must end with what is last in the bucket's order, or the next one repeats it.
+    """
+    return (entry or "").removesuffix("/")

@@ -1,0 +1,244 @@
+"""An object store in memory: the smallest driver there is, and the skeleton of another cloud's.
+
+Keys map to objects; each method changes that in one step, so guards hold. What it cannot do by
+itself is a URL that others read: a small server on loopback answers those.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from aiohttp import web
+
+from stillroom.storage.objectstore import (
+    BegunUpload,
+    Guard,
+    ListedPage,
+    ListedUpload,
+    ObjectHead,
+    Properties,
+    Refusal,
+    UploadsPage,
+    Written,
+)
+
+
+@dataclass
+class Stored:
+    """An object, and what was stored with it."""
+
+    body: bytes
+    properties: Properties
+    etag: str
+    modified_s: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def head(self) -> ObjectHead:
+        kind, metadata = self.properties.content_type, self.properties.metadata
+        return ObjectHead(self.etag, len(self.body), self.modified_s, kind or "", metadata)
+
+
+@dataclass
+class Begun:
+    """A multipart upload that is under way."""
+
+    key: str
+    properties: Properties
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+class MemoryObjectStore:
+    """An `ObjectStore`; `serving` gives it the URLs of its objects."""
+
+    keeps_guards = False
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Stored] = {}
+        self.uploads: dict[str, Begun] = {}
+        self._url = ""
+        self._numbers = itertools.count(1)
+
+    # Objects
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | memoryview,
+        sha256: str,
+        properties: Properties,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> Written:
+        del deadline, any_refusal
+        assert hashlib.sha256(body).hexdigest() == sha256
+        return self._write(key, bytes(body), properties, guard)
+
+    def _write(self, key: str, body: bytes, properties: Properties, guard: Guard | None) -> Written:
+        there = self.objects.get(key)
+        if guard is not None:
+            if there is None and guard.etag is not None:
+                return Written(None, Refusal.MISSING)
+            if there is not None and there.etag != guard.etag:
+                return Written(None, Refusal.GUARD_FAILED)
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        self.objects[key] = Stored(body, properties, etag)
+        return Written(etag)
+
+    async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
+        del deadline
+        return self.objects[key].head if key in self.objects else None
+
+    async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
+        there = self.objects.get(key)
+        return there.body[start : last + 1] if there and there.etag == etag else None
+
+    async def download(self, key: str) -> "MemoryDownload | None":
+        there = self.objects.get(key)
+        return None if there is None else MemoryDownload(there)
+
+    async def copy(
+        self,
+        source: str,
+        etag: str,
+        target: str,
+        properties: Properties | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Written:
+        del deadline
+        there = self.objects.get(source)
+        if there is None:
+            return Written(None, Refusal.MISSING)
+        if there.etag != etag:
+            return Written(None, Refusal.GUARD_FAILED)
+        return self._write(target, there.body, properties or there.properties, None)
+
+    async def delete(self, key: str, *, deadline: float | None = None, once: bool = False) -> None:
+        del deadline, once
+        self.objects.pop(key, None)
+
+    async def list(
+        self,
+        prefix: str,
+        *,
+        limit: int,
+        after: str = "",
+        token: str | None = None,
+        delimited: bool = False,
+        deadline: float | None = None,
+    ) -> ListedPage:
+        del deadline
+        entries = {_entry(key, prefix, delimited=delimited) for key in self.objects}
+        behind = sorted(entry for entry in entries if entry and entry > (token or after))
+        return ListedPage(behind[:limit], behind[limit - 1] if len(behind) > limit else None)
+
+    # Multipart uploads
+
+    async def create_upload(self, key: str, properties: Properties) -> BegunUpload:
+        upload_id = f"upload-{next(self._numbers)}"
+        self.uploads[upload_id] = Begun(key, properties)
+        return BegunUpload(upload_id)
+
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
+    ) -> str:
+        assert self.uploads[upload_id].key == key
+        self.uploads[upload_id].parts[number] = bytes(body)
+        return sha256
+
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[str],
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        any_refusal: bool = False,
+    ) -> Written:
+        del deadline, any_refusal
+        begun = self.uploads.pop(upload_id, None)
+        if begun is None:
+            return Written(None, Refusal.MISSING)
+        bodies = [begun.parts[number] for number in range(1, len(parts) + 1)]
+        assert [hashlib.sha256(body).hexdigest() for body in bodies] == list(parts)
+        return self._write(key, b"".join(bodies), begun.properties, guard)
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        del key
+        self.uploads.pop(upload_id, None)
+
+    async def has_parts(self, key: str, upload_id: str) -> bool:
+        del key
+        return upload_id not in self.uploads or bool(self.uploads[upload_id].parts)
+
+    async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
+        del after  # all are on one page
+        return UploadsPage(
+            [
+                ListedUpload(begun.key, upload_id, "1970-01-01T00:00:00+00:00")
+                for upload_id, begun in self.uploads.items()
+                if begun.key.startswith(prefix)
+            ],
+            None,
+        )
+
+    # The bucket
+
+    def presigned_url(self, key: str, *, valid_for_s: int) -> str:
+        del valid_for_s
+        return f"{self._url}/{quote(key)}"
+
+    async def check(self, *, writing: bool, deadline: float | None = None) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer GETs of the URLs while this lasts."""
+
+        async def answer(request: web.Request) -> web.Response:
+            there = self.objects.get(request.match_info["key"])
+            return web.Response(status=404) if there is None else web.Response(body=there.body)
+
+        app = web.Application()
+        app.router.add_get("/{key:.*}", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        self._url = f"http://{host}:{port}"
+        yield
+        await runner.cleanup()
+
+
+class MemoryDownload:
+    """An object, in pieces of 64 KiB."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.head = stored.head
+        self._body = stored.body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._body), 65_536):
+            yield self._body[start : start + 65_536]
+
+    def close(self) -> None:
+        pass
+
+
+def _entry(key: str, prefix: str, *, delimited: bool) -> str | None:
+    """What a listing shows of a key, if anything."""
+    if not key.startswith(prefix):
+        return None
+    name, slash, _ = key.removeprefix(prefix).partition("/")
+    return f"{prefix}{name}/" if delimited and slash else key
