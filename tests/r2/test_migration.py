@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from contract.suite import RULES, everything, key
+from contract.suite import RULES, everything, key, source_of
 from r2.traps import opened
 from services import faulty_proxy, stub_r2
 from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy
@@ -79,7 +79,7 @@ async def test_a_bad_line_costs_no_image_and_damages_none(
     monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 0.5)
     source, bucket, back = stores
     for name, image in IMAGES.items():
-        await source.storage.save(key(name), BytesSource(image))
+        await source.storage.save(key(name), source_of(image))
     dice = random.Random(4)
     faults = [fault for fault in FAULTS if fault not in CANNOT_BE_MENDED]
     proxy.choose = lambda _: dice.choice(faults) if dice.random() < 1 / 8 else None

@@ -154,7 +154,10 @@ PRICED = {
     "pages of a listing, 1,000 images each": "listing of 1,000",
     "ingests of new bytes": "ingest of new bytes",
     "ingests of bytes that the library has": "ingest of bytes that the library has",
-    "sources swept, or images deleted": "a source swept (the deletion itself is free)",
+    "sources swept: each, and the copy that it relies on, is looked at": (
+        "a source swept (the deletion itself is free)"
+    ),
+    "images deleted": "`DELETE` (the deletion itself is free)",
 }
 BY_OTHERS = {
     "reads that the CDN has": (0, 0),
