@@ -15,12 +15,12 @@ from starlette.middleware.cors import CORSMiddleware
 from stillroom import __version__
 from stillroom.api.browsers import ToldToBrowsers, document_router
 from stillroom.api.health import health_router
-from stillroom.api.operation import ProblemResponse
+from stillroom.api.responses import ProblemResponse
 from stillroom.assembly import Parts, Reports, assemble
 from stillroom.derived import confinement
 from stillroom.errors import StillroomError
 from stillroom.gallery.page import Gallery, gallery_router
-from stillroom.http.problems import plain_problem
+from stillroom.http.problems import internal_error, plain_problem
 from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, stillroom_router
 from stillroom.settings import Settings
@@ -196,5 +196,4 @@ async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
 
 async def _unexpected(_: Request, error: Exception) -> ProblemResponse:
     del error  # the server logs it with its traceback
-    broken = "internal server error; see the server log for this request id"
-    return ProblemResponse(plain_problem(500, broken, "bug", request_id.current.get()))
+    return ProblemResponse(internal_error(request_id.current.get()))

@@ -156,7 +156,7 @@ class ResourceProtected(StillroomError):
     code = "resource_protected"
 
     def __init__(self) -> None:
-        super().__init__("the resource is protected: take the protection away first")
+        super().__init__('the resource is protected: set "protected" to false first')
 
 
 class ResourceConflict(StillroomError):
@@ -189,8 +189,8 @@ class PreconditionFailed(StillroomError):
 
     code = "precondition_failed"
 
-    def __init__(self) -> None:
-        super().__init__("the image is not in the state that the request's condition demands")
+    def __init__(self, message: str = "a condition of the request failed") -> None:
+        super().__init__(message)
 
 
 class ConditionUnsupported(StillroomError):

@@ -212,6 +212,24 @@ def test_a_fuzzer_that_follows_the_document_finds_nothing(
     assert "No issues found" in found.stdout, found.stdout
 
 
+def test_every_path_of_the_document_names_its_methods_and_is_spelled_literally(
+    server: Server, client: httpx.Client
+) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+
+    for template, methods in document["paths"].items():
+        path = re.sub(r"{\w+}", str(uuid.uuid4()), template)
+        refused = client.put(path)
+        allowed = {method.upper() for method in methods}
+        assert (refused.status_code, set(refused.headers["allow"].split(", "))) == (405, allowed)
+        for method in allowed:
+            misspelt = client.request(
+                method, path.replace("storage", "st%6Frage").replace("media", "m%65dia", 1)
+            )
+            assert misspelt.status_code == 404, (method, template)
+            assert misspelt.headers["stillroom-error"] == "route_not_found", (method, template)
+
+
 DATA = "default-src 'none'; frame-ancestors 'none'"
 
 

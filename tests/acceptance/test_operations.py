@@ -108,7 +108,9 @@ def test_a_save_can_be_told_to_create_only_or_to_replace_a_known_image(
     first = save(client, path, headers={"If-None-Match": "*"})
     assert first.status_code == 200
 
-    assert save(client, path, b"x", headers={"If-None-Match": "*"}).status_code == 412
+    taken = save(client, path, b"x", headers={"If-None-Match": "*"})
+    assert taken.status_code == 412
+    assert taken.json()["detail"] == "If-None-Match failed: an image already exists here"
     assert save(client, path, b"x", headers={"If-Match": '"other"'}).status_code == 412
     assert client.get(f"{IMAGES}/{path}").content == PNG
 

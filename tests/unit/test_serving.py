@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from stillroom.errors import PreconditionFailed
 from stillroom.http.fields import as_http_date, combined
-from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect, write_condition
+from stillroom.http.serving import (
+    ImageAnswer,
+    answer_image,
+    answer_redirect,
+    explained,
+    write_condition,
+)
 from stillroom.paths import StorageKey
 from stillroom.storage.values import RemoteImage, StoredImage
 
@@ -219,3 +225,21 @@ def test_repeated_fields_are_joined() -> None:
     fields = combined([(b"If-None-Match", b'"a"'), (b"if-none-match", b' "e1" ')])
     assert fields == {"if-none-match": '"a", "e1"'}
     assert answer_image("GET", fields, image()).status == 304
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"if-none-match": "*"}, "If-None-Match failed: an image already exists here"),
+        ({"if-none-match": '"e1"'}, "If-None-Match failed: the image here has this ETag"),
+        ({"if-match": "*"}, "If-Match failed: no image exists here"),
+        ({"if-match": '"e2"'}, "If-Match failed: the image has changed, or does not exist"),
+    ],
+)
+def test_a_refused_change_names_the_condition_that_failed(
+    fields: dict[str, str], message: str
+) -> None:
+    condition = write_condition(fields)
+
+    with pytest.raises(PreconditionFailed, match=f"^{message}$"), explained(condition):
+        condition.check(None if "no image" in message else '"e1"')

@@ -3,25 +3,21 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
-from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.document import BEARER, answer_headers, extra, refusals
-from stillroom.api.images import MethodNotAllowed, json_answer
-from stillroom.api.operation import OperationRoute, require_literal_route
-from stillroom.http.fields import combined
-from stillroom.http.query import parse_page_query, resource_id
+from stillroom.api.call import Call
+from stillroom.api.responses import json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize
+from stillroom.http.query import PAGE_QUERY, parse_page_query
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.deletions import DeletionQueue
-
-_ID: Any = Path(json_schema_extra={"format": "uuid"})
 
 
 class DeadLetterView(BaseModel):
@@ -54,20 +50,10 @@ class DeadLetterOperations:
     database: MediaDatabase
     authorize: Authorize
 
-    async def list_dead_letters(
-        self,
-        request: Request,
-        limit: Annotated[
-            int, Query(ge=1, description="Letters on a page; over 1,000 counts as 1,000.")
-        ] = 100,
-        start_after: Annotated[
-            uuid.UUID | None, Query(description="Only older ones: a page's last id.")
-        ] = None,
-    ) -> Response:
+    async def list_dead_letters(self, request: Request) -> Response:
         """List the deletions that were given up, newest first."""
-        del limit, start_after
-        queue = await self._queue(request)
-        asked = parse_page_query(request.scope["query_string"])
+        call, queue = await self._queue(request)
+        asked = parse_page_query(call.query)
         dead_letters = await queue.dead_letters(after=asked.start_after, limit=asked.limit + 1)
         shown = dead_letters[: asked.limit]
         response = json_answer([_shown(dead_letter) for dead_letter in shown])
@@ -75,67 +61,50 @@ class DeadLetterOperations:
             response.headers["link"] = asked.link_to_next(shown[-1].id)
         return response
 
-    async def retry_dead_letter(self, request: Request, dead_letter_id: str = _ID) -> Response:
+    async def retry_dead_letter(self, request: Request) -> Response:
         """Try a deletion again that was given up; everything is checked anew."""
-        del dead_letter_id
-        queue = await self._queue(request)
-        return json_answer(_shown(await queue.retry(_id(request))))
+        call, queue = await self._queue(request)
+        return json_answer(_shown(await queue.retry(call.path_id("letter_id"))))
 
-    async def drop_dead_letter(self, request: Request, dead_letter_id: str = _ID) -> Response:
+    async def drop_dead_letter(self, request: Request) -> Response:
         """Forget a deletion that was given up; the bytes stay."""
-        del dead_letter_id
-        queue = await self._queue(request)
-        return json_answer(_shown(await queue.drop(_id(request))))
+        call, queue = await self._queue(request)
+        return json_answer(_shown(await queue.drop(call.path_id("letter_id"))))
 
-    async def _queue(self, request: Request) -> "DeletionQueue":
+    async def _queue(self, request: Request) -> "tuple[Call, DeletionQueue]":
         """The rows, once the request's sender may use the whole library."""
-        require_literal_route(request)
-        fields = combined(request.headers.raw)
-        (await authenticate(self.authorize, fields)).require_everywhere("media")
-        return (await self.database.rows()).queue
+        call = await Call.of(request, self.authorize)
+        call.grant.require_everywhere("media")
+        return call, (await self.database.rows()).queue
 
 
-def dead_letters_router(operations: DeadLetterOperations) -> APIRouter:
+def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
     """The routes of dead letters, below `/media-dead-letters`."""
-    root, one = "/media-dead-letters", "/media-dead-letters/{letter_id}"
-    router = APIRouter(
-        tags=["Media"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
+    router = OperationRouter("/media-dead-letters", tag="Media")
+    router.add(
+        "",
+        Operation(
+            "GET",
+            operations.list_dead_letters,
+            (401, 403, 503),
+            answer=list[DeadLetterView],
+            query=PAGE_QUERY,
+            is_paged=True,
+        ),
     )
-    add = router.add_api_route
-    add(
-        root,
-        operations.list_dead_letters,
-        methods=["GET"],
-        response_model=list[DeadLetterView],
-        responses=refusals(401, 403, 503),
-        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
+    router.add(
+        "/{letter_id}/retry",
+        Operation(
+            "POST", operations.retry_dead_letter, (401, 403, 404, 503), answer=DeadLetterView
+        ),
     )
-    add(
-        one + "/retry",
-        operations.retry_dead_letter,
-        methods=["POST"],
-        response_model=DeadLetterView,
-        responses=refusals(401, 403, 404, 503),
-        openapi_extra=extra(),
+    router.add(
+        "/{letter_id}",
+        Operation(
+            "DELETE", operations.drop_dead_letter, (401, 403, 404, 503), answer=DeadLetterView
+        ),
     )
-    add(
-        one,
-        operations.drop_dead_letter,
-        methods=["DELETE"],
-        response_model=DeadLetterView,
-        responses=refusals(401, 403, 404, 503),
-        openapi_extra=extra(),
-    )
-    router.routes.append(Route(root, MethodNotAllowed("GET")))
-    router.routes.append(Route(one + "/retry", MethodNotAllowed("POST")))
-    router.routes.append(Route(one, MethodNotAllowed("DELETE")))
     return router
-
-
-def _id(request: Request) -> uuid.UUID:
-    return resource_id(request.path_params["dead_letter_id"], ("path", "dead_letter_id"))
 
 
 def _shown(dead_letter: DeadLetter) -> dict[str, object]:

@@ -3,36 +3,34 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
-from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.routing import Route
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
 
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
-from stillroom.api.images import DeletedImage, MethodNotAllowed, json_answer
-from stillroom.api.operation import OperationRoute, in_form, json_object, require_literal_route
-from stillroom.auth.grants import Grant
+from stillroom.api.call import Call
+from stillroom.api.document import PATH_EXAMPLE
+from stillroom.api.forms import JsonForm
+from stillroom.api.images import DeletedImage
+from stillroom.api.responses import json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import BackendUnavailable, StillroomError
-from stillroom.http.fields import combined
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
 
 MAX_PATHS: Final = 1000
 """As many as S3 takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
-MAX_BODY_BYTES: Final = 4 * 1024**2
-"""A thousand of the longest paths, most of their characters escaped, fit."""
-
 _AT_ONCE: Final = 16
 """Of one request; a disk syncs folders and a bucket answers that many at a time well."""
 
 
-class PathsToDelete(BaseModel):
+class PathsToDelete(JsonForm):
     """Images by their paths."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
+    EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
 
@@ -63,21 +61,11 @@ class Deletions:
     storage: ImageStorage
     authorize: Authorize
 
-    async def delete_images(
-        self,
-        request: Request,
-        wanted: PathsToDelete = Body(),  # noqa: B008  (for the document, as in images.py)
-    ) -> Response:
+    async def delete_images(self, request: Request) -> Response:
         """Delete up to 1,000 images. Each is answered for itself."""
-        del wanted
-        require_literal_route(request)
-        fields = combined(request.headers.raw)
-        grant = await authenticate(self.authorize, fields)
-        grant.require_scope("storage:delete")
-        given = await json_object(
-            request, fields, max_bytes=MAX_BODY_BYTES, example='{"paths": ["…"]}'
-        )
-        paths = in_form(PathsToDelete, given).paths
+        call = await Call.of(request, self.authorize)
+        call.grant.require_scope("storage:delete")
+        paths = (await call.json(PathsToDelete)).paths
 
         slots = asyncio.Semaphore(_AT_ONCE)
         given_up: list[BackendUnavailable] = []
@@ -87,7 +75,7 @@ class Deletions:
                 try:
                     if given_up:  # each attempt of a thousand would wait for its own time-out
                         raise given_up[0]
-                    await self._delete(grant, path)
+                    await self._delete(call.grant, path)
                 except StillroomError as error:
                     if isinstance(error, BackendUnavailable):
                         given_up.append(error)
@@ -102,21 +90,17 @@ class Deletions:
         await self.storage.delete(StorageKey.of_image(image_path))
 
 
-def deletions_router(deletions: Deletions) -> APIRouter:
+def deletions_router(deletions: Deletions) -> OperationRouter:
     """The route of the one operation, `/storage/delete`."""
-    router = APIRouter(
-        prefix="/storage/delete",
-        tags=["Storage"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
-    )
-    router.add_api_route(
+    router = OperationRouter("/storage/delete", tag="Storage")
+    router.add(
         "",
-        deletions.delete_images,
-        methods=["POST"],
-        response_model=DeletedImages,
-        responses=refusals(401, 403, 413, 415),
-        openapi_extra=extra(),
+        Operation(
+            "POST",
+            deletions.delete_images,
+            (401, 403, 413, 415),
+            body=PathsToDelete,
+            answer=DeletedImages,
+        ),
     )
-    router.routes.append(Route("/storage/delete", MethodNotAllowed("POST")))
     return router

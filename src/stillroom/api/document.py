@@ -1,6 +1,6 @@
 """What the OpenAPI document says beyond signatures: headers, image types, where tokens come from.
 
-Operations read the raw request, so headers stand in no signature; they are merged into the
+Query parameters come from the tables of their parsers, see `routes`; headers are merged into the
 document by `openapi_extra`, as FastAPI calls it.
 """
 
@@ -133,34 +133,27 @@ def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
 
 
 def extra(
-    *request_headers: str, answers: Mapping[int, Document] | None = None, has_body: bool = True
+    *request_headers: str, has_body: bool = True, is_paged: bool = False, example: object = None
 ) -> Document:
     """What FastAPI has no argument for: `openapi_extra` of a route.
 
     Args:
         request_headers: Which of them the operation honours.
-        answers: More about answers that the route has.
         has_body: False for HEAD, whose 422 is among its `refusals`.
+        is_paged: Whether its 200 has a `Link`.
+        example: Of its 200.
     """
-    found: Document = {"responses": {str(status): more for status, more in (answers or {}).items()}}
+    found: Document = {"responses": {}}
     if has_body:
-        invalid = refusals(422, has_body=False)[422]
-        found["responses"]["422"] = {
-            **invalid,
-            "content": {"application/json": {"example": _INVALID}},
-        }
+        content = {"application/json": {"example": _INVALID}}
+        found["responses"]["422"] = {**refusals(422, has_body=False)[422], "content": content}
+    if is_paged:
+        found["responses"]["200"] = {"headers": answer_headers("Link")}
+        if example is not None:
+            found["responses"]["200"]["content"] = {"application/json": {"example": example}}
     if request_headers:
         found["parameters"] = [_header(name) for name in request_headers]
     return found
-
-
-def pages(example: object) -> Document:
-    """`openapi_extra` of an operation that answers lists, page by page."""
-    first = {
-        "headers": answer_headers("Link"),
-        "content": {"application/json": {"example": example}},
-    }
-    return extra(answers={200: first})
 
 
 def _header(name: str) -> Document:

@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
-from starlette.routing import Route
 
-from stillroom.api.authorize import Authorize
-from stillroom.api.document import (
-    BEARER,
-    ETAG_EXAMPLE,
-    PATH_EXAMPLE,
-    SHA256_EXAMPLE,
-    answer_headers,
-    extra,
-    refusals,
-)
-from stillroom.api.images import MethodNotAllowed, json_answer, json_bytes
-from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
-from stillroom.api.operation import OperationRoute
+from stillroom.api.call import Call
+from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.api.listing import Listing
+from stillroom.api.responses import json_answer, json_bytes
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
+from stillroom.http.query import LIST_QUERY
 from stillroom.paths import KeyPrefix, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry
@@ -64,17 +57,9 @@ class EntryListing:
     storage: ImageStorage
     authorize: Authorize
 
-    async def list_entries(
-        self,
-        request: Request,
-        prefix: Prefix = "",
-        limit: Limit = 100,
-        start_after: StartAfter = "",
-        delimiter: Delimiter = "",
-    ) -> Response:
+    async def list_entries(self, request: Request) -> Response:
         """List stored images with size, time, content type, ETag and SHA-256."""
-        del prefix, limit, start_after, delimiter
-        listing = await Listing.of(request, self.authorize)
+        listing = Listing.of(await Call.of(request, self.authorize))
         if listing.is_above_folder:
             way = await listing.way_to_folder(self.storage)
             return json_answer([_folder(path) for path in way])
@@ -85,23 +70,20 @@ class EntryListing:
         return response
 
 
-def entries_router(listing: EntryListing) -> APIRouter:
+def entries_router(listing: EntryListing) -> OperationRouter:
     """The route of the one operation, `/storage/entries`."""
-    router = APIRouter(
-        prefix="/storage/entries",
-        tags=["Storage"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
-    )
-    router.add_api_route(
+    router = OperationRouter("/storage/entries", tag="Storage")
+    router.add(
         "",
-        listing.list_entries,
-        methods=["GET"],
-        response_model=list[ListedEntry],
-        responses=refusals(401, 403, 503),
-        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
+        Operation(
+            "GET",
+            listing.list_entries,
+            (401, 403, 503),
+            answer=list[ListedEntry],
+            query=LIST_QUERY,
+            is_paged=True,
+        ),
     )
-    router.routes.append(Route("/storage/entries", MethodNotAllowed("GET")))
     return router
 
 

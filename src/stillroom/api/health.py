@@ -7,7 +7,7 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-from stillroom.api.images import json_answer
+from stillroom.api.responses import json_answer
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.http.problems import ERROR_FIELD, RETRY_AFTER_S
 from stillroom.media.database import MediaDatabase

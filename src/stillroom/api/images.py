@@ -1,57 +1,36 @@
 """The five operations, in the order of the document that they come from.
 
 An operation reads top to bottom: who asks, for which path, are they allowed,
-what does the storage say, how does HTTP put it. That order is a promise: nothing
-is looked up, and nothing of a body is read, before the checks ahead of it passed.
-
-Parameters other than `request` are there for the OpenAPI document; the operations
-read the raw request (see `operation.OperationRoute`).
+what does the storage say, how does HTTP put it. See `call` for the order of the checks.
 """
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
+from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
-from pydantic.json_schema import SkipJsonSchema
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.document import (
-    BEARER,
-    ETAG_EXAMPLE,
-    PATH_EXAMPLE,
-    SHA256_EXAMPLE,
-    extra,
-    pages,
-    reading,
-    refusals,
-)
-from stillroom.api.listing import Delimiter, Limit, Listing, Prefix, StartAfter
-from stillroom.api.operation import (
-    OPERATION,
-    ImageResponse,
-    OperationRoute,
-    ProblemResponse,
-    raw_image_path,
-)
-from stillroom.auth.grants import Grant
+from stillroom.api.call import Call, authenticate
+from stillroom.api.document import ETAG_EXAMPLE, PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.api.listing import Listing
+from stillroom.api.operation import IMAGE_PATH, raw_image_path
+from stillroom.api.responses import ImageResponse, json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import TooLarge
-from stillroom.http.derivation import Derivation, Fit, Format, parse_derivation
+from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
-from stillroom.http.problems import JSON_HEADERS, plain_problem
+from stillroom.http.query import LIST_QUERY
 from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
     answer_image,
     answer_made_elsewhere,
     answer_redirect,
+    explained,
     is_named,
     request_sha256,
     write_condition,
@@ -59,32 +38,6 @@ from stillroom.http.serving import (
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage, RemoteImage, StoredImage
-from stillroom.telemetry import metrics
-
-# For the document only: FastAPI allows a path parameter no default, our own calls give none.
-_PATH: Any = Path(examples=[PATH_EXAMPLE])
-_ASKED: Any = None
-
-_NEXT = "counts as the next of 64, 128, 256, 512, 1024 and 2048"
-_Pixels = Annotated[int, Field(ge=1)]
-_Percent = Annotated[int, Field(ge=1, le=100)]
-_Unset = SkipJsonSchema[None]
-
-
-class AskedPicture(BaseModel):
-    """The parameters of a derived image, for the document only: `parse_derivation` reads them.
-
-    None has a default there: clients made from the document send defaults, and any of these makes
-    a GET one for a derived image.
-    """
-
-    width: _Pixels | _Unset = Field(None, description=f"Pixels of a smaller picture; {_NEXT}.")
-    height: _Pixels | _Unset = Field(None, description=f"Pixels, as `width`; {_NEXT}.")
-    fit: Fit | _Unset = Field(
-        None, description="`contain` (without it) shows all of the image, `cover` fills the box."
-    )
-    format: Format | _Unset = Field(None, description="Of the picture; `webp` without it.")
-    quality: _Percent | _Unset = Field(None, description="Counts as the next ten; 80 without it.")
 
 
 class SavedImage(BaseModel):
@@ -126,17 +79,9 @@ class ImageOperations:
     public_read: bool = False
     derived: DerivedImages | None = None
 
-    async def list_images(
-        self,
-        request: Request,
-        prefix: Prefix = "",
-        limit: Limit = 100,
-        start_after: StartAfter = "",
-        delimiter: Delimiter = "",
-    ) -> Response:
+    async def list_images(self, request: Request) -> Response:
         """List stored images."""
-        del prefix, limit, start_after, delimiter
-        listing = await Listing.of(request, self.authorize)
+        listing = Listing.of(await Call.of(request, self.authorize))
         if listing.is_above_folder:
             return json_answer(await listing.way_to_folder(self.storage))
         page = await self.storage.list(listing.query)
@@ -177,23 +122,19 @@ class ImageOperations:
         """What an answer with an image, or about one, tells caches."""
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
-    async def get_image(
-        self,
-        request: Request,
-        path: str = _PATH,
-        asked: Annotated[AskedPicture, Query()] = _ASKED,
-    ) -> Response:
-        """Get image by path. Redirects to CDN when using R2 storage."""
-        del path, asked
+    async def _reading(self, request: Request) -> tuple[Call, StorageKey]:
+        """A GET or HEAD of an image that its sender may read."""
         fields = combined(request.headers.raw)
-        raw_path = raw_image_path(request)
-        grant = await self.reader(fields, raw_path, request.scope["query_string"])
-        image_path = ImagePath.from_target(raw_path)
-        grant.require("storage:read", image_path)
+        grant = await self.reader(fields, raw_image_path(request), request.scope["query_string"])
+        call = Call(request, fields, grant)
+        return call, StorageKey.of_image(call.image_path("storage:read"))
 
-        key = StorageKey.of_image(image_path)
+    async def get_image(self, request: Request) -> Response:
+        """Get image by path. Redirects to CDN when using R2 storage."""
+        call, key = await self._reading(request)
+        fields = call.fields
         if self.derived is not None:
-            wanted = parse_derivation(request.scope["query_string"])
+            wanted = parse_derivation(call.query)
             if wanted is not None:
                 return await self._derived("GET", fields, key, self.derived, wanted)
         location = await self.storage.locate(key)
@@ -205,6 +146,17 @@ class ImageOperations:
             location.close()
             raise
         return ImageResponse(answer, location)
+
+    async def check_image_exists(self, request: Request) -> Response:
+        """Check if image exists."""
+        call, key = await self._reading(request)
+        fields = call.fields
+        if self.derived is not None:
+            wanted = parse_derivation(call.query)
+            if wanted is not None:
+                return await self._derived("HEAD", fields, key, self.derived, wanted)
+        image = await self.storage.stat(key)
+        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
     async def _derived(
         self,
@@ -238,18 +190,13 @@ class ImageOperations:
             raise
         return ImageResponse(answer, picture)
 
-    async def save_image(
-        self,
-        request: Request,
-        path: str = _PATH,
-        file: UploadFile = File(json_schema_extra={"format": "binary"}),  # noqa: B008  (for the document)
-    ) -> Response:
+    async def save_image(self, request: Request) -> Response:
         """Save image to storage."""
-        del path, file  # the document's; the body is streamed below, never spooled
-        fields = combined(request.headers.raw)
-        grant = await authenticate(self.authorize, fields)
-        image_path = ImagePath.from_target(raw_image_path(request))
-        return json_answer(await self.store(grant, image_path, fields, request.stream()))
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:write")
+        # Streamed as it comes: nothing of it is spooled.
+        saved = await self.store(call.grant, image_path, call.fields, request.stream())
+        return json_answer(saved)
 
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
@@ -276,10 +223,10 @@ class ImageOperations:
             max_bytes=body_bytes,
             expected_sha256=request_sha256(fields),
         )
+        condition = write_condition(fields)
 
-        image = await self.storage.save(
-            StorageKey.of_image(image_path), upload, write_condition(fields)
-        )
+        with explained(condition):
+            image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
         return saved_answer(image, image_path, self.public_url)
 
     def _length_of(self, fields: Fields) -> int | None:
@@ -291,93 +238,63 @@ class ImageOperations:
             raise TooLarge(f"the image is larger than {self.max_upload_bytes} bytes")
         return int(declared)
 
-    async def delete_image(self, request: Request, path: str = _PATH) -> Response:
+    async def delete_image(self, request: Request) -> Response:
         """Delete image from storage."""
-        del path
-        fields = combined(request.headers.raw)
-        grant = await authenticate(self.authorize, fields)
-        image_path = ImagePath.from_target(raw_image_path(request))
-        grant.require("storage:delete", image_path)
+        call = await Call.of(request, self.authorize)
+        image_path = call.image_path("storage:delete")
+        condition = write_condition(call.fields)
 
-        await self.storage.delete(StorageKey.of_image(image_path), write_condition(fields))
+        with explained(condition):
+            await self.storage.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
 
-    async def check_image_exists(
-        self,
-        request: Request,
-        path: str = _PATH,
-        asked: Annotated[AskedPicture, Query()] = _ASKED,
-    ) -> Response:
-        """Check if image exists."""
-        del path, asked
-        fields = combined(request.headers.raw)
-        raw_path = raw_image_path(request)
-        grant = await self.reader(fields, raw_path, request.scope["query_string"])
-        image_path = ImagePath.from_target(raw_path)
-        grant.require("storage:read", image_path)
 
-        key = StorageKey.of_image(image_path)
-        if self.derived is not None:
-            wanted = parse_derivation(request.scope["query_string"])
-            if wanted is not None:
-                return await self._derived("HEAD", fields, key, self.derived, wanted)
-        image = await self.storage.stat(key)
-        return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
-
-
-def images_router(operations: ImageOperations) -> APIRouter:
+def images_router(operations: ImageOperations) -> OperationRouter:
     """The routes of the five operations, below `/storage/images`."""
-    router = APIRouter(
-        prefix="/storage/images",
-        tags=["Storage"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
-    )
-    one = "/{path:image_path}"
-    add = router.add_api_route
-    add(
+    router = OperationRouter("/storage/images", tag="Storage")
+    router.add(
         "",
-        operations.list_images,
-        methods=["GET"],
-        response_model=list[str],
-        responses=refusals(401, 403, 503),
-        openapi_extra=pages(["cats/tom.png", PATH_EXAMPLE]),
+        Operation(
+            "GET",
+            operations.list_images,
+            (401, 403, 503),
+            answer=list[str],
+            query=LIST_QUERY,
+            is_paged=True,
+            example=["cats/tom.png", PATH_EXAMPLE],
+        ),
     )
-    add(
-        one,
-        operations.get_image,
-        methods=["GET"],
-        response_class=Response,
-        responses=reading(401, 403, 404, 412, 415, 503),
-        openapi_extra=extra("If-Match", "If-None-Match", "Range"),
-    )
-    add(
-        one,
-        operations.save_image,
-        methods=["POST"],
-        response_model=SavedImage,
-        responses=refusals(400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
-        openapi_extra=extra("If-Match", "If-None-Match", "Repr-Digest"),
-    )
-    add(
-        one,
-        operations.delete_image,
-        methods=["DELETE"],
-        response_model=DeletedImage,
-        responses=refusals(401, 403, 404, 412, 503),
-        openapi_extra=extra("If-Match"),
-    )
-    add(
-        one,
-        operations.check_image_exists,
-        methods=["HEAD"],
-        response_class=Response,
-        responses=reading(401, 403, 404, 412, 415, 422, 503, has_body=False),
-        openapi_extra=extra("If-Match", "If-None-Match", has_body=False),
-    )
-    router.routes.append(Route("/storage/images", MethodNotAllowed("GET")))
-    router.routes.append(
-        Route("/storage/images" + one, MethodNotAllowed("GET, HEAD, POST, DELETE"))
+    router.add(
+        IMAGE_PATH,
+        Operation(
+            "GET",
+            operations.get_image,
+            (401, 403, 404, 412, 415, 503),
+            query=DERIVATION_QUERY,
+            headers=("If-Match", "If-None-Match", "Range"),
+        ),
+        Operation(
+            "POST",
+            operations.save_image,
+            (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
+            body=UploadFile,
+            answer=SavedImage,
+            headers=("If-Match", "If-None-Match", "Repr-Digest"),
+        ),
+        Operation(
+            "DELETE",
+            operations.delete_image,
+            (401, 403, 404, 412, 503),
+            answer=DeletedImage,
+            headers=("If-Match",),
+        ),
+        Operation(
+            "HEAD",
+            operations.check_image_exists,
+            (401, 403, 404, 412, 415, 503),
+            query=DERIVATION_QUERY,
+            headers=("If-Match", "If-None-Match"),
+        ),
     )
     return router
 
@@ -392,31 +309,3 @@ def saved_answer(image: StoredImage, path: ImagePath, public_url: str) -> dict[s
         "sha256": image.sha256.hex() if image.sha256 else None,
         "etag": image.etag,
     }
-
-
-def json_answer(content: object) -> Response:
-    """200 and `content`."""
-    return Response(json_bytes(content), headers=dict(JSON_HEADERS))
-
-
-def json_bytes(content: object) -> bytes:
-    """`content` as JSON in UTF-8."""
-    # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
-    # A lone surrogate, which JSON can spell and UTF-8 cannot, is spelled in JSON again.
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
-
-
-class MethodNotAllowed:
-    """405 with all methods of a path; the router alone would name those of its first route."""
-
-    def __init__(self, allow: str) -> None:
-        self._allow = allow
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and count."""
-        metrics.count("method_not_allowed", 405)
-        scope[OPERATION] = "method_not_allowed"
-        found = plain_problem(405, f"allowed here: {self._allow}", "method_not_allowed")
-        found.headers.append(("allow", self._allow))
-        await ProblemResponse(found)(scope, receive, send)

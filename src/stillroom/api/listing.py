@@ -1,25 +1,13 @@
 """What a listing shows to whom: the same for paths alone and for entries with their facts."""
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
-from fastapi import Query, Request
-
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.operation import require_literal_route
-from stillroom.http.fields import combined
+from stillroom.api.call import Call
 from stillroom.http.query import ListParameters, parse_list_query
 from stillroom.paths import ImagePrefix, KeyPrefix, image_key_bound
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery
-
-# The parameters, for the document only: `parse_list_query` reads them.
-Prefix = Annotated[str, Query(description="Literal text that paths begin with.")]
-Limit = Annotated[int, Query(ge=1, description="Entries on a page; over 10,000 counts as 10,000.")]
-StartAfter = Annotated[str, Query(description="Only entries behind this one: a page's last entry.")]
-Delimiter = Annotated[
-    str, Query(pattern="^/?$", description="`/` folds deeper levels into folders.")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +23,14 @@ class Listing:
     visible: ImagePrefix
 
     @classmethod
-    async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """What `request` asks for.
+    def of(cls, call: Call) -> Self:
+        """What `call` asks for.
 
         Raises:
-            Unauthenticated, InvalidPath, InvalidParameter, Forbidden: in this order.
+            InvalidPath, InvalidParameter, Forbidden: in this order.
         """
-        require_literal_route(request)
-        grant = await authenticate(authorize, combined(request.headers.raw))
-        asked = parse_list_query(request.scope["query_string"])
-        return cls(asked, grant.narrow("storage:read", asked.prefix))
+        asked = parse_list_query(call.query)
+        return cls(asked, call.grant.narrow("storage:read", asked.prefix))
 
     @property
     def query(self) -> ListQuery:

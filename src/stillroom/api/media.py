@@ -1,41 +1,23 @@
-"""The media library over HTTP: ingest, read, change, delete.
-
-As in `images.py`, an operation reads top to bottom, and its parameters are the document's.
-"""
+"""The media library over HTTP: ingest, read, change, delete."""
 
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from starlette.routing import Route
+from fastapi import Request, Response
+from pydantic import AfterValidator, BaseModel, Field
 
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.document import (
-    BEARER,
-    PATH_EXAMPLE,
-    SHA256_EXAMPLE,
-    answer_headers,
-    extra,
-    reading,
-    refusals,
-)
-from stillroom.api.images import MethodNotAllowed, json_answer
-from stillroom.api.operation import (
-    ImageResponse,
-    OperationRoute,
-    in_form,
-    json_object,
-    require_literal_route,
-)
-from stillroom.auth.grants import Grant
+from stillroom.api.call import Call
+from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.api.forms import JsonForm, in_form
+from stillroom.api.responses import ImageResponse, json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, StillroomError
-from stillroom.http.fields import combined
-from stillroom.http.query import parse_media_query, resource_id
+from stillroom.http.query import MEDIA_QUERY, parse_media_query
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
@@ -48,32 +30,29 @@ from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
 
 MAX_ITEMS: Final = 100
-MAX_BODY_BYTES: Final = 1024**2
+_MAX_BODY_BYTES: Final = 1024**2
 """A hundred of the longest keys, most of their characters escaped, fit."""
 
 _AT_ONCE: Final = 4
 """Items of one list under way; a disk syncs and a bucket copies that many well."""
 
 _ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
-_ID: Any = Path(json_schema_extra={"format": "uuid"})
 
 
 def _storable(text: str) -> str:
     if "\0" in text:
-        raise ValueError("must not hold U+0000, which PostgreSQL cannot keep")
+        raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
     return text
 
 
-Form = TypeVar("Form", bound=BaseModel)
 Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ImageToIngest(_Strict):
+class ImageToIngest(JsonForm):
     """One compute result."""
+
+    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
+    EXAMPLE: ClassVar = '{"storage_key": "…"}'
 
     storage_key: str = Field(
         description="`compute/` and the image's path", examples=[f"compute/{PATH_EXAMPLE}"]
@@ -85,14 +64,17 @@ class ImageToIngest(_Strict):
     )
 
 
-class ImagesToIngest(_Strict):
+class ImagesToIngest(JsonForm):
     """Several; each is answered for itself."""
 
     items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class ResourceChange(_Strict):
+class ResourceChange(JsonForm):
     """What may be changed; what is left out stays as it is."""
+
+    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
+    EXAMPLE: ClassVar = '{"caption": "…"}'
 
     alt_text: Words | None = Field(
         default=None, description="null takes it away", examples=["A cat on a sill"]
@@ -173,29 +155,20 @@ class MediaOperations:
     authorize: Authorize
     public_url: Callable[[MediaResource], str]
 
-    async def ingest(
-        self,
-        request: Request,
-        wanted: ImageToIngest | ImagesToIngest = Body(),  # noqa: B008  (for the document, as in images.py)
-    ) -> Response:
+    async def ingest(self, request: Request) -> Response:
         """Take compute results into the library. Equal bytes are one resource."""
-        del wanted
-        require_literal_route(request)
-        fields = combined(request.headers.raw)
-        grant = await authenticate(self.authorize, fields)
-        grant.require_scope("media")
-        given = await json_object(
-            request, fields, max_bytes=MAX_BODY_BYTES, example='{"storage_key": "…"}'
-        )
+        call = await Call.of(request, self.authorize)
+        call.grant.require_scope("media")
+        given = await call.json_object(ImageToIngest)
         if "items" not in given:
-            return json_answer(await self._ingested(grant, in_form(ImageToIngest, given)))
+            return json_answer(await self._ingested(call.grant, in_form(ImageToIngest, given)))
 
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def result(item: ImageToIngest) -> Mapping[str, object]:
             async with slots:
                 try:
-                    resource = await self._ingested(grant, item)
+                    resource = await self._ingested(call.grant, item)
                 except StillroomError as error:
                     why = {"detail": str(error), "code": error.code}
                     return {"storage_key": item.storage_key, **why}
@@ -218,30 +191,10 @@ class MediaOperations:
         )
         return self._shown(resource)
 
-    async def list_media_resources(  # noqa: PLR0917  (FastAPI calls it by names)
-        self,
-        request: Request,
-        limit: Annotated[
-            int, Query(ge=1, description="Resources on a page; over 1,000 counts as 1,000.")
-        ] = 100,
-        start_after: Annotated[
-            uuid.UUID | None, Query(description="Only older ones: a page's last id.")
-        ] = None,
-        content_hash: Annotated[
-            str | None, Query(pattern="^[0-9A-Fa-f]{64}$", description="SHA-256.")
-        ] = None,
-        content_type: Annotated[
-            str | None, Query(pattern="^[!-~]{1,255}$", description="Such as `image/png`.")
-        ] = None,
-        resource_type: Annotated[str | None, Query(pattern="^[!-~]{1,255}$")] = None,
-        created_from: Annotated[datetime | None, Query(description="Then or later.")] = None,
-        created_before: Annotated[datetime | None, Query(description="Earlier.")] = None,
-    ) -> Response:
+    async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
-        del limit, start_after, content_hash, content_type, resource_type
-        del created_from, created_before
-        await self._granted(request)
-        asked = parse_media_query(request.scope["query_string"])
+        call = await self._call(request)
+        asked = parse_media_query(call.query)
 
         page = await self.media.page(
             ResourceQuery(
@@ -259,61 +212,47 @@ class MediaOperations:
             response.headers["link"] = asked.link_to_next(page.resources[-1].id)
         return response
 
-    async def get_media_resource(self, request: Request, resource_id: str = _ID) -> Response:
+    async def get_media_resource(self, request: Request) -> Response:
         """Get what is known of a resource."""
-        del resource_id
-        await self._granted(request)
-        return json_answer(self._shown(await self.media.find(_id(request))))
+        call = await self._call(request)
+        return json_answer(self._shown(await self.media.find(_id(call))))
 
-    async def get_media_file(self, request: Request, resource_id: str = _ID) -> Response:
+    async def get_media_file(self, request: Request) -> Response:
         """Get a resource's bytes, or a redirect to the URL that serves them."""
-        del resource_id
-        await self._granted(request)
-        resource = await self.media.find(_id(request))
+        call = await self._call(request)
+        resource = await self.media.find(_id(call))
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
         try:
             cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
-            fields = combined(request.headers.raw)
-            answer = answer_image(request.method, fields, location.image, cache_control=cache)
+            answer = answer_image("GET", call.fields, location.image, cache_control=cache)
         except BaseException:
             location.close()
             raise
         return ImageResponse(answer, location)
 
-    async def change_media_resource(
-        self,
-        request: Request,
-        resource_id: str = _ID,
-        change: ResourceChange = Body(),  # noqa: B008  (for the document)
-    ) -> Response:
+    async def change_media_resource(self, request: Request) -> Response:
         """Set alt text, caption and protection."""
-        del resource_id, change
-        fields = await self._granted(request)
-        given = await json_object(
-            request, fields, max_bytes=MAX_BODY_BYTES, example='{"caption": "…"}'
-        )
-        asked = in_form(ResourceChange, given)
+        call = await self._call(request)
+        asked = await call.json(ResourceChange)
         wanted = {
             name: getattr(asked, name) if name in asked.model_fields_set else UNCHANGED
             for name in ResourceChange.model_fields
         }
-        return json_answer(self._shown(await self.media.change(_id(request), Change(**wanted))))
+        return json_answer(self._shown(await self.media.change(_id(call), Change(**wanted))))
 
-    async def delete_media_resource(self, request: Request, resource_id: str = _ID) -> Response:
+    async def delete_media_resource(self, request: Request) -> Response:
         """Take a resource out of the library; its bytes go when the grace period is over."""
-        del resource_id
-        await self._granted(request)
-        resource = await self.media.delete(_id(request))
+        call = await self._call(request)
+        resource = await self.media.delete(_id(call))
         return json_answer({"id": str(resource.id)})
 
-    async def _granted(self, request: Request) -> Mapping[str, str]:
-        """The request's fields, once its sender may use the whole library."""
-        require_literal_route(request)
-        fields = combined(request.headers.raw)
-        (await authenticate(self.authorize, fields)).require_everywhere("media")
-        return fields
+    async def _call(self, request: Request) -> Call:
+        """A request whose sender may use the whole library."""
+        call = await Call.of(request, self.authorize)
+        call.grant.require_everywhere("media")
+        return call
 
     def _shown(self, resource: MediaResource) -> Mapping[str, object]:
         return {
@@ -336,70 +275,60 @@ class MediaOperations:
         }
 
 
-def media_router(operations: MediaOperations) -> APIRouter:
+def media_router(operations: MediaOperations) -> OperationRouter:
     """The routes of the library, below `/media-resources`."""
-    router = APIRouter(
-        prefix="/media-resources",
-        tags=["Media"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
-    )
-    add = router.add_api_route
-    add(
+    router = OperationRouter("/media-resources", tag="Media")
+    router.add(
         "",
-        operations.list_media_resources,
-        methods=["GET"],
-        response_model=list[MediaResourceView],
-        responses=refusals(401, 403, 503),
-        openapi_extra=extra(answers={200: {"headers": answer_headers("Link")}}),
+        Operation(
+            "GET",
+            operations.list_media_resources,
+            (401, 403, 503),
+            answer=list[MediaResourceView],
+            query=MEDIA_QUERY,
+            is_paged=True,
+        ),
     )
-    add(
+    router.add(
         "/ingest",
-        operations.ingest,
-        methods=["POST"],
-        response_model=MediaResourceView | IngestResults,
-        responses=refusals(401, 403, 404, 409, 413, 415, 503, 507),
-        openapi_extra=extra(),
+        Operation(
+            "POST",
+            operations.ingest,
+            (401, 403, 404, 409, 413, 415, 503, 507),
+            body=ImageToIngest | ImagesToIngest,
+            answer=MediaResourceView | IngestResults,
+        ),
     )
-    router.routes.append(Route("/media-resources/ingest", MethodNotAllowed("POST")))
-    one = "/{resource_id}"
-    add(
-        one,
-        operations.get_media_resource,
-        methods=["GET"],
-        response_model=MediaResourceView,
-        responses=refusals(401, 403, 404, 503),
-        openapi_extra=extra(),
+    router.add(
+        "/{resource_id}",
+        Operation(
+            "GET", operations.get_media_resource, (401, 403, 404, 503), answer=MediaResourceView
+        ),
+        Operation(
+            "PATCH",
+            operations.change_media_resource,
+            (401, 403, 404, 413, 415, 503),
+            body=ResourceChange,
+            answer=MediaResourceView,
+        ),
+        Operation(
+            "DELETE",
+            operations.delete_media_resource,
+            (401, 403, 404, 409, 503),
+            answer=DeletedResource,
+        ),
     )
-    add(
-        one,
-        operations.change_media_resource,
-        methods=["PATCH"],
-        response_model=MediaResourceView,
-        responses=refusals(401, 403, 404, 413, 415, 503),
-        openapi_extra=extra(),
+    router.add(
+        "/{resource_id}/file",
+        Operation(
+            "GET",
+            operations.get_media_file,
+            (401, 403, 404, 412, 503),
+            headers=("If-Match", "If-None-Match", "Range"),
+        ),
     )
-    add(
-        one,
-        operations.delete_media_resource,
-        methods=["DELETE"],
-        response_model=DeletedResource,
-        responses=refusals(401, 403, 404, 409, 503),
-        openapi_extra=extra(),
-    )
-    add(
-        one + "/file",
-        operations.get_media_file,
-        methods=["GET"],
-        response_class=Response,
-        responses=reading(401, 403, 404, 412, 503),
-        openapi_extra=extra("If-Match", "If-None-Match", "Range"),
-    )
-    router.routes.append(Route("/media-resources", MethodNotAllowed("GET")))
-    router.routes.append(Route("/media-resources" + one, MethodNotAllowed("GET, PATCH, DELETE")))
-    router.routes.append(Route("/media-resources" + one + "/file", MethodNotAllowed("GET")))
     return router
 
 
-def _id(request: Request) -> uuid.UUID:
-    return resource_id(request.path_params["resource_id"], ("path", "resource_id"))
+def _id(call: Call) -> uuid.UUID:
+    return call.path_id("resource_id")

@@ -3,27 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.routing import Route
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
 
-from stillroom.api.authorize import Authorize, authenticate
-from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, refusals
-from stillroom.api.images import MethodNotAllowed, json_answer
-from stillroom.api.operation import OperationRoute, in_form, json_object
-from stillroom.auth.grants import Grant
+from stillroom.api.call import Call
+from stillroom.api.document import PATH_EXAMPLE
+from stillroom.api.forms import JsonForm, in_form
+from stillroom.api.responses import json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import MAX_LIFE_S, UrlSigner
 from stillroom.errors import Forbidden, InvalidPath
 from stillroom.http.derivation import Fit, Format
-from stillroom.http.fields import as_rfc3339, combined
+from stillroom.http.fields import as_rfc3339
 from stillroom.paths import ImagePath
 
 MAX_PATHS: Final = 1000
-MAX_BODY_BYTES: Final = 4 * 1024**2
-"""A thousand of the longest paths, most of their characters escaped, fit."""
 
 _URL_EXAMPLE: Final = (
     f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}?expires=1795536000"
@@ -35,11 +33,7 @@ Lifetime = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Transform(_Strict):
+class Transform(JsonForm):
     """The parameters of a GET for a smaller picture; see `GET /storage/images/{path}`."""
 
     width: int | None = Field(default=None, ge=1)
@@ -54,15 +48,19 @@ class Transform(_Strict):
         return urlencode(self.model_dump(exclude_none=True))
 
 
-class UrlToSign(_Strict):
+class UrlToSign(JsonForm):
     """One image, or a smaller picture of it."""
+
+    # With the other form: a thousand of the longest paths, most characters escaped, fit.
+    MAX_BYTES: ClassVar = 4 * 1024**2
+    EXAMPLE: ClassVar = '{"path": "…"}'
 
     path: str = Field(examples=[PATH_EXAMPLE])
     expires_in: Lifetime = 3600
     transform: Transform = Transform()
 
 
-class UrlsToSign(_Strict):
+class UrlsToSign(JsonForm):
     """Several images, or smaller pictures of them; each is answered for itself."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
@@ -106,27 +104,19 @@ class UrlSigning:
     signer: UrlSigner
     public_url: str
 
-    async def sign_urls(
-        self,
-        request: Request,
-        wanted: UrlToSign | UrlsToSign = Body(),  # noqa: B008  (for the document, as in images.py)
-    ) -> Response:
+    async def sign_urls(self, request: Request) -> Response:
         """Sign URLs that need no token, for `<img>`. Nothing is looked up."""
-        del wanted
-        fields = combined(request.headers.raw)
-        grant = await authenticate(self.authorize, fields)
-        grant.require_scope("storage:read")
-        given = await json_object(
-            request, fields, max_bytes=MAX_BODY_BYTES, example='{"path": "…"}'
-        )
+        call = await Call.of(request, self.authorize)
+        call.grant.require_scope("storage:read")
+        given = await call.json_object(UrlToSign)
 
         if "paths" in given:
             several = in_form(UrlsToSign, given)
-            results = [self._result(grant, path, several) for path in several.paths]
+            results = [self._result(call.grant, path, several) for path in several.paths]
             answer: object = {"results": results}
         else:
             one = in_form(UrlToSign, given)
-            answer = self._signed(grant, one.path, one)
+            answer = self._signed(call.grant, one.path, one)
         response = json_answer(answer)
         response.headers["cache-control"] = "no-store"
         return response
@@ -153,21 +143,17 @@ class UrlSigning:
             return {"path": path, "detail": str(error), "code": error.code}
 
 
-def signed_urls_router(signing: UrlSigning) -> APIRouter:
+def signed_urls_router(signing: UrlSigning) -> OperationRouter:
     """The route of the one operation, `/storage/signed-urls`."""
-    router = APIRouter(
-        prefix="/storage/signed-urls",
-        tags=["Storage"],
-        route_class=OperationRoute,
-        dependencies=[BEARER],
-    )
-    router.add_api_route(
+    router = OperationRouter("/storage/signed-urls", tag="Storage")
+    router.add(
         "",
-        signing.sign_urls,
-        methods=["POST"],
-        response_model=SignedImageUrl | SignedImageUrls,
-        responses=refusals(401, 403, 413, 415),
-        openapi_extra=extra(),
+        Operation(
+            "POST",
+            signing.sign_urls,
+            (401, 403, 413, 415),
+            body=UrlToSign | UrlsToSign,
+            answer=SignedImageUrl | SignedImageUrls,
+        ),
     )
-    router.routes.append(Route("/storage/signed-urls", MethodNotAllowed("POST")))
     return router

@@ -6,10 +6,11 @@ thousands of them in all, so that no client can fill a cache with one picture.
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, TypeVar, get_args
 from urllib.parse import unquote_to_bytes
 
 from stillroom.errors import InvalidParameter
+from stillroom.http.query import Parameter, Place
 from stillroom.paths import decode_query_text
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
@@ -21,8 +22,8 @@ _MAX_QUALITY: Final = 100
 
 Fit = Literal["contain", "cover"]
 Format = Literal["webp", "jpeg", "png"]
+Choice = TypeVar("Choice", Fit, Format)
 
-_NAMES: Final = frozenset((b"width", b"height", b"fit", b"format", b"quality"))
 _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
 
@@ -51,6 +52,62 @@ class Derivation:
         return f"image/{self.format}"
 
 
+def _size(text: str, at: Place) -> int:
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        raise InvalidParameter("must be a whole number of pixels, 1 or more", at=at)
+    pixels = int(number[1][:5])  # five digits are more than counts
+    return next((size for size in SIZES if pixels <= size), SIZES[-1])
+
+
+def _quality_of(text: str, at: Place) -> int:
+    number = _NUMBER.fullmatch(text)
+    if number is None or int(number[1][:4]) > _MAX_QUALITY:
+        raise InvalidParameter("must be a whole number from 1 to 100", at=at)
+    return -(-int(number[1]) // _QUALITY_STEP) * _QUALITY_STEP
+
+
+def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Parameter[Choice]:
+    """The first of those `allowed` is what counts without it."""
+
+    def parse(text: str, at: Place) -> Choice:
+        for one in allowed:
+            if text == one:
+                return one
+        raise InvalidParameter(f"must be one of {', '.join(allowed)}", at=at)
+
+    schema = {"type": "string", "enum": list(allowed)}
+    return Parameter(name, parse, allowed[0], schema, description)
+
+
+_PIXELS: Final = {"type": "integer", "minimum": 1}
+_NEXT: Final = f"counts as the next of {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]}"
+_WIDTH: Final[Parameter[int | None]] = Parameter(
+    "width", _size, None, _PIXELS, f"Pixels of a smaller picture; {_NEXT}."
+)
+_HEIGHT: Final[Parameter[int | None]] = Parameter(
+    "height", _size, None, _PIXELS, f"Pixels, as `width`; {_NEXT}."
+)
+_FITS: Final[tuple[Fit, ...]] = get_args(Fit)
+_FIT: Final = _choice(
+    "fit", _FITS, "`contain` (without it) shows all of the image, `cover` fills the box."
+)
+_FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+_FORMAT: Final = _choice("format", _FORMATS, "Of the picture; `webp` without it.")
+_QUALITY: Final = Parameter(
+    "quality",
+    _quality_of,
+    DEFAULT_QUALITY,
+    {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
+    "Counts as the next ten; 80 without it.",
+)
+DERIVATION_QUERY: Final = (_WIDTH, _HEIGHT, _FIT, _FORMAT, _QUALITY)
+"""None has a default in the OpenAPI document: clients made from it send defaults, and any of these
+makes a GET one for a derived image."""
+
+_NAMES: Final = {parameter.name.encode(): parameter.name for parameter in DERIVATION_QUERY}
+
+
 def parse_derivation(raw: bytes) -> Derivation | None:
     """What the query of a GET or HEAD asks for; None: the image as it is.
 
@@ -63,15 +120,13 @@ def parse_derivation(raw: bytes) -> Derivation | None:
     given = _given(raw)
     if not given:
         return None
-    width, height = _size(given, "width"), _size(given, "height")
-    fit = _choice(given, "fit", get_args(Fit))
+    width, height = _WIDTH.read(given), _HEIGHT.read(given)
+    fit, form, quality = _FIT.read(given), _FORMAT.read(given), _QUALITY.read(given)
     both = width is not None and height is not None
-    form = cast("Format", _choice(given, "format", get_args(Format)))
-    quality = _quality(given.get("quality"))
     return Derivation(
         width=width or SIZES[-1],
         height=height or SIZES[-1],
-        fit=cast("Fit", fit) if both else "contain",  # one side alone leaves nothing to cut off
+        fit=fit if both else "contain",  # one side alone leaves nothing to cut off
         format=form,
         quality=0 if form == "png" else quality,
     )
@@ -81,38 +136,11 @@ def _given(raw: bytes) -> dict[str, str]:
     given: dict[str, str] = {}
     for pair in raw.split(b"&") if raw else ():
         raw_name, _, raw_value = pair.partition(b"=")
-        name = unquote_to_bytes(raw_name)
-        if name not in _NAMES:
+        # Lenient, unlike `read_query`: a CDN's or a page's own parameters may be of any form.
+        name = _NAMES.get(unquote_to_bytes(raw_name))
+        if name is None:
             continue
-        text = name.decode("ascii")
-        if text in given:
-            raise InvalidParameter("given more than once", at=("query", text))
-        given[text] = decode_query_text(raw_value, at=("query", text))
+        if name in given:
+            raise InvalidParameter("given more than once", at=("query", name))
+        given[name] = decode_query_text(raw_value, at=("query", name))
     return given
-
-
-def _size(given: dict[str, str], name: str) -> int | None:
-    text = given.get(name)
-    if text is None:
-        return None
-    number = _NUMBER.fullmatch(text)
-    if number is None:
-        raise InvalidParameter("a whole number of pixels from 1 on", at=("query", name))
-    pixels = int(number[1][:5])  # five digits are more than counts
-    return next((size for size in SIZES if pixels <= size), SIZES[-1])
-
-
-def _quality(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_QUALITY
-    number = _NUMBER.fullmatch(text)
-    if number is None or int(number[1][:4]) > _MAX_QUALITY:
-        raise InvalidParameter("a whole number from 1 to 100", at=("query", "quality"))
-    return -(-int(number[1]) // _QUALITY_STEP) * _QUALITY_STEP
-
-
-def _choice(given: dict[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    text = given.get(name, allowed[0])
-    if text not in allowed:
-        raise InvalidParameter(f"one of {', '.join(allowed)}", at=("query", name))
-    return text

@@ -86,6 +86,12 @@ def plain_problem(status: int, message: str, code: str, request_id: str = "") ->
     return _problem(status, [], message, code, request_id)
 
 
+def internal_error(request_id: str) -> Problem:
+    """The answer to a request that failed by a fault of ours, which the log has."""
+    message = "internal server error; see the server log for this request id"
+    return plain_problem(500, message, "bug", request_id)
+
+
 def _problem(
     status: int, headers: list[tuple[str, str]], detail: object, code: str, request_id: str
 ) -> Problem:

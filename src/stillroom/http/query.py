@@ -1,11 +1,11 @@
-"""The query of a listing: read strictly from its raw bytes, and written for the next page."""
+"""Query parameters: a table for the OpenAPI document, read strictly from the raw bytes by it."""
 
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from stillroom.errors import InvalidParameter
@@ -24,7 +24,188 @@ _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-_AFTER = ("query", "start_after")
+
+Value_co = TypeVar("Value_co", covariant=True)
+Place = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Generic[Value_co]):
+    """A query parameter.
+
+    Attributes:
+        name: As it stands in the query.
+        parse: Its value, from the decoded text and the place that errors name.
+        absent: Its value where it is not given.
+        schema: Its JSON schema in the OpenAPI document.
+        description: The same document's text.
+    """
+
+    name: str
+    parse: Callable[[str, Place], Value_co]
+    absent: Value_co
+    schema: Mapping[str, object]
+    description: str = ""
+
+    def read(self, given: Mapping[str, str]) -> Value_co:
+        """Its value in a request.
+
+        Raises:
+            InvalidInput: the text is not of the form that `parse` takes.
+        """
+        text = given.get(self.name)
+        return self.absent if text is None else self.parse(text, ("query", self.name))
+
+
+def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str, str]:
+    """The texts of those `parameters` that a query has; unknown ones are left alone.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8, in whatever parameter.
+        InvalidParameter: one of these is given twice.
+    """
+    names = {parameter.name for parameter in parameters}
+    given: dict[str, str] = {}
+    for pair in raw.split(b"&"):
+        raw_name, _, raw_value = pair.partition(b"=")
+        name = decode_query_text(raw_name, at=("query",))
+        if name not in names:
+            continue
+        if name in given:
+            raise InvalidParameter("given more than once", at=("query", name))
+        given[name] = decode_query_text(raw_value, at=("query", name))
+    return given
+
+
+def resource_id(text: str, at: Place) -> uuid.UUID:
+    """A resource's id in its one spelling, but for the case of its letters (RFC 9562, 4).
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    if not _UUID.fullmatch(text):
+        raise InvalidParameter("must be a UUID", at=at)
+    return uuid.UUID(text)
+
+
+def _prefix(text: str, at: Place) -> ImagePrefix:
+    del at  # a prefix that no path can have is an InvalidPath, which names its own
+    return ImagePrefix.parse(text)
+
+
+def _delimited(text: str, at: Place) -> bool:
+    if text not in ("", "/"):
+        raise InvalidParameter("the only delimiter is `/`", at=at)
+    return text == "/"
+
+
+def _limit(max_limit: int) -> Callable[[str, Place], int]:
+    def parse(text: str, at: Place) -> int:
+        digits = text.lstrip("0")
+        if not _NUMBER.fullmatch(text) or not digits:
+            raise InvalidParameter("must be a whole number, 1 or more", at=at)
+        return min(int(digits[:6]), max_limit)  # six digits are more than counts
+
+    return parse
+
+
+def _sha256(text: str, at: Place) -> bytes:
+    if not _SHA256.fullmatch(text):
+        raise InvalidParameter("must be 64 hexadecimal digits", at=at)
+    return bytes.fromhex(text)
+
+
+def _name(text: str, at: Place) -> str:
+    if not _VISIBLE.fullmatch(text):
+        raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
+    return text
+
+
+def _moment(text: str, at: Place) -> datetime:
+    try:
+        if _RFC3339.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidParameter("must be a time such as 2026-11-24T18:00:00Z", at=at)
+
+
+def _or_null(**schema: object) -> Mapping[str, object]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _limit_parameter(things: str, max_limit: int) -> Parameter[int]:
+    return Parameter(
+        "limit",
+        _limit(max_limit),
+        DEFAULT_LIMIT,
+        {"type": "integer", "minimum": 1, "default": DEFAULT_LIMIT},
+        f"{things} on a page; over {max_limit:,} counts as {max_limit:,}.",
+    )
+
+
+_PREFIX: Final = Parameter(
+    "prefix",
+    _prefix,
+    ImagePrefix(""),
+    {"type": "string", "default": ""},
+    "Literal text that paths begin with.",
+)
+_LIMIT: Final = _limit_parameter("Entries", MAX_LIMIT)
+_START_AFTER: Final = Parameter(
+    "start_after",
+    lambda text, _: text,
+    "",
+    {"type": "string", "default": ""},
+    "Only entries behind this one: a page's last entry.",
+)
+_DELIMITER: Final = Parameter(
+    "delimiter",
+    _delimited,
+    absent=False,
+    schema={"type": "string", "pattern": "^/?$", "default": ""},
+    description="`/` folds deeper levels into folders.",
+)
+LIST_QUERY: Final = (_PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
+"""Of the listings of images."""
+
+_AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
+    "start_after",
+    resource_id,
+    None,
+    _or_null(type="string", format="uuid"),
+    "Only older ones: a page's last id.",
+)
+_DEAD_LETTERS: Final = _limit_parameter("Letters", MAX_MEDIA_LIMIT)
+PAGE_QUERY: Final = (_DEAD_LETTERS, _AFTER_ID)
+"""Of a listing by ids."""
+
+_RESOURCES: Final = _limit_parameter("Resources", MAX_MEDIA_LIMIT)
+_CONTENT_HASH: Final[Parameter[bytes | None]] = Parameter(
+    "content_hash", _sha256, None, _or_null(type="string", pattern="^[0-9A-Fa-f]{64}$"), "SHA-256."
+)
+_NAME: Final = _or_null(type="string", pattern="^[!-~]{1,255}$")
+_CONTENT_TYPE: Final[Parameter[str | None]] = Parameter(
+    "content_type", _name, None, _NAME, "Such as `image/png`."
+)
+_RESOURCE_TYPE: Final[Parameter[str | None]] = Parameter("resource_type", _name, None, _NAME)
+_MOMENT: Final = _or_null(type="string", format="date-time")
+_CREATED_FROM: Final[Parameter[datetime | None]] = Parameter(
+    "created_from", _moment, None, _MOMENT, "Then or later."
+)
+_CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
+    "created_before", _moment, None, _MOMENT, "Earlier."
+)
+MEDIA_QUERY: Final = (
+    _RESOURCES,
+    _AFTER_ID,
+    _CONTENT_HASH,
+    _CONTENT_TYPE,
+    _RESOURCE_TYPE,
+    _CREATED_FROM,
+    _CREATED_BEFORE,
+)
+"""Of the media library's listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +234,12 @@ def parse_list_query(raw: bytes) -> ListParameters:
         InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = _given(raw, ("prefix", "limit", "start_after", "delimiter"))
-    delimiter = given.get("delimiter", "")
-    if delimiter not in ("", "/"):
-        raise InvalidParameter("only `/` can be a delimiter", at=("query", "delimiter"))
+    given = read_query(raw, LIST_QUERY)
     return ListParameters(
-        prefix=ImagePrefix.parse(given.get("prefix", "")),
-        start_after=given.get("start_after", ""),
-        limit=_limit(given.get("limit"), MAX_LIMIT),
-        delimited=delimiter == "/",
+        delimited=_DELIMITER.read(given),
+        prefix=_PREFIX.read(given),
+        start_after=_START_AFTER.read(given),
+        limit=_LIMIT.read(given),
     )
 
 
@@ -84,12 +262,8 @@ def parse_page_query(raw: bytes) -> PageParameters:
         InvalidPath: text that is not valid UTF-8.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = _given(raw, ("limit", "start_after"))
-    start_after = given.get("start_after")
-    return PageParameters(
-        limit=_limit(given.get("limit"), MAX_MEDIA_LIMIT),
-        start_after=None if start_after is None else resource_id(start_after, _AFTER),
-    )
+    given = read_query(raw, PAGE_QUERY)
+    return PageParameters(limit=_DEAD_LETTERS.read(given), start_after=_AFTER_ID.read(given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,82 +292,14 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         InvalidPath: text that is not valid UTF-8.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = _given(
-        raw,
-        (
-            "limit",
-            "start_after",
-            "content_hash",
-            "content_type",
-            "resource_type",
-            "created_from",
-            "created_before",
-        ),
-    )
-    start_after = given.get("start_after")
-    content_hash = given.get("content_hash")
-    if content_hash is not None and not _SHA256.fullmatch(content_hash):
-        raise InvalidParameter("64 hexadecimal digits", at=("query", "content_hash"))
+    given = read_query(raw, MEDIA_QUERY)
     return MediaParameters(
-        limit=_limit(given.get("limit"), MAX_MEDIA_LIMIT),
-        start_after=None if start_after is None else resource_id(start_after, _AFTER),
-        content_hash=None if content_hash is None else bytes.fromhex(content_hash),
-        content_type=_name(given, "content_type"),
-        resource_type=_name(given, "resource_type"),
-        created_from=_moment(given, "created_from"),
-        created_before=_moment(given, "created_before"),
+        content_hash=_CONTENT_HASH.read(given),
+        limit=_RESOURCES.read(given),
+        start_after=_AFTER_ID.read(given),
+        content_type=_CONTENT_TYPE.read(given),
+        resource_type=_RESOURCE_TYPE.read(given),
+        created_from=_CREATED_FROM.read(given),
+        created_before=_CREATED_BEFORE.read(given),
         given=tuple(given.items()),
     )
-
-
-def resource_id(text: str, at: tuple[str, ...]) -> uuid.UUID:
-    """A resource's id in its one spelling, but for the case of its letters (RFC 9562, 4).
-
-    Raises:
-        InvalidParameter: it is none.
-    """
-    if not _UUID.fullmatch(text):
-        raise InvalidParameter("not a UUID", at=at)
-    return uuid.UUID(text)
-
-
-def _name(given: dict[str, str], name: str) -> str | None:
-    text = given.get(name)
-    if text is not None and not _VISIBLE.fullmatch(text):
-        raise InvalidParameter("visible ASCII", at=("query", name))
-    return text
-
-
-def _moment(given: dict[str, str], name: str) -> datetime | None:
-    text = given.get(name)
-    if text is None:
-        return None
-    try:
-        if _RFC3339.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise InvalidParameter("a time such as 2026-11-24T18:00:00Z", at=("query", name))
-
-
-def _given(raw: bytes, names: Collection[str]) -> dict[str, str]:
-    """The parameters with these names, decoded strictly."""
-    given: dict[str, str] = {}
-    for pair in raw.split(b"&"):
-        raw_name, _, raw_value = pair.partition(b"=")
-        name = decode_query_text(raw_name, at=("query",))
-        if name not in names:
-            continue
-        if name in given:
-            raise InvalidParameter("given more than once", at=("query", name))
-        given[name] = decode_query_text(raw_value, at=("query", name))
-    return given
-
-
-def _limit(text: str | None, most: int) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    digits = text.lstrip("0")
-    if not _NUMBER.fullmatch(text) or not digits:
-        raise InvalidParameter("a whole number from 1 on", at=("query", "limit"))
-    return min(int(digits[:6]), most)  # six digits are more than counts

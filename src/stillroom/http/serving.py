@@ -3,7 +3,9 @@
 RFC 9110, sections 13 (conditions), 14 (ranges) and 8.8 (validators).
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,10 +60,35 @@ def write_condition(fields: Fields) -> Condition:
     """
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match == frozenset():
-        raise PreconditionFailed
+        raise PreconditionFailed("If-None-Match is neither `*` nor a list of ETags in quotes")
     return Condition(
         if_match=entity_tags(fields.get("if-match"), weak=False), if_none_match=if_none_match
     )
+
+
+@contextlib.contextmanager
+def explained(condition: Condition) -> Iterator[None]:
+    """Around a change: a `condition` that does not hold is refused by its name.
+
+    Raises:
+        PreconditionFailed: with a message for the client, whatever the storage said.
+    """
+    try:
+        yield
+    except PreconditionFailed as error:
+        raise PreconditionFailed(_failure(condition)) from error
+
+
+def _failure(condition: Condition) -> str:
+    if condition.if_match is None:
+        if condition.if_none_match == ANY:
+            return "If-None-Match failed: an image already exists here"
+        return "If-None-Match failed: the image here has this ETag"
+    if condition.if_none_match is not None:
+        return "If-Match or If-None-Match failed: the image is not in the required state"
+    if condition.if_match == ANY:
+        return "If-Match failed: no image exists here"
+    return "If-Match failed: the image has changed, or does not exist"
 
 
 def request_sha256(fields: Fields) -> bytes | None:
@@ -157,11 +184,11 @@ def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
     if_match = entity_tags(fields.get("if-match"), weak=False)
     if if_match is not None:
         if if_match != ANY and image.etag not in if_match:
-            raise PreconditionFailed
+            raise PreconditionFailed("If-Match failed: the image has another ETag")
     else:
         unmodified_since = http_date(fields.get("if-unmodified-since"))
         if unmodified_since is not None and modified > unmodified_since:
-            raise PreconditionFailed
+            raise PreconditionFailed("If-Unmodified-Since failed: the image was modified later")
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match is not None:
         return if_none_match != ANY and image.etag not in if_none_match

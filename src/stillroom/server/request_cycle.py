@@ -16,7 +16,7 @@ from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HT
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from stillroom.api.operation import OPERATION
+from stillroom.api.responses import OPERATION
 from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log, log_access
 

@@ -5,13 +5,13 @@ import time
 from http import HTTPStatus
 from typing import Final
 
-from stillroom.api.images import ImageOperations, json_bytes
-from stillroom.api.operation import log_gone, refused, shown_target
+from stillroom.api.images import ImageOperations
+from stillroom.api.responses import disconnected, json_bytes, refused, shown_target
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
-from stillroom.http.problems import JSON_HEADERS, Problem, plain_problem
+from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
 from stillroom.server.fast_path.answer_cache import with_date
 from stillroom.server.fast_path.receiving import Body
@@ -66,12 +66,10 @@ class Upload:
         except StillroomError as error:
             return refused("save_image", self.target, error)
         except ConnectionError:
-            log_gone("save_image", self.target)
-            return plain_problem(400, "the client went away", "disconnected")
+            return disconnected("save_image", self.target)
         except Exception:
             log.exception("save_image %s", shown_target(self.target))
-            broken = "internal server error; see the server log for this request id"
-            return plain_problem(500, broken, "bug", self.request_id)
+            return internal_error(self.request_id)
         content = json_bytes(saved)
         length = str(len(content))
         return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)

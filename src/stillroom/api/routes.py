@@ -1,0 +1,124 @@
+"""Routes: each path with its operations, what the OpenAPI document says of them, and its 405."""
+
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, Literal, get_args
+
+from fastapi import APIRouter, Body, File, Path, Query, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+from starlette.routing import Route, compile_path
+
+from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, reading, refusals
+from stillroom.api.operation import OperationRoute, Run
+from stillroom.api.responses import MethodNotAllowed
+from stillroom.http.query import Parameter
+
+Method = Literal["GET", "HEAD", "POST", "PATCH", "DELETE"]
+
+_METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What runs for a method, and what the OpenAPI document says of it.
+
+    Attributes:
+        method: Of HTTP.
+        run: The operation; its name and docstring are the document's.
+        refusals: Its statuses of 400 and more, but for the 422 that all have.
+        answer: The type of its 200; None where it sends an image.
+        query: The parameters that it reads.
+        headers: The request headers that it honours.
+        body: The type of its JSON body, or `UploadFile`.
+        is_paged: It answers page by page, with a `Link`.
+        example: Of its 200.
+    """
+
+    method: Method
+    run: Run
+    refusals: tuple[int, ...]
+    _: KW_ONLY
+    answer: Any = None
+    query: Sequence[Parameter[object]] = ()
+    headers: tuple[str, ...] = ()
+    body: Any = None
+    is_paged: bool = False
+    example: object = None
+
+
+class OperationRouter(APIRouter):
+    """Routes of operations below one prefix."""
+
+    def __init__(self, prefix: str, *, tag: str) -> None:
+        """Start without routes; the document shows these under `tag`."""
+        super().__init__(
+            prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER]
+        )
+
+    def add(self, path: str, *operations: Operation) -> None:
+        """Route the methods of `path` to `operations`, and every other one to 405.
+
+        The first path that matches a request has it. A route that is not spelled literally
+        is 404; see `OperationRoute`.
+        """
+        for operation in operations:
+            has_body = operation.method != "HEAD"
+            statuses = operation.refusals if has_body else (*operation.refusals, 422)
+            sends = reading if operation.answer is None else refusals
+            self.add_api_route(
+                path,
+                _endpoint(operation, path),
+                methods=[operation.method],
+                response_model=operation.answer,
+                response_class=Response if operation.answer is None else JSONResponse,
+                responses=sends(*statuses, has_body=has_body),
+                openapi_extra=extra(
+                    *operation.headers,
+                    has_body=has_body,
+                    is_paged=operation.is_paged,
+                    example=operation.example,
+                ),
+            )
+        allowed = sorted((one.method for one in operations), key=_METHODS.index)
+        self.routes.append(Route(self.prefix + path, MethodNotAllowed(", ".join(allowed))))
+
+
+def _endpoint(operation: Operation, path: str) -> Run:
+    """The operation with the signature that FastAPI makes the document's parameters from."""
+
+    @functools.wraps(operation.run)
+    async def endpoint(request: Request) -> Response:
+        return await operation.run(request)
+
+    # As https://peps.python.org/pep-0362/#signature-object has it; mypy knows no such attribute.
+    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind)
+            for name, kind, place in _documented(operation, path)
+        ]
+    )
+    return endpoint
+
+
+def _documented(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and place of all that the operation reads but for headers."""
+    for name in compile_path(path)[2]:
+        is_path = name == "path"
+        yield (
+            name,
+            str,
+            Path(examples=[PATH_EXAMPLE])
+            if is_path
+            else Path(json_schema_extra={"format": "uuid"}),
+        )
+    for one in operation.query:
+        schema = dict(one.schema)
+        default = schema.pop("default", None)
+        text = one.description or None
+        yield one.name, Any, Query(default, description=text, json_schema_extra=schema)
+    if operation.body is UploadFile:
+        yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
+    elif operation.body is not None:
+        yield "wanted", operation.body, Body()
