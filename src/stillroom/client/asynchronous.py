@@ -1,39 +1,32 @@
 """`AsyncImageStore`: the same names and the same promises, for code that awaits."""
 
-import os
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self, TypeVar
+from typing import IO, Self, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import httpx
 
-from stillroom.client.connection import (
-    Connection,
-    Token,
-    failed,
-    goes_to_sink,
-    head_of,
-    new_limits,
-    timeouts,
-    total_of,
-)
-from stillroom.client.exchange import Answer, Call, Failure, Flow, Form, Wait
+from stillroom.client.async_sender import AsyncSender
+from stillroom.client.connection import Connection, Token
+from stillroom.client.exchange import Flow, Wait
 from stillroom.client.many import FAILED, Gathered, batches
-from stillroom.client.operations import Condition, Operations, list_query
+from stillroom.client.operations import (
+    DELETED_AT_ONCE,
+    ENTRIES_A_PAGE,
+    NAMES_A_PAGE,
+    Condition,
+    Operations,
+    list_query,
+)
 from stillroom.client.retries import Retries
-from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import ImagePayload, Source, is_same, named, opened
-from stillroom.client.sync import DELETED_AT_ONCE, ENTRIES_A_PAGE, NAMES_A_PAGE
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
@@ -46,11 +39,6 @@ from stillroom.client.values import (
 from stillroom.paths import ImagePath
 
 T = TypeVar("T")
-
-LARGE_BYTES: Final = 512 * 1024
-"""An image that is larger may be refused before all of it was sent. An asyncio transport that is
-busy sending never shows that answer (httpx then times out), a plain socket does; so such an
-image is sent in a thread. The server takes up to 1 MiB after a refusal."""
 
 
 class AsyncImageStore:
@@ -70,14 +58,12 @@ class AsyncImageStore:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As `ImageStore`. `httpx.ASGITransport(app)` speaks to an app in this process."""
-        self._connection = Connection.to(url, token)
+        connection = Connection.to(url, token)
         retries = Retries(
             deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
         )
-        self._operations = Operations(self._connection.root, retries)
-        self._transport = transport
-        self._clients: dict[int, httpx.AsyncClient] = {}
-        self._threaded = Sender(self._connection, None)
+        self._operations = Operations(connection.root, retries)
+        self._sender = AsyncSender(connection, transport)
 
     # One image ---------------------------------------------------------------------------
 
@@ -287,10 +273,7 @@ class AsyncImageStore:
 
     async def close(self) -> None:
         """See `ImageStore.close`."""
-        while self._clients:
-            _, client = self._clients.popitem()
-            await client.aclose()
-        self._threaded.close()
+        await self._sender.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -303,13 +286,6 @@ class AsyncImageStore:
     ) -> None:
         await self.close()
 
-    def _http(self) -> httpx.AsyncClient:
-        client = self._clients.get(os.getpid())
-        if client is None:
-            client = httpx.AsyncClient(limits=new_limits(), transport=self._transport)
-            self._clients = {os.getpid(): client}
-        return client
-
     async def _run(self, flow: Flow[T]) -> T:
         try:
             step = next(flow)
@@ -318,52 +294,10 @@ class AsyncImageStore:
                     await anyio.sleep(step.seconds)
                     step = flow.send(None)
                 else:
-                    step = flow.send(await self._send(step))
+                    step = flow.send(await self._sender.send(step))
         except StopIteration as end:
             result: T = end.value
             return result
-
-    async def _send_in_thread(self, call: Call) -> Answer | Failure:
-        """Send a large image by the sync sender; ends with the next piece if it is cancelled."""
-        stop = threading.Event()
-
-        def told(done: int, total: int | None) -> None:
-            if stop.is_set():
-                raise ConnectionAbortedError
-            if call.progress is not None:
-                anyio.from_thread.run_sync(call.progress, done, total)
-
-        try:
-            return await anyio.to_thread.run_sync(
-                self._threaded.send, replace(call, progress=told), abandon_on_cancel=True
-            )
-        finally:
-            stop.set()
-
-    async def _send(self, call: Call) -> Answer | Failure:
-        large = isinstance(call.body, Form) and call.body.upload.size > LARGE_BYTES
-        if large and self._transport is None:
-            return await self._send_in_thread(call)
-        client, head = self._http(), None
-        try:
-            request = client.build_request(
-                call.method,
-                self._connection.url(call),
-                headers=self._connection.fields(call),
-                content=_sent(call),
-                timeout=timeouts(call),
-            )
-            response = await client.send(request, stream=True)
-            head = head_of(response)
-            try:
-                if not goes_to_sink(call, response):
-                    return Answer(head.status, head.headers, await response.aread())
-                await _receive(call, response)
-            finally:
-                await response.aclose()
-        except httpx.TransportError as error:
-            return failed(error, head)
-        return head
 
 
 @asynccontextmanager
@@ -374,33 +308,6 @@ async def _opened(source: Source, name: ImagePath) -> AsyncIterator[ImagePayload
         upload = await anyio.to_thread.run_sync(opening.__enter__)
         stack.push(opening.__exit__)
         yield upload
-
-
-def _sent(call: Call) -> bytes | AsyncIterator[bytes] | None:
-    return _pieces(call, call.body) if isinstance(call.body, Form) else call.body
-
-
-async def _pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
-    yield form.head
-    done = 0
-    chunks = form.upload.chunks()
-    while chunk := await anyio.to_thread.run_sync(next, chunks, None):
-        yield chunk
-        done += len(chunk)
-        if call.progress is not None:
-            call.progress(done, form.upload.size)
-    yield form.tail
-
-
-async def _receive(call: Call, response: httpx.Response) -> None:
-    assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
-    if response.status_code == 200:
-        call.sink.restart()
-    total = total_of(call, response)
-    async for chunk in response.aiter_bytes():
-        await anyio.to_thread.run_sync(call.sink.write, chunk)
-        if call.progress is not None:
-            call.progress(call.sink.written, total)
 
 
 async def _done(path: str, run: Callable[[], Awaitable[T]]) -> Sequence[Outcome[T]]:

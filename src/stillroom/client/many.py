@@ -1,11 +1,12 @@
-"""What becomes of many images, gathered."""
+"""Bulk operations: gather the outcomes of many images."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from stillroom.client.errors import SomeFailed
-from stillroom.client.values import Outcome
+from stillroom.client.values import OnProgress, Outcome, Progress
 from stillroom.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -61,3 +62,15 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
+
+
+class _Stopped(Exception):
+    """The caller that waits for many images was interrupted."""
+
+
+def progress_unless(stop: threading.Event, progress: OnProgress | None, event: Progress) -> None:
+    """Report progress; raise if the caller was interrupted, which ends the transfer."""
+    if stop.is_set():
+        raise _Stopped
+    if progress is not None:
+        progress(event)

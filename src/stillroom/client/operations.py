@@ -32,6 +32,13 @@ IMAGES: Final = "/storage/images"
 _MAX_HOPS: Final = 3
 _JSON: Final = {"content-type": "application/json"}
 
+NAMES_A_PAGE: Final = 1000
+ENTRIES_A_PAGE: Final = 250
+"""In a bucket each entry costs the server a request."""
+
+DELETED_AT_ONCE: Final = 100
+"""So that no request takes long; the server takes up to 1,000."""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

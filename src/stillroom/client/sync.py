@@ -14,8 +14,15 @@ import httpx
 
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Flow, Wait
-from stillroom.client.many import FAILED, Gathered, batches
-from stillroom.client.operations import Condition, Operations, list_query
+from stillroom.client.many import FAILED, Gathered, batches, progress_unless
+from stillroom.client.operations import (
+    DELETED_AT_ONCE,
+    ENTRIES_A_PAGE,
+    NAMES_A_PAGE,
+    Condition,
+    Operations,
+    list_query,
+)
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
@@ -27,18 +34,10 @@ from stillroom.client.values import (
     MediaResource,
     OnProgress,
     Outcome,
-    Progress,
     SavedImage,
 )
 
 T = TypeVar("T")
-
-NAMES_A_PAGE = 1000
-ENTRIES_A_PAGE = 250
-"""In a bucket each entry costs the server a request."""
-
-DELETED_AT_ONCE = 100
-"""So that no request takes long; the server takes up to 1,000."""
 
 
 class ImageStore:
@@ -278,7 +277,7 @@ class ImageStore:
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
-        told = partial(_tell_unless, stop, progress)
+        told = partial(progress_unless, stop, progress)
         save = self.save_unless_same if skip_same else self.save
         jobs = (
             partial(_done, path, partial(save, path, source, progress=told))
@@ -301,7 +300,7 @@ class ImageStore:
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
-        told = partial(_tell_unless, stop, progress)
+        told = partial(progress_unless, stop, progress)
         jobs = (
             partial(_done, path, partial(self.download_unless_same, path, file, progress=told))
             for path, file in pairs
@@ -381,17 +380,6 @@ class ImageStore:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-class _Stopped(Exception):
-    """The caller that waits for many images was interrupted."""
-
-
-def _tell_unless(stop: threading.Event, progress: OnProgress | None, told: Progress) -> None:
-    if stop.is_set():
-        raise _Stopped
-    if progress is not None:
-        progress(told)
 
 
 def _done(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
