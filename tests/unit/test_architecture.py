@@ -1,0 +1,82 @@
+"""The picture in ARCHITECTURE.md shows the imports as they are."""
+
+import re
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAP = ROOT / "ARCHITECTURE.md"
+
+
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """Which room imports which, `TYPE_CHECKING` included."""
+    graph = grimp.build_graph("stillroom", cache_dir=None)
+    found: dict[str, set[str]] = {}
+    for module in graph.modules:
+        room = _room_of(module)
+        for imported in graph.find_modules_directly_imported_by(module):
+            other = _room_of(imported)
+            if room and other and other != room:
+                found.setdefault(room, set()).add(other)
+    return found
+
+
+def _room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _reaches(imports: dict[str, set[str]], start: str) -> set[str]:
+    reached: set[str] = set()
+    waiting = list(imports.get(start, ()))
+    while waiting:
+        room = waiting.pop()
+        if room not in reached:
+            reached.add(room)
+            waiting.extend(imports.get(room, ()))
+    return reached
+
+
+def arrows_to_draw(imports: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """The imports without those that follow from others: `a → c` beside `a → b → c`."""
+    return {
+        (room, other)
+        for room, others in imports.items()
+        for other in others
+        if not any(other in _reaches(imports, via) for via in others - {other})
+    }
+
+
+def test_the_picture_has_the_arrows_of_the_imports(imports: dict[str, set[str]]) -> None:
+    picture = re.search(r"```mermaid\n(.*?)```", MAP.read_text(), re.DOTALL)
+    assert picture, "ARCHITECTURE.md has a picture of the rooms"
+    drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", picture[1], re.MULTILINE))
+
+    missing = arrows_to_draw(imports) - drawn
+    wrong = drawn - arrows_to_draw(imports)
+    assert (missing, wrong) == (set(), set())
+
+
+def test_each_room_has_a_row_in_the_table(imports: dict[str, set[str]]) -> None:
+    rooms = set(imports) | {other for others in imports.values() for other in others}
+    named = {
+        name.removesuffix(".py")
+        for name in re.findall(r"^\| `([\w.]+)` \|", MAP.read_text(), re.MULTILINE)
+    }
+
+    assert rooms - named == set()
+    assert named - rooms == set()
+
+
+def test_each_file_that_the_map_names_exists() -> None:
+    source = ROOT / "src" / "stillroom"
+    names = re.findall(r"`([a-z_0-9]+/[a-z_0-9/]+\.(?:py|js))`", MAP.read_text())
+
+    assert names
+    missing = [
+        name for name in names if not (source / name).exists() and not (ROOT / name).exists()
+    ]
+    assert missing == []

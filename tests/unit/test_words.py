@@ -1,0 +1,67 @@
+"""The words of docs/glossary.md are used, and those that it replaces are not."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PLACES = [
+    "src", "docs", "deploy", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
+    "SECURITY.md", "Makefile", "pyproject.toml",
+]  # fmt: skip
+
+BANNED = {
+    "whoever": "name the caller, client, process or operator",
+    "somebody": "name the caller, client, process or operator",
+    "nobody": "say that it does not happen, or what does it instead",
+    "anybody": "say `any client`, or `without a token`",
+    "short road": "fast path",
+    "long road": "ASGI path",
+}
+
+TEXTS = {".py", ".md", ".js", ".html", ".css", ".json", ".yml", ".toml", ".conf", ".service", ""}
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """What is tracked, and read by people."""
+    listed = subprocess.run(
+        ["git", "ls-files", *PLACES], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = [name for name in listed.stdout.split("\n") if name]
+    found = {name: ROOT / name for name in names if Path(name).suffix in TEXTS}
+    return {name: path.read_text() for name, path in found.items() if path.exists()}
+
+
+@pytest.mark.parametrize("word", BANNED)
+def test_a_banned_word_is_nowhere(word: str, texts: dict[str, str]) -> None:
+    written = re.compile(rf"\b{word}\b", re.IGNORECASE)
+
+    lines = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if written.search(line)
+    ]
+
+    assert lines == [], BANNED[word]
+
+
+def test_each_term_names_a_file_that_exists() -> None:
+    rows = re.findall(r"^\| \*\*.+?\*\* \| .+ \| `(.+?)` \|$", _glossary(), re.MULTILINE)
+
+    assert len(rows) > 30
+    assert [row for row in rows if not (ROOT / "src" / "stillroom" / row).exists()] == []
+
+
+def test_each_term_stands_once_and_in_order() -> None:
+    terms = re.findall(r"^\| \*\*(.+?)\*\* \|", _glossary(), re.MULTILINE)
+
+    assert terms == sorted(set(terms), key=str.casefold)
+
+
+def _glossary() -> str:
+    return (ROOT / "docs" / "glossary.md").read_text()
