@@ -17,9 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-import stillroom.settings
 from stillroom.app import create_app
-from stillroom.settings import Settings
+from stillroom.settings import Settings, fields
 
 FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
 _MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"
@@ -36,7 +35,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def settings() -> str:
-    """Each setting as `settings.py` has it."""
+    """Each setting as `settings/fields.py` has it."""
     said = docstrings()
     rows = [
         (
@@ -62,7 +61,7 @@ def settings() -> str:
 
 def docstrings() -> dict[str, str]:
     """What stands below each field in the source."""
-    tree = ast.parse(inspect.getsource(stillroom.settings))
+    tree = ast.parse(inspect.getsource(fields))
     (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef)]
     found = {}
     for node, below in itertools.pairwise(body):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from stillroom.auth.choose import open_keys, signing_secrets
 from stillroom.auth.grants import Authorize
 from stillroom.auth.keys import KeySource
 from stillroom.auth.signed_urls import UrlSigner
@@ -146,10 +147,10 @@ def assemble(
     """
     signer, made_secret, keys, tokens = None, False, None, None
     if authorize is None or settings.jwt_secret is not None:
-        secrets, made_secret = settings.signing_secrets()
+        secrets, made_secret = signing_secrets(settings.secret)
         signer = UrlSigner(secrets)
     if authorize is None:
-        keys = settings.token_keys()
+        keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
     storage = open_storage(settings.storage, settings.save_rules, observer=reports.call)

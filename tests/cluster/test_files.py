@@ -10,6 +10,7 @@ from cluster.deployment import shared_environment
 from services.proxies import DEPLOY
 from services.s3 import Operator
 from services.seaweedfs import BUCKET
+from stillroom.auth.choose import signing_secrets
 from stillroom.auth.keys import check_secrets
 from stillroom.errors import ConfigurationError
 from stillroom.settings import Settings
@@ -25,7 +26,7 @@ def test_the_environment_file_holds_settings_alone_and_no_secret_that_works(
 
     known = {name.upper() for name in Settings.model_fields}
     assert {name.removeprefix("STILLROOM_") for name in shipped} <= known
-    secrets, _ = settings.signing_secrets()
+    secrets, _ = signing_secrets(settings.secret)
     with pytest.raises(ConfigurationError, match="32 bytes"):
         check_secrets(secrets)
 

@@ -7,6 +7,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuing import ALGORITHMS, Issuer, issuer, public_key_file
+from stillroom.auth.choose import minting_secret, open_keys
+from stillroom.auth.config import SecretConfig
 from stillroom.auth.keys import Algorithm, PublicKeyFile, check_secrets
 from stillroom.errors import ConfigurationError
 from stillroom.settings import Settings
@@ -73,7 +75,7 @@ def test_no_token_is_minted_for_keys_that_are_not_here(
 ) -> None:
     monkeypatch.setenv("STILLROOM_JWT_ALGORITHM", algorithm)
     with pytest.raises(ConfigurationError, match="STILLROOM_JWT_ALGORITHM"):
-        Settings.read(data_dir=tmp_path).minting_secret()
+        minting_secret(SecretConfig(tmp_path / "secret"), Settings.read().jwt_algorithm)
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, str], str]] = {
@@ -140,4 +142,22 @@ def test_contradictory_settings_stop_the_start(
         monkeypatch.setenv(f"STILLROOM_{name}", value)
 
     with pytest.raises(ConfigurationError, match=f"STILLROOM_{says}"):
-        Settings.read().token_keys()
+        open_keys(Settings.read().keys)
+
+
+def test_reading_settings_writes_nothing_and_opening_their_keys_makes_the_secret(
+    tmp_path: Path,
+) -> None:
+    settings = Settings.of_values(data_dir=tmp_path)
+
+    assert settings.secret == settings.keys == SecretConfig(tmp_path / ".stillroom/secret")
+    assert list(tmp_path.iterdir()) == []
+    open_keys(settings.keys)
+    assert settings.secret_file.exists()
+
+
+def test_a_secret_does_not_stand_in_the_text_of_its_settings() -> None:
+    secret = SecretConfig(Path("secret"), current="s" * 32, previous=("t" * 32,))
+
+    assert "sss" not in repr(secret)
+    assert "ttt" not in repr(secret)

@@ -107,6 +107,7 @@ def _decoders() -> Iterator[CheckResult]:
 def _tokens(settings: "Settings") -> Iterator[CheckResult]:
     """Check the signing secret, and that a token minted here is accepted."""
     from stillroom.assembly import verifier_of
+    from stillroom.auth.choose import minting_secret, open_keys
     from stillroom.auth.tokens import mint_token
 
     own = settings.jwt_algorithm == "HS256" and settings.jwt_secret is None
@@ -114,10 +115,10 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
         yield CheckResult("secret", f"none yet; the first start makes {settings.secret_file}")
         return
     try:
-        keys = settings.token_keys()
+        keys = open_keys(settings.keys)
         if settings.jwt_algorithm == "HS256":
             token = mint_token(
-                settings.minting_secret(),
+                minting_secret(settings.secret, settings.jwt_algorithm),
                 expires_in=timedelta(minutes=1),
                 audience=settings.jwt_audience,
                 issuer=settings.jwt_issuer,

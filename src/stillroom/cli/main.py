@@ -55,13 +55,14 @@ def token(
     scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
 ) -> None:
     """Print a new token, and nothing else, on standard output."""
+    from stillroom.auth.choose import minting_secret
     from stillroom.auth.tokens import mint_token
     from stillroom.settings import Settings
 
     settings = Settings.read(data_dir=data_dir)
     click.echo(
         mint_token(
-            settings.minting_secret(),
+            minting_secret(settings.secret, settings.jwt_algorithm),
             expires_in=expires,
             scopes=scopes or None,
             folder=folder,

@@ -1,0 +1,272 @@
+"""The fields of the settings: type, default, bounds and meaning of each, and its checks.
+
+A docstring below a field is its line in docs/reference/settings.md.
+"""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stillroom.auth.keys import Algorithm
+
+MIB: Final = 1024**2
+
+_ORIGIN: Final = re.compile(
+    r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
+)
+"""As browsers write it: lower case, no slash at the end."""
+
+_DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
+
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+_VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+
+
+class Fields(BaseSettings):
+    """What can be set, field by field; each value is checked by itself."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STILLROOM_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    data_dir: Path = Path("stillroom-data")
+    """Folder for images, secret, caches and the SQLite database; created if missing."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+
+    workers: int = Field(default=1, ge=1, le=256)
+    """Number of server processes."""
+
+    public_base_url: str = ""
+    """Base of public URLs; `http://127.0.0.1:PORT` by default. Never from a Host header."""
+
+    jwt_algorithm: Algorithm = "HS256"
+    """Algorithm of token signatures. Never taken from a token."""
+
+    jwt_public_key_file: Path | None = None
+    """PEM file with the issuer's public key, for RS256, ES256 and EdDSA."""
+
+    jwt_jwks_url: str = ""
+    """The issuer's JWKS URL, instead of a key file. Needs `STILLROOM_JWT_AUDIENCE`."""
+
+    jwt_secret: SecretStr | None = None
+    """HS256 secret, at least 32 bytes. Without it, one is made in the data directory."""
+
+    jwt_previous_secrets: Annotated[list[SecretStr], NoDecode] = []
+    """Secrets that are still accepted, so that a secret can be rotated without downtime."""
+
+    jwt_audience: str | None = None
+    """If set, tokens must have this `aud`."""
+
+    jwt_issuer: str | None = None
+    """If set, tokens must have this `iss`."""
+
+    max_upload_bytes: int = Field(default=100 * MIB, ge=1)
+    """Largest upload. A larger one gets 413 as soon as the limit is passed, not at the end."""
+
+    min_free_bytes: int = Field(default=256 * MIB, ge=0)
+    """Free disk space to keep. A save that would leave less gets 507."""
+
+    require_image: bool = False
+    """Accept only images, judged by their content; other files get 415."""
+
+    durability: Literal["full", "none"] = "full"
+    """`none` skips every fsync: for scratch data only."""
+
+    list_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    """Memory in each process for names in large folders; 0 reads the folder for every page."""
+
+    derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
+    """Disk space for cached derived images; 0 makes them again for each request."""
+
+    derived_processes: int = Field(default=2, ge=1, le=64)
+    """Images decoded at once by each server process, each in a process of its own."""
+
+    derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
+    """Larger images are not decoded, 415. Each pixel takes 4 to 16 bytes of memory."""
+
+    database_url: SecretStr | None = None
+    """PostgreSQL URL for the media library's rows; without it, SQLite in the data directory."""
+
+    deletion_grace_seconds: int = Field(default=3600, ge=0)
+    """How long a relocated source, or a deleted resource, can still be restored."""
+
+    sweep_interval_seconds: float = Field(default=30, ge=0)
+    """Time between sweeps in each process; 0 leaves them to `stillroom media sweep`."""
+
+    compute_ttl: timedelta | None = None
+    """Age after which compute results that were not ingested are deleted; off without it."""
+
+    max_connections: int = Field(default=4096, ge=1)
+    """Connections at once, in each process; further ones get 503."""
+
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Largest head of a request (all its header fields); a larger one gets 431."""
+
+    max_header_fields: int = Field(default=100, ge=10)
+    """Most header fields of a request; more get 431."""
+
+    max_target_bytes: int = Field(default=8 * 1024, ge=256)
+    """Longest target of a request (path and query); a longer one gets 414."""
+
+    head_timeout_seconds: float = Field(default=10, gt=0)
+    """Time for a connection's first byte, and for a head once it has begun; then 408."""
+
+    min_body_bytes_per_second: int = Field(default=1024, ge=0)
+    """Slowest upload. A body that is slower for 30 seconds gets 408."""
+
+    idle_timeout_seconds: int = Field(default=65, ge=1)
+    """How long a connection stays open between requests. Keep it above a proxy's in front."""
+
+    write_timeout_seconds: float = Field(default=60, gt=0)
+    """How long a client may read nothing of a response; then its connection is closed."""
+
+    drain_seconds: int = Field(default=30, ge=0)
+    """How long a shutdown waits for requests in progress."""
+
+    public_read: bool = False
+    """Read images (GET, HEAD) by path without a token; everything else still needs one."""
+
+    cors_origins: Annotated[list[str], NoDecode] = []
+    """Origins whose pages may call the API by script; `*` allows every origin."""
+
+    gallery: bool = True
+    """Serve the gallery page at `/`; it needs a token for everything that it shows."""
+
+    fast_path: bool = True
+    """Answer simple requests without a web framework; see docs/adr/0009."""
+
+    log_format: Literal["console", "json"] = "console"
+    """`console` is text for people; `json` has one JSON object a line."""
+
+    access_log: bool = False
+    """Log one line a request. Failures are logged, and requests counted, in any case."""
+
+    r2_endpoint_url: str = Field(default="", validation_alias="R2_ENDPOINT_URL")
+    """`https://<account>.r2.cloudflarestorage.com`. Setting it selects a bucket: docs/r2.md."""
+
+    r2_access_key_id: str = Field(default="", validation_alias="R2_ACCESS_KEY_ID")
+    """Access key id of the bucket's API token. Setting it selects a bucket, too."""
+
+    r2_secret_access_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias="R2_SECRET_ACCESS_KEY"
+    )
+    """Secret access key of the bucket's API token."""
+
+    r2_bucket_name: str = Field(default="", validation_alias="R2_BUCKET_NAME")
+    """Name of the bucket."""
+
+    r2_public_url: str = Field(default="", validation_alias="R2_PUBLIC_URL")
+    """Base URL of the CDN. Without it, a GET redirects to a presigned URL, valid for minutes."""
+
+    r2_cache_control: str = Field(
+        default="public, max-age=300",
+        validation_alias="R2_CACHE_CONTROL",
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+    )
+    """`Cache-Control` of every image: how long the CDN and browsers keep it without asking."""
+
+    r2_check_exists: bool = Field(default=True, validation_alias="R2_CHECK_EXISTS")
+    """Ask the bucket before redirecting. `false` never asks, and the CDN caches its own 404s."""
+
+    r2_image_transformations: bool = Field(
+        default=False, validation_alias="R2_IMAGE_TRANSFORMATIONS"
+    )
+    """Let Cloudflare make derived images; `R2_PUBLIC_URL`'s zone needs transformations."""
+
+    @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [entry.strip() for entry in value.split(",") if entry.strip()]
+        return value
+
+    @field_validator("compute_ttl", mode="before")
+    @classmethod
+    def _check_compute_ttl(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value == "off":
+            return None
+        found = _DURATION.fullmatch(value)
+        if found is None:
+            raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not _DATABASE_URL.match(value.get_secret_value()):
+            raise ValueError("must be a URL such as postgresql://user:password@host/name")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("must be origins such as https://app.example.com, or *")
+        return value
+
+    @field_validator(
+        "r2_endpoint_url",
+        "r2_access_key_id",
+        "r2_secret_access_key",
+        "r2_bucket_name",
+        "r2_public_url",
+        "r2_cache_control",
+        mode="before",
+    )
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        """Files that hold a secret often end in a line feed; signatures count single blanks."""
+        return re.sub(" +", " ", value.strip()) if isinstance(value, str) else value
+
+    @field_validator("r2_access_key_id", "r2_secret_access_key", "r2_bucket_name")
+    @classmethod
+    def _check_visible(cls, value: str | SecretStr) -> str | SecretStr:
+        text = value if isinstance(value, str) else value.get_secret_value()
+        if not _VISIBLE_TEXT.fullmatch(text):
+            raise ValueError("must be ASCII without blanks")
+        return value
+
+    @field_validator("public_base_url", "r2_public_url", "r2_endpoint_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not _VISIBLE_TEXT.fullmatch(value):
+            raise ValueError("must be ASCII without blanks (an international name as xn--…)")
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be a URL such as https://images.example.com")
+        if parts.username is not None or parts.port == 0:  # an odd port raises, too
+            raise ValueError("must have no user in it, and a port from 1 to 65535")
+        if parts.query or parts.fragment:
+            raise ValueError("must end with the host or a path")
+        return value.rstrip("/")
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if value and (parts.scheme != "https" and not (parts.scheme == "http" and here)):
+            raise ValueError(
+                "must begin with https:// (or http://127.0.0.1): who can change the keys "
+                "on their way could sign any token"
+            )
+        if value and (not parts.hostname or parts.username is not None or parts.port == 0):
+            raise ValueError(
+                "must be a URL without a password, such as https://id.example.com/jwks"
+            )
+        return value
