@@ -19,7 +19,7 @@ from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
-from stillroom.media.resource import MediaResource, QueueNumbers
+from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.settings import Settings
@@ -46,7 +46,7 @@ class Reports:
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
-    queue: Callable[[QueueNumbers], None] | None = None
+    queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
 
 

@@ -21,7 +21,7 @@ from stillroom.assembly import opened_library
 from stillroom.media import expiry as expiring
 from stillroom.media import migrations
 from stillroom.media.expiry import Expiry
-from stillroom.media.rows import resources
+from stillroom.media.rows import repository
 from stillroom.media.service import MediaResourceService
 from stillroom.paths import StorageKey, path_of_key
 from stillroom.settings import Settings
@@ -29,7 +29,7 @@ from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.storage import DiskImageStorage
 
-IMPORTED_EARLY = (migrations, resources)
+IMPORTED_EARLY = (migrations, repository)
 
 passed = 0
 kill_at = 0

@@ -164,14 +164,14 @@ class ExpiryContract:
 
     async def test_one_that_wakes_up_late_marks_nothing(self, library: Library) -> None:
         saved = await library.save("a.png", picture())
-        queue = (await library.database.rows()).queue
+        scans_of = (await library.database.rows()).scans
         first, second = uuid.uuid4(), uuid.uuid4()
         lease = timedelta(minutes=5)
-        assert await queue.claim_scan(first, lease=-lease) == ""
-        assert await queue.claim_scan(second, lease=lease) == ""
+        assert await scans_of.claim(first, lease=-lease) == ""
+        assert await scans_of.claim(second, lease=lease) == ""
 
-        marked = await queue.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
-        await queue.end_scan(first, next_at=now())
+        marked = await scans_of.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
+        await scans_of.end(first, next_at=now())
 
         assert marked is None
         assert library.marked() == []

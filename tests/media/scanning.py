@@ -108,8 +108,8 @@ class ScanningContract:
         deleted = await scanning.resource(1)
         await library.service.delete(deleted.id)
         make_due(library)
-        queue = (await library.database.rows()).queue
-        await queue.claim_marks(new_id(), limit=9, lease=timedelta(hours=1))
+        rows = await library.database.rows()
+        await rows.deletions.claim(new_id(), limit=9, lease=timedelta(hours=1))
         assert library.table(resources) == []
 
         assert await scanning.report() == []
@@ -282,7 +282,7 @@ class ScanningContract:
     async def test_an_ingest_while_it_scans_is_no_finding(
         self, scanning: Scanning, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        rows = await scanning.library.database.rows()
+        rows = (await scanning.library.database.rows()).resources
         in_order = rows.in_order
         await scanning.resource(1)
 

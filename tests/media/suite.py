@@ -332,14 +332,12 @@ class MediaLibraryContract:
     async def test_a_transaction_that_is_rolled_back_after_the_copy_changes_nothing(
         self, library: Library
     ) -> None:
-        rows = await library.database.rows()
-
         async def mark(*_: object) -> None:
             raise BackendUnavailable("the connection broke off")
 
         await library.save("a.png", picture())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rows, "_mark", mark)
+            patch.setattr("stillroom.media.rows.resources.write_mark", mark)
             with pytest.raises(BackendUnavailable):
                 await library.ingest("a.png")
 
@@ -411,14 +409,14 @@ class MediaLibraryContract:
         theirs = await library.ingest("theirs/a.png")
         await library.save("ours/a.png", picture())
         rows = await library.database.rows()
-        keep = rows.keep
+        keep = rows.resources.keep
 
         async def delete_first(*asked: Any, **more: Any) -> MediaResource | None:
             monkeypatch.undo()
             await library.service.delete(theirs.id)
             return await keep(*asked, **more)
 
-        monkeypatch.setattr(rows, "keep", delete_first)
+        monkeypatch.setattr(rows.resources, "keep", delete_first)
 
         with pytest.raises(ResourceConflict):
             await library.ingest("ours/a.png", within=OURS)
@@ -767,6 +765,8 @@ class MediaLibraryContract:
         (mark,) = library.table(deletions)
 
         again = Mark(key("a.png"), mark.save_id, "relocated", mark.due_at + GRACE)
-        await rows.keep(first, storage_key=first.storage_key, save_id=first.save_id, source=again)
+        await rows.resources.keep(
+            first, storage_key=first.storage_key, save_id=first.save_id, source=again
+        )
 
         assert [row.due_at for row in library.table(deletions)] == [mark.due_at]

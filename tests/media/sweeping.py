@@ -17,7 +17,6 @@ from stillroom.errors import BackendUnavailable, DeadLetterNotFound, ImageNotFou
 from stillroom.media import sweeper
 from stillroom.media.config import RowsConfig
 from stillroom.media.resource import Intent, Settlement, new_id, now
-from stillroom.media.rows.deletions import DeletionQueue
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
@@ -25,10 +24,6 @@ from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 
 LONG_AGO = timedelta(days=1)
-
-
-async def queue_of(library: Library) -> DeletionQueue:
-    return (await library.database.rows()).queue
 
 
 def make_due(library: Library) -> None:
@@ -56,7 +51,7 @@ async def left_copy(
     media_key = StorageKey.of_media(resource_id or new_id(), "png")
     rows = await library.database.rows()
     lease = now() + timedelta(minutes=15)
-    await rows.intend(Intent(media_key, resource_id or new_id(), key(source), lease))
+    await rows.intents.write(Intent(media_key, resource_id or new_id(), key(source), lease))
     await library.meddled.storage.copy(key(source), media_key)
     return media_key
 
@@ -173,11 +168,11 @@ class SweepingContract:
         assert resource.storage_key.text in dead_letter.last_error
         assert str(resource.id) in dead_letter.last_error
 
-        queue = await queue_of(library)
-        await queue.retry(dead_letter.id)
+        rows = await library.database.rows()
+        await rows.dead_letters.retry(dead_letter.id)
         assert await library.sweep() == Swept(dead_lettered=1)
         assert await library.ingest("a.png") == await library.service.find(resource.id)
-        await queue.retry(dead_letter.id)
+        await rows.dead_letters.retry(dead_letter.id)
         make_due(library)
         assert (await library.sweep()).deleted == 1
         assert not await is_there(library, key("a.png"))
@@ -344,8 +339,8 @@ class SweepingContract:
         resource = await library.ingest("a.png")
         await library.service.delete(resource.id)
         make_due(library)
-        queue = await queue_of(library)
-        claimed = await queue.claim_marks(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
+        rows = await library.database.rows()
+        claimed = await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
         assert len(claimed.marks) == 2
 
         assert await library.sweep() == Swept()
@@ -360,14 +355,14 @@ class SweepingContract:
         await library.save("a.png", picture())
         await library.ingest("a.png")
         make_due(library)
-        queue = await queue_of(library)
+        rows = await library.database.rows()
         first, second = uuid.uuid4(), uuid.uuid4()
-        claimed = await queue.claim_marks(first, limit=10, lease=-LONG_AGO)
-        await queue.claim_marks(second, limit=10, lease=LONG_AGO)
+        claimed = await rows.deletions.claim(first, limit=10, lease=-LONG_AGO)
+        await rows.deletions.claim(second, limit=10, lease=LONG_AGO)
 
         (mark,) = claimed.marks
-        await queue.settle(first, Settlement(done=[mark.id]))
-        await queue.settle(first, Settlement(dead_lettered=[(mark, "x")]))
+        await rows.deletions.settle(first, Settlement(done=[mark.id]))
+        await rows.deletions.settle(first, Settlement(dead_lettered=[(mark, "x")]))
 
         (row,) = library.table(deletions)
         assert row.claimed_by == second
@@ -508,10 +503,10 @@ class SweepingContract:
     ) -> None:
         await library.save("a.png", picture())
         await library.ingest("a.png")
-        queue = await queue_of(library)
+        rows = await library.database.rows()
         for _ in range(MAX_ATTEMPTS):
             make_due(library)
-            await queue.claim_marks(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
+            await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
         make_due(library)
 
         assert await library.sweep() == Swept(dead_lettered=1)
@@ -556,28 +551,28 @@ class SweepingContract:
     # Dead letters
 
     async def test_a_dead_letter_is_listed_retried_and_dropped(self, library: Library) -> None:
-        queue = await queue_of(library)
+        rows = await library.database.rows()
         made = []
         for number in range(3):
             saved = await library.save(f"{number}.png", picture(number))
             made.append(bury_by_hand(library, key(f"{number}.png"), saved.save_id))
 
-        listed = await queue.dead_letters(after=None, limit=2)
-        listed = [*listed, *await queue.dead_letters(after=listed[-1].id, limit=2)]
+        listed = await rows.dead_letters.page(after=None, limit=2)
+        listed = [*listed, *await rows.dead_letters.page(after=listed[-1].id, limit=2)]
         assert [dead_letter.id for dead_letter in listed] == made[::-1]
 
-        assert (await queue.retry(made[0])).storage_key == key("0.png")
-        assert (await queue.drop(made[1])).storage_key == key("1.png")
+        assert (await rows.dead_letters.retry(made[0])).storage_key == key("0.png")
+        assert (await rows.dead_letters.drop(made[1])).storage_key == key("1.png")
         for gone in made[:2]:
             with pytest.raises(DeadLetterNotFound):
-                await queue.retry(gone)
+                await rows.dead_letters.retry(gone)
             with pytest.raises(DeadLetterNotFound):
-                await queue.drop(gone)
+                await rows.dead_letters.drop(gone)
         assert await library.sweep() == Swept(deleted=1)
         assert not await is_there(library, key("0.png"))
         assert await is_there(library, key("1.png"))
         assert [
-            dead_letter.id for dead_letter in await queue.dead_letters(after=None, limit=9)
+            dead_letter.id for dead_letter in await rows.dead_letters.page(after=None, limit=9)
         ] == [made[2]]
 
     async def test_a_retried_dead_letter_deletes_nothing_that_was_saved_since(
@@ -587,7 +582,7 @@ class SweepingContract:
         dead_letter = bury_by_hand(library, key("a.png"), saved.save_id)
         await library.save("a.png", picture())
 
-        await (await queue_of(library)).retry(dead_letter)
+        await (await library.database.rows()).dead_letters.retry(dead_letter)
 
         assert await library.sweep() == Swept(kept=1)
         assert await is_there(library, key("a.png"))
@@ -681,31 +676,31 @@ class SweepingContract:
     # Numbers
 
     async def test_the_numbers_say_what_waits(self, library: Library) -> None:
-        queue = await queue_of(library)
-        empty = await queue.metrics()
+        rows = await library.database.rows()
+        empty = await rows.queue_metrics()
         assert (empty.marks, empty.due, empty.oldest_due) == (0, 0, timedelta(0))
         await library.save("a.png", picture())
         await left_copy(library)
         await library.ingest("a.png")
         bury_by_hand(library, key("x.png"), "x")
-        assert (await queue.metrics()).due == 0
+        assert (await rows.queue_metrics()).due == 0
         make_due(library)
 
-        metrics = await queue.metrics()
+        metrics = await rows.queue_metrics()
 
         assert (metrics.marks, metrics.due, metrics.intents, metrics.dead_letters) == (1, 1, 1, 1)
         assert LONG_AGO <= metrics.oldest_due < LONG_AGO + GRACE
 
     async def test_what_is_due_is_listed_in_pages(self, library: Library) -> None:
-        queue = await queue_of(library)
+        rows = await library.database.rows()
         for number in range(3):
             await library.save(f"{number}.png", picture())
             await library.ingest(f"{number}.png")
-        assert await queue.due(after=None, limit=9) == []
+        assert await rows.deletions.due(after=None, limit=9) == []
         make_due(library)
 
-        page = await queue.due(after=None, limit=2)
-        page = [*page, *await queue.due(after=page[-1], limit=2)]
+        page = await rows.deletions.due(after=None, limit=2)
+        page = [*page, *await rows.deletions.due(after=page[-1], limit=2)]
 
         assert sorted(mark.storage_key.text for mark in page) == [
             f"compute/{number}.png" for number in range(3)

@@ -60,9 +60,9 @@ async def test_a_bucket_that_refuses_for_ever_fills_the_dead_letters_and_loses_n
     for row in given_up:
         assert await is_there(library, row.storage_key)
 
-    queue = (await library.database.rows()).queue
+    rows = await library.database.rows()
     for row in given_up:
-        await queue.retry(row.id)
+        await rows.dead_letters.retry(row.id)
     assert await library.sweep() == Swept(deleted=2)
     await library.database.close()
 

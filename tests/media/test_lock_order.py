@@ -14,6 +14,7 @@ from pictures import picture
 from stillroom.media.config import PostgresConfig
 from stillroom.media.resource import DELETED, now
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.marks import write_mark
 from stillroom.media.rows.tables import deletions, resources
 from stillroom.media.rows.transfer import RowTransfer
 from stillroom.storage.port import ImageStorage
@@ -47,10 +48,9 @@ async def is_over_or_blocked(config: PostgresConfig, job: asyncio.Task[Any]) -> 
 async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock(
     library: Library, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = await library.database.rows()
     await library.save("a.png", picture())
     await library.ingest("a.png")
-    mark, marking, go_on = rows._mark, asyncio.Event(), asyncio.Event()
+    mark, marking, go_on = write_mark, asyncio.Event(), asyncio.Event()
 
     async def mark_later(*given: Any) -> None:
         if given[1] is not None:
@@ -58,7 +58,7 @@ async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock
             await go_on.wait()
         await mark(*given)
 
-    monkeypatch.setattr(rows, "_mark", mark_later)
+    monkeypatch.setattr("stillroom.media.rows.resources.write_mark", mark_later)
     relocating = asyncio.create_task(library.ingest("a.png"))
     await marking.wait()
     monkeypatch.undo()
@@ -74,20 +74,19 @@ async def test_ingests_of_one_source_with_and_without_relocation_do_not_deadlock
 async def test_a_deletion_and_an_ingest_of_the_same_bytes_do_not_deadlock(
     library: Library, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = await library.database.rows()
     await library.save("a.png", picture())
     resource = await library.ingest("a.png")
     # A mark of the same save that an ingest is about to take back.
     await library.service.delete(resource.id)
     library.change(sa.update(resources).values(deleted_at=None))
-    mark, marking, go_on = rows._mark, asyncio.Event(), asyncio.Event()
+    mark, marking, go_on = write_mark, asyncio.Event(), asyncio.Event()
 
     async def mark_later(*given: Any) -> None:
         marking.set()
         await go_on.wait()
         await mark(*given)
 
-    monkeypatch.setattr(rows, "_mark", mark_later)
+    monkeypatch.setattr("stillroom.media.rows.resources.write_mark", mark_later)
     deleting = asyncio.create_task(library.service.delete(resource.id))
     await marking.wait()
     monkeypatch.undo()

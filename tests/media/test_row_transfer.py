@@ -277,8 +277,8 @@ async def test_a_deletion_that_the_source_has_begun_is_due_in_the_target(move: M
     await move.run()
     await move.source.service.delete(resource.id)
     move.source.change(sa.update(deletions).values(due_at=now()))
-    queue = (await move.source.database.rows()).queue
-    await queue.claim_marks(new_id(), limit=10, lease=timedelta(minutes=5))
+    rows = await move.source.database.rows()
+    await rows.deletions.claim(new_id(), limit=10, lease=timedelta(minutes=5))
     assert move.source.table(resources) == []
 
     await move.run()
@@ -311,8 +311,8 @@ async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_o
         if is_done:
             await move.target.sweep()
         else:
-            queue = (await move.target.database.rows()).queue
-            await queue.claim_marks(claim, limit=10, lease=timedelta(minutes=5))
+            rows = await move.target.database.rows()
+            await rows.deletions.claim(claim, limit=10, lease=timedelta(minutes=5))
         return there
 
     monkeypatch.setattr(migration, "holds", sweep_then)

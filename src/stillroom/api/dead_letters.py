@@ -17,7 +17,7 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
-    from stillroom.media.rows.deletions import DeletionQueue
+    from stillroom.media.rows.dead_letters import DeadLetterRows
 
 
 class DeadLetterView(BaseModel):
@@ -52,9 +52,9 @@ class DeadLetterOperations:
 
     async def list_dead_letters(self, request: Request) -> Response:
         """List the deletions that were given up, newest first."""
-        call, queue = await self._queue(request)
+        call, rows = await self._rows(request)
         asked = parse_page_query(call.query)
-        dead_letters = await queue.dead_letters(after=asked.start_after, limit=asked.limit + 1)
+        dead_letters = await rows.page(after=asked.start_after, limit=asked.limit + 1)
         shown = dead_letters[: asked.limit]
         response = json_answer([_shown(dead_letter) for dead_letter in shown])
         if len(dead_letters) > len(shown):
@@ -63,19 +63,19 @@ class DeadLetterOperations:
 
     async def retry_dead_letter(self, request: Request) -> Response:
         """Try a deletion again that was given up; everything is checked anew."""
-        call, queue = await self._queue(request)
-        return json_answer(_shown(await queue.retry(call.path_id("letter_id"))))
+        call, rows = await self._rows(request)
+        return json_answer(_shown(await rows.retry(call.path_id("letter_id"))))
 
     async def drop_dead_letter(self, request: Request) -> Response:
         """Forget a deletion that was given up; the bytes stay."""
-        call, queue = await self._queue(request)
-        return json_answer(_shown(await queue.drop(call.path_id("letter_id"))))
+        call, rows = await self._rows(request)
+        return json_answer(_shown(await rows.drop(call.path_id("letter_id"))))
 
-    async def _queue(self, request: Request) -> "tuple[Call, DeletionQueue]":
+    async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
         """The rows, once the request's sender may use the whole library."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
-        return call, (await self.database.rows()).queue
+        return call, (await self.database.rows()).dead_letters
 
 
 def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:

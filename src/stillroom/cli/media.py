@@ -15,7 +15,7 @@ from stillroom.errors import StillroomError
 if TYPE_CHECKING:
     from stillroom.maintenance.orphans import Mismatch
     from stillroom.media.resource import DeadLetter
-    from stillroom.media.rows.deletions import DeletionQueue
+    from stillroom.media.rows.dead_letters import DeadLetterRows
     from stillroom.settings import Settings
 
 _PAGE: Final = 1000
@@ -97,8 +97,8 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
 
     async with opened_library(settings) as library:
         if dry_run:
-            queue, after = (await library.database.rows()).queue, None
-            while page := await queue.due(after=after, limit=_PAGE):
+            marks, after = (await library.database.rows()).deletions, None
+            while page := await marks.due(after=after, limit=_PAGE):
                 for mark in page:
                     since = mark.due_at.isoformat(timespec="seconds")
                     click.echo(f"{since}  {mark.reason}  {mark.storage_key.text}")
@@ -209,7 +209,7 @@ def retry_dead_letters(
 ) -> None:
     """Make dead letters due again; all checks are repeated before anything is deleted."""
     _change_dead_letters(
-        ids, everything, data_dir, lambda queue, dead_letter_id: queue.retry(dead_letter_id)
+        ids, everything, data_dir, lambda rows, dead_letter_id: rows.retry(dead_letter_id)
     )
 
 
@@ -222,7 +222,7 @@ def drop_dead_letters(
 ) -> None:
     """Remove dead letters; their images stay."""
     _change_dead_letters(
-        ids, everything, data_dir, lambda queue, dead_letter_id: queue.drop(dead_letter_id)
+        ids, everything, data_dir, lambda rows, dead_letter_id: rows.drop(dead_letter_id)
     )
 
 
@@ -230,7 +230,7 @@ async def _list_dead_letters(settings: "Settings") -> None:
     from stillroom.assembly import opened_library
 
     async with opened_library(settings) as library:
-        async for dead_letter in _dead_letters((await library.database.rows()).queue):
+        async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
             when = dead_letter.failed_at.isoformat(timespec="seconds")
             click.echo(
                 f"{dead_letter.id}  {when}  {dead_letter.attempts}  {dead_letter.reason}  "
@@ -238,9 +238,9 @@ async def _list_dead_letters(settings: "Settings") -> None:
             )
 
 
-async def _dead_letters(queue: "DeletionQueue") -> AsyncIterator["DeadLetter"]:
+async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
     after = None
-    while page := await queue.dead_letters(after=after, limit=_PAGE):
+    while page := await rows.page(after=after, limit=_PAGE):
         for dead_letter in page:
             yield dead_letter
         after = page[-1].id
@@ -250,7 +250,7 @@ def _change_dead_letters(
     ids: Sequence[uuid.UUID],
     everything: bool,  # noqa: FBT001  (an option, passed on)
     data_dir: str | None,
-    change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
+    change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
 ) -> None:
     """Change dead letters and print them; the exit status is 1 if an id does not exist."""
     from stillroom.settings import Settings
@@ -264,18 +264,18 @@ def _change_dead_letters(
 async def _each_dead_letter(
     settings: "Settings",
     ids: Sequence[uuid.UUID],
-    change: "Callable[[DeletionQueue, uuid.UUID], Awaitable[DeadLetter]]",
+    change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
 ) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
 
     all_well = True
     async with opened_library(settings) as library:
-        queue = (await library.database.rows()).queue
-        wanted = ids or [dead_letter.id async for dead_letter in _dead_letters(queue)]
+        rows = (await library.database.rows()).dead_letters
+        wanted = ids or [dead_letter.id async for dead_letter in _dead_letters(rows)]
         for dead_letter_id in wanted:
             try:
-                dead_letter = await change(queue, dead_letter_id)
+                dead_letter = await change(rows, dead_letter_id)
             except DeadLetterNotFound as error:
                 click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
                 all_well = False

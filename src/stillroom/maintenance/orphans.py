@@ -17,7 +17,7 @@ from typing import Final
 from stillroom.errors import BackendUnavailable, ImageNotFound, ImplausibleScan, ResourceNotFound
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import MediaResource, now
-from stillroom.media.rows.resources import MediaRepository
+from stillroom.media.rows.repository import MediaRepository
 from stillroom.media.service import LEASE, is_recorded
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
 from stillroom.storage.port import ImageStorage
@@ -170,7 +170,7 @@ class OrphanScan:
                 if found.image and found.kind is MismatchKind.ORPHAN
             ]
             if orphans:
-                for key in await rows.queue.mark_orphans(orphans):
+                for key in await rows.deletions.mark_orphans(orphans):
                     log.info("marked %r: an orphan", key.text)
 
     # Merging -----------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class OrphanScan:
     ) -> Sequence[Mismatch]:
         """Check again which of the keys are orphans."""
         findings = []
-        for key in await rows.queue.unknown(keys):
+        for key in await rows.unknown_keys(keys):
             try:
                 image = await self._storage.stat(key)
             except ImageNotFound:
@@ -266,7 +266,7 @@ class OrphanScan:
     async def _is_missing(self, rows: MediaRepository, resource: MediaResource) -> bool:
         """Check again whether a resource has no stored image."""
         try:
-            current = await rows.find(resource.id)
+            current = await rows.resources.find(resource.id)
         except ResourceNotFound:
             return False
         try:
@@ -287,7 +287,7 @@ class _Entry:
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
     """All resources in the order of ids, also those whose deletion is due."""
     after = None
-    while page := await rows.in_order(after=after, limit=_ROWS):
+    while page := await rows.resources.in_order(after=after, limit=_ROWS):
         for resource in page:
             yield resource
         after = page[-1].id

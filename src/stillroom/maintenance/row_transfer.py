@@ -20,7 +20,7 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import HEAD, found, migrate
 from stillroom.media.resource import MediaResource
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.resources import MediaRepository
+from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.tables import deletions
 from stillroom.media.rows.transfer import (
     QUEUES,
@@ -145,7 +145,7 @@ class _Pass:
         dry_run: bool,
     ) -> None:
         self._migration = migration
-        self._rows = MediaRepository(source)
+        self._resources = ResourceRows(source)
         self._source = RowTransfer(source)
         self._target = None if target is None else RowTransfer(target)
         self._stats = stats
@@ -155,7 +155,7 @@ class _Pass:
 
     async def transfer_resources(self, *, are_shared: bool) -> None:
         after = None
-        while page := await self._rows.in_order(after=after, limit=_PAGE):
+        while page := await self._resources.in_order(after=after, limit=_PAGE):
             after = page[-1].id
             self._stats.resources += len(page)
             keys = [one.storage_key for one in page]

@@ -1,7 +1,7 @@
-"""The database, opened when it is first needed, and brought to the newest form before that.
+"""The media library's database: opened, and migrated, when it is first needed.
 
-SQLAlchemy and its drivers take a quarter of a second to import. Who only saves and reads images
-never waits for that; the server opens the database behind its own back once it serves.
+SQLAlchemy and its drivers take a quarter of a second to import. A process that only saves and reads
+images never waits for that; a server opens the database in the background once it serves.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.media.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
-    from stillroom.media.rows.resources import MediaRepository
+    from stillroom.media.rows.repository import MediaRepository
 
 _AFTER_START_S: Final = 1.0
 """Importing takes a quarter of a second: the first answers of a new server come before that."""
@@ -73,7 +73,7 @@ class MediaDatabase:
 
     @contextlib.asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
-        """Open it behind the caller's back, and close it in the end."""
+        """Open it in the background, and close it when the block ends."""
         opening = asyncio.create_task(self._open_early())
         try:
             yield
@@ -100,7 +100,7 @@ class MediaDatabase:
 def _open(config: RowsConfig) -> "MediaRepository":
     from stillroom.media.migrations import migrate
     from stillroom.media.rows.engine import RowsEngine
-    from stillroom.media.rows.resources import MediaRepository
+    from stillroom.media.rows.repository import MediaRepository
 
     before, after = migrate(config)
     if before != after:

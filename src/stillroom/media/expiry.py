@@ -67,9 +67,9 @@ class Expiry:
         Raises:
             BackendUnavailable: the storage or the database failed; it goes on there later.
         """
-        queue = (await self._database.rows()).queue
+        scans = (await self._database.rows()).scans
         claim = uuid.uuid4()
-        after = await queue.claim_scan(claim, lease=_LEASE)
+        after = await scans.claim(claim, lease=_LEASE)
         if after is None:
             return 0
         marked = 0
@@ -84,7 +84,7 @@ class Expiry:
                 if isinstance(entry, StoredImage) and entry.modified_ns < before_ns
             ]
             after = page.next_after or ""
-            keys = await queue.mark_expired(
+            keys = await scans.mark_expired(
                 claim, old, due_at=now() + self._due_after, after=after, lease=_LEASE
             )
             if keys is None:
@@ -93,10 +93,10 @@ class Expiry:
                 log.info("marked %r: it has expired", key.text)
             marked += len(keys)
             if page.next_after is None:
-                await queue.end_scan(claim, next_at=now() + self._every)
+                await scans.end(claim, next_at=now() + self._every)
                 return marked
             if await stops_within(_PAUSE_S):
-                await queue.end_scan(claim, next_at=None)
+                await scans.end(claim, next_at=None)
                 return marked
 
 

@@ -1,4 +1,4 @@
-"""What the media library remembers, as plain values; nothing here knows a database."""
+"""Values of the media library: resources, intents, marks, dead letters; nothing here knows SQL."""
 
 import secrets
 import time
@@ -45,7 +45,7 @@ class MediaResource:
         color_profile: Its name, such as `sRGB` or `Display P3`; None where the file names none.
         protected: It is not deleted.
         alt_text: For those who cannot see it.
-        caption: For everybody.
+        caption: Shown with it.
         created_at: UTC.
         deleted_at: Since when its deletion is due, UTC; None for what is there to stay.
     """
@@ -79,13 +79,13 @@ class MediaResource:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A copy that is about to be made, remembered before it is.
+    """A copy that is about to be made: its row is committed before it.
 
     Attributes:
         media_key: Where the copy will be.
         resource_id: Whose bytes it will be.
         source_key: What is copied.
-        lease_until: After this its process is taken for dead, and the copy is cleared away.
+        lease_until: Then the ingest is presumed dead, and the sweeper deletes the copy.
     """
 
     media_key: StorageKey
@@ -117,10 +117,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """A mark as a sweeper sees it.
+    """A mark that is due, as a sweeper reads it.
 
     Attributes:
-        id: Kept by the dead letter that it may become.
+        id: Also that of its dead letter, if it is given up.
         storage_key: See `Mark`, also for `save_id` and `reason`.
         created_at: When it was marked, UTC.
         due_at: Not to be tried before, UTC.
@@ -142,7 +142,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """What a sweeper is to delete now, and what a resource turned out to need after all."""
+    """Marks that a sweeper has claimed; `skipped` are dropped, since a resource has the key."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -150,7 +150,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Copies that are to be cleared away until `lease_until`; and those that resources have."""
+    """Intents that a sweeper has claimed until `lease_until`; `skipped`: a resource has the key."""
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -168,10 +168,10 @@ class Retry:
 
 @dataclass(slots=True)
 class Settlement:
-    """What became of claimed marks.
+    """Outcomes of claimed marks.
 
     Attributes:
-        done: There is nothing more to do about these.
+        done: Deleted, or dropped; the mark goes.
         retried: Failed, for now.
         dead_lettered: Given up, with the error.
         left: Not begun.
@@ -211,8 +211,8 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueNumbers:
-    """How much waits to be deleted.
+class QueueMetrics:
+    """Metrics of the deletion queue.
 
     Attributes:
         marks: All of them, due or not.
@@ -274,11 +274,11 @@ class Change:
 
 
 class IntentLost(Exception):
-    """The sweeper took an intent, and perhaps its copy with it: start again."""
+    """The sweeper has claimed an intent, and perhaps deleted its copy: start again."""
 
 
 class MarkClaimed(Exception):
-    """The sweeper is deleting what was about to be relied on: it will be gone."""
+    """The sweeper is deleting an image that was about to be recorded in place."""
 
 
 def new_id() -> uuid.UUID:

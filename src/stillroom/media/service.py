@@ -1,13 +1,13 @@
-"""MediaResourceService: what is worth keeping moves into the library, and none of it gets lost.
+"""The media library's service: ingest of compute results, reading, changing and deleting resources.
 
-The steps of an ingest, and what each leaves if the process dies behind it (docs/adr/0012):
+The steps of an ingest, and what each leaves if the process dies after it (docs/adr/0012):
 
 1. look at the source, hash it if need be, read its header        nothing
 2. the intent: which copy will be made                               an intent
 3. the copy                                                          an intent and its copy
 4. one transaction: resource, mark of the source, end of the intent  everything
 
-A second run starts at 1; what an intent remembers, the sweeper clears away.
+A second run starts at 1; the sweeper deletes the copies of intents that are left.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, OpenedImage, StoredImage
 
 LEASE: Final = timedelta(minutes=15)
-"""How long a copy may take before its process is taken for dead. R2 copies 5 GiB in less."""
+"""An ingest that does not renew its intent is presumed dead then. R2 copies 5 GiB in less."""
 
 _ATTEMPTS: Final = 5
 """Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
@@ -110,7 +110,7 @@ class MediaResourceService:
         """One attempt; None where another transaction changed what it relied on."""
         source = await self._look_at(key)
         try:
-            known = await (await self._database.rows()).find_by_hash(source.sha256)
+            known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
             if known is not None and within is not None and not known.is_from(within):
                 return await self._join(known, source, relocate=relocate)
             if (
@@ -130,7 +130,7 @@ class MediaResourceService:
             return None
 
     async def _look_at(self, key: StorageKey) -> "_Source":
-        """The facts of the source, all of one save."""
+        """Read the source's facts, hash and header, all of one save."""
         opened = await self._storage.open(key)
         try:
             probed = await probe(opened)
@@ -142,7 +142,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: "_Source", *, relocate: bool
     ) -> MediaResource | None:
-        """Rely on a resource of others, which is neither moved nor revived, nor told about."""
+        """Use the resource of another folder: not moved, not revived, and without its texts."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         in_place = not known.storage_key.is_media  # there others may replace it: the source stays
@@ -162,7 +162,7 @@ class MediaResourceService:
         self, known: MediaResource, source: "_Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
-        return await rows.keep(
+        return await rows.resources.keep(
             known,
             storage_key=known.storage_key,
             save_id=known.save_id,
@@ -174,13 +174,13 @@ class MediaResourceService:
     async def _record(
         self, resource: MediaResource, known: MediaResource | None, source: "_Source"
     ) -> MediaResource | None:
-        """Remember an image where it lies."""
+        """Record an image in place."""
         rows = await self._database.rows()
         key, save_id = source.image.key, source.image.save_id
         if known is not None:
-            return await rows.keep(known, storage_key=key, save_id=save_id)
+            return await rows.resources.keep(known, storage_key=key, save_id=save_id)
         resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
-        return resource if await rows.add(resource) else None
+        return resource if await rows.resources.add(resource) else None
 
     async def _relocate(
         self, resource: MediaResource, known: MediaResource | None, source: "_Source"
@@ -189,7 +189,7 @@ class MediaResourceService:
         rows = await self._database.rows()
         media_key = StorageKey.of_media(resource.id, resource.extension)
         intent = Intent(media_key, resource.id, source.image.key, now() + LEASE)
-        if not await rows.intend(intent):
+        if not await rows.intents.write(intent):
             return None
         async with self._renewed(intent):
             copied = await self._copy(source, media_key, is_new=known is None)
@@ -199,7 +199,7 @@ class MediaResourceService:
         if known is not None:
             kept = None
             with contextlib.suppress(IntentLost):
-                kept = await rows.keep(
+                kept = await rows.resources.keep(
                     known, storage_key=media_key, save_id=copied.save_id, source=mark
                 )
             if kept is None:  # deleted meanwhile, and perhaps swept before this copy came
@@ -207,21 +207,21 @@ class MediaResourceService:
             return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
-            added = await rows.add(resource, source=mark)
+            added = await rows.resources.add(resource, source=mark)
         except IntentLost:  # the sweeper may have looked before the copy came, and looks no more
             with contextlib.suppress(ImageNotFound):
                 await self._storage.delete(media_key)
             raise
         if added:
             return resource
-        await rows.release(media_key)  # another resource has these bytes
+        await rows.intents.release(media_key)  # another resource has these bytes
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
-        """Remember a copy that nothing relies on; another mover may still be about to."""
+        """Write the intent of a copy that no resource has, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intend(dataclasses.replace(intent, lease_until=now() + LEASE)):
+            if await rows.intents.write(dataclasses.replace(intent, lease_until=now() + LEASE)):
                 return
             # The sweeper may have looked before the copy came: it must look once more.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
@@ -236,7 +236,7 @@ class MediaResourceService:
             while True:
                 await asyncio.sleep(LEASE.total_seconds() / 3)
                 with contextlib.suppress(BackendUnavailable):  # perhaps the next time
-                    await rows.intend(dataclasses.replace(intent, lease_until=now() + LEASE))
+                    await rows.intents.write(dataclasses.replace(intent, lease_until=now() + LEASE))
 
         renewing = asyncio.create_task(renew())
         try:
@@ -258,7 +258,7 @@ class MediaResourceService:
         except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
             rows = await self._database.rows()
             # No other ingest uses a new key, so here is nothing to clear away.
-            await (rows.forget(media_key) if is_new else rows.release(media_key))
+            await (rows.intents.remove(media_key) if is_new else rows.intents.release(media_key))
             if isinstance(error, PreconditionFailed):
                 return None
             raise
@@ -275,7 +275,7 @@ class MediaResourceService:
         Raises:
             ResourceNotFound, BackendUnavailable: as their names say.
         """
-        return await (await self._database.rows()).find(resource_id)
+        return await (await self._database.rows()).resources.find(resource_id)
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """A page of the library, newest first.
@@ -283,7 +283,7 @@ class MediaResourceService:
         Raises:
             BackendUnavailable: as its name says.
         """
-        return await (await self._database.rows()).page(query)
+        return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
         """Where a resource's bytes can be had; close a `LocalImage` after use.
@@ -303,7 +303,7 @@ class MediaResourceService:
         Raises:
             ResourceNotFound, BackendUnavailable: as their names say.
         """
-        return await (await self._database.rows()).change(resource_id, change)
+        return await (await self._database.rows()).resources.change(resource_id, change)
 
     async def delete(self, resource_id: uuid.UUID) -> MediaResource:
         """Take a resource out of the library; its bytes go when the grace period is over.
@@ -314,12 +314,12 @@ class MediaResourceService:
             ResourceNotFound, ResourceProtected, BackendUnavailable: as their names say.
         """
         rows = await self._database.rows()
-        return await rows.delete(resource_id, due_at=now() + self._grace)
+        return await rows.resources.delete(resource_id, due_at=now() + self._grace)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Source:
-    """What is known of an image that comes in."""
+    """An image that is being ingested: its facts, hash and header."""
 
     image: StoredImage
     sha256: bytes

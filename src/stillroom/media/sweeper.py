@@ -1,12 +1,12 @@
-"""The sweeper: deletes what was marked, once it is due and still the very save that was marked.
+"""The sweeper: deletes marked images when they are due, if they are still the save that was marked.
 
 Every process may run one (docs/adr/0015). The steps, and what each leaves if the process dies
-behind it:
+after it:
 
 1. claim, in one transaction with the end of a deleted row     a mark with a lease
 2. for a relocated source, look at the library's copy          the same
 3. delete the bytes                                            the same; the next finds nothing
-4. settle: the mark goes, is due later, or is buried          everything
+4. settle: the mark goes, is due later, or a dead letter       everything
 
 A mark is dropped, and the bytes stay, if a resource has the key, or if the save is another. A
 source stays, and its mark becomes a dead letter, if the library's copy is not there.
@@ -32,7 +32,7 @@ from stillroom.media.resource import (
     RELOCATED,
     DueMark,
     MediaResource,
-    QueueNumbers,
+    QueueMetrics,
     Retry,
     Settlement,
     now,
@@ -43,7 +43,7 @@ from stillroom.storage.capabilities import RemovesEmptyFolders
 from stillroom.storage.port import ImageStorage
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
-    from stillroom.media.rows.deletions import DeletionQueue
+    from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
 """How long a claim is believed. A batch in a bucket that hardly answers takes 80 s."""
@@ -65,7 +65,7 @@ EMPTY_FOR: Final = timedelta(hours=1)
 """Folders that have been empty for so long are removed: uploads that race with it are rare then."""
 
 REPORT_S: Final = 30.0
-"""How old the numbers of the queue may become; a count of its rows costs milliseconds."""
+"""How old the queue's metrics may become; a count of its rows costs milliseconds."""
 
 _MAX_ERROR_LETTERS: Final = 500
 
@@ -130,7 +130,7 @@ class Sweeper:
         database: MediaDatabase,
         *,
         expiry: Expiry | None = None,
-        report: Callable[[QueueNumbers], None] | None = None,
+        report: Callable[[QueueMetrics], None] | None = None,
         report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
         """Delete from `storage` what `database` says.
@@ -139,8 +139,8 @@ class Sweeper:
             storage: Where the bytes are.
             database: Where the marks are.
             expiry: What finds compute results that have expired; None: they stay.
-            report: Gets the numbers of the queue after each sweep of `running`, and at least
-                every `REPORT_S`, so that who asks for them never waits for the database.
+            report: Gets the queue's metrics after each sweep of `running`, and at least
+                every `REPORT_S`, so that a scrape never waits for the database.
             report_swept: Gets what each sweep of `running` has done, also if it broke off.
         """
         self._storage = storage
@@ -155,10 +155,10 @@ class Sweeper:
 
     @contextlib.asynccontextmanager
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Sweep every so often, behind the caller's back; never if `every_s` is 0.
+        """Sweep in the background every `every_s` seconds; never if that is 0.
 
-        In the end what is being deleted is finished, for `stop_within_s` at most; then it is
-        abandoned, as a crash would do it, which costs nothing but the wait for a lease.
+        When the block ends, deletions under way have `stop_within_s` to finish; then they are
+        abandoned, as in a crash, which costs nothing but the wait for a lease.
         """
         jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         if every_s:
@@ -167,7 +167,7 @@ class Sweeper:
                 jobs.append((every_s, self._expire))
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
-        tasks = [asyncio.create_task(self._again_and_again(*job)) for job in jobs]
+        tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
         try:
             yield
         finally:
@@ -188,13 +188,13 @@ class Sweeper:
 
     async def _report_queue(self) -> None:
         if self._report is not None:
-            self._report(await (await self._queue()).metrics())
+            self._report(await (await self._database.rows()).queue_metrics())
 
     async def _expire(self) -> None:
         if self._expiry is not None:
             await self._expiry.mark_expired(self._stops_within)
 
-    async def _again_and_again(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         away = False
         # Workers that start together do not sweep in step.
         pause = self._random.uniform(every_s / 2, every_s)
@@ -218,7 +218,7 @@ class Sweeper:
     # One sweep ---------------------------------------------------------------------------
 
     async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
-        """Do all that is due now.
+        """Delete everything that is due now.
 
         Args:
             progress: Called after each batch.
@@ -231,9 +231,9 @@ class Sweeper:
         return swept
 
     async def _sweep(self, swept: Swept, progress: Callable[[Swept], None] | None = None) -> None:
-        queue = await self._queue()
+        rows = await self._database.rows()
         for batch in (self._clear_copies, self._delete_marked):
-            while not self._stopping.is_set() and await batch(queue, swept):
+            while not self._stopping.is_set() and await batch(rows, swept):
                 if progress is not None:
                     progress(swept)
         if isinstance(self._storage, RemovesEmptyFolders) and not self._stopping.is_set():
@@ -241,13 +241,10 @@ class Sweeper:
             if swept.folders:
                 log.info("removed %d folders that were empty", swept.folders)
 
-    async def _queue(self) -> "DeletionQueue":
-        return (await self._database.rows()).queue
-
-    async def _clear_copies(self, queue: "DeletionQueue", swept: Swept) -> bool:
-        """Clear some copies away that were made for nothing; False if there are no more."""
+    async def _clear_copies(self, rows: "MediaRepository", swept: Swept) -> bool:
+        """Delete a batch of copies that no resource has; False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await queue.claim_intents(limit=_BATCH, lease=LEASE)
+        claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
             log.info("dropped the intent of %r: a resource has it", key.text)
         cleared: list[StorageKey] = []
@@ -258,12 +255,12 @@ class Sweeper:
 
         await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
         if cleared:
-            await queue.end_intents(cleared, lease_until=claimed.lease_until)
+            await rows.intents.end(cleared, lease_until=claimed.lease_until)
         swept.copies += len(cleared)
         return bool(cleared or claimed.skipped)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
-        """Whether nothing is left of a copy."""
+        """Delete one copy; whether it is gone."""
         if self._stopping.is_set():
             return False
         try:
@@ -279,17 +276,17 @@ class Sweeper:
         except PreconditionFailed:
             return False
         except (StillroomError, TimeoutError) as error:
-            log.warning("cannot clear the copy %r away: %s", key.text, _said(error))
+            log.warning("cannot clear the copy %r away: %s", key.text, _error_text(error))
             return False
         else:
             log.info("deleted %r: the copy of an ingest that came to nothing", key.text)
         return True
 
-    async def _delete_marked(self, queue: "DeletionQueue", swept: Swept) -> bool:
+    async def _delete_marked(self, rows: "MediaRepository", swept: Swept) -> bool:
         """Delete some of what is due; False if nothing more is, or if nothing works."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
-        claimed = await queue.claim_marks(claim, limit=_BATCH, lease=LEASE)
+        claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
         for mark in claimed.skipped:
             log.info("kept %r (%s): a resource has it", mark.storage_key.text, mark.reason)
         swept.kept += len(claimed.skipped)
@@ -300,7 +297,7 @@ class Sweeper:
 
         await for_each_concurrently(delete, claimed.marks, limit=_AT_ONCE)
         if claimed.marks:
-            await queue.settle(claim, settlement)
+            await rows.deletions.settle(claim, settlement)
         return bool(settlement.done or claimed.skipped)
 
     async def _delete_one(
@@ -312,7 +309,7 @@ class Sweeper:
                 raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (it is one more failure)
             outcome = await self._try(mark, ends)
         except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
-            said = _said(error)
+            said = _error_text(error)
             if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
                 swept.dead_lettered += 1
                 settlement.dead_lettered.append((mark, said))
@@ -370,7 +367,7 @@ class Sweeper:
             if found.save_id != mark.save_id:
                 raise PreconditionFailed
             sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
-            copy = await (await self._database.rows()).find_by_hash(sha256)
+            copy = await (await self._database.rows()).resources.find_by_hash(sha256)
             if copy is None:
                 raise _CopyMissing("no resource of the library has these bytes; the source stays")
             if not await self._is_needless(copy):
@@ -392,7 +389,7 @@ def _clock() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """What went wrong, for people; no error of a backend holds a signature or a password."""
     cause = error.__cause__
     text = str(error) or type(error).__name__

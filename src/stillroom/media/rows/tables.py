@@ -127,7 +127,7 @@ deletions: Final = Table(
     Column("due_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
-    # Who deletes it right now, and until when they are believed to be alive.
+    # The sweep that has claimed it, and until when that claim holds.
     Column("claimed_by", Uuid),
     Column("lease_until", Moment),
     UniqueConstraint("storage_key", "save_id"),

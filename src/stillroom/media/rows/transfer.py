@@ -1,7 +1,6 @@
-"""Every statement that takes rows over from another library; see `following.py`.
+"""Moving rows of one library into another, after their bytes: see `maintenance/row_transfer.py`.
 
-The same rules as in `repository.py`: a public method is one transaction, and locks are taken in
-one order: marks, then resources.
+The order of locks: `statements.py`.
 """
 
 import uuid
@@ -11,11 +10,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.statements import insert_into, resource_of, values_of
 from stillroom.media.rows.tables import dead_letters, deletions, resources
 from stillroom.paths import StorageKey
 
@@ -83,7 +82,7 @@ class RowTransfer:
             claimed = await _saves(connection, deletions, keys) - waiting
             swept = {key for key, _ in claimed | (marked - waiting)}
             rows = (await connection.execute(known)).all()
-            by_id = {row.id: MediaResource(**row._asdict()) for row in rows}
+            by_id = {row.id: resource_of(row) for row in rows}
             by_hash = {row.content_hash: row.id for row in rows}
             found = [
                 TransferredRow(TransferOutcome.SWEPT)
@@ -99,11 +98,11 @@ class RowTransfer:
     async def _write(
         self, connection: AsyncConnection, resource: MediaResource, taken: TransferOutcome
     ) -> None:
-        values = {column.name: getattr(resource, column.name) for column in resources.columns}
+        values = values_of(resource)
         if taken is TransferOutcome.NEW:
             # A concurrent ingest of equal bytes has won; the next pass says so.
             await connection.execute(
-                self._insert(resources).values(values).on_conflict_do_nothing()
+                insert_into(connection, resources).values(values).on_conflict_do_nothing()
             )
         elif taken is TransferOutcome.CHANGED:
             await connection.execute(
@@ -151,7 +150,7 @@ class RowTransfer:
                     values |= {"claimed_by": None, "lease_until": None}
                     values["resource_id"] = owners.get(one["storage_key"])
                 await connection.execute(
-                    self._insert(queue).values(values).on_conflict_do_nothing()
+                    insert_into(connection, queue).values(values).on_conflict_do_nothing()
                 )
             for key, owner in owners.items():  # after the marks: locks are taken in one order
                 await connection.execute(
@@ -172,9 +171,6 @@ class RowTransfer:
             asked = asked.where(deletions.c.claimed_by.is_(None))
         async with self._engine.writing() as connection:
             return int((await connection.execute(asked)).rowcount)
-
-    def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
-        return sqlite.insert(table) if self._engine.is_sqlite else postgresql.insert(table)
 
 
 def _compared(

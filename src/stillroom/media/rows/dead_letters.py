@@ -1,0 +1,92 @@
+"""Rows of `media_dead_letters`: deletions that were given up, for an operator to retry or drop."""
+
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.errors import DeadLetterNotFound
+from stillroom.media.resource import DeadLetter, DueMark, now
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.statements import insert_into
+from stillroom.media.rows.tables import dead_letters, deletions
+
+
+class DeadLetterRows:
+    """Dead letters of one library."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`; its maker closes it."""
+        self._engine = engine
+
+    async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
+        """A page of dead letters, newest first."""
+        asked = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        if after is not None:
+            asked = asked.where(dead_letters.c.id < after)
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return [DeadLetter(**row._asdict()) for row in rows]
+
+    async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
+        """Make a mark of a dead letter again, due at once; all is checked again when it goes.
+
+        Raises:
+            DeadLetterNotFound: as its name says.
+        """
+        async with self._engine.writing() as connection:
+            dead_letter = await self._take(connection, dead_letter_id)
+            await connection.execute(
+                insert_into(connection, deletions)
+                .values(
+                    id=dead_letter.id,
+                    storage_key=dead_letter.storage_key,
+                    save_id=dead_letter.save_id,
+                    reason=dead_letter.reason,
+                    content_hash=dead_letter.content_hash,
+                    created_at=dead_letter.created_at,
+                    due_at=now(),
+                )
+                .on_conflict_do_nothing(
+                    index_elements=[deletions.c.storage_key, deletions.c.save_id]
+                )
+            )
+        return dead_letter
+
+    async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
+        """Forget a dead letter; the bytes stay.
+
+        Raises:
+            DeadLetterNotFound: as its name says.
+        """
+        async with self._engine.writing() as connection:
+            return await self._take(connection, dead_letter_id)
+
+    async def _take(self, connection: AsyncConnection, dead_letter_id: uuid.UUID) -> DeadLetter:
+        taken = await connection.execute(
+            sa.delete(dead_letters)
+            .where(dead_letters.c.id == dead_letter_id)
+            .returning(dead_letters)
+        )
+        row = taken.one_or_none()
+        if row is None:
+            raise DeadLetterNotFound
+        return DeadLetter(**row._asdict())
+
+
+async def write_dead_letter(connection: AsyncConnection, mark: DueMark, error: str) -> None:
+    """Write a dead letter in place of a mark whose deletion is given up."""
+    await connection.execute(
+        sa.insert(dead_letters).values(
+            id=mark.id,
+            storage_key=mark.storage_key,
+            save_id=mark.save_id,
+            reason=mark.reason,
+            content_hash=mark.content_hash,
+            created_at=mark.created_at,
+            failed_at=now(),
+            attempts=mark.attempts,
+            last_error=error,
+        )
+    )

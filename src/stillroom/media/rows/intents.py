@@ -1,0 +1,129 @@
+"""Rows of `media_intents`: which copies are being made, so that a crash leaves none unknown.
+
+The order of locks: `statements.py`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.media.resource import ClaimedIntents, Intent, IntentLost, now
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.statements import insert_into, keys_with_resource
+from stillroom.media.rows.tables import intents
+from stillroom.paths import StorageKey
+
+
+class IntentRows:
+    """Intents of one library."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`; its maker closes it."""
+        self._engine = engine
+
+    async def write(self, intent: Intent) -> bool:
+        """Write an intent before its copy is made; writing it again only renews its lease.
+
+        Returns:
+            False if the sweeper is clearing an earlier copy under this key away.
+        """
+        async with self._engine.writing() as connection:
+            insert = insert_into(connection, intents).values(
+                media_key=intent.media_key,
+                resource_id=intent.resource_id,
+                source_key=intent.source_key,
+                created_at=now(),
+                lease_until=intent.lease_until,
+            )
+            upsert = insert.on_conflict_do_update(
+                index_elements=[intents.c.media_key],
+                set_={"lease_until": insert.excluded.lease_until},
+                where=~intents.c.sweeping,
+            ).returning(intents.c.media_key)
+            return (await connection.execute(upsert)).one_or_none() is not None
+
+    async def release(self, media_key: StorageKey) -> None:
+        """End an intent's lease now, so that the sweeper deletes its copy."""
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.update(intents)
+                .where(intents.c.media_key == media_key, ~intents.c.sweeping)
+                .values(lease_until=now())
+            )
+
+    async def remove(self, media_key: StorageKey) -> None:
+        """Remove the intent of a copy that was certainly not made."""
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
+            )
+
+    async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
+        """Claim intents whose lease is over; from here on no ingest relies on their copies.
+
+        An intent whose key a resource has is no more than a remnant, and is removed.
+        """
+        moment = now()
+        left = (
+            sa.select(intents.c.media_key)
+            .where(intents.c.lease_until < moment)
+            .order_by(intents.c.lease_until)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        async with self._engine.writing() as connection:
+            keys = [row.media_key for row in (await connection.execute(left)).all()]
+            needed = await keys_with_resource(connection, keys)
+            if needed:
+                await connection.execute(
+                    sa.delete(intents).where(intents.c.media_key.in_(list(needed)))
+                )
+            taken = [key for key in keys if key not in needed]
+            if taken:
+                await connection.execute(
+                    sa.update(intents)
+                    .where(intents.c.media_key.in_(taken))
+                    .values(sweeping=True, lease_until=moment + lease)
+                )
+        return ClaimedIntents(taken, [key for key in keys if key in needed], moment + lease)
+
+    async def end(self, keys: Sequence[StorageKey], *, lease_until: datetime) -> None:
+        """Remove claimed intents whose copies are gone, unless they were claimed again since."""
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.delete(intents).where(
+                    intents.c.media_key.in_(keys),
+                    intents.c.sweeping,
+                    intents.c.lease_until == lease_until,
+                )
+            )
+
+
+async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
+    """Remove the intent of a copy that a resource now has.
+
+    Raises:
+        IntentLost: the sweeper has claimed it.
+    """
+    ended = await connection.execute(
+        sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
+    )
+    if ended.rowcount == 0:
+        raise IntentLost
+
+
+async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
+    """Lock an intent whose copy a resource is about to have.
+
+    Raises:
+        IntentLost: the sweeper has claimed it.
+    """
+    found = await connection.execute(
+        sa.select(intents.c.media_key)
+        .where(intents.c.media_key == media_key, ~intents.c.sweeping)
+        .with_for_update()
+    )
+    if found.one_or_none() is None:
+        raise IntentLost

@@ -1,0 +1,82 @@
+"""Writing and cancelling rows of `media_deletions`: marks, each of one save that is to be deleted.
+
+For transactions of other modules; the order of locks: `statements.py`.
+"""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.media.resource import RELOCATED, Mark, MarkClaimed, new_id, now
+from stillroom.media.rows.statements import insert_into
+from stillroom.media.rows.tables import deletions
+from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
+
+
+async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
+    """Write a mark; the same save is marked once, and stays due when it first was.
+
+    A source that is relocated was perhaps marked for another reason, which relies on no copy.
+    """
+    if mark is None:
+        return
+    insert = insert_into(connection, deletions)
+    await connection.execute(
+        insert.values(
+            id=new_id(),
+            storage_key=mark.storage_key,
+            save_id=mark.save_id,
+            reason=mark.reason,
+            resource_id=mark.resource_id,
+            content_hash=mark.content_hash,
+            created_at=now(),
+            due_at=mark.due_at,
+        ).on_conflict_do_update(
+            index_elements=[deletions.c.storage_key, deletions.c.save_id],
+            set_={
+                "reason": insert.excluded.reason,
+                "content_hash": insert.excluded.content_hash,
+            },
+            where=insert.excluded.reason == RELOCATED,
+        )
+    )
+
+
+async def mark_save(
+    connection: AsyncConnection, image: StoredImage, reason: str, due_at: datetime
+) -> bool:
+    """Mark a save; False if it was marked before."""
+    made = await connection.execute(
+        insert_into(connection, deletions)
+        .values(
+            id=new_id(),
+            storage_key=image.key,
+            save_id=image.save_id,
+            reason=reason,
+            created_at=now(),
+            due_at=due_at,
+        )
+        .on_conflict_do_nothing(index_elements=[deletions.c.storage_key, deletions.c.save_id])
+        .returning(deletions.c.id)
+    )
+    return made.one_or_none() is not None
+
+
+async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
+    """Cancel the deletion of what a resource is about to have in place.
+
+    Raises:
+        MarkClaimed: the sweeper is deleting it.
+    """
+    if key.is_media:
+        return  # such a key is marked for its own resource only
+    await connection.execute(
+        sa.delete(deletions).where(deletions.c.storage_key == key, deletions.c.claimed_by.is_(None))
+    )
+    claimed = await connection.execute(
+        sa.select(deletions.c.id).where(deletions.c.storage_key == key)
+    )
+    if claimed.first() is not None:
+        raise MarkClaimed

@@ -1,0 +1,82 @@
+"""The rows of one media library: a class for each table, and queries on all tables."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from stillroom.media.resource import QueueMetrics, now
+from stillroom.media.rows.dead_letters import DeadLetterRows
+from stillroom.media.rows.deletions import DeletionRows
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.intents import IntentRows
+from stillroom.media.rows.resources import ResourceRows
+from stillroom.media.rows.scans import ScanRows
+from stillroom.media.rows.statements import known_keys
+from stillroom.media.rows.tables import dead_letters, deletions, intents
+from stillroom.paths import StorageKey
+
+
+class MediaRepository:
+    """The rows of one library."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`, and close it in the end."""
+        self._engine = engine
+        self.resources = ResourceRows(engine)
+        self.intents = IntentRows(engine)
+        self.deletions = DeletionRows(engine)
+        self.dead_letters = DeadLetterRows(engine)
+        self.scans = ScanRows(engine)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.close()
+
+    async def check(self) -> None:
+        """Return if the database answers.
+
+        A SQLite is as well as the disk that it lies on, and a look at it would make two files.
+
+        Raises:
+            BackendUnavailable: it does not.
+        """
+        if self._engine.is_sqlite:
+            return
+        async with self._engine.reading() as connection:
+            await connection.execute(sa.select(1))
+
+    async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
+        """Those of the keys that no resource, intent, mark or dead letter names."""
+        async with self._engine.reading() as connection:
+            known = await known_keys(connection, keys)
+        return [key for key in keys if key not in known]
+
+    async def queue_metrics(self) -> QueueMetrics:
+        """Counts of marks, intents and dead letters, as of now."""
+        moment = now()
+        due = deletions.c.due_at <= moment
+        asked = sa.select(
+            _count(deletions).scalar_subquery().label("marks"),
+            _count(deletions).where(due).scalar_subquery().label("due"),
+            sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
+            .where(due)
+            .scalar_subquery()
+            .label("oldest_due_at"),
+            _count(intents).scalar_subquery().label("intents"),
+            _count(dead_letters).scalar_subquery().label("dead_letters"),
+        )
+        async with self._engine.reading() as connection:
+            row = (await connection.execute(asked)).one()
+        waited = timedelta(0) if row.oldest_due_at is None else moment - row.oldest_due_at
+        return QueueMetrics(
+            marks=row.marks,
+            due=row.due,
+            oldest_due=waited,
+            intents=row.intents,
+            dead_letters=row.dead_letters,
+        )
+
+
+def _count(table: sa.Table) -> sa.Select[int]:
+    return sa.select(sa.func.count()).select_from(table)

@@ -1,0 +1,106 @@
+"""Rows of `media_scans`: how far the scan for expired compute results has come, and who claims it.
+
+The order of locks: `statements.py`.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from stillroom.media.resource import EXPIRED, now
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.marks import mark_save
+from stillroom.media.rows.statements import insert_into, keys_with_resource
+from stillroom.media.rows.tables import dead_letters, scans
+from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
+
+_EXPIRY: Final = "expiry"
+
+
+class ScanRows:
+    """The scans of one library; there is one, for expiry."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`; its maker closes it."""
+        self._engine = engine
+
+    async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> str | None:
+        """Claim the scan for expired compute results.
+
+        Returns:
+            The key after which to go on, empty for the start; None if another process has claimed
+            it, or it is not time yet.
+        """
+        moment = now()
+        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                insert_into(connection, scans)
+                .values(name=_EXPIRY, after="", next_at=moment)
+                .on_conflict_do_nothing(index_elements=[scans.c.name])
+            )
+            taken = await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.next_at <= moment, free)
+                .values(claimed_by=claim, lease_until=moment + lease)
+                .returning(scans.c.after)
+            )
+            after: str | None = taken.scalar_one_or_none()
+        return after
+
+    async def mark_expired(
+        self,
+        claim: uuid.UUID,
+        images: Sequence[StoredImage],
+        *,
+        due_at: datetime,
+        after: str,
+        lease: timedelta,
+    ) -> Sequence[StorageKey] | None:
+        """Mark a page of expired images, and record how far the scan has come.
+
+        Images that a resource has in place are not marked, nor those with a dead letter.
+
+        Returns:
+            The keys of those that were not marked before; None, and nothing is changed, if
+            another process has claimed the scan since.
+        """
+        async with self._engine.writing() as connection:
+            kept = await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
+                .values(after=after, lease_until=now() + lease)
+            )
+            if kept.rowcount == 0:
+                return None
+            keys = [image.key for image in images]
+            needed = await keys_with_resource(connection, keys)
+            given_up = await connection.execute(
+                sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
+                    dead_letters.c.storage_key.in_(keys)
+                )
+            )
+            left_alone = {tuple(row) for row in given_up.all()}
+            return [
+                image.key
+                for image in images
+                if image.key not in needed
+                and (image.key, image.save_id) not in left_alone
+                and await mark_save(connection, image, EXPIRED, due_at)
+            ]
+
+    async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
+        """End the claim: the next scan starts at `next_at`, or goes on from here at once."""
+        values: dict[str, object] = {"claimed_by": None, "lease_until": None}
+        if next_at is not None:
+            values |= {"after": "", "next_at": next_at}
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
+                .values(**values)
+            )
