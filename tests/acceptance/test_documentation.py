@@ -340,13 +340,6 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), target
 
 
-def test_every_file_that_the_map_names_exists() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", text):
-        found = list((ROOT / "src/stillroom").rglob(name)) or list((ROOT / "tests").rglob(name))
-        assert found, name
-
-
 def test_every_test_that_a_page_names_exists() -> None:
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     for suite in (

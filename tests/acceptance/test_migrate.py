@@ -411,10 +411,10 @@ def test_the_library_follows_and_a_server_goes_on_with_it(tmp_path: Path, bucket
 
     assert "would copy  compute/a.png\n" in dry.out
     assert "it would be 2 copied" in dry.out
-    assert "1 resources: 1 new" in dry.out
+    assert "1 resource: 1 new" in dry.out
     assert (ran.status, ran.err) == (0, "")
     assert "2 images: 2 copied" in ran.out
-    assert "1 resources: 1 new, 1 marks" in ran.out
+    assert "1 resource: 1 new, 1 mark" in ran.out
     lines = [line.split("=", 1) for line in bucket.read_text().splitlines()]
     with pytest.MonkeyPatch.context() as patched:
         for name, value in lines:
@@ -441,7 +441,7 @@ def test_rows_alone_move_to_another_database(tmp_path: Path, database_url: str) 
     ran = migrate("--from", tmp_path / "data", "--to", new)
 
     assert (ran.status, ran.err) == (0, "")
-    assert "1 resources: 1 new, 1 marks" in ran.out
+    assert "1 resource: 1 new, 1 mark" in ran.out
     assert facts(Settings.of_values(data_dir=tmp_path / "data")) == before
     with running(tmp_path, database_url=database_url) as server, server.client() as client:
         assert client.get(f"{library}/{made['id']}").json() == made | {
@@ -475,9 +475,7 @@ def test_what_was_deleted_in_the_source_is_named(tmp_path: Path) -> None:
     ran = migrate(*words)
 
     assert ran.status == 0
-    assert (
-        "extra  compute/a.png: the source has no such image\n1 images: 1 same, 1 extra" in ran.out
-    )
+    assert "extra  compute/a.png: the source has no such image\n1 image: 1 same, 1 extra" in ran.out
     assert (tmp_path / "target/compute/a.png").read_bytes() == b"one"
 
 

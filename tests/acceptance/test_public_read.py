@@ -157,7 +157,7 @@ def test_a_hostile_path_is_refused_to_anybody_as_to_all(public: Server, path: st
 
 @pytest.mark.workers
 def test_the_start_says_once_that_images_are_public(public: Server) -> None:
-    assert public.logged().count("images are public: anybody may read them") == 1
+    assert public.logged().count("images are public: they can be read without a token") == 1
 
 
 @pytest.mark.roads

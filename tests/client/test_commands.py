@@ -207,7 +207,10 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
 def test_a_terminal_shows_a_bar_with_rate_and_time_left(
     server: Server, folder: str, made: Path
 ) -> None:
-    (made / "large").write_bytes(bytes(50_000_000))
+    (made / "large").mkdir()
+    for number in range(5):  # together they take longer than the bar takes to be drawn anew
+        with (made / f"large/{number}.png").open("wb") as large:
+            large.truncate(50_000_000)
     here, there = pty.openpty()
     process = subprocess.Popen(
         [STILLROOM, "put", "large", "out", folder],
@@ -231,7 +234,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
     text = shown.decode()
     assert "MB/s" in text
     assert "s left" in text
-    assert "5 saved, 0 there already, 50.0 MB in" in text
+    assert "9 saved, 0 there already, 250.0 MB in" in text
 
 
 def test_the_shell_completes_stored_paths(run: Run, server: Server, folder: str) -> None:

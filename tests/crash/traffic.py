@@ -15,7 +15,7 @@ from running import IMAGES, Server
 Digest = str | None
 """The SHA-256 of what a path holds, or None for nothing."""
 
-SIZES = (0, 100, 100, 70_000, 70_000, 1_500_000)
+SIZES = (1, 100, 100, 70_000, 70_000, 1_500_000)
 STALE = '"0-0-0"'
 
 

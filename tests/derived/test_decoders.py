@@ -355,7 +355,7 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
         "from stillroom.derived.decoders import Decoders\n"
         "from stillroom.http.derivation import Derivation\n"
         "async def main():\n"
-        "    decoders = Decoders(1, most_pixels=10**6)\n"
+        "    decoders = Decoders(1, max_pixels=10**6)\n"
         "    file = os.open(os.environ['ORIGINAL'], os.O_RDONLY)\n"
         "    await decoders.derive(file, Derivation(64, 64, 'contain', 'webp', 80))\n"
         "    print(*decoders.pids, flush=True)\n"

@@ -176,7 +176,7 @@ def test_what_is_installed_serves_saves_reads_and_verifies(
     run("get", "a/sample.png", "back.png")
     assert (tmp_path / "back.png").read_bytes() == SAMPLE.read_bytes()
     assert "compute/a/sample.png" in run("media", "ingest", "--keep", "compute/a/sample.png")
-    assert "1 images" in run("verify")
+    assert "1 image" in run("verify")
     assert "WRONG" not in run("doctor")
     for page in ("/docs", "/openapi.json", "/metrics", "/readyz"):
         assert httpx.get(f"{server.url}{page}").status_code == 200

@@ -272,8 +272,8 @@ class _Run:
             return ""
         counts = [f"{count:,} {taken}" for taken, count in rows.counts.items()]
         counts += [f"{rows.wrong:,} left out"] if rows.wrong else []
-        marks = f", {rows.marks:,} marks" if rows.marks else ""
-        return f"; {rows.resources:,} resources: {', '.join(counts)}{marks}"
+        marks = f", {counted(rows.marks, 'mark')}" if rows.marks else ""
+        return f"; {counted(rows.resources, 'resource')}: {', '.join(counts)}{marks}"
 
     def _document(self, stats: "MigrationStats", *, finished: bool) -> dict[str, Any]:
         rows = self.row_stats
