@@ -43,20 +43,29 @@ def settings() -> str:
             type_of(field.annotation),
             default_of(field.get_default()),
             ", ".join(bounds_of(field.metadata)),
-            said.get(name, ""),
+            linked(said.get(name, "")),
         )
         for name, field in Settings.model_fields.items()
     ]
     lines = [
         "# Settings",
         _MADE,
-        "Every setting with its exact type, default and bounds. What they mean for you is in",
-        "[running.md](../running.md), and in [r2.md](../r2.md) for those of a bucket. All are read",
-        "once, from the environment; an empty variable counts as none.",
+        "Every setting is an environment variable, read once at the start. An empty one counts as",
+        "none, and a value that cannot work stops the start. How to set them:",
+        "[running.md](../running.md#settings).",
         "",
-        *table(("Variable", "Type", "Default", "Bounds", "In short"), rows),
+        *table(("Variable", "Type", "Default", "Bounds", "Meaning"), rows),
     ]
     return page(lines)
+
+
+def linked(text: str) -> str:
+    """The pages that a docstring names, as links from this folder."""
+    return re.sub(
+        r"docs/(([\w./-]+?\.md)(?:#[\w-]+)?)(?=[\s.,;:)]|$)",
+        lambda found: f"[{found[2]}](../{found[1]})",
+        text,
+    )
 
 
 def docstrings() -> dict[str, str]:
@@ -156,6 +165,13 @@ def api() -> str:
         _MADE,
         "What `/openapi.json` says, for reading. How it is used: [api.md](../api.md)",
         "and [media.md](../media.md). All operations take `Authorization: Bearer <token>`.",
+        "",
+        "## Refusals",
+        "",
+        "Each operation names the ones that it answers. What to do about each:",
+        "[api.md](../api.md#when-it-says-no).",
+        "",
+        *table(("Status", "Meaning"), refusals(document)),
     ]
     for path, methods in document["paths"].items():
         for method in _METHODS:
@@ -165,6 +181,19 @@ def api() -> str:
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines += ["", f"### {name}", "", *schema_lines(schema)]
     return page(lines)
+
+
+def refusals(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each refusal of any operation, once."""
+    return sorted(
+        {
+            (status, said["description"])
+            for methods in document["paths"].values()
+            for method in _METHODS
+            for status, said in methods.get(method, {}).get("responses", {}).items()
+            if status >= "400"
+        }
+    )
 
 
 def openapi() -> dict[str, Any]:
@@ -193,15 +222,22 @@ def operation(described: dict[str, Any]) -> list[str]:
         lines += ["", *table(("Parameter", "In", "Type", "Default", "Meaning"), parameters)]
     for content_type, body in described.get("requestBody", {}).get("content", {}).items():
         lines += ["", f"Body: `{content_type}`, {named(body['schema'])}."]
+    responses = sorted(described["responses"].items())
     answers = [
         (status, said["description"], " or ".join(contents(said)))
-        for status, said in sorted(described["responses"].items())
+        for status, said in responses
+        if status < "400"
     ]
-    return [*lines, "", *table(("Status", "Meaning", "Content"), answers)]
+    refused = ", ".join(status for status, _ in responses if status >= "400")
+    lines += ["", *table(("Status", "Meaning", "Content"), answers)]
+    return [*lines, "", f"[Refusals](#refusals): {refused}."] if refused else lines
 
 
 def contents(answer: dict[str, Any]) -> Iterable[str]:
     """What is in the body of an answer."""
+    if len(answer.get("content", {})) > 1:
+        yield "the bytes, of their own content type"
+        return
     for content_type, content in answer.get("content", {}).items():
         schema = content.get("schema")
         yield (

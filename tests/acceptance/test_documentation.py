@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 
 from running import IMAGES, Server, free_port, running, wait_until_ready
+from services.ports import free_ports
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.client import ImageStore
 from stillroom.media.migrations import HEAD
@@ -307,14 +308,81 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
         process.wait(30)
 
 
-def test_every_setting_has_its_row_and_every_row_its_setting() -> None:
-    pages = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("running", "r2"))
+@contextlib.contextmanager
+def started(commands: str, folder: Path, log: Path, **environment: str) -> Iterator[None]:
+    """Commands that go on until they are stopped, as in a terminal of their own."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            ["bash", "-c", commands],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def wait_for_answer(url: str, log: Path) -> None:
+    for _ in range(600):
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(url, timeout=5)
+            return
+        threading.Event().wait(0.1)  # until it listens
+    raise AssertionError(log.read_text()[-2000:])
+
+
+@pytest.mark.slow
+def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: Path) -> None:
+    seaweed, serve, use = blocks("docs/try-a-bucket.md", "sh")
+    s3, master, volume, filer, admin, port = free_ports(6)
+    seaweed = (
+        f"{seaweed.rstrip()} -s3.port={s3} -s3.port.iceberg=0 -s3.port.lance=0 "
+        f"-master.port={master} -volume.port={volume} -filer.port={filer} -admin.port={admin}"
+    )
+    bucket = f"http://127.0.0.1:{s3}"
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    log = tmp_path / "log"
+
+    with started(seaweed, tmp_path, tmp_path / "weed.log"):
+        wait_for_answer(f"{bucket}/images", tmp_path / "weed.log")
+        on_it = serve.replace("http://127.0.0.1:8333", bucket)
+        with started(on_it, tmp_path, log, STILLROOM_PORT=str(port)):
+            wait_for_answer(f"http://127.0.0.1:{port}/healthz", log)
+            ran = subprocess.run(
+                ["bash", "-ec", use.replace(DEFAULT_URL, f"http://127.0.0.1:{port}")],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "back.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
+    assert not (tmp_path / "stillroom-data/compute").exists(), "it is in the bucket"
+    assert "ok    saving" in log.read_text()
+    assert "WRONG" not in log.read_text()
+
+
+def test_every_setting_has_its_row_and_its_meaning_in_one_table() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
     code = (ROOT / "src/stillroom/settings/fields.py").read_text()
 
-    rows = set(re.findall(r"^\| `(?:STILLROOM_(?=\w)|(?=R2_))(\w+)`", pages, re.MULTILINE))
+    rows = re.findall(r"^\| `(?:STILLROOM_|(?=R2_))(\w+)` .*\| +(.*) +\|$", page, re.MULTILINE)
     fields = set(re.findall(r"^    ([a-z]\w*): [^=\n]+ = ", code, re.MULTILINE))
 
-    assert rows == {name.upper() for name in fields}
+    assert {name for name, _ in rows} == {name.upper() for name in fields}
+    assert [name for name, meaning in rows if not meaning] == []
+    tables = [
+        page for page in PAGES if re.search(r"^\| Variable +\|", page.read_text(), re.MULTILINE)
+    ]
+    assert tables == [ROOT / "docs/reference/settings.md"]
 
 
 def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
@@ -334,10 +402,18 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 @pytest.mark.parametrize("page", sorted(str(page.relative_to(ROOT)) for page in PAGES))
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()):
         if not target.startswith("http"):
-            assert ((ROOT / page).parent / target).exists(), target
+            name, _, anchor = target.partition("#")
+            file = (ROOT / page).parent / name if name else ROOT / page
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def anchors(text: str) -> set[str]:
+    """Those that GitHub makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
 def test_every_test_that_a_page_names_exists() -> None:

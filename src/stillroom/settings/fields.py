@@ -40,13 +40,13 @@ class Fields(BaseSettings):
     """Folder for images, secret, caches and the SQLite database; created if missing."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. Let only a proxy reach it: docs/running.md#behind-a-proxy."""
 
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
 
     workers: int = Field(default=1, ge=1, le=256)
-    """Number of server processes."""
+    """Number of server processes. Each uses one core at most."""
 
     public_base_url: str = ""
     """Base of public URLs; `http://127.0.0.1:PORT` by default. Never from a Host header."""
@@ -55,19 +55,25 @@ class Fields(BaseSettings):
     """Algorithm of token signatures. Never taken from a token."""
 
     jwt_public_key_file: Path | None = None
-    """PEM file with the issuer's public key, for RS256, ES256 and EdDSA."""
+    """PEM file with the issuer's public key, for RS256, ES256 and EdDSA.
+
+    docs/running.md#who-signs-the-tokens says which keys are taken.
+    """
 
     jwt_jwks_url: str = ""
     """The issuer's JWKS URL, instead of a key file. Needs `STILLROOM_JWT_AUDIENCE`."""
 
     jwt_secret: SecretStr | None = None
-    """HS256 secret, at least 32 bytes. Without it, one is made in the data directory."""
+    """At least 32 bytes; signs tokens (HS256) and URLs. Without it, the first start makes one.
+
+    It is made in the data directory. Several machines need the same one.
+    """
 
     jwt_previous_secrets: Annotated[list[SecretStr], NoDecode] = []
-    """Secrets that are still accepted, so that a secret can be rotated without downtime."""
+    """Secrets that are still accepted: docs/running.md#changing-the-secret."""
 
     jwt_audience: str | None = None
-    """If set, tokens must have this `aud`."""
+    """If set, tokens must have this `aud`. Required with a JWKS URL."""
 
     jwt_issuer: str | None = None
     """If set, tokens must have this `iss`."""
@@ -76,40 +82,68 @@ class Fields(BaseSettings):
     """Largest upload. A larger one gets 413 as soon as the limit is passed, not at the end."""
 
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
-    """Free disk space to keep. A save that would leave less gets 507."""
+    """Free disk space to keep. A save that would leave less gets 507.
+
+    Checked by the announced length before the first byte, and again with every 16 MiB.
+    """
 
     require_image: bool = False
     """Accept only images, judged by their content; other files get 415."""
 
     durability: Literal["full", "none"] = "full"
-    """`none` skips every fsync: for scratch data only."""
+    """`none` skips every sync: for scratch data only. A power cut may then cost saved images."""
 
     list_cache_bytes: int = Field(default=64 * MIB, ge=0)
-    """Memory in each process for names in large folders; 0 reads the folder for every page."""
+    """Memory in each process for names in large folders; 0 reads the folder for every page.
+
+    docs/running.md#listings-of-large-folders.
+    """
 
     derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
-    """Disk space for cached derived images; 0 makes them again for each request."""
+    """Disk space for cached smaller pictures (docs/api.md#smaller-pictures); 0 keeps none.
+
+    Beyond it, the least recently used ones go first.
+    """
 
     derived_processes: int = Field(default=2, ge=1, le=64)
-    """Images decoded at once by each server process, each in a process of its own."""
+    """Images decoded at once by each server process, each in a process of its own.
+
+    Such a process takes 30 MiB and ends after an idle minute.
+    """
 
     derived_max_pixels: int = Field(default=100_000_000, ge=1, le=1_000_000_000)
-    """Larger images are not decoded, 415. Each pixel takes 4 to 16 bytes of memory."""
+    """Larger images are not decoded, 415.
+
+    Each pixel takes 4 to 8 bytes of memory in each decoding process, 16 of a WebP.
+    """
 
     database_url: SecretStr | None = None
-    """PostgreSQL URL for the media library's rows; without it, SQLite in the data directory."""
+    """PostgreSQL for the media library's rows: `postgresql://user:password@host/name`.
+
+    Without it, they are in SQLite in the data directory: docs/media.md#where-the-rows-are.
+    """
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
-    """How long a relocated source, or a deleted resource, can still be restored."""
+    """How long a relocated source, or a deleted resource, stays before its bytes are deleted."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
-    """Time between sweeps in each process; 0 leaves them to `stillroom media sweep`."""
+    """Time between sweeps in each process; 0 leaves them to `stillroom media sweep`.
+
+    docs/media.md#what-is-deleted-and-when.
+    """
 
     compute_ttl: timedelta | None = None
-    """Age after which compute results that were not ingested are deleted; off without it."""
+    """Age after which compute results that were not ingested are deleted; off without it.
+
+    docs/media.md#results-that-expire.
+    """
 
     max_connections: int = Field(default=4096, ge=1)
-    """Connections at once, in each process; further ones get 503."""
+    """Connections at once, in each process; further ones get 503.
+
+    Each takes 4 descriptors, all else 256: with a hard limit (`ulimit -Hn`) below 16640 the bound
+    is lower, and the log says so at the start.
+    """
 
     max_head_bytes: int = Field(default=32 * 1024, ge=1024)
     """Largest head of a request (all its header fields); a larger one gets 431."""
@@ -136,28 +170,37 @@ class Fields(BaseSettings):
     """How long a shutdown waits for requests in progress."""
 
     public_read: bool = False
-    """Read images (GET, HEAD) by path without a token; everything else still needs one."""
+    """Read images (GET, HEAD) by path without a token; everything else still needs one.
+
+    docs/api.md#public-images.
+    """
 
     cors_origins: Annotated[list[str], NoDecode] = []
-    """Origins whose pages may call the API by script; `*` allows every origin."""
+    """Origins whose pages may call the API by script: `https://app.example.com`, or `*` for all."""
 
     gallery: bool = True
-    """Serve the gallery page at `/`; it needs a token for everything that it shows."""
+    """Serve the gallery at `/`: docs/gallery.md. It needs a token for all that it shows."""
 
     fast_path: bool = True
-    """Answer simple requests without a web framework; see docs/adr/0009."""
+    """Answer simple requests without a web framework: docs/adr/0009-the-fast-path.md.
+
+    The answers are the same. The former name, `STILLROOM_SHORT_ROAD`, is still read.
+    """
 
     log_format: Literal["console", "json"] = "console"
-    """`console` is text for people; `json` has one JSON object a line."""
+    """`console` is text for people; `json` has one object a line: docs/observing.md#the-log."""
 
     access_log: bool = False
     """Log one line a request. Failures are logged, and requests counted, in any case."""
 
     r2_endpoint_url: str = Field(default="", validation_alias="R2_ENDPOINT_URL")
-    """`https://<account>.r2.cloudflarestorage.com`. Setting it selects a bucket: docs/r2.md."""
+    """`https://<account>.r2.cloudflarestorage.com`, without the bucket: docs/r2.md.
+
+    With the access key id it selects the bucket; one of the two alone stops the start.
+    """
 
     r2_access_key_id: str = Field(default="", validation_alias="R2_ACCESS_KEY_ID")
-    """Access key id of the bucket's API token. Setting it selects a bucket, too."""
+    """Access key id of the bucket's API token."""
 
     r2_secret_access_key: SecretStr = Field(
         default=SecretStr(""), validation_alias="R2_SECRET_ACCESS_KEY"
@@ -165,10 +208,10 @@ class Fields(BaseSettings):
     """Secret access key of the bucket's API token."""
 
     r2_bucket_name: str = Field(default="", validation_alias="R2_BUCKET_NAME")
-    """Name of the bucket."""
+    """Name of the bucket, which must exist."""
 
     r2_public_url: str = Field(default="", validation_alias="R2_PUBLIC_URL")
-    """Base URL of the CDN. Without it, a GET redirects to a presigned URL, valid for minutes."""
+    """Base URL of the CDN. Without it, a GET redirects to a URL that works for five minutes."""
 
     r2_cache_control: str = Field(
         default="public, max-age=300",
@@ -183,7 +226,7 @@ class Fields(BaseSettings):
     r2_image_transformations: bool = Field(
         default=False, validation_alias="R2_IMAGE_TRANSFORMATIONS"
     )
-    """Let Cloudflare make derived images; `R2_PUBLIC_URL`'s zone needs transformations."""
+    """Let Cloudflare make smaller pictures: docs/r2.md#smaller-pictures."""
 
     @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
     @classmethod
