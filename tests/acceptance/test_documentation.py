@@ -429,3 +429,14 @@ def test_every_test_that_a_page_names_exists() -> None:
     for page in PAGES:
         for name in re.findall(r"`(test_\w+)`", page.read_text()):
             assert f"def {name}(" in tests, f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", ["security", "reliability"])
+def test_each_section_of_promises_has_its_proofs(page: str) -> None:
+    promised = re.findall(r"^## (.+)$", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)
+    proofs = (ROOT / "docs/proofs.md").read_text().partition(f"\n## {page.title()}\n")[2]
+    proofs = proofs.partition("\n## ")[0]
+
+    proved = [part.splitlines()[0] for part in proofs.split("\n### ")[1:] if "`test_" in part]
+
+    assert proved == [section for section in promised if section != "What is yours"]
