@@ -1,6 +1,7 @@
 """Building the distributions, and installing them into environments that hold nothing else."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,15 @@ def build(kind: str, folder: Path, *, source: Path = ROOT) -> Path:
     )
     (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
+
+
+def newest_python() -> str:
+    """The newest Python that CI tests on, if it is here; else this one."""
+    asked = ["python3.13", "-c", "import sys; print(sys.executable)"]
+    if shutil.which(asked[0]):
+        found = subprocess.run(asked, capture_output=True, text=True, check=False)
+        return found.stdout.strip() or sys.executable
+    return sys.executable
 
 
 def install(wheel: Path, lock: str, folder: Path) -> Path:

@@ -1,3 +1,3 @@
 """Stillroom: the image store of an image-generation compute server."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -17,15 +17,15 @@ import httpx
 import pytest
 
 import stillroom
-from building import ROOT, bare_environment, build, install
-from running import Server, running
+from building import ROOT, bare_environment, build, install, newest_python
+from running import Server, free_port, running, wait_until_ready
 
 pytestmark = [pytest.mark.release, pytest.mark.timeout(400)]
 
 DIST = ROOT / "dist"
 SAMPLE = ROOT / "docs/sample.png"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-VERSION = PROJECT["version"]
+VERSION = stillroom.__version__
 
 
 def built(pattern: str) -> Path:
@@ -84,7 +84,9 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     about = f"stillroom-{VERSION}.dist-info/METADATA"
     said = email.message_from_bytes(zipfile.ZipFile(wheel).read(about))
 
-    assert said["Version"] == VERSION == stillroom.__version__
+    assert said["Version"] == VERSION
+    assert said["Author"] == "The Stillroom developers"
+    assert "Programming Language :: Python :: 3.13" in said.get_all("Classifier", [])
     assert said["License-Expression"] == "MIT"
     assert said["Requires-Python"] == PROJECT["requires-python"]
     requirements = said.get_all("Requires-Dist") or []
@@ -189,3 +191,45 @@ def test_what_is_installed_serves_saves_reads_and_verifies(
     ]
     found = subprocess.run(located, cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert found.stdout == b"True\n"
+
+
+def test_a_new_user_saves_an_image_by_the_page_alone(wheel: Path, tmp_path: Path) -> None:
+    """On Python 3.13 where it is: `docs/installing.md` pasted, with the newest dependencies."""
+    page = (ROOT / "docs/installing.md").read_text()
+    first, second = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    *installing, serving = first.strip().splitlines()
+    assert serving.endswith("stillroom serve")
+    (tmp_path / "dist").mkdir()
+    shutil.copy(wheel, tmp_path / "dist")
+    shutil.copy(SAMPLE, tmp_path / "cat.png")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to(newest_python())
+    port = free_port()
+    environment = bare_environment(
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        STILLROOM_PORT=str(port),
+        STILLROOM_URL=f"http://127.0.0.1:{port}",
+    )
+
+    def paste(lines: str) -> None:
+        script = f"set -eu\n{lines}"
+        ran = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+
+    paste("\n".join(installing))
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        command = ["bash", "-c", f"exec {serving}"]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream
+        )
+    server = Server(process, tmp_path / "stillroom-data", port, log, environment)
+    try:
+        wait_until_ready(server)
+        paste(second)
+    finally:
+        assert server.stop() == 0
+    assert (tmp_path / "back.png").read_bytes() == SAMPLE.read_bytes()
+    assert (tmp_path / "stillroom-data/compute/cats/cat.png").read_bytes() == SAMPLE.read_bytes()

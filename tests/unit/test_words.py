@@ -50,6 +50,27 @@ def test_a_banned_word_is_nowhere(word: str, texts: dict[str, str]) -> None:
     assert lines == [], BANNED[word]
 
 
+FROM_AN_INDEX = re.compile(
+    r"""\b(?:pip|pipx|uv|poetry|pdm)[ ]           # an installer,
+    (?:tool[ ]|pip[ ])?(?:install|add|run)[ ]    # its command,
+    (?:-\S+[ ])*["']?                            # flags,
+    stillroom(?:\[\w+\])?+["']?+(?![\w/-]|[ ]@)  # and a name that no place follows
+    |--with[ ]["']?stillroom\b|uvx[ ]stillroom\b""",
+    re.VERBOSE,
+)
+
+
+def test_no_text_says_that_an_index_has_stillroom(texts: dict[str, str]) -> None:
+    """Until one does: a checkout, a wheel file or git, as docs/installing.md says."""
+    assert FROM_AN_INDEX.search("pip install --upgrade 'stillroom[server]'")
+    assert FROM_AN_INDEX.search("run `pip install stillroom`")
+    assert FROM_AN_INDEX.search("pipx install stillroom\n")
+    assert not FROM_AN_INDEX.search("pip install 'stillroom[server] @ git+URL'")
+    assert not FROM_AN_INDEX.search("pip install dist/stillroom-*.whl")
+
+    assert [name for name, text in texts.items() if FROM_AN_INDEX.search(text)] == []
+
+
 def test_each_term_names_a_file_that_exists() -> None:
     rows = re.findall(r"^\| \*\*.+?\*\* \| .+ \| `(.+?)` \|$", _glossary(), re.MULTILINE)
 

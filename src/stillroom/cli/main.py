@@ -102,7 +102,7 @@ def main() -> None:
             raise
         click.echo(
             f"stillroom: {error.name} is not installed: install Stillroom with its server, such as "
-            "`pip install '.[server]'` in a checkout (README.md says how else)",
+            "`pip install '.[server]'` in a checkout (docs/installing.md says how else)",
             err=True,
         )
         sys.exit(2)
