@@ -10,11 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cases import MANY
 from benchmarks.processes import pinned
 from benchmarks.pump import Order
 
-_WRK_REPORT = Path(__file__).with_name("wrk_report.lua")
+_WRK_SCRIPT = Path(__file__).with_name("wrk_script.lua")
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,13 @@ class Seen:
     answered: int
     failed: int
     seconds: float
+    p50_ms: float
     p99_ms: float
     failures: str = ""
 
 
 def pump(order: Order, cores: set[int]) -> Seen:
-    """HEAD and uploads: `benchmarks/pump.py`."""
+    """HEAD, uploads and mixed loads: `benchmarks/pump.py`."""
     ran = subprocess.run(
         [*pinned(cores), sys.executable, "-m", "benchmarks.pump"],
         input=json.dumps(dataclasses.asdict(order)),
@@ -58,12 +58,17 @@ def wrk(order: Order, cores: set[int]) -> Seen:
     checked once before each run.
     """
     fields = [f"-H{name}: {value}" for name, value in order.fields.items()]
-    many = ["--", order.target, str(MANY)] if "{n}" in order.target else []
+    many: list[str] = []
+    if order.traffic:
+        traffic = order.traffic
+        law = "turns" if traffic.exponent is None else str(traffic.exponent)
+        before, _, after = order.target.partition("{path}")
+        many = ["--", traffic.paths, traffic.heads, law, str(traffic.seed), before, after]
     process = subprocess.Popen(
         [
             *pinned(cores), "wrk", "-t1", f"-c{order.connections}", "-d1h", "--timeout", "30s",
-            "-s", str(_WRK_REPORT), *fields,
-            f"http://127.0.0.1:{order.port}{order.target.replace('{n}', '0')}", *many,
+            "-s", str(_WRK_SCRIPT), *fields,
+            f"http://127.0.0.1:{order.port}{order.target if not many else '/'}", *many,
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -92,7 +97,7 @@ def _stopped(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def parsed(printed: str, *, refusals_expected: bool) -> Seen:
-    """What `wrk_report.lua` has printed."""
+    """What `wrk_script.lua` has printed."""
     line = next(line for line in printed.splitlines() if line.startswith("{"))
     found = json.loads(line)
     refused = found["refused"]
@@ -101,6 +106,7 @@ def parsed(printed: str, *, refusals_expected: bool) -> Seen:
         answered=found["requests"] - unexpected,
         failed=unexpected + found["broken"],
         seconds=found["seconds"],
+        p50_ms=found["p50_ms"],
         p99_ms=found["p99_ms"],
         failures=f"{unexpected} x status, {found['broken']} x connection"
         if unexpected + found["broken"]

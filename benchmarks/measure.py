@@ -3,21 +3,25 @@
 import contextlib
 import dataclasses
 import http.client
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.cases import IMAGES, KIB, MANY, MIB, Case, Team
+from benchmarks.cases import ASGI, COLD, CORPORA, IMAGES, MIB, NEWER, OURS, Case, Team
 from benchmarks.load import pump, wrk
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, cpu_seconds, forget_peak, peak_bytes
 from benchmarks.progress import Progress
-from benchmarks.pump import Order
-from benchmarks.servers import SAVED, Server
+from benchmarks.pump import Order, drawn
+from benchmarks.servers import SAVED, SECRET, Server, image_bytes
+from benchmarks.traffic import link_corpora, make_corpora, traffic_of
 
 _BOUNDARY = "stillroom-benchmark"
 _WARM_UP_S = 0.2
+
+PYTHON_313 = Path(__file__).parents[1] / ".make" / "python3.13" / "bin" / "stillroom"
+"""Where `make bench` installs Stillroom beside itself, where there is such a Python."""
+
 _LONGEST_S = 10
 
 
@@ -62,15 +66,32 @@ class Sample:
     round: int
     rate: float
     cpu_us: float
+    p50_ms: float
     p99_ms: float
     peak_mb: float
     failed: int = 0
     failures: str = ""
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What is common to all requests of a turn.
+
+    Attributes:
+        number: Of the round; each server sees the same requests in it.
+        bodies: Files with what is saved, by how it is sent.
+        work: A folder for files that the load generator reads.
+    """
+
+    number: int
+    seconds: float
+    bodies: dict[str, Path]
+    work: Path
+
+
 def matters(case: Case, name: str) -> bool:
     """Whether a target is about this server; the others are there for comparison."""
-    return name.startswith((case.base, "Stillroom"))
+    return name.startswith((case.base, OURS, *(target.server for target in case.targets)))
 
 
 @contextlib.contextmanager
@@ -97,18 +118,42 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
                 start(servers.seaweedfs(folder / "seaweedfs")).filer,
                 start(servers.reference(folder / "reference")),
             ]
+        elif team == "many":
+            found += _with_many_tokens(stack, folder)
         elif team == "two":
             found.append(start(servers.stillroom(folder / "stillroom", workers=2)))
         else:
             found += _before_bucket(stack, folder)
+        corpora = make_corpora(work.with_name("corpora"), CORPORA) if team == "many" else None
         for server in found:
-            if team != "bucket":
+            if corpora:
+                link_corpora(corpora, server)
+            elif team != "bucket":
                 fill(server)
-                if server.name in {"nginx, tcp_nopush off", "nginx, tcp_nopush on", "Stillroom"}:
-                    fill_with_many(server)
             elif not server.name.startswith("nginx"):
-                server.save("get/known.png", _bytes(4096))
+                server.save("get/known.png", image_bytes(4096))
         yield found
+
+
+def _with_many_tokens(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
+    kinds = {
+        OURS: {},
+        COLD: {"STILLROOM_RESPONSE_CACHE_BYTES": "0"},
+        ASGI: {"STILLROOM_FAST_PATH": "false"},
+        NEWER: {},
+    }
+    found = []
+    for name, variables in kinds.items():
+        program = PYTHON_313 if name == NEWER else servers.STILLROOM
+        if program.exists():
+            running = servers.stillroom(
+                folder / name.replace(" ", "-"),
+                name=name,
+                variables={"STILLROOM_JWT_SECRET": SECRET, **variables},
+                program=program,
+            )
+            found.append(stack.enter_context(running))
+    return found
 
 
 def _before_bucket(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
@@ -146,15 +191,7 @@ def fill(server: Server) -> None:
     """Save the images that are read."""
     server.make_folder("get")
     for path, size in IMAGES.items():
-        server.save(path, _bytes(size))
-
-
-def fill_with_many(server: Server) -> None:
-    """The same 4 KB under many names, put into the folder by hand."""
-    server.make_folder("many")
-    image = _bytes(4 * KIB)
-    for number in range(MANY):
-        Path(server.folder, "many", f"{number}.png").write_bytes(image)
+        server.save(path, image_bytes(size))
 
 
 def measure(
@@ -162,7 +199,8 @@ def measure(
 ) -> list[Sample]:
     """All rounds of a case."""
     taking_part = [server for server in team if server.name.startswith(case.servers)]
-    bodies = write_bodies(work / "bodies", case.size) if case.method == "POST" else {}
+    size = next((one.size for one in (case, case.beside) if one and one.method == "POST"), 0)
+    bodies = write_bodies(work / "bodies", size) if size else {}
     samples: list[Sample] = []
     for number in range(-1, pace.rounds):  # round -1 warms up
         shift = number % len(taking_part)
@@ -170,38 +208,37 @@ def measure(
             if number >= pace.others and not matters(case, server.name):
                 continue
             seconds = _WARM_UP_S if number < 0 else pace.seconds
-            sample = _turn(case, server, seconds, number, bodies)
+            sample = _sample(case, server, _Turn(number, seconds, bodies, work))
             if number >= 0:
                 samples.append(sample)
                 progress.advance(case.name, pace.turn_s)
     return samples
 
 
-def _turn(
-    case: Case, server: Server, seconds: float, number: int, bodies: dict[str, Path]
-) -> Sample:
-    order = _order(case, server, seconds, number, bodies)
+def _sample(case: Case, server: Server, turn: _Turn) -> Sample:
+    order = _order(case, server, turn)
     if case.method != "POST":
-        _check(case, server, dataclasses.replace(order, target=order.target.replace("{n}", "0")))
-    folder = _upload_folder(case, number)
-    if case.method == "POST":
+        _check(case, server, order)
+    folder = _upload_folder(case, turn)
+    if turn.bodies:
         server.make_folder(folder)
-    load = wrk if case.method == "GET" else pump
+    load = wrk if case.method == "GET" and not turn.bodies else pump
     load_cores = cores(LOAD_CORE) if case.team != "two" else cores(SERVER_CORE, LOAD_CORE)
     forget_peak(server.pid)
     before = cpu_seconds(server.pid)
     seen = load(order, load_cores)
     used = cpu_seconds(server.pid) - before
     peak = peak_bytes(server.pid)
-    if case.method == "POST":
+    if turn.bodies:
         server.clear(folder)
-    if not seen.answered and seconds < _LONGEST_S:  # 0.3 s of 10 MB on a machine that is busy
-        return _turn(case, server, seconds * 4, number, bodies)
+    if not seen.answered and turn.seconds < _LONGEST_S:  # 0.3 s of 10 MB on a busy machine
+        return _sample(case, server, dataclasses.replace(turn, seconds=turn.seconds * 4))
     return Sample(
         server=server.name,
-        round=number,
+        round=turn.number,
         rate=seen.answered / seen.seconds,
         cpu_us=used / max(seen.answered, 1) * 1e6,
+        p50_ms=seen.p50_ms,
         p99_ms=seen.p99_ms,
         peak_mb=peak / MIB,
         failed=seen.failed,
@@ -209,40 +246,62 @@ def _turn(
     )
 
 
-def _upload_folder(case: Case, number: int) -> str:
+def _upload_folder(case: Case, turn: _Turn) -> str:
     """A new one for each turn: a server may remember which folders it has synced."""
-    return f"up-{case.slug}-{number}"
+    return f"up-{case.slug}-{turn.number}"
 
 
-def _order(
-    case: Case, server: Server, seconds: float, number: int, bodies: dict[str, Path]
-) -> Order:
-    fields = {**server.fields, **case.fields}
+def _order(case: Case, server: Server, turn: _Turn) -> Order:
+    order = _own_order(case, server, turn)
+    if case.beside is None:
+        return order
+    beside = dataclasses.replace(case.beside, slug=case.slug)
+    return dataclasses.replace(
+        order,
+        share=1 - case.beside_share,
+        beside=_own_order(beside, server, turn),
+    )
+
+
+def _own_order(case: Case, server: Server, turn: _Turn) -> Order:
+    fields = {} if case.mix else {**server.fields, **case.fields}
     target = server.prefix + case.path
     if case.known:
         fields["If-None-Match"] = _etag(server, target)
     if case.method != "POST":
         return Order(
-            server.port, case.method, target, fields, case.connections, seconds, [case.status]
+            server.port,
+            case.method,
+            target,
+            fields,
+            case.connections,
+            turn.seconds,
+            [case.status],
+            traffic=traffic_of(case.mix, turn.number, turn.work) if case.mix else None,
         )
     if server.upload == "form":
         fields["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
     return Order(
         server.port,
         "POST" if server.upload == "form" else "PUT",
-        f"{server.prefix}{_upload_folder(case, number)}/{case.path}",
+        f"{server.prefix}{_upload_folder(case, turn)}/{case.path}",
         fields,
         case.connections,
-        seconds,
+        turn.seconds,
         list(SAVED),
-        str(bodies[server.upload]),
+        str(turn.bodies[server.upload]),
     )
 
 
 def _check(case: Case, server: Server, order: Order) -> None:
     """One request by another client: what is counted later must be the right answer."""
+    target, fields = order.target, order.fields
+    if order.traffic:
+        path, head = next(drawn(order.traffic))
+        target = target.replace("{path}", path)
+        fields = dict(line.split(": ") for line in head.split("\t"))
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    connection.request(case.method, order.target, headers=order.fields)
+    connection.request(case.method, target, headers=fields)
     answer = connection.getresponse()
     body = answer.read()
     connection.close()
@@ -260,18 +319,12 @@ def _etag(server: Server, target: str) -> str:
     return str(etag)
 
 
-def _bytes(size: int) -> bytes:
-    """Incompressible, behind a PNG's signature."""
-    block = b"\x89PNG\r\n\x1a\n" + os.urandom(MIB - 8)
-    return (block * (size // MIB + 1))[:size]
-
-
 def write_bodies(folder: Path, size: int) -> dict[str, Path]:
     """Files with what is sent to save an image of `size` bytes, as it is and as a form."""
     folder.mkdir(exist_ok=True)
     found = {"put": folder / f"{size}.put", "form": folder / f"{size}.form"}
     if not found["form"].exists():
-        image = _bytes(size)
+        image = image_bytes(size)
         found["put"].write_bytes(image)
         disposition = b'Content-Disposition: form-data; name="file"; filename="a.png"'
         with found["form"].open("wb") as file:

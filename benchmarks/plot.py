@@ -2,9 +2,9 @@
 
 from xml.sax.saxutils import escape
 
-from benchmarks.report import Verdict
+from benchmarks.report import Verdict, label
 
-_WIDTH, _LEFT, _RIGHT = 860, 290, 90
+_WIDTH, _LEFT, _RIGHT = 940, 370, 90
 _ROW, _BAR, _TOP = 46, 13, 74
 _LONGEST = 2.0
 """Longer bars are cut off, and say their figure."""
@@ -27,7 +27,8 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 def svg(verdicts: list[Verdict]) -> str:
     """One pair of bars a case. It has no background: it stands on the page's."""
     scale = (_WIDTH - _LEFT - _RIGHT) / _LONGEST
-    height = _TOP + _ROW * len(verdicts) + 20
+    rows = [(verdict.case, judged) for verdict in verdicts for judged in verdict.judged]
+    height = _TOP + _ROW * len(rows) + 20
     even = _LEFT + scale
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">',
@@ -43,30 +44,31 @@ def svg(verdicts: list[Verdict]) -> str:
         f'<text class="small" x="{even:.0f}" y="{_TOP - 8}" text-anchor="middle">1.0: equal</text>',
         f'<line class="even" x1="{even:.0f}" x2="{even:.0f}" y1="{_TOP - 4}" y2="{height - 8}"/>',
     ]
-    for number, verdict in enumerate(verdicts):
+    for number, (case, judged) in enumerate(rows):
         top = _TOP + number * _ROW
-        case, ours = verdict.case, verdict.ours
+        row, target = judged.row, judged.target
         parts.append(f'<text x="0" y="{top + 19}">{escape(case.name)}</text>')
-        if case.base != "nginx":
-            parts.append(f'<text class="small" x="0" y="{top + 33}">to {escape(case.base)}</text>')
-        bars = (("rate", ours.rate_ratio, case.rate), ("cpu", ours.cpu_ratio, case.cpu))
-        for index, (kind, ratio, target) in enumerate(bars):
+        note = label(judged).removeprefix(": ") or f"to {case.base}"
+        if note != "to nginx":
+            parts.append(f'<text class="small" x="0" y="{top + 33}">{escape(note)}</text>')
+        bars = (("rate", row.rate_ratio, target.rate), ("cpu", row.cpu_ratio, target.cpu))
+        for index, (kind, ratio, wanted) in enumerate(bars):
             y = top + 4 + index * (_BAR + 3)
             # A ratio of 10 to another base than nginx would make all other bars dots.
             length = min(ratio, _LONGEST) * scale
             parts.append(
                 f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}"/>'
             )
-            where, label = _LEFT + length + 6, f"{ratio:.2f}"
-            if target is not None and target > _LONGEST:
-                label += f", target {target:g}"
-            elif target is not None:
-                x = _LEFT + target * scale
+            where, figure = _LEFT + length + 6, f"{ratio:.2f}"
+            if wanted is not None and wanted > _LONGEST:
+                figure += f", target {wanted:g}"
+            elif wanted is not None:
+                x = _LEFT + wanted * scale
                 parts.append(
                     f'<line class="target" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 1}" '
                     f'y2="{y + _BAR + 1}"/>'
                 )
                 if where - 10 < x < where + 28:
                     where = x + 6  # beside the line, not on it
-            parts.append(f'<text class="small" x="{where:.1f}" y="{y + 11}">{label}</text>')
+            parts.append(f'<text class="small" x="{where:.1f}" y="{y + 11}">{figure}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.cases import Case
+from benchmarks.cases import OURS, Case, Target
 from benchmarks.listing import TARGETS, WARM_TARGET_S, Listed, SaveCost
 from benchmarks.measure import Sample
 from benchmarks.singles import Single
@@ -37,6 +37,7 @@ class Row:
     server: str
     rate: float
     cpu_us: float
+    p50_ms: float
     p99_ms: float
     peak_mb: float
     rate_ratio: float
@@ -48,26 +49,50 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A row beside its target; None where there is no target.
+
+    A server that fails requests meets none.
+    """
+
+    row: Row
+    target: Target
+
+    @property
+    def rate_met(self) -> bool | None:
+        """Whether it answers as many requests per second as it should."""
+        return self._met(self.row.rate_ratio, self.target.rate)
+
+    @property
+    def cpu_met(self) -> bool | None:
+        """Whether it takes as little CPU per request as it should."""
+        return self._met(self.row.cpu_ratio, self.target.cpu)
+
+    @property
+    def p99_met(self) -> bool | None:
+        """Whether its slowest answers come as soon as they should."""
+        target = self.target.p99
+        return self._met(-self.row.p99_ratio, None if target is None else -target)
+
+    def _met(self, ratio: float, target: float | None) -> bool | None:
+        return None if target is None else ratio >= target and not self.row.failed
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """One case: its rows, and whether ours keep to the targets."""
+    """One case: its rows, and those of ours beside the targets."""
 
     case: Case
     rows: list[Row]
 
     @property
-    def ours(self) -> Row:
-        """The first server of ours: the one that the targets are about."""
-        return next(row for row in self.rows if row.server.startswith("Stillroom"))
-
-    @property
-    def rate_met(self) -> bool | None:
-        """None without a target. Whoever fails requests meets none."""
-        return _met(self.ours, self.ours.rate_ratio, self.case.rate)
-
-    @property
-    def cpu_met(self) -> bool | None:
-        """The same for CPU."""
-        return _met(self.ours, self.ours.cpu_ratio, self.case.cpu)
+    def judged(self) -> list[Judged]:
+        """For each target the first server that it is about; none where that did not run."""
+        found = []
+        for target in self.case.targets:
+            rows = [row for row in self.rows if row.server.startswith(target.server)]
+            found += [Judged(row, target) for row in rows[:1]]
+        return found
 
 
 def judge(case: Case, samples: list[Sample]) -> Verdict:
@@ -89,6 +114,7 @@ def judge(case: Case, samples: list[Sample]) -> Verdict:
                 server=name,
                 rate=_median(own, lambda sample: sample.rate),
                 cpu_us=_median(own, lambda sample: sample.cpu_us),
+                p50_ms=_median(own, lambda sample: sample.p50_ms),
                 p99_ms=_median(own, lambda sample: sample.p99_ms),
                 peak_mb=_median(own, lambda sample: sample.peak_mb),
                 rate_ratio=statistics.median(_ratio(one.rate, base.rate) for one, base in pairs),
@@ -111,6 +137,7 @@ def _base(case: Case, samples: list[Sample]) -> Sample:
         round=bases[0].round,
         rate=max(base.rate for base in bases),
         cpu_us=min(base.cpu_us for base in bases),
+        p50_ms=min(base.p50_ms for base in bases),
         p99_ms=min(base.p99_ms for base in bases),
         peak_mb=min(base.peak_mb for base in bases),
     )
@@ -123,10 +150,6 @@ def _median(samples: list[Sample], figure: Callable[[Sample], float]) -> float:
 def _ratio(above: float, below: float) -> float:
     """0 where nothing was answered, or too little to be timed."""
     return above / below if below else 0
-
-
-def _met(row: Row, ratio: float, target: float | None) -> bool | None:
-    return None if target is None else ratio >= target and not row.failed
 
 
 @dataclass(frozen=True)
@@ -175,18 +198,28 @@ def markdown(results: Results) -> str:
 
 
 def targets(verdicts: list[Verdict]) -> str:
-    """One line a case: both ratios beside their targets."""
-    lines = []
-    for verdict in verdicts:
-        case, ours = verdict.case, verdict.ours
-        against = "nginx" if case.base == "nginx" else case.base
-        lines.append(
-            f"| {case.name} | {against} "
-            f"| {ours.rate_ratio:.2f} | {_target(case.rate, verdict.rate_met)} "
-            f"| {ours.cpu_ratio:.2f} | {_target(case.cpu, verdict.cpu_met)} |"
+    """One line a target: its ratios beside it."""
+    lines = [
+        (
+            f"| {verdict.case.name}{label(judged)} | {verdict.case.base} "
+            f"| {judged.row.rate_ratio:.2f} | {_target(judged.target.rate, judged.rate_met)} "
+            f"| {judged.row.cpu_ratio:.2f} | {_target(judged.target.cpu, judged.cpu_met)} "
+            f"| {judged.row.p99_ratio:.2f} | {_target(judged.target.p99, judged.p99_met)} |"
         )
-    head = "| case | against | req/s | target | CPU | target |\n|---|---|---:|---|---:|---|"
+        for verdict in verdicts
+        for judged in verdict.judged
+    ]
+    head = (
+        "| case | against | req/s | target | CPU | target | p99 | at most |\n"
+        "|---|---|---:|---|---:|---|---:|---|"
+    )
     return "\n".join([head, *lines])
+
+
+def label(judged: Judged) -> str:
+    """What stands behind a case's name where it is not Stillroom as it is shipped."""
+    name = judged.target.server
+    return "" if name.startswith(OURS) else f": {name.removesuffix(f' {OURS}')}"
 
 
 def _target(target: float | None, met: bool | None) -> str:  # noqa: FBT001  (a column of its own)
@@ -196,13 +229,16 @@ def _target(target: float | None, met: bool | None) -> str:  # noqa: FBT001  (a 
 def details(verdict: Verdict) -> str:
     """One line a server."""
     lines = [
-        "| server | req/s | ratio | CPU µs/request | ratio | p99 ms | ratio | peak MiB | ratio |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        (
+            "| server | req/s | ratio | CPU µs/request | ratio | p50 ms | p99 ms | ratio "
+            "| peak MiB | ratio |"
+        ),
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {row.server} | {row.rate:,.0f} | {row.rate_ratio:.2f} "
         f"| {row.cpu_us:,.0f} | {row.cpu_ratio:.2f} "
-        f"| {row.p99_ms:,.1f} | {row.p99_ratio:.2f} "
+        f"| {row.p50_ms:,.1f} | {row.p99_ms:,.1f} | {row.p99_ratio:.2f} "
         f"| {row.peak_mb:,.0f} | {row.peak_ratio:.2f} |"
         for row in verdict.rows
     ]

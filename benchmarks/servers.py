@@ -18,6 +18,7 @@ from typing import Final, Literal, Self
 import httpx
 import jwt
 
+from benchmarks.cases import MIB
 from benchmarks.ports import free_ports
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, pinned
 
@@ -30,8 +31,10 @@ SAVED: Final = (200, 201, 204)
 
 CDN: Final = "https://cdn.example.com"
 
-_SIGNED_WITH: Final = "a secret of 32 bytes for benchmarks only"
-_STILLROOM: Final = str(Path(sys.executable).with_name("stillroom"))
+SECRET: Final = "a secret of 32 bytes for benchmarks only"  # noqa: S105  (on loopback, for minutes)
+"""Of the servers that accept the same tokens."""
+
+STILLROOM: Final = Path(sys.executable).with_name("stillroom")
 _READY_WITHIN_S: Final = 60
 
 
@@ -62,13 +65,14 @@ class Server:
         """The same server, with its images elsewhere."""
         return dataclasses.replace(self, folder=folder)
 
-    def save(self, path: str, body: bytes) -> None:
+    def save(self, path: str, body: bytes, client: httpx.Client | None = None) -> None:
         """Save one image, in the way in which this server is measured."""
         url = f"http://127.0.0.1:{self.port}{self.prefix}{path}"
+        post = client.post if client else httpx.post
         if self.upload == "put":
             answer = httpx.put(url, content=body, headers=self.fields, timeout=60)
         else:
-            answer = httpx.post(url, files={"file": body}, headers=self.fields, timeout=60)
+            answer = post(url, files={"file": body}, headers=self.fields, timeout=60)
         if answer.status_code not in SAVED:
             raise RuntimeError(f"{self.name} refused an image: {answer.status_code} {answer.text}")
 
@@ -93,6 +97,7 @@ def stillroom(
     name: str = "Stillroom",
     workers: int = 1,
     variables: dict[str, str] | None = None,
+    program: Path = STILLROOM,
 ) -> Iterator[Server]:
     """As it is shipped: `stillroom serve`, tokens checked, durable, SHA-256, no access log."""
     (port,) = free_ports(1)
@@ -107,21 +112,35 @@ def stillroom(
         "STILLROOM_MAX_UPLOAD_BYTES": str(2 * 1024**3),
         **(variables or {}),
     }
-    command = [_STILLROOM, "serve", "--workers", str(workers)]
+    command = [str(program), "serve", "--workers", str(workers)]
     log = folder.with_name(f"{folder.name}.log")
     core = SERVER_CORE if workers == 1 else None
     with _process(command, port, "/readyz", log, environment=environment, core=core) as started:
-        fields = {"Authorization": f"Bearer {_token(folder, _secret_made_ns(folder))}"}
+        own = environment.get("STILLROOM_JWT_SECRET")
+        token = minted(own) if own else _token(folder, _secret_made_ns(folder))
+        fields = {"Authorization": f"Bearer {token}"}
         images = folder / "compute"
         yield Server(
             name, started.pid, port, f"{IMAGES}/", images, fields, ready_after_s=started.after_s
         )
 
 
+def image_bytes(size: int) -> bytes:
+    """Incompressible, behind a PNG's signature."""
+    block = b"\x89PNG\r\n\x1a\n" + os.urandom(min(size, MIB))
+    return (block * (size // MIB + 1))[:size]
+
+
+def minted(secret: str, number: int = 0) -> str:
+    """A token that may do everything for a day; another one for each number."""
+    claims = {"sub": f"benchmark-{number}", "exp": int(time.time()) + 86_400}
+    return jwt.encode(claims, secret, "HS256")
+
+
 @functools.cache
 def _token(folder: Path, _made_ns: int) -> str:
     """What `stillroom token` prints for this data directory, as long as its secret stays."""
-    command = [_STILLROOM, "token", "--data-dir", str(folder)]
+    command = [str(STILLROOM), "token", "--data-dir", str(folder)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -135,7 +154,7 @@ daemon off;
 worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log crit;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     log_not_found off;
@@ -274,19 +293,16 @@ def reference(
     ]  # fmt: skip
     environment = {
         **os.environ,
-        "REFERENCE_SECRET": _SIGNED_WITH,
+        "REFERENCE_SECRET": SECRET,
         "REFERENCE_ROOT": str(images),
         **(bucket or {}),
     }
-    token = jwt.encode(
-        {"sub": "benchmark", "exp": int(time.time()) + 86_400}, _SIGNED_WITH, "HS256"
-    )
     root = Path(__file__).parents[1]
     log = folder / "log"
     with _process(
         command, port, "/openapi.json", log, environment=environment, cwd=root
     ) as started:
-        fields = {"Authorization": f"Bearer {token}"}
+        fields = {"Authorization": f"Bearer {minted(SECRET)}"}
         name = "FastAPI and boto3" if bucket else "plain FastAPI"
         yield Server(name, started.pid, port, f"{IMAGES}/", images, fields)
 

@@ -1,16 +1,19 @@
 """The benchmarks run: their smallest cases, for an instant, beside nginx."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, SMALL, Case
 from benchmarks.measure import Pace, fill, measure
 from benchmarks.progress import Progress
 from benchmarks.report import judge
-from benchmarks.servers import nginx, stillroom
+from benchmarks.servers import SECRET, nginx, stillroom
+from benchmarks.traffic import link_corpora, make_corpora
 
 INSTANT = Pace(rounds=2, seconds=0.2, others=0)
+FEW = dataclasses.replace(SMALL, count=40, distinct=20)
 
 
 @pytest.mark.parametrize("slug", ["head", "post-100k"])
@@ -36,3 +39,24 @@ def test_a_case_runs_beside_nginx_and_every_request_succeeds(slug: str, tmp_path
         assert row.cpu_us > 0
         assert row.peak_mb > 1
     assert not list((tmp_path / "stillroom/compute").glob("up*"))
+
+
+@pytest.mark.parametrize("slug", ["many-zipf", "many-reads", "many-saves"])
+def test_a_case_of_many_images_runs_and_every_request_succeeds(slug: str, tmp_path: Path) -> None:
+    (case,) = [case for case in CASES if case.slug == slug]
+    case = dataclasses.replace(_with_few(case), beside=case.beside and _with_few(case.beside))
+    images = make_corpora(tmp_path / "corpora", [FEW])
+    with (
+        nginx(tmp_path / "nginx", nopush=False) as peer,
+        stillroom(tmp_path / "stillroom", variables={"STILLROOM_JWT_SECRET": SECRET}) as ours,
+    ):
+        for server in (peer, ours):
+            link_corpora(images, server)
+        samples = measure(case, [peer, ours], INSTANT, tmp_path, Progress(4))
+
+    assert [sample.failures for sample in samples] == [""] * 4
+    assert all(sample.rate > 0 and 0 < sample.p50_ms <= sample.p99_ms for sample in samples)
+
+
+def _with_few(case: Case) -> Case:
+    return dataclasses.replace(case, mix=case.mix and dataclasses.replace(case.mix, corpus=FEW))

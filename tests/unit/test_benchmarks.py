@@ -2,28 +2,39 @@
 
 import dataclasses
 import io
+import itertools
 import re
 import resource
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmarks.cases import CASES, Case
+from benchmarks.cases import Case, Corpus, Mix, Target
 from benchmarks.listing import Listed, Shape
 from benchmarks.load import parsed
 from benchmarks.measure import Sample
 from benchmarks.plot import svg
 from benchmarks.processes import cpu_seconds
-from benchmarks.report import Results, judge, listings, markdown
+from benchmarks.pump import drawn
+from benchmarks.report import Judged, Results, judge, listings, markdown
 from benchmarks.thumbnails import KINDS, Kind, Rate, photograph, table
+from benchmarks.traffic import traffic_of
 
-CASE = Case("get", "GET 4 KB", "disk", "GET", "a.png", 4096, rate=0.5, cpu=0.5)
+CASE = Case("get", "GET 4 KB", "disk", "GET", "a.png", 4096, targets=(Target(0.5, 0.5),))
 
 
 def sample(server: str, number: int, rate: float, cpu_us: float) -> Sample:
-    return Sample(server, number, rate, cpu_us, p99_ms=2.0, peak_mb=10.0)
+    return Sample(server, number, rate, cpu_us, p50_ms=1.0, p99_ms=2.0, peak_mb=10.0)
+
+
+def judged(samples: list[Sample], case: Case = CASE) -> Judged:
+    """Ours beside the only target."""
+    (found,) = judge(case, samples).judged
+    return found
 
 
 def rounds(*figures: tuple[float, float, float, float]) -> list[Sample]:
@@ -42,10 +53,11 @@ def test_a_ratio_is_the_median_of_the_ratios_within_each_round() -> None:
     # The median of ours (300) by that of nginx (200) would be 1.5.
     verdict = judge(CASE, rounds((100, 10, 50, 40), (200, 10, 300, 20), (1000, 10, 600, 10)))
 
-    assert verdict.ours.rate == 300
-    assert verdict.ours.rate_ratio == 0.6
-    assert verdict.ours.cpu_ratio == 0.5
-    assert verdict.rows[0].rate_ratio == 1.0
+    nginx, ours = verdict.rows
+    assert ours.rate == 300
+    assert ours.rate_ratio == 0.6
+    assert ours.cpu_ratio == 0.5
+    assert nginx.rate_ratio == 1.0
 
 
 def test_each_figure_is_compared_with_the_better_of_nginxs_two_settings() -> None:
@@ -55,14 +67,14 @@ def test_each_figure_is_compared_with_the_better_of_nginxs_two_settings() -> Non
         sample("Stillroom", 0, 100, 20),
     ]
 
-    ours = judge(CASE, samples).ours
+    ours = judged(samples).row
 
     assert (ours.rate_ratio, ours.cpu_ratio) == (0.5, 0.5)
 
 
 def test_less_than_the_target_is_missed_and_exactly_the_target_is_met() -> None:
-    exactly = judge(CASE, rounds((100, 10, 50, 20)))
-    less = judge(CASE, rounds((100, 10, 49, 21)))
+    exactly = judged(rounds((100, 10, 50, 20)))
+    less = judged(rounds((100, 10, 49, 21)))
 
     assert (exactly.rate_met, exactly.cpu_met) == (True, True)
     assert (less.rate_met, less.cpu_met) == (False, False)
@@ -73,10 +85,59 @@ def test_whoever_fails_a_request_meets_no_target() -> None:
 
     verdict = judge(CASE, [nginx, dataclasses.replace(ours, failed=1, failures="1 x 500")])
 
-    assert (verdict.rate_met, verdict.cpu_met) == (False, False)
+    (found,) = verdict.judged
+    assert (found.rate_met, found.cpu_met) == (False, False)
     assert "Stillroom: 1 requests failed (1 x 500)" in markdown(
         Results([verdict], [], [], [], "a command", 1, 1, load=0.1)
     )
+
+
+def test_a_target_for_p99_is_met_from_below() -> None:
+    nginx, ours = rounds((100, 10, 100, 10))
+    case = dataclasses.replace(CASE, targets=(Target(p99=1.5),))
+
+    met = judged([nginx, dataclasses.replace(ours, p99_ms=3.0)], case)
+    missed = judged([nginx, dataclasses.replace(ours, p99_ms=3.2)], case)
+
+    assert (met.p99_met, missed.p99_met, met.rate_met) == (True, False, None)
+
+
+def test_a_server_of_another_kind_has_a_target_and_a_line_of_its_own() -> None:
+    nginx, ours = rounds((100, 10, 100, 10))
+    case = dataclasses.replace(
+        CASE, targets=(Target(0.95), Target(0.75, server="cold Stillroom"), Target(server="none"))
+    )
+    cold = dataclasses.replace(ours, server="cold Stillroom", rate=70)
+
+    verdict = judge(case, [nginx, ours, cold])
+
+    page = markdown(Results([verdict], [], [], [], "a command", 1, 1, load=0.1))
+    assert [one.rate_met for one in verdict.judged] == [True, False]
+    assert "| GET 4 KB: cold | nginx | 0.70 | 0.75 **missed** |" in page
+
+
+def test_zipf_draws_what_is_popular_more_often_and_each_server_is_asked_the_same(
+    tmp_path: Path,
+) -> None:
+    corpus = Corpus("small", 10, ((1, 1, 1),))
+    traffic = traffic_of(Mix(corpus, exponent=1.0, tokens=3, agents=2), 7, tmp_path)
+
+    requests = list(itertools.islice(drawn(traffic), 3000))
+
+    paths = Counter(path for path, _ in requests)
+    first, tenth = paths["small/0/0.png"], paths["small/9/9.png"]
+    assert first / tenth == pytest.approx(10, rel=0.5)
+    assert len({head for _, head in requests}) == 6
+    assert requests == list(itertools.islice(drawn(traffic), 3000))
+
+
+def test_each_image_has_its_turn_without_a_law(tmp_path: Path) -> None:
+    traffic = traffic_of(Mix(Corpus("small", 10, ((1, 1, 1),)), exponent=None), 7, tmp_path)
+
+    paths = [path for path, _ in itertools.islice(drawn(traffic), 20)]
+
+    assert len(set(paths[:10])) == 10
+    assert paths[:10] == paths[10:]
 
 
 def test_a_server_that_sat_out_a_round_is_compared_within_those_it_ran_in() -> None:
@@ -95,7 +156,8 @@ def test_what_wrk_calls_an_error_is_counted_by_what_the_case_expects(
 ) -> None:
     printed = (
         "Running 1h test\n\n"
-        f'{{"requests": 100, "refused": {refused}, "broken": 2, "seconds": 0.5, "p99_ms": 1.25}}\n'
+        f'{{"requests": 100, "refused": {refused}, "broken": 2, "seconds": 0.5, '
+        '"p50_ms": 1, "p99_ms": 1.25}\n'
     )
 
     seen = parsed(printed, refusals_expected=expected)
@@ -105,9 +167,7 @@ def test_what_wrk_calls_an_error_is_counted_by_what_the_case_expects(
 
 
 def test_the_picture_has_a_pair_of_bars_and_targets_for_each_case() -> None:
-    verdicts = [judge(case, rounds((100, 10, 50, 20))) for case in CASES[:3]]
-
-    picture = svg([dataclasses.replace(verdict, case=CASE) for verdict in verdicts])
+    picture = svg([judge(CASE, rounds((100, 10, 50, 20)))] * 3)
 
     assert picture.count('<rect class="rate"') == picture.count('<rect class="cpu"') == 4
     assert picture.count('<line class="target"') == 7
