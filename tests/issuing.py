@@ -207,17 +207,18 @@ def key_server(*issuers: Issuer, certificate: Path | None = None) -> Iterator[Ke
             thread.join()
 
 
-def self_signed(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 that nobody vouches for, with its key."""
+def self_signed(folder: Path, *names: str) -> Path:
+    """A certificate for 127.0.0.1, or for these names, that nobody vouches for, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    holders: list[x509.GeneralName] = [x509.DNSName(one) for one in names]
+    holders = holders or [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(holders), critical=False)
         .sign(key, SHA256())
     )
     file = folder / "tls.pem"

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
 
 from r2.traps import opened
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2, stub_r2
+from services.stub_amazon import StubAmazonS3
+from services.stub_r2 import StubR2, served
 from stillroom.app import create_app
 from stillroom.auth.tokens import mint_token
 from stillroom.settings import Settings
@@ -22,9 +24,20 @@ JWT_SECRET = "a secret of 32 bytes for tests only"
 Running = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
+CLOUDS: Final = {"r2": StubR2, "amazon": StubAmazonS3}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that is marked `clouds` runs against Amazon's ways, too, or against those it names."""
+    if "stub" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("clouds")
+        clouds = ["r2"] if mark is None else list(mark.args or CLOUDS)
+        metafunc.parametrize("stub", clouds, indirect=True)
+
+
 @pytest.fixture
-async def stub() -> AsyncIterator[StubR2]:
-    async with stub_r2() as running:
+async def stub(request: pytest.FixtureRequest) -> AsyncIterator[StubR2]:
+    async with served(CLOUDS[request.param]()) as running:
         yield running
 
 
@@ -35,10 +48,7 @@ def running(stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
     @contextlib.asynccontextmanager
     async def run(**variables: str) -> AsyncIterator[httpx.AsyncClient]:
         for name, value in {
-            "R2_ENDPOINT_URL": stub.endpoint_url,
-            "R2_ACCESS_KEY_ID": KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET,
-            "R2_BUCKET_NAME": BUCKET,
+            **stub.variables,
             "R2_PUBLIC_URL": "https://cdn.example.com",
             "STILLROOM_DATA_DIR": str(tmp_path),
             "STILLROOM_JWT_SECRET": JWT_SECRET,

@@ -15,6 +15,8 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ANY, Condition
 
+pytestmark = pytest.mark.clouds
+
 # Conditions that need a look first
 
 

@@ -11,16 +11,20 @@ from contract.suite import PNG, Chunks, key
 from r2.conftest import Running
 from r2.traps import CREATE, MIB
 from services import stub_r2
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, Conditions, StubR2
+from services.stub_r2 import Conditions, StubR2
 from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
+from stillroom.storage.address import BucketAddress
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.conditions import Conditions as Tried
 from stillroom.storage.objectstore import Guard
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.s3.client import BucketClient
+from stillroom.storage.s3.signing import Signer
 from stillroom.storage.s3.store import S3ObjectStore
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import Condition
+
+pytestmark = pytest.mark.clouds
 
 IMAGES = "/api/v1/storage/images"
 
@@ -115,11 +119,14 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
 
 
 async def test_r2_itself_is_not_asked() -> None:
-    client = BucketClient("https://x.r2.cloudflarestorage.com", "b", key_id="k", secret="s")
-    store = S3ObjectStore(client)
+    store = S3ObjectStore(client_at("https://x.r2.cloudflarestorage.com"))
     await Tried(store, AbandonedUploads(store)).demand(Guard('"e"'))
-    other = BucketClient("https://r2.example.com", "b", key_id="k", secret="s")
-    assert not S3ObjectStore(other).keeps_guards
+    assert not S3ObjectStore(client_at("https://r2.example.com")).keeps_guards
+
+
+def client_at(endpoint_url: str) -> BucketClient:
+    address = BucketAddress.of(endpoint_url, "b")
+    return BucketClient(address, Signer(address.host, "k", "s"))
 
 
 async def test_a_request_with_such_a_condition_is_501_and_a_sentence(
@@ -152,10 +159,7 @@ async def test_the_doctor_says_what_a_bucket_does_with_conditions(
     code, said = await asyncio.to_thread(
         doctor,
         tmp_path,
-        R2_ENDPOINT_URL=stub.endpoint_url,
-        R2_ACCESS_KEY_ID=KEY_ID,
-        R2_SECRET_ACCESS_KEY=SECRET,
-        R2_BUCKET_NAME=BUCKET,
+        **stub.variables,
         STILLROOM_JWT_SECRET="s" * 32,
     )
 

@@ -35,7 +35,7 @@ def saying(*answers: bytes) -> Answering:
 
 @contextlib.asynccontextmanager
 async def bucket(
-    answering: Answering, *, certificate: Path | None = None
+    answering: Answering, *, certificate: Path | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[Connections, list[asyncio.StreamWriter]]]:
     """A server for as many connections as are made, and a list of them."""
     made: list[asyncio.StreamWriter] = []
@@ -56,7 +56,7 @@ async def bucket(
         tls.load_cert_chain(certificate)
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    connections = Connections("127.0.0.1", port, tls=tls is not None, stalled_s=20)
+    connections = Connections(host, port, tls=tls is not None, stalled_s=20)
     try:
         yield connections, made
     finally:
@@ -193,3 +193,17 @@ async def test_tls_takes_only_a_certificate_that_the_system_trusts(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with bucket(saying(FINE, FINE), certificate=certificate) as (connections, _):
         assert [await ask(connections), await ask(connections)] == [(200, b"ok")] * 2
+
+
+@pytest.mark.parametrize("host", ["images.s3.localhost", "others.s3.localhost"])
+async def test_the_certificate_of_a_virtual_host_is_for_the_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    certificate = self_signed(tmp_path, "images.s3.localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with bucket(saying(FINE), certificate=certificate, host=host) as (connections, _):
+        if host == "images.s3.localhost":
+            assert await ask(connections) == (200, b"ok")
+        else:
+            with pytest.raises(NotConnectedError, match="Hostname mismatch"):
+                await ask(connections)

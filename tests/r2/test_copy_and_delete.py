@@ -1,10 +1,13 @@
 """Copying and deleting many with the images in a bucket."""
 
 import httpx
+import pytest
 
 from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
+
+pytestmark = pytest.mark.clouds
 
 STORAGE = "/api/v1/storage"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)

@@ -17,6 +17,8 @@ from stillroom.storage.s3 import client as client_module
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import EntryPage, ListQuery
 
+pytestmark = pytest.mark.clouds
+
 # Listing
 
 

@@ -5,13 +5,12 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from aiohttp import web
 
 from contract.suite import PNG, SVG, Chunks, key
 from r2.conftest import Running
-from r2.traps import MIB
+from r2.traps import MIB, fetched
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound
@@ -19,6 +18,8 @@ from stillroom.storage.content_type import RASTER
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import RemoteImage
+
+pytestmark = pytest.mark.clouds
 
 # What is stored with an object
 
@@ -262,11 +263,10 @@ async def test_a_presigned_url_works_and_ends(storage: ImageStorage) -> None:
     location = await storage.locate(key("a b/кошка+1.png"))
 
     assert isinstance(location, RemoteImage)
-    async with httpx.AsyncClient() as http:
-        assert (await http.get(location.url)).content == PNG
-        expired = location.url.replace("X-Amz-Expires=300", "X-Amz-Expires=1")
-        expired = expired.replace("X-Amz-Date=2", "X-Amz-Date=1")
-        assert (await http.get(expired)).status_code == 400
+    assert (await fetched(location.url)).content == PNG
+    expired = location.url.replace("X-Amz-Expires=300", "X-Amz-Expires=1")
+    expired = expired.replace("X-Amz-Date=2", "X-Amz-Date=1")
+    assert (await fetched(expired)).status_code in (400, 403)
 
 
 async def test_a_missing_image_is_not_redirected_to(storage: ImageStorage) -> None:

@@ -18,9 +18,12 @@ WHOLE = {
 }
 
 
+MORE = ("PUBLIC_URL", "CACHE_CONTROL", "CHECK_EXISTS", "REGION", "SESSION_TOKEN", "ADDRESSING")
+
+
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*WHOLE, "R2_PUBLIC_URL", "R2_CACHE_CONTROL", "R2_CHECK_EXISTS"):
+    for name in (*WHOLE, *(f"R2_{name}" for name in MORE)):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -53,6 +56,42 @@ def test_with_all_of_them_it_is_the_bucket(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.images_url == "https://cdn.example.com/compute"
 
 
+AMAZON = {
+    "R2_ENDPOINT_URL": "https://s3.eu-central-1.amazonaws.com",
+    "R2_REGION": "eu-central-1",
+    "R2_SESSION_TOKEN": "do-not-show==\n",
+    "R2_ADDRESSING": "virtual",
+}
+
+
+def test_any_s3_is_named_by_region_token_and_addressing(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, **{**WHOLE, **AMAZON})
+
+    config = settings.storage
+    assert isinstance(config, R2Config)
+    assert (config.region, config.session_token) == ("eu-central-1", "do-not-show==")
+    assert config.address.origin == "https://images.s3.eu-central-1.amazonaws.com"
+    assert settings.image_origins == [config.address.origin], "the page may show what is presigned"
+    assert "do-not-show" not in f"{settings!r} {config!r}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"R2_ENDPOINT_URL": "http://127.0.0.1:8333"}, "needs a host name in R2_ENDPOINT_URL"),
+        ({"R2_ENDPOINT_URL": "http://[::1]:8333"}, "needs a host name in R2_ENDPOINT_URL"),
+        ({"R2_BUCKET_NAME": "My_Images"}, "needs a bucket whose name can stand in a host"),
+    ],
+)
+def test_a_bucket_that_no_host_can_name_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], said: str
+) -> None:
+    settings = given(monkeypatch, **{**WHOLE, **AMAZON, **changed})
+
+    with pytest.raises(ConfigurationError, match=said):
+        _ = settings.storage
+
+
 def test_without_a_cdn_public_urls_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = given(monkeypatch, **WHOLE)
 
@@ -82,6 +121,10 @@ def test_a_half_set_configuration_names_what_is_missing(
         ("R2_ACCESS_KEY_ID", "k k"),
         ("R2_SECRET_ACCESS_KEY", "s\ns"),
         ("R2_CHECK_EXISTS", "perhaps"),
+        ("R2_REGION", "eu central"),
+        ("R2_REGION", "eu/central"),
+        ("R2_SESSION_TOKEN", "t\nt"),
+        ("R2_ADDRESSING", "host"),
     ],
 )
 def test_an_unusable_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

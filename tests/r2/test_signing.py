@@ -1,14 +1,20 @@
-"""The examples that Amazon gives for signature version 4, digit by digit.
+"""The examples that Amazon gives for signature version 4, digit by digit, and its own SDK.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html and
-https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html,
+https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html and
+https://github.com/awslabs/aws-c-auth/tree/main/tests/aws-signing-test-suite/v4
 """
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer
+from stillroom.storage.address import Addressing, BucketAddress
+from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer, encoded_query
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SIGNER = Signer(
@@ -78,6 +84,107 @@ def test_a_url_is_presigned_as_in_the_example() -> None:
     assert query.endswith(
         "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
     )
+
+
+STS_TOKEN = (
+    "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPf"
+    "IeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7"
+    "WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm"
+    "8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA=="
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "token", "signature"),
+    [
+        (
+            "GET",
+            "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267",
+            "07ec1639c89043aa0e3e2de82b96708f198cceab042d4a97044c66dd9f74e7f8",
+        ),
+        ("POST", STS_TOKEN, "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"),
+    ],
+)
+def test_a_session_token_is_signed_as_in_the_published_vectors(
+    method: str, token: str, signature: str
+) -> None:
+    """`get-vanilla-with-session-token` and `post-sts-header-before`, of another service."""
+    signer = Signer(
+        "example.amazonaws.com",
+        "AKIDEXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        region="us-east-1",
+        service="service",
+    )
+    field = signer.authorization(
+        method,
+        "/",
+        query={},
+        headers={
+            "host": "example.amazonaws.com",
+            "x-amz-date": "20150830T123600Z",
+            "x-amz-security-token": token,
+        },
+        payload_sha256=EMPTY_SHA256,
+        now=datetime(2015, 8, 30, 12, 36, tzinfo=UTC),
+    )
+
+    assert field.endswith(f"Signature={signature}")
+
+
+REGIONS = ["auto", "us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"]
+KEYS = ["compute/a.png", "compute/a b+c=d&e~f/кошка (1).png", "compute/100%25//x?y#z.png"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("token", [None, STS_TOKEN], ids=["lasting", "temporary"])
+@pytest.mark.parametrize("addressing", ["path", "virtual"])
+def test_every_region_and_address_is_signed_as_amazons_sdk_signs_it(
+    region: str, token: str | None, addressing: Addressing
+) -> None:
+    address = BucketAddress.of(f"https://s3.{region}.amazonaws.com", "images", addressing)
+    signer = Signer(address.host, "AKIDEXAMPLE", "secret/+", region=region, session_token=token)
+    theirs = Credentials("AKIDEXAMPLE", "secret/+", token)
+    now = datetime.now(UTC)
+    for key in KEYS:
+        path, body = address.path_of(key), key.encode()
+        query = {"partNumber": "2", "uploadId": "a b/+=~"}
+        url = f"{address.origin}{path}?{encoded_query(query)}"
+        ours = signer.sign(
+            "PUT",
+            path,
+            query=query,
+            headers={"if-match": '"e"', "x-amz-meta-save-id": "1"},
+            payload_sha256=sha256(body).hexdigest(),
+            now=now,
+        )
+        named = {name: ours[name] for name in ours if name != "authorization"}
+        request = AWSRequest(
+            method="PUT",
+            url=url,
+            headers={"if-match": '"e"', "x-amz-meta-save-id": "1", **named},
+            data=body,
+        )
+        request.context["timestamp"] = ours["x-amz-date"]
+        auth = S3SigV4Auth(theirs, "s3", region)
+        signature = auth.signature(
+            auth.string_to_sign(request, auth.canonical_request(request)), request
+        )
+        assert ours["authorization"].endswith(f"Signature={signature}")
+        assert ours.get("x-amz-security-token") == token
+
+        presigned = signer.presign(path, valid_for_s=300, now=now)
+        covered, _, given = presigned.partition("&X-Amz-Signature=")
+        request = AWSRequest(
+            method="GET", url=f"{address.origin}{path}?{covered}", headers={"host": address.host}
+        )
+        request.context["timestamp"] = ours["x-amz-date"]
+        query_auth = S3SigV4QueryAuth(theirs, "s3", region)
+        wanted = query_auth.signature(
+            query_auth.string_to_sign(request, query_auth.canonical_request(request)), request
+        )
+        assert given == wanted
+        assert ("X-Amz-Security-Token=" in covered) is (token is not None)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ import re
 import time
 import unicodedata
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import quote_plus, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -30,6 +31,7 @@ from aiohttp import web
 
 from services.ports import free_ports
 from stillroom.storage.bucket.conditions import PROBE
+from stillroom.storage.choose import R2Config
 
 KEY_ID = "stub-key-id"
 SECRET = "stub-secret"
@@ -52,6 +54,9 @@ CLASS_A = frozenset(
 CLASS_B = frozenset({"HeadObject", "GetObject"})
 
 Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
+
+
+T = TypeVar("T", bound="StubR2")
 
 
 class Conditions(StrEnum):
@@ -87,10 +92,14 @@ class StubR2:
         operations: Requests as they came in, repetitions included.
         probes: The same of requests that try what the bucket does with conditions.
         conditions: What it does with them.
+        deletions: What it does with those of a DELETE; R2 documents none.
         faults: Met by the next requests, one each, instead of an answer.
         one_write_a_second: Whether the limit per key is kept.
         most_on_a_page: A page of a listing never holds more, though more follow.
     """
+
+    keeps_refused_uploads = False
+    """R2 ends an upload whose condition fails."""
 
     def __init__(self) -> None:
         self.endpoint_url = ""
@@ -98,6 +107,7 @@ class StubR2:
         self.uploads: dict[str, Upload] = {}
         self.probes: Counter[str] = Counter()
         self.conditions = Conditions.HONOURED
+        self.deletions = Conditions.IGNORED
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
@@ -105,6 +115,29 @@ class StubR2:
         self.most_on_a_page = 1000
         self._written: dict[str, float] = {}
         self._numbers = itertools.count(1)
+
+    @property
+    def config(self) -> R2Config:
+        """How it is reached."""
+        return R2Config(self.endpoint_url, KEY_ID, SECRET, BUCKET)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The same as a server's variables."""
+        config = self.config
+        return {
+            "R2_ENDPOINT_URL": config.endpoint_url,
+            "R2_ACCESS_KEY_ID": config.access_key_id,
+            "R2_SECRET_ACCESS_KEY": config.secret_access_key,
+            "R2_BUCKET_NAME": config.bucket,
+            "R2_REGION": config.region,
+            "R2_SESSION_TOKEN": config.session_token or "",
+            "R2_ADDRESSING": config.addressing,
+        }
+
+    def endpoint_at(self, port: int) -> str:
+        """Its URL on this port of the loopback interface."""
+        return f"http://127.0.0.1:{port}"
 
     def classes(self) -> tuple[int, int]:
         """Billed operations so far: class A, class B."""
@@ -125,7 +158,7 @@ class StubR2:
 
     async def carry_out(self, request: web.Request) -> web.StreamResponse:
         """Do what R2 would do."""
-        if refusal := self._not_allowed(request):
+        if refusal := self.refuse(request):
             return refusal
         if "chunked" in request.headers.get("transfer-encoding", ""):
             return error(501, "NotImplemented")
@@ -139,7 +172,8 @@ class StubR2:
         carry_out = getattr(self, f"_{operation_of(request)}")
         return carry_out(request, key_of(request), body)
 
-    def _not_allowed(self, request: web.Request) -> web.Response | None:
+    def refuse(self, request: web.Request) -> web.Response | None:
+        """Refuse a request that is not one of ours to this bucket."""
         if "X-Amz-Signature" in request.query:
             began = datetime.strptime(request.query["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
             lasts = timedelta(seconds=int(request.query["X-Amz-Expires"]))
@@ -149,7 +183,7 @@ class StubR2:
         given = re.search(r"Credential=([^/]*)/", request.headers.get("authorization", ""))
         if given is None or given[1] != KEY_ID:
             return error(401, "Unauthorized")
-        if request.path.split("/")[1] != BUCKET:
+        if bucket_of(request) != BUCKET:
             return error(404, "NoSuchBucket")
         return None
 
@@ -177,9 +211,14 @@ class StubR2:
         if metadata > 8192:
             return error(400, "MetadataTooLarge")
         if not self._condition_holds(request, key):
-            return error(412, "PreconditionFailed")
+            return self.condition_failed(key)
         self._written[key] = now
         return None
+
+    def condition_failed(self, key: str) -> web.Response:
+        """What is answered to a condition that does not hold."""
+        del key
+        return error(412, "PreconditionFailed")
 
     def _condition_holds(self, request: web.Request, key: str) -> bool:
         found = self.objects.get(key)
@@ -214,7 +253,13 @@ class StubR2:
         headers = {**facts(found), "Content-Length": str(len(part))}
         return web.Response(status=206, body=part, headers=headers)
 
-    def _DeleteObject(self, _: web.Request, key: str, __: bytes) -> web.Response:
+    def _DeleteObject(self, request: web.Request, key: str, _: bytes) -> web.Response:
+        guarded = "if-match" in request.headers and self.deletions is not Conditions.IGNORED
+        if guarded and self.deletions is Conditions.REFUSED:
+            return error(501, "NotImplemented")
+        found = self.objects.get(key)
+        if guarded and (found is None or request.headers["if-match"] != found.etag):
+            return self.condition_failed(key)
         self.objects.pop(key, None)
         return web.Response(status=204)
 
@@ -259,7 +304,8 @@ class StubR2:
         if any(len(part) < 5 * 1024**2 for part in full):
             return error(400, "EntityTooSmall")
         if refusal := self._refused(request, key):
-            del self.uploads[request.query["uploadId"]]  # R2 ends an upload whose condition fails
+            if not self.keeps_refused_uploads:
+                del self.uploads[request.query["uploadId"]]
             return refusal
         del self.uploads[request.query["uploadId"]]
         whole = b"".join([*full, last])
@@ -343,14 +389,20 @@ class StubR2:
 @contextlib.asynccontextmanager
 async def stub_r2() -> AsyncIterator[StubR2]:
     """Run one."""
-    stub = StubR2()
+    async with served(StubR2()) as stub:
+        yield stub
+
+
+@contextlib.asynccontextmanager
+async def served(stub: T) -> AsyncIterator[T]:
+    """Run this one."""
     application = web.Application(client_max_size=64 * 1024**2)
     application.router.add_route("*", "/{path:.*}", stub.handle)
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     (port,) = free_ports(1)
     await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
-    stub.endpoint_url = f"http://127.0.0.1:{port}"
+    stub.endpoint_url = stub.endpoint_at(port)
     try:
         yield stub
     finally:
@@ -379,9 +431,18 @@ def operation_of(request: web.Request) -> str:
     }[request.method]
 
 
+def bucket_of(request: web.Request) -> str:
+    """By the host, if that begins with the bucket; else by the path."""
+    label, dot, _ = request.host.partition(".")
+    return label if dot and label == BUCKET else request.path.split("/")[1]
+
+
 def key_of(request: web.Request) -> str:
     """R2 normalizes keys."""
-    return unicodedata.normalize("NFC", request.path.partition("/")[2].partition("/")[2])
+    path = request.path[1:]
+    if not request.host.startswith(f"{BUCKET}."):
+        path = path.partition("/")[2]
+    return unicodedata.normalize("NFC", path)
 
 
 def is_number(node: ET.Element) -> bool:

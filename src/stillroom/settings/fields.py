@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillroom.auth.keys import Algorithm
+from stillroom.storage.address import Addressing
 
 MIB: Final = 1024**2
 
@@ -210,6 +211,17 @@ class Fields(BaseSettings):
     r2_bucket_name: str = Field(default="", validation_alias="R2_BUCKET_NAME")
     """Name of the bucket, which must exist."""
 
+    r2_region: str = Field(
+        default="auto", validation_alias="R2_REGION", pattern=r"^[A-Za-z0-9._-]{1,64}$"
+    )
+    """Region that signatures are for: R2's is `auto`; Amazon S3 takes only the bucket's own."""
+
+    r2_session_token: SecretStr | None = Field(default=None, validation_alias="R2_SESSION_TOKEN")
+    """Session token of temporary credentials. Read once: restart before they expire."""
+
+    r2_addressing: Addressing = Field(default="path", validation_alias="R2_ADDRESSING")
+    """`path` is `https://endpoint/bucket/key`; `virtual` is `https://bucket.endpoint/key`."""
+
     r2_public_url: str = Field(default="", validation_alias="R2_PUBLIC_URL")
     """Base URL of the CDN. Without it, a GET redirects to a URL that works for five minutes."""
 
@@ -267,6 +279,9 @@ class Fields(BaseSettings):
         "r2_access_key_id",
         "r2_secret_access_key",
         "r2_bucket_name",
+        "r2_region",
+        "r2_session_token",
+        "r2_addressing",
         "r2_public_url",
         "r2_cache_control",
         mode="before",
@@ -276,10 +291,12 @@ class Fields(BaseSettings):
         """Files that hold a secret often end in a line feed; signatures count single blanks."""
         return re.sub(" +", " ", value.strip()) if isinstance(value, str) else value
 
-    @field_validator("r2_access_key_id", "r2_secret_access_key", "r2_bucket_name")
+    @field_validator(
+        "r2_access_key_id", "r2_secret_access_key", "r2_bucket_name", "r2_session_token"
+    )
     @classmethod
-    def _check_visible(cls, value: str | SecretStr) -> str | SecretStr:
-        text = value if isinstance(value, str) else value.get_secret_value()
+    def _check_visible(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
         if not _VISIBLE_TEXT.fullmatch(text):
             raise ValueError("must be ASCII without blanks")
         return value

@@ -169,8 +169,8 @@ class Settings(Fields):
         """Which backend, and how.
 
         Raises:
-            ConfigurationError: the bucket is configured by halves. Falling back to the
-                disk would scatter a user's images over two places.
+            ConfigurationError: the bucket is configured by halves, where falling back to the
+                disk would scatter a user's images over two places; or it has no address.
         """
         if not self._has_bucket:
             return DiskConfig(
@@ -196,7 +196,8 @@ class Settings(Fields):
             raise ConfigurationError(
                 "R2_ENDPOINT_URL must not end with the bucket: R2_BUCKET_NAME names it"
             )
-        return R2Config(
+        token = self.r2_session_token
+        config = R2Config(
             endpoint_url=self.r2_endpoint_url,
             access_key_id=self.r2_access_key_id,
             secret_access_key=secret,
@@ -204,7 +205,12 @@ class Settings(Fields):
             public_url=self.r2_public_url or None,
             cache_control=self.r2_cache_control,
             check_exists=self.r2_check_exists,
+            region=self.r2_region,
+            session_token=token.get_secret_value() or None if token else None,
+            addressing=self.r2_addressing,
         )
+        config.address  # noqa: B018  (a bucket that no host can name raises here)
+        return config
 
     @property
     def derived(self) -> DerivedConfig:
@@ -232,9 +238,12 @@ class Settings(Fields):
     @property
     def image_origins(self) -> list[str]:
         """Whose images the page shows beside our own: where a GET of one may redirect to."""
-        if not self._has_bucket:
+        config = self.storage
+        if not isinstance(config, R2Config):
             return []
-        parts = urlsplit(self.r2_public_url or self.r2_endpoint_url)
+        if config.public_url is None:
+            return [config.address.origin]
+        parts = urlsplit(config.public_url)
         return [f"{parts.scheme}://{parts.netloc}"]
 
     @property

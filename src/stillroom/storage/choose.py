@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
+from stillroom.storage.address import Addressing, BucketAddress
 from stillroom.storage.capabilities import CallObserver, unobserved
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 from stillroom.storage.disk.inspection import DiskInspection
@@ -51,6 +52,9 @@ class R2Config:
             redirects go to presigned URLs.
         cache_control: Stored with every image.
         check_exists: Ask the bucket before redirecting.
+        region: What signatures are made for.
+        session_token: Of temporary credentials.
+        addressing: Whether the bucket is named in the path or in the host.
     """
 
     endpoint_url: str
@@ -60,6 +64,18 @@ class R2Config:
     public_url: str | None = None
     cache_control: str = "public, max-age=300"
     check_exists: bool = True
+    region: str = "auto"
+    session_token: str | None = field(default=None, repr=False)
+    addressing: Addressing = "path"
+
+    @property
+    def address(self) -> BucketAddress:
+        """Where the bucket is.
+
+        Raises:
+            ConfigurationError: its name cannot stand in a host.
+        """
+        return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
 
 def open_storage(
@@ -131,14 +147,15 @@ def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> Imag
 
 def _object_store(config: R2Config, observer: CallObserver = unobserved) -> "ObjectStore":
     from stillroom.storage.s3.client import BucketClient
+    from stillroom.storage.s3.signing import Signer
     from stillroom.storage.s3.store import S3ObjectStore
 
-    return S3ObjectStore(
-        BucketClient(
-            config.endpoint_url,
-            config.bucket,
-            key_id=config.access_key_id,
-            secret=config.secret_access_key,
-            observer=observer,
-        )
+    address = config.address
+    signer = Signer(
+        address.host,
+        config.access_key_id,
+        config.secret_access_key,
+        region=config.region,
+        session_token=config.session_token,
     )
+    return S3ObjectStore(BucketClient(address, signer, observer=observer))

@@ -13,9 +13,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from stillroom.errors import BackendUnavailable
+from stillroom.storage.address import BucketAddress
 from stillroom.storage.capabilities import CallObserver, unobserved
 from stillroom.storage.objectstore import DEADLINE_S
 from stillroom.storage.s3.calls import Answer, BodyStream, BucketError, Call
@@ -64,44 +65,28 @@ class BucketClient:
     """
 
     def __init__(
-        self,
-        endpoint_url: str,
-        bucket: str,
-        *,
-        key_id: str,
-        secret: str,
-        observer: CallObserver = unobserved,
+        self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
     ) -> None:
-        """Speak to `bucket` at `endpoint_url`, which may have a path; `observer` hears of it."""
-        parts = urlsplit(endpoint_url)
-        standard_port = {"http": 80, "https": 443}.get(parts.scheme)
-        host = (parts.hostname or "").lower()
-        host = f"[{host}]" if ":" in host else host
-        host = host if parts.port in (None, standard_port) else f"{host}:{parts.port}"
-        self.is_r2 = (parts.hostname or "").endswith(".r2.cloudflarestorage.com")
-        self._origin = f"{parts.scheme}://{host}"
-        self._bucket = quote(bucket, safe="")
-        self._root = f"{parts.path.rstrip('/')}/{self._bucket}"
-        self._signer = Signer(host, key_id, secret)
+        """Speak to the bucket at `address`; `signer` is for its host, `observer` hears of it."""
+        self.is_r2 = address.hostname.endswith(".r2.cloudflarestorage.com")
+        self._address = address
+        self._signer = signer
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._connections = Connections(
-            parts.hostname or "",
-            parts.port or standard_port or 443,
-            tls=parts.scheme == "https",
-            stalled_s=DEADLINE_S,
+            address.hostname, address.port, tls=address.scheme == "https", stalled_s=DEADLINE_S
         )
         self._random = random.SystemRandom()
         self._observe = observer
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
         """A presigned GET URL of an object, valid for a while; makes no request."""
-        path = self._path(key)
+        path = self._address.path_of(key)
         query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
-        return f"{self._origin}{path}?{query}"
+        return f"{self._address.origin}{path}?{query}"
 
     def copy_source(self, key: str) -> str:
         """How CopyObject names the object that it copies: bucket and key, quoted."""
-        return f"/{self._bucket}/{quote(key, safe='/')}"
+        return f"/{self._address.name}/{quote(key, safe='/')}"
 
     async def send(self, call: Call, *, deadline: float | None = None) -> Answer:
         """Send a call until the bucket has decided about it.
@@ -174,7 +159,7 @@ class BucketClient:
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
     async def _exchange(self, call: Call) -> Answer:
-        path = self._path(call.key)
+        path = self._address.path_of(call.key)
         headers = dict(call.headers)
         headers |= self._signer.sign(
             call.method,
@@ -196,9 +181,6 @@ class BucketClient:
             return Answer(response.status, response.headers, b"", rest=body)
         whole = await _read(response)
         return unmasked(call, Answer(response.status, response.headers, whole))
-
-    def _path(self, key: str) -> str:
-        return f"{self._root}/{quote(key, safe='/')}" if key else self._root
 
     async def close(self) -> None:
         """Close all connections."""

@@ -22,6 +22,10 @@ _IDLE_S: Final = 30.0
 _HAPPY_EYEBALLS_S: Final = 0.25
 """https://www.rfc-editor.org/rfc/rfc8305#section-8: the recommended delay."""
 
+_LOOPBACK_NAMES: Final = ".localhost"
+"""A bucket in front of `localhost` is there, too, and few resolvers know it.
+https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
+
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_WAITING_BYTES: Final = 1024**2
 """Of an answer that is not read; beyond, the connection is not read."""
@@ -131,8 +135,9 @@ class Connections:
         made: socket.socket | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
+                name = "localhost" if self._host.endswith(_LOOPBACK_NAMES) else self._host
                 addresses = await loop.getaddrinfo(
-                    self._host, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+                    name, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
                 )
                 made = await aiohappyeyeballs.start_connection(
                     addresses,

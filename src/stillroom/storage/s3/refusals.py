@@ -1,6 +1,7 @@
 """What an error of S3 means: whether to try again, and what to tell the operator."""
 
 import logging
+import re
 from typing import Final
 
 from stillroom.errors import BackendUnavailable
@@ -34,7 +35,12 @@ _STATUS_OF_CODE: Final = {"NoSuchUpload": 404, "NoSuchKey": 404, "PreconditionFa
 
 _ADVICE: Final = {
     "AccessDenied": "the token needs `Object Read & Write` on this bucket",
-    "InvalidAccessKeyId": "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID",
+    "ExpiredToken": "R2_SESSION_TOKEN has expired: restart with new temporary credentials",
+    "InvalidAccessKeyId": (
+        "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID "
+        "(the key of temporary credentials needs their R2_SESSION_TOKEN)"
+    ),
+    "InvalidToken": "R2_SESSION_TOKEN does not belong to R2_ACCESS_KEY_ID",
     "NoSuchBucket": "R2_BUCKET_NAME names no bucket behind R2_ENDPOINT_URL",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "SignatureDoesNotMatch": "R2_SECRET_ACCESS_KEY does not belong to R2_ACCESS_KEY_ID",
@@ -44,6 +50,16 @@ _GENERAL_ADVICE: Final = (
     "check R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY and R2_BUCKET_NAME, "
     "and that the token has `Object Read & Write` on this bucket"
 )
+
+_OTHER_REGION: Final = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "PermanentRedirect",
+        "TemporaryRedirect",
+    }
+)
+_REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 
 log = logging.getLogger("stillroom.r2")
 
@@ -60,14 +76,29 @@ def refuse_unexpected(call: Call, answer: Answer) -> None:
     if answer.status in call.expected and code != "NoSuchBucket":
         return
     error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
-    if code in _ADVICE or answer.status in (401, 403):
-        # After a HEAD there is no code; R2 says 401 to unknown keys and to nothing else.
-        unknown = "Unauthorized" if answer.status == 401 else ""  # noqa: PLR2004  (Unauthorized)
-        advice = _ADVICE.get(code or unknown, _GENERAL_ADVICE)
+    advice = _advice(answer, code)
+    if advice is not None:
         log.error("the bucket refuses us (%s): %s", error, advice)
         raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
     log.error("unexpected response from the bucket: %s", error)
     raise BackendUnavailable("unexpected response from the bucket; see the server log") from error
+
+
+def _advice(answer: Answer, code: str) -> str | None:
+    """What to do about a refusal, if that can be told."""
+    if answer.status in (301, 307) or code in _OTHER_REGION:
+        # Not followed: the next host would get our images and our session token.
+        said = answer.headers.get("x-amz-bucket-region") or xml.error_field(answer.body, "Region")
+        region = said if said and _REGION.fullmatch(said) else "its own"
+        return (
+            f"the bucket is in another region: set R2_REGION to {region}, and R2_ENDPOINT_URL to "
+            "that region's endpoint"
+        )
+    if code in _ADVICE or answer.status in (401, 403):
+        # After a HEAD there is no code; R2 says 401 to unknown keys and to nothing else.
+        unknown = "Unauthorized" if answer.status == 401 else ""  # noqa: PLR2004  (Unauthorized)
+        return _ADVICE.get(code or unknown, _GENERAL_ADVICE)
+    return None
 
 
 def unmasked(call: Call, answer: Answer) -> Answer:

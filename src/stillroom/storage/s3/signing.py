@@ -26,19 +26,32 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 class Signer:
     """One access key, for one endpoint."""
 
-    def __init__(self, host: str, key_id: str, secret: str, region: str = "auto") -> None:
+    def __init__(
+        self,
+        host: str,
+        key_id: str,
+        secret: str,
+        *,
+        region: str = "auto",
+        session_token: str | None = None,
+        service: str = "s3",
+    ) -> None:
         """Sign for one host.
 
         Args:
             host: As the Host field has it: with the port unless it is the scheme's own.
             key_id: Names the key.
             secret: Never shown.
-            region: R2 knows one, `auto`; SeaweedFS and MinIO take any.
+            region: Of the bucket. R2 knows one, `auto`; SeaweedFS takes any.
+            session_token: Of temporary credentials; goes with every request and presigned URL.
+            service: Of Amazon's, as its published examples have others.
         """
         self._host = host
         self._key_id = key_id
         self._secret = secret
         self._region = region
+        self._session_token = session_token
+        self._service = service
         self._last: _Second | None = None
 
     def sign(
@@ -67,14 +80,36 @@ class Signer:
             "x-amz-content-sha256": payload_sha256,
             "x-amz-date": second.moment,
         }
-        covered = sorted({**headers, **added}.items())
+        if self._session_token is not None:
+            added["x-amz-security-token"] = self._session_token
+        covered = {**headers, **added}
+        added["authorization"] = self.authorization(
+            method, path, query=query, headers=covered, payload_sha256=payload_sha256, now=now
+        )
+        return added
+
+    def authorization(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        payload_sha256: str,
+        now: datetime,
+    ) -> str:
+        """The Authorization field of a request that has exactly these headers.
+
+        The same arguments as those of `sign`, which adds what S3 wants among them.
+        """
+        second = self._second(now)
+        covered = sorted(headers.items())
         names = ";".join([name for name, _ in covered])
         fields = "".join([f"{name}:{value}\n" for name, value in covered])
         signature = second.signature(
             f"{method}\n{path}\n{encoded_query(query)}\n{fields}\n{names}\n{payload_sha256}"
         )
-        added["authorization"] = f"{second.credential}SignedHeaders={names},Signature={signature}"
-        return added
+        return f"{second.credential}SignedHeaders={names},Signature={signature}"
 
     def presign(self, path: str, *, valid_for_s: int, now: datetime) -> str:
         """The query of a presigned GET of `path`.
@@ -87,7 +122,9 @@ class Signer:
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
         second = self._second(now)
-        query = f"{second.query}&X-Amz-Expires={valid_for_s}&X-Amz-SignedHeaders=host"
+        token = "" if self._session_token is None else quote(self._session_token, safe="")
+        token = token and f"&X-Amz-Security-Token={token}"
+        query = f"{second.query}&X-Amz-Expires={valid_for_s}{token}&X-Amz-SignedHeaders=host"
         signature = second.signature(
             f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"
         )
@@ -98,8 +135,8 @@ class Signer:
         number = int(now.timestamp())
         if self._last is None or self._last.number != number:
             moment = f"{now:%Y%m%dT%H%M%SZ}"
-            scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
-            key = _signing_key(self._secret, moment[:8], self._region)
+            scope = f"{moment[:8]}/{self._region}/{self._service}/aws4_request"
+            key = _signing_key(self._secret, scope)
             credential = f"{self._key_id}/{scope}"
             self._last = _Second(
                 number,
@@ -152,9 +189,9 @@ def encoded_query(query: Mapping[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
+def _signing_key(secret: str, scope: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (day, region, "s3", "aws4_request"):
+    for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
 

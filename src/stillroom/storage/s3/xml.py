@@ -77,13 +77,18 @@ def read(document: bytes) -> Node:
 
 def error_code(document: bytes) -> str:
     """The code of an error document; empty where there is none, as after a HEAD."""
+    return error_field(document, "Code")
+
+
+def error_field(document: bytes, name: str) -> str:
+    """One field of an error document; empty where there is none."""
     if not document:
         return ""
     try:
         root = read(document)
     except BrokenXml:
         return ""  # a proxy's page, perhaps; the status alone has to do
-    return (root.find("Code") or "") if root.name == "Error" else ""
+    return (root.find(name) or "") if root.name == "Error" else ""
 
 
 def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
