@@ -440,3 +440,11 @@ def test_each_section_of_promises_has_its_proofs(page: str) -> None:
     proved = [part.splitlines()[0] for part in proofs.split("\n### ")[1:] if "`test_" in part]
 
     assert proved == [section for section in promised if section != "What is yours"]
+
+
+def test_every_page_is_found_by_task() -> None:
+    found = (ROOT / "docs/README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+    assert [name for name in sorted(pages) if f"]({name}" not in found] == []
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text()
