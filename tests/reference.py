@@ -221,16 +221,16 @@ def operation(described: dict[str, Any]) -> list[str]:
     if parameters:
         lines += ["", *table(("Parameter", "In", "Type", "Default", "Meaning"), parameters)]
     for content_type, body in described.get("requestBody", {}).get("content", {}).items():
-        lines += ["", f"Body: `{content_type}`, {named(body['schema'])}."]
+        lines += ["", f"Body: `{content_type}`,", f"{named(body['schema'])}."]
     responses = sorted(described["responses"].items())
     answers = [
         (status, said["description"], " or ".join(contents(said)))
         for status, said in responses
         if status < "400"
     ]
-    refused = ", ".join(status for status, _ in responses if status >= "400")
+    refused = " ".join(status for status, _ in responses if status >= "400")
     lines += ["", *table(("Status", "Meaning", "Content"), answers)]
-    return [*lines, "", f"[Refusals](#refusals): {refused}."] if refused else lines
+    return [*lines, "", f"[Refusals](#refusals): `{refused}`."] if refused else lines
 
 
 def contents(answer: dict[str, Any]) -> Iterable[str]:
