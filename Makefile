@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole test-oldest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -14,7 +14,9 @@ help:
 	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
 	@echo "make test-whole of these, what needs no root"
 	@echo "make test-root  of these, what mounts filesystems; needs root"
+	@echo "make test-pythons  tests on the other Pythons that are here; 5 minutes for each"
 	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
+	@echo "make test-newest  tests on the newest versions of them, whatever the locks say"
 	@echo "make coverage   what of src the tests reach, lines and branches; 20 minutes"
 	@echo "make mutations  thirty planted faults: does a test find each?"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
@@ -47,15 +49,42 @@ check: lint audit
 test: lint nginx prometheus postgresql rclone
 	$(TESTS) -m "not whole and not root and not release"
 
-test-all: test test-whole test-root
+test-all: test test-whole test-root test-pythons
 
 # On the oldest versions that pyproject.toml allows; Python 3.11 or 3.12, older wheels know no newer one.
+# And on the newest, as an installation without the locks gets them: looked up anew in each run.
+OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tests/api \
+	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
+	tests/client/test_store.py tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
+	tests/acceptance/test_derived.py tests/acceptance/test_edge.py tests/acceptance/test_media.py \
+	tests/acceptance/test_starting.py
+
 test-oldest: $(STAMP)/oldest.installed
-	$(STAMP)/oldest/bin/pytest -q -m "not root and not release and not whole" tests/unit tests/api \
-		tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
-		tests/client/test_store.py tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
-		tests/acceptance/test_derived.py tests/acceptance/test_edge.py tests/acceptance/test_media.py \
-		tests/acceptance/test_starting.py
+	$(STAMP)/oldest/bin/pytest $(OF_DEPENDENCIES)
+
+test-newest: $(STAMP)/newest.installed
+	$(STAMP)/newest/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		--no-build-isolation -e '.[server]' -r requirements/oldest.in
+	$(STAMP)/newest/bin/pip list --disable-pip-version-check --format=freeze > $(STAMP)/newest.txt
+	$(STAMP)/newest/bin/pytest $(OF_DEPENDENCIES)
+
+# On other Pythons than that of .venv, with the same locks: all of tests/unit, and of the acceptance
+# suite what another asyncio, multiprocessing or os may change. Which are not here is said.
+PYTHONS ?= 3.11 3.13
+OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/api \
+	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
+	hostile_paths keys media operations races serving signed_urls starting sweeping)
+test-pythons: $(PYTHONS:%=test-python-%)
+
+test-python-%: $(STAMP)/dev postgresql
+	@if $(BIN)/python -c 'import sys; sys.exit("$*" != "%d.%d" % sys.version_info[:2])'; then \
+		echo "Python $*: that of .venv"; \
+	elif ! python$* -c "" 2> /dev/null; then \
+		echo "NOT TESTED on Python $*: there is no python$* here"; \
+	else \
+		$(MAKE) --no-print-directory $(STAMP)/python-$*.installed && \
+		$(STAMP)/python-$*/bin/pytest -n 2 --dist loadscope $(OF_PYTHON); \
+	fi
 
 test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
 	$(TESTS) -m "whole and not root and not release"
@@ -203,7 +232,8 @@ $(BIN)/python:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 
-$(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt pyproject.toml
+# The version, which pip notes down, is in the package.
+$(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt pyproject.toml src/stillroom/__init__.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements/build.txt -r requirements/server.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -219,6 +249,20 @@ $(STAMP)/oldest.installed: requirements/oldest.txt requirements/build.txt pyproj
 	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements/build.txt -r requirements/oldest.txt
 	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMP)/newest.installed: requirements/build.txt
+	@mkdir -p $(STAMP)
+	$(PYTHON) -m venv --clear $(STAMP)/newest
+	$(STAMP)/newest/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
+
+$(STAMP)/python-%.installed: requirements/server.txt requirements/dev.txt requirements/build.txt pyproject.toml
+	@mkdir -p $(STAMP)
+	python$* -m venv --clear $(STAMP)/python-$*
+	$(STAMP)/python-$*/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/build.txt -r requirements/server.txt -r requirements/dev.txt
+	$(STAMP)/python-$*/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Hashes are checked against the lock; scripts of packages are not run.
