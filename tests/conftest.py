@@ -2,9 +2,11 @@
 
 import ctypes
 import gc
+import resource
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
@@ -13,15 +15,31 @@ from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
 
-WHOLE: Final = ("browser", "cluster", "crash", "deploy", "proxy", "release")
-"""Folders of tests that are left to `make test-all`."""
+MARKED: Final = {
+    "whole": ("browser", "cluster", "crash", "deploy", "proxy", "release"),
+    "slow": ("acceptance", "client"),
+}
+"""Marks that all tests of a folder have. `whole` leaves them to `make test-all`."""
+HERE: Final = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in WHOLE:
-            item.add_marker(pytest.mark.whole)
+        for mark, folders in MARKED.items():
+            if item.path.relative_to(HERE).parts[0] in folders:
+                item.add_marker(mark)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import a folder whose tests all have a mark that `-m` leaves out."""
+    expression = f"{config.option.markexpr} "
+    left_out = [
+        mark for mark in MARKED if f"not {mark} " in expression and " or " not in expression
+    ]
+    return (
+        any(collection_path == HERE / folder for mark in left_out for folder in MARKED[mark])
+        or None
+    )
 
 
 # What a test has done with large bodies is not kept for all the others of its process: a block
@@ -35,7 +53,9 @@ _GROWN_BYTES: Final = 32 * 1024**2
 _resident = {"after the last search": 0}
 
 
-def pytest_runtest_logfinish() -> None:
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    if _peak_mib() > _peak.mib:
+        _peak.mib, _peak.test = _peak_mib(), nodeid
     if _resident_bytes() > _resident["after the last search"] + _GROWN_BYTES:
         gc.collect()
         _libc.malloc_trim(0)
@@ -44,6 +64,40 @@ def pytest_runtest_logfinish() -> None:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+# Printed at the end of a run: CONTRIBUTING.md says how much a worker may have.
+
+
+@dataclass
+class Peak:
+    """The most memory that a process of tests has had, and the test that took it there."""
+
+    mib: int = 0
+    test: str = ""
+
+
+_peak = Peak()
+_peaks: list[str] = []
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # of xdist: handed to the process that started it
+        session.config.workeroutput["peak"] = f"{_peak.mib} MiB at {_peak.test}"
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is
+def pytest_testnodedown(node: Any) -> None:
+    _peaks.append(getattr(node, "workeroutput", {}).get("peak", "unknown: it crashed"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for said in _peaks or ([f"{_peak.mib} MiB at {_peak.test}"] if _peak.test else []):
+        terminalreporter.write_line(f"peak memory of a worker: {said}")
 
 
 # How long an example takes is the machine's matter, never a test's.

@@ -9,7 +9,6 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -30,12 +29,6 @@ class Way:
 USUAL: Final = Way("one-worker")
 LONG_ROAD: Final = Way("long-road", settings={"fast_path": "false"})
 TWO_WORKERS: Final = Way("two-workers", flags=("--workers", "2"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,7 +55,7 @@ class Servers:
     def started(self, way: Way, **settings: str) -> Server:
         named = (way.name, *sorted(settings.items()))
         if named not in self._started:
-            folder: Path = self._folders.mktemp("acceptance")
+            folder = self._folders.mktemp("acceptance")
             more: dict[str, Any] = {**way.settings, **settings}
             self._started[named] = self._stack.enter_context(running(folder, *way.flags, **more))
         return self._started[named]

@@ -4,7 +4,6 @@ import inspect
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import anyio.to_thread
@@ -12,12 +11,6 @@ import pytest
 
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

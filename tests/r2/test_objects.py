@@ -37,22 +37,28 @@ async def test_an_object_carries_what_the_cdn_needs(storage: ImageStorage, stub:
     }
 
 
-@pytest.mark.parametrize("size", [0, 17 * MIB], ids=["one request", "in parts"])
+CONTENTS = [
+    ("a.svg", SVG, "image/svg+xml"),
+    ("a.png", SVG, "image/svg+xml"),
+    ("a.jpg", b"<!DOCTYPE html><script>", "text/html"),
+    ("a.xml", b"<?xml version='1.0'?><html xmlns='x'>", "text/html"),
+    ("a.html", b"text <script>", "application/octet-stream"),
+    ("a.txt", b"text <script>", "application/octet-stream"),
+    ("a.js", b"alert(1)", "application/octet-stream"),
+    ("a.pdf", b"%PDF-1.4", "application/octet-stream"),
+    ("a", b"x", "application/octet-stream"),
+    ("a.html", b"GIF89a/*<script>", "image/gif"),
+    ("a.svg", PNG, "image/png"),
+    ("a.js", b"\xff\xd8\xff<script>", "image/jpeg"),
+]
+IN_PARTS = [CONTENTS[1], CONTENTS[4], CONTENTS[10]]  # the same headers, sent before the first part
+
+
 @pytest.mark.parametrize(
-    ("name", "start", "content_type"),
+    ("name", "start", "content_type", "size"),
     [
-        ("a.svg", SVG, "image/svg+xml"),
-        ("a.png", SVG, "image/svg+xml"),
-        ("a.jpg", b"<!DOCTYPE html><script>", "text/html"),
-        ("a.xml", b"<?xml version='1.0'?><html xmlns='x'>", "text/html"),
-        ("a.html", b"text <script>", "application/octet-stream"),
-        ("a.txt", b"text <script>", "application/octet-stream"),
-        ("a.js", b"alert(1)", "application/octet-stream"),
-        ("a.pdf", b"%PDF-1.4", "application/octet-stream"),
-        ("a", b"x", "application/octet-stream"),
-        ("a.html", b"GIF89a/*<script>", "image/gif"),
-        ("a.svg", PNG, "image/png"),
-        ("a.js", b"\xff\xd8\xff<script>", "image/jpeg"),
+        *(pytest.param(*content, 0, id=f"{content[0]}-one request") for content in CONTENTS),
+        *(pytest.param(*content, 17 * MIB, id=f"{content[0]}-in parts") for content in IN_PARTS),
     ],
 )
 async def test_what_is_not_raster_is_an_attachment(

@@ -230,7 +230,9 @@ def test_the_table_of_thumbnails_has_ours_its_ratios_and_what_is_kept() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.form)
 def test_the_photographs_of_thumbnails_are_of_their_kind(kind: Kind) -> None:
-    image = Image.open(io.BytesIO(photograph(kind)))
+    small = dataclasses.replace(kind, size=(320, 240))  # seconds go into the size of the real ones
 
-    assert (image.format, image.size) == (kind.form, kind.size)
+    image = Image.open(io.BytesIO(photograph(small)))
+
+    assert (image.format, image.size) == (kind.form, small.size)
     assert image.convert("L").getextrema() != (0, 0)
