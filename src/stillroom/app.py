@@ -77,7 +77,6 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: the settings cannot work.
     """
     parts = assemble(settings, reports=_METRICS)
-    assert parts.library is not None  # noqa: S101  (`assemble` was not told to leave it out)
     metrics.report_confinement(confinement.missing())
     metrics.report_build(
         __version__,
@@ -160,8 +159,7 @@ def check_settings(settings: Settings) -> Checked:
         ConfigurationError: they would fail.
     """
     parts = assemble(settings)
-    assert parts.library is not None  # noqa: S101  (as in `create_app`)
-    assert parts.keys is not None  # noqa: S101  (the same)
+    assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)
     warnings = [*asyncio.run(_try_storage(parts)), *settings.warnings()]
     warnings += [f"{said}: {remedy}" for said, remedy in confinement.gaps()]
     lines = [f"storage: {parts.storage.description}"]

@@ -1,7 +1,7 @@
 """The assembly: opens storage, rows, keys and derived images by the settings.
 
-Servers and embedded routers call `assemble`; commands open only what they need, with the
-`opened_…` functions. Nothing here knows HTTP: `router.py` makes operations of the parts.
+Servers, embedded routers and plain processes call `assemble`; commands open only what they need,
+with the `opened_…` functions. Nothing here knows HTTP: `router.py` makes operations of the parts.
 """
 
 import contextlib
@@ -31,6 +31,10 @@ from stillroom.storage.values import SaveRules
 
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
 """After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
+
+
+_IMAGES: Final = "/storage/images"
+"""Where images are beside resources, below one prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,11 @@ class Parts:
         authorize: Authenticates a request by its `Authorization` field.
         keys: What tokens are checked with; None where `authorize` is the host application's.
         tokens: The tokens that were checked before, for the fast path; None as `keys`.
-        signer: Signs and checks URLs; None where there is no secret.
-        library: The media library; None in a router without one.
+        signer: Signs and checks URLs.
+        library: The media library.
         images_url: What the public URLs of images begin with.
         signed_images_url: What their signed URLs begin with.
+        media_url: Public URLs of resources: of their keys at the CDN, else of their ids.
         made_secret: Whether the secret was made just now.
     """
 
@@ -96,33 +101,40 @@ class Parts:
     authorize: Authorize
     keys: KeySource | None
     tokens: VerifiedTokens | None
-    signer: UrlSigner | None
-    library: Library | None
+    signer: UrlSigner
+    library: Library
     images_url: str
     signed_images_url: str
+    media_url: Callable[[MediaResource], str]
     made_secret: bool
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Fetch keys, open the database, sweep; close everything at the end."""
+    async def running(self, *, again: bool = False) -> AsyncIterator[None]:
+        """Fetch keys, open the database, sweep; close everything at the end.
+
+        Args:
+            again: All may be used again afterwards, also in another event loop: connections
+                are closed, a data directory stays open until the process ends.
+        """
         async with contextlib.AsyncExitStack() as stack:
             if self.keys is not None:
                 await stack.enter_async_context(self.keys.kept_fresh())
-            if self.library is not None:
-                await stack.enter_async_context(self.library.database.kept_open())
-                await stack.enter_async_context(
-                    self.library.sweeper.running(
-                        every_s=self.settings.sweep_interval_seconds,
-                        stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
-                    )
+            await stack.enter_async_context(self.library.database.kept_open())
+            await stack.enter_async_context(
+                self.library.sweeper.running(
+                    every_s=self.settings.sweep_interval_seconds,
+                    stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
                 )
+            )
             yield
-        await self.close()
+        await self.close(again=again)
 
-    async def close(self) -> None:
-        """End the decoders, and close the storage."""
+    async def close(self, *, again: bool = False) -> None:
+        """End the decoders, close the database and the storage; `again` as in `running`."""
         await self.derived.close()
-        await self.storage.close()
+        await self.library.database.close()
+        if isinstance(self.settings.storage, R2Config) or not again:
+            await self.storage.close()
 
 
 def assemble(
@@ -130,25 +142,21 @@ def assemble(
     *,
     authorize: Authorize | None = None,
     images_url: str | None = None,
-    with_library: bool = True,
     reports: Reports = UNREPORTED,
 ) -> Parts:
     """Open all that serving needs; no process is started and no database opened yet.
 
     Args:
         settings: By which.
-        authorize: Instead of tokens of ours. URLs are then signed only with a configured secret.
+        authorize: Instead of tokens of ours. The secret signs URLs in any case.
         images_url: Instead of the settings' own beginning of public and signed URLs.
-        with_library: Whether there is a media library.
         reports: What the parts tell of their work.
 
     Raises:
         ConfigurationError: the settings cannot work.
     """
-    signer, made_secret, keys, tokens = None, False, None, None
-    if authorize is None or settings.jwt_secret is not None:
-        secrets, made_secret = signing_secrets(settings.secret)
-        signer = UrlSigner(secrets)
+    keys, tokens = None, None
+    secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
@@ -161,10 +169,11 @@ def assemble(
         authorize=authorize,
         keys=keys,
         tokens=tokens,
-        signer=signer,
-        library=_library(settings, storage, reports) if with_library else None,
+        signer=UrlSigner(secrets),
+        library=_library(settings, storage, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
+        media_url=_media_url_of(settings, images_url),
         made_secret=made_secret,
     )
 
@@ -172,14 +181,6 @@ def assemble(
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
     """Checks tokens with these keys, for the audience and the issuer that are set."""
     return TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
-
-
-def media_url_of(settings: Settings) -> Callable[[MediaResource], str]:
-    """Public URLs of resources: of their keys at the CDN, else of their ids at this server."""
-    base = settings.media_url
-    if isinstance(settings.storage, R2Config) and settings.storage.public_url:
-        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
-    return lambda resource: f"{base}/{resource.id}/file"
 
 
 @contextlib.asynccontextmanager
@@ -225,6 +226,15 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
         yield inspection
     finally:
         await inspection.close()
+
+
+def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:
+    base = settings.media_url
+    if isinstance(settings.storage, R2Config) and settings.storage.public_url:
+        return lambda resource: f"{base}/{quote(resource.storage_key.text, safe='/')}"
+    if images_url is not None and images_url.endswith(_IMAGES):
+        base = f"{images_url.removesuffix(_IMAGES)}/media-resources"
+    return lambda resource: f"{base}/{resource.id}/file"
 
 
 def _library(settings: Settings, storage: ImageStorage, reports: Reports) -> Library:

@@ -1,79 +1,185 @@
-"""`create_router`: the operations on images for a FastAPI app of your own.
+"""The whole store in a FastAPI app of your own: `create_router`, or `Stillroom` with more handles.
 
 from stillroom.embed import create_router
-app.include_router(create_router("stillroom-data"), prefix="/api/v1")
+app.include_router(create_router(), prefix="/api/v1")
 """
 
-import os
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from stillroom.api.operation import raw_target
 from stillroom.assembly import assemble
 from stillroom.auth.grants import Authorize
-from stillroom.errors import ConfigurationError
+from stillroom.client import AsyncImageStore
+from stillroom.derived import confinement
+from stillroom.gallery.page import Gallery, embedded_gallery_router
+from stillroom.in_process import InProcessImageStore
+from stillroom.media.service import MediaResourceService
 from stillroom.router import stillroom_router
 from stillroom.settings import Settings
 from stillroom.variables import BUCKET
 
+_DEFAULT_SERVER: Final = ("127.0.0.1", 8000)
+_DEFAULT_IMAGES: Final = b"/api/v1/storage/images/"
+
+log = logging.getLogger("stillroom.embed")
+
+
+class Stillroom:
+    """A store that is a part of this app.
+
+    Attributes:
+        router: All operations, for `app.include_router`. FastAPI runs its lifespan with the app's.
+        images: The SDK's async methods on the same store, for endpoints of your own. It may do
+            everything, and asks nothing of the network but the bucket.
+        media: The media library's service; `await media.ingest_from_storage_key("compute/a.png")`.
+    """
+
+    router: APIRouter
+    images: AsyncImageStore
+    media: MediaResourceService
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        *,
+        storage: Literal["disk"] | None = None,
+        authorize: Authorize | None = None,
+        public_url: str | None = None,
+        gallery: bool = False,
+        **settings: object,
+    ) -> None:
+        """Open the storage that the variables of docs/running.md select, as the server does.
+
+        Args:
+            data_dir: Instead of `STILLROOM_DATA_DIR`. Several processes may share it.
+            storage: `disk` keeps images on the disk also where the variables of a bucket are set.
+            authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
+                returns a `stillroom.auth.grants.Grant`, or raises
+                `stillroom.errors.Unauthenticated`. A plain function runs on the event loop and
+                must be quick; an async one may wait. It decides about images, the library and
+                who may have a URL signed; with `public_read` it is asked only about requests that
+                have an `Authorization` field.
+            public_url: What `/<path>` is put behind to make an image's public URL; without it
+                `STILLROOM_PUBLIC_BASE_URL` and `/api/v1/storage/images`.
+            gallery: Serve the page for people at `/gallery/`, below the router's prefix.
+            settings: Any other setting by the name of its field, such as `max_upload_bytes=…`;
+                it wins over its variable. All are in docs/reference/settings.md.
+
+        Raises:
+            ConfigurationError: the settings cannot work.
+        """
+        read = Settings.read_with({**_chosen(data_dir, storage), **settings})
+        parts = assemble(
+            read,
+            authorize=authorize,
+            images_url=public_url.rstrip("/") if public_url else None,
+        )
+        self._parts = parts
+        self._running = 0
+        self.images = InProcessImageStore(parts)
+        self.media = parts.library.service
+        is_local = not (public_url or read.public_base_url)
+        watch = _FirstSave(parts.images_url if is_local else None, lambda: self._running > 0)
+        self.router = APIRouter(lifespan=self.lifespan)
+        self.router.include_router(stillroom_router(parts, on_save=watch))
+        if gallery:
+            self.router.include_router(_gallery_router(read))
+        log.info("storage: %s", parts.storage.description)
+        for line in (*read.warnings(), *(f"{gap}: {fix}" for gap, fix in confinement.gaps())):
+            log.warning("%s", line)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Sweep, and keep the database and keys at hand; for an app that is mounted.
+
+        `FastAPI(lifespan=stillroom.lifespan)` is needed only where the router is in an app that is
+        itself mounted, since Starlette does not run the lifespans of mounted apps. Within itself
+        it does nothing.
+        """
+        self._running += 1
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                if self._running == 1:
+                    await stack.enter_async_context(self._parts.running(again=True))
+                yield
+        finally:
+            self._running -= 1
+
 
 def create_router(
-    data_dir: str | Path,
+    data_dir: str | Path | None = None,
     *,
     storage: Literal["disk"] | None = None,
-    jwt_secret: str | None = None,
     authorize: Authorize | None = None,
-    public_url: str = "http://127.0.0.1:8000/api/v1/storage/images",
-    max_upload_bytes: int = 100 * 1024**2,
-    require_image: bool = False,
-    min_free_bytes: int = 256 * 1024**2,
-    public_read: bool = False,
-    derived_cache_bytes: int = 1024**3,
+    public_url: str | None = None,
+    gallery: bool = False,
+    **settings: object,
 ) -> APIRouter:
-    """A router with the operations on images, its storage opened; the process's end closes it.
-
-    Args:
-        data_dir: Where the images go. Several processes may share it.
-        storage: `disk` says that the disk is meant also where the variables of a bucket are set.
-        jwt_secret: What tokens are signed with, 32 bytes or more; without it one is made
-            in `data_dir`, and `stillroom token --data-dir …` mints tokens for it. It signs URLs
-            as well.
-        authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
-            returns a `stillroom.auth.grants.Grant`, or raises `stillroom.errors.Unauthenticated`.
-            A plain function runs on the event loop and must be quick; an async one may wait.
-            URLs are then signed only if there is a `jwt_secret` too.
-        public_url: What `/<path>` is put behind to make an image's public URL.
-        max_upload_bytes: Larger images are refused as soon as that is known.
-        require_image: Refuse what is not an image by its content.
-        min_free_bytes: Refuse saves that leave less room on the disk.
-        public_read: Images can be read without a token by their path. `authorize` is then
-            asked only about requests that have an `Authorization` field.
-        derived_cache_bytes: What smaller pictures of the images may take in `data_dir`. They are
-            made in processes of their own, started when they are first needed.
+    """The `router` of a new `Stillroom`, which says what the arguments mean.
 
     Raises:
-        ConfigurationError: the directory or the secret cannot be used; or `R2_ENDPOINT_URL` or
-            `R2_ACCESS_KEY_ID` is set, and the disk may not be what is meant.
+        ConfigurationError: the settings cannot work.
     """
-    if storage is None and (named := [name for name in BUCKET if os.environ.get(name, "").strip()]):
-        raise ConfigurationError(
-            f"{' and '.join(named)} is set, but this router keeps images on the disk only: run "
-            '`stillroom serve` for the bucket, or say create_router(…, storage="disk")'
-        )
-    settings = Settings.of_values(
-        data_dir=Path(data_dir),
-        jwt_secret=jwt_secret or None,
-        max_upload_bytes=max_upload_bytes,
-        require_image=require_image,
-        min_free_bytes=min_free_bytes,
-        public_read=public_read,
-        derived_cache_bytes=derived_cache_bytes,
-    )
-    parts = assemble(
-        settings,
+    return Stillroom(
+        data_dir,
+        storage=storage,
         authorize=authorize,
-        images_url=public_url.rstrip("/"),
-        with_library=False,
+        public_url=public_url,
+        gallery=gallery,
+        **settings,
+    ).router
+
+
+def _chosen(data_dir: str | Path | None, storage: str | None) -> dict[str, object]:
+    """As fields."""
+    bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
+    return {"data_dir": data_dir, **bucket}
+
+
+def _gallery_router(settings: Settings) -> APIRouter:
+    return embedded_gallery_router(
+        Gallery.of_package(
+            image_origins=settings.image_origins,
+            max_upload_bytes=settings.max_upload_bytes,
+            deletion_grace_s=settings.deletion_grace_seconds,
+            files_at="",
+            api_at="../",
+        )
     )
-    return stillroom_router(parts)
+
+
+class _FirstSave:
+    """Looks at the first save over HTTP, which shows how the app is served."""
+
+    def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
+        """Warn of `images_url` if images are not there; None: it is as it was set."""
+        self._images_url = images_url
+        self._is_running = is_running
+        self._is_over = False
+
+    def __call__(self, request: Request) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        server, target = request.scope.get("server"), raw_target(request)
+        if self._images_url is not None and not (
+            server is not None
+            and tuple(server) == _DEFAULT_SERVER
+            and target.startswith(_DEFAULT_IMAGES)
+        ):
+            log.warning(
+                "public URLs begin with %s, which is not where this app is: set "
+                "STILLROOM_PUBLIC_BASE_URL to its root, as clients reach it",
+                self._images_url,
+            )
+        if not self._is_running():
+            log.warning(
+                "the lifespan of this router does not run, so nothing deletes what is due: "
+                "give the outermost app lifespan=stillroom.lifespan (docs/embedding.md)"
+            )

@@ -1,6 +1,9 @@
 """The router of the API: every operation over the parts of an assembly, wired once."""
 
-from fastapi import APIRouter
+import dataclasses
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
 
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
@@ -9,29 +12,35 @@ from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
-from stillroom.assembly import Parts, media_url_of
+from stillroom.assembly import Parts
+from stillroom.auth.grants import Grant
 
 
-def stillroom_router(parts: Parts) -> APIRouter:
-    """The operations on images; on signed URLs and the media library where the parts have them."""
-    storage, authorize = parts.storage, parts.authorize
+def stillroom_router(
+    parts: Parts, *, on_save: Callable[[Request], None] | None = None
+) -> APIRouter:
+    """The operations on images, signed URLs and the media library; `on_save` hears of each save."""
+    return _router(parts, dataclasses.replace(image_operations(parts), on_save=on_save))
+
+
+def trusted_router(parts: Parts) -> APIRouter:
+    """The same for this process itself: everything is allowed, and bytes come without redirects."""
+    parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything())
+    return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
+
+
+def _router(parts: Parts, images: ImageOperations) -> APIRouter:
+    storage, authorize, library = parts.storage, parts.authorize, parts.library
     router = APIRouter()
-    router.include_router(images_router(image_operations(parts)))
+    router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, authorize)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
-    if parts.signer is not None:
-        signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
-        router.include_router(signed_urls_router(signing))
-    if parts.library is not None:
-        operations = MediaOperations(
-            media=parts.library.service,
-            authorize=authorize,
-            public_url=media_url_of(parts.settings),
-        )
-        router.include_router(media_router(operations))
-        letters = DeadLetterOperations(parts.library.database, authorize)
-        router.include_router(dead_letters_router(letters))
+    signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
+    router.include_router(signed_urls_router(signing))
+    media = MediaOperations(media=library.service, authorize=authorize, public_url=parts.media_url)
+    router.include_router(media_router(media))
+    router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
     return router
 
 

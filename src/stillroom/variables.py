@@ -9,7 +9,7 @@ from stillroom.errors import ConfigurationError
 PREFIXES: Final = ("STILLROOM_", "R2_")
 
 BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")
-"""One of them says that images are meant to go to a bucket."""
+"""One of them selects a bucket."""
 
 _TOKENS: Final = "STILLROOM_JWT_"
 """Whose tokens are accepted: none of these is passed over, however it is spelled."""

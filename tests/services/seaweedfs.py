@@ -55,6 +55,16 @@ class SeaweedFS:
             assert answer.status_code in (204, 404), answer.text
 
 
+def bucket_variables(seaweed: SeaweedFS) -> dict[str, str]:
+    """The variables that select its bucket."""
+    return {
+        "R2_ENDPOINT_URL": seaweed.endpoint_url,
+        "R2_ACCESS_KEY_ID": KEY_ID,
+        "R2_SECRET_ACCESS_KEY": SECRET,
+        "R2_BUCKET_NAME": BUCKET,
+    }
+
+
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[SeaweedFS]:
     """Run a server that keeps its data in `folder`."""

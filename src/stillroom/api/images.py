@@ -4,7 +4,7 @@ An operation reads top to bottom: who asks, for which path, are they allowed,
 what does the storage say, how does HTTP put it. See `call` for the order of the checks.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from fastapi import Request, Response, UploadFile
@@ -37,7 +37,7 @@ from stillroom.http.serving import (
 )
 from stillroom.paths import ImagePath, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import OpenedImage, RemoteImage, StoredImage
+from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredImage
 
 
 class SavedImage(BaseModel):
@@ -69,6 +69,8 @@ class ImageOperations:
         signer: Checks signed URLs; None where there are none.
         public_read: Whether an image can be read without a token by its path.
         derived: Makes smaller pictures; None where there are none, whatever is asked for.
+        redirects: Whether a bucket's image is answered with its URL, or with its bytes.
+        on_save: Hears of each save, on the ASGI path.
     """
 
     storage: ImageStorage
@@ -78,6 +80,8 @@ class ImageOperations:
     signer: UrlSigner | None = None
     public_read: bool = False
     derived: DerivedImages | None = None
+    redirects: bool = True
+    on_save: Callable[[Request], None] | None = None
 
     async def list_images(self, request: Request) -> Response:
         """List stored images."""
@@ -137,7 +141,8 @@ class ImageOperations:
             wanted = parse_derivation(call.query)
             if wanted is not None:
                 return await self._derived("GET", fields, key, self.derived, wanted)
-        location = await self.storage.locate(key)
+        location: Location | OpenedImage
+        location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
         try:
@@ -196,6 +201,8 @@ class ImageOperations:
         image_path = call.image_path("storage:write")
         # Streamed as it comes: nothing of it is spooled.
         saved = await self.store(call.grant, image_path, call.fields, request.stream())
+        if self.on_save is not None:
+            self.on_save(request)
         return json_answer(saved)
 
     async def store(

@@ -21,6 +21,7 @@ from stillroom.client.connection import (
 )
 from stillroom.client.exchange import Answer, Call, Failure, Form
 from stillroom.client.sender import Sender
+from stillroom.client.sinks import Sink
 
 LARGE_BYTES: Final = 512 * 1024
 """An image that is larger may be refused before all of it was sent. An asyncio transport that is
@@ -100,10 +101,11 @@ class AsyncSender:
 
 
 def _sent(call: Call) -> bytes | AsyncIterator[bytes] | None:
-    return _pieces(call, call.body) if isinstance(call.body, Form) else call.body
+    return pieces(call, call.body) if isinstance(call.body, Form) else call.body
 
 
-async def _pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
+async def pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
+    """The body of a call, read in a thread."""
     yield form.head
     done = 0
     chunks = form.upload.chunks()
@@ -121,6 +123,11 @@ async def _receive(call: Call, response: httpx.Response) -> None:
         call.sink.restart()
     total = total_of(call, response)
     async for chunk in response.aiter_bytes():
-        await anyio.to_thread.run_sync(call.sink.write, chunk)
-        if call.progress is not None:
-            call.progress(call.sink.written, total)
+        await write_chunk(call, call.sink, chunk, total)
+
+
+async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
+    """A piece of an image into the file that it goes to, in a thread."""
+    await anyio.to_thread.run_sync(sink.write, chunk)
+    if call.progress is not None:
+        call.progress(sink.written, total)

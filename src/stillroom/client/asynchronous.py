@@ -14,7 +14,7 @@ import httpx
 
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
-from stillroom.client.exchange import Flow, Wait
+from stillroom.client.exchange import AsyncSends, Flow, Wait
 from stillroom.client.many import FAILED, Gathered, batches
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
@@ -63,7 +63,7 @@ class AsyncImageStore:
             deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
         )
         self._operations = Operations(connection.root, retries)
-        self._sender = AsyncSender(connection, transport)
+        self._sender: AsyncSends = AsyncSender(connection, transport)
 
     # One image ---------------------------------------------------------------------------
 

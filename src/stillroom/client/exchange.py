@@ -6,7 +6,7 @@ An operation is a generator: it yields a `Call` and is sent what came of it, or 
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import ImagePayload
@@ -86,3 +86,31 @@ class Wait:
 
 
 Flow = Generator[Call | Wait, Answer | Failure | None, T]
+
+
+class Sends(Protocol):
+    """What carries calls to the operations, and waits for their answers."""
+
+    def send(self, call: Call) -> Answer | Failure:
+        """What came of a call.
+
+        Raises:
+            ConfigurationError: it can never be sent.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back; it may be used again."""
+        ...
+
+
+class AsyncSends(Protocol):
+    """`Sends` for an event loop."""
+
+    async def send(self, call: Call) -> Answer | Failure:
+        """See `Sends.send`."""
+        ...
+
+    async def close(self) -> None:
+        """See `Sends.close`."""
+        ...

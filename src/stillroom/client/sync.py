@@ -13,7 +13,7 @@ from typing import IO, Self, TypeVar
 import httpx
 
 from stillroom.client.connection import Connection, Token
-from stillroom.client.exchange import Flow, Wait
+from stillroom.client.exchange import Flow, Sends, Wait
 from stillroom.client.many import FAILED, Gathered, batches, progress_unless
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
@@ -78,7 +78,7 @@ class ImageStore:
             deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
         )
         self._operations = Operations(connection.root, retries)
-        self._sender = Sender(connection, transport)
+        self._sender: Sends = Sender(connection, transport)
 
     # One image ---------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Decoders:
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
         """Decode in at most `most` processes, images of at most `max_pixels`."""
+        self._most = most
         self._turns = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
         self._idle: list[_Decoder] = []
@@ -182,6 +183,7 @@ class Decoders:
         self._retire()
         while self._ending:
             await asyncio.gather(*self._ending)
+        self._turns = asyncio.Semaphore(self._most)  # the next use may be in another event loop
 
 
 class _Decoder:

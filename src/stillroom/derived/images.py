@@ -150,7 +150,7 @@ class DerivedImages:
         self._of_one: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._refused: dict[str, tuple[float, str]] = {}
-        self._threads = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="derived")
+        self._threads = _threads()
         self._maker = ""
 
     @property
@@ -339,13 +339,18 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Give up what is being made, and end the processes."""
+        """Give up what is being made, and end the processes; it may be used again."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
         await self._decoders.close()
         self._threads.shutdown()
+        self._threads = _threads()
+
+
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="derived")
 
 
 def _source(original: StoredImage) -> str:

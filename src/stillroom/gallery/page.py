@@ -69,7 +69,13 @@ class Gallery:
 
     @classmethod
     def of_package(
-        cls, *, image_origins: Iterable[str], max_upload_bytes: int, deletion_grace_s: float
+        cls,
+        *,
+        image_origins: Iterable[str],
+        max_upload_bytes: int,
+        deletion_grace_s: float,
+        files_at: str = "gallery/",
+        api_at: str = "api/v1/",
     ) -> Self:
         """The files that are installed with this package.
 
@@ -77,6 +83,8 @@ class Gallery:
             image_origins: Who serves images beside this server, such as `https://cdn.example.com`.
             max_upload_bytes: What the page refuses before it is sent.
             deletion_grace_s: How long a resource can be brought back, for the page to say so.
+            files_at: Where the files are, relative to the page.
+            api_at: Where the API is, relative to the page.
         """
         folder = importlib.resources.files(__package__) / "static"
         files = {
@@ -88,7 +96,8 @@ class Gallery:
             digest.update(f"{name} {len(content)}\n".encode() + content)
         version = digest.hexdigest()[:16]
         page = files.pop(PAGE)
-        page = page.replace(b"{version}", version.encode())
+        page = page.replace(b"{files}", f"{files_at}{version}".encode())
+        page = page.replace(b"{api}", api_at.encode())
         page = page.replace(b"{max_upload_bytes}", str(max_upload_bytes).encode())
         page = page.replace(b"{deletion_grace_s}", str(deletion_grace_s).encode())
         return cls(version, files, page, _policy(image_origins))
@@ -116,6 +125,20 @@ def gallery_router(gallery: Gallery) -> APIRouter:
     router.routes.append(Route("/", gallery.show))
     router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
     return router
+
+
+def embedded_gallery_router(gallery: Gallery) -> APIRouter:
+    """The same at `/gallery/`, in an app that has a root of its own; its files are beside it."""
+    router = APIRouter()
+    router.routes.append(Route("/gallery/", gallery.show))
+    router.routes.append(Route("/gallery", _add_slash))
+    router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
+    return router
+
+
+async def _add_slash(_: Request) -> Response:
+    """A relative redirect: it needs no Host header, and a proxy may put a path in front."""
+    return Response(status_code=307, headers={"location": "gallery/"})
 
 
 def _policy(image_origins: Iterable[str]) -> str:

@@ -95,6 +95,7 @@ class MediaDatabase:
             if self._repository is not None:
                 await self._repository.close()
                 self._repository = None
+        self._opening = asyncio.Lock()  # the next use may be in another event loop
 
 
 def _open(config: RowsConfig) -> "MediaRepository":

@@ -44,7 +44,7 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
-from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, OpenedImage, StoredImage
 
@@ -77,25 +77,32 @@ class MediaResourceService:
     # Ingest ------------------------------------------------------------------------------
 
     async def ingest_from_storage_key(
-        self, storage_key: StorageKey, *, relocate: bool = True, within: KeyPrefix | None = None
+        self,
+        storage_key: StorageKey | str,
+        *,
+        relocate: bool = True,
+        within: KeyPrefix | None = None,
     ) -> MediaResource:
         """Take the image at a key into the library; equal bytes give the one resource.
 
         Safe to repeat, also after a crash at any point, and in several processes at once.
 
         Args:
-            storage_key: Below `compute/`.
+            storage_key: `compute/<path>`.
             relocate: Copy it to its own key below `media/`, and delete the source when the grace
                 period is over. Else it is recorded where it lies.
             within: The folder to which the caller is confined. A resource from elsewhere that has
                 these bytes stays as it is, and only what the bytes themselves say is returned.
 
         Raises:
+            InvalidPath: the key is no image's.
             ImageNotFound: nothing at the key.
             ResourceConflict: such a resource is being deleted, or has lost its bytes.
             UnsupportedMedia: not a raster image.
             StorageFull, BackendUnavailable: as their names say; try again.
         """
+        if isinstance(storage_key, str):
+            storage_key = StorageKey.of_image(path_of_key(storage_key, at=("storage_key",)))
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)

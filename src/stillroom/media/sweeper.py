@@ -167,6 +167,7 @@ class Sweeper:
                 jobs.append((every_s, self._expire))
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
+        self._stopping = asyncio.Event()
         tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
         try:
             yield

@@ -58,6 +58,23 @@ class Settings(Fields):
         return cls._read(given_names(), {**former_values(), **flags})
 
     @classmethod
+    def read_with(cls, values: Mapping[str, object]) -> Self:
+        """Read the environment; `values` that are not None win, by the names of the fields.
+
+        Raises:
+            ConfigurationError: as `read`; or there is no such field.
+        """
+        if unknown := sorted(values.keys() - cls.model_fields.keys()):
+            raise ConfigurationError(
+                f"there is no such setting: {', '.join(unknown)} (see docs/reference/settings.md)"
+            )
+        flags = {
+            str(cls.model_fields[name].validation_alias or name): value
+            for name, value in values.items()
+        }
+        return cls.read(**flags)
+
+    @classmethod
     def read_file(cls, file: Path) -> Self:
         """Read `NAME=value` lines, as systemd and Docker do, and nothing of the environment.
 

@@ -1,6 +1,6 @@
 // Talking to the server. Addresses are relative to the page: a proxy may put a path in front.
 
-const API = new URL("api/v1/", document.baseURI.split("#")[0]);
+const API = new URL(document.documentElement.dataset.api ?? "", document.baseURI.split("#")[0]);
 const SIGNED_FOR_S = 3600;
 const RENEWED_BEFORE_S = 300;
 const MOST_SIGNED = 5000;
@@ -192,10 +192,10 @@ export class Api {
     try {
       const paths = group.map(([, { path }]) => path);
       const results = await this.signedBatch(paths, shape);
-      group.forEach(([key, { settle }], at) => {
+      group.forEach(([key, { path, settle }], at) => {
         const { url, detail } = results[at];
         if (!url) return settle.forEach(({ reject }) => reject(new Refused(403, detail)));
-        const here = reachable(url);
+        const here = imageUrl(path) + new URL(url).search;  // at the address that this page came from
         this.signed.set(key, { url: here, until });
         return settle.forEach(({ resolve }) => resolve(here));
       });
@@ -246,15 +246,6 @@ function addressOf(path, parameters) {
   const url = new URL(path, API);
   for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, String(value));
   return url;
-}
-
-/**
- * A signed URL at the address that this page came from. What is ahead of the path is not signed.
- * @param {string} url
- */
-function reachable(url) {
-  const mark = "/api/v1/";
-  return API + url.slice(url.indexOf(mark) + mark.length);
 }
 
 /**

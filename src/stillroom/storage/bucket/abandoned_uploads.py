@@ -114,3 +114,5 @@ class AbandonedUploads:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        # A host application may start its router again, in another event loop.
+        self._slots, self._closing = asyncio.Semaphore(_AT_ONCE), asyncio.Event()

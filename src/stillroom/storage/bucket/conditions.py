@@ -124,6 +124,7 @@ class Conditions:
         for task in trying:
             task.cancel()
         await asyncio.gather(*trying, return_exceptions=True)
+        self._trying.clear()
 
     async def _try(self, key: str, *, in_parts: bool) -> dict[_Way, str | None]:
         create = _Way(creates=True, in_parts=in_parts)

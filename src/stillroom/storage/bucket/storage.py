@@ -338,8 +338,11 @@ class R2ImageStorage:
         return await self._conditions.lacking()
 
     async def close(self) -> None:
-        """Finish the aborts under way, then close the connections."""
+        """Finish the aborts under way, then close the connections; it may be used again.
+
+        The threads that hash end with this object.
+        """
         await self._conditions.close()
         await self._abandoned.close()
         await self._store.close()
-        self._hashing.shutdown()
+        self._entry_slots = asyncio.Semaphore(LOOKS_AT_ONCE)  # perhaps in another event loop

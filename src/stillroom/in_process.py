@@ -1,0 +1,162 @@
+"""The SDK's requests, answered by the operations of this process: no server, no socket.
+
+The SDK keeps its names and promises, since all that differs is what carries its calls.
+"""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+import anyio
+from fastapi import FastAPI
+from starlette.types import Message, Scope
+
+from stillroom.assembly import Parts
+from stillroom.client import AsyncImageStore
+from stillroom.client.async_sender import AsyncSender, pieces, write_chunk
+from stillroom.client.connection import Connection
+from stillroom.client.exchange import Answer, Call, Failure, Form
+from stillroom.client.operations import IMAGES, Operations
+from stillroom.client.retries import Retries
+from stillroom.errors import StillroomError
+from stillroom.router import trusted_router
+
+if TYPE_CHECKING:
+    from stillroom.client.sinks import Sink
+
+_API: Final = "/api/v1"
+
+
+def operations_of(parts: Parts) -> Operations:
+    """The SDK's operations, with the URLs of these parts."""
+    base = parts.signed_images_url
+    if not base.endswith(IMAGES):
+        base = parts.settings.api_images_url
+    return Operations(base.removesuffix(IMAGES), Retries())
+
+
+class InProcessSender:
+    """Runs the SDK's calls by the operations over some parts, in the event loop that calls."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._application = FastAPI(openapi_url=None)
+        self._application.include_router(trusted_router(parts), prefix=_API)
+        # Pictures that the CDN makes are the CDN's to give.
+        self._elsewhere = AsyncSender(Connection(operations_of(parts).root, None), None)
+
+    async def send(self, call: Call) -> Answer | Failure:
+        """What came of a call; an image that broke off while it was read is a `Failure`."""
+        if call.elsewhere:
+            return await self._elsewhere.send(call)
+        exchange = _Exchange(call)
+        try:
+            await self._application(_scope(call), exchange.receive, exchange.send)
+        except StillroomError as error:
+            return Failure(error, sent=True, head=exchange.head)
+        return exchange.answer()
+
+    async def close(self) -> None:
+        """Close what goes to the CDN."""
+        await self._elsewhere.close()
+
+
+class InProcessImageStore(AsyncImageStore):
+    """`AsyncImageStore` on the storage and library of this process; it may do everything."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._operations = operations_of(parts)
+        self._sender = InProcessSender(parts)
+
+
+class _Exchange:
+    """One request and its answer, as the messages of ASGI: https://asgi.readthedocs.io."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._body = pieces(call, call.body) if isinstance(call.body, Form) else None
+        self._asked = False
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._content = bytearray()
+        self._sink: Sink | None = None
+        self._total: int | None = None
+        self._fault: BaseException | None = None
+
+    async def receive(self) -> Message:
+        """The next piece of the request's body."""
+        if self._body is not None:
+            piece = await anext(self._body, b"")
+            if not piece:
+                self._body, self._asked = None, True
+            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+        if self._asked:
+            await anyio.sleep_forever()  # the caller waits for the answer, and never goes away
+        self._asked = True
+        body = self._call.body if isinstance(self._call.body, bytes) else b""
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer."""
+        try:
+            await self._take(message)
+        except BaseException as error:
+            self._fault = error  # an operation passes over the ConnectionError of a client
+            raise
+
+    async def _take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = {
+                name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]
+            }
+            self._begin()
+        elif self._sink is None:
+            self._content += message.get("body", b"")
+        elif message.get("body"):
+            await write_chunk(self._call, self._sink, message["body"], self._total)
+
+    def _begin(self) -> None:
+        """Find out where the body of the answer goes."""
+        if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            self._sink = self._call.sink
+        if self._sink is not None:
+            if self._status == HTTPStatus.OK:
+                self._sink.restart()
+            length = self._headers.get("content-length", "")
+            self._total = int(length) + self._sink.written if length else None
+
+    @property
+    def head(self) -> Answer:
+        """The answer without its body."""
+        return Answer(self._status, self._headers, b"")
+
+    def answer(self) -> Answer:
+        """The answer; its body is empty where a sink took it.
+
+        Raises:
+            BaseException: what the caller's file, or its `progress`, has raised.
+        """
+        if self._fault is not None:
+            raise self._fault
+        return Answer(self._status, self._headers, bytes(self._content))
+
+
+def _scope(call: Call) -> Scope:
+    path, _, query = call.target.partition("?")
+    body = call.body if isinstance(call.body, bytes) else b""
+    fields = {"content-length": str(len(body)), **call.headers} if body else call.headers
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": "http",
+        "path": _API + unquote(path),
+        "raw_path": (_API + path).encode("ascii"),
+        "root_path": "",
+        "query_string": query.encode("ascii"),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
+        "client": None,
+        "server": None,
+        "state": {},
+    }

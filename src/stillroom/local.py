@@ -1,0 +1,180 @@
+"""`open_store`: the store in a plain process (a Celery worker, a script), without a server.
+
+from stillroom.local import open_store
+store = open_store()
+store.save("generations/1/cat.png", image)
+store.media.ingest_from_storage_key("compute/generations/1/cat.png", relocate=True)
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from stillroom.assembly import Parts, assemble
+from stillroom.auth.grants import Grant
+from stillroom.client import ImageStore
+from stillroom.client.exchange import Answer, Call, Failure
+from stillroom.in_process import InProcessSender, operations_of
+from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
+from stillroom.media.service import MediaResourceService
+from stillroom.paths import StorageKey
+from stillroom.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger("stillroom.local")
+
+
+def open_store(data_dir: str | Path | None = None, **settings: object) -> "LocalImageStore":
+    """The store that the variables of docs/running.md select, as for the server.
+
+    Servers, apps and plain processes may use one data directory or bucket at the same time. What is
+    due is deleted by those that serve, or by `stillroom media sweep`; not by this process.
+
+    Args:
+        data_dir: Instead of `STILLROOM_DATA_DIR`.
+        settings: Any other setting by the name of its field; it wins over its variable.
+
+    Raises:
+        ConfigurationError: the settings cannot work.
+    """
+    read = Settings.read_with({"data_dir": data_dir, **settings})
+    return LocalImageStore(lambda: assemble(read, authorize=lambda _: Grant.everything()))
+
+
+class LocalImageStore(ImageStore):
+    """`ImageStore` on the storage itself. Safe to share between threads, and to inherit by a fork.
+
+    Attributes:
+        media: The media library.
+    """
+
+    def __init__(self, open_parts: Callable[[], Parts]) -> None:
+        """Open the parts, and again in each process that is forked off and uses them."""
+        self._loop = _LoopThread(open_parts)
+        parts = self._loop.opened.parts
+        log.info("storage: %s", parts.storage.description)
+        self._operations = operations_of(parts)
+        self._sender = self._loop
+        self.media = LocalMedia(self._loop)
+
+
+class LocalMedia:
+    """`MediaResourceService` for code that waits."""
+
+    def __init__(self, loop: "_LoopThread") -> None:
+        self._loop = loop
+
+    def ingest_from_storage_key(
+        self, storage_key: StorageKey | str, *, relocate: bool = True
+    ) -> MediaResource:
+        """See `MediaResourceService.ingest_from_storage_key`."""
+        return self._run(
+            lambda media: media.ingest_from_storage_key(storage_key, relocate=relocate)
+        )
+
+    def find(self, resource_id: uuid.UUID) -> MediaResource:
+        """See `MediaResourceService.find`."""
+        return self._run(lambda media: media.find(resource_id))
+
+    def page(self, query: ResourceQuery) -> ResourcePage:
+        """See `MediaResourceService.page`."""
+        return self._run(lambda media: media.page(query))
+
+    def change(self, resource_id: uuid.UUID, change: Change) -> MediaResource:
+        """See `MediaResourceService.change`."""
+        return self._run(lambda media: media.change(resource_id, change))
+
+    def delete(self, resource_id: uuid.UUID) -> MediaResource:
+        """See `MediaResourceService.delete`."""
+        return self._run(lambda media: media.delete(resource_id))
+
+    def _run(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
+        return self._loop.run(lambda opened: job(opened.parts.library.service))
+
+
+class _Opened:
+    """The parts of one process, and the event loop in which they are used, once they are used."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.pid = os.getpid()
+        self.parts = parts
+        self.sender = InProcessSender(parts)
+        self._started: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+
+    def run(self, job: Callable[["_Opened"], Coroutine[Any, Any, T]]) -> T:
+        """Run a job in the loop, and wait for it."""
+        future = asyncio.run_coroutine_threadsafe(job(self), self._loop())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # the caller may have been interrupted
+            raise
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        with _starting:
+            if self._started is None:
+                loop = asyncio.new_event_loop()
+                # It must not keep its process from ending: not every script closes its store.
+                thread = threading.Thread(target=loop.run_forever, name="stillroom", daemon=True)
+                self._started = loop, thread
+                thread.start()
+            return self._started[0]
+
+    def close(self) -> None:
+        """Close the parts, and end the loop."""
+        self.run(_close)
+        assert self._started is not None  # noqa: S101  (by `run`)
+        loop, thread = self._started
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _close(opened: _Opened) -> None:
+    await opened.sender.close()
+    await opened.parts.close()
+
+
+_starting: Final = threading.Lock()
+
+
+class _LoopThread:
+    """A `Sends` over parts of this process; after a fork, over parts of the child's own."""
+
+    def __init__(self, open_parts: Callable[[], Parts]) -> None:
+        self._open_parts = open_parts
+        self._opening = threading.Lock()
+        self._opened: _Opened | None = _Opened(open_parts())
+        self._inherited: list[_Opened] = []  # kept: the parent's are not the child's to end
+
+    @property
+    def opened(self) -> _Opened:
+        """What this process uses, opened now where it is not open."""
+        with self._opening:
+            if self._opened is not None and self._opened.pid != os.getpid():
+                self._inherited.append(self._opened)
+                self._opened = None
+            if self._opened is None:
+                self._opened = _Opened(self._open_parts())
+            return self._opened
+
+    def run(self, job: Callable[[_Opened], Coroutine[Any, Any, T]]) -> T:
+        """Run a job in the loop, and wait for it."""
+        return self.opened.run(job)
+
+    def send(self, call: Call) -> Answer | Failure:
+        """See `Sends.send`."""
+        return self.run(lambda opened: opened.sender.send(call))
+
+    def close(self) -> None:
+        """See `Sends.close`."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened.pid == os.getpid():
+            opened.close()
