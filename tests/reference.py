@@ -8,7 +8,8 @@ import re
 import sys
 import tempfile
 import typing
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from stillroom.settings import Settings, fields
 
 FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
 _MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"
+Row = tuple[str, str, str]
 _METHODS: Final = ("get", "head", "post", "patch", "put", "delete")
 
 
@@ -160,6 +162,13 @@ def metrics() -> str:
 def api() -> str:
     """Each operation as the OpenAPI document has it."""
     document = openapi()
+    counted = Counter(
+        row
+        for methods in document["paths"].values()
+        for method in _METHODS
+        for row in parameters_of(methods.get(method, {}))
+    )
+    shared = sorted(row for row, count in counted.items() if count > 1)
     lines = [
         "# The API",
         _MADE,
@@ -172,11 +181,22 @@ def api() -> str:
         "[api.md](../api.md#when-it-says-no).",
         "",
         *table(("Status", "Meaning"), refusals(document)),
+        "",
+        "## Parameters",
+        "",
+        "Those of more than one operation, all in the query but for headers.",
+        "",
+        *table(("Parameter", "Type", "Meaning"), shared),
     ]
     for path, methods in document["paths"].items():
         for method in _METHODS:
             if method in methods:
-                lines += ["", f"## `{method.upper()} {path}`", "", *operation(methods[method])]
+                lines += [
+                    "",
+                    f"## `{method.upper()} {path}`",
+                    "",
+                    *operation(methods[method], shared),
+                ]
     lines += ["", "## Schemas"]
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines += ["", f"### {name}", "", *schema_lines(schema)]
@@ -205,32 +225,42 @@ def openapi() -> dict[str, Any]:
         return create_app(Settings.read(data_dir=folder)).openapi()
 
 
-def operation(described: dict[str, Any]) -> list[str]:
-    """What one operation takes and answers."""
+def operation(described: dict[str, Any], shared: Sequence[Row]) -> list[str]:
+    """What one operation takes and answers; what its address names goes without saying."""
     lines = [described.get("description") or described["summary"]]
-    parameters = [
-        (
-            f"`{one['name']}`",
-            one["in"],
-            named(one["schema"]),
-            "required" if one.get("required") else default_of(one["schema"].get("default")),
-            one.get("description", ""),
-        )
-        for one in described.get("parameters", ())
-    ]
-    if parameters:
-        lines += ["", *table(("Parameter", "In", "Type", "Default", "Meaning"), parameters)]
+    parameters = parameters_of(described)
+    if own := [row for row in parameters if row not in shared]:
+        lines += ["", *table(("Parameter", "Type", "Meaning"), own)]
     for content_type, body in described.get("requestBody", {}).get("content", {}).items():
         lines += ["", f"Body: `{content_type}`,", f"{named(body['schema'])}."]
     responses = sorted(described["responses"].items())
-    answers = [
-        (status, said["description"], " or ".join(contents(said)))
-        for status, said in responses
-        if status < "400"
-    ]
+    lines.append("")
+    if names := " ".join(row[0].strip("`") for row in parameters if row in shared):
+        lines.append(f"- [parameters](#parameters): `{names}`")
+    lines += [answered(status, said) for status, said in responses if status < "400"]
     refused = " ".join(status for status, _ in responses if status >= "400")
-    lines += ["", *table(("Status", "Meaning", "Content"), answers)]
-    return [*lines, "", f"[Refusals](#refusals): `{refused}`."] if refused else lines
+    return [*lines, f"- [refusals](#refusals): `{refused}`"] if refused else lines
+
+
+def parameters_of(described: dict[str, Any]) -> list[Row]:
+    """Those of the query and the head."""
+    return [
+        (
+            f"`{one['name']}`",
+            typed(one["schema"], required=one.get("required", False))
+            + (" (header)" if one["in"] == "header" else ""),
+            one.get("description", ""),
+        )
+        for one in described.get("parameters", ())
+        if one["in"] != "path"
+    ]
+
+
+def answered(status: str, said: dict[str, Any]) -> str:
+    """One answer that is no refusal."""
+    meaning = said["description"].rstrip(".")
+    told = ("" if meaning == "Successful Response" else meaning, *contents(said))
+    return f"- `{status}`: " + "; ".join(filter(None, told))
 
 
 def contents(answer: dict[str, Any]) -> Iterable[str]:
@@ -267,15 +297,17 @@ def schema_lines(schema: dict[str, Any]) -> list[str]:
     lines = [" ".join(schema["description"].split()), ""] if "description" in schema else []
     required = schema.get("required", ())
     rows = [
-        (
-            f"`{name}`",
-            named(one),
-            "required" if name in required else default_of(one.get("default")),
-            one.get("description", ""),
-        )
+        (f"`{name}`", typed(one, required=name in required), one.get("description", ""))
         for name, one in schema.get("properties", {}).items()
     ]
-    return lines + table(("Field", "Type", "Default", "Meaning"), rows)
+    return lines + table(("Field", "Type", "Meaning"), rows)
+
+
+def typed(schema: dict[str, Any], *, required: bool) -> str:
+    """A type, and what stands for it where nothing is given."""
+    if required or schema.get("default") in (None, ""):
+        return named(schema) + ("" if required else ", optional")
+    return f"{named(schema)}, default {default_of(schema['default'])}"
 
 
 # All of them
