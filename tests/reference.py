@@ -42,9 +42,8 @@ def settings() -> str:
     rows = [
         (
             f"`{field.validation_alias or f'STILLROOM_{name.upper()}'}`",
-            type_of(field.annotation),
+            ", ".join((type_of(field.annotation), *bounds_of(field.metadata))),
             default_of(field.get_default()),
-            ", ".join(bounds_of(field.metadata)),
             linked(said.get(name, "")),
         )
         for name, field in Settings.model_fields.items()
@@ -56,7 +55,7 @@ def settings() -> str:
         "none, and a value that cannot work stops the start. How to set them:",
         "[running.md](../running.md#settings).",
         "",
-        *table(("Variable", "Type", "Default", "Bounds", "Meaning"), rows),
+        *table(("Variable", "Type", "Default", "Meaning"), rows),
     ]
     return page(lines)
 
