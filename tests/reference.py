@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from stillroom.app import create_app
 from stillroom.settings import Settings, fields
+from stillroom.settings.fields import MIB
 
 FOLDER: Final = Path(__file__).parents[1] / "docs/reference"
 _MADE: Final = "<!-- Made from the code by `make reference`; a change by hand is lost. -->"
@@ -109,7 +110,11 @@ def default_of(value: Any) -> str:
         value = value.get_secret_value()
     if value in (None, "", [], PydanticUndefined):
         return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int) and value and value % MIB == 0:
+        return f"`{value}` ({value // MIB} MiB)"
+    return f"`{value}`"
 
 
 def bounds_of(metadata: list[Any]) -> Iterable[str]:
