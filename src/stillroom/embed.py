@@ -54,7 +54,7 @@ class Stillroom:
         gallery: bool = False,
         **settings: object,
     ) -> None:
-        """Open the storage that the variables of docs/running.md select, as the server does.
+        """Open what the variables of docs/reference/settings.md select, as the server does.
 
         Args:
             data_dir: Instead of `STILLROOM_DATA_DIR`. Several processes may share it.

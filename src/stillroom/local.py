@@ -31,7 +31,7 @@ log = logging.getLogger("stillroom.local")
 
 
 def open_store(data_dir: str | Path | None = None, **settings: object) -> "LocalImageStore":
-    """The store that the variables of docs/running.md select, as for the server.
+    """The store that the variables of docs/reference/settings.md select, as for the server.
 
     Servers, apps and plain processes may use one data directory or bucket at the same time. What is
     due is deleted by those that serve, or by `stillroom media sweep`; not by this process.

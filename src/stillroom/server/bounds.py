@@ -1,6 +1,6 @@
 """Limits and time-outs of a connection, against large heads and slow clients (slowloris).
 
-Each has a setting; see docs/running.md.
+Each has a setting; see docs/reference/settings.md.
 """
 
 from dataclasses import dataclass
