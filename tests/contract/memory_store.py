@@ -16,6 +16,7 @@ from aiohttp import web
 
 from stillroom.storage.objectstore import (
     BegunUpload,
+    Deleted,
     Guard,
     ListedPage,
     ListedUpload,
@@ -119,9 +120,21 @@ class MemoryObjectStore:
             return Written(None, Refusal.GUARD_FAILED)
         return self._write(target, there.body, properties or there.properties, None)
 
-    async def delete(self, key: str, *, deadline: float | None = None, once: bool = False) -> None:
-        del deadline, once
+    async def delete(
+        self,
+        key: str,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        once: bool = False,
+        any_refusal: bool = False,
+    ) -> Deleted:
+        del deadline, once, any_refusal
+        there = self.objects.get(key)
+        if guard is not None and (there is None or there.etag != guard.etag):
+            return Deleted(Refusal.GUARD_FAILED if there else Refusal.MISSING)
         self.objects.pop(key, None)
+        return Deleted()
 
     async def list(
         self,

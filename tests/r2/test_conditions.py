@@ -164,7 +164,10 @@ async def test_the_doctor_says_what_a_bucket_does_with_conditions(
     )
 
     assert code == 0, said
-    assert ("ok    conditions" in said) is (not clauses)
+    holds = not clauses and stub.deletions is Conditions.HONOURED
+    assert ("ok    conditions" in said) is holds
     for clause in clauses:
         assert f"note  conditions  the bucket {clause}\n" in said
+    deletions = "note  conditions  the bucket ignores If-Match of a DELETE\n"
+    assert (deletions in said) is (stub.deletions is Conditions.IGNORED)
     assert stub.objects == {}

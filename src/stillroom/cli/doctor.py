@@ -213,10 +213,14 @@ async def _conditions(storage: "ImageStorage") -> list[CheckResult] | None:
     from stillroom.storage.capabilities import TriesConditions
 
     lacking = await storage.lacking_conditions() if isinstance(storage, TriesConditions) else ()
-    remedy = "saves with such a condition are 501: use a release with conditional writes"
     return [
-        CheckResult("conditions", f"the bucket {clause}", f"{remedy} (docs/r2.md)", is_warning=True)
-        for clause in lacking
+        CheckResult(
+            "conditions",
+            f"the bucket {one.said}",
+            f"{one.consequence}: see whether a newer release has it (docs/buckets.md)",
+            is_warning=True,
+        )
+        for one in lacking
     ] or None
 
 

@@ -1,6 +1,7 @@
 """What some backends can do beyond the port, and what observes their calls."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
@@ -35,12 +36,25 @@ class TurnsReadOnly(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Limitation:
+    """What a bucket cannot do that others can.
+
+    Attributes:
+        said: A clause about the bucket, such as "ignores If-Match".
+        consequence: What that means for requests, a clause, too.
+    """
+
+    said: str
+    consequence: str
+
+
 @runtime_checkable
 class TriesConditions(Protocol):
     """Optional power: a bucket may be of a kind that cannot hold to conditions; a disk can."""
 
-    async def lacking_conditions(self) -> Sequence[str]:
-        """Try it, if that was not done yet; what it does wrong, a clause each.
+    async def lacking_conditions(self) -> Sequence[Limitation]:
+        """Try it, if that was not done yet; what it does wrong.
 
         Saves with such a condition raise `ConditionUnsupported`.
 

@@ -18,7 +18,7 @@ MAX_LISTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A precondition: what must be at a key for a write to happen, checked in one step with it.
+    """A precondition: what must be at a key for a change to happen, checked in one step with it.
 
     Attributes:
         etag: Of the object that must be there; None: there must be none.
@@ -28,7 +28,7 @@ class Guard:
 
 
 class Refusal(enum.Enum):
-    """Why a write was not carried out."""
+    """Why a change was not carried out."""
 
     MISSING = enum.auto()
     """What it names is not there: the guarded object, the source of a copy, the upload."""
@@ -52,6 +52,21 @@ class Written:
     """
 
     etag: str | None
+    refusal: Refusal | None = None
+    reason: str = ""
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of a deletion.
+
+    Attributes:
+        refusal: Why it was not carried out; None: the object is not there any more.
+        reason: The same in the store's own words, such as its status.
+        doubtful: An attempt before the last one had no answer, and may have been carried out.
+    """
+
     refusal: Refusal | None = None
     reason: str = ""
     doubtful: bool = False
@@ -167,7 +182,8 @@ class ObjectStore(Protocol):
     """
 
     keeps_guards: bool
-    """Its documents promise that it holds to guards, so nothing need be written to try it."""
+    """Its documents promise that writes hold to guards, and know none of deletions: nothing need
+    be written to try it."""
 
     async def put(
         self,
@@ -218,8 +234,24 @@ class ObjectStore(Protocol):
         """Copy the object with this ETag; with its own properties unless others are given."""
         ...
 
-    async def delete(self, key: str, *, deadline: float | None = None, once: bool = False) -> None:
-        """Remove an object, if it is there; `once`: a failed attempt is not repeated."""
+    async def delete(
+        self,
+        key: str,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        once: bool = False,
+        any_refusal: bool = False,
+    ) -> Deleted:
+        """Remove an object, if it is there.
+
+        Args:
+            key: Any text.
+            guard: Refused unless the object with this ETag is there.
+            deadline: When to give up.
+            once: A failed attempt is not repeated.
+            any_refusal: As `put` has it.
+        """
         ...
 
     async def list(

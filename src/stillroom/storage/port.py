@@ -121,7 +121,8 @@ class ImageStorage(Protocol):
             key: Names it.
             condition: What its ETag must be.
             save_id: Remove this very save and no other, also if that has the same bytes. On a disk
-                looking and removing are one step; in a bucket there is a moment between.
+                looking and removing are one step. In a bucket there is a moment between; one that
+                deletes on condition of an ETag spares what is saved in it.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: as their names say.

@@ -10,12 +10,15 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
+from stillroom.storage.bucket.conditions import Conditions
 from stillroom.storage.bucket.listing import is_image_entry, walk
 from stillroom.storage.bucket.objects import image_of, look
 from stillroom.storage.inspection import Inspected, UnexpectedFile
 from stillroom.storage.objectstore import (
     DEADLINE_S,
     Download,
+    Guard,
     ListedUpload,
     ObjectStore,
     Properties,
@@ -40,6 +43,7 @@ class R2Inspection:
         """Look at the bucket that is `store`, and close it in the end."""
         self.description = description
         self._store = store
+        self._conditions = Conditions(store, AbandonedUploads(store))
 
     async def walk(
         self, prefix: KeyPrefix, after: str
@@ -85,7 +89,10 @@ class R2Inspection:
         return await look(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """A copy beside `compute/` with its document, then a look, and directly the deletion."""
+        """A copy beside `compute/` with its document, then a look, and directly the deletion.
+
+        The deletion is on condition of the ETag where the bucket takes one.
+        """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
         deadline = asyncio.get_running_loop().time() + 2 * DEADLINE_S
@@ -94,18 +101,21 @@ class R2Inspection:
         )
         if copied.etag is None:
             return None
+        guarded = await self._conditions.guards_deletions()
         sha256 = sha256_of(facts).hexdigest()
         await self._store.put(f"{place}/facts.json", facts, sha256, _FACTS, deadline=deadline)
         try:
             current: StoredImage | None = await look(self._store, image.key, deadline=deadline)
         except ImageNotFound:
             current = None
-        if current is None or (current.save_id, current.etag) != (image.save_id, image.etag):
-            for key in (f"{place}/image", f"{place}/facts.json"):
-                await self._store.delete(key, deadline=deadline)
-            return None
-        await self._store.delete(image.key.text, deadline=deadline)
-        return place
+        if current is not None and (current.save_id, current.etag) == (image.save_id, image.etag):
+            guard = Guard(image.etag) if guarded else None
+            deleted = await self._store.delete(image.key.text, guard=guard, deadline=deadline)
+            if deleted.refusal is None or deleted.doubtful:  # the copy may be the only one
+                return place
+        for key in (f"{place}/image", f"{place}/facts.json"):
+            await self._store.delete(key, deadline=deadline)
+        return None
 
     async def check(self) -> None:
         """Whether the bucket can be read."""

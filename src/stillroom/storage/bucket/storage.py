@@ -28,6 +28,7 @@ from stillroom.storage.bucket.listing import list_page
 from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
 from stillroom.storage.bucket.objects import look, properties_of
 from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
+from stillroom.storage.capabilities import Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
 from stillroom.storage.sources import ImageSource
 from stillroom.storage.values import (
@@ -267,20 +268,34 @@ class R2ImageStorage:
     ) -> None:
         """A look, for the 404 and the condition, and directly after it the deletion.
 
-        S3 has no conditional deletion: another process can save in between, and loses. For one
-        very save the deletion is sent once, so that nothing comes between but its own way.
+        Where the bucket deletes on condition of an ETag, what another process saves in between
+        stays, unless it has the same bytes, and so the same ETag. Where it does not, that is
+        deleted, too. For one very save the deletion is sent once, so that nothing comes between
+        but its own way.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        once = save_id is not None
+        guarded = (once or condition.is_set) and await self._conditions.guards_deletions()
         async with self._locks.hold(key.text, deadline=deadline):
-            found = await look(self._store, key, deadline=deadline)
-            condition.check(found.etag)
-            if save_id not in (None, found.save_id):
-                raise PreconditionFailed
-            once = save_id is not None
-            try:
-                await self._store.delete(key.text, deadline=deadline, once=once)
-            finally:
-                self._existence.forget(key.text)
+            for _ in range(GUARD_ATTEMPTS):
+                found = await look(self._store, key, deadline=deadline)
+                condition.check(found.etag)
+                if save_id not in (None, found.save_id):
+                    raise PreconditionFailed
+                guard = Guard(found.etag) if guarded else None
+                try:
+                    deleted = await self._store.delete(
+                        key.text, guard=guard, deadline=deadline, once=once
+                    )
+                finally:
+                    self._existence.forget(key.text)
+                if deleted.refusal is None:
+                    return
+                if deleted.doubtful and deleted.refusal is Refusal.MISSING:
+                    return  # by the attempt that had no answer
+                if deleted.doubtful:
+                    raise BackendUnavailable("the connection broke off: the outcome is unknown")
+        raise BackendUnavailable("the image is replaced again and again while it is deleted")
 
     # Copying -----------------------------------------------------------------------------
 
@@ -333,7 +348,7 @@ class R2ImageStorage:
         await self._store.check(writing=True, deadline=now + _CHECK_S)
         self._checked_until = now + _CHECK_HOLDS_S
 
-    async def lacking_conditions(self) -> Sequence[str]:
+    async def lacking_conditions(self) -> Sequence[Limitation]:
         """By a few writes to an object of our own; see `conditions.py`."""
         return await self._conditions.lacking()
 

@@ -8,6 +8,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.storage.objectstore import (
     DEADLINE_S,
     BegunUpload,
+    Deleted,
     Guard,
     ListedPage,
     ObjectHead,
@@ -141,10 +142,30 @@ class S3ObjectStore:
         )
         return _written(await self._client.send(call, deadline=deadline), _etag_in_body)
 
-    async def delete(self, key: str, *, deadline: float | None = None, once: bool = False) -> None:
-        """DeleteObject."""
-        call = Call("DeleteObject", "DELETE", key, expected=_MISSING, once=once)
-        await self._client.send(call, deadline=deadline)
+    async def delete(
+        self,
+        key: str,
+        *,
+        guard: Guard | None = None,
+        deadline: float | None = None,
+        once: bool = False,
+        any_refusal: bool = False,
+    ) -> Deleted:
+        """DeleteObject.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        """
+        headers, expected = (
+            ({}, _MISSING) if guard is None else (_fields_of(guard), _CONDITION_FAILED)
+        )
+        if any_refusal:
+            expected = _ANY_REFUSAL
+        call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
+        answer = await self._client.send(call, deadline=deadline)
+        if 200 <= answer.status < 300 or (guard is None and answer.status in _MISSING):  # noqa: PLR2004  (2xx)
+            return Deleted(doubtful=answer.doubtful)
+        refusal = _REFUSALS.get(answer.status, Refusal.UNSUPPORTED)
+        return Deleted(refusal, str(answer.status), answer.doubtful)
 
     async def list(
         self,
