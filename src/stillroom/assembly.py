@@ -92,6 +92,7 @@ class Parts:
         images_url: What the public URLs of images begin with.
         signed_images_url: What their signed URLs begin with.
         media_url: Public URLs of resources: of their keys at the CDN, else of their ids.
+        proxy_key: What a proxy shows that sends large images itself; None: none may.
         made_secret: Whether the secret was made just now.
     """
 
@@ -106,6 +107,7 @@ class Parts:
     images_url: str
     signed_images_url: str
     media_url: Callable[[MediaResource], str]
+    proxy_key: bytes | None
     made_secret: bool
 
     @contextlib.asynccontextmanager
@@ -155,7 +157,7 @@ def assemble(
     Raises:
         ConfigurationError: the settings cannot work.
     """
-    keys, tokens = None, None
+    keys, tokens, proxy_key = None, None, settings.proxy_key
     secrets, made_secret = signing_secrets(settings.secret)
     if authorize is None:
         keys = open_keys(settings.keys)
@@ -174,6 +176,7 @@ def assemble(
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
+        proxy_key=proxy_key,
         made_secret=made_secret,
     )
 

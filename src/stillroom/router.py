@@ -11,9 +11,11 @@ from stillroom.api.deletions import Deletions, deletions_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
+from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.assembly import Parts
 from stillroom.auth.grants import Grant
+from stillroom.storage.capabilities import PinsNames
 
 
 def stillroom_router(
@@ -25,7 +27,7 @@ def stillroom_router(
 
 def trusted_router(parts: Parts) -> APIRouter:
     """The same for this process itself: everything is allowed, and bytes come without redirects."""
-    parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything())
+    parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything(), proxy_key=None)
     return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
 
 
@@ -38,7 +40,12 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
     router.include_router(signed_urls_router(signing))
-    media = MediaOperations(media=library.service, authorize=authorize, public_url=parts.media_url)
+    media = MediaOperations(
+        media=library.service,
+        authorize=authorize,
+        public_url=parts.media_url,
+        sendfile=_sendfile(parts),
+    )
     router.include_router(media_router(media))
     router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
     return router
@@ -54,4 +61,11 @@ def image_operations(parts: Parts) -> ImageOperations:
         signer=parts.signer,
         public_read=parts.settings.public_read,
         derived=parts.derived,
+        sendfile=_sendfile(parts),
     )
+
+
+def _sendfile(parts: Parts) -> ProxySendfile | None:
+    if parts.proxy_key is None or not isinstance(parts.storage, PinsNames):
+        return None
+    return ProxySendfile(parts.storage, parts.proxy_key)

@@ -75,13 +75,40 @@ def certificate(folder: Path) -> Certificate:
 
 @contextlib.contextmanager
 def nginx_proxy(
-    folder: Path, port: int, server_port: int, *, max_upload_bytes: int, hides: bool = False
+    folder: Path,
+    port: int,
+    server_port: int,
+    *,
+    max_upload_bytes: int,
+    hides: bool = False,
+    sends_for: tuple[Path, str] | None = None,
 ) -> Iterator[None]:
-    """Run nginx with `deploy/nginx.conf` on `port`."""
+    """Run nginx with `deploy/nginx.conf` on `port`.
+
+    Args:
+        folder: For its files.
+        port: Its own.
+        server_port: Where the server is.
+        max_upload_bytes: As the server's.
+        hides: Whether what needs no token is hidden.
+        sends_for: The data directory whose large images it sends itself, and the key for it.
+    """
     changes = {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{server_port};",
         **_of_this_run(port, max_upload_bytes, hides=hides),
     }
+    if sends_for is not None:
+        data, key = sends_for
+        part = (DEPLOY / "nginx-sendfile.conf").read_text()
+        (folder / "sendfile.conf").write_text(
+            changed(part, {"alias /var/lib/stillroom/": f"alias {data}/"})
+        )
+        changes |= {
+            "# include /etc/nginx/stillroom-sendfile.conf;": f"include {folder}/sendfile.conf;",
+            '# proxy_set_header X-Stillroom-Sendfile "yours: STILLROOM_SENDFILE_KEY";': (
+                f'proxy_set_header X-Stillroom-Sendfile "{key}";'
+            ),
+        }
     shipped = changed((DEPLOY / "nginx.conf").read_text(), changes)
     with _nginx(folder, shipped, port):
         yield

@@ -16,6 +16,7 @@ from stillroom.api.listing import Listing
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import ImageResponse, json_answer
 from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.derived.images import DerivedImages
@@ -71,6 +72,7 @@ class ImageOperations:
         derived: Makes smaller pictures; None where there are none, whatever is asked for.
         redirects: Whether a bucket's image is answered with its URL, or with its bytes.
         on_save: Hears of each save, on the ASGI path.
+        sendfile: Lets a proxy send large images; None where none may.
     """
 
     storage: ImageStorage
@@ -82,6 +84,7 @@ class ImageOperations:
     derived: DerivedImages | None = None
     redirects: bool = True
     on_save: Callable[[Request], None] | None = None
+    sendfile: ProxySendfile | None = None
 
     async def list_images(self, request: Request) -> Response:
         """List stored images."""
@@ -145,12 +148,7 @@ class ImageOperations:
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        try:
-            answer = answer_image("GET", fields, location.image, cache_control=self.cache_control)
-        except BaseException:
-            location.close()
-            raise
-        return ImageResponse(answer, location)
+        return await answered(fields, location, self.cache_control, self.sendfile)
 
     async def check_image_exists(self, request: Request) -> Response:
         """Check if image exists."""

@@ -15,13 +15,13 @@ from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm, in_form
 from stillroom.api.responses import ImageResponse, json_answer
 from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, StillroomError
 from stillroom.http.query import MEDIA_QUERY, parse_media_query
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
-    answer_image,
     answer_redirect,
 )
 from stillroom.media.resource import UNCHANGED, Change, MediaResource, ResourceQuery
@@ -149,11 +149,13 @@ class MediaOperations:
         media: Does the work.
         authorize: Who is asking.
         public_url: A resource's public URL.
+        sendfile: Lets a proxy send large files; None where none may.
     """
 
     media: MediaResourceService
     authorize: Authorize
     public_url: Callable[[MediaResource], str]
+    sendfile: ProxySendfile | None = None
 
     async def ingest(self, request: Request) -> Response:
         """Take compute results into the library. Equal bytes are one resource."""
@@ -224,13 +226,8 @@ class MediaOperations:
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        try:
-            cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
-            answer = answer_image("GET", call.fields, location.image, cache_control=cache)
-        except BaseException:
-            location.close()
-            raise
-        return ImageResponse(answer, location)
+        cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
+        return await answered(call.fields, location, cache, self.sendfile)
 
     async def change_media_resource(self, request: Request) -> Response:
         """Set alt text, caption and protection."""

@@ -188,6 +188,15 @@ class Fields(BaseSettings):
     The answers are the same. The former name, `STILLROOM_SHORT_ROAD`, is still read.
     """
 
+    sendfile: Literal["off", "x-accel"] = "off"
+    """`x-accel`: nginx sends large images itself, docs/deploying.md#bytes-from-nginx."""
+
+    sendfile_key: SecretStr | None = None
+    """What nginx must show for that, as the value of `X-Stillroom-Sendfile`.
+
+    At least 16 letters and digits.
+    """
+
     log_format: Literal["console", "json"] = "console"
     """`console` is text for people; `json` has one object a line: docs/observing.md#the-log."""
 

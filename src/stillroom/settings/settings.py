@@ -1,5 +1,6 @@
 """The settings of one process: read and checked, with what several fields mean together."""
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -27,6 +28,9 @@ from stillroom.settings.sources import (
 )
 from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.values import SaveRules
+
+_SHORTEST_KEY: Final = 16
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 _LOCAL_TOKENS: Final = (
     "the bucket is shared and the token secret is this machine's own: "
@@ -251,6 +255,28 @@ class Settings(Fields):
             max_pixels=self.derived_max_pixels,
             transformations_url=self.r2_public_url if transforms else None,
         )
+
+    @property
+    def proxy_key(self) -> bytes | None:
+        """What a proxy shows that sends large images itself; None: no proxy may.
+
+        Raises:
+            ConfigurationError: the settings contradict each other.
+        """
+        if self.sendfile == "off":
+            return None
+        if self._has_bucket:
+            raise ConfigurationError(
+                "STILLROOM_SENDFILE is set, but images are in a bucket: unset it"
+            )
+        key = self.sendfile_key.get_secret_value() if self.sendfile_key else ""
+        if len(key) < _SHORTEST_KEY or not _KEY.fullmatch(key):
+            raise ConfigurationError(
+                f"STILLROOM_SENDFILE={self.sendfile} needs a key that only the proxy knows: set "
+                f"STILLROOM_SENDFILE_KEY to at least {_SHORTEST_KEY} letters and digits, and "
+                "X-Stillroom-Sendfile to the same in nginx's configuration"
+            )
+        return key.encode()
 
     @property
     def image_origins(self) -> list[str]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
+from stillroom.storage.values import OpenedImage, StoredImage
+
 
 class CallObserver(Protocol):
     """Hears what a storage asks its medium, for the numbers. Quick, from any thread."""
@@ -77,4 +79,21 @@ class RemovesEmptyFolders(Protocol):
         Raises:
             BackendUnavailable: the medium failed.
         """
+        ...
+
+
+@runtime_checkable
+class PinsNames(Protocol):
+    """Optional power: a proxy on the same machine can open one save of an image by a name.
+
+    A name is one segment, a slash and another one, of ASCII letters, digits and hyphens. It leads
+    to that save and to nothing else, whatever becomes of the image, for a minute at least.
+    """
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """The name that this save has already; None: ask `pinned_name`."""
+        ...
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """A name for this save; None where it can have none, so that its bytes must be sent."""
         ...

@@ -5,6 +5,7 @@ DATA_DIR/media/              the media library's, by id
 DATA_DIR/.stillroom/         ours; no image path can name it
     lock                     held shared by every running process
     staging/                 files on their way in, nameless where possible
+    sendfile/                further names of images that a proxy sends, for minutes
     tidied                   as old as the last search for empty folders
     state                    a few bytes that all processes map and share
     secret                   the token secret (auth.secret makes it)
@@ -19,6 +20,7 @@ import logging
 import mmap
 import os
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -31,6 +33,7 @@ from stillroom.storage.capabilities import CallObserver, unobserved
 from stillroom.storage.disk.openat2 import Opener, choose_opener, open_by_kernel
 
 PRIVATE_FOLDER: Final = ".stillroom"
+SENDFILE_FOLDER: Final = f"{PRIVATE_FOLDER}/sendfile"
 IMAGE_FOLDERS: Final = ("compute", "media")
 
 _FILE_MODE: Final = 0o640
@@ -304,6 +307,7 @@ class DataDirectory:
         else:
             for name in os.listdir(self.staging_fd):
                 os.unlink(name, dir_fd=self.staging_fd)
+            shutil.rmtree(SENDFILE_FOLDER, ignore_errors=True, dir_fd=self.fd)
             self._state[:] = bytes(_STATE_BYTES)
         fcntl.flock(fd, fcntl.LOCK_SH)
 

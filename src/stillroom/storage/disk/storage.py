@@ -28,6 +28,7 @@ from stillroom.storage.disk.image import (
 )
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.openat2 import is_absent, open_by_kernel, release
+from stillroom.storage.disk.pinned_names import PinnedNames
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
@@ -39,6 +40,7 @@ from stillroom.storage.values import (
     Entry,
     EntryPage,
     ListQuery,
+    OpenedImage,
     Page,
     SaveRules,
     StoredImage,
@@ -96,6 +98,7 @@ class DiskImageStorage:
         self._facts = RecentFacts(data_directory.fd)
         self._folder_cache = FolderCache(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
+        self._pinned_names = PinnedNames(data_directory, self._threads)
         self._closing = threading.Event()  # a walk through all folders looks at it
 
     # Saving ------------------------------------------------------------------------------
@@ -197,6 +200,14 @@ class DiskImageStorage:
         return self._data_directory.open_contained is open_by_kernel and is_absent(
             self._data_directory.fd, key.text
         )
+
+    def known_name(self, image: StoredImage) -> str | None:
+        """The pinned name that this save has already."""
+        return self._pinned_names.known(image.save_id)
+
+    async def pinned_name(self, image: OpenedImage) -> str | None:
+        """A name by which a proxy opens this very save: see `pinned_names.py`."""
+        return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def open(self, key: StorageKey) -> DiskImage:
         """Open the image's file, as `locate` does."""
@@ -316,6 +327,7 @@ class DiskImageStorage:
         """Wait for running jobs, then release the lock."""
         self._closing.set()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
+        self._pinned_names.close()
         self._folder_cache.close()
         self._data_directory.close()
 
