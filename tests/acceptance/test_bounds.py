@@ -14,8 +14,8 @@ import pytest
 
 from acceptance.conftest import Servers, Way
 from running import IMAGES, Server, exchange, parsed, running
-from stillroom.server.bounds import BODY_WINDOW_S, Bounds
 from stillroom.server.descriptors import bounds_of
+from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
 from stillroom.settings import Settings
 
 MIB = 1024**2

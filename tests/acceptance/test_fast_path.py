@@ -359,7 +359,7 @@ def test_what_was_accepted_before_garbage_is_answered(roads: tuple[Server, Serve
         token = f"Authorization: Bearer {server.token()}"
         get = f"GET {IMAGES}/missing HTTP/1.1\r\nHost: a\r\n{token}\r\n\r\n".encode()
         answer = exchange(server.port, small_post(server) + get + b"\0\0")
-        assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404]
+        assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404, 400]
 
 
 def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path) -> None:
@@ -533,8 +533,8 @@ def test_a_deleted_image_gives_its_room_back(roads: tuple[Server, Server]) -> No
 
 def test_a_token_ends_on_the_fast_path_too(roads: tuple[Server, Server]) -> None:
     short, _ = roads
-    with short.client("--expires", "2s") as client:
-        deadline = time.monotonic() + 20
+    with short.client("--expires", "6s") as client:
+        deadline = time.monotonic() + 40
         assert client.get(f"{IMAGES}/a.png").status_code == 200
         while client.get(f"{IMAGES}/a.png").status_code == 200:
             assert time.monotonic() < deadline

@@ -103,7 +103,7 @@ def test_without_inodes_saves_are_507_and_everything_else_goes_on(tmp_path: Path
         assert replacing.status_code == 507
         ready = client.get("/readyz")
         assert ready.status_code == 503
-        assert "no room" in ready.json()["detail"]
+        assert "no space" in ready.json()["detail"]
 
         assert sorted(client.get(IMAGES).json()) == sorted(saved)
         assert all(client.get(f"{IMAGES}/{name}").content == b"small" for name in saved)

@@ -59,7 +59,10 @@ async def test_a_move_killed_anywhere_is_made_good_by_the_next_one(scene: Scene)
             assert await library.read(moved.storage_key) == data
     await library.check()
     assert number == launcher.points + 1 > 15
-    assert library.table(intents) == []
+    # Another mover may still be copying, so an intent stays until its lease is over.
+    left: list[Any] = library.table(intents)
+    moved_to: list[Any] = library.table(resources)
+    assert {row.media_key for row in left} <= {row.storage_key for row in moved_to}
 
 
 async def test_processes_that_race_for_equal_bytes_get_one_resource(scene: Scene) -> None:

@@ -54,7 +54,7 @@ class Front:
 
 
 def handing_over(
-    folder: Path, *flags: str, public_base_url: str = ""
+    folder: Path, *flags: str, public_base_url: str = "", fast_path: str = "true"
 ) -> AbstractContextManager[Server]:
     """A server that leaves large images to the proxy with the key."""
     return running(
@@ -62,13 +62,16 @@ def handing_over(
         *flags,
         sendfile="x-accel",
         sendfile_key=KEY,
-        fast_path="false",
+        fast_path=fast_path,
         cors_origins="https://app.example.com",
         public_base_url=public_base_url,
     )
 
 
-@pytest.fixture(scope="module", params=["1", "2"], ids=["1-worker", "2-workers"])
+WAYS = {"fast path": ("1", "true"), "ASGI path": ("1", "false"), "2 workers": ("2", "true")}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS.keys())
 def front(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Front]:
@@ -76,7 +79,10 @@ def front(
     (port,) = free_ports(1)
     with (
         handing_over(
-            folder, "--workers", request.param, public_base_url=f"http://127.0.0.1:{port}"
+            folder,
+            *("--workers", request.param[0]),
+            fast_path=request.param[1],
+            public_base_url=f"http://127.0.0.1:{port}",
         ) as server,
         nginx_proxy(
             folder,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stillroom.server import timeout_timer
+from stillroom.server.http11 import timeout_timer
 from stillroom.telemetry import metrics
 
 

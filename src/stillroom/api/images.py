@@ -4,6 +4,7 @@ An operation reads top to bottom: who asks, for which path, are they allowed,
 what does the storage say, how does HTTP put it. See `call` for the order of the checks.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
+from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import TooLarge
 from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
@@ -116,13 +118,21 @@ class ImageOperations:
         Raises:
             Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
-        if "authorization" in fields:
-            grant = await authenticate(self.authorize, fields)
-        elif self.signer is not None and is_signed(query):
+        if "authorization" not in fields and self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)
+        elif "authorization" in fields or not self.public_read:
+            grant = await authenticate(self.authorize, fields)
         else:
-            grant = READER if self.public_read else await authenticate(self.authorize, fields)
+            grant = READER
         return READER if self.public_read else grant
+
+    def known_reader(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
+        """As `reader` decides without a query, where that takes no work; None: ask `reader`."""
+        if "authorization" in fields or not self.public_read:
+            known = tokens.known(fields.get("authorization"))
+        else:
+            known = Verified(READER, time.time() + REMEMBERED_S)
+        return known and (Verified(READER, known.until) if self.public_read else known)
 
     @property
     def cache_control(self) -> str:

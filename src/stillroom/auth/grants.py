@@ -47,8 +47,12 @@ class Grant:
             Forbidden: the message says what is missing; the token is the caller's own.
         """
         self.require_scope(scope)
-        if not path.text.startswith(self.folder):
+        if not self.covers(path):
             raise Forbidden(f"the token is confined to {self.folder!r}")
+
+    def covers(self, path: ImagePath) -> bool:
+        """Whether a path lies in the folder that the caller is confined to."""
+        return path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
         """The part of a listing that the caller may see.

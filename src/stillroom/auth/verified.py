@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from stillroom.auth.grants import Grant
 from stillroom.auth.tokens import TokenVerifier
+from stillroom.bounded_cache import BoundedCache
 
 REMEMBERED_S: Final = 30.0
 """How long a passed check is believed: as often as a key set may be fetched anew."""
@@ -34,7 +35,7 @@ class VerifiedTokens:
     def __init__(self, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
         self._verifier = verifier
         self._now = now
-        self._passed: dict[str, Verified] = {}
+        self._passed: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
     def known(self, authorization: str | None) -> Verified | None:
         """What this field is known to be good for right now, without any work; None: check it."""
@@ -58,7 +59,6 @@ class VerifiedTokens:
         grant, expires = await self._verifier.check(authorization)
         assert authorization is not None  # noqa: S101  (it was good)
         if len(authorization) <= _LONGEST:
-            if len(self._passed) >= _MAX:
-                self._passed.clear()
-            self._passed[authorization] = Verified(grant, min(expires, self._now() + REMEMBERED_S))
+            until = min(expires, self._now() + REMEMBERED_S)
+            self._passed.put(authorization, Verified(grant, until))
         return grant

@@ -3,7 +3,7 @@
 import resource
 from typing import Final
 
-from stillroom.server.bounds import Bounds
+from stillroom.server.http11.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256

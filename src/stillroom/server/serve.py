@@ -21,10 +21,9 @@ from stillroom import __version__
 from stillroom.app import check_settings, create_app
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
+from stillroom.server.connections import ConnectionFactory
 from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
-from stillroom.server.fast_path.protocol import FastPathProtocol
 from stillroom.server.notify import READY, STOPPING, notify
-from stillroom.server.protocol import StillroomProtocol
 from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
 from stillroom.telemetry import metrics
@@ -76,13 +75,12 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 
-    protocol = FastPathProtocol if settings.fast_path else StillroomProtocol
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
             factory=True,
             workers=settings.workers,
-            http=functools.partial(protocol, bounds=bounds),  # type: ignore[arg-type]  # as good as the class
+            http=ConnectionFactory(settings, bounds),  # type: ignore[arg-type]  # as good as a class
             loop="uvloop",
             ws="none",
             lifespan="on",

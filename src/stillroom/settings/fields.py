@@ -100,6 +100,9 @@ class Fields(BaseSettings):
     docs/running.md#listings-of-large-folders.
     """
 
+    response_cache_bytes: int = Field(default=64 * MIB, ge=0)
+    """Memory in each process for images of up to 64 KiB that are read again; 0 keeps none."""
+
     derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
     """Disk space for cached smaller pictures (docs/api.md#smaller-pictures); 0 keeps none.
 

@@ -1,9 +1,13 @@
-"""Uploads (POST of an image) on the fast path: from a checked head to a response."""
+"""Uploads (POST of an image) on the fast path: from a checked head to an answer.
+
+The body goes straight to `ImageOperations.store`, which the ASGI path calls, too: no scope, no
+routing, no message for each piece.
+"""
 
 import logging
 import time
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.responses import disconnected, json_bytes, refused, shown_target
@@ -13,95 +17,156 @@ from stillroom.errors import StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
-from stillroom.server.fast_path.answer_cache import with_date
-from stillroom.server.fast_path.receiving import Body
-from stillroom.server.fast_path.response_cache import (
-    ASGI_ONLY_FIELDS,
-    IMAGES_PREFIX,
-    Headers,
-    keeps_alive,
-)
-from stillroom.telemetry import request_id
+from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, Headers, keeps_alive
+from stillroom.server.http11.asgi import AsgiPath, http_date
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import access_log, log_access
+
+if TYPE_CHECKING:
+    from stillroom.server.http11.body import RequestBody
+    from stillroom.server.http11.connection import Connection
+    from stillroom.server.http11.exchange import Exchange
+    from stillroom.server.http11.head import Request
 
 _ASGI_ONLY_FIELDS: Final = ASGI_ONLY_FIELDS - {"content-length", "expect"}
 
 log = logging.getLogger("stillroom.api")
 
 
-class Upload:
-    """An upload whose token and path have been checked.
-
-    Attributes:
-        bypasses_parser: The rest of the body does not go through the HTTP parser.
-        body: Where the body's pieces are put.
-        target: As it came.
-        began: By `time.perf_counter`.
-        request_id: The client's, or a generated one.
-        has_client_id: It is the client's, so the response repeats it.
-    """
+class FastUploads:
+    """Answers uploads itself, and all other requests by the ASGI application."""
 
     def __init__(
-        self, grant: Grant, path: ImagePath, fields: Fields, target: bytes, client_id: str | None
+        self,
+        operations: ImageOperations,
+        tokens: VerifiedTokens,
+        asgi: AsgiPath,
+        extra_headers: Headers,
     ) -> None:
-        self.began = time.perf_counter()
-        self.bypasses_parser = False
-        self.body = Body(int(fields["content-length"]))
-        self.has_client_id = client_id is not None
-        self.request_id = client_id or request_id.generate()
+        """Save by `operations`; `extra_headers` are added to every answer."""
+        self._operations = operations
+        self._tokens = tokens
+        self._asgi = asgi
+        self._extra_headers = extra_headers
+
+    def begin(
+        self, connection: "Connection", request: "Request", body: "RequestBody"
+    ) -> "Exchange":
+        """Start the task that answers a request."""
+        upload = self._upload_of(connection, request, body)
+        if upload is None:
+            return self._asgi.begin(connection, request, body)
+        connection.run(upload.run(self._operations))
+        return upload
+
+    def _upload_of(
+        self, connection: "Connection", request: "Request", body: "RequestBody"
+    ) -> "UploadExchange | None":
+        target = request.target
+        if request.method != "POST" or not target.startswith(IMAGES_PREFIX) or b"?" in target:
+            return None
+        fields = combined(request.headers)
+        if (
+            "content-length" not in fields
+            or not _ASGI_ONLY_FIELDS.isdisjoint(fields)
+            or not keeps_alive(fields)
+            or fields.get("expect", "100-continue").lower() != "100-continue"
+        ):
+            return None
+        known = self._tokens.known(fields.get("authorization"))
+        if known is None or request.version == "1.0":
+            return None
+        try:
+            path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
+        except StillroomError:
+            return None
+        return UploadExchange(
+            connection, request, body, fields, known.grant, path, self._extra_headers
+        )
+
+
+class UploadExchange:
+    """An upload whose token and path have been checked; an `Exchange`."""
+
+    has_begun = False
+    unsent_bytes = 0
+
+    def __init__(  # noqa: PLR0917  (the one caller passes what it has under these names)
+        self,
+        connection: "Connection",
+        request: "Request",
+        body: "RequestBody",
+        fields: Fields,
+        grant: Grant,
+        path: ImagePath,
+        extra_headers: Headers,
+    ) -> None:
+        self.keep_alive = request.keep_alive
+        self._began = time.perf_counter()
+        self._connection: Connection | None = connection  # until the client is gone
+        self._client = connection.client
+        self._target = request.target
+        self._body = body
+        self._fields = fields
         self._grant = grant
         self._path = path
-        self._fields = fields
-        self.target = target
+        self._extra_headers = extra_headers
+        client_id = request_id.from_client(request.headers)
+        self._has_client_id = client_id is not None
+        self._request_id = client_id or request_id.generate()
 
-    @property
-    def received(self) -> int:
-        """Bytes of the body that came in."""
-        return int(self._fields["content-length"]) - self.body.remaining
+    def disconnect(self) -> None:
+        """The client is gone."""
+        self._connection = None
 
-    async def run(self, operations: ImageOperations) -> Problem:
-        """Save it; errors are responses, too."""
-        request_id.current.set(self.request_id)
+    async def run(self, operations: ImageOperations) -> None:
+        """Save and answer; it is cancelled when the drain time of a shutdown is over."""
+        request_id.current.set(self._request_id)
+        metrics.begin()
         try:
-            saved = await operations.store(self._grant, self._path, self._fields, self.body)
+            answer = await self._save(operations)
+        except BaseException:
+            if self._connection is not None:
+                self._connection.drop()
+            raise
+        finally:
+            metrics.end()
+            metrics.count_received("save_image", self._body.received)
+        metrics.count("save_image", answer.status, time.perf_counter() - self._began)
+        if self._connection is not None:
+            self._send(self._connection, answer)
+
+    async def _save(self, operations: ImageOperations) -> Problem:
+        """Save it; errors are answers, too."""
+        try:
+            saved = await operations.store(self._grant, self._path, self._fields, self._body)
         except StillroomError as error:
-            return refused("save_image", self.target, error)
+            return refused("save_image", self._target, error)
         except ConnectionError:
-            return disconnected("save_image", self.target)
+            return disconnected("save_image", self._target)
         except Exception:
-            log.exception("save_image %s", shown_target(self.target))
-            return internal_error(self.request_id)
+            log.exception("save_image %s", shown_target(self._target))
+            return internal_error(self._request_id)
         content = json_bytes(saved)
         length = str(len(content))
         return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
 
-    def response(self, answer: Problem, extra_headers: Headers, *, keep_alive: bool) -> bytes:
-        """The bytes of a whole response, from the answer of `run`."""
+    def _send(self, connection: "Connection", answer: Problem) -> None:
+        self.keep_alive = self.keep_alive and self._body.is_complete
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in (*answer.headers, *extra_headers)]
-        if self.has_client_id or answer.status >= 400:
-            lines.append(f"{request_id.FIELD}: {self.request_id}")
-        if not keep_alive:
+        lines += [f"{name}: {value}" for name, value in (*answer.headers, *self._extra_headers)]
+        if self._has_client_id or answer.status >= 400:
+            lines.append(f"{request_id.FIELD}: {self._request_id}")
+        if not self.keep_alive:
             lines.append("connection: close")
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\ndate: "
-        return with_date(head, int(time.time())) + answer.body
-
-
-def upload_of(
-    tokens: VerifiedTokens, target: bytes, headers: list[tuple[bytes, bytes]]
-) -> Upload | None:
-    """The upload that a checked head of a POST begins; None: it takes the ASGI path."""
-    if not target.startswith(IMAGES_PREFIX) or b"?" in target:
-        return None
-    fields = combined(headers)
-    if "content-length" not in fields or not _ASGI_ONLY_FIELDS.isdisjoint(fields):
-        return None
-    if not keeps_alive(fields) or fields.get("expect", "100-continue").lower() != "100-continue":
-        return None
-    known = tokens.known(fields.get("authorization"))
-    if known is None:
-        return None
-    try:
-        path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
-    except StillroomError:
-        return None
-    return Upload(known.grant, path, fields, target, request_id.from_client(headers))
+        head = "\r\n".join(lines).encode("latin-1")
+        date = http_date(int(time.time()))
+        connection.write(b"%s\r\ndate: %s\r\n\r\n%s" % (head, date, answer.body))
+        metrics.count_sent("save_image", len(answer.body))
+        if access_log.isEnabledFor(logging.INFO):
+            log_access(
+                self._client, "POST", self._target.decode("ascii"), answer.status,
+                operation="save_image", request_id=self._request_id, began=self._began,
+                received=self._body.received, sent=len(answer.body),
+            )  # fmt: skip
+        connection.finish(self)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, NamedTuple
 
+from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.storage import content_type
@@ -20,8 +21,8 @@ from stillroom.storage.values import StoredImage
 _READ_BYTES: Final = 256 * 1024
 """Read in one go; larger reads only make the process larger."""
 
-_MAX_FACTS: Final = 4096
-"""Files whose facts are remembered; some 4 MiB."""
+_MAX_FACTS: Final = 16_384
+"""Files whose facts are remembered; some 16 MiB."""
 
 _SETTLED_NS: Final = 2 * 10**9
 """Two changes within one tick of the filesystem's clock (10 ms at most; two seconds on the
@@ -104,7 +105,7 @@ class RecentFacts:
         """Begin with an empty cache for the files below a folder."""
         self._folder_fd = folder_fd
         self._device = os.fstat(folder_fd).st_dev if tells_all(folder_fd) else None
-        self._facts: dict[str, _Facts] = {}
+        self._facts: BoundedCache[str, _Facts] = BoundedCache(_MAX_FACTS)
 
     def describe_file(self, key: StorageKey, fd: int) -> StoredImage:
         """The facts of an open file.
@@ -119,9 +120,7 @@ class RecentFacts:
         if known is not None and known.version == version and known.settled == settled:
             return known.image
         image = _describe_file(key, fd, status)
-        if len(self._facts) >= _MAX_FACTS:
-            self._facts.clear()
-        self._facts[key.text] = _Facts(version, image, settled)
+        self._facts.put(key.text, _Facts(version, image, settled))
         return image
 
     def hold(self, image: StoredImage) -> bool:

@@ -7,28 +7,28 @@ need no finer timer.
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from stillroom.telemetry import metrics
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from uvicorn.server import ServerState
-
-    from stillroom.server.protocol import StillroomProtocol
 
 log = logging.getLogger("stillroom.server")
 
 TICK_S: Final = 1.0
 
 
+class HasTimeouts(Protocol):
+    """A connection, as the timer sees it."""
+
+    def check_timeouts(self, now: float) -> None:
+        """End what is too slow; `now` is the loop's time."""
+        ...
+
+
 class TimeoutTimer:
     """Checks the time-outs of all connections once a second, while there are any."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connections: "Iterable[StillroomProtocol]"
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Iterable[HasTimeouts]) -> None:
         """Begin stopped; `connections` may change at any time."""
         self._loop = loop
         self._connections = connections
@@ -67,12 +67,3 @@ class TimeoutTimer:
             self._last_flush_worked = False
         else:
             self._last_flush_worked = True
-
-
-def timer_of(server: "ServerState", loop: asyncio.AbstractEventLoop) -> TimeoutTimer:
-    """The one timer of a server, kept beside its connections."""
-    timer: TimeoutTimer | None = getattr(server, "timeout_timer", None)
-    if timer is None:
-        timer = TimeoutTimer(loop, cast("set[StillroomProtocol]", server.connections))
-        server.timeout_timer = timer  # type: ignore[attr-defined]  # ours; uvicorn has no such hook
-    return timer

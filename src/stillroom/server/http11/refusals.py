@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
-from stillroom.server.request_cycle import http_date
+from stillroom.server.http11.asgi import http_date
 from stillroom.telemetry import request_id
 
 _CODES: Final = {

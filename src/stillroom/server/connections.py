@@ -1,0 +1,58 @@
+"""Connection factory: what uvicorn makes each connection with, and what they share in a process."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from stillroom.server.fast_path.reads import FastReads
+from stillroom.server.fast_path.uploads import FastUploads
+from stillroom.server.http11.asgi import AsgiPath
+from stillroom.server.http11.bounds import Bounds
+from stillroom.server.http11.connection import Connection, Service
+from stillroom.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.datastructures import State
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+
+class ConnectionFactory:
+    """Makes the connections of one process: uvicorn's `http` (it is pickled for each worker)."""
+
+    def __init__(self, settings: Settings, bounds: Bounds) -> None:
+        self._settings = settings
+        self._bounds = bounds
+        self._service: Service | None = None
+
+    def __call__(
+        self,
+        config: "Config",
+        server_state: "ServerState",
+        app_state: dict[str, Any],
+        **_: object,
+    ) -> Connection:
+        """Make a connection, as uvicorn calls it; the first call makes what all of them share."""
+        if self._service is None:
+            app: Any = config.loaded_app
+            asgi = AsgiPath(app, app_state)
+            self._service = Service(
+                loop=asyncio.get_running_loop(),
+                bounds=self._bounds,
+                connections=server_state.connections,  # type: ignore[arg-type]  # uvicorn's list of its own
+                tasks=server_state.tasks,
+                responder=asgi,
+            )
+            if self._settings.fast_path:
+                self._add_fast_path(self._service, app.state, asgi)
+        return Connection(self._service)
+
+    def _add_fast_path(self, service: Service, state: "State", asgi: AsgiPath) -> None:
+        extra_headers = (("vary", "Origin"),) if state.varies_by_origin else ()
+        service.responder = FastUploads(state.operations, state.tokens, asgi, extra_headers)
+        service.fast_path = FastReads(
+            state.operations,
+            state.tokens,
+            longest_target=self._bounds.target_bytes,
+            cache_bytes=self._settings.response_cache_bytes,
+            extra_headers=extra_headers,
+        )

@@ -1,0 +1,47 @@
+"""An answer of the fast path, and its line in the access log."""
+
+from typing import NamedTuple
+
+from stillroom.http.serving import ImageAnswer
+from stillroom.telemetry import request_id
+from stillroom.telemetry.logging import log_access
+
+
+class Answer(NamedTuple):
+    """An answer up to its request id and date, and what its body is.
+
+    Attributes:
+        body: Of an error.
+        start: Of the slice of the image that is the body.
+        length: Of the slice; 0: `body` is the body.
+        handed_over: A proxy sends the slice, once it is told the image's name.
+    """
+
+    operation: str
+    status: int
+    head: bytes
+    body: bytes = b""
+    start: int = 0
+    length: int = 0
+    handed_over: ImageAnswer | None = None
+
+
+class AnswerRecord(NamedTuple):
+    """What the access log says about an answer."""
+
+    client: tuple[str, int] | None
+    request: bytes
+    answer: Answer
+    request_id: bytes
+    began: float
+
+    def log(self, sent: int) -> None:
+        """Write the line, now that `sent` bytes of the body were sent."""
+        # A success without an id of the client's has one in this line only.
+        named = self.request_id or request_id.generate_bytes()
+        method, target, _ = self.request.decode("latin-1").split(" ", 2)
+        log_access(
+            self.client, method, target, self.answer.status,
+            operation=self.answer.operation, request_id=named.decode("ascii"),
+            began=self.began, sent=sent,
+        )  # fmt: skip

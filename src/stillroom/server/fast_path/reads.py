@@ -1,0 +1,376 @@
+"""GET and HEAD of images on the fast path, answered at once and from bounded caches.
+
+The ASGI path (a scope, a task, routing, Response objects, the file in pieces) costs ten times
+what the kernel needs to send an image. Here a request is two parts, its line and the bytes
+behind it, and each is looked up by its bytes:
+
+- the fields, once the parser and all checks have passed them: the rights of their token;
+- the line, once the path rules have passed it: the image's facts, and the heads of its answers;
+- the image's body, as long as it is the same save.
+
+So tokens and agents do not multiply what is kept. What can change is checked each time: the
+token's expiry, the folder that it is confined to, and the image itself. Both paths use the
+same rules (`auth`, `paths`, `http.serving`, the storage); what is not simple takes the ASGI
+path. See docs/adr/0009-the-fast-path.md.
+"""
+
+import functools
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from stillroom.api.images import ImageOperations
+from stillroom.api.sendfile import OFFER, without_body
+from stillroom.auth.grants import Grant
+from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.bounded_cache import BoundedCache
+from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
+from stillroom.http.fields import Fields, combined
+from stillroom.http.problems import problem
+from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
+from stillroom.paths import ImagePath, StorageKey
+from stillroom.server.fast_path.answers import Answer, AnswerRecord
+from stillroom.server.fast_path.sendfile import FileExchange, FileSlice
+from stillroom.server.http11.asgi import http_date
+from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import access_log
+
+if TYPE_CHECKING:
+    from stillroom.server.http11.connection import Connection
+    from stillroom.server.http11.head import Request
+
+_LINE: Final = re.compile(
+    rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
+)
+"""A request line without a query: parameters and signatures take the ASGI path."""
+
+IMAGES_PREFIX: Final = b"/api/v1/storage/images/"
+
+ASGI_ONLY_FIELDS: Final = frozenset(
+    (
+        "content-length",
+        "expect",
+        "proxy-connection",  # the parser reads it as `Connection`
+        "origin",  # CORS is answered on the ASGI path
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+"""A request with one of these takes the ASGI path."""
+
+_CONDITIONS: Final = (
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "range",
+    OFFER,
+)
+"""The fields that answers depend on: two requests with the same ones have the same answer."""
+
+MAX_COPIED_BYTES: Final = 64 * 1024
+"""Up to this an image is copied behind its head and sent in one call; beyond, sendfile copies it.
+Alone a copy of 100 KB costs no more, but among 32 busy connections a quarter more than sendfile."""
+
+_LONGEST_HEAD: Final = 4096
+_MAX_FIELDS_BYTES: Final = 8 * 1024**2
+_MAX_LINES: Final = 16_384
+"""Some 24 MiB; the storage remembers the facts of as many."""
+
+_MAX_ANSWERS: Final = 8
+"""Of one line: for different conditions and ranges."""
+
+_ENTRY_BYTES: Final = 1024
+"""What an entry takes beside its bytes, roughly."""
+
+Headers = tuple[tuple[str, str], ...]
+
+_OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
+
+
+class _Rights(NamedTuple):
+    """The fields of a head that passed every check, and who its token's holder is."""
+
+    fields: Fields
+    conditions: tuple[str | None, ...]
+    grant: Grant
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A request line that was checked, and the answers to it while the image is the same."""
+
+    method: str
+    path: ImagePath
+    key: StorageKey
+    image: StoredImage | RemoteImage | None = None
+    is_missing: bool = False  # it was, when it was last looked for
+    answers: dict[tuple[str | None, ...], Answer] = field(default_factory=dict)
+
+    def use(self, image: StoredImage | RemoteImage | None) -> None:
+        """Forget the answers, since the image is another one."""
+        self.image, self.is_missing = image, image is None
+        self.answers.clear()
+
+
+class FastReads:
+    """Requests and answers, cached in one process."""
+
+    def __init__(
+        self,
+        operations: ImageOperations,
+        tokens: VerifiedTokens,
+        *,
+        longest_target: int,
+        cache_bytes: int,
+        extra_headers: Headers = (),
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            operations: What answers on the ASGI path.
+            tokens: Those that were checked a moment ago.
+            longest_target: Longer request targets are refused on the ASGI path.
+            cache_bytes: Of the bodies of images, each up to `MAX_COPIED_BYTES`; 0 keeps none.
+            extra_headers: Of every answer; the ASGI path adds them outside of `operations`.
+        """
+        self._operations = operations
+        self._storage = operations.storage
+        self._sendfile = operations.sendfile
+        self._tokens = tokens
+        self._longest_target = longest_target
+        self._extra_headers = extra_headers
+        self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
+        self._rights: BoundedCache[bytes, _Rights] = BoundedCache(_MAX_FIELDS_BYTES)
+        self._lines: BoundedCache[bytes, _Line] = BoundedCache(_MAX_LINES)
+        self._bodies: BoundedCache[_Line, tuple[StoredImage, bytearray]] = BoundedCache(cache_bytes)
+        self._logs_access = access_log.isEnabledFor(logging.INFO)
+
+    def learn(self, connection: "Connection", data: bytes, request: "Request") -> bool:
+        """Remember the fields of a head that has passed all checks, and answer it.
+
+        Args:
+            connection: Where it came.
+            data: All bytes of the head, and no others.
+            request: The same, parsed.
+
+        Returns:
+            False: it takes the ASGI path.
+        """
+        end = data.find(b"\r\n")
+        if len(data) > _LONGEST_HEAD or not _LINE.fullmatch(data, 0, end):
+            return False
+        fields = combined(request.headers)
+        if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
+            return False
+        known = self._operations.known_reader(fields, self._tokens)
+        bare = request_id.without_field(data, request.headers)
+        if known is None or bare is None or "storage:read" not in known.grant.scopes:
+            return False
+        conditions = tuple(map(fields.get, _CONDITIONS))
+        rights = _Rights(fields, conditions, known.grant, known.until)
+        self._rights.put(bare[end:], rights, len(bare) + _ENTRY_BYTES)
+        return self.answer(connection, data)
+
+    def answer(self, connection: "Connection", data: bytes) -> bool:
+        """Answer a whole head without waiting for anything.
+
+        Returns:
+            False: it takes the ASGI path; nothing was sent.
+        """
+        began = time.perf_counter()
+        end = data.find(b"\r\n")
+        client_id = b""
+        rights = self._rights.get(data[end:])
+        if rights is None:
+            rights, client_id = self._rights_beside_id(data, end)
+        now = time.time()
+        # More than that is left: the clock was set back.
+        if rights is None or not 0 < rights.until - now <= REMEMBERED_S:
+            return False
+        line = self._lines.get(data[:end]) or self._add_line(data, end)
+        if line is None or not rights.grant.covers(line.path):
+            return False
+        found = self._find(line, rights)
+        if found is None:
+            return False
+        answer, body = found
+        if answer.status >= 400 and not client_id:
+            client_id = request_id.generate_bytes()
+        id_line = b"x-request-id: %s\r\n" % client_id if client_id else b""
+        record = AnswerRecord(connection.client, data, answer, client_id, began)
+        if isinstance(body, FileSlice):
+            if connection.has_unsent_bytes:
+                body.image.close()
+                return False
+            metrics.count(answer.operation, answer.status, time.perf_counter() - began)
+            head = b"".join((answer.head, id_line, _date_line(int(now))))
+            FileExchange.start(connection, head, body, record)
+            return True
+        connection.write(b"".join((answer.head, id_line, _date_line(int(now)), body)))
+        connection.answered()
+        metrics.count(answer.operation, answer.status, time.perf_counter() - began, len(body))
+        if self._logs_access:
+            record.log(len(body))
+        return True
+
+    def _rights_beside_id(self, data: bytes, end: int) -> tuple[_Rights | None, bytes]:
+        """The rights of a head with a request id, which is another one each time, and the id."""
+        found = request_id.find_field(data)
+        if found is None:
+            return None, b""
+        return self._rights.get(data[end : found.start] + data[found.end :]), found.id
+
+    def _add_line(self, data: bytes, end: int) -> _Line | None:
+        """Remember a request line whose path follows the rules."""
+        found = _LINE.fullmatch(data, 0, end)
+        if found is None or len(IMAGES_PREFIX) + len(found[2]) > self._longest_target:
+            return None
+        try:
+            path = ImagePath.from_target(found[2])
+        except StillroomError:
+            return None
+        line = _Line(found[1].decode("ascii"), path, StorageKey.of_image(path))
+        self._lines.put(data[:end], line)
+        return line
+
+    def _find(self, line: _Line, rights: _Rights) -> "tuple[Answer, _Body] | None":
+        """The answer and its body, if neither must be waited for."""
+        image = line.image
+        if isinstance(image, StoredImage):
+            found = self._find_cached(line, image, rights)
+            if found is not None:
+                return found
+        elif line.is_missing and self._storage.is_missing(line.key):
+            return self._missing[line.method], self._missing[line.method].body
+        try:
+            location = self._storage.locate_now(line.key)
+        except ImageNotFound:
+            line.use(None)
+            return self._missing[line.method], self._missing[line.method].body
+        except StillroomError:
+            return None
+        if location is None or isinstance(location, RemoteImage):
+            return self._redirect(line, location)
+        return self._open(line, rights, location)
+
+    def _find_cached(
+        self, line: _Line, image: StoredImage, rights: _Rights
+    ) -> "tuple[Answer, _Body] | None":
+        """The answer without opening a file, if it is still the same save."""
+        answer = line.answers.get(rights.conditions)
+        if answer is None:
+            return None
+        body: _Body = answer.body
+        if answer.handed_over is not None:
+            name = self._sendfile and self._sendfile.storage.known_name(image)
+            if not name:
+                return None
+            head = self._head(without_body(answer.handed_over, name))
+            answer = Answer(answer.operation, answer.status, head)
+        elif answer.length:
+            cached = self._bodies.get(line)
+            if cached is None or cached[0] is not image:
+                return None
+            body = cached[1]
+            if answer.length != len(body):
+                body = memoryview(body)[answer.start : answer.start + answer.length]
+        return (answer, body) if self._storage.is_current(image) else None
+
+    def _open(
+        self, line: _Line, rights: _Rights, location: LocalImage
+    ) -> "tuple[Answer, _Body] | None":
+        """The answer from a file; it stays open only for a slice that is sent from it."""
+        image, is_known = location.image, location.image is line.image
+        slice_: FileSlice | None = None
+        try:
+            if not is_known:
+                line.use(image)
+            answer = line.answers.get(rights.conditions) or self._make(line, image, rights)
+            if answer.handed_over is not None:
+                return None  # the ASGI path gives the image a name
+            if not answer.length:
+                return answer, answer.body
+            if answer.length > MAX_COPIED_BYTES:
+                slice_ = FileSlice(location, answer.start, answer.length)
+                return answer, slice_
+            body = _read_from_page_cache(location, answer.start, answer.length)
+        finally:
+            if slice_ is None:
+                location.close()
+        if body is None:
+            return None
+        if is_known and answer.length == image.size:  # asked for again
+            self._bodies.put(line, (image, body), len(body) + _ENTRY_BYTES)
+        return answer, body
+
+    def _redirect(self, line: _Line, location: RemoteImage | None) -> "tuple[Answer, _Body] | None":
+        if location is None or line.method == "HEAD":
+            return None
+        if location is not line.image:
+            line.use(location)
+            line.answers[()] = Answer("get_image", 302, self._head(answer_redirect(location)))
+        return line.answers[()], b""
+
+    def _make(self, line: _Line, image: StoredImage, rights: _Rights) -> Answer:
+        """The answer to a line with these conditions; it is remembered."""
+        try:
+            cache_control = self._operations.cache_control
+            found = answer_image(line.method, rights.fields, image, cache_control=cache_control)
+        except PreconditionFailed as error:
+            answer = self._error(line.method, error)
+        else:
+            length = found.length if line.method == "GET" else 0
+            handed = found if length and self._is_handed_over(rights.fields, found) else None
+            answer = Answer(
+                _OPERATION[line.method], found.status, self._head(found), b"",
+                found.start, length, handed,
+            )  # fmt: skip
+        if len(line.answers) >= _MAX_ANSWERS:
+            line.answers.clear()
+        line.answers[rights.conditions] = answer
+        return answer
+
+    def _is_handed_over(self, fields: Fields, answer: ImageAnswer) -> bool:
+        return self._sendfile is not None and self._sendfile.suits(fields, answer)
+
+    def _error(self, method: str, error: StillroomError) -> Answer:
+        found = problem(error)
+        head = self._head(ImageAnswer(found.status, found.headers))
+        body = found.body if method == "GET" else b""
+        return Answer(_OPERATION[method], found.status, head, body)
+
+    def _head(self, answer: ImageAnswer) -> bytes:
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in (*answer.headers, *self._extra_headers)]
+        return "\r\n".join([*lines, ""]).encode("latin-1")
+
+
+_Body = bytes | bytearray | memoryview | FileSlice
+
+
+def keeps_alive(fields: Fields) -> bool:
+    """Whether a request of HTTP/1.1 asks for keep-alive, or says nothing about it."""
+    return fields.get("connection", "keep-alive").lower() == "keep-alive"
+
+
+def _read_from_page_cache(image: LocalImage, start: int, length: int) -> bytearray | None:
+    """Read without waiting for the disk (RWF_NOWAIT); None: it must be waited for."""
+    body = bytearray(length)
+    try:
+        return body if os.preadv(image.fileno(), [body], start, os.RWF_NOWAIT) == length else None
+    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        return None
+
+
+@functools.lru_cache(maxsize=4)
+def _date_line(second: int) -> bytes:
+    """The end of a head."""
+    return b"date: %s\r\n\r\n" % http_date(second)

@@ -1,0 +1,279 @@
+"""The ASGI path of one request: scope, receive, send; request id, metrics and access log."""
+
+import asyncio
+import functools
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+import httptools
+
+from stillroom.api.responses import OPERATION
+from stillroom.http.problems import internal_error
+from stillroom.telemetry import metrics, request_id
+from stillroom.telemetry.logging import access_log, log_access
+
+if TYPE_CHECKING:
+    from stillroom.server.http11.body import RequestBody
+    from stillroom.server.http11.connection import Connection
+    from stillroom.server.http11.head import Request
+
+Message = MutableMapping[str, Any]
+"""Source of the messages' names and fields: https://asgi.readthedocs.io/en/stable/specs/www.html."""
+
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""RFC 9110, section 5: what an answer's field may consist of, so that none adds another."""
+
+log = logging.getLogger("stillroom.server")
+
+
+class AsgiPath:
+    """Answers requests by an ASGI application."""
+
+    def __init__(self, app: Application, state: dict[str, Any]) -> None:
+        """Answer by `app`; each request gets a copy of its lifespan's `state`."""
+        self._app = app
+        self._state = state
+
+    def begin(
+        self, connection: "Connection", request: "Request", body: "RequestBody"
+    ) -> "AsgiExchange":
+        """Start the task that answers a request."""
+        exchange = AsgiExchange(connection, request, body, self._state)
+        connection.run(exchange.run(self._app))
+        return exchange
+
+
+class AsgiExchange:
+    """One request and its answer; an `Exchange`."""
+
+    def __init__(
+        self,
+        connection: "Connection",
+        request: "Request",
+        body: "RequestBody",
+        state: dict[str, Any],
+    ) -> None:
+        self.keep_alive = request.keep_alive
+        self.unsent_bytes = 0
+        self._connection: Connection | None = connection  # until the client is gone
+        self._client = connection.client
+        self._request = request
+        self._body = body
+        self._scope = scope_of(request, connection, state)
+        self._began = time.perf_counter()
+        client_id = request_id.from_client(request.headers)
+        self._has_client_id = client_id is not None
+        self._request_id = client_id or request_id.generate()
+        self._status = 0
+        self._head = b""  # is sent with the first piece of the body
+        self._left: int | None = None  # of the declared length; None: chunked, or until the end
+        self._is_chunked = False
+        self._body_is_taken = False
+        self._sent = 0
+        self._is_recorded = False
+        self._ended = asyncio.Event()  # the answer is sent whole, or the client gone
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the application has begun to answer."""
+        return self._status > 0
+
+    def disconnect(self) -> None:
+        """The client is gone."""
+        self._connection = None
+        self._ended.set()
+
+    async def run(self, app: Application) -> None:
+        """Run the application; it is cancelled when the drain time of a shutdown is over."""
+        request_id.current.set(self._request_id)
+        metrics.begin()
+        try:
+            await app(self._scope, self._receive, self._send)
+            if not self._ended.is_set():
+                log.error("the application returned without a complete answer")
+        except asyncio.CancelledError:
+            if self._connection is not None:
+                self._connection.drop()
+                self.disconnect()
+        except Exception:
+            log.exception("Exception in ASGI application")
+        finally:
+            metrics.end()
+            if not self._ended.is_set():
+                await self._give_up()
+            self._record()
+
+    async def _give_up(self) -> None:
+        """End an answer that the application has not ended."""
+        if self._status and self._connection is not None:
+            self._connection.drop()  # the client must not take it for a whole answer
+        elif not self._status:
+            found = internal_error(self._request_id)
+            fields = [(name.encode(), value.encode()) for name, value in found.headers]
+            self.keep_alive = False
+            await self._send({"type": "http.response.start", "status": 500, "headers": fields})
+            await self._send({"type": "http.response.body", "body": found.body})
+
+    # ASGI --------------------------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        if not self._ended.is_set() and not self._body_is_taken:
+            try:
+                piece = await anext(self._body, b"")
+            except ConnectionError:
+                return {"type": "http.disconnect"}
+            self._body_is_taken = self._body.is_delivered
+            return {"type": "http.request", "body": piece, "more_body": not self._body_is_taken}
+        await self._ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        """Send a part of the answer.
+
+        Raises:
+            ConnectionResetError: more of a body goes to a client that is gone.
+        """
+        if self._connection is not None:
+            await self._connection.drained()
+        if message["type"] not in ("http.response.start", "http.response.body"):
+            raise RuntimeError(f"unknown ASGI message {message['type']!r}")
+        if message["type"] == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+        elif self._connection is None:
+            if message.get("more_body"):
+                raise ConnectionResetError("the client went away")
+        else:
+            body, more_body = message.get("body", b""), message.get("more_body", False)
+            self._continue(self._connection, body, is_last=not more_body)
+
+    def _start(self, status: int, fields: Any) -> None:  # noqa: ANN401  (pairs of bytes, as ASGI has them)
+        if self._status:
+            raise RuntimeError("the answer has begun already")
+        self._status = status
+        if not self._body.is_complete:
+            self.keep_alive = False  # what was not read can only be dropped
+        lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status)), *self._fields(fields)]
+        if self._has_no_body:
+            self._left = 0
+        elif self._left is None and self._request.version == "1.1":
+            self._is_chunked = True
+            lines.append(b"transfer-encoding: chunked")
+        if self._has_client_id or status >= 400:
+            lines.append(b"%s: %s" % (request_id.FIELD.encode(), self._request_id.encode()))
+        if not self.keep_alive:
+            lines.append(b"connection: close")
+        lines.append(b"date: %s\r\n\r\n" % http_date(int(time.time())))
+        self._head = b"\r\n".join(lines)
+
+    def _fields(self, fields: Any) -> Iterator[bytes]:  # noqa: ANN401  (as above)
+        for raw_name, value in fields:
+            name = raw_name.lower()
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise RuntimeError("a field of the answer is not valid in HTTP")
+            if name == b"content-length":
+                self._left = int(value)
+            if name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+            else:
+                yield b"%s: %s" % (name, value)
+
+    def _continue(self, connection: "Connection", body: bytes, *, is_last: bool) -> None:
+        if not self._status or self._ended.is_set():
+            raise RuntimeError("an answer begins before its body, and ends with it")
+        if self._has_no_body:
+            body = b""
+        self._sent += len(body)
+        if self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and is_last):
+                raise RuntimeError("the answer's body is not as long as its Content-Length")
+        if is_last:
+            self._record()  # before the client has it all, and looks for the line
+        connection.write(self._head + self._framed(body, is_last=is_last))
+        self._head = b""
+        if is_last:
+            self._ended.set()
+            connection.finish(self)
+
+    @property
+    def _has_no_body(self) -> bool:
+        return self._request.method == "HEAD" or self._status in (204, 304)
+
+    def _framed(self, body: bytes, *, is_last: bool) -> bytes:
+        if not self._is_chunked:
+            return body
+        chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+        return chunk + b"0\r\n\r\n" if is_last else chunk
+
+    # -------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Count the bytes, and a request that has reached no operation; write the access log."""
+        if self._is_recorded or not self._status:
+            return
+        self._is_recorded = True
+        operation: str | None = self._scope.get(OPERATION)
+        if operation is None:
+            operation = metrics.OTHER
+            metrics.count(operation, self._status)
+        metrics.count_received(operation, self._body.received)
+        metrics.count_sent(operation, self._sent)
+        if access_log.isEnabledFor(logging.INFO):
+            log_access(
+                self._client,
+                self._request.method,
+                self._scope["raw_path"].decode("ascii"),
+                self._status,
+                operation=operation,
+                request_id=self._request_id,
+                began=self._began,
+                received=self._body.received,
+                sent=self._sent,
+            )
+
+
+def scope_of(request: "Request", connection: "Connection", state: dict[str, Any]) -> dict[str, Any]:
+    """The ASGI scope of a request whose head is checked."""
+    url = httptools.parse_url(request.target)
+    raw_path = url.path or b"/"
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.version,
+        "method": request.method,
+        "scheme": "http",
+        "path": unquote(raw_path.decode("ascii")),
+        "raw_path": raw_path,
+        "query_string": url.query or b"",
+        "root_path": "",
+        "headers": request.headers,
+        "client": connection.client,
+        "server": connection.server,
+        "state": state.copy(),
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def http_date(second: int) -> bytes:
+    """The value of a Date field."""
+    return formatdate(second, usegmt=True).encode("ascii")
+
+
+@functools.cache
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""

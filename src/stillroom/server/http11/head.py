@@ -1,0 +1,164 @@
+"""HTTP/1.1 request heads: parsing, and checks of size, Host, target and framing (smuggling)."""
+
+import re
+from typing import Final, NamedTuple
+
+import httptools
+
+from stillroom.server.http11.bounds import Bounds
+
+_TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
+"""Origin form or absolute form, ASCII, without a fragment."""
+
+_END: Final = b"\r\n\r\n"
+
+
+class BadRequest(Exception):
+    """A request that is refused by the connection, before any operation is reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Request(NamedTuple):
+    """The head of a request that has passed all checks.
+
+    Attributes:
+        target: As it came.
+        version: "1.0" or "1.1".
+        headers: Names in lower case, in their order.
+        keep_alive: Whether the client can send another request on this connection.
+        length: Bytes of the body; None: it is chunked.
+        expects_continue: The client waits for `100 Continue` before it sends the body.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    keep_alive: bool
+    length: int | None
+    expects_continue: bool
+
+
+class HeadParser:
+    """Parses one head, which may come in pieces. It is given no byte of what follows the head.
+
+    httptools cannot be stopped: it would parse a pipelined request into memory while the one
+    before it is still answered. So the end of the head is found first.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._parser = httptools.HttpRequestParser(self)
+        self._is_complete = self._keeps_alive = self._offers_upgrade = False
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self._last = b""
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Parse a piece.
+
+        Returns:
+            What follows the head, once it is complete (then `request` has it); None before.
+
+        Raises:
+            BadRequest: it is malformed, or too large.
+        """
+        at = (self._last + data).find(_END)
+        if at < 0:
+            self._parse(data)
+            self._last = (self._last + data)[1 - len(_END) :]
+            return None
+        end = at + len(_END) - len(self._last)
+        self._parse(data[: end - 1])
+        # With its last byte, and no byte earlier: else the parser and this class would not
+        # agree on where the body begins.
+        self._parse(data[end - 1 : end], is_last=True)
+        return data[end:]
+
+    def request(self) -> Request:
+        """The complete head.
+
+        Raises:
+            BadRequest: it fails a check.
+        """
+        version = self._parser.get_http_version()
+        names = [name for name, _ in self._headers]
+        self._check(version, names)
+        fields = dict(self._headers)
+        length = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
+        return Request(
+            method=self._parser.get_method().decode("ascii"),
+            target=self._target,
+            version=version,
+            headers=self._headers,
+            keep_alive=(
+                version != "1.0"
+                and self._keeps_alive
+                and not self._offers_upgrade  # nothing sensible can follow
+            ),
+            length=length,
+            expects_continue=(
+                version != "1.0" and fields.get(b"expect", b"").lower() == b"100-continue"
+            ),
+        )
+
+    # Called by the parser ----------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Note the end of the head, and what the parser forgets with the end of the message."""
+        self._is_complete = True
+        self._keeps_alive = self._parser.should_keep_alive()
+        self._offers_upgrade = self._parser.should_upgrade()
+
+    # -------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes, *, is_last: bool = False) -> None:
+        allowed = self._bounds.head_bytes - self._size
+        self._size += len(data)
+        try:
+            self._parser.feed_data(data[:allowed] if len(data) > allowed else data)
+        except httptools.HttpParserUpgrade:
+            pass  # the offer is not taken
+        except httptools.HttpParserError:
+            raise BadRequest(400, "malformed HTTP request") from None
+        if len(self._target) > self._bounds.target_bytes:
+            raise BadRequest(414, "the target is too long")
+        if self._size > self._bounds.head_bytes:
+            raise BadRequest(431, "the head of the request is too large")
+        if self._is_complete is not is_last:
+            raise BadRequest(400, "malformed HTTP request")
+
+    def _check(self, version: str, names: list[bytes]) -> None:
+        if version not in ("1.0", "1.1"):
+            raise BadRequest(400, "another version of HTTP: send 1.1 or 1.0")
+        if len(names) > self._bounds.header_fields:
+            raise BadRequest(431, "the head of the request is too large, or has too many fields")
+        hosts = names.count(b"host")
+        if hosts > 1 or (hosts == 0 and version != "1.0"):
+            raise BadRequest(400, "exactly one Host field is required")
+        if not _TARGET.fullmatch(self._target):
+            raise BadRequest(400, "the request target is not an ASCII path")
+        lengths = names.count(b"content-length")
+        codings = [value.lower() for name, value in self._headers if name == b"transfer-encoding"]
+        if lengths > 1 or (lengths and codings):
+            raise BadRequest(400, "the length of the body is declared twice")
+        if codings and (codings != [b"chunked"] or version == "1.0"):
+            raise BadRequest(400, "the only transfer coding is chunked, and only in HTTP/1.1")
+        if self._offers_upgrade and (lengths or codings):
+            # Other servers take what follows an Upgrade for another protocol, not for a body.
+            raise BadRequest(
+                400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
+            )
