@@ -109,7 +109,7 @@ npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-an
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
 
-# Replaces benchmarks/RESULTS.md and docs/performance.svg. Nothing else should run meanwhile.
+# Replaces benchmarks/RESULTS.md, docs/performance.svg and a sentence of README.md. Nothing else should run meanwhile.
 bench: $(STAMP)/bench $(STAMP)/python3.13.installed nginx wrk chromium
 	$(BIN)/python -m benchmarks --save
 	$(BIN)/python -m benchmarks.thumbnails

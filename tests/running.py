@@ -60,10 +60,14 @@ class Server:
     log: Path
     environment: dict[str, str]
     minted: dict[tuple[str, ...], str] = field(default_factory=dict)
+    root: str = ""
+    """The path that all of it is below."""
+    follows: bool = False
+    """Whether a client follows redirects, as one of a bucket's images must."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.root}"
 
     @property
     def images(self) -> str:
@@ -81,7 +85,9 @@ class Server:
     def client(self, *options: str) -> httpx.Client:
         """A client with a token."""
         headers = {"Authorization": f"Bearer {self.token(*options)}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=60, follow_redirects=self.follows
+        )
 
     def logged(self) -> str:
         return self.log.read_text()

@@ -18,6 +18,7 @@ StillroomError
 ├── ImplausibleScan         so much seems to be wrong that the scan itself must be
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── ConditionUnsupported    the bucket cannot hold to the request's condition
+├── ListingUnsupported      the bucket has no order in which listings could go on
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
 ├── UnsupportedMedia        not multipart, or not an image where one is required
@@ -197,6 +198,12 @@ class ConditionUnsupported(StillroomError):
     """The storage cannot hold to the request's condition, so nothing was changed."""
 
     code = "condition_unsupported"
+
+
+class ListingUnsupported(StillroomError):
+    """The storage lists in no order, so pages of a listing cannot be put together."""
+
+    code = "listing_unsupported"
 
 
 class MalformedBody(StillroomError):

@@ -2,19 +2,23 @@
 
 A test runs on one worker with the fast path. Marked `roads`, it also runs on the ASGI path:
 where the fast path may take its request (GET and HEAD of an image, an upload of known length).
-Marked `workers`, it also runs on two workers: where they share what it looks at.
+Marked `workers`, it also runs on two workers: where they share what it looks at. Marked `hosts`, it
+also runs on apps that have the whole store in them (`hosts("disk")`: if so named);
+the first one in `make test`, the others in `make test-all`.
 """
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
 import pytest
 
+from hosting import HOSTS, Host, hosted
 from running import Server, running
+from services.seaweedfs import bucket_variables
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Way:
     name: str
     flags: tuple[str, ...] = ("--workers", "1")
     settings: dict[str, str] = field(default_factory=dict)
+    host: Host | None = None
 
 
 USUAL: Final = Way("one-worker")
 LONG_ROAD: Final = Way("long-road", settings={"fast_path": "false"})
 TWO_WORKERS: Final = Way("two-workers", flags=("--workers", "2"))
+HOSTED: Final = [Way(f"host-{host.name}", host=host) for host in HOSTS]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,7 +44,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for mark, way in (("roads", LONG_ROAD), ("workers", TWO_WORKERS)):
         if metafunc.definition.get_closest_marker(mark) is not None:
             ways.append(way)
-    metafunc.parametrize("started_as", ways, ids=[way.name for way in ways])
+    hosts = metafunc.definition.get_closest_marker("hosts")
+    if hosts is not None:
+        ways += [way for way in HOSTED if all(word in way.name for word in hosts.args)]
+    params = [
+        pytest.param(way, id=way.name, marks=pytest.mark.whole if way in HOSTED[1:] else ())
+        for way in ways
+    ]
+    metafunc.parametrize("started_as", params)
 
 
 class Servers:
@@ -47,8 +60,14 @@ class Servers:
     pytest would stop one before it starts another (a parametrised fixture has one value at a time).
     """
 
-    def __init__(self, folders: pytest.TempPathFactory, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        folders: pytest.TempPathFactory,
+        stack: contextlib.ExitStack,
+        variables_of: Callable[[Host], dict[str, str]],
+    ) -> None:
         self._folders = folders
+        self._variables_of = variables_of
         self._stack = stack
         self._started: dict[tuple[object, ...], Server] = {}
 
@@ -57,7 +76,11 @@ class Servers:
         if named not in self._started:
             folder = self._folders.mktemp("acceptance")
             more: dict[str, Any] = {**way.settings, **settings}
-            self._started[named] = self._stack.enter_context(running(folder, *way.flags, **more))
+            if way.host is None:
+                opening = running(folder, *way.flags, **more)
+            else:
+                opening = hosted(folder, way.host, self._variables_of(way.host), **more)
+            self._started[named] = self._stack.enter_context(opening)
         return self._started[named]
 
     def logged(self) -> str:
@@ -65,9 +88,19 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    def variables_of(host: Host) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if host.bucket:
+            found |= bucket_variables(request.getfixturevalue("seaweed"))
+        if host.postgresql:
+            found["STILLROOM_DATABASE_URL"] = request.getfixturevalue("postgres").make_database()
+        return found
+
     with contextlib.ExitStack() as stack:
-        started = Servers(tmp_path_factory, stack)
+        started = Servers(tmp_path_factory, stack, variables_of)
         yield started
     assert "Traceback" not in started.logged()
 

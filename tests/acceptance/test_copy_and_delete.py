@@ -9,6 +9,8 @@ import pytest
 
 from running import IMAGES, Server
 
+pytestmark = pytest.mark.hosts
+
 COPY = "/api/v1/storage/copy"
 DELETE = "/api/v1/storage/delete"
 SIGN = "/api/v1/storage/signed-urls"
@@ -45,6 +47,7 @@ def test_copying_replaces_what_is_there(client: httpx.Client, folder: str) -> No
     assert client.get(f"{IMAGES}/{folder}/b").content == b"new"
 
 
+@pytest.mark.hosts("disk")
 def test_copies_are_refused_as_saves_are(server: Server, client: httpx.Client, folder: str) -> None:
     a, b, elsewhere = f"{folder}/a", f"{folder}/b", "elsewhere/a"
     save(client, a)
@@ -93,6 +96,7 @@ def test_many_are_deleted_and_each_is_answered_for_itself(
     assert client.get(IMAGES, params={"prefix": folder}).json() == [f"{folder}-not/a"]
 
 
+@pytest.mark.hosts("uvicorn")  # others answer when they have read all of it
 @pytest.mark.parametrize("target", [COPY, DELETE])
 def test_a_list_needs_a_token_json_and_post(
     server: Server, client: httpx.Client, target: str

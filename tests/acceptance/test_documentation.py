@@ -19,7 +19,7 @@ import pytest
 
 from running import IMAGES, Server, free_port, running, wait_until_ready
 from services.ports import free_ports
-from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS, bucket_variables
 from stillroom.client import ImageStore
 from stillroom.media.migrations import HEAD
 
@@ -106,17 +106,25 @@ def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
     assert (tmp_path / "seven.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
 
 
-def test_the_readmes_embedding_works(tmp_path: Path) -> None:
-    _, snippet = blocks("README.md", "python")
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_the_readmes_embedding_works(
+    tmp_path: Path, request: pytest.FixtureRequest, place: str
+) -> None:
+    snippet, _ = blocks("README.md", "python")
     (tmp_path / "compute_server.py").write_text(textwrap.dedent(snippet))
+    variables = bucket_variables(request.getfixturevalue("seaweed")) if place == "bucket" else {}
+    assert all(name in (ROOT / "README.md").read_text() for name in variables)
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "compute_server:app", "--port", str(port)],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "compute_server:app", "--port", str(port)],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            stdout=log,
+            stderr=log,
+        )
     server = Server(process, tmp_path / "stillroom-data", port, tmp_path / "log", dict(os.environ))
+    server.follows = place == "bucket"
     try:
         for _ in range(200):
             try:
@@ -126,7 +134,10 @@ def test_the_readmes_embedding_works(tmp_path: Path) -> None:
                 threading.Event().wait(0.1)  # until it listens
         with server.client() as client:
             assert client.post(f"{IMAGES}/a.png", files={"file": b"x"}).status_code == 200
-            assert client.get(f"{IMAGES}/a.png").content == b"x"
+            read = client.get(f"{IMAGES}/a.png")
+            assert (read.content, len(read.history)) == (b"x", place == "bucket")
+            assert client.delete(f"{IMAGES}/a.png").status_code == 200
+        assert "public URLs begin with http://127.0.0.1:8000" in server.logged()
     finally:
         process.terminate()
         process.wait(30)
@@ -153,7 +164,7 @@ def run_snippets(snippets: list[str], server: Server, folder: Path) -> str:
 
 
 def test_the_readmes_worker_saves_in_three_lines(tmp_path: Path) -> None:
-    snippet, _ = blocks("README.md", "python")
+    _, snippet = blocks("README.md", "python")
     assert len([line for line in snippet.splitlines() if line]) == 3
     with running(tmp_path) as server, server.client() as client:
         run_snippets([snippet], server, tmp_path)
@@ -273,7 +284,7 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
     (tmp_path / "compute_server.py").write_text(snippet)
     environment = {
         **os.environ,
-        "STILLROOM_JWT_SECRET": "a secret of 32 bytes for tests only",
+        "STILLROOM_PUBLIC_BASE_URL": url,
         "STILLROOM_DATA_DIR": str(tmp_path / "stillroom-data"),
     }
     log = tmp_path / "log"

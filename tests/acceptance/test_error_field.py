@@ -8,6 +8,8 @@ import pytest
 
 from running import Server, running
 
+pytestmark = pytest.mark.hosts
+
 
 @pytest.fixture(scope="module", params=["fast path", "ASGI path"])
 def server(

@@ -7,6 +7,8 @@ import pytest
 
 from running import IMAGES, Server, exchange, parsed
 
+pytestmark = pytest.mark.hosts
+
 REFUSED = (
     b"",
     b"/etc/passwd",
@@ -62,7 +64,10 @@ def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> 
     before = files_of(server)
 
     for method in METHODS:
-        status, body = ask(server, token, method, IMAGES.encode() + b"/" + path)
+        status, body = ask(server, token, method, f"{server.root}{IMAGES}/".encode() + path)
+        if server.root and b"%0a" in path:
+            assert status == 404  # no line feed passes the mount of an app
+            continue
         assert status == 422
         assert body == b"" if method == b"HEAD" else b'"invalid_path"' in body
 
@@ -89,6 +94,7 @@ def test_a_prefix_that_is_not_literally_the_routes_is_404(server: Server, target
     assert ask(server, server.token(), b"GET", target)[0] == 404
 
 
+@pytest.mark.hosts("corn")  # granian takes no brackets in a target
 @pytest.mark.roads
 @pytest.mark.parametrize(
     ("raw", "listed"),
@@ -106,7 +112,7 @@ def test_an_allowed_path_is_the_same_name_in_every_spelling(
     server: Server, client: httpx.Client, folder: str, raw: bytes, listed: str
 ) -> None:
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--B--\r\n'
-    target = f"{IMAGES}/{folder}/".encode() + raw
+    target = f"{server.root}{IMAGES}/{folder}/".encode() + raw
     request = (
         b"POST " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer "
         + server.token().encode()
@@ -121,6 +127,7 @@ def test_an_allowed_path_is_the_same_name_in_every_spelling(
     assert client.get(IMAGES, params={"prefix": f"{folder}/"}).json() == [f"{folder}/{listed}"]
 
 
+@pytest.mark.hosts("disk")
 @pytest.mark.roads
 def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, folder: str) -> None:
     inside = server.data / "compute" / folder
@@ -152,6 +159,7 @@ def test_a_url_is_never_built_from_what_the_client_says(
     assert answer.json()["url"] == f"{server.images}/{folder}/a.png"
 
 
+@pytest.mark.hosts("none")  # the server's own
 @pytest.mark.parametrize("path", ["/healthz/", "/docs/", "/api/v1/storage/signed-urls/"])
 def test_no_redirect_is_built_from_what_the_client_says(server: Server, path: str) -> None:
     answer = httpx.get(f"{server.url}{path}", headers={"Host": "evil.example"})

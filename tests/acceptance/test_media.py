@@ -17,6 +17,8 @@ from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
+pytestmark = pytest.mark.hosts
+
 LIBRARY = "/api/v1/media-resources"
 KEEPS = ("--scope", "media", "--scope", "storage:delete")
 
@@ -35,6 +37,7 @@ def ingest(client: httpx.Client, key: str, **more: Any) -> httpx.Response:
     return client.post(f"{LIBRARY}/ingest", json={"storage_key": key, **more})
 
 
+@pytest.mark.hosts("disk")
 @pytest.mark.workers
 def test_a_compute_result_is_ingested_and_served_from_its_url(
     client: httpx.Client, folder: str
@@ -70,6 +73,7 @@ def test_a_file_is_served_in_ranges_and_not_sent_again(client: httpx.Client, fol
     assert client.get(url, headers={"If-None-Match": etag}).status_code == 304
 
 
+@pytest.mark.hosts("disk")
 def test_what_was_recorded_in_place_must_be_asked_for_each_time(
     client: httpx.Client, folder: str
 ) -> None:
@@ -333,6 +337,7 @@ def test_other_methods_are_405(client: httpx.Client) -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
+@pytest.mark.hosts("disk")
 def test_the_command_ingests_what_the_server_serves(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from running import IMAGES, Server
 
+pytestmark = pytest.mark.hosts
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 
 
@@ -60,6 +62,7 @@ def test_an_image_is_saved_listed_read_checked_and_deleted(
     assert client.get(IMAGES, params={"prefix": f"{folder}/"}).json() == []
 
 
+@pytest.mark.hosts("disk")
 def test_the_bytes_lie_at_their_own_path_on_the_disk(
     client: httpx.Client, server: Server, folder: str
 ) -> None:
@@ -68,6 +71,7 @@ def test_the_bytes_lie_at_their_own_path_on_the_disk(
     assert (server.data / "compute" / folder / "a.png").read_bytes() == PNG
 
 
+@pytest.mark.hosts("disk")
 @pytest.mark.workers
 def test_a_listing_is_paged_by_its_link(client: httpx.Client, folder: str) -> None:
     names = [f"{folder}/{name}" for name in ("a!", "a-b", "a/b", "a/c", "a0", "é +&")]
@@ -145,6 +149,7 @@ def test_an_announced_digest_is_held_to(client: httpx.Client, folder: str, where
     assert announce(hashlib.sha256(PNG).digest()).status_code == 200
 
 
+@pytest.mark.hosts("none")  # the server's own
 def test_the_probes_and_the_documents_are_served_without_a_token(server: Server) -> None:
     assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
     assert httpx.get(f"{server.url}/readyz").json() == {
@@ -159,6 +164,7 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
         assert httpx.get(f"{server.url}/static-offline-docs/{asset}").status_code == 200
 
 
+@pytest.mark.hosts("none")  # the server's own
 @pytest.mark.roads
 @pytest.mark.workers
 def test_requests_are_counted_over_all_workers(server: Server) -> None:

@@ -110,7 +110,7 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as probed:
-        probed.setattr(stub_r2, "PROBE", "no probe is called so")
+        probed.setattr(stub_r2, "PROBES", "no probe is called so")
         stub.faults.append(stub_r2.does_it_but_says_500)
         with pytest.raises(BackendUnavailable, match="in trouble"):
             await storage.save(key("a.png"), BytesSource(PNG), CREATE)

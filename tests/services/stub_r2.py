@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote_plus, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -30,6 +30,7 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 from services.ports import free_ports
+from stillroom.storage.bucket import order
 from stillroom.storage.bucket.conditions import PROBE
 from stillroom.storage.choose import R2Config
 
@@ -57,6 +58,8 @@ Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
 
 
 T = TypeVar("T", bound="StubR2")
+
+PROBES = (PROBE, order.PROBE)
 
 
 class Conditions(StrEnum):
@@ -94,6 +97,7 @@ class StubR2:
         conditions: What it does with them.
         deletions: What it does with those of a DELETE; R2 documents none.
         faults: Met by the next requests, one each, instead of an answer.
+        order: By what keys are listed; another one than `str` is no S3's.
         one_write_a_second: Whether the limit per key is kept.
         most_on_a_page: A page of a listing never holds more, though more follow.
     """
@@ -111,6 +115,7 @@ class StubR2:
         self.operations: Counter[str] = Counter()
         self.requests: list[web.Request] = []
         self.faults: deque[Fault] = deque()
+        self.order: Callable[[str], Any] = str
         self.one_write_a_second = False
         self.most_on_a_page = 1000
         self._written: dict[str, float] = {}
@@ -147,7 +152,8 @@ class StubR2:
         )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        if key_of(request).startswith(PROBE):  # asked once by each process, before all else
+        tried = request.query.get("prefix") or key_of(request)
+        if tried.startswith(PROBES):  # asked once by each process, before all else
             self.probes[operation_of(request)] += 1
             return await self.carry_out(request)
         self.operations[operation_of(request)] += 1
@@ -358,8 +364,8 @@ class StubR2:
         most = min(int(query.get("max-keys", "1000")), self.most_on_a_page)
         shown: dict[str, str] = {}  # entry -> the last key that it stands for
         more = False
-        for key in sorted(self.objects):
-            if not key.startswith(prefix) or key <= after:
+        for key in sorted(self.objects, key=self.order):
+            if not key.startswith(prefix) or (after and self.order(key) <= self.order(after)):
                 continue
             at = key.find(delimiter, len(prefix)) if delimiter else -1
             entry = key if at < 0 else key[: at + 1]

@@ -20,7 +20,15 @@ from benchmarks.measure import Sample
 from benchmarks.plot import svg
 from benchmarks.processes import cpu_seconds
 from benchmarks.pump import drawn
-from benchmarks.report import Judged, Results, judge, listings, markdown
+from benchmarks.report import (
+    Judged,
+    Results,
+    in_short,
+    judge,
+    listings,
+    markdown,
+    with_sentence,
+)
 from benchmarks.thumbnails import KINDS, Kind, Rate, photograph, table
 from benchmarks.traffic import traffic_of
 
@@ -114,6 +122,18 @@ def test_a_server_of_another_kind_has_a_target_and_a_line_of_its_own() -> None:
     page = markdown(Results([verdict], [], [], [], "a command", 1, 1, load=0.1))
     assert [one.rate_met for one in verdict.judged] == [True, False]
     assert "| GET 4 KB: cold | nginx | 0.70 | 0.75 **missed** |" in page
+
+
+def test_the_sentence_of_real_traffic_stands_in_the_page_and_is_replaced() -> None:
+    case = dataclasses.replace(CASE, slug="many-zipf")
+
+    sentence = in_short([judge(case, rounds((100, 10, 50, 20)))])
+    page = with_sentence("a <!-- make bench: -->\n  old <!-- . -->\nb", sentence)
+
+    assert page == f"a <!-- make bench: -->\n  {sentence} <!-- . -->\nb"
+    assert sentence.endswith("**0.50** by Zipf's law with 500 tokens.")
+    assert with_sentence(page, sentence) == page
+    assert in_short([judge(CASE, rounds((100, 10, 50, 20)))]) == ""
 
 
 def test_zipf_draws_what_is_popular_more_often_and_each_server_is_asked_the_same(

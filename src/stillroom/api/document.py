@@ -73,7 +73,7 @@ _WHY: Final = {
     415: "Not multipart/form-data, or not an image where one is required or decoded.",
     416: "The range lies outside of the image.",
     422: "Validation Error",
-    501: "The bucket cannot hold to such a condition.",
+    501: "The bucket cannot hold to such a condition, or lists in no order.",
     503: "The storage is out of reach; try again after Retry-After seconds.",
     507: "The disk is full.",
 }

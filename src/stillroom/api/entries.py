@@ -78,7 +78,7 @@ def entries_router(listing: EntryListing) -> OperationRouter:
         Operation(
             "GET",
             listing.list_entries,
-            (401, 403, 503),
+            (401, 403, 501, 503),
             answer=list[ListedEntry],
             query=LIST_QUERY,
             is_paged=True,

@@ -272,7 +272,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
         Operation(
             "GET",
             operations.list_images,
-            (401, 403, 503),
+            (401, 403, 501, 503),
             answer=list[str],
             query=LIST_QUERY,
             is_paged=True,

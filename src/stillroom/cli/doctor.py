@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -22,6 +22,7 @@ from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey
 
 if TYPE_CHECKING:
     from stillroom.settings import Settings
+    from stillroom.storage.capabilities import Limitation
     from stillroom.storage.port import ImageStorage
 
 _PROBE_FOLDER: Final = "stillroom-doctor"
@@ -182,6 +183,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
         ("saving", lambda: storage.save(key, BytesSource(_PROBE))),
         ("looking", lambda: storage.stat(key)),
         ("listing", lambda: storage.list(ListQuery(prefix, limit=1))),
+        ("order", lambda: _order(storage)),
         ("conditions", lambda: _conditions(storage)),
         ("copying", lambda: storage.copy(key, copied)),
         ("reading", lambda: _read(storage, key)),
@@ -209,16 +211,25 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
             yield CheckResult(subject, f"works, {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
-async def _conditions(storage: "ImageStorage") -> list[CheckResult] | None:
-    from stillroom.storage.capabilities import TriesConditions
+async def _order(storage: "ImageStorage") -> list[CheckResult] | None:
+    from stillroom.storage.capabilities import TriesFeatures
 
-    lacking = await storage.lacking_conditions() if isinstance(storage, TriesConditions) else ()
+    lacking = await storage.lacking_order() if isinstance(storage, TriesFeatures) else ()
+    return _lacking("order", lacking)
+
+
+async def _conditions(storage: "ImageStorage") -> list[CheckResult] | None:
+    from stillroom.storage.capabilities import TriesFeatures
+
+    lacking = await storage.lacking_conditions() if isinstance(storage, TriesFeatures) else ()
+    return _lacking("conditions", lacking)
+
+
+def _lacking(subject: str, lacking: "Sequence[Limitation]") -> list[CheckResult] | None:
+    remedy = "see whether a newer release does better (docs/buckets.md)"
     return [
         CheckResult(
-            "conditions",
-            f"the bucket {one.said}",
-            f"{one.consequence}: see whether a newer release has it (docs/buckets.md)",
-            is_warning=True,
+            subject, f"the bucket {one.said}", f"{one.consequence}: {remedy}", is_warning=True
         )
         for one in lacking
     ] or None

@@ -28,6 +28,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.EmptyFile: 422,
     errors.DigestMismatch: 422,
     errors.ConditionUnsupported: 501,
+    errors.ListingUnsupported: 501,
     errors.BackendUnavailable: 503,
     errors.ReadOnly: 503,
     errors.StorageFull: 507,

@@ -52,13 +52,21 @@ class Limitation:
 
 
 @runtime_checkable
-class TriesConditions(Protocol):
-    """Optional power: a bucket may be of a kind that cannot hold to conditions; a disk can."""
+class TriesFeatures(Protocol):
+    """Optional power: a bucket may be of a kind that lacks something; a disk lacks nothing."""
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
         """Try it, if that was not done yet; what it does wrong.
 
         Saves with such a condition raise `ConditionUnsupported`.
+
+        Raises:
+            BackendUnavailable: that could not be found out.
+        """
+        ...
+
+    async def lacking_order(self) -> Sequence[Limitation]:
+        """Try in which order it lists; what is not byte order.
 
         Raises:
             BackendUnavailable: that could not be found out.

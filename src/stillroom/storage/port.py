@@ -92,7 +92,7 @@ class ImageStorage(Protocol):
         """One page, in memory that does not grow with the number of images.
 
         Raises:
-            BackendUnavailable: the medium failed.
+            ListingUnsupported, BackendUnavailable: as their names say.
         """
         ...
 

@@ -5,18 +5,24 @@ from collections.abc import AsyncIterator
 
 from stillroom.errors import BackendUnavailable, InvalidPath
 from stillroom.paths import ImagePath, KeyPrefix, image_entry
+from stillroom.storage.bucket.order import ListingOrder
 from stillroom.storage.objectstore import DEADLINE_S, MAX_LISTED, ObjectStore
 from stillroom.storage.values import ListQuery, Page
 
 
-async def list_page(store: ObjectStore, query: ListQuery) -> tuple[Page, int]:
+async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
     """One page for the caller, from as many of the bucket's as it takes.
+
+    Args:
+        store: Is listed.
+        query: What the caller wants.
+        order: Looks at each page.
 
     Returns:
         The page, and how many keys it leaves out since no image can have them.
 
     Raises:
-        BackendUnavailable: as its name says.
+        ListingUnsupported, BackendUnavailable: as their names say.
     """
     entries: list[str] = []
     skipped = 0
@@ -35,6 +41,8 @@ async def list_page(store: ObjectStore, query: ListQuery) -> tuple[Page, int]:
             delimited=query.delimited,
             deadline=deadline,
         )
+        is_part = page.next_token is not None or bool(token or query.after)
+        order.check(page.entries, is_part=is_part)
         found = len(entries)
         for entry in page.entries:
             if entry is None or not is_image_entry(entry):
@@ -57,14 +65,16 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
     """All keys behind `after`, in the bucket's order; what is no image, too.
 
     Raises:
-        BackendUnavailable: as its name says.
+        ListingUnsupported, BackendUnavailable: as their names say.
     """
     token: str | None = None
+    order = ListingOrder()
     while True:
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         page = await store.list(
             prefix.text, limit=MAX_LISTED, after=after, token=token, deadline=deadline
         )
+        order.check(page.entries, is_part=page.next_token is not None or bool(token or after))
         for entry in page.entries:
             yield entry
         if page.next_token is None:

@@ -27,6 +27,7 @@ from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.storage.bucket.listing import list_page
 from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
 from stillroom.storage.bucket.objects import look, properties_of
+from stillroom.storage.bucket.order import ListingOrder, lacking_order
 from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
 from stillroom.storage.capabilities import Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
@@ -121,6 +122,7 @@ class R2ImageStorage:
         self._entry_slots = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._abandoned = AbandonedUploads(store)
         self._conditions = Conditions(store, self._abandoned)
+        self._order = ListingOrder()
         # Not the loop's own pool: name look-ups run there, and they hang with the network.
         self._hashing = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="hash")
         self._uploads = UploadContext(
@@ -243,7 +245,7 @@ class R2ImageStorage:
 
     async def list(self, query: ListQuery) -> Page:
         """A page in the order of the bucket: whole keys on R2, the tree's on SeaweedFS."""
-        page, skipped = await list_page(self._store, query)
+        page, skipped = await list_page(self._store, query, self._order)
         if skipped:
             self.skipped_keys += skipped
             log.warning(
@@ -351,6 +353,10 @@ class R2ImageStorage:
     async def lacking_conditions(self) -> Sequence[Limitation]:
         """By a few writes to an object of our own; see `conditions.py`."""
         return await self._conditions.lacking()
+
+    async def lacking_order(self) -> Sequence[Limitation]:
+        """By a listing of a few objects of our own; see `order.py`."""
+        return await lacking_order(self._store)
 
     async def close(self) -> None:
         """Finish the aborts under way, then close the connections; it may be used again.
