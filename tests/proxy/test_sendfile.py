@@ -71,7 +71,7 @@ def handing_over(
 WAYS = {"fast path": ("1", "true"), "ASGI path": ("1", "false"), "2 workers": ("2", "true")}
 
 
-@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS.keys())
+@pytest.fixture(scope="module", params=list(WAYS.values()), ids=list(WAYS))
 def front(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Front]:
