@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from contract.suite import PNG
 from pictures import picture
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports
-from services.proxies import nginx_proxy
+from services.proxies import certificate, nginx_proxy, nginx_tls_proxy, sending
 from stillroom.api.sendfile import LOCATION, MIN_BYTES
 
 pytestmark = pytest.mark.slow
@@ -354,6 +355,28 @@ def test_a_resource_of_the_library_is_sent_by_nginx_too(front: Front, client: ht
     assert "x-accel-redirect" in offered.headers
     assert (through.status_code, told(through)) == (direct.status_code, told(direct))
     assert through.content == body
+
+
+def test_behind_tls_an_image_has_all_the_fields_too(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    shown = certificate(tmp_path)
+    trusted = ssl.create_default_context(cafile=str(shown.authority))
+    with handing_over(tmp_path, public_base_url=f"https://localhost:{port}") as server:
+        changes = sending(tmp_path, server.data.absolute(), KEY)
+        with (
+            nginx_tls_proxy(tmp_path, port, [server.port], shown, changes=changes),
+            server.client() as direct,
+            httpx.Client(headers=direct.headers, verify=trusted) as client,
+        ):
+            url = f"https://localhost:{port}{IMAGES}/a.png"
+            save(direct, "a.png", image_of(8))
+            whole, missing = client.get(url), client.get(f"{url}/none")
+
+            expected = told(direct.get(f"{IMAGES}/a.png"))
+            assert told(whole) == {**expected, "strict-transport-security": ["max-age=31536000"]}
+            assert whole.content == image_of(8)
+            assert missing.status_code == 404
+            assert missing.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_nothing_is_left_of_the_names_when_the_server_has_stopped(tmp_path: Path) -> None:

@@ -98,20 +98,24 @@ def nginx_proxy(
         **_of_this_run(port, max_upload_bytes, hides=hides),
     }
     if sends_for is not None:
-        data, key = sends_for
-        part = (DEPLOY / "nginx-sendfile.conf").read_text()
-        (folder / "sendfile.conf").write_text(
-            changed(part, {"alias /var/lib/stillroom/": f"alias {data}/"})
-        )
-        changes |= {
-            "# include /etc/nginx/stillroom-sendfile.conf;": f"include {folder}/sendfile.conf;",
-            '# proxy_set_header X-Stillroom-Sendfile "yours: STILLROOM_SENDFILE_KEY";': (
-                f'proxy_set_header X-Stillroom-Sendfile "{key}";'
-            ),
-        }
+        changes |= sending(folder, *sends_for)
     shipped = changed((DEPLOY / "nginx.conf").read_text(), changes)
     with _nginx(folder, shipped, port):
         yield
+
+
+def sending(folder: Path, data: Path, key: str) -> dict[str, str]:
+    """Changes by which nginx sends large images of a data directory itself, with this key."""
+    part = (DEPLOY / "nginx-sendfile.conf").read_text()
+    (folder / "sendfile.conf").write_text(
+        changed(part, {"alias /var/lib/stillroom/": f"alias {data}/"})
+    )
+    return {
+        "# include /etc/nginx/stillroom-sendfile.conf;": f"include {folder}/sendfile.conf;",
+        '# proxy_set_header X-Stillroom-Sendfile "yours: STILLROOM_SENDFILE_KEY";': (
+            f'proxy_set_header X-Stillroom-Sendfile "{key}";'
+        ),
+    }
 
 
 @contextlib.contextmanager
