@@ -2,7 +2,7 @@
 
 Each answer must be the same: status, fields and bytes. The images are replaced and deleted all
 the while, and the tokens differ in scopes, folder and end. A failure prints the request; the
-seed makes all of it again. `STILLROOM_TEST_REQUESTS` says how many.
+seed makes all of it again. `STILLROOM_TEST_REQUESTS` says how many; 200,000 take some minutes more.
 """
 
 import os
@@ -20,7 +20,7 @@ import pytest
 
 from running import IMAGES, Server, parsed, running
 
-REQUESTS = int(os.environ.get("STILLROOM_TEST_REQUESTS", "200000"))
+REQUESTS = int(os.environ.get("STILLROOM_TEST_REQUESTS", "50000"))
 SEED = 20261125
 SECRET = "the secret of two servers, long enough"
 
