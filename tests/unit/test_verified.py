@@ -1,6 +1,7 @@
 """What is remembered of a token: not for long, and never past its end."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -23,25 +24,52 @@ class Clock:
         return self.now
 
 
-def memory(clock: Clock) -> VerifiedTokens:
-    return VerifiedTokens(TokenVerifier(SharedSecrets([SECRET]), now=clock), now=clock)
+class Counted(SharedSecrets):
+    """Counts how often a token is checked with them."""
+
+    checks = 0
+
+    def at_hand(self, kid: str | None) -> Sequence[str]:
+        self.checks += 1
+        return super().at_hand(kid)
+
+
+def memory(clock: Clock, keys: SharedSecrets | None = None) -> VerifiedTokens:
+    verifier = TokenVerifier(keys or SharedSecrets([SECRET]), now=clock)
+    return VerifiedTokens(verifier, now=clock)
 
 
 def field(**claims: object) -> str:
     return "Bearer " + signed_by_secret({"alg": "HS256"}, {"exp": NOW + 3600, **claims}, SECRET)
 
 
-def test_a_token_is_known_once_it_was_checked_and_for_half_a_minute() -> None:
-    clock = Clock()
-    tokens = memory(clock)
-    assert tokens.known(field()) is None
+def test_a_token_is_checked_once_in_half_a_minute() -> None:
+    clock, keys = Clock(), Counted([SECRET])
+    tokens = memory(clock, keys)
 
-    assert asyncio.run(tokens.verify(field())) == Grant.everything()
+    for _ in range(3):
+        assert asyncio.run(tokens.verify(field())) == Grant.everything()
+        assert tokens.known(field()) == (Grant.everything(), NOW + REMEMBERED_S)
+    assert keys.checks == 1
 
-    known = tokens.known(field())
-    assert known is not None
-    assert known.grant == Grant.everything()
     clock.now = NOW + REMEMBERED_S
+    for _ in range(3):
+        assert tokens.known(field()) == (Grant.everything(), NOW + 2 * REMEMBERED_S)
+        assert asyncio.run(tokens.verify(field())) == Grant.everything()
+    assert keys.checks == 2
+
+
+def test_a_token_whose_key_must_be_fetched_is_not_known() -> None:
+    class Elsewhere(SharedSecrets):
+        def at_hand(self, kid: str | None) -> Sequence[str]:
+            del kid
+            return ()
+
+        async def candidates(self, kid: str | None) -> Sequence[str]:
+            del kid
+            return (SECRET,)
+
+    tokens = memory(Clock(), Elsewhere([SECRET]))
     assert tokens.known(field()) is None
     assert asyncio.run(tokens.verify(field())) == Grant.everything()
     assert tokens.known(field()) is not None
@@ -65,7 +93,9 @@ def test_a_clock_that_is_set_back_makes_no_token_live_longer() -> None:
     tokens = memory(clock)
     asyncio.run(tokens.verify(field()))
     clock.now = NOW - 1000
-    assert tokens.known(field()) is None
+    known = tokens.known(field())
+    assert known is not None
+    assert known.until == clock.now + REMEMBERED_S
 
 
 def test_a_refused_token_and_a_missing_one_are_never_known() -> None:

@@ -117,10 +117,10 @@ class PublishedKeys:
 
         However many wait, there is one fetch, and it goes on if they give up.
         """
-        found = self._known(kid)
+        found = self.at_hand(kid)
         if not found and self._may_ask_for(kid):
             await asyncio.shield(self._fetch_once())
-            found = self._known(kid)
+            found = self.at_hand(kid)
         return found
 
     @contextlib.asynccontextmanager
@@ -137,7 +137,8 @@ class PublishedKeys:
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
 
-    def _known(self, kid: str | None) -> Sequence[PublicKey]:
+    def at_hand(self, kid: str | None) -> Sequence[PublicKey]:
+        """The key for `kid`, if it was fetched."""
         self._drop_old_keys()
         return () if self._keys is None else self._keys.find(kid)
 

@@ -62,6 +62,10 @@ class KeySource(Protocol):
     algorithm: Algorithm
     unscoped_may_all: bool
 
+    def at_hand(self, kid: str | None) -> Sequence[str | PublicKey]:
+        """As `candidates`, without waiting; none: ask `candidates`."""
+        ...
+
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
         """The keys that a token naming `kid` (or no key) may be signed with; none if unknown."""
         ...
@@ -87,10 +91,14 @@ class SharedSecrets:
         check_secrets(secrets)
         self._secrets = tuple(secrets)
 
-    async def candidates(self, kid: str | None) -> Sequence[str]:
+    def at_hand(self, kid: str | None) -> Sequence[str]:
         """All of them."""
         del kid
         return self._secrets
+
+    async def candidates(self, kid: str | None) -> Sequence[str]:
+        """All of them."""
+        return self.at_hand(kid)
 
     def kept_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Nothing changes here."""
@@ -112,10 +120,14 @@ class PublicKeyFile:
         self.algorithm = algorithm
         self._key = _read_pem(file, algorithm)
 
-    async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
+    def at_hand(self, kid: str | None) -> Sequence[PublicKey]:
         """The key."""
         del kid
         return (self._key,)
+
+    async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
+        """The key."""
+        return self.at_hand(kid)
 
     def kept_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
         """A new key takes a restart."""

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import jwt
 
@@ -29,6 +29,16 @@ MAX_TOKEN_CHARACTERS: Final = 8192
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
 _LATEST: Final = 2**53  # beyond it a float of seconds is no longer exact
+
+
+_FAULTS: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
+
+
+class _Read(NamedTuple):
+    token: str
+    kid: str | None
+    claims: dict[str, object]
+    expires: float
 
 
 class TokenVerifier:
@@ -64,26 +74,39 @@ class TokenVerifier:
             TokenExpired: nothing is wrong with it but its `exp`.
             Unauthenticated: for every other reason the same.
         """
+        try:
+            read = self._read(authorization)
+            return self._grant(read, await self._keys.candidates(read.kid))
+        except _FAULTS:
+            raise Unauthenticated from None
+
+    def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
+        """As `check`, with the keys that are at hand; None: a key must be waited for."""
+        try:
+            read = self._read(authorization)
+            keys = self._keys.at_hand(read.kid)
+            return self._grant(read, keys) if keys else None
+        except _FAULTS:
+            raise Unauthenticated from None
+
+    def _read(self, authorization: str | None) -> "_Read":
+        """What an `Authorization` field says, its signature not checked."""
         if authorization is None or len(authorization) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
         found = _BEARER.fullmatch(authorization)
         if found is None:
             raise Unauthenticated
-        try:
-            return await self._grant(found[1])
-        except (jwt.PyJWTError, ValueError, InvalidPath, RecursionError):
-            raise Unauthenticated from None
-
-    async def _grant(self, token: str) -> tuple[Grant, float]:
-        header, payload, _ = (decode_base64url(part) for part in token.split("."))
+        header, payload, _ = (decode_base64url(part) for part in found[1].split("."))
         kid = self._check_header(parse_object(header))
         claims = parse_object(payload)
-        expires = self._check_times(claims)
-        self._check_signature(token, await self._keys.candidates(kid))
-        grant = self._grant_of(claims)
-        if expires <= self._now():
+        return _Read(found[1], kid, claims, self._check_times(claims))
+
+    def _grant(self, read: "_Read", keys: Sequence[str | PublicKey]) -> tuple[Grant, float]:
+        self._check_signature(read.token, keys)
+        grant = self._grant_of(read.claims)
+        if read.expires <= self._now():
             raise TokenExpired
-        return grant, expires
+        return grant, read.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
         """The `kid` of a token that may be one of ours; no key is looked for otherwise."""

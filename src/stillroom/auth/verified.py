@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from stillroom.auth.grants import Grant
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.bounded_cache import BoundedCache
+from stillroom.errors import Unauthenticated
 
 REMEMBERED_S: Final = 30.0
 """How long a passed check is believed: as often as a key set may be fetched anew."""
@@ -38,14 +39,17 @@ class VerifiedTokens:
         self._passed: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
     def known(self, authorization: str | None) -> Verified | None:
-        """What this field is known to be good for right now, without any work; None: check it."""
+        """What this field is good for right now, without waiting; None: `verify` says why not."""
         if authorization is None:
             return None
-        found = self._passed.get(authorization)
+        found = self._remembered(authorization)
         if found is None:
-            return None
-        left = found.until - self._now()
-        return found if 0 < left <= REMEMBERED_S else None  # more: the clock was set back
+            try:
+                checked = self._verifier.check_now(authorization)
+            except Unauthenticated:
+                return None
+            found = checked and self._remember(authorization, *checked)
+        return found
 
     async def verify(self, authorization: str | None) -> Grant:
         """As `TokenVerifier.verify`.
@@ -53,12 +57,22 @@ class VerifiedTokens:
         Raises:
             Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
-        known = self.known(authorization)
+        known = None if authorization is None else self._remembered(authorization)
         if known is not None:
             return known.grant
         grant, expires = await self._verifier.check(authorization)
         assert authorization is not None  # noqa: S101  (it was good)
+        return self._remember(authorization, grant, expires).grant
+
+    def _remembered(self, authorization: str) -> Verified | None:
+        found = self._passed.get(authorization)
+        if found is None:
+            return None
+        left = found.until - self._now()
+        return found if 0 < left <= REMEMBERED_S else None  # more: the clock was set back
+
+    def _remember(self, authorization: str, grant: Grant, expires: float) -> Verified:
+        found = Verified(grant, min(expires, self._now() + REMEMBERED_S))
         if len(authorization) <= _LONGEST:
-            until = min(expires, self._now() + REMEMBERED_S)
-            self._passed.put(authorization, Verified(grant, until))
-        return grant
+            self._passed.put(authorization, found)
+        return found
