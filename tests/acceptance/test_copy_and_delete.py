@@ -96,7 +96,7 @@ def test_many_are_deleted_and_each_is_answered_for_itself(
     assert client.get(IMAGES, params={"prefix": folder}).json() == [f"{folder}-not/a"]
 
 
-@pytest.mark.hosts("uvicorn")  # others answer when they have read all of it
+@pytest.mark.hosts("uvicorn")  # hypercorn may leave a refused body without an answer
 @pytest.mark.parametrize("target", [COPY, DELETE])
 def test_a_list_needs_a_token_json_and_post(
     server: Server, client: httpx.Client, target: str

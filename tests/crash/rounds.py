@@ -8,7 +8,8 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,21 +70,35 @@ def _cuts_of_one_disk(folder: Path, kind: str, count: int, seed: int) -> Iterato
     disk.image.unlink()
 
 
-def kills(folder: Path, count: int, *, seed: int) -> Iterator[Round]:
+def two_workers(folder: Path) -> AbstractContextManager[Server]:
+    """The server as most are run."""
+    return running(folder, *WORKERS)
+
+
+def kills(
+    folder: Path,
+    count: int,
+    *,
+    seed: int,
+    start: Callable[[Path], AbstractContextManager[Server]] = two_workers,
+) -> Iterator[Round]:
     """SIGKILL one worker of a serving store, or all its processes at once, `count` times."""
     for first in range(0, count, _KILLS_OF_ONE_STORE):
         here = folder / f"kill-{seed}-{first}"
         here.mkdir()
-        yield from _kills_of_one_store(here, min(_KILLS_OF_ONE_STORE, count - first), seed + first)
+        most = min(_KILLS_OF_ONE_STORE, count - first)
+        yield from _kills_of_one_store(here, most, seed + first, start)
         shutil.rmtree(here)
 
 
-def _kills_of_one_store(folder: Path, count: int, seed: int) -> Iterator[Round]:
+def _kills_of_one_store(
+    folder: Path, count: int, seed: int, start: Callable[[Path], AbstractContextManager[Server]]
+) -> Iterator[Round]:
     chance = random.Random(seed)
     traffic: Traffic | None = None
     minted: dict[tuple[str, ...], str] = {}
     while True:
-        with running(folder, *WORKERS) as server:
+        with start(folder) as server:
             server.minted = minted
             if traffic is None:
                 traffic = Traffic(server, seed)
