@@ -212,6 +212,108 @@ async def test_a_bomb_of_chunks_or_directories_ends() -> None:
         await probed(directory)
 
 
+# What Pillow does not write
+
+
+def bmp_with(header: bytes, behind: bytes = b"") -> bytes:
+    start = 14 + len(header) + len(behind)
+    return b"BM" + struct.pack("<IHHI", start, 0, 0, start) + header + behind
+
+
+def bitmap_header(length: int, space: bytes = b"", profile_bytes: int = 0) -> bytes:
+    """30 x 20 pixels from the top down; of version 4 with a colour space, 5 with a profile."""
+    header = bytearray(length)
+    struct.pack_into("<IiiHH", header, 0, length, 30, -20, 1, 24)
+    if space:
+        header[56:60] = space[::-1]
+    if profile_bytes:
+        struct.pack_into("<II", header, 112, length, profile_bytes)
+    return bytes(header)
+
+
+PROFILE = srgb_profile()
+
+
+@pytest.mark.parametrize(
+    ("data", "color_profile"),
+    [
+        (bmp_with(struct.pack("<IHHHH", 12, 30, 20, 1, 24)), None),
+        (bmp_with(bitmap_header(40)), None),
+        (bmp_with(bitmap_header(108, b"sRGB")), "sRGB"),
+        (bmp_with(bitmap_header(108, b"Win ")), None),
+        (bmp_with(bitmap_header(124, b"MBED", len(PROFILE)), PROFILE), "sRGB built-in"),
+    ],
+    ids=["OS/2", "from the top", "version 4, sRGB", "version 4, another", "version 5, a profile"],
+)
+async def test_a_bitmap_of_every_version_is_read(data: bytes, color_profile: str | None) -> None:
+    found = await probed(data)
+
+    assert (found.width, found.height, found.color_profile) == (30, 20, color_profile)
+
+
+@pytest.mark.parametrize("between", [b"\xff\xff\xff", b"\xff\x01\xff\xd0"], ids=["fill", "alone"])
+async def test_a_jpeg_may_have_fill_bytes_and_markers_without_a_segment(between: bytes) -> None:
+    data = picture(form="JPEG")
+
+    found = await probed(data[:2] + between + data[2:])
+
+    assert (found.width, found.height) == (24, 16)
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+async def test_a_box_may_have_a_long_length_or_go_to_the_end() -> None:
+    data = picture(form="AVIF", size=(30, 20))
+    start = data.index(b"meta") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    meta = data[start + 8 : start + length]
+
+    wide = data[:start] + struct.pack(">I4sQ", 1, b"meta", length + 8) + meta
+    to_the_end = data[:start] + struct.pack(">I4s", 0, b"meta") + meta
+
+    for changed in (wide, to_the_end):
+        found = await probed(changed)
+        assert (found.width, found.height) == (30, 20)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8\xff\xda" + bytes(40),
+        b"\xff\xd8\xff\xd9" + bytes(40),
+        b"\xff\xd8\xff\xe0\0\1" + bytes(40),
+        b"\0\0\1\0\0\0" + bytes(40),
+        box(b"ftyp", b"avif" + bytes(4) + b"avif") + struct.pack(">I4s", 4, b"meta") + bytes(40),
+    ],
+    ids=["a scan without a frame", "an end", "a length of 1", "no icon", "a box of 4 bytes"],
+)
+async def test_a_header_that_contradicts_itself_is_refused(data: bytes) -> None:
+    with pytest.raises(UnsupportedMedia):
+        await probed(data)
+
+
+def profile_with(tag: bytes, entry: bytes) -> bytes:
+    head = bytes(36) + b"acsp" + bytes(88) + struct.pack(">I", 1)
+    return head + struct.pack(">4sII", tag, len(head) + 12, len(entry)) + entry
+
+
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [
+        (profile_with(b"desc", b"desc" + struct.pack(">II", 0, 6) + b"Scan 1"), "Scan 1"),
+        (profile_with(b"desc", b"text" + bytes(4) + b"Scan 1"), None),
+        (profile_with(b"cprt", b"text" + bytes(4) + b"CC0"), None),
+        (profile_with(b"desc", b"")[:140], None),
+        (bytes(200), None),
+    ],
+    ids=["version 2", "of another type", "without a name", "cut", "no profile"],
+)
+async def test_a_profile_has_its_name_or_none(profile: bytes, name: str | None) -> None:
+    assert (await probed(picture(form="JPEG", icc_profile=profile))).color_profile == name
+
+
 def test_every_raster_type_has_its_extension() -> None:
     assert EXTENSION.keys() == RASTER
 
