@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, visit
+from hosting import Host, hosted
 from running import IMAGES, Server, free_port, running
 from services.nginx import nginx_below, nginx_cdn
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -85,6 +86,20 @@ def test_it_works_below_a_path_and_under_another_name(browser: Browser, tmp_path
         running(tmp_path, public_base_url="https://example.com/our/pictures") as server,
         nginx_below(tmp_path / "nginx", port, server.port, "/our/pictures"),
         visit(browser, server, url=url) as visitor,
+    ):
+        visitor.sign_in(server.token(), fragment("a/b/"))
+        upload_look_and_delete(visitor)
+        with server.client() as client:
+            assert client.get(IMAGES).json() == ["a/b/0 #1%.jpg", "a/b/2 #1%.jpg"]
+
+
+@pytest.mark.parametrize("mount", ["", "/compute"])
+def test_the_page_of_an_app_that_has_the_store_in_it(
+    browser: Browser, tmp_path: Path, mount: str
+) -> None:
+    with (
+        hosted(tmp_path, Host("uvicorn", 1, mount)) as server,
+        visit(browser, server, url=f"{server.url}/api/v1/gallery/") as visitor,
     ):
         visitor.sign_in(server.token(), fragment("a/b/"))
         upload_look_and_delete(visitor)
