@@ -225,7 +225,9 @@ def measure(
         for server in taking_part[shift:] + taking_part[:shift]:
             if number >= pace.others and not matters(case, server.name):
                 continue
-            seconds = _WARM_UP_S if number < 0 else pace.seconds
+            seconds = pace.seconds
+            if number < 0:
+                seconds = 2 * pace.seconds if case.mix else _WARM_UP_S
             sample = _sample(case, server, _Turn(number, seconds, bodies, work))
             if number >= 0:
                 samples.append(sample)
