@@ -31,7 +31,7 @@ from benchmarks.traffic import link_corpora, make_corpora, traffic_of
 _BOUNDARY = "stillroom-benchmark"
 _WARM_UP_S = 0.2
 
-PYTHON_313 = Path(__file__).parents[1] / ".make" / "python3.13" / "bin" / "stillroom"
+PYTHON_313 = Path(__file__).parents[1] / ".make" / "python-3.13" / "bin" / "stillroom"
 """Where `make bench` installs Stillroom beside itself, where there is such a Python."""
 
 _LONGEST_S = 10
