@@ -227,7 +227,7 @@ def measure(
                 continue
             seconds = pace.seconds
             if number < 0:
-                seconds = 2 * pace.seconds if case.mix else _WARM_UP_S
+                seconds = 4 * pace.seconds if case.mix else _WARM_UP_S
             sample = _sample(case, server, _Turn(number, seconds, bodies, work))
             if number >= 0:
                 samples.append(sample)
