@@ -88,7 +88,7 @@ def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
     """The same answer, with the pinned `name` of its image in place of the bytes."""
     dropped = _SAID_BY_NGINX[HTTPStatus(answer.status)]
     headers = [(field, value) for field, value in answer.headers if field not in dropped]
-    headers += [("x-accel-redirect", f"{LOCATION}{name}"), ("content-length", "0")]
+    headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]
     return ImageAnswer(answer.status, headers)
 
 

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from stillroom.http.serving import ImageAnswer
 from stillroom.telemetry import request_id
 from stillroom.telemetry.logging import log_access
 
@@ -14,7 +13,7 @@ class Answer(NamedTuple):
         body: Of an error.
         start: Of the slice of the image that is the body.
         length: Of the slice; 0: `body` is the body.
-        handed_over: A proxy sends the slice, once it is told the image's name.
+        handed_over: The head for a proxy that sends the slice, up to the image's name.
     """
 
     operation: str
@@ -23,7 +22,12 @@ class Answer(NamedTuple):
     body: bytes = b""
     start: int = 0
     length: int = 0
-    handed_over: ImageAnswer | None = None
+    handed_over: bytes = b""
+
+    def naming(self, name: str) -> "Answer":
+        """The answer for a proxy, with the pinned name of the image in place of its bytes."""
+        head = b"%s%s\r\n" % (self.handed_over, name.encode("ascii"))
+        return Answer(self.operation, self.status, head)
 
 
 class AnswerRecord(NamedTuple):

@@ -269,12 +269,11 @@ class FastReads:
         if answer is None:
             return None
         body: _Body = answer.body
-        if answer.handed_over is not None:
-            name = self._sendfile and self._sendfile.storage.known_name(image)
-            if not name:
+        if answer.handed_over:
+            name = self._known_name(image)
+            if name is None:
                 return None
-            head = self._head(without_body(answer.handed_over, name))
-            answer = Answer(answer.operation, answer.status, head)
+            answer = answer.naming(name)
         elif answer.length:
             cached = self._bodies.get(line)
             if cached is None or cached[0] is not image:
@@ -294,8 +293,9 @@ class FastReads:
             if not is_known:
                 line.use(image)
             answer = line.answers.get(rights.conditions) or self._make(line, image, rights)
-            if answer.handed_over is not None:
-                return None  # the ASGI path gives the image a name
+            if answer.handed_over:
+                name = self._known_name(image)
+                return (answer.naming(name), b"") if name else None  # the ASGI path gives it one
             if not answer.length:
                 return answer, answer.body
             if answer.length > MAX_COPIED_BYTES:
@@ -328,7 +328,7 @@ class FastReads:
             answer = self._error(line.method, error)
         else:
             length = found.length if line.method == "GET" else 0
-            handed = found if length and self._is_handed_over(rights.fields, found) else None
+            handed = self._handed_over(rights.fields, found) if length else b""
             answer = Answer(
                 _OPERATION[line.method], found.status, self._head(found), b"",
                 found.start, length, handed,
@@ -338,8 +338,16 @@ class FastReads:
         line.answers[rights.conditions] = answer
         return answer
 
-    def _is_handed_over(self, fields: Fields, answer: ImageAnswer) -> bool:
-        return self._sendfile is not None and self._sendfile.suits(fields, answer)
+    def _handed_over(self, fields: Fields, answer: ImageAnswer) -> bytes:
+        """The head for a proxy, up to the image's name; empty where none sends it."""
+        if self._sendfile is None or not self._sendfile.suits(fields, answer):
+            return b""
+        *headers, (field, location) = without_body(answer, "").headers
+        head = self._head(ImageAnswer(answer.status, headers))
+        return b"%s%s: %s" % (head, field.encode("ascii"), location.encode("ascii"))
+
+    def _known_name(self, image: StoredImage) -> str | None:
+        return None if self._sendfile is None else self._sendfile.storage.known_name(image)
 
     def _error(self, method: str, error: StillroomError) -> Answer:
         found = problem(error)
