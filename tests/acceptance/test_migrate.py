@@ -120,6 +120,7 @@ def facts(settings: Settings) -> dict[str, tuple[int, str, bytes | None, int]]:
     return asyncio.run(look())
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(400)  # half a minute where nothing else runs
 def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     tmp_path: Path, bucket: Path
