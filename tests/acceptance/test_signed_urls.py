@@ -91,7 +91,8 @@ def test_a_signed_url_is_good_for_nothing_else(
     assert client.get(f"{IMAGES}/{quote(image)}").content == PNG
 
 
-@pytest.mark.hosts("disk")
+# Other servers read an absolute form, or a line feed below a mount, in their own way.
+@pytest.mark.hosts("uvicorn", "disk")
 def test_another_spelling_is_another_url(server: Server, client: httpx.Client, image: str) -> None:
     target = sign(client, image).removeprefix(f"http://127.0.0.1:{server.port}")
     path, _, query = target.partition("?")

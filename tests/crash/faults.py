@@ -38,7 +38,11 @@ def intercept(decide: Decide) -> Callable[[], None]:
     real: list[tuple[Any, str, Any]] = [(os, name, getattr(os, name)) for name in _CALLS]
     real.append((fcntl, "flock", fcntl.flock))
     for module, name, function in real:
-        setattr(module, name, _asking(decide, name, function))
+        asking = _asking(decide, name, function)
+        setattr(module, name, asking)
+        for takers in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if function in takers:
+                takers.add(asking)  # shutil looks there before it uses them
 
     def restore() -> None:
         for module, name, function in real:
