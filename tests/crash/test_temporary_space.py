@@ -104,7 +104,7 @@ def test_a_hole_in_the_state_on_a_full_disk_is_a_sentence(tmp_path: Path) -> Non
         )  # fmt: skip
 
         assert started.returncode > 0, "it was ended by a signal"
-        assert "no room" in started.stderr
+        assert "no space" in started.stderr
         (disk / "ballast").unlink()
         with running(tmp_path, data=data) as server, server.client() as client:
             assert client.post(f"{IMAGES}/a.png", files={"file": b"x"}).status_code == 200
