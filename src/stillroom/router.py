@@ -11,6 +11,7 @@ from stillroom.api.deletions import Deletions, deletions_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
+from stillroom.api.metadata import MetadataOperation, metadata_router
 from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.assembly import Parts
@@ -36,6 +37,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router = APIRouter()
     router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, authorize)))
+    router.include_router(metadata_router(MetadataOperation(images)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)

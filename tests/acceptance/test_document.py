@@ -29,6 +29,7 @@ OURS = [
     ("/api/v1/storage/copy", "post"),
     ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),
+    ("/api/v1/storage/metadata/{path}", "get"),
     ("/api/v1/storage/signed-urls", "post"),
     (LIBRARY, "get"),
     (f"{LIBRARY}/ingest", "post"),

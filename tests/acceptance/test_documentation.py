@@ -185,6 +185,17 @@ def test_every_snippet_of_the_sdk_page_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run/run").iterdir())) == 100
 
 
+def test_every_snippet_and_command_of_the_generation_page_runs(tmp_path: Path) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    setup += f"\nexport STILLROOM_URL={DEFAULT_URL} STILLROOM_TOKEN=$TOKEN"
+    commands = "\n".join(blocks("docs/generation.md", "sh"))
+    with running(tmp_path) as server:
+        printed = paste(f"{setup}\n{commands}", server, tmp_path)
+        assert "prompt          a red fox\n" in printed
+        printed = run_snippets(blocks("docs/generation.md", "python"), server, tmp_path)
+    assert printed == "a red fox in the snow 965400086\n"
+
+
 def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         printed = paste("\n".join(blocks("docs/cli.md", "sh")), server, tmp_path)

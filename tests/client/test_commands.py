@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from generation import carriers as at
 from running import IMAGES, STILLROOM, Server, free_port
 from stillroom.client import ImageStore
 
@@ -312,3 +313,56 @@ def test_an_ingest_takes_paths_with_and_without_compute(run: Run, server: Server
     for name in ("kept/1.png", "compute/kept/1.png"):
         done = run("media", "ingest", "--keep", name, "--data-dir", str(server.data))
         assert (done.code, done.out.split()[1:]) == (0, ["compute/kept/1.png", name])
+
+
+def test_a_command_shows_the_facts_and_another_saves_them(
+    run: Run,
+    folder: str,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.png").write_bytes(at.PLAIN["PNG"])
+    facts = {
+        "prompt": "two\nlines \x1b[31m\x9b",
+        "seed": 2**64 - 1,
+        "loras": [{"name": "ink", "weight": 1}],
+    }
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    path = f"{folder}/a.png"
+
+    first = run("put", "a.png", path, "--generation", "facts.json")
+    again = run("put", "a.png", path, "--generation", "facts.json")
+    shown = run("show", path)
+    as_json = run("show", path, "--json")
+
+    assert (first.code, first.out) == (0, f"saved {path}\n")
+    assert (again.code, again.out) == (0, f"same {path}\n")
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert "prompt          two" in lines
+    assert "                lines \ufffd[31m\ufffd" in lines
+    assert "seed            18446744073709551615" in lines
+    assert "loras           ink (1)" in lines
+    found = json.loads(as_json.out)
+    assert found["path"] == path
+    assert found["generation"]["prompt"] == "two\nlines \x1b[31m\x9b"
+    assert not {"\x1b", "\x9b"} & set(as_json.out)
+
+
+def test_facts_on_the_command_line_are_of_one_image_and_in_json(
+    run: Run,
+    folder: str,
+    tmp_path: Path,
+) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(at.PLAIN["PNG"])
+    dry = run("put", "a.png", f"{folder}/a.png", "--generation", '{"seed": 1}', "--dry-run")
+    two = run("put", "a.png", "b.png", folder, "--generation", '{"seed": 1}')
+    wrong = run("put", "a.png", folder, "--generation", "[1]")
+    missing = run("put", "a.png", folder, "--generation", "none.json")
+    unknown = run("put", "a.png", f"{folder}/a.png", "--generation", '{"sead": 1}')
+    none = run("show", f"{folder}/a.png")
+
+    assert (dry.code, dry.out) == (0, f"would save {folder}/a.png\n")
+    assert (two.code, wrong.code, missing.code, unknown.code, none.code) == (2, 2, 2, 2, 3)
+    assert "one by one" in two.err
+    assert "'sead'" in unknown.err

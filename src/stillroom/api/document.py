@@ -113,6 +113,13 @@ def answer_headers(*names: str) -> Document:
     }
 
 
+def unchanged() -> dict[int | str, Document]:
+    """The 304 of an answer with an ETag."""
+    return {
+        304: {"description": "The client's copy is current.", "headers": answer_headers("ETag")}
+    }
+
+
 def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
     """The answers of an operation that sends an image, or says what it would send."""
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
@@ -128,8 +135,7 @@ def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
             "headers": answer_headers("Location"),
         }
         found[416] = refusals(416, has_body=False)[416]
-    found[304] = {"description": "The client's copy is current.", "headers": answer_headers("ETag")}
-    return {**found, **refusals(*statuses, has_body=has_body)}
+    return {**found, **unchanged(), **refusals(*statuses, has_body=has_body)}
 
 
 def extra(

@@ -87,24 +87,8 @@ def entries_router(listing: EntryListing) -> OperationRouter:
     return router
 
 
-async def _answer(entries: Sequence[Entry]) -> Response:
-    """The same as `json_answer`, in portions between which others get a turn."""
-    portions = []
-    for start in range(0, len(entries), _WRITTEN_AT_ONCE):
-        portion = [_described(entry) for entry in entries[start : start + _WRITTEN_AT_ONCE]]
-        portions.append(json_bytes(portion)[1:-1])
-        await asyncio.sleep(0)
-    return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
-
-
-_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256"))
-
-
-def _folder(path: str) -> dict[str, object]:
-    return {"path": path, **_UNKNOWN}
-
-
-def _described(entry: Entry) -> dict[str, object]:
+def described(entry: Entry) -> dict[str, object]:
+    """The content of a `ListedEntry`."""
     if isinstance(entry, KeyPrefix):
         return _folder(image_entry(entry.text))
     return {
@@ -115,3 +99,20 @@ def _described(entry: Entry) -> dict[str, object]:
         "etag": entry.etag,
         "sha256": entry.sha256.hex() if entry.sha256 else None,
     }
+
+
+async def _answer(entries: Sequence[Entry]) -> Response:
+    """The same as `json_answer`, in portions between which others get a turn."""
+    portions = []
+    for start in range(0, len(entries), _WRITTEN_AT_ONCE):
+        portion = [described(entry) for entry in entries[start : start + _WRITTEN_AT_ONCE]]
+        portions.append(json_bytes(portion)[1:-1])
+        await asyncio.sleep(0)
+    return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
+
+
+_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256"))
+
+
+def _folder(path: str) -> dict[str, object]:
+    return {"path": path, **_UNKNOWN}

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Body, File, Path, Query, Request, Response, Uploa
 from fastapi.responses import JSONResponse
 from starlette.routing import Route, compile_path
 
-from stillroom.api.document import BEARER, PATH_EXAMPLE, extra, reading, refusals
+from stillroom.api.document import (
+    BEARER,
+    PATH_EXAMPLE,
+    extra,
+    reading,
+    refusals,
+    unchanged,
+)
 from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
 from stillroom.http.query import Parameter
@@ -34,6 +41,7 @@ class Operation:
         body: The type of its JSON body, or `UploadFile`.
         is_paged: It answers page by page, with a `Link`.
         example: Of its 200.
+        is_cacheable: Its 200 has an `ETag`, and there is a 304.
     """
 
     method: Method
@@ -46,6 +54,7 @@ class Operation:
     body: Any = None
     is_paged: bool = False
     example: object = None
+    is_cacheable: bool = False
 
 
 class OperationRouter(APIRouter):
@@ -73,7 +82,10 @@ class OperationRouter(APIRouter):
                 methods=[operation.method],
                 response_model=operation.answer,
                 response_class=Response if operation.answer is None else JSONResponse,
-                responses=sends(*statuses, has_body=has_body),
+                responses={
+                    **(unchanged() if operation.is_cacheable else {}),
+                    **sends(*statuses, has_body=has_body),
+                },
                 openapi_extra=extra(
                     *operation.headers,
                     has_body=has_body,

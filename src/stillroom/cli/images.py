@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED
+from stillroom.cli.facts import FACTS
 from stillroom.cli.progress import Transfer, counted, size_text
 from stillroom.cli.selection import files_to_put, images_named, images_to_get
 from stillroom.client import (
@@ -28,11 +29,11 @@ from stillroom.client import (
 from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
-_PROMPT_DEADLINE_S: Final = 5
+PROMPT_DEADLINE_S: Final = 5
 """A person waits at a prompt; transfers have the SDK's own deadline."""
 
 
-def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+def completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
     """Shell completion: stored paths with this beginning; none without a server."""
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # nothing may stand in the line
     try:
@@ -45,7 +46,7 @@ def _completed(_: click.Context, __: click.Parameter, begun: str) -> list[Comple
         return []
 
 
-_SERVER: Final = (
+SERVER: Final = (
     "The server is the one at STILLROOM_URL (http://127.0.0.1:8000 without it); STILLROOM_TOKEN is "
     "the token, which `stillroom token` prints where the server's data directory is."
 )
@@ -56,12 +57,24 @@ _CONCURRENCY = click.option(
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
-@click.command(epilog=_SERVER)
+@click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.argument("target")
+@click.option(
+    "--generation",
+    type=FACTS,
+    help="How one image was made: a JSON object, or a file with one; put into the image itself.",
+)
 @_CONCURRENCY
 @_DRY_RUN
-def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
+def put(
+    sources: tuple[str, ...],
+    target: str,
+    *,
+    generation: dict[str, Any] | None,
+    concurrency: int,
+    dry_run: bool,
+) -> None:
     """Upload files, folders and patterns; images with the same hash are skipped.
 
     TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
@@ -69,10 +82,13 @@ def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: boo
     """
     with ImageStore() as store:
         if sources == ("-",):
-            saved = store.save(target, sys.stdin.buffer)
+            saved = store.save(target, sys.stdin.buffer, generation=generation)
             click.echo(f"saved {saved.path}")
             return
         planned = files_to_put(sources, target)
+        if generation is not None:
+            _put_with_facts(store, planned, generation, dry_run=dry_run)
+            return
         if dry_run:
             for path, file in planned.items():
                 click.echo(f"{'same' if _is_there(store, path, file) else 'would save'} {path}")
@@ -94,8 +110,21 @@ def put(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: boo
             )
 
 
-@click.command(epilog=_SERVER)
-@click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
+def _put_with_facts(
+    store: ImageStore, planned: Mapping[str, Path], generation: dict[str, Any], *, dry_run: bool
+) -> None:
+    if len(planned) != 1:
+        raise click.UsageError("--generation is of one image: put them one by one")
+    ((path, file),) = planned.items()
+    if dry_run:
+        click.echo(f"would save {path}")
+        return
+    saved = store.save_unless_same(path, file, generation=generation)
+    click.echo(f"{'same' if saved.skipped else 'saved'} {saved.path}")
+
+
+@click.command(epilog=SERVER)
+@click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
 @_CONCURRENCY
 @_DRY_RUN
@@ -148,15 +177,15 @@ def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
         sys.exit(FAILED)
 
 
-@click.command(epilog=_SERVER)
-@click.argument("folder", default="", shell_complete=_completed)
+@click.command(epilog=SERVER)
+@click.argument("folder", default="", shell_complete=completed)
 @click.option("-l", "--long", is_flag=True, help="Size, time and type as well.")
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
 @click.option("--tree", is_flag=True, help="All levels, indented.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all facts.")
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
-    with ImageStore(deadline_s=_PROMPT_DEADLINE_S) as store:
+    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
         entries = _entries(store, folder, deep=recursive or tree, facts=long or as_json)
         empty = True
         shown: list[str] = []
@@ -210,8 +239,8 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
     return folders
 
 
-@click.command(epilog=_SERVER)
-@click.argument("sources", nargs=-1, required=True, shell_complete=_completed)
+@click.command(epilog=SERVER)
+@click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.option(
     "-r", "--recursive", is_flag=True, help="Delete folders, with all that is below them."
 )
@@ -245,10 +274,10 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
         click.echo(f"{store.delete_many(paths)} deleted", err=True)
 
 
-@click.command(epilog=_SERVER)
-@click.argument("path", shell_complete=_completed)
+@click.command(epilog=SERVER)
+@click.argument("path", shell_complete=completed)
 @click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
 def url(path: str, expires: timedelta) -> None:
     """Print a signed URL that reads one image without a token, and nothing else."""
-    with ImageStore(deadline_s=_PROMPT_DEADLINE_S) as store:
+    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
         click.echo(store.signed_url(path, expires_in=expires))

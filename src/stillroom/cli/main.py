@@ -14,6 +14,7 @@ from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.images import get, ls, put, rm, url
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
+from stillroom.cli.show import show
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 
@@ -75,7 +76,7 @@ def token(
 _GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
 """Commands that skip what is done already."""
 
-for command in (put, get, ls, rm, url, media, verify, migrate, doctor):
+for command in (put, get, ls, show, rm, url, media, verify, migrate, doctor):
     commands.add_command(command)
 
 

@@ -12,18 +12,23 @@ from stillroom.client.values import (
     DownloadedImage,
     Folder,
     ImageInfo,
+    ImageMetadata,
     MediaResource,
     Outcome,
     Progress,
     SavedImage,
 )
+from stillroom.generation.facts import Generation, Lora
 
 __all__ = [
     "AsyncImageStore",
     "DownloadedImage",
     "Folder",
+    "Generation",
     "ImageInfo",
+    "ImageMetadata",
     "ImageStore",
+    "Lora",
     "MediaResource",
     "Outcome",
     "Progress",

@@ -13,8 +13,15 @@ from typing import Any, Final
 from stillroom import errors
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer
-from stillroom.client.values import Folder, ImageInfo, MediaResource, SavedImage
+from stillroom.client.values import (
+    Folder,
+    ImageInfo,
+    ImageMetadata,
+    MediaResource,
+    SavedImage,
+)
 from stillroom.errors import StillroomError
+from stillroom.generation.facts import generation_of
 from stillroom.paths import ImagePath
 
 _OF_STATUS: Final[Mapping[int, str]] = {
@@ -138,6 +145,20 @@ def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
     known = {name: entry[name] for name in _names(ImageInfo)}
     ImagePath.parse(path)
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
+
+
+def metadata(answer: Answer, path: str) -> ImageMetadata:
+    """What an image's metadata was answered with."""
+    said = document(answer, path)
+    try:
+        known = {name: said[name] for name in _names(ImageInfo)}
+        facts = said["generation"]
+        return ImageMetadata(
+            **{**known, "modified": datetime.fromisoformat(said["modified"])},
+            generation=None if facts is None else generation_of(facts),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _foreign(answer, path) from None
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:

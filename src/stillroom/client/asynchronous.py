@@ -26,11 +26,12 @@ from stillroom.client.operations import (
 )
 from stillroom.client.retries import Retries
 from stillroom.client.sinks import Sink, check_target, replacing, spool
-from stillroom.client.sources import ImagePayload, Source, is_same, named, opened
+from stillroom.client.sources import Facts, ImagePayload, Source, is_same, named, opened
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
     ImageInfo,
+    ImageMetadata,
     MediaResource,
     OnProgress,
     Outcome,
@@ -74,20 +75,26 @@ class AsyncImageStore:
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,
+        generation: Facts | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save`; `progress` is called on the event loop."""
         name = named(path)
         condition = Condition(if_match, if_none_match)
-        async with _opened(source, name) as upload:
+        async with _opened(source, name, generation) as upload:
             return await self._run(self._operations.save(name, upload, condition, progress))
 
     async def save_unless_same(
-        self, path: str, source: Source, *, progress: OnProgress | None = None
+        self,
+        path: str,
+        source: Source,
+        *,
+        generation: Facts | None = None,
+        progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save_unless_same`."""
         name = named(path)
-        async with _opened(source, name) as upload:
+        async with _opened(source, name, generation) as upload:
             return await self._run(self._operations.save_unless_same(name, upload, progress))
 
     async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
@@ -140,6 +147,10 @@ class AsyncImageStore:
     async def stat(self, path: str) -> ImageInfo:
         """See `ImageStore.stat`."""
         return await self._run(self._operations.stat(named(path)))
+
+    async def metadata(self, path: str) -> ImageMetadata:
+        """See `ImageStore.metadata`."""
+        return await self._run(self._operations.metadata(named(path)))
 
     async def delete(
         self, path: str, *, if_match: str | None = None, missing_ok: bool = False
@@ -301,10 +312,12 @@ class AsyncImageStore:
 
 
 @asynccontextmanager
-async def _opened(source: Source, name: ImagePath) -> AsyncIterator[ImagePayload]:
+async def _opened(
+    source: Source, name: ImagePath, generation: Facts | None
+) -> AsyncIterator[ImagePayload]:
     """`opened`, its hashing and encoding in a thread."""
     async with AsyncExitStack() as stack:
-        opening = opened(source, name)
+        opening = opened(source, name, generation)
         upload = await anyio.to_thread.run_sync(opening.__enter__)
         stack.push(opening.__exit__)
         yield upload

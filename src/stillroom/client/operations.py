@@ -17,6 +17,7 @@ from stillroom.client.sources import ImagePayload
 from stillroom.client.values import (
     Folder,
     ImageInfo,
+    ImageMetadata,
     MediaResource,
     OnProgress,
     Outcome,
@@ -110,6 +111,12 @@ class Operations:
         """What is known of the image."""
         answer = yield from persistently(_head(path), Attempts(self.retries))
         return answers.info_of_head(answer, path.text)
+
+    def metadata(self, path: ImagePath) -> Flow[ImageMetadata]:
+        """What is known of the image, and how it was made."""
+        call = Call("GET", f"/storage/metadata/{path.quoted()}")
+        answer = yield from persistently(call, Attempts(self.retries))
+        return answers.metadata(answer, path.text)
 
     def exists(self, path: ImagePath) -> Flow[bool]:
         """Whether there is such an image."""

@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, cast, runtime_checkable
 
 from stillroom.errors import DigestMismatch, InvalidPath, UnsupportedMedia
+from stillroom.generation.facts import Generation
+from stillroom.generation.writing.embed import with_generation
 from stillroom.paths import ImagePath
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -49,6 +51,9 @@ class ArrayLike(Protocol):
 
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
 """What may be saved."""
+
+Facts = Generation | Mapping[str, Any]
+"""How an image was made, by the names of `Generation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +106,28 @@ def named(path: object) -> ImagePath:
 
 
 @contextlib.contextmanager
-def opened(source: Source, path: ImagePath) -> Iterator[ImagePayload]:
+def opened(
+    source: Source, path: ImagePath, generation: Facts | None = None
+) -> Iterator[ImagePayload]:
     """Hash `source` in one pass, and keep it at hand.
 
     Args:
         source: A file is read from where it stands. One that cannot be rewound is
             kept in a temporary file, so that sending it can be tried again.
         path: Where it will be saved; its suffix says how an image or array is encoded.
+        generation: Put into the image itself, which is held in memory for that.
 
     Raises:
-        UnsupportedMedia: an image or array that cannot be encoded like this.
+        UnsupportedMedia: an image or array that cannot be encoded like this, or an image of a
+            format that takes no facts.
+        InvalidParameter: `generation` has something else than facts.
         OSError: the file cannot be read.
         TypeError: it is something else, or a file in text mode.
     """
     with contextlib.ExitStack() as stack:
         file = _file_of(source, path, stack)
+        if generation is not None:
+            file = io.BytesIO(with_generation(file.read(), generation))
         if not file.seekable():
             file = stack.enter_context(_spooled(file))
         start = file.tell()

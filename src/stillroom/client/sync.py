@@ -26,11 +26,12 @@ from stillroom.client.operations import (
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
-from stillroom.client.sources import Source, is_same, named, opened
+from stillroom.client.sources import Facts, Source, is_same, named, opened
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
     ImageInfo,
+    ImageMetadata,
     MediaResource,
     OnProgress,
     Outcome,
@@ -89,6 +90,7 @@ class ImageStore:
         *,
         if_match: str | None = None,
         if_none_match: str | None = None,
+        generation: Facts | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
@@ -101,19 +103,26 @@ class ImageStore:
             source: See `stillroom.client.sources.opened` for what is done to each kind.
             if_match: Replace only the image that has this etag.
             if_none_match: `*` to save only where nothing is.
+            generation: How it was made, such as `{"prompt": "a fox", "seed": 7}`, put into the
+                image itself without encoding it again: docs/generation.md.
             progress: Called after each piece, in the thread that sends.
         """
         name = named(path)
         condition = Condition(if_match, if_none_match)
-        with opened(source, name) as upload:
+        with opened(source, name, generation) as upload:
             return self._run(self._operations.save(name, upload, condition, progress))
 
     def save_unless_same(
-        self, path: str, source: Source, *, progress: OnProgress | None = None
+        self,
+        path: str,
+        source: Source,
+        *,
+        generation: Facts | None = None,
+        progress: OnProgress | None = None,
     ) -> SavedImage:
         """Save, but send nothing if the same bytes are there; the result says so (`skipped`)."""
         name = named(path)
-        with opened(source, name) as upload:
+        with opened(source, name, generation) as upload:
             return self._run(self._operations.save_unless_same(name, upload, progress))
 
     def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
@@ -172,6 +181,10 @@ class ImageStore:
     def stat(self, path: str) -> ImageInfo:
         """Size, time, type, etag and hash, without the bytes."""
         return self._run(self._operations.stat(named(path)))
+
+    def metadata(self, path: str) -> ImageMetadata:
+        """As `stat`, with the prompt, seed and model that the image itself tells."""
+        return self._run(self._operations.metadata(named(path)))
 
     def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
         """Remove the image.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from stillroom.errors import StillroomError
+from stillroom.generation.facts import Generation
 
 T = TypeVar("T")
 
@@ -62,6 +63,17 @@ class ImageInfo:
     content_type: str
     etag: str
     sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMetadata(ImageInfo):
+    """What is known of a stored image, and how it was made.
+
+    Attributes:
+        generation: None where no tool has written anything that is known.
+    """
+
+    generation: Generation | None
 
 
 @dataclass(frozen=True, slots=True)

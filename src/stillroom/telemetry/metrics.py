@@ -85,6 +85,12 @@ _PICTURES = Counter(
     ("outcome",),
 )
 
+_READINGS = Counter(
+    "stillroom_generation_readings",
+    "Images read for their generation metadata: there is some (found), none, or a broken one.",
+    ("outcome",),
+)
+
 _CONFINED = Gauge(
     "stillroom_decoders_confined",
     "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
@@ -314,6 +320,11 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
 def count_picture(outcome: str) -> None:
     """Count what became of one picture that was asked for, or waited for by several."""
     _PICTURES.labels(outcome).inc()
+
+
+def count_reading(outcome: str) -> None:
+    """Count what came of looking for generation metadata in one image."""
+    _READINGS.labels(outcome).inc()
 
 
 def report_queue(

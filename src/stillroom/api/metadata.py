@@ -1,0 +1,131 @@
+"""One image's entry with the facts about its generation, read from its first kilobytes."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
+
+from stillroom.api.call import Call
+from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.api.entries import ListedEntry, described
+from stillroom.api.images import ImageOperations
+from stillroom.api.operation import IMAGE_PATH, raw_image_path
+from stillroom.api.responses import json_answer
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.generation.reading import Found, find_by_reading
+from stillroom.http.fields import combined, entity_tags
+from stillroom.paths import StorageKey
+from stillroom.storage.values import ANY, OpenedImage, StoredImage
+from stillroom.telemetry import metrics
+
+_FORM: Final = "g1"
+"""Part of the ETag of an answer: to be raised when the same image gives other facts."""
+
+
+class UsedLora(BaseModel):
+    """A low-rank adaptation of the model."""
+
+    name: str = Field(examples=["ink-lines"])
+    weight: float | None = Field(description="1 is its full strength", examples=[0.8])
+
+
+class GenerationFacts(BaseModel):
+    """How an image was made, as the tool that made it says; null where that is not known."""
+
+    tool: str | None = Field(examples=["ComfyUI"])
+    prompt: str | None = Field(examples=["a red fox in the snow"])
+    negative_prompt: str | None = Field(examples=["blurry"])
+    seed: int | None = Field(description="up to 2**64 - 1", examples=[965_400_086])
+    steps: int | None = Field(examples=[20])
+    cfg_scale: float | None = Field(examples=[7.0])
+    sampler: str | None = Field(examples=["euler"])
+    scheduler: str | None = Field(examples=["karras"])
+    model: str | None = Field(
+        description="as the tool names it", examples=["sd_xl_base_1.0.safetensors"]
+    )
+    loras: list[UsedLora] | None
+    width: int | None = Field(description="pixels asked for", examples=[1024])
+    height: int | None = Field(description="pixels asked for", examples=[1024])
+    derived_from: list[str] | None = Field(
+        description="paths or SHA-256 of images that it was made from",
+        examples=[[PATH_EXAMPLE, SHA256_EXAMPLE]],
+    )
+    raw: dict[str, object] | None = Field(
+        description="what the tool has written, by its name in the file"
+    )
+
+
+class ImageMetadata(ListedEntry):
+    """An entry of a listing, and how the image was made."""
+
+    generation: GenerationFacts | None = Field(
+        description="null where nothing is known that any tool has written"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataOperation:
+    """The one operation over one storage.
+
+    Attributes:
+        images: Where the bytes are, and who may read them.
+    """
+
+    images: ImageOperations
+
+    async def get_metadata(self, request: Request) -> Response:
+        """Get the entry of an image with the facts about its generation."""
+        fields = combined(request.headers.raw)
+        # No signature counts here: one for a small picture does not show how it was made.
+        grant = await self.images.reader(fields, raw_image_path(request), b"")
+        path = Call(request, fields, grant).image_path("storage:read")
+        opened = await self.images.storage.open(StorageKey.of_image(path))
+        try:
+            etag = _etag(opened.image)
+            about = {"etag": etag, "cache-control": self.images.cache_control}
+            known = entity_tags(fields.get("if-none-match"), weak=True) or ()
+            if known == ANY or etag in known:
+                return Response(status_code=304, headers=about)
+            found = await _read(opened)
+        finally:
+            opened.close()
+        metrics.count_reading(_outcome(found))
+        generation = found.generation.as_json() if found.generation is not None else None
+        answer = json_answer({**described(opened.image), "generation": generation})
+        answer.headers.update(about)
+        return answer
+
+
+def metadata_router(operation: MetadataOperation) -> OperationRouter:
+    """The route of the one operation, below `/storage/metadata`."""
+    router = OperationRouter("/storage/metadata", tag="Storage")
+    router.add(
+        IMAGE_PATH,
+        Operation(
+            "GET",
+            operation.get_metadata,
+            (401, 403, 404, 503),
+            answer=ImageMetadata,
+            headers=("If-None-Match",),
+            is_cacheable=True,
+        ),
+    )
+    return router
+
+
+def _etag(image: StoredImage) -> str:
+    return f'{image.etag[:-1]}-{_FORM}"'
+
+
+async def _read(opened: OpenedImage) -> Found:
+    async def read(start: int, length: int) -> bytes:
+        return b"".join([chunk async for chunk in opened.chunks(start, length)])
+
+    return await find_by_reading(opened.image.size, read)
+
+
+def _outcome(found: Found) -> str:
+    if found.generation is not None:
+        return "found"
+    return "broken" if found.broken else "none"

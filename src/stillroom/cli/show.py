@@ -1,0 +1,64 @@
+"""`stillroom show`: what is known of one image, and how it was made."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+from stillroom.cli.images import PROMPT_DEADLINE_S, SERVER, completed
+from stillroom.cli.progress import size_text
+from stillroom.client import Generation, ImageMetadata, ImageStore
+
+_WIDTH: Final = 16
+_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""What JSON leaves as it is, and terminals act on."""
+
+
+@click.command(epilog=SERVER)
+@click.argument("path", shell_complete=completed)
+@click.option("--json", "as_json", is_flag=True, help="All facts as a JSON object, `raw` too.")
+def show(path: str, *, as_json: bool) -> None:
+    """Print the facts of one image: size, type, and how it was made, as the image itself says."""
+    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
+        found = store.metadata(path)
+    if as_json:
+        facts = found.generation.as_json() if found.generation is not None else None
+        known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
+        click.echo(json.dumps(known, ensure_ascii=False, allow_nan=False).translate(_CONTROLS))
+        return
+    for label, text in _lines(found):
+        below = "\n" + " " * _WIDTH
+        click.echo(f"{label:{_WIDTH}}{below.join(_printable(text).splitlines())}")
+
+
+def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
+    yield "path", found.path
+    yield "size", size_text(found.size)
+    yield "saved", found.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield "type", found.content_type
+    yield "sha256", found.sha256 or "unknown"
+    if found.generation is None:
+        yield "generation", "unknown"
+    else:
+        yield from _facts(found.generation)
+
+
+def _facts(facts: Generation) -> Iterator[tuple[str, str]]:
+    for name, value in facts.as_json().items():
+        if name == "loras" and facts.loras:
+            named = (
+                one.name if one.weight is None else f"{one.name} ({one.weight:g})"
+                for one in facts.loras
+            )
+            yield name, "\n".join(named)
+        elif name == "derived_from" and facts.derived_from:
+            yield "derived from", "\n".join(facts.derived_from)
+        elif isinstance(value, str | int | float) and value != "":
+            yield name.replace("_", " "), str(value)
+
+
+def _printable(text: str) -> str:
+    """A text out of a file, as a terminal may show it: it meets no escape sequence."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)

@@ -1,0 +1,99 @@
+"""The parts of a file that were read so far, for parsers that say what they need next.
+
+A parser is a pure function on `FileParts`: where it meets bytes that are not here yet it raises
+`MoreNeeded`, its caller reads them, and it runs again. So it works on a disk and on a bucket, where
+each read is a request, and what one file can make us read has a bound.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+_WIDE: Final = 1
+
+
+class BrokenFile(Exception):
+    """The file is not of the form that its format has."""
+
+
+class MoreNeeded(Exception):
+    """These bytes are needed too."""
+
+    def __init__(self, start: int, length: int) -> None:
+        super().__init__()
+        self.start = start
+        self.length = length
+
+
+class FileParts:
+    """Some parts of a file.
+
+    Attributes:
+        size: Of the whole file, in bytes.
+        held: How many bytes were added.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        """Start without any; parsers should ask for no more than `most` bytes in all."""
+        self.size = size
+        self.held = 0
+        self._most = most
+        self._parts: list[tuple[int, bytes]] = []
+
+    @classmethod
+    def whole(cls, data: bytes) -> "FileParts":
+        """All of a file that is in memory."""
+        parts = cls(len(data), len(data))
+        parts.add(0, data)
+        return parts
+
+    def add(self, start: int, part: bytes) -> None:
+        """A part that was read."""
+        self._parts.append((start, part))
+        self.held += len(part)
+
+    def allows(self, start: int, length: int) -> bool:
+        """Whether these bytes are here, or may still be asked for."""
+        return self._found(start, length) is not None or self.held + length <= self._most
+
+    def bytes_at(self, start: int, length: int) -> bytes:
+        """Those bytes of the file.
+
+        Raises:
+            BrokenFile: the file is shorter.
+            MoreNeeded: they were not read yet.
+        """
+        if start < 0 or length < 0 or start + length > self.size:
+            raise BrokenFile
+        found = self._found(start, length)
+        if found is None:
+            raise MoreNeeded(start, length)
+        at, part = found
+        return part[start - at : start - at + length]
+
+    def numbers(self, form: str, start: int) -> tuple[int, ...]:
+        """Whole numbers in the form of `struct`."""
+        return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
+
+    def _found(self, start: int, length: int) -> tuple[int, bytes] | None:
+        for at, part in self._parts:
+            if at <= start and start + length <= at + len(part):
+                return at, part
+        return None
+
+
+def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of the content of each box (ISO/IEC 14496-12, 4.2)."""
+    while start + 8 <= end:
+        (length,) = parts.numbers(">I", start)
+        kind = parts.bytes_at(start + 4, 4)
+        head = 8
+        if length == _WIDE:
+            (length,) = parts.numbers(">Q", start + 8)
+            head = 16
+        elif length == 0:
+            length = end - start
+        if length < head or start + length > end:
+            raise BrokenFile
+        yield kind, start + head, start + length
+        start += length

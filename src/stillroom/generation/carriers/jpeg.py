@@ -1,0 +1,59 @@
+"""JPEG: EXIF and XMP in APP1, and comments.
+
+Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
+https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.texts import decoded
+
+SIGNATURE: Final = b"\xff\xd8\xff"
+XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
+EXIF_LABEL: Final = b"Exif\0\0"
+APP1: Final = 0xE1
+_COMMENT: Final = 0xFE
+_MAX_SEGMENTS: Final = 4096
+
+
+def read(parts: FileParts, found: Entries) -> None:
+    """What stands in front of the first scan."""
+    for marker, start, length in segments(parts):
+        if marker not in (APP1, _COMMENT):
+            continue
+        if not parts.allows(start, length):
+            found.broken = True
+            return
+        content = parts.bytes_at(start, length)
+        if marker == _COMMENT:
+            found.add("jpeg:comment", decoded(content.rstrip(b"\0")))
+        elif content.startswith(EXIF_LABEL):
+            exif.read(content, found)
+        elif content.startswith(XMP_LABEL):
+            xmp.read(content[len(XMP_LABEL) :], found)
+
+
+def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and length of the content of each segment up to the first scan."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        sign, marker = parts.numbers("BB", at)
+        if sign != 0xFF or marker == 0xD9:
+            raise BrokenFile
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        if marker == 0xDA:
+            return
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        (length,) = parts.numbers(">H", at + 2)
+        if length < 2:
+            raise BrokenFile
+        yield marker, at + 4, length - 2
+        at += 2 + length

@@ -1,0 +1,30 @@
+"""JPEG XL: the boxes `Exif` and `xml ` of a container; a bare codestream has no place for text.
+
+A box `brob` holds one that is compressed by Brotli, which Python cannot inflate: it is left out.
+Source: ISO/IEC 18181-2, annex A.
+"""
+
+import itertools
+from typing import Final
+
+from stillroom.file_parts import FileParts, boxes
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import Entries
+
+SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
+_MAX_BOXES: Final = 1024
+
+
+def read(parts: FileParts, found: Entries) -> None:
+    """What stands in boxes of its own."""
+    for kind, start, end in itertools.islice(boxes(parts, 0, parts.size), _MAX_BOXES):
+        if kind not in (b"Exif", b"xml "):
+            continue
+        if not parts.allows(start, end - start):
+            found.broken = True
+            continue
+        content = parts.bytes_at(start, end - start)
+        if kind == b"Exif":
+            exif.read(content[4 + int.from_bytes(content[:4], "big") :], found)
+        else:
+            xmp.read(content, found)

@@ -1,0 +1,113 @@
+"""PNG: tEXt, zTXt, iTXt, eXIf, and ComfyUI's `comf`, in front of the pixels and behind them.
+
+Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in ComfyUI's
+comfy_extras/nodes_images.py.
+"""
+
+import re
+from typing import Final
+
+from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
+from stillroom.generation.texts import decoded
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+
+_KINDS: Final = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf")
+_CANDIDATE: Final = re.compile(b"|".join(_KINDS))
+_MAX_CHUNKS: Final = 4096
+_TAIL_BYTES: Final = 256 * 1024
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def read(parts: FileParts, found: Entries) -> None:
+    """What stands in front of the pixels."""
+    at = len(SIGNATURE)
+    for _ in range(_MAX_CHUNKS):
+        (length,) = parts.numbers(">I", at)
+        kind = parts.bytes_at(at + 4, 4)
+        if kind in (b"IDAT", b"IEND"):
+            return
+        if kind in _KINDS:
+            if length <= MAX_TEXT_BYTES and parts.allows(at + 8, length):
+                _take(kind, parts.bytes_at(at + 8, length), found)
+            else:
+                found.broken = True
+        at += length + 12
+
+
+def read_tail(parts: FileParts, found: Entries) -> None:
+    """What stands behind the pixels, in the last 256 KiB.
+
+    There are dozens of chunks of pixels in between, and in a bucket each look is a request. So the
+    chunks are found from the end: a place is one if others follow it up to the last.
+    """
+    start = max(len(SIGNATURE), parts.size - _TAIL_BYTES)
+    length = parts.size - start
+    if not parts.allows(start, length):
+        return
+    tail = parts.bytes_at(start, length)
+    if not tail.endswith(_END):
+        return
+    dead: set[int] = set()
+    for candidate in _CANDIDATE.finditer(tail):
+        chunks = _chain(tail, candidate.start() - 4, dead)
+        if chunks:
+            for kind, content in chunks:
+                _take(kind, content, found)
+            return
+
+
+def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]]:
+    """The chunks from `at` on, if they lead to the end exactly; `dead` are places that do not."""
+    passed: list[int] = []
+    chunks: list[tuple[bytes, bytes]] = []
+    last = len(tail) - len(_END)
+    while 0 <= at < last and at not in dead:
+        passed.append(at)
+        end = at + 8 + int.from_bytes(tail[at : at + 4], "big")
+        kind = tail[at + 4 : at + 8]
+        if not kind.isalpha():
+            break
+        if kind in _KINDS:
+            chunks.append((kind, tail[at + 8 : end]))
+        at = end + 4
+    if at == last:
+        return chunks
+    dead.update(passed)
+    return []
+
+
+def _take(kind: bytes, content: bytes, found: Entries) -> None:
+    try:
+        if kind == b"eXIf":
+            exif.read(content, found)
+            return
+        keyword, text = _text_of(kind, content, found)
+    except BrokenFile:
+        found.broken = True
+        return
+    if keyword == XMP_KEYWORD:
+        xmp.read(text, found)
+    else:
+        found.add(keyword, decoded(text))
+
+
+def _text_of(kind: bytes, content: bytes, found: Entries) -> tuple[str, bytes]:
+    name, separator, rest = content.partition(b"\0")
+    if not separator or len(name) > 79:
+        raise BrokenFile
+    if kind == b"zTXt":
+        if rest[:1] != b"\0":
+            raise BrokenFile
+        rest = found.inflate(rest[1:])
+    elif kind == b"iTXt":
+        flags, rest = rest[:2], rest[2:]
+        _language, _, rest = rest.partition(b"\0")
+        _translated, separator, rest = rest.partition(b"\0")
+        if not separator or flags not in (b"\0\0", b"\1\0"):
+            raise BrokenFile
+        rest = found.inflate(rest) if flags[0] else rest
+    return name.decode("latin-1"), rest

@@ -1,0 +1,44 @@
+"""WebP: the chunks EXIF and XMP, which stand behind the pixels.
+
+Source: https://developers.google.com/speed/webp/docs/riff_container.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from stillroom.file_parts import FileParts
+from stillroom.generation.carriers import exif, xmp
+from stillroom.generation.carriers.entries import Entries
+
+_MAX_CHUNKS: Final = 4096
+"""An animation has one for each frame."""
+
+
+def is_webp(start: bytes) -> bool:
+    """Whether a file that begins so is one."""
+    return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+
+
+def read(parts: FileParts, found: Entries) -> None:
+    """What stands anywhere in the file."""
+    for kind, start, length in chunks(parts):
+        if kind not in (b"EXIF", b"XMP "):
+            continue
+        if not parts.allows(start, length):
+            found.broken = True
+        elif kind == b"EXIF":
+            exif.read(parts.bytes_at(start, length), found)
+        else:
+            xmp.read(parts.bytes_at(start, length), found)
+
+
+def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and length of the content of each chunk."""
+    at = 12
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > parts.size:
+            return
+        kind = parts.bytes_at(at, 4)
+        (length,) = parts.numbers("<I", at + 4)
+        yield kind, at + 8, length
+        at += 8 + length + length % 2

@@ -1,0 +1,90 @@
+"""XMP: the few properties that tools keep facts in, out of a packet of RDF.
+
+A document type is refused, since entities are how small documents become large ones.
+Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
+"""
+
+from typing import Final
+from xml.parsers import expat
+
+from stillroom.generation.carriers.entries import Entries
+
+NAMESPACE: Final = "urn:stillroom:generation:1#"
+"""Of our own property, `generation`; a name of its own, since there is no address to point to."""
+
+RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_DESCRIPTION: Final = f"{RDF} Description"
+_ITEM: Final = f"{RDF} li"
+_NAMES: Final = {
+    "http://purl.org/dc/elements/1.1/ description": "xmp:dc:description",
+    "http://ns.adobe.com/xap/1.0/ CreatorTool": "xmp:xmp:CreatorTool",
+    "http://ns.adobe.com/exif/1.0/ UserComment": "xmp:exif:UserComment",
+    f"{NAMESPACE} generation": "xmp:stillroom:generation",
+}
+_MAX_DEPTH: Final = 32
+_MAX_ELEMENTS: Final = 20_000
+
+
+def read(packet: bytes, found: Entries) -> None:
+    """What is in a packet; whatever is no XMP is nothing."""
+    try:
+        _Packet(found).parse(packet)
+    except (expat.ExpatError, _Refused, ValueError, LookupError):  # an encoding of no such name
+        found.broken = True
+
+
+class _Refused(Exception):
+    """Larger, deeper or of another kind than packets are."""
+
+
+class _Packet:
+    """The reading of one packet: a property is a child of rdf:Description, or its attribute."""
+
+    def __init__(self, found: Entries) -> None:
+        self._found = found
+        self._open: list[str] = []
+        self._elements = 0
+        self._property: str | None = None
+        self._items = 0
+        self._text: list[str] = []
+
+    def parse(self, packet: bytes) -> None:
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._begin
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = _refuse
+        parser.Parse(packet.strip(b"\0"), True)
+
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        self._elements += 1
+        if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
+            raise _Refused
+        if name == _DESCRIPTION:
+            for attribute, value in attributes.items():
+                if attribute in _NAMES:
+                    self._found.add(_NAMES[attribute], value)
+        elif self._open and self._open[-1] == _DESCRIPTION and self._property is None:
+            self._property = name
+            self._items = 0
+            self._text = []
+        if name == _ITEM:
+            self._items += 1
+        self._open.append(name)
+
+    def _end(self, name: str) -> None:
+        self._open.pop()
+        if name == self._property and self._open[-1] == _DESCRIPTION:
+            if name in _NAMES:
+                self._found.add(_NAMES[name], "".join(self._text).strip())
+            self._property = None
+
+    def _characters(self, text: str) -> None:
+        # Of several languages the first is the default one.
+        if self._property in _NAMES and self._items <= 1:
+            self._text.append(text)
+
+
+def _refuse(*_: object) -> None:
+    raise _Refused

@@ -1,0 +1,166 @@
+"""An AVIF's facts: a property of its XMP, an item whose bytes stand at the end of the file.
+
+The box `meta` grows by the item, so the places of all others behind it are moved in `iloc`. What
+would need more than that (animations, boxes without a length) is refused, not guessed at.
+Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import UnsupportedMedia
+from stillroom.file_parts import BrokenFile, FileParts, boxes
+from stillroom.generation.carriers import heif
+from stillroom.generation.writing.item_places import ItemPlaces
+from stillroom.generation.writing.packet import with_facts
+
+_NO_ID: Final = 0xFFFF
+_MAX_BOXES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """One box: its type, where it begins, and where its content begins and ends."""
+
+    kind: bytes
+    start: int
+    inner: int
+    end: int
+
+
+def embed(data: bytes, facts: bytes) -> bytes:
+    """The AVIF with the facts in its packet of XMP.
+
+    Raises:
+        BrokenFile: it lacks what an AVIF must have.
+        UnsupportedMedia: it is built in a way that nothing can be put into; see also `with_facts`.
+    """
+    top = _boxes(data, 0, len(data))
+    meta = _only(top, b"meta")
+    if any(box.kind == b"moov" for box in top) or _is_open(data, top[-1]):
+        raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no facts")
+    inner = _boxes(data, meta.inner + 4, meta.end)
+    places = ItemPlaces.of(data, _only(inner, b"iloc").inner)
+    number, packet = _present(data, inner, places)
+    body, kept_to = with_facts(packet, facts), len(data)
+    if number is not None and _is_last(top, places.extents(number)):
+        kept_to = top[-1].start  # what an earlier call has put there
+    boxes_of_meta = dict.fromkeys((b"iinf", b"iref"), b"")
+    if number is None:
+        number = 1 + max((item for item in places.numbers), default=0)
+        number = max(number, 1 + _highest(data, inner))
+        if number >= _NO_ID:
+            raise UnsupportedMedia("the AVIF has no number left for another item")
+        boxes_of_meta = _announced(data, inner, number)
+        places.add(number)
+    grown = (
+        len(places.encoded()) + 8 - _length(_only(inner, b"iloc")) + _growth(inner, boxes_of_meta)
+    )
+    places.shift(meta.end, grown)
+    places.place(number, kept_to + grown + 8, len(body))
+    boxes_of_meta[b"iloc"] = _boxed(b"iloc", places.encoded())
+    rebuilt = data[meta.inner : meta.inner + 4] + _replaced(data, inner, boxes_of_meta)
+    return b"".join(
+        (
+            data[: meta.start],
+            _boxed(b"meta", rebuilt),
+            data[meta.end : kept_to],
+            _boxed(b"mdat", body),
+        )
+    )
+
+
+def _present(data: bytes, inner: list[_Box], places: ItemPlaces) -> tuple[int | None, bytes | None]:
+    """The number and the packet of the item of XMP that is there already."""
+    information = _only(inner, b"iinf")
+    parts = FileParts.whole(data)
+    for item in heif.items(parts, information.inner, information.end):
+        if item.content_type == heif.XMP_TYPE:
+            extents = places.extents(item.number)
+            if extents is None or any(at + length > len(data) for at, length in extents):
+                raise UnsupportedMedia("the AVIF keeps its XMP where it cannot be replaced")
+            return item.number, b"".join(data[at : at + length] for at, length in extents)
+    return None, None
+
+
+def _announced(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
+    """`iinf` with one item more, and `iref`, which says that it describes the image."""
+    information = _only(inner, b"iinf")
+    head = data[information.inner : information.end]
+    form = ">H" if head[0] == 0 else ">I"
+    (count,) = struct.unpack_from(form, head, 4)
+    entry = struct.pack(">IHH4s", 2 << 24, number, 0, b"mime") + b"\0" + heif.XMP_TYPE + b"\0"
+    counted = head[:4] + struct.pack(form, count + 1) + head[4 + struct.calcsize(form) :]
+    primary = _only(inner, b"pitm")
+    is_wide = data[primary.inner] != 0
+    (image,) = struct.unpack_from(">I" if is_wide else ">H", data, primary.inner + 4)
+    existing = next((box for box in inner if box.kind == b"iref"), None)
+    references = bytes(4) if existing is None else data[existing.inner : existing.end]
+    form = ">HHH" if references[0] == 0 else ">IHI"
+    if form == ">HHH" and image > _NO_ID:
+        raise BrokenFile
+    references += _boxed(b"cdsc", struct.pack(form, number, 1, image))
+    return {
+        b"iinf": _boxed(b"iinf", counted + _boxed(b"infe", entry)),
+        b"iref": _boxed(b"iref", references),
+    }
+
+
+def _highest(data: bytes, inner: list[_Box]) -> int:
+    """The highest number of an item that `iinf` describes, also of those without a place."""
+    information, found = _only(inner, b"iinf"), 0
+    head = 6 if data[information.inner] == 0 else 8
+    for box in _boxes(data, information.inner + head, information.end):
+        form = ">I" if data[box.inner] == 3 else ">H"
+        found = max(found, struct.unpack_from(form, data, box.inner + 4)[0])
+    return found
+
+
+def _replaced(data: bytes, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
+    """The content of `meta` with these boxes in place of its own; a new one stands last."""
+    kept = [changed.get(box.kind) or data[box.start : box.end] for box in inner]
+    there = {box.kind for box in inner}
+    return b"".join([*kept, *(box for kind, box in changed.items() if kind not in there)])
+
+
+def _growth(inner: list[_Box], changed: dict[bytes, bytes]) -> int:
+    lengths = {box.kind: _length(box) for box in inner}
+    return sum(len(box) - lengths.get(kind, 0) for kind, box in changed.items() if box)
+
+
+def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
+    found, at = [], start
+    for kind, inner, until in boxes(FileParts.whole(data[:end]), start, end):
+        found.append(_Box(kind, at, inner, until))
+        at = until
+        if len(found) > _MAX_BOXES:
+            raise BrokenFile
+    if at != end:
+        raise BrokenFile
+    return found
+
+
+def _only(found: list[_Box], kind: bytes) -> _Box:
+    named = [box for box in found if box.kind == kind]
+    if len(named) != 1:
+        raise BrokenFile
+    return named[0]
+
+
+def _is_open(data: bytes, box: _Box) -> bool:
+    """Whether it says no length, and so goes on to the end of the file."""
+    return data[box.start : box.start + 4] == bytes(4)
+
+
+def _is_last(top: list[_Box], extents: list[tuple[int, int]] | None) -> bool:
+    last = top[-1]
+    return last.kind == b"mdat" and extents == [(last.inner, last.end - last.inner)]
+
+
+def _length(box: _Box) -> int:
+    return box.end - box.start
+
+
+def _boxed(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content

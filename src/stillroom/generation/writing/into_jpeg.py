@@ -1,0 +1,43 @@
+"""A JPEG's facts: a property of its XMP, in an APP1 segment behind JFIF and EXIF.
+
+Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
+"""
+
+import struct
+from typing import Final
+
+from stillroom.errors import InvalidParameter
+from stillroom.file_parts import FileParts
+from stillroom.generation.carriers.jpeg import APP1, EXIF_LABEL, XMP_LABEL, segments
+from stillroom.generation.writing.packet import with_facts
+
+_APP0: Final = 0xE0
+_MAX_CONTENT: Final = 0xFFFF - 2
+
+
+def embed(data: bytes, facts: bytes) -> bytes:
+    """The JPEG with the facts in its packet of XMP.
+
+    Raises:
+        InvalidParameter: they are larger than a segment, which has 64 KiB.
+        BrokenFile: its segments do not lead to a scan.
+        UnsupportedMedia: see `with_facts`.
+    """
+    place, end, packet = 2, 2, None
+    for marker, start, length in segments(FileParts.whole(data)):
+        content = data[start : start + length]
+        if marker == APP1 and content.startswith(XMP_LABEL):
+            place, end = start - 4, start + length
+            packet = content[len(XMP_LABEL) :]
+            break
+        if start - 4 == end and (marker == _APP0 or content.startswith(EXIF_LABEL)):
+            place = end = start + length  # these two must come first
+    content = XMP_LABEL + with_facts(packet, facts)
+    if len(content) > _MAX_CONTENT:
+        raise InvalidParameter(
+            f"generation takes {len(facts)} bytes, and a JPEG has some 64,000 for it: leave out "
+            "`raw`, or save a PNG or WebP",
+            at=("generation",),
+        )
+    segment = struct.pack(">BBH", 0xFF, APP1, len(content) + 2) + content
+    return data[:place] + segment + data[end:]

@@ -1,0 +1,64 @@
+"""A WebP's facts: a property of its XMP, in a chunk behind the pixels; a VP8X chunk announces it.
+
+Source: https://developers.google.com/speed/webp/docs/riff_container.
+"""
+
+import struct
+from typing import Final
+
+from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.generation.carriers.webp import chunks
+from stillroom.generation.writing.packet import with_facts
+
+_HAS_XMP: Final = 0x04
+_HAS_ALPHA: Final = 0x10
+
+
+def embed(data: bytes, facts: bytes) -> bytes:
+    """The WebP with the facts in its packet of XMP.
+
+    Raises:
+        BrokenFile: its chunks are not those of a WebP.
+        UnsupportedMedia: see `with_facts`.
+    """
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data):
+        raise BrokenFile
+    found = list(chunks(FileParts.whole(data[:end])))
+    if not found or any(start + length > end for _, start, length in found):
+        raise BrokenFile
+    packet, kept = None, []
+    for kind, start, length in found:
+        if kind == b"XMP ":
+            packet = packet or data[start : start + length]
+        else:
+            kept.append((kind, data[start : start + length]))
+    kind, first = kept[0]
+    if kind == b"VP8X" and len(first) == 10:
+        kept[0] = (kind, bytes([first[0] | _HAS_XMP]) + first[1:])
+    else:
+        kept.insert(0, (b"VP8X", _extended(kind, first)))
+    kept.append((b"XMP ", with_facts(packet, facts)))
+    body = b"WEBP" + b"".join(_chunk(*one) for one in kept)
+    return b"RIFF" + struct.pack("<I", len(body)) + body + data[end + end % 2 :]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def _extended(kind: bytes, content: bytes) -> bytes:
+    """VP8X of a simple file: its size, and whether its pixels have alpha."""
+    if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":
+        bits = int.from_bytes(content[6:10], "little")
+        flags, width, height = _HAS_XMP, bits & 0x3FFF, bits >> 16 & 0x3FFF
+    elif kind == b"VP8L" and content[:1] == b"\x2f" and len(content) > 5:
+        bits = int.from_bytes(content[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        flags = _HAS_XMP | (_HAS_ALPHA if bits >> 28 & 1 else 0)
+    else:
+        raise BrokenFile
+    if not width or not height:
+        raise BrokenFile
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return flags.to_bytes(4, "little") + sides

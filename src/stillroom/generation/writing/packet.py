@@ -1,0 +1,46 @@
+"""A packet of XMP with our facts: a new one, or the one that is there with ours in front.
+
+Text is put in, nothing is parsed and written anew: what others have written stays as it is.
+"""
+
+import re
+from typing import Final
+from xml.sax.saxutils import escape
+
+from stillroom.errors import UnsupportedMedia
+from stillroom.generation.carriers.xmp import NAMESPACE, RDF
+
+_OPENING: Final = re.compile(rb"<rdf:RDF\b[^<>]*(?<!/)>")
+_ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")
+_OURS: Final = re.compile(
+    rb"<rdf:Description rdf:about=[^<>]{0,1100} xmlns:stillroom=\""
+    + re.escape(NAMESPACE.encode())
+    + rb"\"><stillroom:generation>[^<]*</stillroom:generation></rdf:Description>"
+)
+_BEFORE: Final = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'
+).encode()
+_BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+
+
+def with_facts(packet: bytes | None, facts: bytes) -> bytes:
+    """The packet with these facts, in place of earlier ones of ours.
+
+    Raises:
+        UnsupportedMedia: the packet that is there is of a form that nothing can be put into.
+    """
+    packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
+    opening = _OPENING.search(packet)
+    if opening is None:
+        raise UnsupportedMedia("its XMP is of an unusual form: no facts can be put into it")
+    about = _ABOUT.search(packet)
+    said = escape(facts.decode("ascii")).encode("ascii")
+    ours = b'<rdf:Description rdf:about=%s xmlns:stillroom="%s">%s%s%s</rdf:Description>' % (
+        about[1] if about else b'""',
+        NAMESPACE.encode(),
+        b"<stillroom:generation>",
+        said,
+        b"</stillroom:generation>",
+    )
+    return packet[: opening.end()] + ours + packet[opening.end() :]

@@ -1,0 +1,120 @@
+"""Files that hold text, put together as the tools do: by Pillow where it can, else byte by byte.
+
+Nothing here uses the code that is tested, so that one mistake is not made on both sides.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+ASCII: Final = 2
+UNDEFINED: Final = 7
+USER_COMMENT: Final = 0x9286
+EXIF_IFD: Final = 0x8769
+
+
+def picture(form: str, **how: object) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), (200, 90, 30)).save(out, form, **how)
+    return out.getvalue()
+
+
+PLAIN: Final = {form: picture(form) for form in ("PNG", "JPEG", "WEBP", "AVIF")}
+
+
+def png(texts: Mapping[str, str], *, compressed: bool = False) -> bytes:
+    """As most tools do: Pillow's tEXt, or iTXt for what Latin-1 lacks."""
+    info = PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text, zip=compressed)
+    return picture("PNG", pnginfo=info)
+
+
+def png_itxt(name: str, text: str, *, compressed: bool = False) -> bytes:
+    info = PngInfo()
+    info.add_itxt(name, text, zip=compressed)
+    return picture("PNG", pnginfo=info)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def png_with(*chunks: bytes, behind: bool = False) -> bytes:
+    """The plain PNG with these chunks in front of its pixels, or behind them."""
+    plain = PLAIN["PNG"]
+    at = len(plain) - 12 if behind else 33
+    return plain[:at] + b"".join(chunks) + plain[at:]
+
+
+def tiff(entries: Mapping[int, tuple[int, bytes]], exif: Mapping[int, bytes], order: str) -> bytes:
+    """An EXIF block; `entries` of its first directory (type, bytes), `exif` of its second."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    first = {**entries, EXIF_IFD: (4, b"")} if exif else dict(entries)
+    start = 8 + 2 + 12 * len(first) + 4
+    below = start + sum(len(value) for _, value in first.values() if len(value) > 4)
+    out = struct.pack(order + "H", len(first))
+    rest = b""
+    for tag, (kind, value) in sorted(first.items()):
+        if tag == EXIF_IFD:
+            out += struct.pack(order + "HHII", tag, 4, 1, below)
+        elif len(value) <= 4:
+            out += struct.pack(order + "HHI", tag, kind, len(value)) + value.ljust(4, b"\0")
+        else:
+            out += struct.pack(order + "HHII", tag, kind, len(value), start + len(rest))
+            rest += value
+    out += bytes(4) + rest
+    if exif:
+        at = below + 2 + 12 * len(exif) + 4
+        out += struct.pack(order + "H", len(exif))
+        values = b""
+        for tag, value in sorted(exif.items()):
+            out += struct.pack(order + "HHII", tag, UNDEFINED, len(value), at + len(values))
+            values += value
+        out += bytes(4) + values
+    return head + out
+
+
+def commented(text: str, encoding: str = "unicode", order: str = ">") -> bytes:
+    """EXIF with a UserComment: `unicode` as piexif writes it, `little` as .NET does."""
+    value = {
+        "unicode": lambda: b"UNICODE\0" + text.encode("utf-16-be"),
+        "little": lambda: b"UNICODE\0" + text.encode("utf-16-le"),
+        "ascii": lambda: b"ASCII\0\0\0" + text.encode("utf-8"),
+        "jis": lambda: b"JIS\0\0\0\0\0" + text.encode("iso2022_jp"),
+        "undefined": lambda: bytes(8) + text.encode("utf-8"),
+    }[encoding]()
+    return tiff({}, {USER_COMMENT: value}, order)
+
+
+def with_exif(form: str, block: bytes) -> bytes:
+    return picture(form, exif=b"Exif\0\0" + block)
+
+
+def jpeg_comment(text: str) -> bytes:
+    return picture("JPEG", comment=text.encode())
+
+
+def with_xmp(form: str, packet: str) -> bytes:
+    if form == "PNG":
+        return png_itxt("XML:com.adobe.xmp", packet)
+    return picture(form, xmp=packet.encode())
+
+
+def jxl(kind: bytes, content: bytes) -> bytes:
+    """A container of JPEG XL with one box of text behind its codestream."""
+    stream = bytes.fromhex("ff0ac807200c001388020028")
+    found = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s", 20, b"ftyp") + b"jxl \0\0\0\0jxl "
+    for name, inner in ((b"jxlc", stream), (kind, content)):
+        found += struct.pack(">I4s", 8 + len(inner), name) + inner
+    return found
