@@ -10,6 +10,7 @@ from playwright.sync_api import Error as PlaywrightError
 
 from browser.site import Site, site
 from running import IMAGES, Server, running
+from videos import Mp4, box, frames, ftyp
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +84,11 @@ def jpeg_and_html(beacon: str) -> bytes:
     return JPEG[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + JPEG[2:]
 
 
+def video_and_html(beacon: str) -> bytes:
+    """A video with a page in front of its samples."""
+    return ftyp() + box(b"free", html(beacon)) + Mp4(frames()).file()[len(ftyp()) :]
+
+
 def pdf(beacon: str) -> bytes:
     action = f"<</S/JavaScript/JS(app.launchURL\\('{beacon}/pdf'\\))>>"
     return (
@@ -122,6 +128,8 @@ ATTACKS = {
     "script-and-image.js": (gif_and_script, "text/javascript", False),
     "page-and-image.jpg": (jpeg_and_html, "text/html", False),
     "page-and-image.html": (jpeg_and_html, "text/html", False),
+    "page-and-video.mp4": (video_and_html, "text/html", False),
+    "page-and-video.html": (video_and_html, "text/html", False),
     "paper.pdf": (pdf, "application/pdf", True),
     "paper.png": (pdf, "application/pdf", True),
 }
@@ -179,7 +187,7 @@ def test_nothing_stored_runs_when_it_is_opened(
         assert page.url == "about:blank"
     else:
         page.goto(url)
-        assert page.evaluate("document.contentType").startswith("image/")
+        assert page.evaluate("document.contentType").startswith(("image/", "video/"))
         assert page.title() != "owned"
 
     assert elsewhere.beacons == set()

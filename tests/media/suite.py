@@ -37,7 +37,22 @@ from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery, StoredImage
+from videos import (
+    QUARTER,
+    SIZE,
+    Mp4,
+    box,
+    ebml,
+    element,
+    frames,
+    ftyp,
+    info,
+    recorded,
+    video_track,
+    webm,
+)
 
+MIB: Final = 1024**2
 GRACE: Final = timedelta(hours=1)
 OURS: Final = KeyPrefix("compute/ours/")
 
@@ -176,6 +191,36 @@ class MediaLibraryContract:
         assert library.table(intents) == []
         (mark,) = library.table(deletions)
         assert mark.due_at - mark.created_at == pytest.approx(GRACE, abs=timedelta(seconds=1))
+
+    async def test_a_video_becomes_a_resource_that_says_how_it_is_shown(
+        self, library: Library
+    ) -> None:
+        videos = {
+            "front": (Mp4(frames()).file(moov_first=True), "video/mp4", "mp4", SIZE),
+            "turned": (Mp4(frames(), matrix=QUARTER).file(), "video/mp4", "mp4", SIZE[::-1]),
+            "end": (Mp4(frames()).file(before=MIB, brand=b"qt  "), "video/quicktime", "mov", SIZE),
+            "web": (webm(frames()), "video/webm", "webm", SIZE),
+        }
+        for path, (data, content_type, extension, size) in videos.items():
+            await library.save(path, data)
+
+            resource = await library.ingest(path)
+
+            assert resource.storage_key.text == f"media/{resource.id}/file.{extension}"
+            assert (resource.content_type, resource.extension) == (content_type, extension)
+            assert (resource.width, resource.height) == size
+            assert await library.read(resource.storage_key) == data
+            assert await library.service.find(resource.id) == resource
+
+    async def test_a_film_that_is_no_webm_or_has_no_pictures_is_refused(
+        self, library: Library
+    ) -> None:
+        matroska = ebml(b"matroska") + element(0x18538067, info(1.0), video_track())
+        for data in (matroska, ftyp() + box(b"moov"), recorded("mp4")[:40]):
+            await library.save("a", data)
+
+            with pytest.raises(UnsupportedMedia):
+                await library.ingest("a")
 
     async def test_without_relocation_it_stays_where_it_is(self, library: Library) -> None:
         await library.save("a.png", picture())

@@ -14,7 +14,7 @@ from r2.traps import MIB, fetched
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, DigestMismatch, ImageNotFound
-from stillroom.storage.content_type import RASTER
+from stillroom.storage.content_type import INLINE
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import RemoteImage
@@ -61,7 +61,7 @@ IN_PARTS = [CONTENTS[1], CONTENTS[4], CONTENTS[10]]  # the same headers, sent be
         *(pytest.param(*content, 17 * MIB, id=f"{content[0]}-in parts") for content in IN_PARTS),
     ],
 )
-async def test_what_is_not_raster_is_an_attachment(
+async def test_what_no_browser_shows_where_it_is_is_an_attachment(
     storage: ImageStorage,
     stub: StubR2,
     name: str,
@@ -73,7 +73,7 @@ async def test_what_is_not_raster_is_an_attachment(
 
     headers = stub.objects[f"compute/{name}"].headers
     assert headers["content-type"] == content_type
-    attached = content_type not in RASTER
+    attached = content_type not in INLINE
     assert headers.get("content-disposition") == ("attachment" if attached else None)
 
 

@@ -13,6 +13,7 @@ from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
 from stillroom.settings import Settings
+from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +115,15 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
     measured: dict[str, tuple[int, int]] = {}
     unswept = {"DELETION_GRACE_SECONDS": "0", "SWEEP_INTERVAL_SECONDS": "0"}
     async with running(**{f"STILLROOM_{name}": value for name, value in unswept.items()}) as client:
-        for what in ("new bytes", "bytes that the library has"):
-            await save(client, picture())
+        made = Mp4(frames())
+        contents = {
+            "new bytes": picture(),
+            "bytes that the library has": picture(),
+            "a video, its header in the first 64 KiB": made.file(moov_first=True),
+            "a video, its header behind the samples": made.file(before=8 * MIB),
+        }
+        for what, data in contents.items():
+            await save(client, data)
             stub.operations.clear()
             ingest = {"storage_key": "compute/a.png"}
             answer = await client.post("/api/v1/media-resources/ingest", json=ingest)

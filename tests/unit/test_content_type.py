@@ -3,7 +3,7 @@
 import pytest
 
 from stillroom.storage import content_type
-from stillroom.storage.content_type import RASTER
+from stillroom.storage.content_type import INLINE, RASTER
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,6 @@ def test_what_no_signature_names_claims_nothing() -> None:
     assert content_type.of(b"# README") == content_type.of(b"") == "application/octet-stream"
 
 
-def test_nothing_that_a_browser_could_run_counts_as_raster() -> None:
-    assert not RASTER & {"image/svg+xml", "text/html", "application/xml", "text/plain"}
+def test_nothing_that_a_browser_could_run_is_shown_where_it_is() -> None:
+    assert RASTER < INLINE
+    assert not INLINE & {"image/svg+xml", "text/html", "application/xml", "text/plain"}

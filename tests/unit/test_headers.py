@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from in_memory import OpenedBytes
 from pictures import picture, srgb_profile
 from stillroom.errors import UnsupportedMedia
 from stillroom.media.headers.probe import Probed, probe
-from stillroom.paths import StorageKey
-from stillroom.storage.content_type import EXTENSION, RASTER
-from stillroom.storage.values import StoredImage
+from stillroom.storage.content_type import EXTENSION, INLINE, RASTER
 
 FORMS = {
     "AVIF": "image/avif",
@@ -32,25 +30,8 @@ FORMS = {
 WITH_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
-class Bytes:
-    """An open image in memory, which counts what is read of it."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.read = 0
-        self.image = StoredImage(StorageKey("compute/a"), len(data), '"e"', 0, "", None, "s")
-
-    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        assert 0 <= start <= start + length <= len(self.data)
-        self.read += length
-        yield self.data[start : start + length]
-
-    def close(self) -> None:
-        pass
-
-
 async def probed(data: bytes) -> Probed:
-    return await probe(Bytes(data))
+    return await probe(OpenedBytes(data))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -162,7 +143,7 @@ async def test_a_heic_is_as_large_as_what_is_shown_of_it() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_little_is_read_of_a_large_image(form: str) -> None:
-    opened = Bytes(picture(form=form, size=(600, 400)) + bytes(8 * 1024**2))
+    opened = OpenedBytes(picture(form=form, size=(600, 400)) + bytes(8 * 1024**2))
 
     found = await probe(opened)
 
@@ -187,7 +168,7 @@ async def test_no_damage_does_more_than_change_the_answer(form: str, data: st.Da
         at = data.draw(st.integers(0, min(len(image), 700) - 1))
         image[at] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(image)))
-    opened = Bytes(bytes(image[:cut]))
+    opened = OpenedBytes(bytes(image[:cut]))
 
     try:
         found = await probe(opened)
@@ -314,8 +295,8 @@ async def test_a_profile_has_its_name_or_none(profile: bytes, name: str | None) 
     assert (await probed(picture(form="JPEG", icc_profile=profile))).color_profile == name
 
 
-def test_every_raster_type_has_its_extension() -> None:
-    assert EXTENSION.keys() == RASTER
+def test_every_type_that_is_taken_has_its_extension() -> None:
+    assert EXTENSION.keys() == INLINE
 
 
 def test_pillow_can_write_what_is_compared() -> None:

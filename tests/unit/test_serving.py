@@ -14,6 +14,7 @@ from stillroom.http.serving import (
     write_condition,
 )
 from stillroom.paths import StorageKey
+from stillroom.storage.content_type import VIDEO
 from stillroom.storage.values import RemoteImage, StoredImage
 
 SECOND = 1_700_000_000
@@ -64,6 +65,19 @@ def test_an_image_is_answered_with_its_validators_and_safe_headers() -> None:
 def test_whatever_is_not_raster_is_an_attachment(content_type: str) -> None:
     answer = answer_image("GET", {}, image(content_type=content_type))
     assert header(answer, "content-disposition") == "attachment"
+
+
+@pytest.mark.parametrize("content_type", sorted(VIDEO))
+@pytest.mark.parametrize("fields", [{}, {"range": "bytes=2-5"}, {"if-none-match": '"e1"'}])
+def test_a_video_shows_where_it_is_and_may_load_itself_and_nothing_else(
+    content_type: str, fields: dict[str, str]
+) -> None:
+    answer = answer_image("GET", fields, image(content_type=content_type))
+
+    assert header(answer, "content-disposition") is None
+    assert header(answer, "x-content-type-options") == "nosniff"
+    policy = "default-src 'none'; media-src 'self'; sandbox allow-same-origin"
+    assert header(answer, "content-security-policy") == policy
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stillroom.http.fields import (
     http_date,
 )
 from stillroom.http.problems import ERROR_FIELD
-from stillroom.storage.content_type import RASTER
+from stillroom.storage.content_type import INLINE, VIDEO
 from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
@@ -36,6 +36,13 @@ _SAFE: Final = (
     ("content-security-policy", "default-src 'none'; sandbox"),
 )
 """Stored bytes come from strangers: nothing in them may run in our origin."""
+
+_SAFE_VIDEO: Final = (
+    _SAFE[0],
+    ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
+)
+"""The same, but the document that a browser makes around a video may load it once more: else a
+video that is opened by its URL would not play. No script may run in it either."""
 
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # of 2**63; a longer number is no position in any file
@@ -117,18 +124,19 @@ def answer_image(
         ("last-modified", as_http_date(image.modified_ns)),
         ("cache-control", cache_control),
     ]
+    safe = _SAFE_VIDEO if image.content_type in VIDEO else _SAFE
     if not _must_be_sent(fields, image):
-        return ImageAnswer(304, [*validators, *_SAFE])
+        return ImageAnswer(304, [*validators, *safe])
 
     headers = [
         ("content-type", image.content_type),
         ("accept-ranges", "bytes"),
         *validators,
-        *_SAFE,
+        *safe,
     ]
     if image.sha256 is not None:
         headers.append(("repr-digest", as_repr_digest(image.sha256)))
-    if image.content_type not in RASTER:
+    if image.content_type not in INLINE:
         headers.append(("content-disposition", "attachment"))
 
     chosen = _range(fields, image) if method == "GET" else None
@@ -142,7 +150,7 @@ def answer_image(
             ("content-range", f"bytes */{image.size}"),
             ("content-length", "0"),
         ]
-        return ImageAnswer(416, [*outside, *validators, *_SAFE])
+        return ImageAnswer(416, [*outside, *validators, *safe])
     headers += [
         ("content-range", f"bytes {start}-{start + length - 1}/{image.size}"),
         ("content-length", str(length)),

@@ -98,7 +98,7 @@ class MediaResourceService:
             InvalidPath: the key is no image's.
             ImageNotFound: nothing at the key.
             ResourceConflict: such a resource is being deleted, or has lost its bytes.
-            UnsupportedMedia: not a raster image.
+            UnsupportedMedia: neither a raster image nor a video.
             StorageFull, BackendUnavailable: as their names say; try again.
         """
         if isinstance(storage_key, str):

@@ -29,6 +29,12 @@ RASTER: Final = frozenset(
 )
 """Pixels and nothing else: a browser can show these and run nothing."""
 
+VIDEO: Final = frozenset({"video/mp4", "video/quicktime", "video/webm"})
+"""What a browser plays, or tries to; it runs nothing in them either."""
+
+INLINE: Final = RASTER | VIDEO
+"""What browsers may show where it is; all else is handed out as an attachment."""
+
 EXTENSION: Final = {
     "image/avif": "avif",
     "image/bmp": "bmp",
@@ -40,8 +46,11 @@ EXTENSION: Final = {
     "image/tiff": "tif",
     "image/webp": "webp",
     "image/x-icon": "ico",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "video/webm": "webm",
 }
-"""How the file of a raster image is called; one for each of `RASTER`."""
+"""How the file of a resource is called; one for each of `INLINE`."""
 
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -62,9 +71,16 @@ _BY_BRAND: Final = {
     b"mif1": "image/heic",
     b"msf1": "image/heic",
     b"M4V ": "video/mp4",
+    b"M4VH": "video/mp4",
+    b"M4VP": "video/mp4",
     b"MSNV": "video/mp4",
+    b"XAVC": "video/mp4",
+    b"av01": "video/mp4",
     b"avc1": "video/mp4",
+    b"cmf2": "video/mp4",
+    b"cmfc": "video/mp4",
     b"dash": "video/mp4",
+    b"f4v ": "video/mp4",
     b"isom": "video/mp4",
     **{b"iso%d" % generation: "video/mp4" for generation in range(2, 10)},
     b"mp41": "video/mp4",
@@ -77,9 +93,7 @@ _BY_PATTERN: Final = (
     # EBML, whose element DocType is `webm` and not `matroska` (RFC 8794, 11.2.6).
     (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
 )
-KNOWN: Final = tuple(
-    sorted({*RASTER, *_BY_BRAND.values(), "image/svg+xml", "text/html", "video/webm", DEFAULT})
-)
+KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "text/html", DEFAULT}))
 """All that a file can be found to be."""
 
 # Comments and declarations may precede the root element, so look for it, not only at the start.
@@ -108,6 +122,11 @@ def by_content(start: bytes) -> str | None:
 def of(start: bytes) -> str:
     """The type of a file that begins so; `DEFAULT` where no signature is known."""
     return by_content(start) or DEFAULT
+
+
+def is_video(content_type: str) -> bool:
+    """Whether this type, which may have parameters in a bucket, is a video's."""
+    return content_type.partition(";")[0].strip() in VIDEO
 
 
 def is_image(start: bytes) -> bool:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.media.headers import bmp, gif, heif, ico, jpeg, jxl, png, tiff, webp
+from stillroom.media.headers import bmp, gif, heif, ico, jpeg, jxl, mp4, png, tiff, webm, webp
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def _no_profile(_: HeaderBytes) -> str | None:
+    return None
+
+
+def _no_duration(_: HeaderBytes) -> float | None:
     return None
 
 
@@ -21,15 +25,18 @@ class HeaderParser:
     """What reads the header of one format.
 
     Attributes:
-        size: Width and height in pixels, as stored.
+        size: Width and height in pixels: of an image as stored, of a video as it is shown.
         color_profile: The profile's name; None where there is none.
+        duration: Seconds; None where the file does not say it.
     """
 
     size: Callable[[HeaderBytes], tuple[int, int]]
     color_profile: Callable[[HeaderBytes], str | None] = _no_profile
+    duration: Callable[[HeaderBytes], float | None] = _no_duration
 
 
 _HEIF: Final = HeaderParser(heif.size, heif.color_profile)
+_MP4: Final = HeaderParser(mp4.size, duration=mp4.duration)
 
 PARSERS: Final[Mapping[str | None, HeaderParser]] = {
     "image/avif": _HEIF,
@@ -42,4 +49,7 @@ PARSERS: Final[Mapping[str | None, HeaderParser]] = {
     "image/tiff": HeaderParser(tiff.size, tiff.color_profile),
     "image/webp": HeaderParser(webp.size, webp.color_profile),
     "image/x-icon": HeaderParser(ico.size),
+    "video/mp4": _MP4,
+    "video/quicktime": _MP4,
+    "video/webm": HeaderParser(webm.size, duration=webm.duration),
 }

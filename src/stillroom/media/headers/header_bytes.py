@@ -1,4 +1,4 @@
-"""The bytes of a header that were read so far, and a bound on what one image may make us read."""
+"""The bytes of a header that were read so far, and a bound on what one file may make us do."""
 
 import struct
 from typing import Final
@@ -7,10 +7,16 @@ from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
 
 PREFIX_BYTES: Final = 64 * 1024
+READ_AHEAD_BYTES: Final = 64 * 1024
+MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
-_MAX_READ_BYTES: Final = 256 * 1024
 _MAX_READS: Final = 16
-"""What one image may make us read: 64 KiB, and 16 times at most 256 KiB more."""
+_MAX_BYTES: Final = 1024**2
+"""What one file may make us read: the prefix, and 16 parts more, 1 MiB in all."""
+
+_MAX_LOOKS: Final = 50_000
+"""How often a parser may ask for bytes, also for those at hand: some 50 ms on the event loop. Files
+that are not made to take time ask some hundred times."""
 
 
 class BrokenHeader(Exception):
@@ -36,7 +42,8 @@ class HeaderBytes:
     def __init__(self, size: int) -> None:
         self.size = size
         self._parts: list[tuple[int, bytes]] = []
-        self._reads = 0
+        self._left = _MAX_BYTES
+        self._looks = 0
 
     @property
     def prefix(self) -> bytes:
@@ -47,10 +54,11 @@ class HeaderBytes:
         """Those bytes of the file.
 
         Raises:
-            BrokenHeader: the file is shorter.
+            BrokenHeader: the file is shorter, or was asked about too often.
             MoreNeeded: they were not read yet.
         """
-        if start + length > self.size:
+        self._looks += 1
+        if start < 0 or start + length > self.size or self._looks > _MAX_LOOKS:
             raise BrokenHeader
         for at, part in self._parts:
             if at <= start and start + length <= at + len(part):
@@ -61,15 +69,27 @@ class HeaderBytes:
         """Whole numbers in the form of `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
+    def read_ahead(self, start: int, needed: int) -> None:
+        """Unless the first `needed` bytes are at hand, have many read at once: one request for all.
+
+        Raises:
+            MoreNeeded: see `bytes_at`.
+        """
+        left = self.size - start
+        try:
+            self.bytes_at(start, min(needed, left))
+        except MoreNeeded:
+            raise MoreNeeded(start, min(READ_AHEAD_BYTES, left)) from None
+
     async def read_more(self, image: OpenedImage, start: int, length: int) -> None:
         """Read a part.
 
         Raises:
             MoreNeeded: this image has made us read enough.
         """
-        if length > _MAX_READ_BYTES or self._reads > _MAX_READS:
-            raise MoreNeeded(start, length)
-        self._reads += 1
         length = min(max(length, _READ_BYTES), self.size - start)
+        if length > min(MAX_READ_BYTES, self._left) or len(self._parts) > _MAX_READS:
+            raise MoreNeeded(start, length)
+        self._left -= length
         part = b"".join([chunk async for chunk in image.chunks(start, length)])
         self._parts.append((start, part))

@@ -1,4 +1,4 @@
-"""Boxes of the ISO base media file format, which HEIC, AVIF and JPEG XL are built of."""
+"""Boxes of the ISO base media file format: HEIC, AVIF, JPEG XL, MP4 and QuickTime have them."""
 
 from collections.abc import Iterator
 
@@ -20,3 +20,15 @@ def boxes(header: HeaderBytes, start: int, end: int) -> Iterator[tuple[bytes, in
             raise BrokenHeader
         yield kind, start + head, start + length
         start += length
+
+
+def only_box(header: HeaderBytes, start: int, end: int, wanted: bytes) -> tuple[int, int]:
+    """Start and end of the content of the first box of this type.
+
+    Raises:
+        BrokenHeader: there is none.
+    """
+    for kind, at, until in boxes(header, start, end):
+        if kind == wanted:
+            return at, until
+    raise BrokenHeader

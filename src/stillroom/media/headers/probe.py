@@ -1,13 +1,15 @@
-"""Format, size and colour profile of an image from its header; no pixel is decoded.
+"""Format, size, duration and colour profile of a file from its header; no pixel is decoded.
 
 Read from a prefix, and from the few places further on that the header points to. Pillow would
 read WebP and AVIF whole, and hand them to decoders written in C; what stands here compares bytes.
-Orientation (EXIF, `irot`) is not applied, and an EXIF colour space is not looked at.
+Orientation of images (EXIF, `irot`) is not applied, and an EXIF colour space is not looked at.
+The rotation of a video is applied, as all players do: a browser says the same width and height.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.media.headers.color import printable
@@ -23,6 +25,11 @@ from stillroom.storage.values import OpenedImage
 
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
+_MAX_DURATION_S: Final = 10**9
+"""Thirty years; who says more says nothing."""
+
+ResourceType = Literal["image", "video"]
+
 Found = TypeVar("Found")
 
 
@@ -31,25 +38,29 @@ class Probed:
     """What a header says.
 
     Attributes:
+        resource_type: `image`, or `video`.
         content_type: By the content.
         extension: Without a dot.
-        width: Pixels, as stored.
-        height: Pixels, as stored.
-        color_profile: Its name; None where there is none.
+        width: Pixels: of an image as stored, of a video as it is shown, with its rotation applied.
+        height: The same.
+        color_profile: Its name; None where there is none, and of videos.
+        duration: Seconds, to the microsecond; None of images, and where a video does not say it.
     """
 
+    resource_type: ResourceType
     content_type: str
     extension: str
     width: int
     height: int
     color_profile: str | None
+    duration: float | None
 
 
 async def probe(image: OpenedImage) -> Probed:
-    """Read the header of an open image.
+    """Read the header of an open image or video.
 
     Raises:
-        UnsupportedMedia: not a raster image by its content, or its header makes no sense.
+        UnsupportedMedia: neither by its content, or its header makes no sense.
         BackendUnavailable: it cannot be read.
     """
     header = HeaderBytes(image.image.size)
@@ -57,18 +68,39 @@ async def probe(image: OpenedImage) -> Probed:
     kind = content_type.by_content(header.prefix)
     parser = PARSERS.get(kind)
     if kind is None or parser is None:
-        raise UnsupportedMedia("not a raster image by its content")
+        raise UnsupportedMedia("not a raster image or a video by its content")
     try:
         width, height = await _read(image, header, parser.size)
     except (BrokenHeader, MoreNeeded):
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
         raise UnsupportedMedia(f"the header of this {kind} says {width} x {height} pixels")
+    return Probed(
+        "video" if kind in content_type.VIDEO else "image",
+        kind,
+        content_type.EXTENSION[kind],
+        width,
+        height,
+        printable(await _read_if_there(image, header, parser.color_profile)),
+        _plausible(await _read_if_there(image, header, parser.duration)),
+    )
+
+
+def _plausible(duration: float | None) -> float | None:
+    """A duration that can be; what a file says may be infinite, or no number."""
+    if duration is None or not math.isfinite(duration) or not 0 < duration <= _MAX_DURATION_S:
+        return None
+    return round(duration, 6)
+
+
+async def _read_if_there(
+    image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], Found | None]
+) -> Found | None:
+    """What `reader` finds; None where that is broken, or out of reach."""
     try:
-        profile = await _read(image, header, parser.color_profile)
+        return await _read(image, header, reader)
     except (BrokenHeader, MoreNeeded):
-        profile = None
-    return Probed(kind, content_type.EXTENSION[kind], width, height, printable(profile))
+        return None
 
 
 async def _read(

@@ -7,7 +7,7 @@ from typing import Final
 
 from stillroom.errors import ImageNotFound
 from stillroom.paths import StorageKey
-from stillroom.storage.content_type import DEFAULT, RASTER
+from stillroom.storage.content_type import DEFAULT, INLINE
 from stillroom.storage.objectstore import ObjectHead, ObjectStore, Properties
 from stillroom.storage.values import StoredImage
 
@@ -46,7 +46,7 @@ def properties_of(
         metadata[MTIME_FIELD] = f"{modified_ns // 10**9}.{modified_ns % 10**9:09}"
     if kind == DEFAULT:
         metadata[TYPE_FIELD] = DEFAULT
-    return Properties(kind, cache_control, None if kind in RASTER else "attachment", metadata)
+    return Properties(kind, cache_control, None if kind in INLINE else "attachment", metadata)
 
 
 async def look(store: ObjectStore, key: StorageKey, *, deadline: float | None) -> StoredImage:

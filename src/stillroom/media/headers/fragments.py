@@ -1,0 +1,108 @@
+"""Fragments of an MP4 that was written while it was recorded: where the last one ends."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.isobmff import boxes
+
+_INDEX_END_BYTES: Final = 16
+"""Of `mfro`, the last box of a file: it says how long the index is (ISO/IEC 14496-12, 8.8.11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRuns:
+    """The samples of one track in all fragments; times are in units of the track.
+
+    Attributes:
+        track: Its `track_ID`.
+        usual: How long a sample lasts for which no fragment says it.
+        before: Where the samples end that are in no fragment.
+    """
+
+    track: int
+    usual: int
+    before: int
+
+    def end(self, header: HeaderBytes, start: int) -> int:
+        """Where the last one ends: by the index at the end of the file, or fragment by fragment.
+
+        Args:
+            header: Of the file.
+            start: Where the first fragment can be.
+        """
+        time, indexed = self.before, self._last_in_index(header)
+        if indexed is not None:
+            time, start = indexed
+        for kind, at, until in boxes(header, start, header.size):
+            if kind == b"moof":
+                time = self._end_of_fragment(header, at, until, time)
+            if indexed is not None:
+                break
+            if until < header.size:
+                header.read_ahead(until, 16)
+        return time
+
+    def _last_in_index(self, header: HeaderBytes) -> tuple[int, int] | None:
+        """Time and place of the last fragment in the index; None where there is no index."""
+        at_end = header.size - _INDEX_END_BYTES
+        if at_end < 0:
+            return None
+        if header.bytes_at(at_end + 4, 4) != b"mfro":
+            return None
+        (index_length,) = header.numbers(">I", at_end + 12)
+        for kind, at, until in boxes(header, header.size - index_length, header.size):
+            if kind != b"mfra":
+                return None
+            for below, first, last in boxes(header, at, until):
+                if below == b"tfra" and header.numbers(">I", first + 4) == (self.track,):
+                    return _last_entry(header, first, last)
+        return None
+
+    def _end_of_fragment(self, header: HeaderBytes, start: int, end: int, time: int) -> int:
+        """Where it ends if it begins at `time`, unless it says itself where it begins."""
+        for kind, at, until in boxes(header, start, end):
+            if kind == b"traf":
+                time = self._end_of_run(header, at, until, time)
+        return time
+
+    def _end_of_run(self, header: HeaderBytes, start: int, end: int, time: int) -> int:
+        usual = self.usual
+        for kind, at, until in boxes(header, start, end):
+            if kind == b"tfhd":
+                flags, number = header.numbers(">II", at)
+                if number != self.track:
+                    break
+                if flags & 0x8:
+                    skipped = 8 * bool(flags & 0x1) + 4 * bool(flags & 0x2)
+                    (usual,) = header.numbers(">I", at + 8 + skipped)
+            elif kind == b"tfdt":
+                form = ">I" if header.bytes_at(at, 1) == b"\0" else ">Q"
+                (time,) = header.numbers(form, at + 4)
+            elif kind == b"trun":
+                time += _length(header, at, until, usual)
+        return time
+
+
+def _last_entry(header: HeaderBytes, start: int, end: int) -> tuple[int, int] | None:
+    """Of a `tfra` (8.8.10)."""
+    is_wide = header.bytes_at(start, 1) != b"\0"
+    lengths, count = header.numbers(">II", start + 8)
+    length = (16 if is_wide else 8) + sum((lengths >> shift & 3) + 1 for shift in (0, 2, 4))
+    at = start + 16 + (count - 1) * length
+    if not count or at + length > end:
+        return None
+    time, place = header.numbers(">QQ" if is_wide else ">II", at)
+    return time, place
+
+
+def _length(header: HeaderBytes, start: int, end: int, usual: int) -> int:
+    """How long the samples of a `trun` last together (8.8.8)."""
+    flags, count = header.numbers(">II", start)
+    if not flags & 0x100:
+        return count * usual
+    fields = sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
+    at = start + 8 + 4 * bool(flags & 0x1) + 4 * bool(flags & 0x4)
+    if at + 4 * fields * count > end:
+        raise BrokenHeader
+    return sum(header.numbers(f">{fields * count}I", at)[::fields])

@@ -1,0 +1,131 @@
+"""WebM: size as it is shown, and duration (RFC 9559; https://www.webmproject.org/docs/container/)."""
+
+from typing import Final
+
+from stillroom.media.headers.clusters import CLUSTER, end_of_last_cluster
+from stillroom.media.headers.ebml import element_at, elements, floating, unsigned
+from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+
+_EBML: Final = 0x1A45DFA3
+_DOC_TYPE: Final = 0x4282
+_SEGMENT: Final = 0x18538067
+_SEEK_HEAD: Final = 0x114D9B74
+_SEEK: Final = 0x4DBB
+_SEEK_ID: Final = 0x53AB
+_SEEK_POSITION: Final = 0x53AC
+_INFO: Final = 0x1549A966
+_TIMESTAMP_SCALE: Final = 0x2AD7B1
+_DURATION: Final = 0x4489
+_TRACKS: Final = 0x1654AE6B
+_TRACK_ENTRY: Final = 0xAE
+_VIDEO: Final = 0xE0
+
+_PIXELS: Final = (0xB0, 0xBA)
+_CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
+_DISPLAY: Final = (0x54B0, 0x54BA)
+_DISPLAY_UNIT: Final = 0x54B2
+_ABOUT_SIZE: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
+"""Width before height; what is cropped: left and right, top and bottom."""
+
+_IN_PIXELS: Final = 0
+_UNKNOWN_UNIT: Final = 4
+_USUAL_SCALE: Final = 1_000_000
+_NANOSECONDS: Final = 10**9
+
+
+def size(header: HeaderBytes) -> tuple[int, int]:
+    """Width and height of the first video track: without what is cropped, in the shape to show."""
+    start, end = _top_level(header, _TRACKS)
+    for kind, at, until in elements(header, start, end):
+        if kind == _TRACK_ENTRY:
+            for below, first, last in elements(header, at, until):
+                if below == _VIDEO:
+                    return _shown(_numbers(header, first, last, _ABOUT_SIZE))
+    raise BrokenHeader
+
+
+def duration(header: HeaderBytes) -> float | None:
+    """Seconds: what is said of the whole file, else when its last cluster ends.
+
+    Recorders in browsers say nothing of the whole.
+    """
+    start, end = _top_level(header, _INFO)
+    scale, said = _USUAL_SCALE, None
+    for kind, at, until in elements(header, start, end):
+        if kind == _TIMESTAMP_SCALE:
+            scale = unsigned(header, at, until)
+        elif kind == _DURATION:
+            said = floating(header, at, until)
+    units = end_of_last_cluster(header) if said is None else said
+    return None if units is None else units * scale / _NANOSECONDS
+
+
+def _shown(video: dict[int, int]) -> tuple[int, int]:
+    width, height = (
+        video.get(name, 0) - sum(video.get(edge, 0) for edge in edges)
+        for name, edges in zip(_PIXELS, _CROPPED, strict=True)
+    )
+    across, down = (video.get(name, 0) for name in _DISPLAY)
+    unit = video.get(_DISPLAY_UNIT, _IN_PIXELS)
+    if not across or not down or unit >= _UNKNOWN_UNIT:
+        return width, height
+    if unit == _IN_PIXELS:
+        return across, down
+    # Centimetres, inches or a ratio: the shape counts, and no side becomes smaller.
+    return max(width, height * across // down), max(height, width * down // across)
+
+
+def _top_level(header: HeaderBytes, wanted: int) -> tuple[int, int]:
+    """Start and end of an element that stands before the clusters, or that a `SeekHead` names."""
+    first, end = _segment(header)
+    place = None
+    for kind, at, until in elements(header, first, end):
+        if kind == wanted:
+            return at, until
+        if kind == _SEEK_HEAD and place is None:
+            place = _sought(header, at, until, wanted)
+        if kind == CLUSTER:
+            break
+    if place is None or first + place >= end:
+        raise BrokenHeader
+    kind, at, length = element_at(header, first + place)
+    if kind != wanted or length is None:
+        raise BrokenHeader
+    return at, at + length
+
+
+def _segment(header: HeaderBytes) -> tuple[int, int]:
+    """Start and end of its content; that of a file that was cut off ends with the file."""
+    kind, at, length = element_at(header, 0)
+    if kind != _EBML or length is None or not _is_webm(header, at, at + length):
+        raise BrokenHeader
+    kind, start, size_said = element_at(header, at + length)
+    if kind != _SEGMENT:
+        raise BrokenHeader
+    return start, header.size if size_said is None else min(start + size_said, header.size)
+
+
+def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
+    """Not any other kind of Matroska."""
+    return any(
+        kind == _DOC_TYPE and header.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
+        for kind, at, until in elements(header, start, end)
+    )
+
+
+def _sought(header: HeaderBytes, start: int, end: int, wanted: int) -> int | None:
+    """Where an element is, counted from the start of the segment's content."""
+    for kind, at, until in elements(header, start, end):
+        if kind == _SEEK:
+            seek = _numbers(header, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))
+            if seek.get(_SEEK_ID) == wanted:
+                return seek.get(_SEEK_POSITION)
+    return None
+
+
+def _numbers(header: HeaderBytes, start: int, end: int, names: frozenset[int]) -> dict[int, int]:
+    return {
+        kind: unsigned(header, at, until)
+        for kind, at, until in elements(header, start, end)
+        if kind in names
+    }
