@@ -21,6 +21,9 @@ COMPUTE_PREFIX: Final = "compute/"
 MEDIA_PREFIX: Final = "media/"
 """Where the media library keeps its images; no path leads there."""
 
+POSTER_SUFFIX: Final = ".poster.webp"
+"""Behind the path of a video: the picture that stands for it where no frame can be decoded."""
+
 MAX_KEY_BYTES: Final = 1024
 """Longest key with its prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 
@@ -161,6 +164,15 @@ def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
         return ImagePath.parse(text.removeprefix(COMPUTE_PREFIX))
     except InvalidPath as error:
         raise InvalidPath(str(error), at=at) from error
+
+
+def poster_of(video: StorageKey) -> StorageKey:
+    """Where the poster of a video is saved.
+
+    Raises:
+        InvalidPath: the path would be too long.
+    """
+    return StorageKey.of_image(path_of_key(video.text + POSTER_SUFFIX, at=("path", "path")))
 
 
 def image_key_bound(text: str) -> str:

@@ -16,6 +16,7 @@ from stillroom.auth.tokens import mint_token
 from stillroom.derived import images
 from stillroom.derived.decoders import Decoders
 from stillroom.http.derivation import Derivation
+from videos import Mp4, frames
 
 pytestmark = pytest.mark.slow
 
@@ -178,6 +179,27 @@ async def test_what_cannot_be_decoded_is_415_and_stays_as_it_is(store: Store) ->
         assert (headed.status_code, headed.content) == (415, b"")
         assert (await store.client.head(f"{IMAGES}/bad.png")).headers["etag"] == etag
     assert store.kept() == []
+
+
+async def test_of_a_video_the_poster_beside_it_is_made_smaller(store: Store) -> None:
+    video = Mp4(frames()).file()
+    long = f"{'v' * 251}.mp4"
+    for path in ("a.mp4", "b.mp4", "c.mp4", long):
+        await store.save(path, video)
+    await store.save("a.mp4.poster.webp", encoded(halves((600, 300)), "WEBP"))
+    await store.save("c.mp4.poster.webp", video)
+
+    assert (await store.picture("a.mp4", "width=64")).size == (64, 32)
+    headed = await store.client.head(f"{IMAGES}/a.mp4?width=64")
+    assert (headed.status_code, headed.headers["content-type"]) == (200, "image/webp")
+    for path in ("b.mp4", "c.mp4", long):
+        refused = await store.get(path, "width=64")
+        assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media"), path
+        assert (await store.client.head(f"{IMAGES}/{path}?width=64")).status_code == 415
+    assert ".poster.webp" in (await store.get("b.mp4", "width=64")).json()["detail"]
+
+    await store.save("a.mp4.poster.webp", encoded(halves((100, 300)), "WEBP"))
+    assert (await store.picture("a.mp4", "width=64&height=64")).size == (21, 64)
 
 
 async def test_the_bound_of_pixels_is_a_setting(running: Running) -> None:

@@ -97,7 +97,7 @@ def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = ExistenceCache()
 
     for key in "abcd":
-        seen.note(key, seen.moment)
+        seen.note(key, "image/png", seen.moment)
 
     assert [key in seen for key in "abcd"] == [False, True, True, True]
 

@@ -10,6 +10,7 @@ from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import ConfigurationError
+from videos import Mp4, frames
 
 IMAGES = "/api/v1/storage/images"
 CDN = "https://cdn.example.com/cdn-cgi/image"
@@ -86,6 +87,43 @@ async def test_what_is_missing_or_asked_for_badly_is_refused_by_us(
         del client.headers["authorization"]
         assert (await client.get(f"{IMAGES}/a.png?width=64")).status_code == 401
 
+    assert stub.operations == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "content_type"),
+    [
+        ("width=200", "width=256,height=2000,fit=scale-down,format=jpg", "image/jpeg"),
+        ("width=64&height=64&fit=cover", "width=64,height=64,fit=cover,format=jpg", "image/jpeg"),
+        ("width=64&format=png", "width=64,height=2000,fit=scale-down,format=png", "image/png"),
+    ],
+)
+async def test_of_a_video_cloudflare_makes_its_first_frame(
+    running: Running, stub: StubR2, query: str, options: str, content_type: str
+) -> None:
+    stub.objects["compute/a b.mp4"] = stub_r2.Stored(b"", {"content-type": "video/mp4"}, '"e"')
+    async with running(R2_IMAGE_TRANSFORMATIONS="true") as client:
+        found = await client.get(f"{IMAGES}/a b.mp4?{query}")
+        again = await client.get(f"{IMAGES}/a b.mp4?{query}")
+        headed = await client.head(f"{IMAGES}/a b.mp4?{query}")
+
+    source = "/compute/a%20b.mp4"
+    place = f"https://cdn.example.com/cdn-cgi/media/mode=frame,time=0s,{options}{source}"
+    assert (found.status_code, found.headers["location"]) == (302, place)
+    assert found.headers["cache-control"] == "private, no-store"
+    assert again.headers["location"] == place
+    assert (headed.status_code, headed.headers["content-type"]) == (200, content_type)
+
+
+async def test_a_video_that_was_just_saved_is_known_to_be_one(
+    running: Running, stub: StubR2
+) -> None:
+    async with running(R2_IMAGE_TRANSFORMATIONS="true") as client:
+        await client.post(f"{IMAGES}/clip", files={"file": Mp4(frames()).file()})
+        stub.operations.clear()
+        found = await client.get(f"{IMAGES}/clip?width=64")
+
+    assert "/cdn-cgi/media/" in found.headers["location"]
     assert stub.operations == {}
 
 

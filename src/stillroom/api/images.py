@@ -22,7 +22,7 @@ from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
 from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
-from stillroom.errors import TooLarge
+from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
 from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
 from stillroom.http.fields import Fields, combined
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
@@ -38,7 +38,8 @@ from stillroom.http.serving import (
     request_sha256,
     write_condition,
 )
-from stillroom.paths import ImagePath, StorageKey, image_entry
+from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
+from stillroom.storage.content_type import DEFAULT, is_video
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredImage
 
@@ -179,15 +180,20 @@ class ImageOperations:
         derived: DerivedImages,
         wanted: Derivation,
     ) -> Response:
-        """A smaller picture of the image, made here or by the CDN."""
+        """A smaller picture of the image, made here or by the CDN; of a video, of its poster."""
         place = derived.place(key, wanted)
-        if place is not None and method == "GET":
-            await self.storage.locate(key)  # for the 404: a CDN would remember its own
-            return ImageResponse(answer_redirect(RemoteImage(place)))
         if place is not None:
-            await self.storage.stat(key)
-            return ImageResponse(answer_made_elsewhere(wanted.content_type))
+            # Looked at for the 404, too, since a CDN would remember its own.
+            kind = await self._type_of(method, key)
+            frame = derived.place_of_frame(key, wanted) if is_video(kind) else None
+            return _elsewhere(method, frame or place)
         original = await self.storage.open(key)
+        if is_video(original.image.content_type):
+            original.close()
+            frame = derived.place_of_frame(key, wanted)
+            if frame is not None:
+                return _elsewhere(method, frame)
+            original = await self._poster(key)
         picture: OpenedImage | None = None
         facts = derived.describe(original.image, wanted)
         if is_named(fields, facts):
@@ -202,6 +208,25 @@ class ImageOperations:
                 picture.close()
             raise
         return ImageResponse(answer, picture)
+
+    async def _type_of(self, method: str, key: StorageKey) -> str:
+        """The content type of an image that is there; empty where it was not looked at."""
+        if method == "HEAD":
+            return (await self.storage.stat(key)).content_type
+        location = await self.storage.locate(key)
+        return (isinstance(location, RemoteImage) and location.content_type) or ""
+
+    async def _poster(self, key: StorageKey) -> OpenedImage:
+        """The picture that is saved beside a video.
+
+        Raises:
+            UnsupportedMedia: there is none; no frame is decoded here.
+        """
+        try:
+            return await self.storage.open(poster_of(key))
+        except (ImageNotFound, InvalidPath):
+            why = f"no picture is made of a video; save one beside it, as <its path>{POSTER_SUFFIX}"
+            raise UnsupportedMedia(why) from None
 
     async def save_image(self, request: Request) -> Response:
         """Save image to storage."""
@@ -262,6 +287,13 @@ class ImageOperations:
         with explained(condition):
             await self.storage.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
+
+
+def _elsewhere(method: str, place: RemoteImage) -> Response:
+    """A redirect to what a CDN makes, or for HEAD what is known of it."""
+    if method == "GET":
+        return ImageResponse(answer_redirect(place))
+    return ImageResponse(answer_made_elsewhere(place.content_type or DEFAULT))
 
 
 def images_router(operations: ImageOperations) -> OperationRouter:

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -21,7 +21,7 @@ from stillroom.derived.decoders import Decoders
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
-from stillroom.storage.values import LocalImage, OpenedImage, StoredImage
+from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
 
 _REVISION: Final = 1
 """Goes up when the same request is to come out otherwise, with the same Pillow."""
@@ -48,6 +48,9 @@ _TURN_POLL_S: Final = 0.02
 _TURN_S: Final = 20.0
 """For that, and for what this process makes of it; then the client has better asked again."""
 
+_MAX_FRAME_SIDE: Final = 2000
+"""Pixels, of what Cloudflare makes of a video."""
+
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
 """Originals that come from a bucket at once."""
@@ -64,6 +67,7 @@ _UNDECODABLE: Final = frozenset(
         "text/html",
         "text/plain",
         "video/mp4",
+        "video/quicktime",
         "video/webm",
     }
 )
@@ -160,14 +164,13 @@ class DerivedImages:
 
     # Elsewhere ---------------------------------------------------------------------------
 
-    def place(self, key: StorageKey, wanted: Derivation) -> str | None:
-        """Where the CDN makes this picture; None where it does not.
+    def place(self, key: StorageKey, wanted: Derivation) -> RemoteImage | None:
+        """Where the CDN makes this picture of an image; None where it does not.
 
         PNG is no format that it makes, and its `crop` is our `cover`: never larger.
         https://developers.cloudflare.com/images/transform-images/transform-via-url/
         """
-        base = self._config.transformations_url
-        if base is None or wanted.format == "png":
+        if wanted.format == "png":
             return None
         options = (
             f"width={wanted.width}",
@@ -178,10 +181,34 @@ class DerivedImages:
             "metadata=none",
             "anim=false",
         )
-        parts = urlsplit(base)
+        return self._at_cdn("image", options, key, wanted.content_type)
+
+    def place_of_frame(self, key: StorageKey, wanted: Derivation) -> RemoteImage | None:
+        """Where the CDN makes it of the first frame of a video; None where there is no such CDN.
+
+        JPEG stands in for WebP, which it does not make of videos, and sides end at 2,000 pixels.
+        https://developers.cloudflare.com/stream/transform-videos/
+        """
+        form = "png" if wanted.format == "png" else "jpeg"
+        options = (
+            "mode=frame",
+            "time=0s",
+            f"width={min(wanted.width, _MAX_FRAME_SIDE)}",
+            f"height={min(wanted.height, _MAX_FRAME_SIDE)}",
+            f"fit={'cover' if wanted.fit == 'cover' else 'scale-down'}",
+            f"format={'png' if form == 'png' else 'jpg'}",
+        )
+        return self._at_cdn("media", options, key, f"image/{form}")
+
+    def _at_cdn(
+        self, service: str, options: Sequence[str], key: StorageKey, content_type: str
+    ) -> RemoteImage | None:
+        if self._config.transformations_url is None:
+            return None
+        parts = urlsplit(self._config.transformations_url)
         origin = f"{parts.scheme}://{parts.netloc}"
         source = f"{parts.path.rstrip('/')}/{quote(key.text, safe='/')}"
-        return f"{origin}/cdn-cgi/image/{','.join(options)}{source}"
+        return RemoteImage(f"{origin}/cdn-cgi/{service}/{','.join(options)}{source}", content_type)
 
     # Here --------------------------------------------------------------------------------
 

@@ -146,13 +146,15 @@ def _policy(image_origins: Iterable[str]) -> str:
 
     Sources: https://www.w3.org/TR/CSP3/ and https://www.w3.org/TR/trusted-types/
     """
+    origins = tuple(image_origins)
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
             "connect-src 'self'",
-            " ".join(("img-src 'self' blob:", *image_origins)),
+            " ".join(("img-src 'self' blob:", *origins)),
+            " ".join(("media-src 'self' blob:", *origins)),
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",

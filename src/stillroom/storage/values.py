@@ -67,9 +67,10 @@ class LocalImage(OpenedImage, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """An image that another server has, under `url`."""
+    """An image that another server has, under `url`; None: its type was not looked at."""
 
     url: str
+    content_type: str | None = None
 
 
 Location = LocalImage | RemoteImage

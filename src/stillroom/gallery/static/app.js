@@ -52,7 +52,7 @@ export class App {
     this.selection = new Selection(this);
     this.grid = new Grid(by("grid"), {
       open: (at) => this.open(at),
-      show: (image, described, shape, failed) => this.shown.show(image, described, shape, failed),
+      shelf: () => this.shown,
       chosen: () => this.selection.show(),
       remove: () => this.selection.remove([...this.grid.selected]),
       trouble: (error) => this.states.fail(error),

@@ -1,14 +1,15 @@
 // One cell of the grid: a picture or a folder with its name.
 
 import { icon, make } from "./elements.js";
+import { badge, clock, firstFrame } from "./films.js";
 
 const UNKNOWN_TYPE = "application/octet-stream";
 
 /**
  * @typedef {import("./listing.js").Described} Described
  * @typedef {import("./api.js").Shape} Shape
- * @typedef {import("./thumbnails.js").Failed} Failed
- * @typedef {(image: HTMLImageElement, described: Described, shape: Shape, failed: Failed) => void} Show
+ * @typedef {import("./api.js").Facts} Facts
+ * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
  */
 
 export class Cell {
@@ -46,21 +47,69 @@ export class Cell {
 
   /**
    * Ask for its picture.
-   * @param {Show} show
+   * @param {Shelf} shelf
    * @param {Shape} shape
    */
-  load(show, shape) {
+  load(shelf, shape) {
     this.asked = true;
-    show(this.image, this.described, shape, (_, facts) => {
+    if (shelf.isVideo(this.described)) this.loadVideo(shelf, shape);
+    else this.loadPicture(shelf, shape);
+  }
+
+  /**
+   * @param {Shelf} shelf
+   * @param {Shape} shape
+   */
+  loadPicture(shelf, shape) {
+    shelf.show(this.image, this.described, shape, (_, facts) => {
       if (!this.element.isConnected) return;
-      this.element.classList.add("plain");
-      const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(this.described.name)?.[1] ?? "";
-      const type = facts?.content_type ?? UNKNOWN_TYPE;
-      const kind = type === UNKNOWN_TYPE ? suffix : type.split("/").at(-1)?.slice(0, 12);
-      if (!this.element.querySelector(".kind")) {
-        this.image.after(make("span", { class: "kind", "aria-hidden": "true" }, kind || "file"));
-      }
+      if (facts?.content_type.startsWith("video/") && !shelf.isVideo(this.described)) {
+        shelf.learn(this.described, true);
+        this.loadVideo(shelf, shape);
+      } else this.showKind(facts);
     });
+  }
+
+  /**
+   * A video: its poster, or else its first frame, and how long it is.
+   * @param {Shelf} shelf
+   * @param {Shape} shape
+   */
+  async loadVideo(shelf, shape) {
+    const { described, element, image } = this;
+    const mark = badge(clock(described.resource?.duration));
+    image.after(mark);
+    element.setAttribute("aria-label", `${described.name}, video`);
+    image.onerror = () => image.removeAttribute("src"); // many have no poster
+    shelf.poster(described, shape).then((url) => { if (url && image.dataset.key) image.src = url; }, () => {});
+    const url = await shelf.film(described).catch(() => null);
+    const still = url ? await firstFrame(url, shape.width, () => element.isConnected) : null;
+    if (!element.isConnected) return;
+    if (still) {
+      shelf.learn(described, true);
+      image.before(still.frame);
+      element.classList.add("loaded");
+      if (!mark.textContent) mark.append(clock(still.seconds));
+    } else if (shelf.isCertain(described)) this.showKind(described.resource);
+    else { // only called like one
+      mark.remove();
+      element.setAttribute("aria-label", described.name);
+      shelf.learn(described, false);
+      this.loadPicture(shelf, shape);
+    }
+  }
+
+  /**
+   * There is nothing to show of it but its type.
+   * @param {{ content_type: string } | null | undefined} facts
+   */
+  showKind(facts) {
+    if (this.element.querySelector(".kind")) return;
+    this.element.classList.add("plain");
+    const suffix = /\.([A-Za-z0-9]{1,5})$/.exec(this.described.name)?.[1] ?? "";
+    const type = facts?.content_type ?? UNKNOWN_TYPE;
+    const kind = type === UNKNOWN_TYPE ? suffix : type.split("/").at(-1)?.slice(0, 12);
+    this.image.after(make("span", { class: "kind", "aria-hidden": "true" }, kind || "file"));
   }
 
   drop() {

@@ -19,15 +19,15 @@ const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
 
 /**
  * @typedef {import("./listing.js").Folder | import("./listing.js").Library} Collection
- * @typedef {{ open: (at: number) => void, show: import("./cell.js").Show, chosen: () => void, remove: () => void,
+ * @typedef {{ open: (at: number) => void, shelf: () => import("./cell.js").Shelf, chosen: () => void, remove: () => void,
  *   trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
  */
 
 export class Grid {
   /**
    * `host` is the listbox. `open(at)` is called for a cell that is opened, `chosen()` when the selection
-   * has changed, `show(image, description, shape, failed)` to load a picture, `trouble(error)` when a
-   * page cannot be loaded, `grown()` when one was.
+   * has changed, `trouble(error)` when a page cannot be loaded, `grown()` when one was. `shelf()` is where
+   * pictures come from.
    * @param {HTMLElement} host
    * @param {Hooks} hooks
    */
@@ -240,7 +240,7 @@ export class Grid {
     const wait = this.cells.size && [...this.cells.values()].some((cell) => cell.asked) ? SETTLED_MS : 0;
     const load = () => {
       for (const cell of this.cells.values()) {
-        if (!cell.asked && this.shape) cell.load(this.hooks.show, this.shape);
+        if (!cell.asked && this.shape) cell.load(this.hooks.shelf(), this.shape);
       }
     };
     if (wait) this.settling = setTimeout(load, wait);

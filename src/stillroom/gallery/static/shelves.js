@@ -2,7 +2,8 @@
 
 import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
 import { button, complain, duration, size } from "./elements.js";
-import { DIMENSIONS } from "./viewer.js";
+import { DIMENSIONS, DURATION, dimensions } from "./details.js";
+import { clock } from "./films.js";
 
 const FOR_GOOD = "This can't be undone.";
 
@@ -78,6 +79,31 @@ export class FolderShelf extends Shelf {
   full({ key }) { return this.api.signedUrl(key); }
 
   /** @param {Described} described */
+  isVideo({ key, isFolder }) { return !isFolder && this.pictures.films.has(key); }
+
+  /** @param {Described} described */
+  isCertain({ key }) { return this.pictures.films.isCertain(key); }
+
+  /**
+   * @param {Described} described
+   * @param {boolean} isVideo
+   */
+  learn({ key }, isVideo) { this.pictures.films.learned.set(key, isVideo); }
+
+  /**
+   * The picture beside a video, or the frame that a CDN makes of it.
+   * @param {Described} described
+   * @param {Shape} shape
+   */
+  poster({ key }, shape) { return this.api.signedUrl(key, shape); }
+
+  /**
+   * What a tile takes a frame of.
+   * @param {Described} described
+   */
+  film({ key }) { return this.api.signedUrl(key); }
+
+  /** @param {Described} described */
   exists({ key }) { return this.api.facts(key); }
 
   /**
@@ -138,7 +164,20 @@ export class LibraryShelf extends Shelf {
   async full({ resource }) { return await this.pictures.url(resource) ?? resource.url; }
 
   /** @param {Described} described */
-  exists({ resource }) { return this.api.get(`media-resources/${resource.id}`).then(() => true); }
+  isVideo({ resource }) { return resource.content_type.startsWith("video/"); }
+
+  isCertain() { return true; }
+
+  learn() {} // a resource says what it is
+
+  /** @returns {Promise<string>} */
+  poster() { return Promise.resolve(""); }
+
+  /** @param {Described} described */
+  film({ resource }) { return this.pictures.small(resource); }
+
+  /** @param {Described} described */
+  exists({ resource }) { return this.api.get(`media-resources/${resource.id}`); }
 
   /**
    * @param {Described} described
@@ -146,7 +185,8 @@ export class LibraryShelf extends Shelf {
    */
   async facts({ resource }) {
     return [
-      [DIMENSIONS, `${resource.width.toLocaleString()} × ${resource.height.toLocaleString()}`],
+      [DIMENSIONS, dimensions(resource.width, resource.height)],
+      ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],

@@ -1,6 +1,9 @@
 // Small pictures. An <img> sends no token, so it gets a signed URL: a browser then loads, decodes and
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
+import { Films } from "./films.js";
+import { Turns } from "./turns.js";
+
 const LARGEST = 1024;
 const SIZES = [64, 128, 256, 512, LARGEST];
 const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no smaller picture of it
@@ -37,6 +40,7 @@ export class Thumbnails {
     this.api = api;
     /** @type {Set<string>} */
     this.whole = new Set(); // shown by their originals
+    this.films = new Films();
     this.turns = new Turns(AT_ONCE);
   }
 
@@ -78,6 +82,7 @@ export class Thumbnails {
   /** @param {string} path */
   forget(path) {
     this.whole.delete(path);
+    this.films.learned.delete(path);
     this.api.forget(path);
   }
 }
@@ -138,34 +143,17 @@ export class LibraryPictures {
     });
   }
 
+  /**
+   * The same of a video that a tile takes a frame of; none of a large one that would be fetched for it whole.
+   * @param {Resource} resource
+   */
+  async small(resource) {
+    const isFetched = resource.url.endsWith(`/media-resources/${resource.id}/file`);
+    return isFetched && resource.file_size > LARGEST_ORIGINAL ? null : this.url(resource);
+  }
+
   close() {
     for (const url of this.blobs.values()) URL.revokeObjectURL(url);
     this.blobs.clear();
-  }
-}
-
-/** So many at a time, newest first: what was asked for last is what is looked at. */
-export class Turns {
-  /** @param {number} most */
-  constructor(most) {
-    this.free = most;
-    /** @type {(() => void)[]} */
-    this.waiting = [];
-  }
-
-  /**
-   * @template Result
-   * @param {() => Promise<Result>} work
-   */
-  async take(work) {
-    if (this.free) this.free -= 1;
-    else await new Promise((resolve) => { this.waiting.push(() => resolve(null)); });
-    try {
-      return await work();
-    } finally {
-      const next = this.waiting.pop();
-      if (next) next();
-      else this.free += 1;
-    }
   }
 }

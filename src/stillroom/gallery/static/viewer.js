@@ -1,13 +1,12 @@
 // One picture, as large as the window: its place is kept while it loads, and it can be looked into.
 
-import { copy } from "./clipboard.js";
+import { DIMENSIONS, Details, dimensions } from "./details.js";
 import { button, by, complain, make, say } from "./elements.js";
+import { end, measuresOf, player, toggle } from "./films.js";
 import { Zoom } from "./zoom.js";
 
 const STEP = 1.4;
-
-/** What this fact is called; a shelf that knows it says it, else the picture itself does. */
-export const DIMENSIONS = "Dimensions";
+const OF_CONTROLS = new Set(["ArrowLeft", "ArrowRight", "Home", "End"]); // and of a video's, while they have the focus
 
 /**
  * @typedef {import("./listing.js").Described} Described
@@ -31,12 +30,12 @@ export class Viewer {
     this.at = -1;
     /** @type {Described | null} */
     this.described = null;
-    /** @type {Described | null} */
-    this.known = null; // whose facts are shown
+    /** @type {HTMLVideoElement | null} */
+    this.film = null;
     /** @type {HTMLImageElement[]} */
     this.ahead = [];
     this.isOpen = false;
-    this.factsShown = localStorage.getItem("stillroom.facts") === "shown";
+    this.details = new Details(this.dialog, { current: () => this.described, measured: () => this.measured() });
     this.dialog.addEventListener("cancel", (/** @type {Event} */ event) => {
       event.preventDefault(); // the history closes it, so that Back and Escape are one
       this.hooks.closed();
@@ -45,7 +44,7 @@ export class Viewer {
     by("previous").onclick = () => this.move(-1);
     by("next").onclick = () => this.move(1);
     by("leave").onclick = () => this.hooks.closed();
-    by("show-facts").onclick = () => this.toggleFacts();
+    by("show-facts").onclick = () => this.details.toggle(hooks.shelf());
     by("show-help").onclick = () => by("help").showModal();
   }
 
@@ -69,12 +68,10 @@ export class Viewer {
       this.stage.focus({ preventScroll: true });
     }
     by("viewer-name").textContent = described.name;
-    by("facts").replaceChildren(); // those of another picture
     by("viewer-actions").replaceChildren(...shelf.actions(described));
     this.load(shelf, described);
     this.tellPlace();
-    this.dialog.classList.toggle("with-facts", this.factsShown);
-    this.loadFacts(shelf, described);
+    this.details.show(shelf);
   }
 
   /** A button that had the focus has gone, or does nothing now: without this the keys would be dead. */
@@ -90,8 +87,15 @@ export class Viewer {
     this.described = null;
     this.ahead = [];
     this.zoom.pointers.clear();
-    this.stage.replaceChildren();
+    this.clear();
     this.dialog.close();
+  }
+
+  clear() {
+    end(this.film);
+    this.film = null;
+    this.stage.replaceChildren();
+    this.stage.classList.remove("failed");
   }
 
   tellPlace() {
@@ -110,13 +114,18 @@ export class Viewer {
    */
   load(shelf, described) {
     const current = () => this.described === described;
+    this.clear();
+    this.stage.setAttribute("aria-label", "Image. Plus and minus zoom, arrow keys show the next.");
+    if (shelf.isVideo(described)) {
+      this.play(shelf, described);
+      return;
+    }
     const small = make("img", { class: "small", alt: "", draggable: false });
     const full = make("img", { class: "full", alt: described.name, draggable: false, decoding: "async" });
     small.dataset.key = described.key;
     const picture = make("div", { class: "picture" }, small, full);
     this.stage.replaceChildren(picture);
     this.zoom.picture = picture;
-    this.stage.classList.remove("failed");
     this.holdFocus();
     this.dialog.setAttribute("aria-busy", "true");
     small.onload = () => {
@@ -144,6 +153,29 @@ export class Viewer {
   }
 
   /**
+   * A video; what is only called like one is shown as a picture.
+   * @param {Shelf} shelf
+   * @param {Described} described
+   */
+  play(shelf, described) {
+    this.film = player(shelf, described, this.hooks.shape(), {
+      isWanted: () => this.described === described,
+      arrived: () => {
+        this.dialog.removeAttribute("aria-busy");
+        this.details.measure();
+        this.preload(shelf);
+      },
+      isNone: () => this.load(shelf, described),
+      failed: (error) => this.fail(shelf, described, error),
+    });
+    this.zoom.picture = null;
+    this.stage.replaceChildren(this.film);
+    this.stage.setAttribute("aria-label", "Video. Space plays it, arrow keys show the next.");
+    this.holdFocus();
+    this.dialog.setAttribute("aria-busy", "true");
+  }
+
+  /**
    * The size of the picture, or at least its shape: where the small one is at its `most`, that alone.
    * @param {number} width
    * @param {number} height
@@ -153,7 +185,14 @@ export class Viewer {
     if (!width || !height) return;
     this.zoom.natural = { width, height, isExact: Math.max(width, height) < most };
     this.zoom.fit();
-    if (most === Infinity) this.tellSize();
+    if (most === Infinity) this.details.measure();
+  }
+
+  /** @returns {import("./shelves.js").Row[]} what the picture says of itself */
+  measured() {
+    if (this.film) return measuresOf(this.film);
+    const { natural } = this.zoom;
+    return natural?.isExact ? [[DIMENSIONS, dimensions(natural.width, natural.height)]] : [];
   }
 
   /**
@@ -163,17 +202,24 @@ export class Viewer {
    */
   async fail(shelf, described, error) {
     this.dialog.removeAttribute("aria-busy");
-    let text = error?.message ?? "A browser cannot show this file as an image.";
+    let text = error?.message ?? "A browser cannot show this file.";
     let kept = true;
     if (!error) {
       try {
-        kept = Boolean(await shelf.exists(described));
+        const found = await shelf.exists(described);
+        if (found?.content_type?.startsWith("video/") && !shelf.isVideo(described) && this.described === described) {
+          shelf.learn(described, true);
+          this.load(shelf, described);
+          return;
+        }
+        kept = Boolean(found);
       } catch (/** @type {any} */ refused) {
         text = refused.message;
       }
     }
     if (this.described !== described) return;
     if (!kept) text = "This image has been deleted.";
+    this.clear();
     this.stage.classList.add("failed");
     this.stage.replaceChildren(make(
       "div",
@@ -188,57 +234,11 @@ export class Viewer {
   /** @param {Shelf} shelf */
   preload(shelf) {
     this.ahead = [this.beside(1), this.beside(-1)].filter((at) => at >= 0).map((at) => shelf.describe(at))
-      .map((neighbour) => {
+      .filter((neighbour) => !shelf.isVideo(neighbour)).map((neighbour) => {
         const image = new Image();
         shelf.full(neighbour).then((url) => { image.src = url; }, () => {});
         return image;
       });
-  }
-
-  toggleFacts() {
-    this.factsShown = !this.factsShown;
-    localStorage.setItem("stillroom.facts", this.factsShown ? "shown" : "");
-    this.dialog.classList.toggle("with-facts", this.factsShown);
-    by("show-facts").setAttribute("aria-pressed", String(this.factsShown));
-    this.loadFacts(this.hooks.shelf(), this.described);
-  }
-
-  /**
-   * @param {Shelf} shelf
-   * @param {Described | null} described
-   */
-  async loadFacts(shelf, described) {
-    by("show-facts").setAttribute("aria-pressed", String(this.factsShown));
-    if (!this.factsShown || !described || this.known === described) return;
-    this.known = described;
-    /** @type {import("./shelves.js").Row[]} */
-    let rows;
-    try {
-      rows = await shelf.facts(described);
-    } catch (/** @type {any} */ error) {
-      rows = [["", error.message]];
-      this.known = null;
-    }
-    if (this.described !== described) return;
-    by("facts").replaceChildren(...rows.flatMap(([label, value, canCopy]) => [
-      make("dt", { id: label === DIMENSIONS ? "fact-size" : null }, label),
-      make(
-        "dd",
-        { dir: "auto", class: canCopy ? "exact" : "" },
-        value,
-        canCopy ? button(`Copy ${label}`, "copy", () => copy(value, label), { quiet: true }) : null,
-      ),
-    ]));
-    this.tellSize();
-  }
-
-  tellSize() {
-    if (!this.factsShown || !this.zoom.natural?.isExact || by("fact-size")) return;
-    const { width, height } = this.zoom.natural;
-    by("facts").prepend(
-      make("dt", { id: "fact-size" }, DIMENSIONS),
-      make("dd", {}, `${width.toLocaleString()} × ${height.toLocaleString()}`),
-    );
   }
 
   /**
@@ -287,12 +287,13 @@ export class Viewer {
       "-": () => this.zoom.by(1 / STEP),
       0: () => this.zoom.to(1),
       1: () => this.zoom.to(this.zoom.actual),
-      i: () => this.toggleFacts(),
+      i: () => this.details.toggle(this.hooks.shelf()),
       "?": () => by("help").showModal(),
       Delete: () => this.described && this.hooks.shelf().remove(this.described),
     };
+    if (this.film && event.target === this.stage) keys[" "] = () => this.film && toggle(this.film);
     const does = keys[event.key];
-    if (!does) return;
+    if (!does || (event.target === this.film && OF_CONTROLS.has(event.key))) return;
     event.preventDefault();
     does();
   }

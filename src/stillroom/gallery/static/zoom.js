@@ -98,7 +98,7 @@ export class Zoom {
       this.to(this.scale > 1 ? 1 : closer, event.clientX, event.clientY);
     });
     stage.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || (event.target instanceof Element && event.target.closest("button"))) return;
+      if (event.button !== 0 || (event.target instanceof Element && event.target.closest("button, video"))) return;
       stage.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, event);
       this.began = event;

@@ -193,11 +193,9 @@ class R2ImageStorage:
     async def locate(self, key: StorageKey) -> RemoteImage:
         """The CDN's URL, or a presigned one; never before the image is known to be there."""
         if self._check_exists and key.text not in self._existence:
-            moment = self._existence.moment
-            if await self._store.head(key.text) is None:
-                raise ImageNotFound
-            self._existence.note(key.text, moment)
-        return self._location_of(key)
+            await self._look_and_note(key)
+        location = self._location_of(key)
+        return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
     def locate_now(self, key: StorageKey) -> RemoteImage | None:
         """The same for an image that was there a moment ago, or if existence is not checked."""
@@ -240,7 +238,7 @@ class R2ImageStorage:
     async def _look_and_note(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
         moment = self._existence.moment
         image = await look(self._store, key, deadline=deadline)
-        self._existence.note(key.text, moment)
+        self._existence.note(key.text, image.content_type, moment)
         return image
 
     async def list(self, query: ListQuery) -> Page:
@@ -326,7 +324,7 @@ class R2ImageStorage:
                     source.text, found.etag, target.text, properties, deadline=deadline
                 )
                 if written.etag is not None:
-                    self._existence.note(target.text, self._existence.moment)
+                    self._existence.note(target.text, found.content_type, self._existence.moment)
                     return dataclasses.replace(
                         found,
                         key=target,

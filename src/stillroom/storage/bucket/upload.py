@@ -188,7 +188,7 @@ class Upload:
 
     def _described(self, received: Received, etag: str) -> StoredImage:
         existence = self._context.existence
-        existence.note(self._key.text, existence.moment)
+        existence.note(self._key.text, received.content_type, existence.moment)
         return StoredImage(
             key=self._key,
             size=received.size,

@@ -1,0 +1,96 @@
+// What is known of the picture that is looked at, beside it.
+
+import { copy } from "./clipboard.js";
+import { button, by, make } from "./elements.js";
+
+/** What this fact is called; a shelf that knows it says it, else the picture itself does. */
+export const DIMENSIONS = "Dimensions";
+
+/** The same of a video. */
+export const DURATION = "Duration";
+
+/**
+ * `1,024 × 768`
+ * @type {(width: number, height: number) => string}
+ */
+export const dimensions = (width, height) => `${width.toLocaleString()} × ${height.toLocaleString()}`;
+
+/**
+ * @typedef {import("./listing.js").Described} Described
+ * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
+ * @typedef {import("./shelves.js").Row} Row
+ */
+
+export class Details {
+  /**
+   * `current()` is what is looked at; `measured()` is what it says of itself once it has arrived.
+   * @param {HTMLElement} dialog
+   * @param {{ current: () => Described | null, measured: () => Row[] }} hooks
+   */
+  constructor(dialog, hooks) {
+    this.dialog = dialog;
+    this.hooks = hooks;
+    /** @type {Described | null} */
+    this.known = null; // whose facts are shown
+    this.isShown = localStorage.getItem("stillroom.facts") === "shown";
+  }
+
+  /**
+   * Those of another picture.
+   * @param {Shelf} shelf
+   */
+  show(shelf) {
+    by("facts").replaceChildren();
+    this.known = null;
+    this.dialog.classList.toggle("with-facts", this.isShown);
+    return this.load(shelf);
+  }
+
+  /** @param {Shelf} shelf */
+  toggle(shelf) {
+    this.isShown = !this.isShown;
+    localStorage.setItem("stillroom.facts", this.isShown ? "shown" : "");
+    this.dialog.classList.toggle("with-facts", this.isShown);
+    return this.load(shelf);
+  }
+
+  /** @param {Shelf} shelf */
+  async load(shelf) {
+    const described = this.hooks.current();
+    by("show-facts").setAttribute("aria-pressed", String(this.isShown));
+    if (!this.isShown || !described || this.known === described) return;
+    this.known = described;
+    /** @type {Row[]} */
+    let rows;
+    try {
+      rows = await shelf.facts(described);
+    } catch (/** @type {any} */ error) {
+      rows = [["", error.message]];
+      this.known = null;
+    }
+    if (this.hooks.current() !== described) return;
+    by("facts").replaceChildren(...rows.flatMap(row));
+    this.measure();
+  }
+
+  /** Add what the picture says of itself, unless it stands there. */
+  measure() {
+    if (!this.isShown) return;
+    const there = new Set([...by("facts").querySelectorAll("dt")].map((one) => one.textContent));
+    const missing = this.hooks.measured().filter(([label]) => !there.has(label));
+    by("facts").prepend(...missing.flatMap(row));
+  }
+}
+
+/**
+ * @param {Row} fact
+ * @returns {HTMLElement[]}
+ */
+function row([label, value, canCopy]) {
+  return [make("dt", {}, label), make(
+    "dd",
+    { dir: "auto", class: canCopy ? "exact" : "" },
+    value,
+    canCopy ? button(`Copy ${label}`, "copy", () => copy(value, label), { quiet: true }) : null,
+  )];
+}
