@@ -93,8 +93,10 @@ def servers(
 ) -> Iterator[Servers]:
     def variables_of(host: Host) -> dict[str, str]:
         found: dict[str, str] = {}
-        if host.bucket:
-            found |= bucket_variables(request.getfixturevalue("seaweed"))
+        if host.bucket:  # its own: hosts run on beside the tests that look into the usual one
+            bucket = f"host-{host.name}"
+            request.getfixturevalue("operator").make_bucket(bucket)
+            found |= bucket_variables(request.getfixturevalue("seaweed"), bucket)
         if host.postgresql:
             found["STILLROOM_DATABASE_URL"] = request.getfixturevalue("postgres").make_database()
         return found

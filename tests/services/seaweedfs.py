@@ -55,13 +55,13 @@ class SeaweedFS:
             assert answer.status_code in (204, 404), answer.text
 
 
-def bucket_variables(seaweed: SeaweedFS) -> dict[str, str]:
-    """The variables that select its bucket."""
+def bucket_variables(seaweed: SeaweedFS, bucket: str = BUCKET) -> dict[str, str]:
+    """The variables that select its bucket, or another one there."""
     return {
         "R2_ENDPOINT_URL": seaweed.endpoint_url,
         "R2_ACCESS_KEY_ID": KEY_ID,
         "R2_SECRET_ACCESS_KEY": SECRET,
-        "R2_BUCKET_NAME": BUCKET,
+        "R2_BUCKET_NAME": bucket,
     }
 
 

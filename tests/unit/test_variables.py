@@ -98,6 +98,14 @@ def test_a_variable_is_still_read_by_its_former_name(
     assert Settings.read_file(file).fast_path is fast_path
 
 
+def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STILLROOM_SHORT_ROAD", "false")
+
+    (warning,) = Settings.read().warnings()
+
+    assert warning.startswith("STILLROOM_SHORT_ROAD is named STILLROOM_FAST_PATH now")
+
+
 def test_a_misspelled_credential_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

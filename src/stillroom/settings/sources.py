@@ -68,14 +68,20 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
 
 
 def unread_names(names: Iterable[str]) -> list[str]:
-    """A warning for each name of ours that no setting has.
+    """A warning for each name of ours that no setting has, or that has another name now.
 
     Raises:
         ConfigurationError: one is so near to a setting that it must be meant.
     """
     fields = [str(one.validation_alias or name) for name, one in Fields.model_fields.items()]
     known = [*map(variable_of, fields), *_OF_COMMANDS, *_FORMER]
-    return unread({name.upper() for name in names}, known)
+    given = {name.upper() for name in names}
+    renamed = [
+        f"{former} is named {variable_of(field)} now; the former name will not be read for ever"
+        for former, field in _FORMER.items()
+        if former in given
+    ]
+    return renamed + unread(given, known)
 
 
 def without_environment(settings: type[S]) -> type[S]:
