@@ -1,13 +1,25 @@
 """A cache bounded in size that evicts entries one by one (second chance, also called CLOCK)."""
 
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-_VALUE: Final = 0
-_SIZE: Final = 1
-_USED: Final = 2
+
+class CacheEntry(Generic[_V]):
+    """A value in a `BoundedCache`, for a caller that need not look it up again.
+
+    Attributes:
+        value: None: it was evicted, removed or never kept.
+        used: Set it with each use.
+    """
+
+    __slots__ = ("size", "used", "value")
+
+    def __init__(self, value: _V | None, size: int) -> None:
+        self.value = value
+        self.size = size
+        self.used = False
 
 
 class BoundedCache(Generic[_K, _V]):
@@ -29,40 +41,43 @@ class BoundedCache(Generic[_K, _V]):
         """
         self._max_size = max_size
         self._size = 0
-        self._entries: dict[_K, list[object]] = {}
+        self._entries: dict[_K, CacheEntry[_V]] = {}
 
     def get(self, key: _K) -> _V | None:
         """The value of a key; None: it was never put, or is evicted."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        entry[_USED] = True
-        return entry[_VALUE]  # type: ignore[return-value]  # a list has one type for all its items
+        entry.used = True
+        return entry.value
 
-    def put(self, key: _K, value: _V, size: int = 1) -> None:
+    def put(self, key: _K, value: _V, size: int = 1) -> CacheEntry[_V]:
         """Add or replace a value, evicting others; one larger than the cache is not kept."""
         self.remove(key)
         if size > self._max_size:
-            return
+            return CacheEntry(None, 0)
         while self._size + size > self._max_size:
             self._evict()
-        self._entries[key] = [value, size, False]
+        entry = self._entries[key] = CacheEntry(value, size)
         self._size += size
+        return entry
 
     def remove(self, key: _K) -> None:
         """Remove a key, if it is there."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._size -= entry[_SIZE]  # type: ignore[operator]  # as in `get`
+            self._size -= entry.size
+            entry.value = None
 
     def _evict(self) -> None:
         while True:
             key = next(iter(self._entries))
             entry = self._entries.pop(key)
-            if not entry[_USED]:
-                self._size -= entry[_SIZE]  # type: ignore[operator]  # as in `get`
+            if not entry.used:
+                self._size -= entry.size
+                entry.value = None
                 return
-            entry[_USED] = False
+            entry.used = False
             self._entries[key] = entry
 
     def __len__(self) -> int:

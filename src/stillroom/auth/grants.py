@@ -52,7 +52,7 @@ class Grant:
 
     def covers(self, path: ImagePath) -> bool:
         """Whether a path lies in the folder that the caller is confined to."""
-        return path.text.startswith(self.folder)
+        return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
         """The part of a listing that the caller may see.

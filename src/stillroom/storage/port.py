@@ -56,8 +56,14 @@ class ImageStorage(Protocol):
         """
         ...
 
-    def locate_now(self, key: StorageKey) -> Location | None:
-        """As `locate`, if the answer can be had without waiting; else None: ask `locate`."""
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> Location | None:
+        """As `locate`, if the answer can be had without waiting; else None: ask `locate`.
+
+        Args:
+            key: Of the image.
+            known: What was found there before. The very same object is found again, at less cost,
+                while it is the same save.
+        """
         ...
 
     def is_current(self, image: StoredImage) -> bool:

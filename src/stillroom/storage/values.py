@@ -1,7 +1,7 @@
 """The values that cross the storage port: images, conditions, queries, pages."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
 from stillroom.errors import PreconditionFailed
@@ -27,6 +27,8 @@ class StoredImage:
         content_type: By its content, never by its name.
         sha256: 32 bytes, or None where it has not been hashed yet.
         save_id: Names this very save: the same bytes saved again have another one.
+        version: What a disk compares to tell whether a file is still the same save (inode, size
+            and times); None where that cannot be told.
     """
 
     key: StorageKey
@@ -36,6 +38,7 @@ class StoredImage:
     content_type: str
     sha256: bytes | None
     save_id: str
+    version: tuple[int, int, int, int] | None = field(default=None, compare=False, repr=False)
 
 
 class OpenedImage(Protocol):

@@ -1,12 +1,14 @@
 """An answer of the fast path, and its line in the access log."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from stillroom.telemetry import request_id
 from stillroom.telemetry.logging import log_access
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """An answer up to its request id and date, and what its body is.
 
     Attributes:

@@ -21,13 +21,13 @@ import re
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER, without_body
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
-from stillroom.bounded_cache import BoundedCache
+from stillroom.bounded_cache import BoundedCache, CacheEntry
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import problem
@@ -94,30 +94,54 @@ Headers = tuple[tuple[str, str], ...]
 _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 
-class _Rights(NamedTuple):
+_Conditions = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
     """The fields of a head that passed every check, and who its token's holder is."""
 
     fields: Fields
-    conditions: tuple[str | None, ...]
+    conditions: _Conditions | None  # None: there is none
     grant: Grant
     until: float
 
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """A request line that was checked, and the answers to it while the image is the same."""
+    """A request line that was checked, and the answers to it while the image is the same.
+
+    Of thousands each is read from memory that no processor cache holds, so what a usual answer
+    needs lies here and not behind one more dictionary.
+    """
 
     method: str
     path: ImagePath
     key: StorageKey
     image: StoredImage | RemoteImage | None = None
     is_missing: bool = False  # it was, when it was last looked for
-    answers: dict[tuple[str | None, ...], Answer] = field(default_factory=dict)
+    answer: Answer | None = None  # without conditions
+    answers: dict[_Conditions, Answer] = field(default_factory=dict)
+    body: CacheEntry[bytes] | None = None
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
         """Forget the answers, since the image is another one."""
         self.image, self.is_missing = image, image is None
+        self.answer = self.body = None
         self.answers.clear()
+
+    def answer_for(self, conditions: _Conditions | None) -> Answer | None:
+        """What was answered to a request with these conditions."""
+        return self.answer if conditions is None else self.answers.get(conditions)
+
+    def remember(self, conditions: _Conditions | None, answer: Answer) -> None:
+        """Answer so again."""
+        if conditions is None:
+            self.answer = answer
+            return
+        if len(self.answers) >= _MAX_ANSWERS:
+            self.answers.clear()
+        self.answers[conditions] = answer
 
 
 class FastReads:
@@ -150,7 +174,8 @@ class FastReads:
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
         self._rights: BoundedCache[bytes, _Rights] = BoundedCache(_MAX_FIELDS_BYTES)
         self._lines: BoundedCache[bytes, _Line] = BoundedCache(_MAX_LINES)
-        self._bodies: BoundedCache[_Line, tuple[StoredImage, bytearray]] = BoundedCache(cache_bytes)
+        self._bodies: BoundedCache[_Line, bytes] = BoundedCache(cache_bytes)
+        self._keeps_bodies = cache_bytes > 0
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: "Connection", data: bytes, request: "Request") -> bool:
@@ -175,7 +200,8 @@ class FastReads:
         if known is None or bare is None or "storage:read" not in known.grant.scopes:
             return False
         conditions = tuple(map(fields.get, _CONDITIONS))
-        rights = _Rights(fields, conditions, known.grant, known.until)
+        given = conditions if any(one is not None for one in conditions) else None
+        rights = _Rights(fields, given, known.grant, known.until)
         self._rights.put(bare[end:], rights, len(bare) + _ENTRY_BYTES)
         return self.answer(connection, data)
 
@@ -205,20 +231,21 @@ class FastReads:
         if answer.status >= 400 and not client_id:
             client_id = request_id.generate_bytes()
         id_line = b"x-request-id: %s\r\n" % client_id if client_id else b""
-        record = AnswerRecord(connection.client, data, answer, client_id, began)
+        date_line = _date_line(int(now))
         if isinstance(body, FileSlice):
             if connection.has_unsent_bytes:
                 body.image.close()
                 return False
             metrics.count(answer.operation, answer.status, time.perf_counter() - began)
-            head = b"".join((answer.head, id_line, _date_line(int(now))))
+            record = AnswerRecord(connection.client, data, answer, client_id, began)
+            head = b"".join((answer.head, id_line, date_line))
             FileExchange.start(connection, head, body, record)
             return True
-        connection.write(b"".join((answer.head, id_line, _date_line(int(now)), body)))
+        connection.write(b"".join((answer.head, id_line, date_line, body)))
         connection.answered()
         metrics.count(answer.operation, answer.status, time.perf_counter() - began, len(body))
         if self._logs_access:
-            record.log(len(body))
+            AnswerRecord(connection.client, data, answer, client_id, began).log(len(body))
         return True
 
     def _rights_beside_id(self, data: bytes, end: int) -> tuple[_Rights | None, bytes]:
@@ -243,15 +270,16 @@ class FastReads:
 
     def _find(self, line: _Line, rights: _Rights) -> "tuple[Answer, _Body] | None":
         """The answer and its body, if neither must be waited for."""
-        image = line.image
-        if isinstance(image, StoredImage):
-            found = self._find_cached(line, image, rights)
+        known: StoredImage | None = None
+        if isinstance(line.image, StoredImage):
+            known = line.image
+            found = self._find_cached(line, known, rights)
             if found is not None:
                 return found
         elif line.is_missing and self._storage.is_missing(line.key):
             return self._missing[line.method], self._missing[line.method].body
         try:
-            location = self._storage.locate_now(line.key)
+            location = self._storage.locate_now(line.key, known)
         except ImageNotFound:
             line.use(None)
             return self._missing[line.method], self._missing[line.method].body
@@ -265,7 +293,7 @@ class FastReads:
         self, line: _Line, image: StoredImage, rights: _Rights
     ) -> "tuple[Answer, _Body] | None":
         """The answer without opening a file, if it is still the same save."""
-        answer = line.answers.get(rights.conditions)
+        answer = line.answer_for(rights.conditions)
         if answer is None:
             return None
         body: _Body = answer.body
@@ -275,10 +303,10 @@ class FastReads:
                 return None
             answer = answer.naming(name)
         elif answer.length:
-            cached = self._bodies.get(line)
-            if cached is None or cached[0] is not image:
+            if line.body is None or line.body.value is None:
                 return None
-            body = cached[1]
+            line.body.used = True
+            body = line.body.value
             if answer.length != len(body):
                 body = memoryview(body)[answer.start : answer.start + answer.length]
         return (answer, body) if self._storage.is_current(image) else None
@@ -292,7 +320,7 @@ class FastReads:
         try:
             if not is_known:
                 line.use(image)
-            answer = line.answers.get(rights.conditions) or self._make(line, image, rights)
+            answer = line.answer_for(rights.conditions) or self._make(line, image, rights)
             if answer.handed_over:
                 name = self._known_name(image)
                 return (answer.naming(name), b"") if name else None  # the ASGI path gives it one
@@ -307,8 +335,8 @@ class FastReads:
                 location.close()
         if body is None:
             return None
-        if is_known and answer.length == image.size:  # asked for again
-            self._bodies.put(line, (image, body), len(body) + _ENTRY_BYTES)
+        if is_known and answer.length == image.size and self._keeps_bodies:  # asked for again
+            line.body = self._bodies.put(line, bytes(body), len(body) + _ENTRY_BYTES)
         return answer, body
 
     def _redirect(self, line: _Line, location: RemoteImage | None) -> "tuple[Answer, _Body] | None":
@@ -316,8 +344,8 @@ class FastReads:
             return None
         if location is not line.image:
             line.use(location)
-            line.answers[()] = Answer("get_image", 302, self._head(answer_redirect(location)))
-        return line.answers[()], b""
+            line.answer = Answer("get_image", 302, self._head(answer_redirect(location)))
+        return (line.answer, b"") if line.answer else None
 
     def _make(self, line: _Line, image: StoredImage, rights: _Rights) -> Answer:
         """The answer to a line with these conditions; it is remembered."""
@@ -333,9 +361,7 @@ class FastReads:
                 _OPERATION[line.method], found.status, self._head(found), b"",
                 found.start, length, handed,
             )  # fmt: skip
-        if len(line.answers) >= _MAX_ANSWERS:
-            line.answers.clear()
-        line.answers[rights.conditions] = answer
+        line.remember(rights.conditions, answer)
         return answer
 
     def _handed_over(self, fields: Fields, answer: ImageAnswer) -> bytes:
@@ -361,7 +387,7 @@ class FastReads:
         return "\r\n".join([*lines, ""]).encode("latin-1")
 
 
-_Body = bytes | bytearray | memoryview | FileSlice
+_Body = bytes | memoryview | FileSlice
 
 
 def keeps_alive(fields: Fields) -> bool:
@@ -369,9 +395,16 @@ def keeps_alive(fields: Fields) -> bool:
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
-def _read_from_page_cache(image: LocalImage, start: int, length: int) -> bytearray | None:
-    """Read without waiting for the disk (RWF_NOWAIT); None: it must be waited for."""
-    body = bytearray(length)
+_read: Final = memoryview(bytearray(MAX_COPIED_BYTES))
+"""Where bodies are read to: each is copied behind its head at once."""
+
+
+def _read_from_page_cache(image: LocalImage, start: int, length: int) -> memoryview | None:
+    """Read without waiting for the disk (RWF_NOWAIT); None: it must be waited for.
+
+    The bytes are valid until the next call.
+    """
+    body = _read[:length]
     try:
         return body if os.preadv(image.fileno(), [body], start, os.RWF_NOWAIT) == length else None
     except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell

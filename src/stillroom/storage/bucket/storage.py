@@ -197,7 +197,11 @@ class R2ImageStorage:
         location = self._location_of(key)
         return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
-    def locate_now(self, key: StorageKey) -> RemoteImage | None:
+    def locate_now(
+        self,
+        key: StorageKey,
+        known: StoredImage | None = None,  # noqa: ARG002  (the port's signature)
+    ) -> RemoteImage | None:
         """The same for an image that was there a moment ago, or if existence is not checked."""
         if self._check_exists and key.text not in self._existence:
             return None

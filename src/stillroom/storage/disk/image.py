@@ -1,5 +1,6 @@
 """One image file: its facts, and its bytes from a single opened descriptor."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -107,36 +108,41 @@ class RecentFacts:
         self._device = os.fstat(folder_fd).st_dev if tells_all(folder_fd) else None
         self._facts: BoundedCache[str, _Facts] = BoundedCache(_MAX_FACTS)
 
-    def describe_file(self, key: StorageKey, fd: int) -> StoredImage:
-        """The facts of an open file.
+    def describe_file(
+        self, key: StorageKey, fd: int, known: StoredImage | None = None
+    ) -> StoredImage:
+        """The facts of an open file; `known` itself, if it is of this very file, unchanged.
 
         Raises:
             OSError: ENXIO for what is no regular file.
         """
         status = os.fstat(fd)
         version = _version_of(status)
-        known = self._facts.get(key.text)
+        if known is not None and known.version == version:
+            return known
+        found = self._facts.get(key.text)
         settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-        if known is not None and known.version == version and known.settled == settled:
-            return known.image
+        if found is not None and found.version == version and found.settled == settled:
+            return found.image
         image = _describe_file(key, fd, status)
+        if settled:
+            image = dataclasses.replace(image, version=version)
         self._facts.put(key.text, _Facts(version, image, settled))
         return image
 
-    def hold(self, image: StoredImage) -> bool:
+    def are_current(self, image: StoredImage) -> bool:
         """Whether the path of an image that was described leads to the same file, unchanged.
 
         Only where files do not change behind this kernel's back. A link on the way is followed,
         but what it leads to must be the file that was found without it.
         """
-        known = self._facts.get(image.key.text)
-        if known is None or known.image is not image or not known.settled:
+        if image.version is None:
             return False
         try:
             status = os.stat(image.key.text, dir_fd=self._folder_fd, follow_symlinks=False)
         except OSError:
             return False
-        return _version_of(status) == known.version and status.st_dev == self._device
+        return _version_of(status) == image.version and status.st_dev == self._device
 
 
 def _version_of(status: os.stat_result) -> _Version:

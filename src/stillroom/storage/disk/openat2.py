@@ -7,7 +7,6 @@ planted in the folder. Linux does it in one call since 5.6
 sandbox refuses that call, the same is done segment by segment.
 """
 
-import contextlib
 import ctypes
 import errno
 import functools
@@ -19,7 +18,7 @@ _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
-_RETRIES_ON_EAGAIN: Final = 3  # openat2(2): a rename raced with the look-up
+_TRIES_ON_EAGAIN: Final = 3  # openat2(2): a rename raced with the look-up
 
 Opener = Callable[[int, str, int], int]
 """(folder's descriptor, relative path, flags) -> descriptor; raises OSError."""
@@ -50,14 +49,15 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     """
     how = _how(flags)
     name = path.encode("utf-8", "surrogateescape")  # as os.fsencode, in a third of the time
-    for _ in range(_RETRIES_ON_EAGAIN):
+    tries = 0
+    while True:
         fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, how, _HOW_BYTES)
         if fd >= 0:
             return fd
         number = ctypes.get_errno()
-        if number != errno.EAGAIN:
-            break
-    raise OSError(number, os.strerror(number), path)
+        tries += 1
+        if number != errno.EAGAIN or tries == _TRIES_ON_EAGAIN:
+            raise OSError(number, os.strerror(number), path)
 
 
 def is_absent(folder_fd: int, path: str) -> bool:
@@ -104,8 +104,10 @@ def release(fd: int) -> None:
     said before (https://man7.org/linux/man-pages/man2/close.2.html): an image that is
     on the disk must not be refused for it.
     """
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)
+    except OSError:
+        pass
 
 
 @functools.cache

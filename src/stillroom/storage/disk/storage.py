@@ -187,13 +187,13 @@ class DiskImageStorage:
         """Open the image's file: it stays the same save, even if the image is replaced."""
         return self._open(key)
 
-    def locate_now(self, key: StorageKey) -> DiskImage:
+    def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
         """Open the image's file without awaiting: an open does not block."""
-        return self._open(key)
+        return self._open(key, known)
 
     def is_current(self, image: StoredImage) -> bool:
         """Whether the path still leads to this very save, by a stat."""
-        return self._facts.hold(image)
+        return self._facts.are_current(image)
 
     def is_missing(self, key: StorageKey) -> bool:
         """Whether there is no such image, without the cost of an exception."""
@@ -217,13 +217,13 @@ class DiskImageStorage:
         """Open the image's file and return its facts."""
         return self._open(key).take_facts()
 
-    def _open(self, key: StorageKey) -> DiskImage:
+    def _open(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
         try:
             fd = self._data_directory.open_contained(self._data_directory.fd, key.text, _READ_FLAGS)
         except OSError as error:
             raise error_of_open(key, error) from error
         try:
-            return DiskImage(fd, self._facts.describe_file(key, fd), self._run)
+            return DiskImage(fd, self._facts.describe_file(key, fd, known), self._run)
         except OSError as error:
             release(fd)
             raise error_of_open(key, error) from error
