@@ -5,6 +5,7 @@ import json
 import random
 import struct
 import zlib
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,14 @@ from generation import carriers as at
 from generation.comfy_graphs import UNTOLD, Made, basic
 from generation.corpus import corpus
 from stillroom.file_parts import FileParts
-from stillroom.generation.reading import MAX_BYTES, Found, find, find_by_reading, find_in
+from stillroom.generation.reading import (
+    MAX_BYTES,
+    Found,
+    find,
+    find_by_reading,
+    find_in,
+    interpret,
+)
 
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 8x6"
 
@@ -175,6 +183,40 @@ def test_no_change_of_one_byte_makes_an_error() -> None:
         for _ in range(10):
             find_in(sample.data[: chosen.randrange(len(sample.data))])
             read_in_ranges(sample.data[: chosen.randrange(1, len(sample.data))])
+
+
+ODD: list[Any] = [
+    None, True, -1, 7, 1.5, "", "x", "7", [], {}, [[]], ["x", 0], ["3", 0], {"a": {}}, [{}], 1e300,
+]  # fmt: skip
+
+
+def changed(value: Any, chosen: random.Random) -> Any:
+    """A copy in which something is of another type."""
+    if isinstance(value, dict | list) and value and chosen.random() < 0.8:
+        key = chosen.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        copy = value.copy()
+        copy[key] = changed(value[key], chosen)
+        return copy
+    return chosen.choice(ODD)
+
+
+def test_no_change_of_a_type_makes_an_error() -> None:
+    chosen = random.Random(7)
+    for sample in corpus()[::3]:
+        found = find_in(sample.data).generation
+        raw = {"UserComment": "xmp:exif:UserComment", "parameters": "parameters"}
+        if found is None or found.raw is None:
+            continue
+        texts = {raw.get(name, name): value for name, value in found.raw.items()}
+        for _ in range(30):
+            other = {
+                name: json.dumps(changed(value, chosen)) if isinstance(value, dict) else value
+                for name, value in texts.items()
+            }
+            tool = {"Software": "NovelAI", "xmp:xmp:CreatorTool": "Draw Things"}
+            facts = interpret({**tool, **{name: str(one) for name, one in other.items()}})
+            if facts.generation is not None:
+                json.dumps(facts.generation.as_json(), allow_nan=False).encode()
 
 
 def test_parts_that_are_here_are_taken_from_wherever_they_are() -> None:

@@ -12,6 +12,7 @@ from stillroom.generation.facts import Generation, object_in
 from stillroom.generation.texts import Unreadable
 from stillroom.generation.tools.comfy_graph import Graph
 from stillroom.generation.tools.comfy_walk import walk
+from stillroom.generation.tools.comfy_workflow import api_form
 
 _PROMPT, _WORKFLOW = "prompt", "workflow"
 _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Software")
@@ -27,7 +28,7 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
         return None
-    facts = walk(Graph.of(ran)) if ran is not None else Generation()
+    facts = walk(Graph.of(ran if ran is not None else api_form(graphs[_WORKFLOW])))
     return Generation(tool="ComfyUI", raw=graphs).over(facts)
 
 
