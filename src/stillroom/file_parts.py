@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from typing import Final
 
 _WIDE: Final = 1
+_MAX_LOOKS: Final = 50_000
+"""How often a parser may ask for bytes, also for those at hand: some 50 ms. Files that are not made
+to take time ask some hundred times."""
 
 
-class BrokenFile(Exception):
-    """The file is not of the form that its format has."""
+class BrokenHeader(Exception):
+    """The header is not of the form that its format has."""
 
 
 class MoreNeeded(Exception):
@@ -38,6 +41,7 @@ class FileParts:
         self.size = size
         self.held = 0
         self._most = most
+        self._looks = 0
         self._parts: list[tuple[int, bytes]] = []
 
     @classmethod
@@ -60,11 +64,12 @@ class FileParts:
         """Those bytes of the file.
 
         Raises:
-            BrokenFile: the file is shorter.
+            BrokenHeader: the file is shorter, or was asked about too often.
             MoreNeeded: they were not read yet.
         """
-        if start < 0 or length < 0 or start + length > self.size:
-            raise BrokenFile
+        self._looks += 1
+        if start < 0 or length < 0 or start + length > self.size or self._looks > _MAX_LOOKS:
+            raise BrokenHeader
         found = self._found(start, length)
         if found is None:
             raise MoreNeeded(start, length)
@@ -94,6 +99,6 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
         elif length == 0:
             length = end - start
         if length < head or start + length > end:
-            raise BrokenFile
+            raise BrokenHeader
         yield kind, start + head, start + length
         start += length

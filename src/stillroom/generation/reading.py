@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.file_parts import BrokenFile, FileParts, MoreNeeded
+from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.generation.carriers import heif, jpeg, jxl, png, webp
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.facts import Generation
@@ -79,7 +79,7 @@ def find(parts: FileParts) -> Found:
         entries = Entries()
         try:
             carrier(parts, entries)
-        except BrokenFile:
+        except BrokenHeader:
             entries.broken = True
         found = interpret(entries.texts)
         broken = broken or entries.broken or found.broken

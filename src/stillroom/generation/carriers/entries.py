@@ -3,7 +3,7 @@
 import zlib
 from typing import Final
 
-from stillroom.file_parts import BrokenFile
+from stillroom.file_parts import BrokenHeader
 
 MAX_TEXT_BYTES: Final = 1024**2
 """Of one text, inflated; the largest graphs of ComfyUI have some hundred kilobytes."""
@@ -34,17 +34,17 @@ class Entries:
         """What was deflated.
 
         Raises:
-            BrokenFile: it is not that, or more than a text has.
+            BrokenHeader: it is not that, or more than a text has.
         """
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
-            raise BrokenFile
+            raise BrokenHeader
         inflater = zlib.decompressobj()
         try:
             text = inflater.decompress(packed, room + 1)
         except zlib.error as error:
-            raise BrokenFile from error
+            raise BrokenHeader from error
         self._inflated += len(text)
         if len(text) > room or not inflater.eof:
-            raise BrokenFile
+            raise BrokenHeader
         return text

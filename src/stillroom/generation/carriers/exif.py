@@ -8,7 +8,7 @@ import struct
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from stillroom.file_parts import BrokenFile
+from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decoded
 
@@ -36,7 +36,7 @@ def read(data: bytes, found: Entries) -> None:
         for tag, value in _values(data):
             said = comment(value) if tag == _USER_COMMENT else decoded(value.rstrip(b"\0"))
             found.add(_NAMES[tag], said)
-    except (struct.error, BrokenFile):
+    except (struct.error, BrokenHeader):
         found.broken = True
 
 
@@ -70,7 +70,7 @@ def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Tag and bytes of each text in the first directory, and in the one of EXIF."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
-        raise BrokenFile
+        raise BrokenHeader
     (start,) = struct.unpack_from(order + "I", data, 4)
     below = yield from _directory(data, order, start)
     if below:
@@ -91,6 +91,6 @@ def _directory(data: bytes, order: str, start: int) -> Generator[tuple[int, byte
             if length > 4:
                 (place,) = struct.unpack_from(order + "I", data, place)
             if place + length > len(data):
-                raise BrokenFile
+                raise BrokenHeader
             yield tag, data[place : place + length]
     return below

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.file_parts import BrokenFile, FileParts, boxes
+from stillroom.file_parts import BrokenHeader, FileParts, boxes
 from stillroom.generation.carriers import exif, xmp
 from stillroom.generation.carriers.entries import Entries
 
@@ -110,7 +110,7 @@ def locations(
         base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
         count = reader.number(2)
         if count > _MAX_EXTENTS:
-            raise BrokenFile
+            raise BrokenHeader
         extents = []
         for _ in range(count):
             reader.number(of_index)
@@ -131,7 +131,7 @@ class _Fields:
     def number(self, width: int) -> int:
         """The next one, of `width` bytes; of none it is 0."""
         if self._at + width > self._end:
-            raise BrokenFile
+            raise BrokenHeader
         found = int.from_bytes(self._parts.bytes_at(self._at, width), "big")
         self._at += width
         return found

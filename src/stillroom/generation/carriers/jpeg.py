@@ -7,7 +7,7 @@ https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import exif, xmp
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decoded
@@ -43,7 +43,7 @@ def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)
         if sign != 0xFF or marker == 0xD9:
-            raise BrokenFile
+            raise BrokenHeader
         if marker == 0xFF:  # fill
             at += 1
             continue
@@ -54,6 +54,6 @@ def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
             continue
         (length,) = parts.numbers(">H", at + 2)
         if length < 2:
-            raise BrokenFile
+            raise BrokenHeader
         yield marker, at + 4, length - 2
         at += 2 + length

@@ -7,7 +7,7 @@ comfy_extras/nodes_images.py.
 import re
 from typing import Final
 
-from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import exif, xmp
 from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
 from stillroom.generation.texts import decoded
@@ -86,7 +86,7 @@ def _take(kind: bytes, content: bytes, found: Entries) -> None:
             exif.read(content, found)
             return
         keyword, text = _text_of(kind, content, found)
-    except BrokenFile:
+    except BrokenHeader:
         found.broken = True
         return
     if keyword == XMP_KEYWORD:
@@ -98,16 +98,16 @@ def _take(kind: bytes, content: bytes, found: Entries) -> None:
 def _text_of(kind: bytes, content: bytes, found: Entries) -> tuple[str, bytes]:
     name, separator, rest = content.partition(b"\0")
     if not separator or len(name) > 79:
-        raise BrokenFile
+        raise BrokenHeader
     if kind == b"zTXt":
         if rest[:1] != b"\0":
-            raise BrokenFile
+            raise BrokenHeader
         rest = found.inflate(rest[1:])
     elif kind == b"iTXt":
         flags, rest = rest[:2], rest[2:]
         _language, _, rest = rest.partition(b"\0")
         _translated, separator, rest = rest.partition(b"\0")
         if not separator or flags not in (b"\0\0", b"\1\0"):
-            raise BrokenFile
+            raise BrokenHeader
         rest = found.inflate(rest) if flags[0] else rest
     return name.decode("latin-1"), rest

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import BrokenFile
+from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers import heif, jpeg, png, webp
 from stillroom.generation.facts import NAMES, Generation, generation_of
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
@@ -47,7 +47,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
             return into_webp.embed(data, facts)
         if heif.is_heif(data):
             return into_avif.embed(data, facts)
-    except (BrokenFile, IndexError, struct.error) as error:
+    except (BrokenHeader, IndexError, struct.error) as error:
         raise UnsupportedMedia("the image is damaged: no facts can be put into it") from error
     raise UnsupportedMedia(
         "facts about the generation can be put into PNG, JPEG, WebP and AVIF: save it as one of "

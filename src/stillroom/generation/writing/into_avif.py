@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import BrokenFile, FileParts, boxes
+from stillroom.file_parts import BrokenHeader, FileParts, boxes
 from stillroom.generation.carriers import heif
 from stillroom.generation.writing.item_places import ItemPlaces
 from stillroom.generation.writing.packet import with_facts
@@ -33,7 +33,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
     """The AVIF with the facts in its packet of XMP.
 
     Raises:
-        BrokenFile: it lacks what an AVIF must have.
+        BrokenHeader: it lacks what an AVIF must have.
         UnsupportedMedia: it is built in a way that nothing can be put into; see also `with_facts`.
     """
     top = _boxes(data, 0, len(data))
@@ -99,7 +99,7 @@ def _announced(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes
     references = bytes(4) if existing is None else data[existing.inner : existing.end]
     form = ">HHH" if references[0] == 0 else ">IHI"
     if form == ">HHH" and image > _NO_ID:
-        raise BrokenFile
+        raise BrokenHeader
     references += _boxed(b"cdsc", struct.pack(form, number, 1, image))
     return {
         b"iinf": _boxed(b"iinf", counted + _boxed(b"infe", entry)),
@@ -135,16 +135,16 @@ def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
         found.append(_Box(kind, at, inner, until))
         at = until
         if len(found) > _MAX_BOXES:
-            raise BrokenFile
+            raise BrokenHeader
     if at != end:
-        raise BrokenFile
+        raise BrokenHeader
     return found
 
 
 def _only(found: list[_Box], kind: bytes) -> _Box:
     named = [box for box in found if box.kind == kind]
     if len(named) != 1:
-        raise BrokenFile
+        raise BrokenHeader
     return named[0]
 
 

@@ -20,7 +20,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
     Raises:
         InvalidParameter: they are larger than a segment, which has 64 KiB.
-        BrokenFile: its segments do not lead to a scan.
+        BrokenHeader: its segments do not lead to a scan.
         UnsupportedMedia: see `with_facts`.
     """
     place, end, packet = 2, 2, None

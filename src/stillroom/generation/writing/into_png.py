@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.file_parts import BrokenFile
+from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers.png import SIGNATURE
 from stillroom.generation.tools.own import KEY
 
@@ -20,7 +20,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
     """The PNG with that chunk, and without earlier ones of the same keyword.
 
     Raises:
-        BrokenFile: its chunks do not lead to IEND.
+        BrokenHeader: its chunks do not lead to IEND.
     """
     kept = [SIGNATURE, data[len(SIGNATURE) : _HEADER_END], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in _chunks(data):
@@ -37,14 +37,14 @@ def _chunk(content: bytes) -> bytes:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of each chunk behind IHDR; what follows IEND belongs to it."""
     if data[12:16] != b"IHDR":
-        raise BrokenFile
+        raise BrokenHeader
     at, kind = _HEADER_END, b""
     while kind != b"IEND":
         if at + 12 > len(data):
-            raise BrokenFile
+            raise BrokenHeader
         kind = data[at + 4 : at + 8]
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if end > len(data):
-            raise BrokenFile
+            raise BrokenHeader
         yield kind, at, len(data) if kind == b"IEND" else end
         at = end

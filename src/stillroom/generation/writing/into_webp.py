@@ -6,7 +6,7 @@ Source: https://developers.google.com/speed/webp/docs/riff_container.
 import struct
 from typing import Final
 
-from stillroom.file_parts import BrokenFile, FileParts
+from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers.webp import chunks
 from stillroom.generation.writing.packet import with_facts
 
@@ -18,15 +18,15 @@ def embed(data: bytes, facts: bytes) -> bytes:
     """The WebP with the facts in its packet of XMP.
 
     Raises:
-        BrokenFile: its chunks are not those of a WebP.
+        BrokenHeader: its chunks are not those of a WebP.
         UnsupportedMedia: see `with_facts`.
     """
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
-        raise BrokenFile
+        raise BrokenHeader
     found = list(chunks(FileParts.whole(data[:end])))
     if not found or any(start + length > end for _, start, length in found):
-        raise BrokenFile
+        raise BrokenHeader
     packet, kept = None, []
     for kind, start, length in found:
         if kind == b"XMP ":
@@ -57,8 +57,8 @@ def _extended(kind: bytes, content: bytes) -> bytes:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         flags = _HAS_XMP | (_HAS_ALPHA if bits >> 28 & 1 else 0)
     else:
-        raise BrokenFile
+        raise BrokenHeader
     if not width or not height:
-        raise BrokenFile
+        raise BrokenHeader
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return flags.to_bytes(4, "little") + sides

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.file_parts import BrokenFile
+from stillroom.file_parts import BrokenHeader
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class ItemPlaces:
         """Read the content of the box, which begins at `start`.
 
         Raises:
-            BrokenFile: it ends too early.
+            BrokenHeader: it ends too early.
         """
         found = cls(data[start : start + 6])
         at = start + 6
@@ -55,7 +55,7 @@ class ItemPlaces:
         def take(width: int) -> int:
             nonlocal at
             if at + width > len(data):
-                raise BrokenFile
+                raise BrokenHeader
             at += width
             return int.from_bytes(data[at - width : at], "big")
 

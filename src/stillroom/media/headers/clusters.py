@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.ebml import element_at, elements, number, unsigned
-from stillroom.media.headers.header_bytes import MAX_READ_BYTES, BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import MAX_READ_BYTES, HeaderBytes
 
 CLUSTER: Final = 0x1F43B675
 _TIMESTAMP: Final = 0xE7

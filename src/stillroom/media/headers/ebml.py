@@ -4,7 +4,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.file_parts import BrokenHeader
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 _MAX_ID_BYTES: Final = 4
 _MAX_NUMBER_BYTES: Final = 8

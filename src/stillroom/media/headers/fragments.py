@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
-from stillroom.media.headers.isobmff import boxes
+from stillroom.file_parts import BrokenHeader, boxes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 _INDEX_END_BYTES: Final = 16
 """Of `mfro`, the last box of a file: it says how long the index is (ISO/IEC 14496-12, 8.8.11)."""

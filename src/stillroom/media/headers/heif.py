@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.color import CODED_SPACES, icc_name
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
-from stillroom.media.headers.isobmff import boxes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

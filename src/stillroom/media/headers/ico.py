@@ -1,6 +1,7 @@
 """ICO: size of the largest icon."""
 
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.file_parts import BrokenHeader
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import icc_name
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

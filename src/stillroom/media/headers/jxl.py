@@ -1,7 +1,7 @@
 """JPEG XL: size from the codestream, bare or in a container."""
 
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
-from stillroom.media.headers.isobmff import boxes
+from stillroom.file_parts import BrokenHeader, boxes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

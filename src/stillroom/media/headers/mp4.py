@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.fragments import TrackRuns
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
-from stillroom.media.headers.isobmff import boxes, only_box
+from stillroom.media.headers.header_bytes import HeaderBytes
+from stillroom.media.headers.isobmff import only_box
 
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16

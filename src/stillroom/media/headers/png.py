@@ -3,8 +3,9 @@
 import zlib
 from typing import Final
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import CODED_SPACES, SRGB, icc_name
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 _MAX_PROFILE_BYTES: Final = 1024**2
 """Profiles are some kilobytes; a few for printing have several hundred."""

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
+from stillroom.file_parts import BrokenHeader, MoreNeeded
 from stillroom.media.headers.color import printable
 from stillroom.media.headers.formats import PARSERS
-from stillroom.media.headers.header_bytes import (
-    PREFIX_BYTES,
-    BrokenHeader,
-    HeaderBytes,
-    MoreNeeded,
-)
+from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
 

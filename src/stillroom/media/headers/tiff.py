@@ -1,7 +1,8 @@
 """TIFF: size and colour profile from the first directory."""
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import icc_name
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.clusters import CLUSTER, end_of_last_cluster
 from stillroom.media.headers.ebml import element_at, elements, floating, unsigned
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 _EBML: Final = 0x1A45DFA3
 _DOC_TYPE: Final = 0x4282

@@ -1,7 +1,8 @@
 """WebP: size from VP8, VP8L or VP8X, colour profile from ICCP."""
 
+from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import icc_name
-from stillroom.media.headers.header_bytes import BrokenHeader, HeaderBytes
+from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
