@@ -1,5 +1,7 @@
 // Talking to the server. Addresses are relative to the page: a proxy may put a path in front.
 
+import { metadataOf } from "./generation.js";
+
 const API = new URL(document.documentElement.dataset.api ?? "", document.baseURI.split("#")[0]);
 const SIGNED_FOR_S = 3600;
 const RENEWED_BEFORE_S = 300;
@@ -150,6 +152,20 @@ export class Api {
     // Of all that begins with its path, the path itself comes first.
     const [first] = await this.get("storage/entries", { prefix: path, limit: 1 });
     return first?.path === path ? first : null;
+  }
+
+  /**
+   * The same, and how the image was made; null where there is none.
+   * @param {string} path
+   * @returns {Promise<import("./generation.js").Metadata | null>}
+   */
+  async metadata(path) {
+    try {
+      return metadataOf(await (await this.ask(new URL(`storage/metadata/${quoted(path)}`, API))).text());
+    } catch (/** @type {any} */ error) {
+      if (error.status === 404) return null;
+      throw error;
+    }
   }
 
   /**

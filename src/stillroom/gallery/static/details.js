@@ -87,10 +87,8 @@ export class Details {
  * @returns {HTMLElement[]}
  */
 function row([label, value, canCopy]) {
-  return [make("dt", {}, label), make(
-    "dd",
-    { dir: "auto", class: canCopy ? "exact" : "" },
-    value,
-    canCopy ? button(`Copy ${label}`, "copy", () => copy(value, label), { quiet: true }) : null,
-  )];
+  const copier = canCopy && typeof value === "string"
+    ? button(`Copy ${label}`, "copy", () => copy(value, label), { quiet: true }) : null;
+  const said = canCopy ? make("span", {}, value) : value;
+  return [make("dt", {}, label), make("dd", { dir: "auto", class: canCopy ? "exact" : "" }, said, copier)];
 }

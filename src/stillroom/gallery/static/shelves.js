@@ -4,6 +4,7 @@ import { copyLink, download, removeAll, removeResources, save } from "./actions.
 import { button, complain, duration, size } from "./elements.js";
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
 import { clock } from "./films.js";
+import { foldOf, rowsOf } from "./generation.js";
 
 const FOR_GOOD = "This can't be undone.";
 
@@ -16,7 +17,7 @@ const FOR_GOOD = "This can't be undone.";
  * @typedef {import("./thumbnails.js").Failed} Failed
  * @typedef {{ may: (scope: string) => boolean, keep: (paths: string[]) => void,
  *   remove: (paths: string[]) => void }} Hooks
- * @typedef {[label: string, value: string, canCopy?: boolean]} Row
+ * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
 
 /** @param {string} text */
@@ -111,15 +112,17 @@ export class FolderShelf extends Shelf {
    * @returns {Promise<Row[]>}
    */
   async facts({ key }) {
-    const facts = await this.api.facts(key);
+    const facts = await this.api.metadata(key);
     if (!facts) return [["", "This image has been deleted."]];
     return [
+      ...rowsOf(facts.generation),
       ["Size", `${size(facts.size)} (${facts.size.toLocaleString()} bytes)`],
       ["Type", facts.content_type],
       ["Saved", when(facts.modified)],
       ["Path", key, true],
       ["SHA-256", facts.sha256 ?? "unknown", Boolean(facts.sha256)],
       ["ETag", facts.etag, true],
+      ...foldOf(facts.generation),
     ];
   }
 

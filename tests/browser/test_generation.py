@@ -1,0 +1,97 @@
+"""How a picture was made, beside it, in a real browser."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browser.scenery import scenery
+from browser.visiting import fragment, visit
+from generation.carriers import chunk
+from generation.comfy_graphs import with_loras
+from running import IMAGES, Server, running
+
+pytestmark = pytest.mark.slow
+
+MARKUP = '<img src=x onerror="window.harm = 1"><script>window.harm = 1</script>\nsecond line'
+SEED = 2**64 - 1
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("generation")) as started:
+        yield started
+    assert "Traceback" not in started.logged()
+
+
+def saved(server: Server, texts: dict[str, str]) -> str:
+    """A path of a new picture that has these texts in it."""
+    path = f"{uuid.uuid4().hex}/a.png"
+    png = scenery(5, edge=300, form="PNG")
+    chunks = [chunk(b"tEXt", f"{name}\0{text}".encode()) for name, text in texts.items()]
+    data = png[:33] + b"".join(chunks) + png[33:]
+    with server.client() as client:
+        answer = client.post(f"{IMAGES}/{quote(path)}", files={"file": data})
+        assert answer.status_code == 200, answer.text
+    return path
+
+
+def test_a_picture_says_how_it_was_made_as_text_and_each_fact_can_be_copied(
+    browser: Browser, server: Server
+) -> None:
+    graph = with_loras(MARKUP, "blurry", SEED)
+    workflow = {"nodes": [], "links": [], "seed": 2**63 + 1}
+    path = saved(server, {"prompt": json.dumps(graph), "workflow": json.dumps(workflow)})
+    with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
+        visitor.sign_in(server.token(), fragment(path))
+        visitor.expect_picture("a.png")
+        visitor.page.keyboard.press("i")
+        facts = visitor.page.locator("#facts")
+
+        for expected in (
+            MARKUP.split("\n", maxsplit=1)[0],
+            "blurry",
+            str(SEED),
+            "sd_xl_base_1.0.safetensors",
+            re.compile(r"ink.safetensors \(0.8\)\s+fog.safetensors \(0.5\)"),
+            "dpmpp_2m",
+            "ComfyUI",
+            "image/png",
+        ):
+            expect(facts).to_contain_text(expected)
+        assert facts.locator("dt").all_inner_texts()[:4] == [
+            "Dimensions", "Prompt", "Negative prompt", "Seed",
+        ]  # fmt: skip
+        for label, text in (("Prompt", MARKUP), ("Seed", str(SEED))):
+            facts.get_by_role("button", name=f"Copy {label}", exact=True).click()
+            expect(visitor.viewer.locator("#live")).to_contain_text(f"{label} copied")
+            assert visitor.page.evaluate("navigator.clipboard.readText()") == text
+
+        expect(facts.locator("pre")).to_have_count(0)
+        facts.get_by_text("As the tool wrote it").click()
+        expect(facts.locator("pre")).to_have_count(2)
+        facts.get_by_role("button", name="Copy workflow").click()
+        expect(visitor.viewer.locator("#live")).to_contain_text("workflow copied")
+        copied = json.loads(visitor.page.evaluate("navigator.clipboard.readText()"))
+        assert copied == workflow
+        assert visitor.page.evaluate("window.harm") is None
+        visitor.expect_accessible()
+
+
+def test_a_picture_of_which_nothing_is_known_has_the_facts_of_its_file_alone(
+    browser: Browser, server: Server
+) -> None:
+    path = saved(server, {"Comment": "at the beach"})
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(path))
+        visitor.expect_picture("a.png")
+        visitor.page.keyboard.press("i")
+
+        facts = visitor.page.locator("#facts")
+        expect(facts).to_contain_text("SHA-256")
+        assert facts.locator("dt").all_inner_texts()[:3] == ["Dimensions", "Size", "Type"]
+        expect(facts.locator("details")).to_have_count(0)
