@@ -7,6 +7,7 @@ from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.fragments import TrackRuns
 from stillroom.media.headers.header_bytes import HeaderBytes
 from stillroom.media.headers.isobmff import only_box
+from stillroom.media.headers.shape import shown_size
 
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
@@ -70,13 +71,10 @@ class Track:
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the first video track, turned as its matrix says.
-
-    `tkhd` comes first: it has the shape of the pixels in it, as players show them.
-    """
+    """Width and height of the first video track, turned as its matrix says."""
     movie = _movie(header)
     track = movie.tracks[0]
-    width, height = track.shown if all(track.shown) else track.coded
+    width, height = shown_size(track.coded, track.shown)
     return (height, width) if track.is_turned != movie.is_turned else (width, height)
 
 

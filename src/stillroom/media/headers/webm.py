@@ -6,6 +6,7 @@ from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.clusters import CLUSTER, end_of_last_cluster
 from stillroom.media.headers.ebml import element_at, elements, floating, unsigned
 from stillroom.media.headers.header_bytes import HeaderBytes
+from stillroom.media.headers.shape import shown_size
 
 _EBML: Final = 0x1A45DFA3
 _DOC_TYPE: Final = 0x4282
@@ -28,20 +29,23 @@ _DISPLAY_UNIT: Final = 0x54B2
 _ABOUT_SIZE: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
 """Width before height; what is cropped: left and right, top and bottom."""
 
-_IN_PIXELS: Final = 0
 _UNKNOWN_UNIT: Final = 4
+_PROJECTION: Final = 0x7670
+_ROLL: Final = 0x7675
+_QUARTER: Final = 90.0
 _USUAL_SCALE: Final = 1_000_000
 _NANOSECONDS: Final = 10**9
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the first video track: without what is cropped, in the shape to show."""
+    """Width and height of the first video track, without what is cropped, turned as it is shown."""
     start, end = _top_level(header, _TRACKS)
     for kind, at, until in elements(header, start, end):
         if kind == _TRACK_ENTRY:
             for below, first, last in elements(header, at, until):
                 if below == _VIDEO:
-                    return _shown(_numbers(header, first, last, _ABOUT_SIZE))
+                    width, height = _shown(_numbers(header, first, last, _ABOUT_SIZE))
+                    return (height, width) if _is_turned(header, first, last) else (width, height)
     raise BrokenHeader
 
 
@@ -66,14 +70,22 @@ def _shown(video: dict[int, int]) -> tuple[int, int]:
         video.get(name, 0) - sum(video.get(edge, 0) for edge in edges)
         for name, edges in zip(_PIXELS, _CROPPED, strict=True)
     )
-    across, down = (video.get(name, 0) for name in _DISPLAY)
-    unit = video.get(_DISPLAY_UNIT, _IN_PIXELS)
-    if not across or not down or unit >= _UNKNOWN_UNIT:
+    if min(width, height) <= 0:
+        raise BrokenHeader
+    if video.get(_DISPLAY_UNIT, 0) >= _UNKNOWN_UNIT:
         return width, height
-    if unit == _IN_PIXELS:
-        return across, down
-    # Centimetres, inches or a ratio: the shape counts, and no side becomes smaller.
-    return max(width, height * across // down), max(height, width * down // across)
+    across, down = (video.get(name, 0) for name in _DISPLAY)
+    return shown_size((width, height), (across, down))
+
+
+def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
+    """Whether players turn it by a quarter, one way or the other (RFC 9559, ProjectionPoseRoll)."""
+    for kind, at, until in elements(header, start, end):
+        if kind == _PROJECTION:
+            for below, first, last in elements(header, at, until):
+                if below == _ROLL:
+                    return abs(floating(header, first, last)) == _QUARTER
+    return False
 
 
 def _top_level(header: HeaderBytes, wanted: int) -> tuple[int, int]:
