@@ -24,6 +24,9 @@ MEDIA_PREFIX: Final = "media/"
 POSTER_SUFFIX: Final = ".poster.webp"
 """Behind the path of a video: the picture that stands for it where no frame can be decoded."""
 
+MANIFEST_NAME: Final = ".run.json"
+"""How the manifest of a run is called in its folder; no path has such a segment."""
+
 MAX_KEY_BYTES: Final = 1024
 """Longest key with its prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 
@@ -129,10 +132,25 @@ class StorageKey:
         """The key of an image in the media library; never used again for other bytes."""
         return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
 
+    @classmethod
+    def of_manifest(cls, folder: ImagePath) -> Self:
+        """The key of the manifest of the run in a folder; no path leads there.
+
+        Raises:
+            InvalidPath: it would be too long.
+        """
+        _check_length(f"{folder.text}/{MANIFEST_NAME}", at=("path", "folder"))
+        return cls(f"{COMPUTE_PREFIX}{folder.text}/{MANIFEST_NAME}")
+
     @property
     def is_media(self) -> bool:
         """Whether the media library made it, so that its bytes never change."""
         return self.text.startswith(MEDIA_PREFIX)
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it is that of a run's manifest."""
+        return is_manifest(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +163,11 @@ class KeyPrefix:
     def of_images(cls, prefix: ImagePrefix) -> Self:
         """All keys whose image path begins with `prefix`."""
         return cls(COMPUTE_PREFIX + prefix.text)
+
+    @classmethod
+    def of_folder(cls, folder: ImagePath) -> Self:
+        """All keys in a folder, on whatever level."""
+        return cls(f"{COMPUTE_PREFIX}{folder.text}/")
 
     @classmethod
     def of_library(cls) -> Self:
@@ -183,6 +206,19 @@ def image_key_bound(text: str) -> str:
 def image_entry(key_text: str) -> str:
     """What a caller sees of a listed key or folder: its text without `compute/`."""
     return key_text.removeprefix(COMPUTE_PREFIX)
+
+
+def is_manifest(key_text: str) -> bool:
+    """Whether a key on a medium is that of a run's manifest."""
+    if not key_text.endswith(f"/{MANIFEST_NAME}") or not key_text.startswith(COMPUTE_PREFIX):
+        return False
+    folder = key_text[len(COMPUTE_PREFIX) : -len(MANIFEST_NAME) - 1]
+    return all(is_segment(segment) for segment in folder.split("/"))
+
+
+def is_listed(name: str) -> bool:
+    """Whether a name found in a folder, a folder's with a slash, is an image's or a manifest's."""
+    return name == MANIFEST_NAME or is_segment(name.rstrip("/"))
 
 
 def is_segment(name: str) -> bool:
@@ -247,6 +283,8 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
 
 def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
     """Refuse a segment that a careless reader behind us could take for another path."""
+    if whole and reading == MANIFEST_NAME:
+        raise InvalidPath(f"`{MANIFEST_NAME}` is reserved for the manifest of a run", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):
         raise InvalidPath(
             "a segment reads as a dot segment, slash, backslash or control once it is "

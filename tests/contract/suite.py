@@ -9,6 +9,7 @@ service differs in a way that is documented and pinned, it says so in an attribu
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -27,7 +28,7 @@ from stillroom.errors import (
 )
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.sources import BytesSource, ImageSource, ImportedImage
+from stillroom.storage.sources import BytesSource, Document, ImageSource, ImportedImage
 from stillroom.storage.values import (
     ANY,
     Condition,
@@ -65,6 +66,22 @@ UNUSUAL_NAMES = (
 
 def key(path: str) -> StorageKey:
     return StorageKey.of_image(ImagePath.parse(path))
+
+
+def key_text(path: str) -> str:
+    return f"compute/{path}"
+
+
+def manifest_key(folder: str) -> StorageKey:
+    return StorageKey.of_manifest(ImagePath.parse(folder))
+
+
+def document(
+    data: bytes, *, max_bytes: int = 64 * 1024**2, breaks: BaseException | None = None
+) -> Document:
+    """What is no upload, and no image."""
+    chunks = aiter(Chunks(data, breaks=breaks))
+    return Document("application/json", chunks, max_bytes=None, rules=SaveRules(max_bytes))
 
 
 def everything(prefix: str = "") -> KeyPrefix:
@@ -320,6 +337,33 @@ class SavingContract:
             await storage.save(key("a.png"), Chunks(bytes(size), expected_sha256=bytes(32)))
 
         assert entries(await storage.list(ListQuery(everything()))) == []
+
+    @pytest.mark.parametrize("size", [2, 20 * 1024**2])
+    async def test_a_document_of_our_own_has_its_type_and_is_made_once(
+        self, storage: ImageStorage, size: int
+    ) -> None:
+        where, create = manifest_key("a"), Condition(if_none_match=ANY)
+
+        saved = await storage.save(where, document(b"{}" + bytes(size - 2)), create)
+        with pytest.raises(PreconditionFailed):
+            await storage.save(where, document(b"[]"), create)
+
+        found = await storage.stat(where)
+        assert (found.content_type, found.size) == ("application/json", size)
+        assert found.save_id == saved.save_id
+
+    async def test_a_document_has_bounds_of_its_own_and_one_that_breaks_off_is_not_there(
+        self, storage: ImageStorage
+    ) -> None:
+        with pytest.raises(TooLarge):
+            await storage.save(manifest_key("a"), document(bytes(100), max_bytes=99))
+        with pytest.raises(ConnectionError):
+            await storage.save(
+                manifest_key("a"), document(b"{}", breaks=ConnectionError("the source ends"))
+            )
+
+        with pytest.raises(ImageNotFound):
+            await storage.stat(manifest_key("a"))
 
     async def test_a_digest_that_matches_is_accepted(self, storage: ImageStorage) -> None:
         digest = hashlib.sha256(PNG).digest()
@@ -619,6 +663,40 @@ class ListingContract:
 
     async def test_an_empty_store_lists_nothing(self, storage: ImageStorage) -> None:
         assert await storage.list(ListQuery(everything())) == Page([])
+
+    # Manifests of runs
+
+    @pytest.mark.parametrize("delimited", [False, True])
+    async def test_a_manifest_is_listed_only_if_it_is_asked_for(
+        self, storage: ImageStorage, *, delimited: bool
+    ) -> None:
+        await self._fill(storage, ["a/-b.png", "a/c.png"])
+        manifest = await storage.save(manifest_key("a"), document(b"{}"))
+        query = ListQuery(everything("a/"), delimited=delimited)
+        asking = dataclasses.replace(query, manifests=True)
+
+        assert entries(await storage.list(query)) == ["a/-b.png", "a/c.png"]
+        page = await storage.list(asking)
+        found = await storage.entries(asking)
+
+        assert entries(page) == type(self).order(["a/-b.png", "a/.run.json", "a/c.png"])
+        assert await storage.stat(manifest.key) in found.entries
+        assert len((await storage.entries(query)).entries) == 2
+        for after in ("a/-b.png", "a/.run.json"):
+            rest = dataclasses.replace(query, after=key_text(after))
+            assert entries(await storage.list(rest)) == ["a/c.png"]
+
+    async def test_a_folder_with_nothing_but_a_manifest_is_a_folder(
+        self, storage: ImageStorage
+    ) -> None:
+        await storage.save(manifest_key("a/b"), document(b"{}"))
+
+        assert entries(await storage.list(ListQuery(everything()))) == []
+        for prefix, folder in (("", "a/"), ("a/", "a/b/")):
+            folded = await storage.list(ListQuery(everything(prefix), delimited=True))
+            assert entries(folded) == [folder]
+        below = await storage.list(ListQuery(everything("a/b/"), delimited=True))
+        assert entries(below) == []
 
     # Listing with facts
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import InvalidPath
-from stillroom.paths import ImagePrefix, KeyPrefix, is_segment
+from stillroom.paths import ImagePrefix, KeyPrefix, is_listed
 from stillroom.storage.disk import listing
 from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.folder_cache import FolderCache
@@ -123,9 +123,9 @@ def test_a_folded_page_looks_only_for_the_first_image_below_each_folder(
 
     def counting(name: str) -> bool:
         looked_at.append(name)
-        return is_segment(name)
+        return is_listed(name)
 
-    monkeypatch.setattr(listing, "is_segment", counting)
+    monkeypatch.setattr(listing, "is_listed", counting)
 
     page = list_page(data_directory, ListQuery(KeyPrefix("compute/"), delimited=True))
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from contract.suite import PNG, RULES, everything, key, read
-from stillroom.errors import BackendUnavailable, ImageNotFound, StorageFull
+from contract.suite import PNG, RULES, document, everything, key, manifest_key, read
+from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, StorageFull
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
@@ -424,3 +424,39 @@ def test_one_store_by_two_names_is_one_store(tmp_path: Path) -> None:
     assert is_same_place(bucket, R2Config("https://r2.example.com", "other", "token", "images"))
     assert not is_same_place(bucket, R2Config("https://r2.example.com", "key", "secret", "b"))
     assert not is_same_place(bucket, DiskConfig(tmp_path))
+
+
+async def test_the_manifest_of_a_run_comes_after_all_of_its_images(
+    source: Store, target: Store
+) -> None:
+    for run in ("runs/7", "runs/8"):
+        await source.storage.save(manifest_key(run), document(b"{}"))
+        for number in range(3):
+            await source.save(f"{run}/{number}.png", PNG)
+    arrived: list[str] = []
+    save = target.storage.save
+
+    async def watched(where: StorageKey, *given: Any) -> StoredImage:
+        if where.text.endswith("8/1.png"):
+            raise PathConflict("a part of the path is an image already")
+        saved = await save(where, *given)
+        arrived.append(where.text)
+        return saved
+
+    storage = cast("ImageStorage", Meddled(target.storage, save=watched))
+    stats = await migrated(source.inspection, Target(storage, target.inspection))
+
+    assert arrived[-1] == "compute/runs/7/.run.json"
+    assert sorted(arrived[:-1]) == [
+        "compute/runs/7/0.png", "compute/runs/7/1.png", "compute/runs/7/2.png",
+        "compute/runs/8/0.png", "compute/runs/8/2.png",
+    ]  # fmt: skip
+    assert stats.counts[MigrationOutcome.FAILED] == 2
+    copied = await target.storage.stat(manifest_key("runs/7"))
+    original = await source.storage.stat(manifest_key("runs/7"))
+    assert (copied.sha256, copied.content_type) == (original.sha256, "application/json")
+
+    stats = await migrated(source.inspection, target.target)
+
+    assert stats.counts == {MigrationOutcome.COPIED: 2, MigrationOutcome.SAME: 6}
+    assert (await target.storage.stat(manifest_key("runs/8"))).content_type == "application/json"

@@ -7,7 +7,7 @@ that was interrupted resumes by running again, and a second run copies what has 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,14 +96,34 @@ class Migration:
         self._refused_in_a_row = 0
 
     async def run(self) -> None:
-        """Copy every image that the target lacks.
+        """Copy every image that the target lacks, and then the manifests of runs.
+
+        A manifest is there only once all images of its run are: one of them that could not be
+        copied keeps it out.
 
         Raises:
             BackendUnavailable: one of the stores as a whole is out of reach, or the target answers,
                 and takes no image.
             StorageFull: the target takes no more.
         """
-        await self._each(self._source, self.copy, self._note_unexpected)
+        manifests: list[StorageKey] = []
+        incomplete: set[str] = set()
+
+        async def copy(key: StorageKey) -> None:
+            if key.is_manifest:
+                manifests.append(key)
+                return
+            event = await self.copy(key)
+            if event is not None and event.outcome is MigrationOutcome.FAILED:
+                incomplete.update(_folders_of(key))
+
+        await self._each(self._source, copy, self._note_unexpected)
+        for key in manifests:
+            if key.text.rpartition("/")[0] in incomplete:
+                detail = "images of this run could not be copied"
+                self._note(ProgressEvent(MigrationOutcome.FAILED, key.text, detail=detail))
+            else:
+                await self.copy(key)
 
     async def find_extras(self) -> None:
         """Report every image that only the target has; none is deleted.
@@ -366,6 +386,14 @@ class _Reading:
         except BackendUnavailable:
             self.failed = True
             raise
+
+
+def _folders_of(key: StorageKey) -> Iterator[str]:
+    """The folders that a key is in, on every level."""
+    folder = key.text
+    while "/" in folder:
+        folder = folder.rpartition("/")[0]
+        yield folder
 
 
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:

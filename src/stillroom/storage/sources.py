@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, Self
 
-from stillroom.storage.values import StoredImage
+from stillroom.storage.values import SaveRules, StoredImage
 
 _MAX_TYPE: Final = 255
 
@@ -26,14 +26,51 @@ class ImageSource(Protocol):
         ...
 
 
-class ImportedImage:
-    """An image that comes from another store, with what is known of it there.
+class DescribedSource:
+    """What is saved with a type that is known beforehand.
 
     A backend keeps of that what it has a place for: the content type, and on a disk the time.
 
     Attributes:
+        content_type: To be kept; None: it is found out by the content.
+        modified_ns: When it was saved, nanoseconds since the epoch; None: now.
+        rules: Instead of those that the store has for uploads; None: these.
+    """
+
+    content_type: str | None = None
+    modified_ns: int | None = None
+    rules: SaveRules | None = None
+
+
+class Document(DescribedSource):
+    """A document of our own, made as it is saved."""
+
+    expected_sha256: bytes | None = None
+
+    def __init__(
+        self,
+        content_type: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        max_bytes: int | None,
+        rules: SaveRules,
+    ) -> None:
+        """Bring `chunks`, no more than `max_bytes`, if that is known."""
+        self.content_type = content_type
+        self.max_bytes: int | None = max_bytes
+        self.rules = rules
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+class ImportedImage(DescribedSource):
+    """An image that comes from another store, with what is known of it there.
+
+    Attributes:
         image: As the other store describes it.
-        content_type: To be kept; None if it is longer than any that is in use (RFC 6838, 4.2).
+        content_type: None if it is longer than any that is in use (RFC 6838, 4.2).
     """
 
     def __init__(self, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
@@ -42,6 +79,7 @@ class ImportedImage:
         self.max_bytes: int | None = image.size
         self.expected_sha256: bytes | None = sha256
         self.content_type = image.content_type if len(image.content_type) <= _MAX_TYPE else None
+        self.modified_ns = image.modified_ns
         self._chunks = chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -139,12 +139,14 @@ class ListQuery:
         limit: Most entries on the page, 1 to 10,000.
         delimited: Answer everything below the next slash behind the prefix as one
             entry that ends in it.
+        manifests: Also the manifests of runs, which are no images.
     """
 
     prefix: KeyPrefix
     after: str = ""
     limit: int = 100
     delimited: bool = False
+    manifests: bool = False
 
 
 @dataclass(frozen=True, slots=True)

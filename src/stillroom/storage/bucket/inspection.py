@@ -9,7 +9,7 @@ from hashlib import sha256 as sha256_of
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound
-from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.paths import KeyPrefix, StorageKey, is_manifest
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.conditions import Conditions
 from stillroom.storage.bucket.listing import is_image_entry, walk
@@ -52,7 +52,7 @@ class R2Inspection:
         async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are no text, or end in a slash")
-            elif not is_image_entry(key):
+            elif not is_image_entry(key) and not is_manifest(key):
                 yield UnexpectedFile(ascii(key)[1:-1], "no path is such a key")
             else:
                 yield StorageKey(key)

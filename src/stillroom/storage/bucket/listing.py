@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from stillroom.errors import BackendUnavailable, InvalidPath
-from stillroom.paths import ImagePath, KeyPrefix, image_entry
+from stillroom.paths import ImagePath, KeyPrefix, image_entry, is_manifest
 from stillroom.storage.bucket.order import ListingOrder
 from stillroom.storage.objectstore import DEADLINE_S, MAX_LISTED, ObjectStore
 from stillroom.storage.values import ListQuery, Page
@@ -45,7 +45,10 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         order.check(page.entries, is_part=is_part)
         found = len(entries)
         for entry in page.entries:
-            if entry is None or not is_image_entry(entry):
+            if entry is not None and is_manifest(entry):
+                if query.manifests:
+                    entries.append(entry)
+            elif entry is None or not is_image_entry(entry):
                 skipped += 1
             elif not (query.delimited and entry == query.after):
                 entries.append(entry)

@@ -20,7 +20,7 @@ from stillroom.storage.bucket.limits import KeyLocks
 from stillroom.storage.bucket.multipart import MultipartUpload
 from stillroom.storage.bucket.objects import look, properties_of
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Properties
-from stillroom.storage.sources import ImageSource, ImportedImage
+from stillroom.storage.sources import DescribedSource, ImageSource
 from stillroom.storage.upload_checks import Received, UploadChecks
 from stillroom.storage.values import Condition, SaveRules, StoredImage
 
@@ -69,8 +69,9 @@ class Upload:
         guard: Guard | None,
     ) -> None:
         """Save `source` under `key`; `guard` makes the bucket itself hold to `condition`."""
-        kind = source.content_type if isinstance(source, ImportedImage) else None
-        self.checks = UploadChecks(context.rules, kind)
+        known = source if isinstance(source, DescribedSource) else DescribedSource()
+        self.checks = UploadChecks(known.rules or context.rules, known.content_type)
+        self._modified_ns = known.modified_ns
         self._context = context
         self._store = context.store
         self._key = key
@@ -163,13 +164,12 @@ class Upload:
             self._context.abandoned.abort(self._parts.key, self._parts.upload_id)
 
     def _properties(self, kind: str, sha256: bytes | None) -> Properties:
-        source = self._source
         return properties_of(
             kind,
             cache_control=self._context.cache_control(self._key),
             save_id=self._save_id,
             sha256=sha256,
-            modified_ns=source.image.modified_ns if isinstance(source, ImportedImage) else None,
+            modified_ns=self._modified_ns,
         )
 
     async def _find_out(self, received: Received, deadline: float) -> StoredImage:

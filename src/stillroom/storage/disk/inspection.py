@@ -14,7 +14,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, ParamSpec, TypeVar
 
 from stillroom.errors import ConfigurationError
-from stillroom.paths import COMPUTE_PREFIX, MAX_KEY_BYTES, KeyPrefix, StorageKey, is_segment
+from stillroom.paths import (
+    COMPUTE_PREFIX,
+    MAX_KEY_BYTES,
+    KeyPrefix,
+    StorageKey,
+    is_manifest,
+    is_segment,
+)
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.disk.data_directory import (
     IMAGE_FOLDERS,
@@ -55,7 +62,7 @@ class DiskInspection:
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
         """Walk images in one pass over the folders, and unexpected files in a second one."""
-        query = ListQuery(prefix, after=after, limit=_BATCH)
+        query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
         keys = list_entries(self._data_directory, query, FolderCache(0))
         while batch := await self._run(_take, keys):
             for key in batch:
@@ -222,7 +229,8 @@ def _unexpected_below(
 
 def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
     """Why an entry is neither an image nor a folder of them."""
-    if not is_segment(entry.name):
+    is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
+    if not is_named:
         return "no path has such a name"
     if len(key.encode()) > MAX_KEY_BYTES:
         return "the path is too long for a key"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from stillroom.paths import MAX_KEY_BYTES, KeyPrefix, is_segment
+from stillroom.paths import MANIFEST_NAME, MAX_KEY_BYTES, KeyPrefix, is_listed, is_manifest
 from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.values import ListQuery, Page
@@ -90,6 +90,8 @@ def list_entries(
         key = folder.path + name
         if len(key.encode()) > MAX_KEY_BYTES:
             continue  # no request could name it
+        if name == MANIFEST_NAME and not (query.manifests and is_manifest(key)):
+            continue
         if not name.endswith("/"):
             yield key
         elif not query.delimited:
@@ -160,11 +162,7 @@ def _pick(
 
 
 def _wanted(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
-    return (
-        name
-        for name in names
-        if name >= start and name.startswith(begins) and is_segment(name.rstrip("/"))
-    )
+    return (name for name in names if name >= start and name.startswith(begins) and is_listed(name))
 
 
 def _open(data_directory: DataDirectory, path: str) -> int | None:
@@ -191,12 +189,12 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
 def _holds_image(
     data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
 ) -> bool:
-    """Whether a key behind `after` begins with this folder's path."""
+    """Whether a key behind `after` begins with this folder's path; of a manifest, too."""
     if not after.startswith(path):  # then any image will do, and the first one ends the search
         found = _finds_image(data_directory, path)
         if found is not None:
             return found
-    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1)
+    everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, manifests=True)
     return next(list_entries(data_directory, everything_below, folder_cache), None) is not None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Final
 
-from stillroom.paths import is_segment
+from stillroom.paths import is_listed
 
 _BLOCK_NAMES: Final = 1024
 _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
@@ -87,7 +87,7 @@ class SortedNames:
         for at, group in groupby(sorted(changes, reverse=True), self._block_of):
             names = set(self._names_in(at))
             for name in group:
-                if changes[name] and is_segment(name.rstrip("/")):
+                if changes[name] and is_listed(name):
                     names.add(name)
                 else:
                     names.discard(name)
@@ -101,7 +101,7 @@ class SortedNames:
         if block.is_tidy:
             return _unpack(block.packs[0])
         came = {name for pack in block.packs for name in _unpack(pack)}
-        return sorted(name for name in came if is_segment(name.rstrip("/")))
+        return sorted(name for name in came if is_listed(name))
 
     def _tidy(self, at: int) -> None:
         """Order a block, once; it becomes several if it is too large."""

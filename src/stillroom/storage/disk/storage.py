@@ -32,7 +32,7 @@ from stillroom.storage.disk.pinned_names import PinnedNames
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.staging import Batch, Staged
 from stillroom.storage.disk.threads import DiskThreads
-from stillroom.storage.sources import ImageSource, ImportedImage
+from stillroom.storage.sources import DescribedSource, ImageSource
 from stillroom.storage.upload_checks import UploadChecks
 from stillroom.storage.values import (
     UNCONDITIONAL,
@@ -108,10 +108,9 @@ class DiskImageStorage:
     ) -> StoredImage:
         """Write a nameless file, sync it, link it, sync the folder: see docs/adr/0003."""
         self._admit(key, source.max_bytes, condition)
-        arrival = source if isinstance(source, ImportedImage) else None
-        checks = UploadChecks(self._rules, arrival.content_type if arrival else None)
-        modified_ns = arrival.image.modified_ns if arrival else None
-        pending = _PendingSave(key, source, condition, checks, modified_ns)
+        known = source if isinstance(source, DescribedSource) else DescribedSource()
+        checks = UploadChecks(known.rules or self._rules, known.content_type)
+        pending = _PendingSave(key, source, condition, checks, known.modified_ns)
         staged: Staged | None = None
         batch = Batch()
         try:
