@@ -32,6 +32,7 @@ from stillroom.telemetry import metrics, request_id
 # (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never taken.
 _CORS_REQUEST_HEADERS: Final = [
     "Authorization",
+    "Expires-In",
     "If-Match",
     "If-Modified-Since",
     "If-None-Match",

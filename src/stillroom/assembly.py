@@ -19,7 +19,10 @@ from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
+from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
+from stillroom.media.runs.deletion import RunDeletions
+from stillroom.media.runs.service import Runs
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.settings import Settings
@@ -67,6 +70,9 @@ class Library:
         service: What the API and the commands do with resources.
         sweeper: Deletes what is marked and due.
         expiry: Marks compute results that have expired; None: they never do.
+        runs: Publishes runs.
+        run_deletions: Deletes them.
+        lifetimes: Gives saves an end.
     """
 
     storage: ImageStorage
@@ -74,6 +80,9 @@ class Library:
     service: MediaResourceService
     sweeper: Sweeper
     expiry: Expiry | None
+    runs: Runs
+    run_deletions: RunDeletions
+    lifetimes: Lifetimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +253,7 @@ def _library(settings: Settings, storage: ImageStorage, reports: Reports) -> Lib
     database, grace, expiry = MediaDatabase(settings.rows), settings.deletion_grace, None
     if settings.compute_ttl is not None:
         expiry = Expiry(storage, database, ttl=settings.compute_ttl, grace=grace)
+    run_deletions = RunDeletions(storage, database, grace=grace)
     return Library(
         storage=storage,
         database=database,
@@ -252,8 +262,12 @@ def _library(settings: Settings, storage: ImageStorage, reports: Reports) -> Lib
             storage,
             database,
             expiry=expiry,
+            run_deletions=run_deletions,
             report=reports.queue,
             report_swept=reports.swept,
         ),
         expiry=expiry,
+        runs=Runs(storage, database),
+        run_deletions=run_deletions,
+        lifetimes=Lifetimes(storage, database),
     )

@@ -11,6 +11,8 @@ StillroomError
 │   └── TokenExpired        one that was valid until its `exp`
 ├── Forbidden               a valid token that does not cover this
 ├── ImageNotFound           no image under this path
+├── RunNotFound             no images in this folder, and no manifest
+├── RunConflict             a run is not what was expected, or was published as another set
 ├── ResourceNotFound        no such resource in the media library
 ├── DeadLetterNotFound      no deletion with this id was given up
 ├── ResourceProtected       the resource may not be deleted
@@ -131,6 +133,31 @@ class ImageNotFound(StillroomError):
 
     def __init__(self) -> None:
         super().__init__("no such image")
+
+
+class RunNotFound(StillroomError):
+    """No images in this folder, and no manifest of a run."""
+
+    code = "run_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no such run: the folder has no images")
+
+
+class RunConflict(StillroomError):
+    """A run is not what was expected, or was published as another set of images.
+
+    Args:
+        message: One sentence for the caller.
+        count: How many images the run has, where that is known.
+    """
+
+    code = "run_conflict"
+    count: int | None = None
+
+    def __init__(self, message: str, *, count: int | None = None) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class ResourceNotFound(StillroomError):

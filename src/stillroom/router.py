@@ -12,10 +12,12 @@ from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
 from stillroom.api.metadata import MetadataOperation, metadata_router
+from stillroom.api.runs import RunOperations, runs_router
 from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.assembly import Parts
 from stillroom.auth.grants import Grant
+from stillroom.media.runs.listing import RunListing
 from stillroom.storage.capabilities import PinsNames
 
 
@@ -40,6 +42,8 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router.include_router(metadata_router(MetadataOperation(images)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
+    runs = RunOperations(library.runs, library.run_deletions, RunListing(storage), authorize)
+    router.include_router(runs_router(runs))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
     router.include_router(signed_urls_router(signing))
     media = MediaOperations(
@@ -60,6 +64,7 @@ def image_operations(parts: Parts) -> ImageOperations:
         authorize=parts.authorize,
         public_url=parts.images_url,
         max_upload_bytes=parts.settings.max_upload_bytes,
+        lifetimes=parts.library.lifetimes,
         signer=parts.signer,
         public_read=parts.settings.public_read,
         derived=parts.derived,

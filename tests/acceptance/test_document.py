@@ -30,6 +30,10 @@ OURS = [
     ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),
     ("/api/v1/storage/metadata/{path}", "get"),
+    ("/api/v1/storage/runs", "get"),
+    ("/api/v1/storage/runs/{folder}", "get"),
+    ("/api/v1/storage/runs/{folder}", "delete"),
+    ("/api/v1/storage/runs/{folder}/publish", "post"),
     ("/api/v1/storage/signed-urls", "post"),
     (LIBRARY, "get"),
     (f"{LIBRARY}/ingest", "post"),
@@ -150,7 +154,7 @@ def test_the_document_says_all_that_a_generated_client_needs(server: Server) -> 
     for method, expected in {
         "get": {*reads, "Range"},
         "head": reads,
-        "post": {*reads, "Repr-Digest"},
+        "post": {*reads, "Repr-Digest", "Expires-In"},
         "delete": {"If-Match"},
     }.items():
         parameters = image[method]["parameters"]

@@ -106,6 +106,17 @@ def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
     assert (tmp_path / "seven.png").read_bytes() == (ROOT / "docs/sample.png").read_bytes()
 
 
+def test_every_command_of_the_page_about_runs_runs(tmp_path: Path) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    commands = "\n".join(blocks("docs/runs.md", "sh"))
+    with running(tmp_path) as server:
+        printed = paste(f"{setup}\n{commands}", server, tmp_path)
+
+    assert '"state":"published"' in printed
+    assert '{"folder":"generations/7","marked":4,"kept":0,"newer":0}' in printed
+    assert '"expires_at":' in printed
+
+
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 def test_the_readmes_embedding_works(
     tmp_path: Path, request: pytest.FixtureRequest, place: str

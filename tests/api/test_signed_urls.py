@@ -16,6 +16,7 @@ from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.values import RemoteImage
 
 if TYPE_CHECKING:
+    from stillroom.media.lifetimes import Lifetimes
     from stillroom.storage.port import ImageStorage
 
 SIGNER = UrlSigner(["s" * 32])
@@ -51,6 +52,7 @@ async def client(storage: Elsewhere) -> AsyncIterator[httpx.AsyncClient]:
         authorize=nobody,
         public_url="https://img.example",
         max_upload_bytes=1,
+        lifetimes=cast("Lifetimes", None),  # nothing is saved here
         signer=SIGNER,
     )
     app.include_router(images_router(operations))

@@ -1,9 +1,10 @@
-"""Ingests or sweeps, and kills itself with SIGKILL at the n-th of the points counted below.
+"""Does something to a library, and kills itself with SIGKILL at the n-th of the points below.
 
-Reads `N KEY`, or `N -` for a sweep and `N ~` for a search for what has expired, from each line of
-its input, works in a child of its own (so that all is imported only once), and answers with its
-return code and the points that it passed, or -1. A point is before and after each statement and
-commit, and around each step of the storage.
+Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a sweep, `N ~` for a
+search for what has expired, `N +FOLDER` to publish a run and `N !FOLDER` to delete one. It works in
+a child of its own (so that all is imported only once), and answers with its return code and the
+points that it passed, or -1. A point is before and after each statement and commit, and around each
+step of the storage.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from stillroom.media import expiry as expiring
 from stillroom.media import migrations
 from stillroom.media.expiry import Expiry
 from stillroom.media.rows import repository
+from stillroom.media.runs import deletion as run_deletion
+from stillroom.media.runs import service as run_service
 from stillroom.media.service import MediaResourceService
-from stillroom.paths import StorageKey, path_of_key
+from stillroom.paths import ImagePath, StorageKey, path_of_key
 from stillroom.settings import Settings
 from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.disk.publisher import Publisher
@@ -78,6 +81,10 @@ async def work(key: str) -> None:
             ttl = timedelta(seconds=-60)  # all of it is old
             expiry = Expiry(storage, database, ttl=ttl, grace=timedelta(0))
             await expiry.mark_expired(goes_on)
+        elif key.startswith("+"):
+            (await library.runs.publish(ImagePath.parse(key[1:]), None)).close()
+        elif key.startswith("!"):
+            await library.run_deletions.delete(ImagePath.parse(key[1:]))
         else:
             service = MediaResourceService(storage, database, grace=timedelta(hours=1))
             path = path_of_key(key, at=("argument", "KEY"))
@@ -86,8 +93,10 @@ async def work(key: str) -> None:
 
 
 expiring._PAGE = 2  # type: ignore[misc]  # several pages of a few images
+for module in (run_service, run_deletion):
+    vars(module)["PAGE"] = 2
 for storage in (DiskImageStorage, R2ImageStorage):
-    for step_name in ("open", "stat", "copy", "delete", "entries"):
+    for step_name in ("open", "stat", "copy", "delete", "entries", "save", "list"):
         around(storage, step_name)
 around(Publisher, "_publish_in")
 around(Publisher, "delete")

@@ -36,6 +36,14 @@ class Launcher:
         """The same for a search for what has expired."""
         return self._killed(number, "~")
 
+    def killed_publishing(self, number: int, folder: str) -> bool:
+        """The same for the publishing of a run."""
+        return self._killed(number, f"+{folder}")
+
+    def killed_deleting(self, number: int, folder: str) -> bool:
+        """The same for the deletion of a run."""
+        return self._killed(number, f"!{folder}")
+
     def _killed(self, number: int, argument: str) -> bool:
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -138,6 +138,33 @@ async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int
     return measured
 
 
+async def measure_runs(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """The same of a run, from its publication to its sweep."""
+    measured: dict[str, tuple[int, int]] = {}
+    runs = "/api/v1/storage/runs"
+    at_once = {"DELETION_GRACE_SECONDS": "0", "SWEEP_INTERVAL_SECONDS": "0"}
+    async with running(**{f"STILLROOM_{name}": value for name, value in at_once.items()}) as client:
+        for number in range(100):
+            path = f"{IMAGES}/runs/7/{number:03}.png"
+            await client.post(path, files={"file": PNG}, headers={"Expires-In": "1h"})
+            if not number:
+                measured["`POST` with `Expires-In`, up to 16 MiB"] = stub.classes()
+        for name, method, path in (
+            ("publishing a run of 100, `runs/7`", "POST", f"{runs}/runs/7/publish"),
+            ("publishing the same again", "POST", f"{runs}/runs/7/publish"),
+            ("`GET` of a published run, up to 4 MiB", "GET", f"{runs}/runs/7"),
+            ("listing one published run", "GET", f"{runs}?prefix=runs/"),
+            ("deleting a published run of 100", "DELETE", f"{runs}/runs/7"),
+        ):
+            stub.operations.clear()
+            form = {"json": {"expected": 100}} if method == "POST" else {}
+            answer = await client.request(method, path, **form)  # type: ignore[arg-type]  # a form
+            assert answer.status_code == 200, answer.text
+            measured[name] = stub.classes()
+        stub.operations.clear()
+    return measured
+
+
 def table() -> dict[str, tuple[int, int]]:
     rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|$", DOCS.read_text(), re.MULTILINE)
     return {name: (int(class_a), int(class_b)) for name, class_a, class_b in rows}
@@ -145,6 +172,8 @@ def table() -> dict[str, tuple[int, int]]:
 
 async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub: StubR2) -> None:
     measured = await measure_pictures(running, stub)  # first: `running` keeps its variables
+    stub.operations.clear()
+    measured |= await measure_runs(running, stub)
     stub.operations.clear()
     measured |= await measure(running, stub)
     assert table() == measured | await measure_library(running, stub)

@@ -14,9 +14,10 @@ from fastapi import Request
 from stillroom.api.forms import Form, JsonForm, in_form, read_json
 from stillroom.api.operation import raw_image_path
 from stillroom.auth.grants import Authorize, Grant, Scope
+from stillroom.errors import InvalidPath
 from stillroom.http.fields import Fields, combined
 from stillroom.http.query import resource_id
-from stillroom.paths import ImagePath
+from stillroom.paths import ImagePath, StorageKey
 
 
 async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
@@ -62,6 +63,25 @@ class Call:
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
+
+    def run_folder(self, *scopes: Scope, ends: str = "") -> ImagePath:
+        """The folder of a run, for which the sender has the rights `scopes`.
+
+        Args:
+            scopes: The rights.
+            ends: What follows it in the route.
+
+        Raises:
+            InvalidPath, Forbidden: in this order.
+        """
+        try:
+            folder = ImagePath.from_target(raw_image_path(self.request, ends=ends))
+            StorageKey.of_manifest(folder)
+        except InvalidPath as error:
+            raise InvalidPath(str(error), at=("path", "folder")) from error
+        for scope in scopes:
+            self.grant.require_folder(scope, folder)
+        return folder
 
     def path_id(self, name: str) -> uuid.UUID:
         """The id that the path has as its parameter `name`.

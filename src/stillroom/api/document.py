@@ -27,6 +27,7 @@ BEARER: Final = Depends(
 Document = dict[str, Any]
 
 PATH_EXAMPLE: Final = "generations/1/cat.png"
+FOLDER_EXAMPLE: Final = "generations/1"
 ETAG_EXAMPLE: Final = '"18ff3d2b6c1a-133333-2a"'
 SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46eef4304f1"
 """In the place of the word "string" that documents show otherwise."""
@@ -34,6 +35,10 @@ SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46
 _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 
 _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
+    "Expires-In": (
+        "How long the image stays: `90s`, `15m`, `12h`, `7d`, or seconds; without it, for good.",
+        "7d",
+    ),
     "If-Match": (
         "Only if the image has one of these ETags (`*`: if there is one); else 412.",
         ETAG_EXAMPLE,
@@ -67,7 +72,7 @@ _WHY: Final = {
     401: "No token, or not a valid one.",
     403: "The token does not cover this.",
     404: "There is nothing of this name.",
-    409: "A folder stands where a file should go, or the other way round.",
+    409: "It conflicts with what is there, such as a folder where a file should go.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
     415: "Not multipart/form-data, or not an image where one is required or decoded.",

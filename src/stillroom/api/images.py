@@ -7,6 +7,7 @@ what does the storage say, how does HTTP put it. See `call` for the order of the
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from fastapi import Request, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -24,7 +25,7 @@ from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
 from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
-from stillroom.http.fields import Fields, combined
+from stillroom.http.fields import Fields, combined, lifetime
 from stillroom.http.multipart import FRAMING_BYTES, FilePart, boundary_of
 from stillroom.http.query import LIST_QUERY
 from stillroom.http.serving import (
@@ -38,6 +39,7 @@ from stillroom.http.serving import (
     request_sha256,
     write_condition,
 )
+from stillroom.media.lifetimes import Lifetimes
 from stillroom.paths import POSTER_SUFFIX, ImagePath, StorageKey, image_entry, poster_of
 from stillroom.storage.content_type import DEFAULT, is_video
 from stillroom.storage.port import ImageStorage
@@ -53,6 +55,11 @@ class SavedImage(BaseModel):
     content_type: str = Field(examples=["image/png"])
     sha256: str | None = Field(description="hexadecimal", examples=[SHA256_EXAMPLE])
     etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
+    expires_at: datetime | None = Field(
+        default=None,
+        description="when it goes, if Expires-In said so",
+        examples=["2026-12-01T15:00:00+00:00"],
+    )
 
 
 class DeletedImage(BaseModel):
@@ -70,6 +77,7 @@ class ImageOperations:
         authorize: Who is asking.
         public_url: What `/<path>` is put behind to make an image's public URL.
         max_upload_bytes: Larger images are refused as soon as that is known.
+        lifetimes: Gives saves an end.
         signer: Checks signed URLs; None where there are none.
         public_read: Whether an image can be read without a token by its path.
         derived: Makes smaller pictures; None where there are none, whatever is asked for.
@@ -82,6 +90,7 @@ class ImageOperations:
     authorize: Authorize
     public_url: str
     max_upload_bytes: int
+    lifetimes: Lifetimes
     signer: UrlSigner | None = None
     public_read: bool = False
     derived: DerivedImages | None = None
@@ -264,10 +273,16 @@ class ImageOperations:
             expected_sha256=request_sha256(fields),
         )
         condition = write_condition(fields)
+        lasts = lifetime(fields.get("expires-in"))
+        if lasts is not None:
+            await self.lifetimes.require_database()
 
         with explained(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
-        return saved_answer(image, image_path, self.public_url)
+        saved = saved_answer(image, image_path, self.public_url)
+        if lasts is not None:
+            saved["expires_at"] = (await self.lifetimes.end(image, lasts)).isoformat()
+        return saved
 
     def _length_of(self, fields: Fields) -> int | None:
         """The body's length, if it is declared and an image of allowed size can be in it."""
@@ -326,7 +341,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
             (400, 401, 403, 409, 412, 413, 415, 501, 503, 507),
             body=UploadFile,
             answer=SavedImage,
-            headers=("If-Match", "If-None-Match", "Repr-Digest"),
+            headers=("If-Match", "If-None-Match", "Repr-Digest", "Expires-In"),
         ),
         Operation(
             "DELETE",

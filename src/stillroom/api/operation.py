@@ -27,6 +27,9 @@ Run = Callable[[Request], Awaitable[Response]]
 IMAGE_PATH: Final = "/{path:image_path}"
 """The end of a route that takes an image's path."""
 
+FOLDER_PATH: Final = "/{folder:image_path}"
+"""The same for a folder of images, behind which a route may go on."""
+
 
 class _AnyPath(Convertor[str]):
     """Whatever follows, line feeds too: a bad path must meet our check, not a router's 404."""
@@ -56,13 +59,14 @@ class OperationRoute(APIRoute):
         """The handler that FastAPI calls for this route."""
         operation = cast("Run", self.endpoint)
         name = self.name
+        ends = self.path.rpartition("}")[2] if ":image_path}" in self.path else ""
 
         async def handle(request: Request) -> Response:
             began = time.perf_counter()
             request.scope[OPERATION] = name
             status = SERVER_ERRORS
             try:
-                raw_image_path(request)  # 404s ahead of all else, as the router's own
+                raw_image_path(request, ends=ends)  # 404s ahead of all else, as the router's own
                 response = await _run(name, operation, request)
                 status = response.status_code
             except HTTPException as error:
@@ -94,19 +98,27 @@ def raw_target(request: Request) -> bytes:
     return bytes(raw).partition(b"?")[0]
 
 
-def raw_image_path(request: Request) -> bytes:
+def raw_image_path(request: Request, *, ends: str = "") -> bytes:
     """What stands behind the route's own part of the raw target; empty if it takes no image path.
+
+    Args:
+        request: As it came.
+        ends: What follows the image path in the route.
 
     Raises:
         HTTPException: 404, the route's part is spelled with escapes (`im%61ges`) or a line feed.
     """
-    image_path: str | None = request.path_params.get("path")
+    given = request.path_params
+    image_path: str | None = given.get("path", given.get("folder"))
     decoded: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    own = decoded[: len(decoded) - len(image_path or "")]
-    raw, literal = _behind_mount(request), _quoted(own)
+    own = decoded[: len(decoded) - len(image_path or "") - len(ends)]
+    raw, literal, end = _behind_mount(request), _quoted(own), ends.encode("ascii")
     if "\n" in own or not raw.startswith(literal) or (image_path is None and raw != literal):
         raise HTTPException(404)
-    return raw[len(literal) :]
+    found = raw[len(literal) :]
+    if not found.endswith(end):
+        raise HTTPException(404)
+    return found[: len(found) - len(end)]
 
 
 def _behind_mount(request: Request) -> bytes:

@@ -12,6 +12,7 @@ from starlette.routing import Route, compile_path
 
 from stillroom.api.document import (
     BEARER,
+    FOLDER_EXAMPLE,
     PATH_EXAMPLE,
     extra,
     reading,
@@ -23,6 +24,12 @@ from stillroom.api.responses import MethodNotAllowed
 from stillroom.http.query import Parameter
 
 Method = Literal["GET", "HEAD", "POST", "PATCH", "DELETE"]
+
+_PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
+"""Of what is no id."""
+
+_OTHERS: Final = frozenset(("CONNECT", "OPTIONS", "PUT", "TRACE"))
+"""Methods that no operation has (RFC 9110, 9.3)."""
 
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
@@ -66,11 +73,16 @@ class OperationRouter(APIRouter):
             prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER]
         )
 
-    def add(self, path: str, *operations: Operation) -> None:
+    def add(self, path: str, *operations: Operation, passes: Sequence[Method] = ()) -> None:
         """Route the methods of `path` to `operations`, and every other one to 405.
 
         The first path that matches a request has it. A route that is not spelled literally
         is 404; see `OperationRoute`.
+
+        Args:
+            path: Behind the prefix.
+            operations: One for each method.
+            passes: Methods that are not refused: a path that is added later has them.
         """
         for operation in operations:
             has_body = operation.method != "HEAD"
@@ -94,7 +106,9 @@ class OperationRouter(APIRouter):
                 ),
             )
         allowed = sorted((one.method for one in operations), key=_METHODS.index)
-        self.routes.append(Route(self.prefix + path, MethodNotAllowed(", ".join(allowed))))
+        refused = _OTHERS.union(_METHODS).difference(passes) if passes else None
+        refuse = MethodNotAllowed(", ".join(allowed))
+        self.routes.append(Route(self.prefix + path, refuse, methods=refused))
 
 
 def _endpoint(operation: Operation, path: str) -> Run:
@@ -117,13 +131,11 @@ def _endpoint(operation: Operation, path: str) -> Run:
 def _documented(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any]]:
     """Name, type and place of all that the operation reads but for headers."""
     for name in compile_path(path)[2]:
-        is_path = name == "path"
+        example = _PATH_EXAMPLES.get(name)
         yield (
             name,
             str,
-            Path(examples=[PATH_EXAMPLE])
-            if is_path
-            else Path(json_schema_extra={"format": "uuid"}),
+            Path(examples=[example]) if example else Path(json_schema_extra={"format": "uuid"}),
         )
     for one in operation.query:
         schema = dict(one.schema)

@@ -50,6 +50,16 @@ class Grant:
         if not self.covers(path):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
+    def require_folder(self, scope: Scope, folder: ImagePath) -> None:
+        """Return if `scope` is granted for all that lies in a folder.
+
+        Raises:
+            Forbidden: it is not; confined to `a/`, a caller may have the folder `a`.
+        """
+        self.require_scope(scope)
+        if not f"{folder.text}/".startswith(self.folder):
+            raise Forbidden(f"the token is confined to {self.folder!r}")
+
     def covers(self, path: ImagePath) -> bool:
         """Whether a path lies in the folder that the caller is confined to."""
         return not self.folder or path.text.startswith(self.folder)

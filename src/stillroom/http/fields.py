@@ -5,11 +5,11 @@ import binascii
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from stillroom.errors import DigestMismatch
+from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
@@ -21,6 +21,12 @@ _ENTITY_TAG: Final = re.compile(
 _MEMBER: Final = re.compile(
     r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)", re.ASCII
 )
+_LIFETIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+MAX_LIFETIME_S: Final = 3650 * 86_400
+"""Of a save that has an end: ten years. What is to stay for longer has none."""
+
 _SHA256_BYTES: Final = 32
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = (
@@ -97,6 +103,25 @@ def as_rfc3339(nanoseconds: int) -> str:
     return datetime.fromtimestamp(
         max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
     ).isoformat()
+
+
+def lifetime(value: str | None) -> timedelta | None:
+    """The duration of an `Expires-In`, such as `7d` or `3600`; None where the field is missing.
+
+    Raises:
+        InvalidParameter: it is none, or longer than ten years.
+    """
+    if value is None:
+        return None
+    found = _LIFETIME.fullmatch(value)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds <= MAX_LIFETIME_S:
+        raise InvalidParameter(
+            "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years at "
+            "most",
+            at=("header", "expires-in"),
+        )
+    return timedelta(seconds=seconds)
 
 
 def announced_sha256(value: str | None) -> bytes | None:

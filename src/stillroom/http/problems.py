@@ -12,10 +12,12 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.TokenExpired: 401,
     errors.Forbidden: 403,
     errors.ImageNotFound: 404,
+    errors.RunNotFound: 404,
     errors.ResourceNotFound: 404,
     errors.DeadLetterNotFound: 404,
     errors.ImplausibleScan: 409,
     errors.PathConflict: 409,
+    errors.RunConflict: 409,
     errors.ResourceProtected: 409,
     errors.ResourceConflict: 409,
     errors.PreconditionFailed: 412,
@@ -79,6 +81,8 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
     detail: object = str(error)
     if isinstance(error, errors.InvalidInput):
         detail = [{"loc": list(error.at), "msg": str(error), "type": error.code}]
+    if isinstance(error, errors.RunConflict) and error.count is not None:
+        return _problem(status, headers, detail, error.code, request_id, count=error.count)
     return _problem(status, headers, detail, error.code, request_id)
 
 
@@ -94,9 +98,14 @@ def internal_error(request_id: str) -> Problem:
 
 
 def _problem(
-    status: int, headers: list[tuple[str, str]], detail: object, code: str, request_id: str
+    status: int,
+    headers: list[tuple[str, str]],
+    detail: object,
+    code: str,
+    request_id: str,
+    **facts: object,
 ) -> Problem:
-    content = {"detail": detail, "code": code}
+    content = {"detail": detail, "code": code, **facts}
     if request_id and status >= 500:
         content["detail"] = f"{detail} (request {request_id})"
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-from stillroom.errors import InvalidParameter
-from stillroom.paths import ImagePrefix, decode_query_text
+from stillroom.errors import InvalidParameter, InvalidPath
+from stillroom.paths import ImagePath, ImagePrefix, decode_query_text
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 10_000
@@ -130,6 +130,31 @@ def _moment(text: str, at: Place) -> datetime:
     raise InvalidParameter("must be a time such as 2026-11-24T18:00:00Z", at=at)
 
 
+def _path(text: str, at: Place) -> str:
+    try:
+        return ImagePath.parse(text).text if text else ""
+    except InvalidPath as error:
+        raise InvalidPath(str(error), at=at) from error
+
+
+def _one_of(*allowed: str) -> Callable[[str, Place], str]:
+    def parse(text: str, at: Place) -> str:
+        if text not in allowed:
+            raise InvalidParameter(f"must be one of {', '.join(allowed)}", at=at)
+        return text
+
+    return parse
+
+
+def _choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
+    schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
+    if absent is None:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    else:
+        schema["default"] = absent
+    return Parameter(name, _one_of(*allowed), absent, schema, description)
+
+
 def _or_null(**schema: object) -> Mapping[str, object]:
     return {"anyOf": [schema, {"type": "null"}]}
 
@@ -168,6 +193,35 @@ _DELIMITER: Final = Parameter(
 )
 LIST_QUERY: Final = (_PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
 """Of the listings of images."""
+
+_RUN_PREFIX: Final = Parameter(
+    "prefix",
+    _prefix,
+    ImagePrefix(""),
+    {"type": "string", "default": ""},
+    "Literal text that folders begin with, each with a slash behind it.",
+)
+_RUNS: Final = _limit_parameter("Runs", MAX_LIMIT)
+_AFTER_RUN: Final = Parameter(
+    "start_after",
+    _path,
+    "",
+    {"type": "string", "default": ""},
+    "Only runs behind this folder: a page's last one. Not with a sort by time.",
+)
+_STATE: Final[Parameter[str | None]] = _choice(
+    "state", "published", "open", absent=None, description="Only runs in this state."
+)
+_SORT: Final[Parameter[str]] = _choice(
+    "sort",
+    "folder",
+    "published",
+    "-published",
+    absent="folder",
+    description="By time the list has one page, and open runs come last.",
+)
+RUNS_QUERY: Final = (_RUN_PREFIX, _RUNS, _AFTER_RUN, _STATE, _SORT)
+"""Of the listing of runs."""
 
 _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
     "start_after",
@@ -241,6 +295,44 @@ def parse_list_query(raw: bytes) -> ListParameters:
         start_after=_START_AFTER.read(given),
         limit=_LIMIT.read(given),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RunsParameters:
+    """What `GET /storage/runs` was asked for; without a `state` runs in both."""
+
+    prefix: ImagePrefix
+    start_after: str
+    limit: int
+    state: str | None
+    sort: str
+
+    def link_to_next(self, last_folder: str) -> str:
+        """The `Link` field of a page that was cut behind `last_folder` (RFC 8288)."""
+        given = {"prefix": self.prefix.text, "state": self.state or "", "start_after": last_folder}
+        pairs = [(name, value) for name, value in given.items() if value]
+        query = urlencode([*pairs, ("limit", str(self.limit))], quote_via=quote, safe="")
+        return f'<?{query}>; rel="next"'
+
+
+def parse_runs_query(raw: bytes) -> RunsParameters:
+    """Read the query of the listing of runs. Unknown parameters are left alone.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8, or what no folder can be called.
+        InvalidParameter: a parameter given twice, of the wrong form, or in place of another.
+    """
+    given = read_query(raw, RUNS_QUERY)
+    asked = RunsParameters(
+        prefix=_RUN_PREFIX.read(given),
+        limit=_RUNS.read(given),
+        start_after=_AFTER_RUN.read(given),
+        state=_STATE.read(given),
+        sort=_SORT.read(given),
+    )
+    if asked.start_after and asked.sort != "folder":
+        raise InvalidParameter("a list by time has one page", at=("query", "start_after"))
+    return asked
 
 
 @dataclass(frozen=True, slots=True)

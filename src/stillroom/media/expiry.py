@@ -75,7 +75,7 @@ class Expiry:
         marked = 0
         while True:
             page = await self._storage.entries(
-                ListQuery(KeyPrefix(COMPUTE_PREFIX), after=after, limit=_PAGE)
+                ListQuery(KeyPrefix(COMPUTE_PREFIX), after=after, limit=_PAGE, manifests=True)
             )
             before_ns = time.time_ns() - int(self._ttl.total_seconds() * 1e9)
             old = [

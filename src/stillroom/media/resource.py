@@ -211,6 +211,27 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class RunDeletion:
+    """A run that is being deleted, as far as it has come.
+
+    Attributes:
+        folder: What begins the keys of its images: `compute/<folder>/`.
+        asked_at: When its deletion was asked for, UTC; what was saved later stays.
+        after: The last key that was looked at; empty at the start.
+        marked: Images that are marked for deletion.
+        kept: Images that stay, since a resource has them in place.
+        newer: Images that stay, since they were saved later.
+    """
+
+    folder: str
+    asked_at: datetime
+    after: str = ""
+    marked: int = 0
+    kept: int = 0
+    newer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueueMetrics:
     """Metrics of the deletion queue.
 

@@ -141,7 +141,7 @@ class MediaResourceService:
         opened = await self._storage.open(key)
         try:
             probed = await probe(opened)
-            sha256 = opened.image.sha256 or await _hash(opened)
+            sha256 = opened.image.sha256 or await hash_opened(opened)
         finally:
             opened.close()
         return _Source(opened.image, sha256, probed)
@@ -385,12 +385,12 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
     """
     opened = await storage.open(key)
     try:
-        return opened.image.sha256 or await _hash(opened)
+        return opened.image.sha256 or await hash_opened(opened)
     finally:
         opened.close()
 
 
-async def _hash(opened: OpenedImage) -> bytes:
+async def hash_opened(opened: OpenedImage) -> bytes:
     """The SHA-256 of a file that was copied in by hand, or of a large upload to a bucket."""
     found = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):

@@ -37,6 +37,7 @@ from stillroom.media.resource import (
     Settlement,
     now,
 )
+from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.service import has_its_bytes, hash_of
 from stillroom.paths import StorageKey
 from stillroom.storage.capabilities import RemovesEmptyFolders
@@ -130,6 +131,7 @@ class Sweeper:
         database: MediaDatabase,
         *,
         expiry: Expiry | None = None,
+        run_deletions: RunDeletions | None = None,
         report: Callable[[QueueMetrics], None] | None = None,
         report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
@@ -139,6 +141,7 @@ class Sweeper:
             storage: Where the bytes are.
             database: Where the marks are.
             expiry: What finds compute results that have expired; None: they stay.
+            run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
             report: Gets the queue's metrics after each sweep of `running`, and at least
                 every `REPORT_S`, so that a scrape never waits for the database.
             report_swept: Gets what each sweep of `running` has done, also if it broke off.
@@ -146,6 +149,7 @@ class Sweeper:
         self._storage = storage
         self._database = database
         self._expiry = expiry
+        self._run_deletions = run_deletions
         self._report = report
         self._report_swept = report_swept
         self._stopping = asyncio.Event()
@@ -233,6 +237,8 @@ class Sweeper:
 
     async def _sweep(self, swept: Swept, progress: Callable[[Swept], None] | None = None) -> None:
         rows = await self._database.rows()
+        if self._run_deletions is not None:
+            await self._run_deletions.go_on(self._stopping.is_set)
         for batch in (self._clear_copies, self._delete_marked):
             while not self._stopping.is_set() and await batch(rows, swept):
                 if progress is not None:

@@ -163,6 +163,21 @@ class DeletionRows:
             rows = (await connection.execute(asked)).all()
         return [_due_mark(row, attempts=row.attempts) for row in rows]
 
+    async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
+        """Mark one save."""
+        async with self._engine.writing() as connection:
+            await mark_save(connection, image, reason, due_at)
+
+    async def deleted(self, images: Sequence[StoredImage]) -> int:
+        """How many of the images are marked since they, or their run, were deleted."""
+        asked = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
+            deletions.c.storage_key.in_([image.key for image in images]),
+            deletions.c.reason == DELETED,
+        )
+        async with self._engine.reading() as connection:
+            marked = {tuple(row) for row in (await connection.execute(asked)).all()}
+        return sum((image.key, image.save_id) in marked for image in images)
+
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
         """Mark those of the images that no row names; they are due at once.
 

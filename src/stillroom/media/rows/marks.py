@@ -47,10 +47,15 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
 async def mark_save(
     connection: AsyncConnection, image: StoredImage, reason: str, due_at: datetime
 ) -> bool:
-    """Mark a save; False if it was marked before."""
+    """Mark a save; of one that was marked before, the earlier end stands.
+
+    Returns:
+        Whether anything was changed. The mark of a relocated source keeps its grace, and one that
+        is being tried its time.
+    """
+    insert = insert_into(connection, deletions)
     made = await connection.execute(
-        insert_into(connection, deletions)
-        .values(
+        insert.values(
             id=new_id(),
             storage_key=image.key,
             save_id=image.save_id,
@@ -58,7 +63,16 @@ async def mark_save(
             created_at=now(),
             due_at=due_at,
         )
-        .on_conflict_do_nothing(index_elements=[deletions.c.storage_key, deletions.c.save_id])
+        .on_conflict_do_update(
+            index_elements=[deletions.c.storage_key, deletions.c.save_id],
+            set_={"due_at": insert.excluded.due_at},
+            where=sa.and_(
+                insert.excluded.due_at < deletions.c.due_at,
+                deletions.c.reason != RELOCATED,
+                deletions.c.attempts == 0,
+                deletions.c.claimed_by.is_(None),
+            ),
+        )
         .returning(deletions.c.id)
     )
     return made.one_or_none() is not None

@@ -11,6 +11,7 @@ from stillroom.media.rows.deletions import DeletionRows
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
+from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.scans import ScanRows
 from stillroom.media.rows.statements import known_keys
 from stillroom.media.rows.tables import dead_letters, deletions, intents
@@ -28,6 +29,7 @@ class MediaRepository:
         self.deletions = DeletionRows(engine)
         self.dead_letters = DeadLetterRows(engine)
         self.scans = ScanRows(engine)
+        self.run_deletions = RunDeletionRows(engine)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -150,6 +150,22 @@ dead_letters: Final = Table(
     Index(None, "failed_at"),
 )
 
+run_deletions: Final = Table(
+    "media_run_deletions",
+    metadata,
+    # What begins the keys of its images: `compute/<folder>/`.
+    Column("folder", String(MAX_KEY_BYTES), primary_key=True),
+    # What is saved after this stays.
+    Column("asked_at", Moment, nullable=False),
+    # The last key of the last page that was marked; empty at the start.
+    Column("after", String(MAX_KEY_BYTES), nullable=False),
+    Column("marked", BigInteger, nullable=False),
+    Column("kept", BigInteger, nullable=False),
+    Column("newer", BigInteger, nullable=False),
+    Column("claimed_by", Uuid),
+    Column("lease_until", Moment),
+)
+
 scans: Final = Table(
     "media_scans",
     metadata,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stillroom.server.http11.exchange import Exchange
     from stillroom.server.http11.head import Request
 
-_ASGI_ONLY_FIELDS: Final = ASGI_ONLY_FIELDS - {"content-length", "expect"}
+_ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
 
 log = logging.getLogger("stillroom.api")
 

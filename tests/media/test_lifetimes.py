@@ -1,0 +1,108 @@
+"""Saves with an end go when it has come, and no others, on the pairs of `conftest.py`."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from media.suite import Library, key
+from media.sweeping import is_there, make_due
+from pictures import picture
+from stillroom.errors import BackendUnavailable
+from stillroom.media.config import RowsConfig
+from stillroom.media.lifetimes import Lifetimes
+from stillroom.media.resource import now
+from stillroom.media.rows.tables import deletions
+from stillroom.media.sweeper import Swept
+from stillroom.storage.port import ImageStorage
+
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+async def library(storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
+    library = Library(storage, config)
+    await library.database.rows()
+    yield library
+    await library.check()
+    await library.database.close()
+
+
+@pytest.fixture
+def lifetimes(library: Library) -> Lifetimes:
+    return Lifetimes(cast("ImageStorage", library.meddled), library.database)
+
+
+@pytest.mark.pairs
+async def test_a_save_with_an_end_goes_when_it_has_come(
+    library: Library, lifetimes: Lifetimes
+) -> None:
+    await lifetimes.require_database()
+    saved = await library.save("a.png", picture())
+
+    due_at = await lifetimes.end(saved, WEEK)
+
+    assert due_at - now() == pytest.approx(WEEK, abs=timedelta(seconds=10))
+    assert library.marked() == [("compute/a.png", saved.save_id)]
+    assert await library.sweep() == Swept()
+    make_due(library)
+    assert await library.sweep() == Swept(deleted=1)
+    assert not await is_there(library, key("a.png"))
+
+
+async def test_the_same_path_saved_again_starts_anew(
+    library: Library, lifetimes: Lifetimes
+) -> None:
+    await lifetimes.end(await library.save("a.png", picture()), WEEK)
+    await library.save("a.png", picture())
+    make_due(library)
+
+    assert await library.sweep() == Swept(kept=1)
+    assert await is_there(library, key("a.png"))
+
+
+@pytest.mark.parametrize("relocate", [True, False])
+async def test_an_ingest_before_the_end_rescues_the_bytes(
+    library: Library, lifetimes: Lifetimes, *, relocate: bool
+) -> None:
+    await lifetimes.end(await library.save("a.png", picture()), timedelta(seconds=1))
+    resource = await library.ingest("a.png", relocate=relocate)
+    make_due(library)
+
+    assert await library.sweep() == Swept(deleted=int(relocate))
+    assert await library.read(resource.storage_key) == picture()
+
+
+async def test_a_save_whose_end_cannot_be_noted_is_taken_back(
+    library: Library, lifetimes: Lifetimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = await library.database.rows()
+
+    async def away(*_: Any) -> None:
+        raise BackendUnavailable("the media library's database is out of reach")
+
+    monkeypatch.setattr(rows.deletions, "mark_save", away)
+    saved = await library.save("a.png", picture())
+    with pytest.raises(BackendUnavailable):
+        await lifetimes.end(saved, WEEK)
+
+    assert not await is_there(library, key("a.png"))
+    assert library.table(deletions) == []
+
+
+async def test_a_newer_save_is_not_taken_back(
+    library: Library, lifetimes: Lifetimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = await library.database.rows()
+    saved = await library.save("a.png", picture())
+
+    async def away(*_: Any) -> None:
+        await library.save("a.png", picture())
+        raise BackendUnavailable("the media library's database is out of reach")
+
+    monkeypatch.setattr(rows.deletions, "mark_save", away)
+    with pytest.raises(BackendUnavailable):
+        await lifetimes.end(saved, WEEK)
+
+    assert await is_there(library, key("a.png"))
