@@ -42,6 +42,7 @@ class FileParts:
         self.held = 0
         self._most = most
         self._looks = 0
+        self._has_all = False
         self._parts: list[tuple[int, bytes]] = []
 
     @classmethod
@@ -56,15 +57,21 @@ class FileParts:
         self._parts.append((start, part))
         self.held += len(part)
 
+    def end(self) -> None:
+        """No more is read: from here on what is missing counts as broken."""
+        self._has_all = True
+        self._looks = 0
+
     def allows(self, start: int, length: int) -> bool:
         """Whether these bytes are here, or may still be asked for."""
-        return self._found(start, length) is not None or self.held + length <= self._most
+        may_ask = not self._has_all and self.held + length <= self._most
+        return may_ask or self._found(start, length) is not None
 
     def bytes_at(self, start: int, length: int) -> bytes:
         """Those bytes of the file.
 
         Raises:
-            BrokenHeader: the file is shorter, or was asked about too often.
+            BrokenHeader: the file is shorter, or was asked about too often, or no more is read.
             MoreNeeded: they were not read yet.
         """
         self._looks += 1
@@ -72,6 +79,8 @@ class FileParts:
             raise BrokenHeader
         found = self._found(start, length)
         if found is None:
+            if self._has_all:
+                raise BrokenHeader
             raise MoreNeeded(start, length)
         at, part = found
         return part[start - at : start - at + length]

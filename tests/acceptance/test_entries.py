@@ -16,7 +16,7 @@ pytestmark = pytest.mark.hosts
 
 ENTRIES = "/api/v1/storage/entries"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
-UNKNOWN = dict.fromkeys(["size", "modified", "content_type", "etag", "sha256"])
+UNKNOWN = dict.fromkeys(["size", "modified", "content_type", "etag", "sha256", "ai_mark"])
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ def test_an_entry_says_what_saving_and_reading_say(client: httpx.Client, folder:
         "content_type": "image/png",
         "etag": saved["etag"],
         "sha256": hashlib.sha256(PNG).hexdigest(),
+        "ai_mark": None,
     }
     assert timedelta(seconds=-5) < datetime.now(UTC) - modified < timedelta(minutes=1)
     read = client.get(f"{IMAGES}/{quote(path)}", headers={"If-None-Match": entry["etag"]})

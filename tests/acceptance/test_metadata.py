@@ -53,7 +53,7 @@ def test_the_facts_stand_beside_the_entry_of_a_listing(client: httpx.Client, fol
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     (entry,) = client.get(ENTRIES, params={"prefix": f"{folder}/"}).json()
-    assert answer.json() == {**entry, "generation": FACTS}
+    assert answer.json() == {**entry, "ai_mark": "none", "generation": FACTS}
 
 
 def test_an_image_without_facts_has_none(client: httpx.Client, folder: str) -> None:
@@ -174,3 +174,32 @@ def test_what_is_malformed_is_counted_and_no_error(client: httpx.Client, folder:
     assert client.get(f"{METADATA}/{folder}/a.png").json()["generation"] is None
 
     assert counted("broken") - before == 3
+
+
+def test_an_image_says_whether_ai_made_it(client: httpx.Client, folder: str) -> None:
+    def counted() -> dict[str, float]:
+        text = client.get("/metrics").text
+        found = re.findall(r'stillroom_ai_mark_readings_total{mark="(\w+)"} (\S+)', text)
+        return {mark: float(number) for mark, number in found}
+
+    given = {
+        "none.png": (at.PLAIN["PNG"], "none"),
+        "iptc.webp": (at.with_xmp("WEBP", at.iptc()), "iptc"),
+        "c2pa.jpg": (at.with_c2pa("JPEG", at.jumbf()), "c2pa"),
+        "both.png": (at.with_c2pa("PNG", at.jumbf(), at.with_xmp("PNG", at.iptc())), "both"),
+        "malformed.png": (at.with_xmp("PNG", at.iptc()[:-9]), None),
+        "large.webp": (at.with_xmp("WEBP", at.iptc() + " " * 7 * 1024**2), None),
+        "no-jumbf.avif": (at.with_c2pa("AVIF", bytes(300)), None),
+    }
+    before = counted()
+    for name, (data, mark) in given.items():
+        saved(client, f"{folder}/{name}", data)
+
+        answer = client.get(f"{METADATA}/{folder}/{name}")
+
+        assert (answer.status_code, answer.json()["ai_mark"]) == (200, mark), name
+        assert client.get(f"{IMAGES}/{folder}/{name}").content == data
+
+    after = counted()
+    grown = {mark: after[mark] - before.get(mark, 0) for mark in after}
+    assert grown == {"none": 1, "iptc": 1, "c2pa": 1, "both": 1, "unknown": 3}

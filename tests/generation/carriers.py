@@ -118,3 +118,62 @@ def jxl(kind: bytes, content: bytes) -> bytes:
     for name, inner in ((b"jxlc", stream), (kind, content)):
         found += struct.pack(">I4s", 8 + len(inner), name) + inner
     return found
+
+
+IPTC: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+def iptc(term: str = "trainedAlgorithmicMedia", form: str = "element") -> str:
+    """A packet of XMP with DigitalSourceType in one of the forms that RDF has for it."""
+    said = {
+        "element": f"<e:DigitalSourceType>{IPTC}{term}</e:DigitalSourceType>",
+        "resource": f'<e:DigitalSourceType rdf:resource="{IPTC}{term}"/>',
+        "attribute": "",
+    }[form]
+    attribute = f' e:DigitalSourceType="{IPTC}{term}"' if form == "attribute" else ""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        f'xmlns:e="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"{attribute}>{said}'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def jumbf(size: int = 200, kind: bytes = b"c2pa") -> bytes:
+    """A box as a manifest of C2PA is in; what is inside is nobody's signature."""
+    uuid = kind + bytes.fromhex("00110010800000aa00389b71")
+    return box(b"jumb", box(b"jumd", uuid + b"\3c2pa\0") + box(b"cbor", bytes(size)))
+
+
+def with_c2pa(form: str, manifest: bytes, data: bytes | None = None) -> bytes:
+    """A picture with a manifest, where the standard puts it."""
+    data = PLAIN[form] if data is None else data
+    if form == "PNG":
+        return data[:33] + chunk(b"caBX", manifest) + data[33:]
+    if form == "JPEG":
+        pieces = [manifest[at : at + 60_000] for at in range(0, len(manifest), 60_000)]
+        found = b""
+        for number, piece in enumerate(pieces, 1):
+            repeated = manifest[:8] if number > 1 else b""
+            content = b"JP" + struct.pack(">HI", 1, number) + repeated + piece
+            found += b"\xff\xeb" + struct.pack(">H", len(content) + 2) + content
+        return data[:2] + found + data[2:]
+    if form == "WEBP":
+        content = struct.pack("<4sI", b"C2PA", len(manifest)) + manifest + bytes(len(manifest) % 2)
+        return b"RIFF" + struct.pack("<I", len(data) - 8 + len(content)) + data[8:] + content
+    head = int.from_bytes(data[:4], "big")
+    uuid = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+    content = uuid + bytes(4) + b"manifest\0" + bytes(8) + manifest
+    return data[:head] + box(b"uuid", content) + data[head:]
+
+
+def mp4(*boxes: bytes, behind: bool = False) -> bytes:
+    """What of a video tells where its other boxes are; no player would show it."""
+    ftyp, rest = box(b"ftyp", b"isom" + bytes(8)), box(b"mdat", bytes(300_000))
+    extra = b"".join(boxes)
+    moov = box(b"moov", box(b"mvhd", bytes(100)))
+    return ftyp + (rest + moov + extra if behind else extra + moov + rest)

@@ -15,6 +15,7 @@ from stillroom.api.listing import Listing
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
+from stillroom.generation.ai_mark import AiMark
 from stillroom.http.fields import as_rfc3339
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import LIST_QUERY
@@ -42,6 +43,11 @@ class ListedEntry(BaseModel):
     )
     sha256: str | None = Field(
         description="hexadecimal; null also where it is not known", examples=[SHA256_EXAMPLE]
+    )
+    ai_mark: AiMark | None = Field(
+        description="whether the image says that AI made it: c2pa (a manifest, not verified), iptc "
+        "(DigitalSourceType in XMP), both, none; null where that is not known",
+        examples=["iptc"],
     )
 
 
@@ -98,6 +104,7 @@ def described(entry: Entry) -> dict[str, object]:
         "content_type": entry.content_type,
         "etag": entry.etag,
         "sha256": entry.sha256.hex() if entry.sha256 else None,
+        "ai_mark": None,
     }
 
 
@@ -111,7 +118,7 @@ async def _answer(entries: Sequence[Entry]) -> Response:
     return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
 
 
-_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256"))
+_UNKNOWN: Final = dict.fromkeys(("size", "modified", "content_type", "etag", "sha256", "ai_mark"))
 
 
 def _folder(path: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""One image's entry with the facts about its generation, read from its first kilobytes."""
+"""One image's entry with the facts about its generation and its mark, read from its bytes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +19,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, OpenedImage, StoredImage
 from stillroom.telemetry import metrics
 
-_FORM: Final = "g1"
+_FORM: Final = "g2"
 """Part of the ETag of an answer: to be raised when the same image gives other facts."""
 
 
@@ -57,7 +57,7 @@ class GenerationFacts(BaseModel):
 
 
 class ImageMetadata(ListedEntry):
-    """An entry of a listing, and how the image was made."""
+    """An entry of a listing, how the image was made, and whether it says that AI made it."""
 
     generation: GenerationFacts | None = Field(
         description="null where nothing is known that any tool has written"
@@ -75,7 +75,7 @@ class MetadataOperation:
     images: ImageOperations
 
     async def get_metadata(self, request: Request) -> Response:
-        """Get the entry of an image with the facts about its generation."""
+        """Get the entry of an image with the facts about its generation, and its AI mark."""
         fields = combined(request.headers.raw)
         # No signature counts here: one for a small picture does not show how it was made.
         grant = await self.images.reader(fields, raw_image_path(request), b"")
@@ -91,8 +91,10 @@ class MetadataOperation:
         finally:
             opened.close()
         metrics.count_reading(_outcome(found))
+        metrics.count_ai_mark(found.ai_mark)
         generation = found.generation.as_json() if found.generation is not None else None
-        answer = json_answer({**described(opened.image), "generation": generation})
+        entry = {**described(opened.image), "ai_mark": found.ai_mark}
+        answer = json_answer({**entry, "generation": generation})
         answer.headers.update(about)
         return answer
 

@@ -156,6 +156,7 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
         return ImageMetadata(
             **{**known, "modified": datetime.fromisoformat(said["modified"])},
             generation=None if facts is None else generation_of(facts),
+            ai_mark=said.get("ai_mark"),  # a server of before has none
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _foreign(answer, path) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from stillroom.errors import StillroomError
+from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
 
 T = TypeVar("T")
@@ -71,9 +72,12 @@ class ImageMetadata(ImageInfo):
 
     Attributes:
         generation: None where no tool has written anything that is known.
+        ai_mark: Whether the image itself says that AI made it: `c2pa`, `iptc`, `both` or `none`;
+            None where that cannot be told.
     """
 
     generation: Generation | None
+    ai_mark: AiMark | None = None
 
 
 @dataclass(frozen=True, slots=True)

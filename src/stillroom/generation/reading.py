@@ -1,11 +1,12 @@
-"""The facts in a file: what its carriers hold, by the first tool that knows it."""
+"""The facts in a file: what its carriers hold, by the first tool that knows it; and its mark."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.generation.ai_mark import AiMark, mark_of, says_ai
 from stillroom.generation.carriers import heif, jpeg, jxl, png, webp
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.facts import Generation
@@ -33,6 +34,9 @@ _PARSED_AT_ONCE_BYTES: Final = 16 * 1024
 
 Read = Callable[[int, int], Awaitable[bytes]]
 """Reads so many bytes of a file, from a place on."""
+
+Carrier = Callable[[FileParts, Entries], None]
+T = TypeVar("T")
 
 _TOOLS: Final = (
     swarmui.read,
@@ -62,57 +66,83 @@ class Found:
     Attributes:
         generation: None where there is nothing that any tool has written.
         broken: Whether something was malformed, or larger than is read.
+        ai_mark: None where it cannot be told, also of a format that is not read.
     """
 
     generation: Generation | None
     broken: bool = False
+    ai_mark: AiMark | None = None
 
 
 def find(parts: FileParts) -> Found:
-    """The facts in the parts of a file.
+    """The facts in the parts of a file, and its mark.
 
     Raises:
         MoreNeeded: more of it must be read to know.
     """
-    broken = False
+    broken, generation, gathered = False, None, []
     for carrier in _carriers(parts):
-        entries = Entries()
-        try:
-            carrier(parts, entries)
-        except BrokenHeader:
-            entries.broken = True
+        if generation is not None and any(map(says_ai, gathered)):
+            break  # whatever else there is costs another read
+        entries = _gather(carrier, parts)
+        gathered.append(entries)
         found = interpret(entries.texts)
         broken = broken or entries.broken or found.broken
-        if found.generation is not None:
-            return Found(found.generation, broken)
-    return Found(None, broken)
+        generation = generation or found.generation
+    return Found(generation, broken, mark_of(gathered))
+
+
+def find_mark(parts: FileParts) -> AiMark | None:
+    """The mark alone.
+
+    Raises:
+        MoreNeeded: more of the file must be read to know.
+    """
+    return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
 
 
 def find_in(data: bytes) -> Found:
     """The facts in a whole file, or in its beginning if that is all that there is."""
-    try:
-        return find(FileParts.whole(data))
-    except MoreNeeded:  # never: all of it is here
-        return Found(None, broken=True)
+    return find(FileParts.whole(data))
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """The facts in a file of `size` bytes, of which `read` is asked for 1 MiB at most."""
+    """The facts in a file of `size` bytes, and its mark, as `by_reading`."""
+    return await by_reading(size, read, find)
+
+
+async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T:
+    """What `look` finds in a file of `size` bytes, of which `read` is asked for 1 MiB at most."""
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
     for _ in range(_MAX_READS):
         parts.add(start, await read(start, length))
         try:
-            if parts.held <= _PARSED_AT_ONCE_BYTES:
-                return find(parts)
-            return await asyncio.to_thread(find, parts)
+            return await _looked(parts, look)
         except MoreNeeded as more:
             if not parts.allows(more.start, more.length):
                 break
             start = more.start
             room = max(more.length, min(_READ_BYTES, MAX_BYTES - parts.held))
             length = min(room, size - start)
-    return Found(None, broken=True)
+    parts.end()
+    return await _looked(parts, look)
+
+
+async def _looked(parts: FileParts, look: Callable[[FileParts], T]) -> T:
+    if parts.held <= _PARSED_AT_ONCE_BYTES:
+        return look(parts)
+    return await asyncio.to_thread(look, parts)
+
+
+def _gather(carrier: Carrier, parts: FileParts) -> Entries:
+    """What one carrier holds, as far as it can be read."""
+    entries = Entries()
+    try:
+        carrier(parts, entries)
+    except BrokenHeader:
+        entries.lose()
+    return entries
 
 
 def interpret(texts: Mapping[str, str]) -> Found:
@@ -140,7 +170,7 @@ def _read_by(
         return None, True
 
 
-def _carriers(parts: FileParts) -> tuple[Callable[[FileParts, Entries], None], ...]:
+def _carriers(parts: FileParts) -> tuple[Carrier, ...]:
     start = parts.bytes_at(0, min(parts.size, _SNIFFED_BYTES))
     for is_one, carriers in _FORMATS:
         if is_one(start):

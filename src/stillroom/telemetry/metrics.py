@@ -91,6 +91,12 @@ _READINGS = Counter(
     ("outcome",),
 )
 
+_AI_MARKS = Counter(
+    "stillroom_ai_mark_readings",
+    "Images read for the mark that says made by AI: c2pa, iptc, both, none, or unknown.",
+    ("mark",),
+)
+
 _CONFINED = Gauge(
     "stillroom_decoders_confined",
     "1 where the kernel has what confines decoding processes (landlock, seccomp), else 0.",
@@ -325,6 +331,11 @@ def count_picture(outcome: str) -> None:
 def count_reading(outcome: str) -> None:
     """Count what came of looking for generation metadata in one image."""
     _READINGS.labels(outcome).inc()
+
+
+def count_ai_mark(mark: str | None) -> None:
+    """Count which mark one image was found to have; None: it could not be told."""
+    _AI_MARKS.labels(mark or "unknown").inc()
 
 
 def report_queue(

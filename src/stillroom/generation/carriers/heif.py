@@ -1,6 +1,7 @@
-"""AVIF and HEIC: the items of EXIF and XMP, found by the box `meta`.
+"""AVIF, HEIC and MP4: items of EXIF and XMP, found by the box `meta`; manifests and XMP in `uuid`.
 
-Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A.
+Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
+https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
 """
 
 import itertools
@@ -9,10 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts, boxes
-from stillroom.generation.carriers import exif, xmp
-from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers import c2pa, exif, xmp
+from stillroom.generation.carriers.entries import Entries, is_readable
 
 XMP_TYPE: Final = b"application/rdf+xml"
+_XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_UUID_BYTES: Final = 16
+_HASHES: Final = b"merkle\0"
+"""What else a box of C2PA's can be for: sums of a fragmented video."""
+
 _MAX_BOXES: Final = 256
 _MAX_ITEMS: Final = 4096
 _MAX_EXTENTS: Final = 64
@@ -34,11 +40,35 @@ def is_heif(start: bytes) -> bool:
 
 
 def read(parts: FileParts, found: Entries) -> None:
-    """What the items hold."""
-    meta = box(parts, b"meta", 0, parts.size)
-    if meta is None:
-        return
-    start, end = meta[0] + 4, meta[1]
+    """What the items hold, and the boxes of other standards beside them."""
+    for number, (kind, at, until) in enumerate(boxes(parts, 0, parts.size)):
+        if number == _MAX_BOXES:
+            raise BrokenHeader
+        if kind == b"meta":
+            _read_items(parts, at + 4, until, found)
+        elif kind == b"uuid":
+            _take_uuid(parts, at, until, found)
+        elif kind == b"moof":
+            return  # the first of very many; whatever describes the whole stands in front of it
+
+
+def _take_uuid(parts: FileParts, start: int, end: int, found: Entries) -> None:
+    """What is in a box whose type is a UUID."""
+    head = parts.bytes_at(start, min(end - start, _UUID_BYTES + c2pa.HEAD_BYTES))
+    kind, content = head[:_UUID_BYTES], head[_UUID_BYTES:]
+    if kind == c2pa.BMFF_UUID:
+        if not content.startswith(_HASHES, 4):
+            found.take_manifest(content)
+    elif kind == _XMP_UUID:
+        at, length = start + _UUID_BYTES, end - start - _UUID_BYTES
+        if is_readable(parts, at, length):
+            xmp.read(parts.bytes_at(at, length), found)
+        else:
+            found.lose()
+
+
+def _read_items(parts: FileParts, start: int, end: int, found: Entries) -> None:
+    """What the items hold that a box `meta` describes."""
     information, places = box(parts, b"iinf", start, end), box(parts, b"iloc", start, end)
     if information is None or places is None:
         return
@@ -51,8 +81,8 @@ def read(parts: FileParts, found: Entries) -> None:
     for number, extents in locations(parts, *places, inner[0] if inner else 0):
         if number not in wanted:
             continue
-        if any(not parts.allows(at, length) for at, length in extents):
-            found.broken = True
+        if not all(is_readable(parts, at, length) for at, length in extents):
+            found.lose(with_mark=wanted[number].kind != b"Exif")
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
         if wanted[number].kind == b"Exif":

@@ -1,4 +1,4 @@
-"""PNG: tEXt, zTXt, iTXt, eXIf, and ComfyUI's `comf`, in front of the pixels and behind them.
+"""PNG: tEXt, zTXt, iTXt, eXIf, caBX, and ComfyUI's `comf`, in front of the pixels and behind them.
 
 Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in ComfyUI's
 comfy_extras/nodes_images.py.
@@ -8,14 +8,16 @@ import re
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts
-from stillroom.generation.carriers import exif, xmp
-from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries
+from stillroom.generation.carriers import c2pa, exif, xmp
+from stillroom.generation.carriers.entries import Entries, is_readable
 from stillroom.generation.texts import decoded
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+_MANIFEST: Final = b"caBX"
 
-_KINDS: Final = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf")
+_TEXTS: Final = (b"zTXt", b"iTXt")
+_KINDS: Final = (b"tEXt", *_TEXTS, b"eXIf", b"comf", _MANIFEST)
 _CANDIDATE: Final = re.compile(b"|".join(_KINDS))
 _MAX_CHUNKS: Final = 4096
 _TAIL_BYTES: Final = 256 * 1024
@@ -30,12 +32,15 @@ def read(parts: FileParts, found: Entries) -> None:
         kind = parts.bytes_at(at + 4, 4)
         if kind in (b"IDAT", b"IEND"):
             return
-        if kind in _KINDS:
-            if length <= MAX_TEXT_BYTES and parts.allows(at + 8, length):
+        if kind == _MANIFEST:
+            found.take_manifest(parts.bytes_at(at + 8, min(length, c2pa.HEAD_BYTES)))
+        elif kind in _KINDS:
+            if is_readable(parts, at + 8, length):
                 _take(kind, parts.bytes_at(at + 8, length), found)
             else:
-                found.broken = True
+                found.lose(with_mark=kind == b"iTXt")
         at += length + 12
+    found.lose()
 
 
 def read_tail(parts: FileParts, found: Entries) -> None:
@@ -47,9 +52,11 @@ def read_tail(parts: FileParts, found: Entries) -> None:
     start = max(len(SIGNATURE), parts.size - _TAIL_BYTES)
     length = parts.size - start
     if not parts.allows(start, length):
+        found.lose()
         return
     tail = parts.bytes_at(start, length)
     if not tail.endswith(_END):
+        found.hides_mark = True
         return
     dead: set[int] = set()
     for candidate in _CANDIDATE.finditer(tail):
@@ -85,9 +92,12 @@ def _take(kind: bytes, content: bytes, found: Entries) -> None:
         if kind == b"eXIf":
             exif.read(content, found)
             return
+        if kind == _MANIFEST:
+            found.take_manifest(content[: c2pa.HEAD_BYTES])
+            return
         keyword, text = _text_of(kind, content, found)
     except BrokenHeader:
-        found.broken = True
+        found.lose(with_mark=content.startswith(XMP_KEYWORD.encode()))
         return
     if keyword == XMP_KEYWORD:
         xmp.read(text, found)

@@ -1,4 +1,4 @@
-"""WebP: the chunks EXIF and XMP, which stand behind the pixels.
+"""WebP: the chunks EXIF, XMP and C2PA, which stand behind the pixels.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from stillroom.file_parts import FileParts
-from stillroom.generation.carriers import exif, xmp
-from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers import c2pa, exif, xmp
+from stillroom.generation.carriers.entries import Entries, is_readable
 
 _MAX_CHUNKS: Final = 4096
 """An animation has one for each frame."""
@@ -22,10 +22,12 @@ def is_webp(start: bytes) -> bool:
 def read(parts: FileParts, found: Entries) -> None:
     """What stands anywhere in the file."""
     for kind, start, length in chunks(parts):
+        if kind == b"C2PA":
+            found.take_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
         if kind not in (b"EXIF", b"XMP "):
             continue
-        if not parts.allows(start, length):
-            found.broken = True
+        if not is_readable(parts, start, length):
+            found.lose(with_mark=kind == b"XMP ")
         elif kind == b"EXIF":
             exif.read(parts.bytes_at(start, length), found)
         else:

@@ -12,14 +12,20 @@ from stillroom.generation.carriers.entries import Entries
 NAMESPACE: Final = "urn:stillroom:generation:1#"
 """Of our own property, `generation`; a name of its own, since there is no address to point to."""
 
+IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
+"""https://www.iptc.org/std/photometadata/specification/IPTC-PhotoMetadata#digital-source-type."""
+
 RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION: Final = f"{RDF} Description"
+_RESOURCE: Final = f"{RDF} resource"
 _ITEM: Final = f"{RDF} li"
 _NAMES: Final = {
     "http://purl.org/dc/elements/1.1/ description": "xmp:dc:description",
     "http://ns.adobe.com/xap/1.0/ CreatorTool": "xmp:xmp:CreatorTool",
     "http://ns.adobe.com/exif/1.0/ UserComment": "xmp:exif:UserComment",
     f"{NAMESPACE} generation": "xmp:stillroom:generation",
+    f"{IPTC_EXTENSION} DigitalSourceType": SOURCE_TYPE,
 }
 _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
@@ -30,7 +36,7 @@ def read(packet: bytes, found: Entries) -> None:
     try:
         _Packet(found).parse(packet)
     except (expat.ExpatError, _Refused, ValueError, LookupError):  # an encoding of no such name
-        found.broken = True
+        found.lose()
 
 
 class _Refused(Exception):
@@ -42,6 +48,7 @@ class _Packet:
 
     def __init__(self, found: Entries) -> None:
         self._found = found
+        self._said: list[tuple[str, str]] = []
         self._open: list[str] = []
         self._elements = 0
         self._property: str | None = None
@@ -56,6 +63,8 @@ class _Packet:
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _refuse
         parser.Parse(packet.strip(b"\0"), True)
+        for name, value in self._said:  # other readers take nothing from a broken packet, either
+            self._found.add(name, value)
 
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
         self._elements += 1
@@ -64,11 +73,11 @@ class _Packet:
         if name == _DESCRIPTION:
             for attribute, value in attributes.items():
                 if attribute in _NAMES:
-                    self._found.add(_NAMES[attribute], value)
+                    self._said.append((_NAMES[attribute], value))
         elif self._open and self._open[-1] == _DESCRIPTION and self._property is None:
             self._property = name
             self._items = 0
-            self._text = []
+            self._text = [attributes.get(_RESOURCE, "")]
         if name == _ITEM:
             self._items += 1
         self._open.append(name)
@@ -77,7 +86,7 @@ class _Packet:
         self._open.pop()
         if name == self._property and self._open[-1] == _DESCRIPTION:
             if name in _NAMES:
-                self._found.add(_NAMES[name], "".join(self._text).strip())
+                self._said.append((_NAMES[name], "".join(self._text).strip()))
             self._property = None
 
     def _characters(self, text: str) -> None:
