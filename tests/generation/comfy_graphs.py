@@ -170,6 +170,21 @@ def shown_and_saved(prompt: str, negative: str, seed: int) -> dict[str, Node]:
     return graph
 
 
+def saved_by_another_node(prompt: str, negative: str, seed: int) -> dict[str, Node]:
+    """Its name says nothing, and a preview of another sampler's picture stands beside it."""
+    graph = shown_and_saved(prompt, negative, seed)
+    graph["9"]["class_type"] = "PromptKeeper"
+    return graph
+
+
+def negative_of_zeros(prompt: str, negative: str, seed: int) -> dict[str, Node]:
+    """What some models take for no negative prompt at all."""
+    del negative
+    graph = basic(prompt, "", seed)
+    graph["7"] = node("ConditioningZeroOut", conditioning=["6", 0])
+    return graph
+
+
 def power_loras(prompt: str, negative: str, seed: int) -> dict[str, Node]:
     graph = basic(prompt, negative, seed)
     graph["10"] = node(
@@ -190,6 +205,7 @@ GRAPHS: Final[dict[str, Made]] = {
     for made in (
         basic, with_loras, sdxl_encoders, flux, two_samplers, base_and_refiner, linked_values,
         joined_text, control_net, efficient, in_subgraph, shown_and_saved, power_loras,
+        saved_by_another_node, negative_of_zeros,
     )
 }  # fmt: skip
 

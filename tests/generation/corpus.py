@@ -128,8 +128,7 @@ def comfyui() -> Iterator[Sample]:
         prompt, negative, seed = case
         graph = json.dumps(made(prompt, negative, seed))
         facts = _facts("ComfyUI", prompt, negative, seed)
-        if called == "flux":
-            facts["negative_prompt"] = None
+        facts["negative_prompt"] = {"flux": None, "negative_of_zeros": ""}.get(called, negative)
         workflow = json.dumps({"nodes": [], "links": [], "version": 0.4})
         yield Sample(f"comfyui-{called}", at.png({"prompt": graph, "workflow": workflow}), facts)
     for (called, made), case in itertools.product(WORKFLOWS.items(), list(cases(5))):

@@ -68,15 +68,16 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """The nodes that save; without any those that show, or that no other takes anything from."""
-    ends = [node for node in graph.nodes.values() if graph.link(node, *_PICTURES) is not None]
-    for pattern in (_SAVER, _PREVIEW):
-        named = [node for node in ends if pattern.search(node.kind)]
-        if named:
-            return named
+    """The nodes that save; else those that nothing goes on from, and previews last."""
+    ends = {
+        at: node for at, node in graph.nodes.items() if graph.link(node, *_PICTURES) is not None
+    }
+    named = [node for node in ends.values() if _SAVER.search(node.kind)]
+    if named:
+        return named
     used = {target for node in graph.nodes.values() for target in graph.links(node).values()}
-    last = [one for at, one in graph.nodes.items() if at not in used]
-    return [node for node in ends if any(node is one for one in last)]
+    last = [node for at, node in ends.items() if at not in used]
+    return [node for node in last if not _PREVIEW.search(node.kind)] or last
 
 
 class _Walk:

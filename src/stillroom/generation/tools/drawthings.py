@@ -64,10 +64,11 @@ def _of_text(said: str) -> Generation:
     parts = parse(said, negative="-")
     settings = parts.settings
     width, height = size(settings.get("Size"))
+    is_certain = said.count("\n-") <= 1  # a prompt may have lines that begin so
     return Generation(
         tool="DrawThings",
-        prompt=text(parts.prompt),
-        negative_prompt=text(parts.negative_prompt),
+        prompt=text(parts.prompt) if is_certain else None,
+        negative_prompt=text(parts.negative_prompt) if is_certain else None,
         seed=whole(settings.get("Seed"), MAX_SEED),
         steps=whole(settings.get("Steps")),
         cfg_scale=number(settings.get("Guidance Scale")),

@@ -68,7 +68,7 @@ def settings_of(line: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     at, quotes_close = 0, True
-    while at < len(line) and len(found) < _MAX_SETTINGS:
+    for _ in range(_MAX_SETTINGS):
         colon = line.find(":", at)
         if colon < 0:
             break
