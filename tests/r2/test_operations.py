@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from contract.suite import PNG
+from generation.carriers import png
 from pictures import picture
 from r2.conftest import Running
 from services import stub_r2
@@ -165,6 +166,28 @@ async def measure_runs(running: Running, stub: StubR2) -> dict[str, tuple[int, i
     return measured
 
 
+async def measure_metadata(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """The same of how an image was made."""
+    measured: dict[str, tuple[int, int]] = {}
+    url = "/api/v1/storage/metadata/a.png"
+    async with running() as client:
+        for where, data in {
+            "in the first 64 KiB": png({"parameters": "a fox"}),
+            "behind the pixels, or none": picture(size=(300, 200)),
+        }.items():
+            await save(client, data)
+            stub.operations.clear()
+            answer = await client.get(url)
+            assert answer.status_code == 200, answer.text
+            measured[f"`GET` of an image's metadata, {where}"] = stub.classes()
+        stub.operations.clear()
+        again = await client.get(url, headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
+        measured["`GET` of metadata that the client has (304)"] = stub.classes()
+        stub.operations.clear()
+    return measured
+
+
 def table() -> dict[str, tuple[int, int]]:
     rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|$", DOCS.read_text(), re.MULTILINE)
     return {name: (int(class_a), int(class_b)) for name, class_a, class_b in rows}
@@ -173,6 +196,7 @@ def table() -> dict[str, tuple[int, int]]:
 async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub: StubR2) -> None:
     measured = await measure_pictures(running, stub)  # first: `running` keeps its variables
     stub.operations.clear()
+    measured |= await measure_metadata(running, stub)
     measured |= await measure_runs(running, stub)
     stub.operations.clear()
     measured |= await measure(running, stub)
