@@ -111,7 +111,10 @@ def test_every_command_of_the_page_about_runs_runs(tmp_path: Path) -> None:
     commands = "\n".join(blocks("docs/runs.md", "sh"))
     with running(tmp_path) as server:
         printed = paste(f"{setup}\n{commands}", server, tmp_path)
+        said = run_snippets(blocks("docs/runs.md", "python"), server, tmp_path)
 
+    assert "generations/8 2 " in said
+    assert "2 images go in an hour" in said
     assert '"state":"published"' in printed
     assert '{"folder":"generations/7","marked":4,"kept":0,"newer":0}' in printed
     assert '"expires_at":' in printed
@@ -210,7 +213,7 @@ def test_every_snippet_and_command_of_the_generation_page_runs(tmp_path: Path) -
 def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         printed = paste("\n".join(blocks("docs/cli.md", "sh")), server, tmp_path)
-        assert client.get(IMAGES).json() == []
+        assert client.get(IMAGES).json() == ["generations/7/sample.png"]  # for an hour
     sample = (ROOT / "docs/sample.png").read_bytes()
     for name in ("cat.png", "copy.png", "back/1/cat.png", "back/2/sample.png"):
         assert (tmp_path / name).read_bytes() == sample

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,14 @@ def test_settings_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
         open_store(tmp_path, r2_endpoint_url="https://bucket.example")
     with pytest.raises(ConfigurationError, match="no such setting: colour"):
         open_store(tmp_path, colour="red")
+
+
+def test_it_has_runs_and_ends(store: LocalImageStore) -> None:
+    with store:
+        with store.run("generations/7") as run:
+            run.save("a.png", PNG, expires_in=timedelta(hours=1))
+            run.save("b.png", PNG)
+        assert run.published is not None
+        assert [found.count for found in store.runs("generations/")] == [2]
+        deleted = run.delete()
+        assert (deleted.marked, deleted.kept) == (2, 0)

@@ -18,6 +18,7 @@ _CODES: Final[dict[type[StillroomError], int]] = {
     errors.InvalidInput: 2,
     errors.ImplausibleScan: 2,
     errors.ImageNotFound: 3,
+    errors.RunNotFound: 3,
     errors.Unauthenticated: 4,
     errors.Forbidden: 4,
     errors.BackendUnavailable: 5,
@@ -28,6 +29,8 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     "server's secret is",
     errors.Forbidden: "use a token whose scope and prefix cover this",
     errors.ImageNotFound: "`stillroom ls` shows what there is",
+    errors.RunNotFound: "`stillroom runs ls` shows what there is",
+    errors.RunConflict: "`stillroom runs show` says what is there",
     ServerUnreachable: "see whether the server runs, and STILLROOM_URL; running the same command "
     "again goes on where this one stopped",
     errors.BackendUnavailable: "running the same command again goes on where this one stopped",

@@ -65,6 +65,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be don
     type=FACTS,
     help="How one image was made: a JSON object, or a file with one; put into the image itself.",
 )
+@click.option("--expires-in", type=DURATION, help="Delete the images after this: 90s 15m 12h 7d")
 @_CONCURRENCY
 @_DRY_RUN
 def put(
@@ -72,26 +73,32 @@ def put(
     target: str,
     *,
     generation: dict[str, Any] | None,
+    expires_in: timedelta | None,
     concurrency: int,
     dry_run: bool,
 ) -> None:
     """Upload files, folders and patterns; images with the same hash are skipped.
+
+    With --expires-in nothing is skipped: what is there already starts anew, too.
 
     TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
     is below it, without its own name. `-` saves standard input.
     """
     with ImageStore() as store:
         if sources == ("-",):
-            saved = store.save(target, sys.stdin.buffer, generation=generation)
+            saved = store.save(
+                target, sys.stdin.buffer, generation=generation, expires_in=expires_in
+            )
             click.echo(f"saved {saved.path}")
             return
         planned = files_to_put(sources, target)
         if generation is not None:
-            _put_with_facts(store, planned, generation, dry_run=dry_run)
+            _put_with_facts(store, planned, generation, expires_in, dry_run=dry_run)
             return
         if dry_run:
             for path, file in planned.items():
-                click.echo(f"{'same' if _is_there(store, path, file) else 'would save'} {path}")
+                is_same = expires_in is None and _is_there(store, path, file)
+                click.echo(f"{'same' if is_same else 'would save'} {path}")
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
         with Transfer.shown("saved", len(planned), sum(sizes.values())) as transfer:
@@ -104,6 +111,7 @@ def put(
                     planned.items(),
                     concurrency=concurrency,
                     skip_same=True,
+                    expires_in=expires_in,
                     each=each,
                     progress=transfer.progress,
                 )
@@ -111,7 +119,12 @@ def put(
 
 
 def _put_with_facts(
-    store: ImageStore, planned: Mapping[str, Path], generation: dict[str, Any], *, dry_run: bool
+    store: ImageStore,
+    planned: Mapping[str, Path],
+    generation: dict[str, Any],
+    expires_in: timedelta | None,
+    *,
+    dry_run: bool,
 ) -> None:
     if len(planned) != 1:
         raise click.UsageError("--generation is of one image: put them one by one")
@@ -119,7 +132,10 @@ def _put_with_facts(
     if dry_run:
         click.echo(f"would save {path}")
         return
-    saved = store.save_unless_same(path, file, generation=generation)
+    if expires_in is None:
+        saved = store.save_unless_same(path, file, generation=generation)
+    else:
+        saved = store.save(path, file, generation=generation, expires_in=expires_in)
     click.echo(f"{'same' if saved.skipped else 'saved'} {saved.path}")
 
 

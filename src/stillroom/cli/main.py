@@ -14,6 +14,7 @@ from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.images import get, ls, put, rm, url
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
+from stillroom.cli.runs import runs
 from stillroom.cli.show import show
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
@@ -76,7 +77,7 @@ def token(
 _GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
 """Commands that skip what is done already."""
 
-for command in (put, get, ls, show, rm, url, media, verify, migrate, doctor):
+for command in (put, get, ls, show, rm, url, media, verify, migrate, doctor, runs):
     commands.add_command(command)
 
 

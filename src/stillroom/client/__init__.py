@@ -6,9 +6,11 @@ store.save("generations/1/cat.png", Path("cat.png"))
 
 from stillroom.client.asynchronous import AsyncImageStore
 from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAnswer
+from stillroom.client.runs import AsyncRun, Run
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
 from stillroom.client.values import (
+    DeletedRun,
     DownloadedImage,
     Folder,
     ImageInfo,
@@ -16,12 +18,17 @@ from stillroom.client.values import (
     MediaResource,
     Outcome,
     Progress,
+    PublishedRun,
+    RunImage,
+    RunInfo,
     SavedImage,
 )
 from stillroom.generation.facts import Generation, Lora
 
 __all__ = [
     "AsyncImageStore",
+    "AsyncRun",
+    "DeletedRun",
     "DownloadedImage",
     "Folder",
     "Generation",
@@ -32,6 +39,10 @@ __all__ = [
     "MediaResource",
     "Outcome",
     "Progress",
+    "PublishedRun",
+    "Run",
+    "RunImage",
+    "RunInfo",
     "SavedImage",
     "ServerUnreachable",
     "SomeFailed",

@@ -127,8 +127,10 @@ def saved(answer: Answer, path: str) -> SavedImage:
     """What a save was answered with."""
     said = document(answer, path)
     try:
-        return SavedImage(**{name: said[name] for name in _names(SavedImage) - {"skipped"}})
-    except (KeyError, TypeError):
+        known = {name: said[name] for name in names_of(SavedImage) - {"skipped", "expires_at"}}
+        ends = said.get("expires_at")
+        return SavedImage(**known, expires_at=ends and datetime.fromisoformat(ends))
+    except (KeyError, TypeError, ValueError):
         raise _foreign(answer, path) from None
 
 
@@ -142,7 +144,7 @@ def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
     path = entry["path"]
     if path.endswith("/"):
         return Folder(ImagePath.parse(path[:-1]).text + "/")
-    known = {name: entry[name] for name in _names(ImageInfo)}
+    known = {name: entry[name] for name in names_of(ImageInfo)}
     ImagePath.parse(path)
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
 
@@ -151,7 +153,7 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
     """What an image's metadata was answered with."""
     said = document(answer, path)
     try:
-        known = {name: said[name] for name in _names(ImageInfo)}
+        known = {name: said[name] for name in names_of(ImageInfo)}
         facts = said["generation"]
         return ImageMetadata(
             **{**known, "modified": datetime.fromisoformat(said["modified"])},
@@ -202,13 +204,14 @@ def resource(answer: Answer, path: str) -> MediaResource:
     """What an ingest was answered with."""
     said = document(answer, path)
     try:
-        known = {name: said[name] for name in _names(MediaResource) if name in said}
+        known = {name: said[name] for name in names_of(MediaResource) if name in said}
         return MediaResource(**{**known, "created_at": datetime.fromisoformat(said["created_at"])})
     except (KeyError, TypeError, ValueError):
         raise _foreign(answer, path) from None
 
 
-def _names(kind: type) -> set[str]:
+def names_of(kind: type) -> set[str]:
+    """The fields of a value."""
     return {field.name for field in fields(kind)}
 
 

@@ -25,6 +25,8 @@ from stillroom.client.operations import (
     list_query,
 )
 from stillroom.client.retries import Retries
+from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
+from stillroom.client.runs import AsyncRun
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import Facts, ImagePayload, Source, is_same, named, opened
 from stillroom.client.values import (
@@ -35,6 +37,8 @@ from stillroom.client.values import (
     MediaResource,
     OnProgress,
     Outcome,
+    PublishedRun,
+    RunInfo,
     SavedImage,
 )
 from stillroom.paths import ImagePath
@@ -76,13 +80,15 @@ class AsyncImageStore:
         if_match: str | None = None,
         if_none_match: str | None = None,
         generation: Facts | None = None,
+        expires_in: timedelta | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save`; `progress` is called on the event loop."""
         name = named(path)
         condition = Condition(if_match, if_none_match)
         async with _opened(source, name, generation) as upload:
-            return await self._run(self._operations.save(name, upload, condition, progress))
+            flow = self._operations.save(name, upload, condition, progress, expires_in)
+            return await self._run(flow)
 
     async def save_unless_same(
         self,
@@ -221,12 +227,15 @@ class AsyncImageStore:
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[SavedImage]:
         """See `ImageStore.save_many`; `each` and `progress` are called on the event loop."""
         pairs = images.items() if isinstance(images, Mapping) else images
         save = self.save_unless_same if skip_same else self.save
+        if expires_in is not None:
+            save = partial(self.save, expires_in=expires_in)
         jobs = (
             partial(_done, path, partial(save, path, source, progress=progress))
             for path, source in pairs
@@ -279,6 +288,26 @@ class AsyncImageStore:
             for _ in range(concurrency):
                 group.start_soon(work)
         return gathered.results()
+
+    # Runs --------------------------------------------------------------------------------
+
+    def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:
+        """See `ImageStore.run`; for `async with`."""
+        return AsyncRun(folder, expected, self.save, self._run, self._operations.retries)
+
+    async def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
+        """See `ImageStore.publish_run`."""
+        return await self._run(publish(self._operations.retries, named(folder), expected))
+
+    async def runs(
+        self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
+    ) -> AsyncIterator[RunInfo]:
+        """See `ImageStore.runs`."""
+        query: str | None = runs_query(prefix, state, sort)
+        while query is not None:
+            found, query = await self._run(page_of_runs(self._operations.retries, query))
+            for run in found:
+                yield run
 
     # Sending -----------------------------------------------------------------------------
 

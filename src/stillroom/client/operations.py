@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
@@ -73,17 +74,18 @@ class Operations:
         upload: ImagePayload,
         condition: Condition,
         progress: OnProgress | None,
+        expires_in: timedelta | None = None,
     ) -> Flow[SavedImage]:
         """Send the image until it is there; sending it twice is sending it once."""
         attempts = Attempts(self.retries)
-        call = _saving(path, upload, condition, progress)
+        call = _saving(path, upload, condition, progress, expires_in)
         answer = yield from persistently(call, attempts)
         if answer.status == 412 and attempts.doubtful:
             # Perhaps our own first attempt is what the second one met.
             head = yield from persistently(_head(path), Attempts(self.retries))
             if answers.announced_sha256(head) == upload.sha256:
                 ours = Condition(if_match=head.headers["etag"])
-                again = _saving(path, upload, ours, progress)
+                again = _saving(path, upload, ours, progress, expires_in)
                 answer = yield from persistently(again, Attempts(self.retries))
         return answers.saved(answer, path.text)
 
@@ -206,7 +208,7 @@ class Operations:
     def delete_batch(self, paths: Sequence[str]) -> Flow[list[Outcome[bool]]]:
         """Remove up to 1,000; the result is whether an image was there."""
         attempts = Attempts(self.retries)
-        call = _posting("/storage/delete", {"paths": list(paths)})
+        call = posting("/storage/delete", {"paths": list(paths)})
         answer = yield from persistently(call, attempts)
         said = answers.document(answer, "deleting")
         outcomes: list[Outcome[bool]] = []
@@ -223,7 +225,7 @@ class Operations:
 
     def copy(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
         """Save the image at `source` under `target` as well."""
-        call = _posting("/storage/copy", {"source": source.text, "target": target.text})
+        call = posting("/storage/copy", {"source": source.text, "target": target.text})
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.saved(answer, source.text)
 
@@ -258,14 +260,14 @@ class Operations:
 
     def signed_url(self, path: ImagePath, valid_for_s: int) -> Flow[str]:
         """A URL that needs no token."""
-        call = _posting("/storage/signed-urls", {"path": path.text, "expires_in": valid_for_s})
+        call = posting("/storage/signed-urls", {"path": path.text, "expires_in": valid_for_s})
         answer = yield from persistently(call, Attempts(self.retries))
         return str(answers.document(answer, path.text)["url"])
 
     def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
         """Take the image into the media library; equal bytes are the one resource."""
         content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
-        call = _posting("/media-resources/ingest", content)
+        call = posting("/media-resources/ingest", content)
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.resource(answer, path.text)
 
@@ -292,12 +294,17 @@ def _head(path: ImagePath) -> Call:
     return Call("HEAD", _target(path))
 
 
-def _posting(target: str, content: Mapping[str, object]) -> Call:
+def posting(target: str, content: Mapping[str, object]) -> Call:
+    """A request with a JSON body."""
     return Call("POST", target, _JSON, json.dumps(content).encode())
 
 
 def _saving(
-    path: ImagePath, upload: ImagePayload, condition: Condition, progress: OnProgress | None
+    path: ImagePath,
+    upload: ImagePayload,
+    condition: Condition,
+    progress: OnProgress | None,
+    expires_in: timedelta | None,
 ) -> Call:
     boundary = secrets.token_hex(16)
     form = Form(
@@ -312,6 +319,8 @@ def _saving(
         "repr-digest": f"sha-256=:{base64.b64encode(upload.sha256).decode()}:",
         **condition.fields,
     }
+    if expires_in is not None:
+        fields["expires-in"] = str(int(expires_in.total_seconds()))
     return Call("POST", _target(path), fields, form, progress=_told(progress, path))
 
 

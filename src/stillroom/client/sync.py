@@ -24,6 +24,8 @@ from stillroom.client.operations import (
     list_query,
 )
 from stillroom.client.retries import Retries
+from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
+from stillroom.client.runs import Run
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import Facts, Source, is_same, named, opened
@@ -35,6 +37,8 @@ from stillroom.client.values import (
     MediaResource,
     OnProgress,
     Outcome,
+    PublishedRun,
+    RunInfo,
     SavedImage,
 )
 
@@ -91,6 +95,7 @@ class ImageStore:
         if_match: str | None = None,
         if_none_match: str | None = None,
         generation: Facts | None = None,
+        expires_in: timedelta | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
@@ -105,12 +110,15 @@ class ImageStore:
             if_none_match: `*` to save only where nothing is.
             generation: How it was made, such as `{"prompt": "a fox", "seed": 7}`, put into the
                 image itself without encoding it again: docs/generation.md.
+            expires_in: How long it stays, in whole seconds; None: for good. Saved again, it
+                starts anew.
             progress: Called after each piece, in the thread that sends.
         """
         name = named(path)
         condition = Condition(if_match, if_none_match)
         with opened(source, name, generation) as upload:
-            return self._run(self._operations.save(name, upload, condition, progress))
+            flow = self._operations.save(name, upload, condition, progress, expires_in)
+            return self._run(flow)
 
     def save_unless_same(
         self,
@@ -270,6 +278,7 @@ class ImageStore:
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[SavedImage]:
@@ -279,6 +288,7 @@ class ImageStore:
             images: Paths and what to save there. Only `concurrency` are taken in advance.
             concurrency: At a time.
             skip_same: Send nothing where the same bytes are: to go on after an interruption.
+            expires_in: See `save`; nothing is skipped then, since each must start anew.
             each: Called with each outcome as it comes, in the caller's thread.
             progress: See `save`; called in several threads.
 
@@ -292,6 +302,8 @@ class ImageStore:
         stop = threading.Event()
         told = partial(progress_unless, stop, progress)
         save = self.save_unless_same if skip_same else self.save
+        if expires_in is not None:
+            save = partial(self.save, expires_in=expires_in)
         jobs = (
             partial(_done, path, partial(save, path, source, progress=told))
             for path, source in pairs
@@ -363,6 +375,31 @@ class ImageStore:
             except BaseException:
                 stop.set()
                 raise
+
+    # Runs --------------------------------------------------------------------------------
+
+    def run(self, folder: str, *, expected: int | None = None) -> Run:
+        """The run in a folder; as a context manager it publishes at its end, if all went well.
+
+        Args:
+            folder: Such as `generations/7`.
+            expected: How many images it must have to be published; None: as many as are saved by
+                the object that is returned.
+        """
+        return Run(folder, expected, self.save, self._run, self._operations.retries)
+
+    def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
+        """Publish what is in a folder, however many images unless `expected` says; see `Run`."""
+        return self._run(publish(self._operations.retries, named(folder), expected))
+
+    def runs(
+        self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
+    ) -> Iterator[RunInfo]:
+        """All runs whose folder begins with `prefix`; by time, the first 10,000."""
+        query: str | None = runs_query(prefix, state, sort)
+        while query is not None:
+            found, query = self._run(page_of_runs(self._operations.retries, query))
+            yield from found
 
     # Sending -----------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """What the SDK gives back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from stillroom.errors import StillroomError
 from stillroom.generation.ai_mark import AiMark
@@ -23,6 +23,7 @@ class SavedImage:
         sha256: Hexadecimal.
         etag: With its quotes, ready for `if_match`.
         skipped: Whether the same bytes were there already, so that nothing was sent.
+        expires_at: When it goes, aware; None: it stays.
     """
 
     path: str
@@ -32,6 +33,7 @@ class SavedImage:
     sha256: str | None
     etag: str
     skipped: bool = False
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,71 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+
+
+class SaveOptions(TypedDict, total=False):
+    """What `ImageStore.save` takes beside the path and the source."""
+
+    if_match: str | None
+    if_none_match: str | None
+    generation: Generation | Mapping[str, Any] | None
+    expires_in: timedelta | None
+    progress: OnProgress | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run of a listing.
+
+    Attributes:
+        folder: Where its images are.
+        state: `published` or `open`.
+        published_at: Aware; None while it is open.
+        count: Images in its manifest; None while it is open.
+    """
+
+    folder: str
+    state: str
+    published_at: datetime | None
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunImage:
+    """An image of a run, as its manifest has it; `sha256` is hexadecimal."""
+
+    path: str
+    size: int
+    content_type: str
+    sha256: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """A run with its images; `published_at` is None of one that is still open."""
+
+    folder: str
+    state: str
+    published_at: datetime | None
+    count: int
+    images: Sequence[RunImage]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedRun:
+    """What became of a run's images.
+
+    Attributes:
+        marked: They go when the grace period is over.
+        kept: They stay, since the library has recorded them in place.
+        newer: They stay, since they were saved after the deletion was asked for.
+    """
+
+    folder: str
+    marked: int
+    kept: int
+    newer: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""`stillroom runs`: list, show, publish and delete runs by the SDK."""
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from stillroom.cli.images import SERVER
+from stillroom.cli.progress import counted, size_text
+from stillroom.client import ImageStore, PublishedRun, RunInfo
+from stillroom.client.run_operations import RunState, Sort
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all facts.")
+
+
+@click.group()
+def runs() -> None:
+    """Runs: folders whose images are published, and deleted, together."""
+
+
+@runs.command("ls", epilog=SERVER)
+@click.argument("prefix", default="")
+@click.option("--state", type=click.Choice(["published", "open"]), help="Only runs in this state.")
+@click.option(
+    "--sort",
+    type=click.Choice(["folder", "published", "-published"]),
+    default="folder",
+    show_default=True,
+    help="By time: the first 10,000.",
+)
+@_JSON
+def list_runs(prefix: str, *, state: RunState | None, sort: Sort, as_json: bool) -> None:
+    """List runs whose folder begins with PREFIX: time, number of images, folder."""
+    with ImageStore() as store:
+        for run in store.runs(prefix, state=state, sort=sort):
+            click.echo(_as_json(run) if as_json else _line(run))
+
+
+@runs.command(epilog=SERVER)
+@click.argument("folder")
+@_JSON
+def show(folder: str, *, as_json: bool) -> None:
+    """Show the images of a run: of its manifest, or what is in the folder while it is open."""
+    with ImageStore() as store:
+        run = store.run(folder.rstrip("/")).read()
+    if as_json:
+        click.echo(_as_json(run))
+        return
+    click.echo(_line(RunInfo(run.folder, run.state, run.published_at, run.count)), err=True)
+    for image in run.images:
+        click.echo(f"{size_text(image.size):>9}  {image.sha256}  {image.path}")
+
+
+@runs.command(epilog=SERVER)
+@click.argument("folder")
+@click.option("--expected", type=click.IntRange(0), help="How many images it must have.")
+@_JSON
+def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
+    """Publish a run: write its manifest, once, with all images that are in the folder."""
+    with ImageStore() as store:
+        run = store.publish_run(folder.rstrip("/"), expected=expected)
+    click.echo(_as_json(run) if as_json else f"published {run.folder}")
+
+
+@runs.command(epilog=SERVER)
+@click.argument("folder")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+def rm(folder: str, *, yes: bool, dry_run: bool) -> None:
+    """Delete a run: its manifest now, its images when the grace period is over. Asks first."""
+    with ImageStore() as store:
+        run = store.run(folder.rstrip("/"))
+        if dry_run or not yes:
+            images = counted(sum(1 for _ in store.iter(f"{run.folder}/")), "image")
+        if dry_run:
+            click.echo(f"would delete {run.folder}: {images}")
+            return
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"{images} would be deleted: add --yes to confirm")
+            click.confirm(f"Delete the run {run.folder}, {images}?", abort=True)
+        deleted = run.delete()
+    click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
+    for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved since")):
+        if number:
+            click.echo(f"{counted(number, 'image')} kept: {why}", err=True)
+
+
+def _line(run: RunInfo) -> str:
+    when = "open" if run.published_at is None else run.published_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{when:20}  {'-' if run.count is None else run.count:>7}  {run.folder}"
+
+
+def _as_json(found: RunInfo | PublishedRun) -> str:
+    return json.dumps(asdict(found), ensure_ascii=False, default=lambda at: at.isoformat())

@@ -1,0 +1,90 @@
+"""The operations on runs, as the requests that they take and what their answers mean. No I/O."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+from stillroom.client import answers
+from stillroom.client.errors import UnexpectedAnswer
+from stillroom.client.exchange import Call, Flow
+from stillroom.client.operations import posting
+from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
+from stillroom.paths import ImagePath, ImagePrefix
+
+RUNS: Final = "/storage/runs"
+
+RunState = Literal["published", "open"]
+
+Sort = Literal["folder", "published", "-published"]
+
+RUNS_A_PAGE: Final = 250
+
+BY_TIME: Final = 10_000
+"""Of a listing by time, which is one page; the server gives no more."""
+
+
+def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
+    """The query of the first page.
+
+    Raises:
+        InvalidPath: no folder begins with `prefix`.
+    """
+    given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(RUNS_A_PAGE)}
+    if sort != "folder":
+        given["limit"] = str(BY_TIME)
+    if state is not None:
+        given["state"] = state
+    return "?" + urlencode(given, quote_via=quote, safe="")
+
+
+def page_of_runs(retries: Retries, query: str) -> Flow[tuple[list[RunInfo], str | None]]:
+    """The runs of a page, and the query of the next one."""
+    answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
+    entries, more = answers.listed(answer, "listing runs")
+    return [_read(RunInfo, entry, "listing runs") for entry in entries], more
+
+
+def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
+    """Publish a run; doing it twice is doing it once."""
+    call = posting(f"{_target(folder)}/publish", {"expected": expected})
+    answer = yield from persistently(call, Attempts(retries))
+    return _run(answers.document(answer, folder.text), folder)
+
+
+def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
+    """The manifest of a run, or what is in an open one."""
+    answer = yield from persistently(Call("GET", _target(folder)), Attempts(retries))
+    return _run(answers.document(answer, folder.text), folder)
+
+
+def delete(retries: Retries, folder: ImagePath) -> Flow[DeletedRun]:
+    """Delete a run; what the server has begun it goes on with."""
+    answer = yield from persistently(Call("DELETE", _target(folder)), Attempts(retries))
+    deleted: DeletedRun = _read(DeletedRun, answers.document(answer, folder.text), folder.text)
+    return deleted
+
+
+def _target(folder: ImagePath) -> str:
+    return f"{RUNS}/{folder.quoted()}"
+
+
+def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
+    known = _read(RunInfo, said, folder.text)
+    images = said.get("images")
+    if not isinstance(images, list):
+        raise UnexpectedAnswer(f"{folder.text}: this is no run: it has no images")
+    found = [_read(RunImage, image, folder.text) for image in images]
+    return PublishedRun(known.folder, known.state, known.published_at, len(found), found)
+
+
+def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
+    """A value of a class, whose fields have the names of the answer's."""
+    try:
+        known = {name: said[name] for name in answers.names_of(kind)}
+        if known.get("published_at") is not None:
+            known["published_at"] = datetime.fromisoformat(known["published_at"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnexpectedAnswer(f"{subject}: this is no answer about a run: {error!r}") from error
+    return kind(**known)
