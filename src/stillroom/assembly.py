@@ -19,6 +19,7 @@ from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
+from stillroom.media.healing import Healer, Outcome
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.runs.deletion import RunDeletions
@@ -49,12 +50,14 @@ class Reports:
         picture: What became of each derived image: `kept`, `made`, `refused` or `failed`.
         queue: How long the queue of deletions is, now and then.
         swept: What each sweep beside a server did.
+        healed: What became of each resource of which something was missing.
     """
 
     call: CallObserver = unobserved
     picture: Callable[[str], None] = lambda _: None
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
+    healed: Callable[[Outcome], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
@@ -68,7 +71,8 @@ class Library:
         storage: The bytes of compute results and of resources.
         database: The rows, opened when they are first needed.
         service: What the API and the commands do with resources.
-        sweeper: Deletes what is marked and due.
+        healer: Computes what is missing of resources.
+        sweeper: Deletes what is marked and due, and heals.
         expiry: Marks compute results that have expired; None: they never do.
         runs: Publishes runs.
         run_deletions: Deletes them.
@@ -78,6 +82,7 @@ class Library:
     storage: ImageStorage
     database: MediaDatabase
     service: MediaResourceService
+    healer: Healer
     sweeper: Sweeper
     expiry: Expiry | None
     runs: Runs
@@ -173,15 +178,16 @@ def assemble(
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
     storage = open_storage(settings.storage, settings.save_rules, observer=reports.call)
+    derived = DerivedImages(settings.derived, report=reports.picture)
     return Parts(
         settings=settings,
         storage=storage,
-        derived=DerivedImages(settings.derived, report=reports.picture),
+        derived=derived,
         authorize=authorize,
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=_library(settings, storage, reports),
+        library=_library(settings, storage, derived, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -203,10 +209,12 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
         ConfigurationError: the settings cannot work.
     """
     async with opened_storage(settings) as storage:
-        library = _library(settings, storage, UNREPORTED)
+        derived = DerivedImages(settings.derived)
+        library = _library(settings, storage, derived, UNREPORTED)
         try:
             yield library
         finally:
+            await derived.close()
             await library.database.close()
 
 
@@ -249,20 +257,25 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
     return lambda resource: f"{base}/{resource.id}/file"
 
 
-def _library(settings: Settings, storage: ImageStorage, reports: Reports) -> Library:
+def _library(
+    settings: Settings, storage: ImageStorage, derived: DerivedImages, reports: Reports
+) -> Library:
     database, grace, expiry = MediaDatabase(settings.rows), settings.deletion_grace, None
     if settings.compute_ttl is not None:
         expiry = Expiry(storage, database, ttl=settings.compute_ttl, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
+    healer = Healer(storage, database, derived, report=reports.healed)
     return Library(
         storage=storage,
         database=database,
         service=MediaResourceService(storage, database, grace=grace),
+        healer=healer,
         sweeper=Sweeper(
             storage,
             database,
             expiry=expiry,
             run_deletions=run_deletions,
+            healer=healer,
             report=reports.queue,
             report_swept=reports.swept,
         ),

@@ -221,6 +221,12 @@ def is_listed(name: str) -> bool:
     return name == MANIFEST_NAME or is_segment(name.rstrip("/"))
 
 
+def unsafe_character(text: str) -> str | None:
+    """The first character that no name may have: a control, a surrogate, an invisible one."""
+    found = _FORBIDDEN.search(text)
+    return None if found is None else found[0]
+
+
 def is_segment(name: str) -> bool:
     """Whether a name found on a medium can be part of a path at all."""
     if _PLAIN_SEGMENT.fullmatch(name):
@@ -270,8 +276,8 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
         raise InvalidPath("a segment is `.` or `..`", at=at)
     if "\\" in segment:
         raise InvalidPath("a backslash is not allowed", at=at)
-    if found := _FORBIDDEN.search(segment):
-        raise InvalidPath(f"the character U+{ord(found[0]):04X} is not allowed", at=at)
+    if found := unsafe_character(segment):
+        raise InvalidPath(f"the character U+{ord(found):04X} is not allowed", at=at)
     if not unicodedata.is_normalized("NFC", segment):
         raise InvalidPath("not in Unicode normalization form C (NFC)", at=at)
     if len(segment.encode()) > MAX_SEGMENT_BYTES:

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,27 @@ async def derive(decoders: Decoders, data: bytes, wanted: Derivation = SMALL) ->
         original.write(data)
         original.flush()
         return await decoders.derive(file, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_confined_process_finds_the_dominant_colour(decoders: Decoders, kind: str) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(KINDS[kind]())
+        file.flush()
+        found = await decoders.dominant_color(file.fileno())
+        assert (found is None) == ("alpha" in kind), "nearly transparent"
+
+
+@pytest.mark.parametrize("said", [b"#8a6d3b ", b"#8A6D3B", b"<b>", b"\xff" * 7, b""])
+async def test_what_a_process_says_is_a_colour_or_none(
+    decoders: Decoders, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answered(*_: object) -> bytes:
+        return said
+
+    monkeypatch.setattr(decoders, "_derive", answered)
+
+    assert await decoders.dominant_color(0) is None
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF"])

@@ -180,3 +180,33 @@ def test_what_is_cut_off_is_refused() -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
         with pytest.raises(Exception, match=r"."):
             derive(picture(form=form, size=(200, 200))[:-2000], small("png"))
+
+
+def color(image: Image.Image, form: str = "PNG", **how: Any) -> bytes:
+    job = Job.unpack(Job.of_color().pack())
+    return decoding.derive(io.BytesIO(encoded(image, form, **how)), job, max_pixels=10**8)
+
+
+def test_the_dominant_colour_is_that_of_most_pixels() -> None:
+    image = Image.new("RGB", (300, 200), (138, 109, 59))
+    image.paste((0, 0, 255), (0, 0, 120, 200))
+
+    assert color(image) == b"#8a6d3b"
+    assert color(image.convert("RGBA"), "WEBP", lossless=True) == b"#8a6d3b"
+    red, green, blue = bytes.fromhex(color(image, "JPEG", quality=90)[1:].decode())
+    assert max(abs(red - 138), abs(green - 109), abs(blue - 59)) < 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [("L", 40, b"#282828"), ("1", 1, b"#ffffff"), ("LA", (200, 255), b"#c8c8c8")],
+)
+def test_a_dominant_colour_is_rgb_whatever_the_mode(mode: str, value: Any, expected: bytes) -> None:
+    assert color(Image.new(mode, (9, 9), value)) == expected
+
+
+def test_what_is_transparent_has_no_colour() -> None:
+    image = Image.new("RGBA", (90, 90), (255, 0, 0, 0))
+    assert color(image) == b""
+    image.paste((0, 128, 0, 255), (0, 0, 30, 30))
+    assert color(image) == b"#008000"

@@ -126,8 +126,12 @@ async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move)
     await move.source.save("b.png", picture(2))
     relocated = await move.source.ingest("a.png")
     in_place = await move.source.ingest("b.png", relocate=False)
-    change = Change(alt_text="a cat", caption="Tom", protected=True)
+    change = Change(
+        alt_text="a cat", caption="Tom", protected=True, duration=1.25, dominant_color="#8a6d3b"
+    )
+    await move.source.service.change_tags(relocated.id, frozenset({"a", "b c"}).union)
     relocated = await move.source.service.change(relocated.id, change)
+    assert relocated.tags == ("a", "b c")
 
     transferred = await move.run()
 
@@ -154,11 +158,20 @@ async def test_what_changes_in_the_source_follows_with_the_next_pass(move: Move)
     moved = await move.source.ingest("a.png")
     changed = await move.source.service.change(first.id, Change(caption="Tom"))
     assert moved.storage_key.is_media
+    await move.target.service.change(first.id, Change(dominant_color="#8a6d3b"))  # as it heals
 
     transferred = await move.run()
 
     assert transferred.counts == {TransferOutcome.CHANGED: 1}
-    assert await move.target.service.find(first.id) == await move.target_has(changed)
+    there = dataclasses.replace(await move.target_has(changed), dominant_color="#8a6d3b")
+    assert await move.target.service.find(first.id) == there
+    await move.source.service.change_tags(first.id, frozenset({"a"}).union)
+    assert (await move.run()).counts == {TransferOutcome.CHANGED: 1}
+    await move.source.service.change_tags(first.id, lambda _: frozenset({"b"}))
+    await move.run()
+    there = dataclasses.replace(there, tags=("b",))
+    assert await move.target.service.find(first.id) == there
+    assert (await move.run()).counts == {TransferOutcome.SAME: 1}
     await move.target.check()
 
 

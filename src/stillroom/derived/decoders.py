@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,6 +40,8 @@ _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
 """All other ends come from outside: an operator's signal, or the kernel without memory."""
+
+_COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _KEPT_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
 """What these begin with. The rest is none of a decoder's business; it may be a secret."""
@@ -79,13 +82,25 @@ class Decoders:
             UnsupportedMedia: it cannot be decoded, or not within the limits.
             BackendUnavailable: no process was free in time, or it ended for no fault of the image.
         """
+        return await self._do(file, wire.Job.of(wanted))
+
+    async def dominant_color(self, file: int) -> str | None:
+        """The colour of most of what the image in an open file shows; None: it shows nothing.
+
+        Raises:
+            UnsupportedMedia, BackendUnavailable: as `derive`.
+        """
+        found = (await self._do(file, wire.Job.of_color())).decode("ascii", "replace")
+        return found if _COLOR.fullmatch(found) else None  # an image may have taken it over
+
+    async def _do(self, file: int, job: wire.Job) -> bytes:
         try:
             async with asyncio.timeout(_WAIT_S):
                 await self._turns.acquire()
         except TimeoutError:
             raise BackendUnavailable("too many images wait to be decoded") from None
         try:
-            return await self._derive(file, wire.Job.of(wanted))
+            return await self._derive(file, job)
         finally:
             self._turns.release()
 

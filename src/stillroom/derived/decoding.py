@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
-from stillroom.derived.wire import Job
+from stillroom.derived.wire import COLOR, Job
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 """What generators write and browsers show. No TIFF: dozens of codecs, which no browser shows;
@@ -59,6 +59,9 @@ _SEARCHED_BYTES: Final = 1024**2
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
 """For JPEGs that hold several, and for EXIF, which is a TIFF."""
 
+_VISIBLE: Final = 128
+"""Of 255: what lets more through has the colour of what is behind it."""
+
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
 Box = tuple[float, float, float, float]
@@ -86,7 +89,7 @@ class TooManyScansError(Exception):
 
 
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
-    """The picture that `job` describes, encoded. Of several frames the first.
+    """The picture that `job` describes, encoded, or its colour. Of several frames the first.
 
     Raises:
         TooManyPixelsError: as its name says.
@@ -195,6 +198,8 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
 def _encoded(image: Image.Image, job: Job) -> bytes:
     image.info = {}  # encoders copy comments, profiles and more from it
     out = io.BytesIO()
+    if job.format == COLOR:
+        return _dominant_color(image)
     if job.format == "png":
         image.save(out, "PNG")
     elif job.format == "jpeg":
@@ -202,6 +207,23 @@ def _encoded(image: Image.Image, job: Job) -> bytes:
     else:
         image.save(out, "WEBP", quality=job.quality, method=_WEBP_METHOD)
     return out.getvalue()
+
+
+def _dominant_color(image: Image.Image) -> bytes:
+    """The median of the fullest of 512 equal parts of the RGB cube; empty if nothing is visible."""
+    pixels = image.convert("RGBA").tobytes()
+    parts: dict[int, list[bytes]] = {}
+    for at in range(0, len(pixels), 4):
+        red, green, blue, alpha = pixels[at : at + 4]
+        if alpha >= _VISIBLE:
+            part = (red >> 5) << 6 | (green >> 5) << 3 | blue >> 5
+            parts.setdefault(part, []).append(pixels[at : at + 3])
+    if not parts:
+        return b""
+    fullest = max(parts.values(), key=len)
+    # Not the mean: shrinking has mixed colours along edges.
+    median = bytes(sorted(channel)[len(fullest) // 2] for channel in zip(*fullest, strict=True))
+    return b"#" + median.hex().encode("ascii")
 
 
 def _opaque(image: Image.Image) -> Image.Image:

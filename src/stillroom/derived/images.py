@@ -250,6 +250,26 @@ class DerivedImages:
         picture = await asyncio.shield(flight)
         return DerivedImage(replace(facts, size=len(picture)), picture)
 
+    def decodes(self, content_type: str) -> bool:
+        """Whether it is worth trying with images of this type."""
+        return content_type.partition(";")[0].strip() not in _UNDECODABLE
+
+    async def dominant_color(self, original: OpenedImage) -> str | None:
+        """`#rrggbb` in sRGB, or None for an image that shows nothing; `original` stays open.
+
+        Raises:
+            UnsupportedMedia, BackendUnavailable: as `derive`.
+        """
+        self._refuse(original.image)
+        try:
+            async with self._file_of(original) as file:
+                return await self._decoders.dominant_color(file)
+        except UnsupportedMedia as error:
+            self._remember(original.image, error)
+            raise
+        except OSError as error:  # no room for a copy of it, or no descriptor
+            raise BackendUnavailable("the image cannot be handed to a decoder") from error
+
     def _name(self, original: StoredImage, wanted: Derivation) -> str:
         """The picture's own: what it is made of, how, and by what."""
         if not self._maker:
@@ -260,7 +280,7 @@ class DerivedImages:
 
     def _refuse(self, original: StoredImage) -> None:
         """Raise about what is known not to be decodable."""
-        if original.content_type.partition(";")[0].strip() in _UNDECODABLE:
+        if not self.decodes(original.content_type):
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")

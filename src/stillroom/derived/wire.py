@@ -24,6 +24,11 @@ UNDECODABLE: Final = b"-"
 BROKEN: Final = b"!"
 """No image can be decoded here. Why follows, for the log."""
 
+COLOR: Final = "hex"
+"""In the place of a format: the answer is the dominant colour, `#rrggbb`, or nothing at all."""
+
+_COLOR_SIDE: Final = 64
+
 OUT_OF_MEMORY: Final = 3
 """The status of a process that ended because an image needed more memory than it has."""
 
@@ -50,6 +55,11 @@ class Job:
         """What `pack` has packed."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
+
+    @classmethod
+    def of_color(cls) -> Self:
+        """The job that finds the dominant colour; as many pixels are looked at as are here."""
+        return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:
         """For the socket."""

@@ -4,14 +4,15 @@ import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
-"""The one resource type so far."""
+VIDEO: Final = "video"
+"""The resource types."""
 
 RELOCATED: Final = "relocated"
 """Why a mark: the library has a copy."""
@@ -28,11 +29,11 @@ ORPHAN: Final = "orphan"
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """One image of the library.
+    """One image or video of the library.
 
     Attributes:
         id: A UUIDv7, so that ids sort by the time at which they were made.
-        resource_type: `IMAGE`.
+        resource_type: `IMAGE` or `VIDEO`.
         storage_key: Where the bytes are: below `media/`, or where they were recorded in place.
         source_key: The first key from which they were ingested; None where that is not known.
         save_id: Of the save at `storage_key` that was recorded; see `StoredImage.save_id`.
@@ -48,6 +49,9 @@ class MediaResource:
         caption: Shown with it.
         created_at: UTC.
         deleted_at: Since when its deletion is due, UTC; None for what is there to stay.
+        duration: Seconds, of a video.
+        dominant_color: `#rrggbb`, sRGB; None until it is computed, and where it cannot be.
+        tags: Sorted; see `media/tags.py`.
     """
 
     id: uuid.UUID
@@ -67,6 +71,9 @@ class MediaResource:
     created_at: datetime
     deleted_at: datetime | None = None
     source_key: StorageKey | None = None
+    duration: float | None = None
+    dominant_color: str | None = None
+    tags: tuple[str, ...] = ()
 
     def is_from(self, folder: KeyPrefix) -> bool:
         """Whether it was first ingested from this folder, and lies in no other one."""
@@ -241,6 +248,7 @@ class QueueMetrics:
         oldest_due: For how long the one that waits longest has been due; zero if none is.
         intents: Copies under way, or left by a crash.
         dead_letters: Deletions that were given up.
+        healing: Resources of which something is to be computed.
     """
 
     marks: int
@@ -248,6 +256,30 @@ class QueueMetrics:
     oldest_due: timedelta
     intents: int
     dead_letters: int
+    healing: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealingJob:
+    """A resource of which something is to be computed, as it is claimed.
+
+    Attributes:
+        resource: As it was when it was claimed.
+        attempts: How often it was tried, this time included.
+        reread: Whether its header is read again, too.
+    """
+
+    resource: MediaResource
+    attempts: int
+    reread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedHealing:
+    """Jobs that a process has claimed until `lease_until`."""
+
+    jobs: Sequence[HealingJob]
+    lease_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +294,8 @@ class ResourceQuery:
         resource_type: Only of this one.
         created_from: Only what was made then or later.
         created_before: Only what was made earlier.
+        tags: Only what has all of these.
+        without_tags: Only what has none of these.
     """
 
     after: uuid.UUID | None = None
@@ -271,6 +305,8 @@ class ResourceQuery:
     resource_type: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
+    tags: Sequence[str] = ()
+    without_tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +323,22 @@ UNCHANGED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values of what may be changed, and `UNCHANGED` for the rest."""
+    """New values of what may be changed, by the names of `MediaResource`, else `UNCHANGED`."""
 
     alt_text: object = UNCHANGED
     caption: object = UNCHANGED
     protected: object = UNCHANGED
+    width: object = UNCHANGED
+    height: object = UNCHANGED
+    duration: object = UNCHANGED
+    color_profile: object = UNCHANGED
+    dominant_color: object = UNCHANGED
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What is changed, by its name."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in given.items() if value is not UNCHANGED}
 
 
 class IntentLost(Exception):

@@ -13,10 +13,9 @@ A second run starts at 1; the sweeper deletes the copies of intents that are lef
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -30,6 +29,7 @@ from stillroom.errors import (
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.headers.probe import Probed, probe
+from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_recorded
 from stillroom.media.resource import (
     IMAGE,
     RELOCATED,
@@ -44,9 +44,10 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
+from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import Location, OpenedImage, StoredImage
+from stillroom.storage.values import Location, StoredImage
 
 LEASE: Final = timedelta(minutes=15)
 """An ingest that does not renew its intent is presumed dead then. R2 copies 5 GiB in less."""
@@ -55,6 +56,10 @@ _ATTEMPTS: Final = 5
 """Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
 
 _FIRST_PAUSE_S: Final = 0.05
+
+INGEST_S: Final = 600.0
+"""For one ingest with all its attempts. The largest copy of S3 has 5 GiB, and at 10 MB/s its hash
+takes nine minutes. Shorter than `LEASE`: what is given up is still remembered by its intent."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -82,6 +87,7 @@ class MediaResourceService:
         *,
         relocate: bool = True,
         within: KeyPrefix | None = None,
+        deadline: float | None = None,
     ) -> MediaResource:
         """Take the image at a key into the library; equal bytes give the one resource.
 
@@ -93,6 +99,8 @@ class MediaResourceService:
                 period is over. Else it is recorded where it lies.
             within: The folder to which the caller is confined. A resource from elsewhere that has
                 these bytes stays as it is, and only what the bytes themselves say is returned.
+            deadline: When to give up; without it in `INGEST_S`. A copy under way may still be made
+                then: the sweeper deletes it by its intent.
 
         Raises:
             InvalidPath: the key is no image's.
@@ -103,12 +111,18 @@ class MediaResourceService:
         """
         if isinstance(storage_key, str):
             storage_key = StorageKey.of_image(path_of_key(storage_key, at=("storage_key",)))
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
-            resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
-            if resource is not None:
-                return resource
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + INGEST_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                for attempt in range(_ATTEMPTS):
+                    if attempt:
+                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
+                    resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
+                    if resource is not None:
+                        return resource
+        except TimeoutError:
+            raise BackendUnavailable("the ingest has taken too long: try again later") from None
         raise BackendUnavailable("the image is changed again and again while it is ingested")
 
     async def _try_ingest(
@@ -160,8 +174,14 @@ class MediaResourceService:
             kept,
             storage_key=source.image.key if in_place else kept.storage_key,
             source_key=None,
+            width=source.probed.width,
+            height=source.probed.height,
+            color_profile=source.probed.color_profile,
+            duration=None,
+            dominant_color=None,
             alt_text=None,
             caption=None,
+            tags=(),
             protected=False,
         )
 
@@ -210,7 +230,7 @@ class MediaResourceService:
                     known, storage_key=media_key, save_id=copied.save_id, source=mark
                 )
             if kept is None:  # deleted meanwhile, and perhaps swept before this copy came
-                await self._leave_to_sweeper(intent)
+                await asyncio.shield(self._leave_to_sweeper(intent))  # also at the deadline
             return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
@@ -304,13 +324,29 @@ class MediaResourceService:
             raise ImageNotFound
         return await self._storage.locate(key)
 
-    async def change(self, resource_id: uuid.UUID, change: Change) -> MediaResource:
-        """Set texts and protection.
+    async def change(
+        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
+    ) -> MediaResource:
+        """Set texts, protection and facts; of these only what is null, with `only_unset`.
 
         Raises:
             ResourceNotFound, BackendUnavailable: as their names say.
         """
-        return await (await self._database.rows()).resources.change(resource_id, change)
+        rows = await self._database.rows()
+        return await rows.resources.change(resource_id, change, only_unset=only_unset)
+
+    async def change_tags(
+        self, resource_id: uuid.UUID, wanted: Callable[[frozenset[str]], frozenset[str]]
+    ) -> Sequence[str]:
+        """Replace a resource's tags by what `wanted` makes of them; the tags are sorted.
+
+        Raises:
+            InvalidParameter: these would be too many.
+            ResourceNotFound, BackendUnavailable: as their names say.
+        """
+        rows = await self._database.rows()
+        found = await rows.tags.change(resource_id, lambda tags: checked_number(wanted(tags)))
+        return sorted(found)
 
     async def delete(self, resource_id: uuid.UUID) -> MediaResource:
         """Take a resource out of the library; its bytes go when the grace period is over.
@@ -353,46 +389,3 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
         created_at=now(),
         source_key=source.image.key,
     )
-
-
-async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Whether they are where the row says: a source must not go if they are not.
-
-    Raises:
-        BackendUnavailable: as its name says.
-    """
-    try:
-        found = await storage.stat(resource.storage_key)
-    except ImageNotFound:
-        return False
-    if resource.storage_key.is_media and found.sha256 is None:
-        return found.size == resource.file_size
-    return is_recorded(found, resource)
-
-
-def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
-    """Whether what lies under a key that clients may save to is what was recorded there."""
-    if found.sha256 is None:
-        return found.save_id == resource.save_id
-    return found.sha256 == resource.content_hash
-
-
-async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """The SHA-256 of what lies under a key, by what was noted of it or else by reading it.
-
-    Raises:
-        ImageNotFound, BackendUnavailable: as their names say.
-    """
-    opened = await storage.open(key)
-    try:
-        return opened.image.sha256 or await hash_opened(opened)
-    finally:
-        opened.close()
-
-
-async def hash_opened(opened: OpenedImage) -> bytes:
-    """The SHA-256 of a file that was copied in by hand, or of a large upload to a bucket."""
-    found = hashlib.sha256()
-    async for chunk in opened.chunks(0, opened.image.size):
-        await asyncio.to_thread(found.update, chunk)
-    return found.digest()

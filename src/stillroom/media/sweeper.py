@@ -27,6 +27,8 @@ from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
+from stillroom.media.healing import HEAL_EVERY_S, Healer
+from stillroom.media.recorded_bytes import has_its_bytes, hash_of
 from stillroom.media.resource import (
     DELETED,
     RELOCATED,
@@ -38,7 +40,6 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.runs.deletion import RunDeletions
-from stillroom.media.service import has_its_bytes, hash_of
 from stillroom.paths import StorageKey
 from stillroom.storage.capabilities import RemovesEmptyFolders
 from stillroom.storage.port import ImageStorage
@@ -132,6 +133,7 @@ class Sweeper:
         *,
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
+        healer: Healer | None = None,
         report: Callable[[QueueMetrics], None] | None = None,
         report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
@@ -142,6 +144,7 @@ class Sweeper:
             database: Where the marks are.
             expiry: What finds compute results that have expired; None: they stay.
             run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
+            healer: What computes what is missing of resources; None: it stays missing.
             report: Gets the queue's metrics after each sweep of `running`, and at least
                 every `REPORT_S`, so that a scrape never waits for the database.
             report_swept: Gets what each sweep of `running` has done, also if it broke off.
@@ -150,6 +153,7 @@ class Sweeper:
         self._database = database
         self._expiry = expiry
         self._run_deletions = run_deletions
+        self._healer = healer
         self._report = report
         self._report_swept = report_swept
         self._stopping = asyncio.Event()
@@ -169,6 +173,8 @@ class Sweeper:
             jobs.append((every_s, self._sweep_and_report))
             if self._expiry is not None:
                 jobs.append((every_s, self._expire))
+            if self._healer is not None:
+                jobs.append((min(every_s, HEAL_EVERY_S), self._heal))
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
         self._stopping = asyncio.Event()
@@ -198,6 +204,10 @@ class Sweeper:
     async def _expire(self) -> None:
         if self._expiry is not None:
             await self._expiry.mark_expired(self._stops_within)
+
+    async def _heal(self) -> None:
+        if self._healer is not None and await self._healer.heal(self._stopping.is_set):
+            await self._report_queue()
 
     async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         away = False

@@ -183,6 +183,16 @@ _DEAD_LETTERS = Gauge(
     "Deletions that were given up.",
     multiprocess_mode="mostrecent",
 )
+_HEALED = Counter(
+    "stillroom_media_healed",
+    "Resources of which something was missing, such as a dominant colour, by what became of them.",
+    ("outcome",),
+)
+_HEALING = Gauge(
+    "stillroom_media_healing",
+    "Resources of which something is still to be computed.",
+    multiprocess_mode="mostrecent",
+)
 _MEASURED = Gauge(
     "stillroom_media_measured_timestamp_seconds",
     "When the numbers of the media library were last read.",
@@ -323,6 +333,11 @@ def report_swept(outcomes: Mapping[str, int]) -> None:
         _SWEPT.labels(outcome).inc(number)
 
 
+def count_healed(outcome: str) -> None:
+    """Count what became of one resource of which something was missing."""
+    _HEALED.labels(outcome).inc()
+
+
 def count_picture(outcome: str) -> None:
     """Count what became of one picture that was asked for, or waited for by several."""
     _PICTURES.labels(outcome).inc()
@@ -339,14 +354,15 @@ def count_ai_mark(mark: str | None) -> None:
 
 
 def report_queue(
-    *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int
+    *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int, healing: int
 ) -> None:
-    """Show what waits to be deleted, as it was read just now; flushes, for idle workers."""
+    """Show what waits in the media library, as it was read just now; flushes, for idle workers."""
     _MARKS.set(marks)
     _DUE.set(due)
     _OLDEST_DUE.set(oldest_due.total_seconds())
     _INTENTS.set(intents)
     _DEAD_LETTERS.set(dead_letters)
+    _HEALING.set(healing)
     _MEASURED.set_to_current_time()
     flush()
 

@@ -30,6 +30,7 @@ from stillroom.media.rows.statements import (
     keys_with_resource,
     known_keys,
     resource_of,
+    select_resources,
 )
 from stillroom.media.rows.tables import dead_letters, deletions, resources
 from stillroom.paths import StorageKey
@@ -222,7 +223,7 @@ async def _with_hashes(
     """The resources with these bytes, also those whose deletion is due."""
     if not hashes:
         return {}
-    asked = sa.select(resources).where(resources.c.content_hash.in_(hashes))
+    asked = select_resources().where(resources.c.content_hash.in_(hashes))
     found = [resource_of(row) for row in (await connection.execute(asked)).all()]
     return {resource.content_hash: resource for resource in found}
 

@@ -9,12 +9,14 @@ from stillroom.media.resource import QueueMetrics, now
 from stillroom.media.rows.dead_letters import DeadLetterRows
 from stillroom.media.rows.deletions import DeletionRows
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.healing import HealingRows
 from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.scans import ScanRows
 from stillroom.media.rows.statements import known_keys
-from stillroom.media.rows.tables import dead_letters, deletions, intents
+from stillroom.media.rows.tables import dead_letters, deletions, healing, intents
+from stillroom.media.rows.tags import TagRows
 from stillroom.paths import StorageKey
 
 
@@ -25,6 +27,8 @@ class MediaRepository:
         """Use `engine`, and close it in the end."""
         self._engine = engine
         self.resources = ResourceRows(engine)
+        self.tags = TagRows(engine)
+        self.healing = HealingRows(engine)
         self.intents = IntentRows(engine)
         self.deletions = DeletionRows(engine)
         self.dead_letters = DeadLetterRows(engine)
@@ -67,6 +71,7 @@ class MediaRepository:
             .label("oldest_due_at"),
             _count(intents).scalar_subquery().label("intents"),
             _count(dead_letters).scalar_subquery().label("dead_letters"),
+            _count(healing).scalar_subquery().label("healing"),
         )
         async with self._engine.reading() as connection:
             row = (await connection.execute(asked)).one()
@@ -77,6 +82,7 @@ class MediaRepository:
             oldest_due=waited,
             intents=row.intents,
             dead_letters=row.dead_letters,
+            healing=row.healing,
         )
 
 

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.errors import ResourceNotFound, ResourceProtected
 from stillroom.media.resource import (
     DELETED,
-    UNCHANGED,
     Change,
     Mark,
     MediaResource,
@@ -22,8 +21,14 @@ from stillroom.media.resource import (
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.intents import end_intent, require_intent
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
-from stillroom.media.rows.statements import insert_into, resource_of, values_of
-from stillroom.media.rows.tables import deletions, resources
+from stillroom.media.rows.statements import (
+    await_healing,
+    insert_into,
+    resource_of,
+    select_resources,
+    values_of,
+)
+from stillroom.media.rows.tables import deletions, resources, tags
 from stillroom.paths import StorageKey
 
 
@@ -49,7 +54,7 @@ class ResourceRows:
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
         """The resource with these bytes, also if its deletion is due."""
-        wanted = sa.select(resources).where(resources.c.content_hash == content_hash)
+        wanted = select_resources().where(resources.c.content_hash == content_hash)
         async with self._engine.reading() as connection:
             row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else resource_of(row)
@@ -57,6 +62,10 @@ class ResourceRows:
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """A page of the library, newest first; what is being deleted is not on it."""
         asked = _live().order_by(resources.c.id.desc()).limit(query.limit + 1)
+        for tag in query.tags:
+            asked = asked.where(resources.c.id.in_(_ids_with(tag)))
+        for tag in query.without_tags:
+            asked = asked.where(resources.c.id.not_in(_ids_with(tag)))
         for column, value in (
             (resources.c.content_hash, query.content_hash),
             (resources.c.content_type, query.content_type),
@@ -78,7 +87,7 @@ class ResourceRows:
 
     async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
         """A page of all resources, by id, also of those whose deletion is due."""
-        asked = sa.select(resources).order_by(resources.c.id).limit(limit)
+        asked = select_resources().order_by(resources.c.id).limit(limit)
         if after is not None:
             asked = asked.where(resources.c.id > after)
         async with self._engine.reading() as connection:
@@ -110,6 +119,7 @@ class ResourceRows:
             if made.one_or_none() is None:
                 await connection.rollback()
                 return False
+            await await_healing(connection, resource)
             if resource.storage_key.is_media:
                 await end_intent(connection, resource.storage_key)
         return True
@@ -156,7 +166,7 @@ class ResourceRows:
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
             found = await connection.execute(
-                sa.select(resources).where(resources.c.id == known.id).with_for_update()
+                select_resources().where(resources.c.id == known.id).with_for_update()
             )
             row = found.one_or_none()
             current = None if row is None else resource_of(row)
@@ -169,33 +179,45 @@ class ResourceRows:
                 return None
             if storage_key.is_media and current.storage_key != storage_key:
                 await require_intent(connection, storage_key)
-            changed = await connection.execute(
+            await connection.execute(
                 sa.update(resources)
                 .where(resources.c.id == known.id)
                 .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
-                .returning(resources)
             )
-            return resource_of(changed.one())
+            changed = select_resources().where(resources.c.id == known.id)
+            return resource_of((await connection.execute(changed)).one())
 
-    async def change(self, resource_id: uuid.UUID, change: Change) -> MediaResource:
+    async def change(
+        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
+    ) -> MediaResource:
         """Set what a change names.
+
+        Args:
+            resource_id: Of the resource.
+            change: The new values.
+            only_unset: Leave alone what has a value. The statement that writes decides that, so
+                that of several changes at once the first stands.
 
         Raises:
             ResourceNotFound: there is none, or its deletion is due.
         """
-        given = {"alt_text": change.alt_text, "caption": change.caption}
-        given["protected"] = change.protected
-        values = {name: value for name, value in given.items() if value is not UNCHANGED}
+        values = change.values
+        if only_unset:
+            values = {
+                name: sa.func.coalesce(resources.c[name], sa.literal(value, resources.c[name].type))
+                for name, value in values.items()
+                if value is not None
+            }
         if not values:
             return await self.find(resource_id)
         async with self._engine.writing() as connection:
-            changed = await connection.execute(
+            await connection.execute(
                 sa.update(resources)
                 .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
                 .values(values)
-                .returning(resources)
             )
-            row = changed.one_or_none()
+            changed = _live().where(resources.c.id == resource_id)
+            row = (await connection.execute(changed)).one_or_none()
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -238,4 +260,8 @@ async def _locked(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaR
 
 
 def _live() -> sa.Select[Any]:
-    return sa.select(resources).where(resources.c.deleted_at.is_(None))
+    return select_resources().where(resources.c.deleted_at.is_(None))
+
+
+def _ids_with(tag: str) -> sa.Select[tuple[uuid.UUID]]:
+    return sa.select(tags.c.resource_id).where(tags.c.tag == tag)

@@ -1,20 +1,51 @@
 """What the statements on several tables share; the order of locks, and INSERT of both dialects.
 
 A public method of the classes in this package is one transaction. Those that change something lock
-rows in one order (docs/adr/0012): marks, then resources, then intents. A condition that must hold
-stands in the statement itself, so that two processes cannot both believe it.
+rows in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents. A
+condition that must hold stands in the statement itself, so that two processes cannot both believe
+it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.media.resource import MediaResource
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.resource import IMAGE, MediaResource, now
+from stillroom.media.rows.tables import (
+    dead_letters,
+    deletions,
+    healing,
+    intents,
+    resources,
+    tags,
+)
 from stillroom.paths import StorageKey
+
+_SEPARATOR: Final = "\x1f"
+"""Between tags that come as one text; no tag has a control character."""
+
+
+class _Tags(sa.TypeDecorator[tuple[str, ...]]):
+    """The tags of one resource, sorted."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
+        """Taken apart."""
+        del dialect
+        return tuple(sorted(value.split(_SEPARATOR))) if value else ()
+
+
+_TAGS: Final = sa.type_coerce(
+    sa.select(sa.func.aggregate_strings(tags.c.tag, _SEPARATOR))
+    .where(tags.c.resource_id == resources.c.id)
+    .scalar_subquery(),
+    _Tags(),
+).label("tags")
 
 
 def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
@@ -24,14 +55,29 @@ def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: A
     return postgresql.insert(table)
 
 
+def select_resources() -> sa.Select[Any]:
+    """All resources with their tags, as `resource_of` reads them."""
+    return sa.select(resources, _TAGS)
+
+
 def resource_of(row: sa.Row[Any]) -> MediaResource:
     """A resource as its row says."""
     return MediaResource(**row._asdict())
 
 
 def values_of(resource: MediaResource) -> dict[str, object]:
-    """A resource by the names of its columns."""
+    """A resource by the names of its columns; its tags are in a table of their own."""
     return {column.name: getattr(resource, column.name) for column in resources.columns}
+
+
+async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
+    """Have computed what only the pixels say, soon and in the background."""
+    if resource.resource_type == IMAGE and resource.dominant_color is None:
+        await connection.execute(
+            insert_into(connection, healing)
+            .values(resource_id=resource.id, due_at=now())
+            .on_conflict_do_nothing()
+        )
 
 
 async def keys_with_resource(

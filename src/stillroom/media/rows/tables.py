@@ -9,11 +9,13 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -87,6 +89,9 @@ resources: Final = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("color_profile", String(255)),
+    # Seconds, of videos; null in rows of older versions.
+    Column("duration", Double),
+    Column("dominant_color", String(7)),
     Column("protected", Boolean, nullable=False, server_default=false()),
     Column("alt_text", Text),
     Column("caption", Text),
@@ -97,6 +102,30 @@ resources: Final = Table(
     # Not unique: an image that was recorded in place may since have been saved over.
     Index(None, "storage_key"),
     Index(None, "created_at"),
+)
+
+tags: Final = Table(
+    "media_tags",
+    metadata,
+    # CASCADE: also an older version, which knows no tags, deletes resources.
+    Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="CASCADE")),
+    Column("tag", String(64)),
+    PrimaryKeyConstraint("resource_id", "tag"),
+    # For filters: the resources with a tag, in the order of pages.
+    Index(None, "tag", "resource_id"),
+)
+
+healing: Final = Table(
+    "media_healing",
+    metadata,
+    # No foreign key: what is asked for may be deleted at the same moment.
+    Column("resource_id", Uuid, primary_key=True),
+    # Once it is claimed, the end of the lease.
+    Column("due_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    # Whether the header is read again, too.
+    Column("reread", Boolean, nullable=False, server_default=false()),
+    Index(None, "due_at"),
 )
 
 intents: Final = Table(

@@ -3,6 +3,7 @@
 The order of locks: `statements.py`.
 """
 
+import dataclasses
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.statements import insert_into, resource_of, values_of
+from stillroom.media.rows.statements import (
+    await_healing,
+    insert_into,
+    resource_of,
+    select_resources,
+    values_of,
+)
 from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.tags import replace_tags
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, dead_letters)
@@ -63,7 +71,7 @@ class RowTransfer:
     async def take(
         self, given: Sequence[MediaResource], marked: Saves, *, dry_run: bool = False
     ) -> Sequence[TransferredRow]:
-        """Write another library's resources as they are there; the texts of a known one follow.
+        """Write another library's resources as they are there; what was changed of them follows.
 
         Args:
             given: Resources whose bytes were found here.
@@ -72,7 +80,7 @@ class RowTransfer:
         """
         keys = sorted({one.storage_key for one in given}, key=lambda key: key.text)
         ids, hashes = [one.id for one in given], [one.content_hash for one in given]
-        known = sa.select(resources).where(
+        known = select_resources().where(
             sa.or_(resources.c.id.in_(ids), resources.c.content_hash.in_(hashes))
         )
         async with self._engine.reading() if dry_run else self._engine.writing() as connection:
@@ -100,14 +108,23 @@ class RowTransfer:
     ) -> None:
         values = values_of(resource)
         if taken is TransferOutcome.NEW:
-            # A concurrent ingest of equal bytes has won; the next pass says so.
-            await connection.execute(
-                insert_into(connection, resources).values(values).on_conflict_do_nothing()
+            # A concurrent ingest of equal bytes may have won; the next pass says so.
+            made = await connection.execute(
+                insert_into(connection, resources)
+                .values(values)
+                .on_conflict_do_nothing()
+                .returning(resources.c.id)
             )
+            if made.one_or_none() is not None:
+                await replace_tags(connection, resource.id, resource.tags)
+                await await_healing(connection, resource)
         elif taken is TransferOutcome.CHANGED:
+            color = sa.literal(resource.dominant_color, sa.String())
+            values["dominant_color"] = sa.func.coalesce(color, resources.c.dominant_color)
             await connection.execute(
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
+            await replace_tags(connection, resource.id, resource.tags)
 
     # Marks and dead letters --------------------------------------------------------------
 
@@ -177,6 +194,9 @@ def _compared(
     given: MediaResource, known: MediaResource | None, owner: uuid.UUID | None
 ) -> TransferredRow:
     if known is not None:
+        # A colour that was computed here does not wait for the one that is computed there.
+        color = given.dominant_color or known.dominant_color
+        given = dataclasses.replace(given, dominant_color=color)
         return TransferredRow(TransferOutcome.SAME if known == given else TransferOutcome.CHANGED)
     if owner is not None:
         return TransferredRow(TransferOutcome.OTHER, owner)

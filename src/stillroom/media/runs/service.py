@@ -23,10 +23,10 @@ from stillroom.errors import (
     RunNotFound,
 )
 from stillroom.media.database import MediaDatabase
+from stillroom.media.recorded_bytes import hash_opened
 from stillroom.media.resource import now
 from stillroom.media.runs import manifest
 from stillroom.media.runs.manifest import ImageSet, ManifestHead
-from stillroom.media.service import hash_opened
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry, is_manifest
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import Document

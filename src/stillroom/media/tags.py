@@ -1,0 +1,55 @@
+"""Tags: which texts can be one, and how many a resource may have."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from stillroom.errors import InvalidParameter
+from stillroom.paths import unsafe_character
+
+MAX_TAGS: Final = 50
+MAX_TAG_BYTES: Final = 64
+
+UNWANTED: Final = "-"
+"""Ahead of a tag in a filter: what has this tag is left out. So no tag begins with it."""
+
+
+def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
+    """Tags as they are kept. Refused, never repaired: else one tag would have two spellings.
+
+    Args:
+        texts: As a client sends them; equal ones count once.
+        at: Where in the request, for errors.
+
+    Raises:
+        InvalidParameter: one of them can be no tag.
+    """
+    return frozenset(_checked(text, at) for text in texts)
+
+
+def checked_number(tags: frozenset[str]) -> frozenset[str]:
+    """The same tags, if a resource may have so many.
+
+    Raises:
+        InvalidParameter: it may not.
+    """
+    if len(tags) > MAX_TAGS:
+        raise InvalidParameter(
+            f"the resource would have {len(tags)} tags: at most {MAX_TAGS} are allowed",
+            at=("body", "tags"),
+        )
+    return tags
+
+
+def _checked(text: str, at: tuple[str, ...]) -> str:
+    if found := unsafe_character(text):
+        raise InvalidParameter(f"the character U+{ord(found):04X} is not allowed in a tag", at=at)
+    if not 1 <= len(text.encode()) <= MAX_TAG_BYTES:
+        raise InvalidParameter(f"a tag has 1 to {MAX_TAG_BYTES} bytes of UTF-8", at=at)
+    if text.startswith(UNWANTED) or text != text.strip():
+        raise InvalidParameter(
+            f"a tag begins with neither `{UNWANTED}` nor a space, and ends with no space", at=at
+        )
+    if not unicodedata.is_normalized("NFC", text):
+        raise InvalidParameter("a tag must be in Unicode normalization form C (NFC)", at=at)
+    return text
