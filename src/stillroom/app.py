@@ -68,6 +68,7 @@ _METRICS: Final = Reports(
     picture=metrics.count_picture,
     queue=lambda waiting: metrics.report_queue(**dataclasses.asdict(waiting)),
     swept=lambda swept: metrics.report_swept(swept.outcomes),
+    healed=metrics.count_healed,
 )
 
 
@@ -106,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_ANSWER_HEADERS,
             max_age=_CORS_MAX_AGE_S,

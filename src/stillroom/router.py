@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
 from stillroom.api.deletions import Deletions, deletions_router
+from stillroom.api.enrichment import Enrichment, enrichment_router
 from stillroom.api.entries import EntryListing, entries_router
 from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
@@ -52,6 +53,8 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
         public_url=parts.media_url,
         sendfile=_sendfile(parts),
     )
+    enrichment = Enrichment(library.service, library.healer, authorize)
+    router.include_router(enrichment_router(enrichment))  # first: `heal` is no id
     router.include_router(media_router(media))
     router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
     return router

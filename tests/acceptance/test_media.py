@@ -37,6 +37,11 @@ def ingest(client: httpx.Client, key: str, **more: Any) -> httpx.Response:
     return client.post(f"{LIBRARY}/ingest", json={"storage_key": key, **more})
 
 
+def settled(resource: Any) -> Any:
+    """All but the colour, which comes in the background."""
+    return {name: value for name, value in resource.items() if name != "dominant_color"}
+
+
 @pytest.mark.hosts("disk")
 @pytest.mark.workers
 def test_a_compute_result_is_ingested_and_served_from_its_url(
@@ -57,7 +62,7 @@ def test_a_compute_result_is_ingested_and_served_from_its_url(
     assert file.headers["content-type"] == "image/png"
     assert file.headers["cache-control"] == "private, max-age=31536000, immutable"
     assert file.headers["x-content-type-options"] == "nosniff"
-    assert client.get(f"{LIBRARY}/{resource['id']}").json() == resource
+    assert settled(client.get(f"{LIBRARY}/{resource['id']}").json()) == settled(resource)
     again = save(client, f"{folder}/b.png", data)
     assert ingest(client, again).json()["id"] == resource["id"]
 
@@ -170,11 +175,11 @@ def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> Non
         link = page.links.get("next", {}).get("url", "")
         url = f"{LIBRARY}{link}" if link else ""
 
-    ours = [resource for resource in seen if resource in made]
-    assert ours == made[::-1]
+    ours = [settled(resource) for resource in seen]
+    assert [one for one in ours if one in map(settled, made)] == list(map(settled, made[::-1]))
     assert all(resource["content_type"] == "image/webp" for resource in seen)
     found = client.get(LIBRARY, params={"content_hash": made[0]["content_hash"].upper()})
-    assert found.json() == [made[0]]
+    assert list(map(settled, found.json())) == [settled(made[0])]
 
 
 @pytest.mark.parametrize(
@@ -197,14 +202,14 @@ def test_texts_are_set_and_taken_away_and_a_protected_resource_stays(
     url = f"{LIBRARY}/{resource['id']}"
 
     changed = client.patch(url, json={"alt_text": "A cat", "caption": "猫", "protected": True})
-    assert changed.json() == {
-        **resource, "alt_text": "A cat", "caption": "猫", "protected": True,
+    assert settled(changed.json()) == {
+        **settled(resource), "alt_text": "A cat", "caption": "猫", "protected": True,
     }  # fmt: skip
     assert client.patch(url, json={"alt_text": None}).json()["alt_text"] is None
     assert client.get(url).json()["caption"] == "猫"
     refused = client.delete(url)
     assert (refused.status_code, refused.json()["code"]) == (409, "resource_protected")
-    for bad in ({"caption": "\0"}, {"protected": None}, {"width": 1}, {"caption": "x" * 10_001}):
+    for bad in ({"caption": "\0"}, {"protected": None}, {"id": 1}, {"caption": "x" * 10_001}):
         assert client.patch(url, json=bad).status_code == 422
     client.patch(url, json={"protected": False})
     assert client.delete(url).json() == {"id": resource["id"]}
@@ -222,7 +227,8 @@ def test_a_deleted_resource_is_gone_until_equal_bytes_come(
     for again in (client.get(url), client.get(f"{url}/file"), client.delete(url)):
         assert (again.status_code, again.json()["code"]) == (404, "resource_not_found")
 
-    assert ingest(client, save(client, f"{folder}/a.png", data)).json() == resource
+    again = ingest(client, save(client, f"{folder}/a.png", data)).json()
+    assert settled(again) == settled(resource)
     assert client.get(f"{url}/file").content == data
 
 
@@ -276,7 +282,7 @@ def test_a_token_with_a_folder_sees_and_changes_nothing_of_the_rest_of_the_libra
             assert got.json()["content_hash"] == before["content_hash"]
             assert got.json()["storage_key"] == ours
             assert "secret" not in got.text
-        assert client.get(url).json() == before
+        assert settled(client.get(url).json()) == settled(before)
 
         client.delete(url)
         kept = ingest(client, save(client, f"{folder}/theirs/secret.png", data)).json()
@@ -422,7 +428,7 @@ def test_with_a_bucket_and_postgresql_a_cdn_serves_the_library(shared: Server) -
 
         assert out.split()[0] == resource["id"]
         again = save(client, "b.png", data)
-        assert ingest(client, again).json() == resource
+        assert settled(ingest(client, again).json()) == settled(resource)
         redirect = client.get(f"{LIBRARY}/{resource['id']}/file")
     assert redirect.status_code == 302
     assert redirect.headers["location"] == resource["url"]

@@ -96,6 +96,11 @@ class Call:
         """As it came."""
         return bytes(self.request.scope["query_string"])
 
+    @property
+    def has_body(self) -> bool:
+        """Whether a body comes with the request (RFC 9112, 6.3)."""
+        return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
+
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
         """The body as a JSON object, within the bounds of `form`, for operations with two forms.
 

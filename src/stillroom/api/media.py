@@ -5,10 +5,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from fastapi import Request, Response
 from pydantic import AfterValidator, BaseModel, Field
+from pydantic.config import JsonDict
 
 from stillroom.api.call import Call
 from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
@@ -18,14 +19,20 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, StillroomError
-from stillroom.http.query import MEDIA_QUERY, parse_media_query
+from stillroom.http.query import (
+    CHANGE_QUERY,
+    MEDIA_QUERY,
+    parse_change_query,
+    parse_media_query,
+)
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
     answer_redirect,
 )
-from stillroom.media.resource import UNCHANGED, Change, MediaResource, ResourceQuery
-from stillroom.media.service import MediaResourceService
+from stillroom.media.resource import Change, MediaResource, ResourceQuery
+from stillroom.media.service import INGEST_S, MediaResourceService
+from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
 
@@ -39,13 +46,32 @@ _AT_ONCE: Final = 4
 _ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 
 
+_NOT_GIVEN: Any = None
+"""In the place of a value that cannot be null; whether it was given is asked of Pydantic."""
+
+_MAX_PIXELS: Final = 2**31 - 1
+_LONGEST_S: Final = 10.0**9
+"""Thirty years: more is no duration of a video."""
+
+
 def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("must not contain half of a surrogate pair, which UTF-8 cannot spell")
     return text
 
 
+def _no_default(schema: JsonDict) -> None:
+    """A client that is made from the document must not send one: it would be written."""
+    schema.pop("default", None)
+
+
 Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
 
 
 class ImageToIngest(JsonForm):
@@ -71,25 +97,26 @@ class ImagesToIngest(JsonForm):
 
 
 class ResourceChange(JsonForm):
-    """What may be changed; what is left out stays as it is."""
+    """What may be changed; what is left out stays as it is. Null takes a value away."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"caption": "…"}'
 
-    alt_text: Words | None = Field(
-        default=None, description="null takes it away", examples=["A cat on a sill"]
-    )
-    caption: Words | None = Field(
-        default=None, description="null takes it away", examples=["Tom, in the morning"]
-    )
+    alt_text: Words | None = Field(default=None, examples=["A cat on a sill"])
+    caption: Words | None = Field(default=None, examples=["Tom, in the morning"])
     protected: bool = Field(default=False, description="a protected resource is not deleted")
+    dominant_color: Color | None = Field(default=None, examples=["#8a6d3b"])
+    width: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
+    height: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
+    duration: Seconds | None = Field(default=None, description="seconds", examples=[4.5])
+    color_profile: Name | None = Field(default=None, examples=["sRGB"])
 
 
 class MediaResourceView(BaseModel):
-    """One image of the library."""
+    """One image or video of the library."""
 
     id: uuid.UUID
-    resource_type: Literal["image"]
+    resource_type: Literal["image", "video"]
     storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
     source_key: str | None = Field(
         description="the key that it came from first, if known",
@@ -106,6 +133,13 @@ class MediaResourceView(BaseModel):
     width: int = Field(description="pixels, as stored")
     height: int = Field(description="pixels, as stored")
     color_profile: str | None = Field(examples=["sRGB"])
+    duration: float | None = Field(description="seconds, of a video", examples=[None])
+    dominant_color: str | None = Field(
+        description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
+        "null where it cannot be",
+        examples=["#8a6d3b"],
+    )
+    tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
     protected: bool
     alt_text: str | None = Field(examples=["A cat on a sill"])
     caption: str | None = Field(examples=["Tom, in the morning"])
@@ -162,15 +196,17 @@ class MediaOperations:
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("media")
         given = await call.json_object(ImageToIngest)
+        deadline = asyncio.get_running_loop().time() + INGEST_S  # of all that is asked for
         if "items" not in given:
-            return json_answer(await self._ingested(call.grant, in_form(ImageToIngest, given)))
+            item = in_form(ImageToIngest, given)
+            return json_answer(await self._ingested(call.grant, item, deadline))
 
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def result(item: ImageToIngest) -> Mapping[str, object]:
             async with slots:
                 try:
-                    resource = await self._ingested(call.grant, item)
+                    resource = await self._ingested(call.grant, item, deadline)
                 except StillroomError as error:
                     why = {"detail": str(error), "code": error.code}
                     return {"storage_key": item.storage_key, **why}
@@ -179,7 +215,9 @@ class MediaOperations:
         items = in_form(ImagesToIngest, given).items
         return json_answer({"results": await asyncio.gather(*map(result, items))})
 
-    async def _ingested(self, grant: Grant, item: ImageToIngest) -> Mapping[str, object]:
+    async def _ingested(
+        self, grant: Grant, item: ImageToIngest, deadline: float
+    ) -> Mapping[str, object]:
         path = path_of_key(item.storage_key, at=("body", "storage_key"))
         grant.require("media", path)
         if item.relocate and "storage:delete" not in grant.scopes:
@@ -189,7 +227,7 @@ class MediaOperations:
             )
         folder = KeyPrefix.of_images(ImagePrefix(grant.folder)) if grant.folder else None
         resource = await self.media.ingest_from_storage_key(
-            StorageKey.of_image(path), relocate=item.relocate, within=folder
+            StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
         )
         return self._shown(resource)
 
@@ -197,7 +235,8 @@ class MediaOperations:
         """List the library, newest first."""
         call = await self._call(request)
         asked = parse_media_query(call.query)
-
+        wanted = [tag for tag in asked.tags if not tag.startswith(UNWANTED)]
+        unwanted = [tag[1:] for tag in asked.tags if tag.startswith(UNWANTED)]
         page = await self.media.page(
             ResourceQuery(
                 after=asked.start_after,
@@ -207,6 +246,8 @@ class MediaOperations:
                 resource_type=asked.resource_type,
                 created_from=asked.created_from,
                 created_before=asked.created_before,
+                tags=sorted(checked_tags(wanted, ("query", "tag"))),
+                without_tags=sorted(checked_tags(unwanted, ("query", "tag"))),
             )
         )
         response = json_answer([self._shown(resource) for resource in page.resources])
@@ -230,14 +271,13 @@ class MediaOperations:
         return await answered(call.fields, location, cache, self.sendfile)
 
     async def change_media_resource(self, request: Request) -> Response:
-        """Set alt text, caption and protection."""
+        """Set texts, protection and facts; with `only_unset` what of these is null."""
         call = await self._call(request)
+        only_unset = parse_change_query(call.query)
         asked = await call.json(ResourceChange)
-        wanted = {
-            name: getattr(asked, name) if name in asked.model_fields_set else UNCHANGED
-            for name in ResourceChange.model_fields
-        }
-        return json_answer(self._shown(await self.media.change(_id(call), Change(**wanted))))
+        change = Change(**{name: getattr(asked, name) for name in asked.model_fields_set})
+        changed = await self.media.change(_id(call), change, only_unset=only_unset)
+        return json_answer(self._shown(changed))
 
     async def delete_media_resource(self, request: Request) -> Response:
         """Take a resource out of the library; its bytes go when the grace period is over."""
@@ -265,6 +305,9 @@ class MediaOperations:
             "width": resource.width,
             "height": resource.height,
             "color_profile": resource.color_profile,
+            "duration": resource.duration,
+            "dominant_color": resource.dominant_color,
+            "tags": resource.tags,
             "protected": resource.protected,
             "alt_text": resource.alt_text,
             "caption": resource.caption,
@@ -305,6 +348,7 @@ def media_router(operations: MediaOperations) -> OperationRouter:
             "PATCH",
             operations.change_media_resource,
             (401, 403, 404, 413, 415, 503),
+            query=CHANGE_QUERY,
             body=ResourceChange,
             answer=MediaResourceView,
         ),

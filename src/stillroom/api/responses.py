@@ -23,9 +23,9 @@ OPERATION: Final = "stillroom.operation"
 log = logging.getLogger("stillroom.api")
 
 
-def json_answer(content: object) -> Response:
-    """200 and `content`."""
-    return Response(json_bytes(content), headers=dict(JSON_HEADERS))
+def json_answer(content: object, status: int = 200) -> Response:
+    """A success and `content`."""
+    return Response(json_bytes(content), status, headers=dict(JSON_HEADERS))
 
 
 def json_bytes(content: object) -> bytes:

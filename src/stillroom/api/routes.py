@@ -23,7 +23,7 @@ from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
 from stillroom.http.query import Parameter
 
-Method = Literal["GET", "HEAD", "POST", "PATCH", "DELETE"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
 """Of what is no id."""
@@ -42,10 +42,12 @@ class Operation:
         method: Of HTTP.
         run: The operation; its name and docstring are the document's.
         refusals: Its statuses of 400 and more, but for the 422 that all have.
-        answer: The type of its 200; None where it sends an image.
+        answer: The type of its success; None where it sends an image.
+        status: Of its success.
         query: The parameters that it reads.
         headers: The request headers that it honours.
         body: The type of its JSON body, or `UploadFile`.
+        may_lack_body: It does something without one, too.
         is_paged: It answers page by page, with a `Link`.
         example: Of its 200.
         is_cacheable: Its 200 has an `ETag`, and there is a 304.
@@ -56,9 +58,11 @@ class Operation:
     refusals: tuple[int, ...]
     _: KW_ONLY
     answer: Any = None
+    status: int = 200
     query: Sequence[Parameter[object]] = ()
     headers: tuple[str, ...] = ()
     body: Any = None
+    may_lack_body: bool = False
     is_paged: bool = False
     example: object = None
     is_cacheable: bool = False
@@ -92,6 +96,7 @@ class OperationRouter(APIRouter):
                 path,
                 _endpoint(operation, path),
                 methods=[operation.method],
+                status_code=operation.status,
                 response_model=operation.answer,
                 response_class=Response if operation.answer is None else JSONResponse,
                 responses={
@@ -145,4 +150,5 @@ def _documented(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any
     if operation.body is UploadFile:
         yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
     elif operation.body is not None:
-        yield "wanted", operation.body, Body()
+        body = Body(None) if operation.may_lack_body else Body()
+        yield "wanted", operation.body, body

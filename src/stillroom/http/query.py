@@ -17,6 +17,9 @@ MAX_LIMIT: Final = 10_000
 
 MAX_MEDIA_LIMIT: Final = 1000
 
+MAX_TIMES: Final = 50
+"""How often a parameter may be given that may be given several times."""
+
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -77,6 +80,24 @@ def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str,
     return given
 
 
+def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, ...]:
+    """The texts of a parameter that may be given several times, in order.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8, in whatever parameter.
+        InvalidParameter: it is given more often than counts.
+    """
+    at = ("query", parameter.name)
+    found = []
+    for pair in raw.split(b"&"):
+        raw_name, _, raw_value = pair.partition(b"=")
+        if decode_query_text(raw_name, at=("query",)) == parameter.name:
+            found.append(decode_query_text(raw_value, at=at))
+            if len(found) > MAX_TIMES:
+                raise InvalidParameter(f"given more than {MAX_TIMES} times", at=at)
+    return tuple(found)
+
+
 def resource_id(text: str, at: Place) -> uuid.UUID:
     """A resource's id in its one spelling, but for the case of its letters (RFC 9562, 4).
 
@@ -113,6 +134,12 @@ def _sha256(text: str, at: Place) -> bytes:
     if not _SHA256.fullmatch(text):
         raise InvalidParameter("must be 64 hexadecimal digits", at=at)
     return bytes.fromhex(text)
+
+
+def _boolean(text: str, at: Place) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidParameter("must be true or false", at=at)
+    return text == "true"
 
 
 def _name(text: str, at: Place) -> str:
@@ -250,6 +277,14 @@ _CREATED_FROM: Final[Parameter[datetime | None]] = Parameter(
 _CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
     "created_before", _moment, None, _MOMENT, "Earlier."
 )
+_TEXTS: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_TIMES}
+_TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
+    "tag",
+    lambda text, _: (text,),
+    (),
+    _TEXTS,
+    "Only what has this tag; `-cat` leaves out what has the tag `cat`. Several must all hold.",
+)
 MEDIA_QUERY: Final = (
     _RESOURCES,
     _AFTER_ID,
@@ -258,8 +293,25 @@ MEDIA_QUERY: Final = (
     _RESOURCE_TYPE,
     _CREATED_FROM,
     _CREATED_BEFORE,
+    _TAG_FILTER,
 )
 """Of the media library's listing."""
+
+_ONLY_UNSET: Final = Parameter(
+    "only_unset",
+    _boolean,
+    absent=False,
+    schema={"type": "boolean"},
+    description="`true` fills what is null, and leaves the rest alone without a word.",
+)
+CHANGE_QUERY: Final = (_ONLY_UNSET,)
+"""Of a change of a resource."""
+
+_REMOVED_TAG: Final[Parameter[tuple[str, ...]]] = Parameter(
+    "tag", lambda text, _: (text,), (), _TEXTS, "Only these; without any, and without a body, all."
+)
+REMOVED_TAGS_QUERY: Final = (_REMOVED_TAG,)
+"""Of tags that are taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +421,7 @@ class MediaParameters:
     resource_type: str | None
     created_from: datetime | None
     created_before: datetime | None
+    tags: tuple[str, ...]
     given: tuple[tuple[str, str], ...]
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
@@ -384,7 +437,8 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         InvalidPath: text that is not valid UTF-8.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = read_query(raw, MEDIA_QUERY)
+    given = read_query(raw, MEDIA_QUERY[:-1])
+    tags = read_texts(raw, _TAG_FILTER)
     return MediaParameters(
         content_hash=_CONTENT_HASH.read(given),
         limit=_RESOURCES.read(given),
@@ -393,5 +447,26 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         resource_type=_RESOURCE_TYPE.read(given),
         created_from=_CREATED_FROM.read(given),
         created_before=_CREATED_BEFORE.read(given),
-        given=tuple(given.items()),
+        tags=tags,
+        given=(*given.items(), *((_TAG_FILTER.name, tag) for tag in tags)),
     )
+
+
+def parse_change_query(raw: bytes) -> bool:
+    """Whether a change fills only what is null.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8.
+        InvalidParameter: given twice, or of the wrong form.
+    """
+    return _ONLY_UNSET.read(read_query(raw, CHANGE_QUERY))
+
+
+def parse_removed_tags_query(raw: bytes) -> tuple[str, ...]:
+    """The tags that are to be taken away.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8.
+        InvalidParameter: more than can be.
+    """
+    return read_texts(raw, _REMOVED_TAG)
