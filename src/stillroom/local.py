@@ -11,14 +11,16 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stillroom.assembly import Parts, assemble
 from stillroom.auth.grants import Grant
-from stillroom.client import ImageStore
+from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
+from stillroom.client.library import LibraryCalls, MediaLibrary, OnHealing, ResourceId, Runs
+from stillroom.http.query import resource_id as parsed_id
 from stillroom.in_process import InProcessSender, operations_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService
@@ -48,11 +50,7 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
 
 
 class LocalImageStore(ImageStore):
-    """`ImageStore` on the storage itself. Safe to share between threads, and to inherit by a fork.
-
-    Attributes:
-        media: The media library.
-    """
+    """`ImageStore` on the storage itself. Threads may share it, and forked processes inherit it."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
         """Open the parts, and again in each process that is forked off and uses them."""
@@ -61,40 +59,70 @@ class LocalImageStore(ImageStore):
         log.info("storage: %s", parts.storage.description)
         self._operations = operations_of(parts)
         self._sender = self._loop
-        self.media = LocalMedia(self._loop)
+
+    @property
+    def media(self) -> "LocalMedia":
+        """The media library."""
+        return LocalMedia(LibraryCalls(self._operations.retries), self._run, self._loop)
 
 
-class LocalMedia:
-    """`MediaResourceService` for code that waits."""
+class LocalMedia(MediaLibrary):
+    """The SDK's `MediaLibrary`, and the methods of `MediaResourceService` for code that waits."""
 
-    def __init__(self, loop: "_LoopThread") -> None:
+    def __init__(self, calls: LibraryCalls, run: Runs, loop: "_LoopThread") -> None:
+        super().__init__(calls, run)
         self._loop = loop
 
     def ingest_from_storage_key(
         self, storage_key: StorageKey | str, *, relocate: bool = True
     ) -> MediaResource:
         """See `MediaResourceService.ingest_from_storage_key`."""
-        return self._run(
+        return self._wait(
             lambda media: media.ingest_from_storage_key(storage_key, relocate=relocate)
         )
 
     def find(self, resource_id: uuid.UUID) -> MediaResource:
         """See `MediaResourceService.find`."""
-        return self._run(lambda media: media.find(resource_id))
+        return self._wait(lambda media: media.find(resource_id))
 
     def page(self, query: ResourceQuery) -> ResourcePage:
         """See `MediaResourceService.page`."""
-        return self._run(lambda media: media.page(query))
+        return self._wait(lambda media: media.page(query))
 
-    def change(self, resource_id: uuid.UUID, change: Change) -> MediaResource:
+    def change(
+        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
+    ) -> MediaResource:
         """See `MediaResourceService.change`."""
-        return self._run(lambda media: media.change(resource_id, change))
+        return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
-    def delete(self, resource_id: uuid.UUID) -> MediaResource:
+    def delete(self, resource_id: ResourceId) -> MediaResource:  # type: ignore[override]  # it has always returned what the service returns
         """See `MediaResourceService.delete`."""
-        return self._run(lambda media: media.delete(resource_id))
+        wanted = parsed_id(str(resource_id), ("id",))
+        return self._wait(lambda media: media.delete(wanted))
 
-    def _run(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
+    def heal(
+        self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
+    ) -> int:
+        """See `MediaLibrary.heal`; this process computes it, and that is waited for in any case.
+
+        What fails is left to servers, or to another call. `progress` is called in another thread.
+        """
+        wanted = None if ids is None else {parsed_id(str(one), ("ids",)) for one in ids}
+        report = progress or (lambda _: None)
+
+        async def job(opened: "_Opened") -> int:
+            healer = opened.parts.library.healer
+            total = await healer.ask(wanted)
+            report(HealingProgress(total, total))
+            await healer.heal(
+                progress=lambda done: report(HealingProgress(total, max(0, total - done.total())))
+            )
+            report(HealingProgress(total, await healer.waiting()))
+            return total
+
+        return self._loop.run(job)
+
+    def _wait(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
         return self._loop.run(lambda opened: job(opened.parts.library.service))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
+from stillroom.client.library import MediaLibrary
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,12 @@ def folder() -> str:
 
 
 class Awaited:
-    """An `ImageStore` as an `AsyncImageStore`, so that one test holds both to one promise."""
+    """An `ImageStore` as an `AsyncImageStore`, so that one test holds both to one promise.
 
-    def __init__(self, store: ImageStore) -> None:
+    Or a `MediaLibrary` as an `AsyncMediaLibrary`.
+    """
+
+    def __init__(self, store: ImageStore | MediaLibrary) -> None:
         self._store = store
 
     def __getattr__(self, name: str) -> Any:

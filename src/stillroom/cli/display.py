@@ -1,4 +1,4 @@
-"""Progress display of `verify` and `migrate`: a bar on a terminal, else a line now and then."""
+"""Progress display of `verify`, `migrate` and `media heal`: a bar, or a line now and then."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class Display:
 @contextlib.asynccontextmanager
 async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
     """Show a display, and count the images of the store for it meanwhile."""
-    with _bar() as bar:
+    with progress_bar() as bar:
         display = Display(bar)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
         try:
@@ -84,7 +84,8 @@ async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIt
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator["ProgressBar[int] | None"]:
+def progress_bar() -> Iterator["ProgressBar[int] | None"]:
+    """A bar on standard error; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -19,6 +19,7 @@ _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ImplausibleScan: 2,
     errors.ImageNotFound: 3,
     errors.RunNotFound: 3,
+    errors.ResourceNotFound: 3,
     errors.Unauthenticated: 4,
     errors.Forbidden: 4,
     errors.BackendUnavailable: 5,
@@ -31,6 +32,7 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.ImageNotFound: "`stillroom ls` shows what there is",
     errors.RunNotFound: "`stillroom runs ls` shows what there is",
     errors.RunConflict: "`stillroom runs show` says what is there",
+    errors.ResourceNotFound: "`stillroom media ls` shows what there is",
     ServerUnreachable: "see whether the server runs, and STILLROOM_URL; running the same command "
     "again goes on where this one stopped",
     errors.BackendUnavailable: "running the same command again goes on where this one stopped",

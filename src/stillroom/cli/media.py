@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from stillroom.cli.progress import counted
+from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import StillroomError
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead l
 
 @click.group()
 def media() -> None:
-    """Manage the media library: ingest, sweep, orphans, dead letters, migrations."""
+    """Manage the media library: resources, ingest, sweep, orphans, dead letters, migrations."""
+
+
+for command in (list_resources, show, tag, heal):
+    media.add_command(command)
 
 
 @media.command()

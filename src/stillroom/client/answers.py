@@ -110,12 +110,12 @@ def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """The JSON of a 200.
+    """The JSON of a 200, or of a 202.
 
     Raises:
         StillroomError: another status, or no JSON.
     """
-    if answer.status != 200:
+    if answer.status not in (200, 202):
         raise refused(answer, subject)
     try:
         return json.loads(answer.body)
@@ -200,14 +200,34 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
     return entries, more[1] if more else None
 
 
-def resource(answer: Answer, path: str) -> MediaResource:
-    """What an ingest was answered with."""
-    said = document(answer, path)
+def resource(answer: Answer, subject: str) -> MediaResource:
+    """A resource that an answer holds."""
+    said = document(answer, subject)
     try:
-        known = {name: said[name] for name in names_of(MediaResource) if name in said}
-        return MediaResource(**{**known, "created_at": datetime.fromisoformat(said["created_at"])})
+        return resource_of(said)
     except (KeyError, TypeError, ValueError):
-        raise _foreign(answer, path) from None
+        raise _foreign(answer, subject) from None
+
+
+def resource_of(said: Mapping[str, Any]) -> MediaResource:
+    """A resource as JSON says it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    known = {name: said[name] for name in names_of(MediaResource) if name in said}
+    known["created_at"] = datetime.fromisoformat(said["created_at"])
+    known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # an older server has none
+    return MediaResource(**known)
+
+
+def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
+    """One field of the object that an answer holds."""
+    said = document(answer, subject)
+    try:
+        return said[name]
+    except (KeyError, TypeError):
+        raise _foreign(answer, subject) from None
 
 
 def names_of(kind: type) -> set[str]:

@@ -15,6 +15,7 @@ import httpx
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import AsyncSends, Flow, Wait
+from stillroom.client.library import AsyncMediaLibrary, LibraryCalls
 from stillroom.client.many import FAILED, Gathered, batches
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
@@ -69,6 +70,11 @@ class AsyncImageStore:
         )
         self._operations = Operations(connection.root, retries)
         self._sender: AsyncSends = AsyncSender(connection, transport)
+
+    @property
+    def media(self) -> AsyncMediaLibrary:
+        """See `ImageStore.media`."""
+        return AsyncMediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
     # One image ---------------------------------------------------------------------------
 

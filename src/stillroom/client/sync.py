@@ -14,6 +14,7 @@ import httpx
 
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Flow, Sends, Wait
+from stillroom.client.library import LibraryCalls, MediaLibrary
 from stillroom.client.many import FAILED, Gathered, batches, progress_unless
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
@@ -84,6 +85,11 @@ class ImageStore:
         )
         self._operations = Operations(connection.root, retries)
         self._sender: Sends = Sender(connection, transport)
+
+    @property
+    def media(self) -> MediaLibrary:
+        """The media library."""
+        return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
     # One image ---------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What the SDK gives back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -91,10 +91,14 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """An image of the media library; the server's OpenAPI document describes each field.
+    """An image or video of the media library; the OpenAPI document describes each field.
 
     Attributes:
         source_key: Where it was first ingested from; None where the server does not know it.
+        duration: Seconds, of a video.
+        dominant_color: `#rrggbb`; None until the server has computed it, and where it cannot.
+        tags: Sorted.
+        url: Where the bytes are served.
     """
 
     id: str
@@ -112,6 +116,55 @@ class MediaResource:
     caption: str | None
     created_at: datetime
     source_key: str | None = None
+    duration: float | None = None
+    dominant_color: str | None = None
+    tags: tuple[str, ...] = ()
+    url: str | None = None
+
+
+class ResourceChanges(TypedDict, total=False):
+    """What can be changed of a `MediaResource`; None takes a value away, if it may be None."""
+
+    alt_text: str | None
+    caption: str | None
+    protected: bool
+    dominant_color: str | None
+    width: int
+    height: int
+    duration: float | None
+    color_profile: str | None
+
+
+class ResourceFilters(TypedDict, total=False):
+    """Which resources are listed; all of these must hold.
+
+    `tag` is a tag, or with a `-` ahead one that they must not have; or several such.
+    """
+
+    tag: str | Iterable[str]
+    resource_type: str
+    content_type: str
+    content_hash: str
+    created_from: datetime
+    created_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HealingProgress:
+    """How far the server has come with computing what is missing.
+
+    Attributes:
+        total: Resources of which something was missing.
+        waiting: Resources of the whole library that still wait.
+    """
+
+    total: int
+    waiting: int
+
+    @property
+    def done(self) -> int:
+        """Of `total`."""
+        return max(0, self.total - self.waiting)
 
 
 @dataclass(frozen=True, slots=True)

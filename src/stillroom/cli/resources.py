@@ -1,0 +1,143 @@
+"""`stillroom media ls`, `show`, `tag` and `heal`: the library's resources on the command line."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stillroom.cli.display import progress_bar
+from stillroom.cli.progress import counted, size_text
+from stillroom.client import HealingProgress, ImageStore
+
+if TYPE_CHECKING:
+    from stillroom.client import MediaResource
+
+_URL: Final = "STILLROOM_URL"
+_LINE_EVERY_S: Final = 10.0
+
+_WHERE: Final = (
+    f"With {_URL} set, and no --data-dir, the server there is asked, with the token in "
+    "STILLROOM_TOKEN. Otherwise the library is the one that the server's settings select here."
+)
+
+_DATA_DIR = click.option(
+    "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
+)
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all fields.")
+
+
+@click.command("ls", epilog=_WHERE)
+@click.option(
+    "--tag", "tags", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
+)
+@click.option("--type", "resource_type", type=click.Choice(("image", "video")), help="Only these.")
+@click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
+@_AS_JSON
+@_DATA_DIR
+def list_resources(
+    *,
+    tags: tuple[str, ...],
+    resource_type: str | None,
+    long: bool,
+    as_json: bool,
+    data_dir: str | None,
+) -> None:
+    """List the resources of the library, newest first: id and source."""
+    filters: dict[str, Any] = {"tag": tags} if tags else {}
+    if resource_type is not None:
+        filters["resource_type"] = resource_type
+    with _store(data_dir) as store:
+        for resource in store.media.list(**filters):
+            click.echo(_json_of(resource) if as_json else _line(resource, long=long))
+
+
+@click.command(epilog=_WHERE)
+@click.argument("resource_id", metavar="ID")
+@_AS_JSON
+@_DATA_DIR
+def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
+    """Print all that is known of one resource."""
+    with _store(data_dir) as store:
+        resource = store.media.get(resource_id)
+    if as_json:
+        click.echo(_json_of(resource))
+        return
+    for name, value in asdict(resource).items():
+        text = ", ".join(value) if isinstance(value, tuple) else value
+        click.echo(f"{name:15} {'-' if text in (None, '') else text}")
+
+
+@click.command(epilog=_WHERE)
+@click.argument("resource_id", metavar="ID")
+@click.argument("tags", nargs=-1, metavar="[TAG...]")
+@click.option("--remove", is_flag=True, help="Take these tags away.")
+@click.option("--replace", is_flag=True, help="Leave these tags alone there, or none at all.")
+@_DATA_DIR
+def tag(
+    resource_id: str, tags: tuple[str, ...], *, remove: bool, replace: bool, data_dir: str | None
+) -> None:
+    """Add tags to a resource, and print all that it has, one a line. Without a TAG only print."""
+    if remove and replace:
+        raise click.UsageError("give --remove or --replace, not both")
+    with _store(data_dir) as store:
+        found = store.media.tags(
+            resource_id,
+            add=() if remove or replace else tags,
+            remove=tags if remove else (),
+            replace=tags if replace else None,
+        )
+    for one in found:
+        click.echo(one)
+
+
+@click.command(epilog=_WHERE)
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@_DATA_DIR
+def heal(ids: tuple[str, ...], *, data_dir: str | None) -> None:
+    """Compute what is missing of these resources, or of all: dominant colours, and older facts.
+
+    The server does it in the background; without one this command does. It can be interrupted
+    and run again.
+    """
+    with _store(data_dir) as store, progress_bar() as bar:
+        said_at = time.monotonic()
+
+        def progress(event: HealingProgress) -> None:
+            nonlocal said_at
+            if bar is not None:
+                bar.length = event.total
+                bar.update(event.done - bar.pos)
+                bar.render_progress()
+            elif time.monotonic() - said_at >= _LINE_EVERY_S:
+                said_at = time.monotonic()
+                click.echo(f"{event.done:,} of {counted(event.total, 'resource')}", err=True)
+
+        number = store.media.heal(ids or None, progress=progress)
+    click.echo(f"{counted(number, 'resource')} looked at")
+
+
+def _store(data_dir: str | None) -> ImageStore:
+    if data_dir is None and os.environ.get(_URL):
+        return ImageStore()
+    from stillroom.local import open_store
+
+    return open_store(data_dir)
+
+
+def _line(resource: "MediaResource", *, long: bool) -> str:
+    source = resource.source_key or resource.storage_key
+    if not long:
+        return f"{resource.id}  {source}"
+    made = resource.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    size = f"{resource.width}x{resource.height}"
+    return (
+        f"{resource.id}  {size_text(resource.file_size):>9}  {made}  {resource.content_type:16}  "
+        f"{size:>11}  {resource.dominant_color or '-':7}  {source}  {', '.join(resource.tags)}"
+    ).rstrip()
+
+
+def _json_of(resource: "MediaResource") -> str:
+    return json.dumps(asdict(resource), ensure_ascii=False, default=lambda at: at.isoformat())

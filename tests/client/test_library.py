@@ -1,0 +1,152 @@
+"""The media library in both faces of the SDK, and at the prompt: from afar, and where it lies."""
+
+import inspect
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from client.conftest import Awaited
+from pictures import picture
+from running import STILLROOM, Server
+from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
+from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
+from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
+
+
+@pytest.fixture(params=["sync", "async"])
+async def media(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[AsyncMediaLibrary]:
+    if request.param == "async":
+        async with AsyncImageStore(server.url, server.token()) as store:
+            yield store.media
+    else:
+        with ImageStore(server.url, server.token()) as waiting:
+            yield cast("AsyncMediaLibrary", Awaited(waiting.media))
+
+
+def ingested(server: Server, path: str) -> MediaResource:
+    with ImageStore(server.url, server.token()) as store:
+        store.save(path, picture(uuid.uuid4().int))
+        return store.ingest(path)
+
+
+def test_both_faces_have_the_same_names_and_parameters() -> None:
+    def signatures(kind: type) -> dict[str, Any]:
+        return {
+            name: [(p.name, p.kind, p.default) for p in inspect.signature(one).parameters.values()]
+            for name, one in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_")
+        }
+
+    assert signatures(MediaLibrary) == signatures(AsyncMediaLibrary)
+    assert signatures(MediaLibrary).keys() == {"list", "get", "update", "delete", "tags", "heal"}
+
+
+async def test_a_resource_is_read_changed_and_deleted(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    made = ingested(server, f"{folder}/a.png")
+
+    found = await media.get(made.id)
+    assert (found.id, found.url, found.tags) == (made.id, made.url, ())
+    assert str(found.url).endswith(f"/media-resources/{made.id}/file")
+    changed = await media.update(made.id, caption="first", duration=1.5, dominant_color="#ABCDEF")
+    assert (changed.caption, changed.duration) == ("first", 1.5)
+    filled = await media.update(made.id, only_unset=True, caption="second", alt_text="first")
+    assert (filled.caption, filled.alt_text) == ("first", "first")
+    assert (await media.update(made.id, caption=None, protected=True)).caption is None
+    with pytest.raises(ResourceProtected):
+        await media.delete(made.id)
+    await media.update(made.id, protected=False)
+    await media.delete(uuid.UUID(made.id))
+    for call in (media.get, media.delete, media.tags, media.update):
+        with pytest.raises(ResourceNotFound):
+            await call(made.id)
+    with pytest.raises(InvalidParameter):
+        await media.get("x")
+
+
+async def test_tags_are_changed_and_filtered_by(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    made = [ingested(server, f"{folder}/{number}.png") for number in range(3)]
+    for number, one in enumerate(made):
+        await media.tags(one.id, add=[folder, f"n {number}"])
+
+    assert await media.tags(made[0].id, add=["ä&b"], remove=["n 0"]) == sorted([folder, "ä&b"])
+    assert await media.tags(made[0].id) == list((await media.get(made[0].id)).tags)
+    assert await media.tags(made[2].id, replace=["x"], add=["y"]) == ["x", "y"]
+
+    async def listed(**filters: Any) -> list[str]:
+        return [one.id async for one in media.list(**filters)]
+
+    assert await listed(tag=folder) == [made[1].id, made[0].id]
+    assert await listed(tag=[folder, "-ä&b"], resource_type="image") == [made[1].id]
+    assert await listed(tag=folder, created_from=made[1].created_at) == [made[1].id]
+    assert await listed(content_hash=made[2].content_hash) == [made[2].id]
+
+
+async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    made, seen = ingested(server, f"{folder}/a.png"), list[HealingProgress]()
+    await media.update(made.id, dominant_color=None)
+
+    assert await media.heal([made.id], progress=seen.append) in (0, 1)
+
+    assert seen[-1].waiting == 0
+    assert ((await media.get(made.id)).dominant_color or "").startswith("#")
+    assert await media.heal([made.id]) == 0
+
+
+@pytest.mark.parametrize("where", ["from afar", "where it lies"])
+def test_the_library_at_the_prompt(server: Server, folder: str, where: str) -> None:
+    variables = {"STILLROOM_DATA_DIR": str(server.data)}
+    if where == "from afar":
+        variables = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+    environment = {name: value for name, value in os.environ.items() if "STILLROOM" not in name}
+
+    def run(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [STILLROOM, "media", *words],
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    one, other = (ingested(server, f"{folder}/{name}.png") for name in "ab")
+
+    assert run("tag", one.id, folder, "b a").split("\n") == [*sorted([folder, "b a"]), ""]
+    assert run("tag", other.id, folder) == run("tag", other.id) == f"{folder}\n"
+    assert run("tag", one.id, "b a", "none", "--remove") == f"{folder}\n"
+    assert run("ls", "--tag", folder).splitlines() == [
+        f"{found.id}  {found.source_key}" for found in (other, one)
+    ]
+    run("tag", one.id, "kept", folder, "--replace")
+    assert run("ls", "--tag", folder, "--tag", "-kept", "--type", "image").startswith(other.id)
+    assert "24x16  " in run("ls", "-l", "--tag", "kept", "--tag", folder)
+    shown = json.loads(run("ls", "--json", "--tag", "kept", "--tag", folder))
+    assert (shown["id"], shown["tags"]) == (one.id, sorted(["kept", folder]))
+    assert json.loads(run("show", one.id, "--json"))["content_hash"] == one.content_hash
+    assert f"source_key      {one.source_key}\n" in run("show", one.id)
+    run("tag", one.id, "-x", code=2)
+    run("tag", one.id, "x", "--remove", "--replace", code=2)
+    run("show", str(uuid.uuid4()), code=3)
+    run("show", "x", code=2)
+    assert "looked at" in run("heal", one.id, other.id)
+    with ImageStore(server.url, server.token()) as store:
+        deadline = time.monotonic() + 60
+        while store.media.get(one.id).dominant_color is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)  # the server may have claimed it
+    assert run("tag", one.id, "--replace") == ""
