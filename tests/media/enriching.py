@@ -27,6 +27,7 @@ from stillroom.media.resource import Change, MediaResource, ResourceQuery, new_i
 from stillroom.media.rows.tables import healing, intents, resources, tags
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
+from videos import Mp4, frames
 
 COLOR = "#8a6d3b"
 FACTS = ("alt_text", "caption", "duration", "color_profile", "dominant_color")
@@ -40,7 +41,7 @@ class Painter:
         self.asked = 0
 
     def decodes(self, content_type: str) -> bool:
-        return content_type != "image/heic"
+        return content_type not in ("image/heic", "video/mp4")
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
         self.asked += 1
@@ -385,6 +386,16 @@ class EnrichmentContract:
         healed = await library.service.find(resource.id)
         assert (healed.dominant_color, healed.color_profile) == (COLOR, "known")
         assert healed.width == 1, "it is not null"
+
+    async def test_a_video_of_an_older_version_gets_its_duration(self, library: Library) -> None:
+        await library.save("a.mp4", Mp4(frames()).file())
+        made = await library.ingest("a.mp4")
+        library.change(sa.update(resources).values(duration=None))
+
+        assert await healer(library).ask() == 1
+        assert await healer(library).heal() == {Outcome.FILLED: 1}
+
+        assert await library.service.find(made.id) == made
 
     # The deadline of an ingest
 

@@ -28,9 +28,9 @@ from stillroom.errors import (
 from stillroom.media import service
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import Change, Mark, MediaResource, ResourceQuery
+from stillroom.media.resource import VIDEO, Change, Mark, MediaResource, ResourceQuery
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.rows.tables import dead_letters, deletions, healing, intents, resources
 from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
@@ -209,8 +209,13 @@ class MediaLibraryContract:
             assert resource.storage_key.text == f"media/{resource.id}/file.{extension}"
             assert (resource.content_type, resource.extension) == (content_type, extension)
             assert (resource.width, resource.height) == size
+            assert resource.resource_type == VIDEO
+            assert resource.duration == Mp4(frames()).length_ms / 1000
             assert await library.read(resource.storage_key) == data
             assert await library.service.find(resource.id) == resource
+        page = await library.service.page(ResourceQuery(resource_type=VIDEO))
+        assert len(page.resources) == len(videos)
+        assert library.table(healing) == [], "nothing decodes a video"
 
     async def test_a_film_that_is_no_webm_or_has_no_pictures_is_refused(
         self, library: Library

@@ -203,7 +203,7 @@ class Healer:
             try:
                 if reread:
                     probed = await probe(opened)
-                    change = Change(color_profile=probed.color_profile)
+                    change = Change(color_profile=probed.color_profile, duration=probed.duration)
                 if decodes:
                     color = await self._colors.dominant_color(opened)
                     change = dataclasses.replace(change, dominant_color=color)

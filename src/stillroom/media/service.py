@@ -31,7 +31,6 @@ from stillroom.media.database import MediaDatabase
 from stillroom.media.headers.probe import Probed, probe
 from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_recorded
 from stillroom.media.resource import (
-    IMAGE,
     RELOCATED,
     Change,
     Intent,
@@ -177,7 +176,7 @@ class MediaResourceService:
             width=source.probed.width,
             height=source.probed.height,
             color_profile=source.probed.color_profile,
-            duration=None,
+            duration=source.probed.duration,
             dominant_color=None,
             alt_text=None,
             caption=None,
@@ -373,7 +372,7 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
     probed = source.probed
     return MediaResource(
         id=resource_id,
-        resource_type=IMAGE,
+        resource_type=probed.resource_type,
         storage_key=source.image.key,
         save_id=source.image.save_id,
         content_hash=source.sha256,
@@ -388,4 +387,5 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
         caption=None,
         created_at=now(),
         source_key=source.image.key,
+        duration=probed.duration,
     )
