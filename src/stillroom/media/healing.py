@@ -1,4 +1,4 @@
-"""Healing: what is missing of resources is computed in the background (docs/adr/0030).
+"""Healing: what is missing of resources is computed in the background (docs/adr/0032).
 
 An ingest asks for what only pixels say; `POST /media-resources/heal` also for what the header says.
 The steps, and what each leaves if the process dies after it:
