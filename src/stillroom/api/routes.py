@@ -28,7 +28,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
 """Of what is no id."""
 
-_OTHERS: Final = frozenset(("CONNECT", "OPTIONS", "PUT", "TRACE"))
+_OTHERS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
 """Methods that no operation has (RFC 9110, 9.3)."""
 
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
