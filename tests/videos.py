@@ -102,6 +102,7 @@ class Mp4:
         frames: In it; their times begin at zero.
         size: Of the frames, in pixels.
         shown: By `tkhd`; None: the same.
+        spacing: By `pasp`; None: there is none.
         matrix: Of `tkhd`.
         duration_ms: By `mvhd`, `tkhd` and `mdhd`; None: of the frames.
         version: Of these three; 1 has 64-bit times.
@@ -112,6 +113,7 @@ class Mp4:
     frames: Sequence[Frame]
     size: tuple[int, int] = SIZE
     shown: tuple[int, int] | None = None
+    spacing: tuple[int, int] | None = None
     matrix: tuple[int, ...] = IDENTITY
     duration_ms: int | None = None
     version: int = 0
@@ -222,6 +224,7 @@ class Mp4:
             b"vp09",
             numbers("6xH16xHHIIIH32xHh", 1, width, height, 0x480000, 0x480000, 0, 1, 24, -1),
             full(b"vpcC", 1, 0, numbers("BBBBBBH", 0, 10, 0x82, 1, 1, 1, 0)),
+            box(b"pasp", numbers("II", *self.spacing)) if self.spacing else b"",
         )
         stsd = full(b"stsd", 0, 0, numbers("I", 1), entry)
         if empty:

@@ -18,6 +18,8 @@ from stillroom.storage.content_type import INLINE, RASTER
         (b"\x00\x00\x00\x20ftypheic", "image/heic"),
         (b"\x00\x00\x00\x20ftypisom", "video/mp4"),
         (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
+        (b"\x00\x00\x00\x08wide\x00\x00\x10\x00mdat", "video/quicktime"),
+        (b"the moov", None),
         (b"\x00\x00\x00\x20ftypM4A ", None),
         (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\x82\x84webm", "video/webm"),
         (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\x82\x88matroska", None),

@@ -76,6 +76,14 @@ async def test_a_quicktime_file_is_an_mp4_of_another_name() -> None:
     assert (found.width, found.height, found.duration) == (*SIZE, LENGTH_S)
 
 
+async def test_a_quicktime_file_of_long_ago_has_no_brand() -> None:
+    made = Mp4(FRAMES).file(moov_first=True)[len(ftyp()) + 8 :]
+
+    found = await probed(box(b"wide") + made)
+
+    assert (found.content_type, found.width, found.duration) == ("video/quicktime", 160, LENGTH_S)
+
+
 @pytest.mark.parametrize(
     ("how", "size"),
     [
@@ -85,6 +93,12 @@ async def test_a_quicktime_file_is_an_mp4_of_another_name() -> None:
         ({"shown": (213, 90)}, (213, 90)),
         ({"shown": (213, 90), "matrix": QUARTER}, (90, 213)),
         ({"shown": (160, 120)}, (160, 120)),
+        ({"spacing": (4, 3)}, (213, 90)),
+        ({"spacing": (4, 3), "matrix": QUARTER}, (90, 213)),
+        ({"spacing": (3, 4)}, (160, 120)),
+        ({"spacing": (0, 0)}, (160, 90)),
+        ({"spacing": (2**32 - 1, 2**32 - 1)}, (160, 90)),
+        ({"spacing": (4, 3), "shown": (213, 90)}, (213, 90)),
         ({"shown": (320, 180)}, (160, 90)),
         ({"shown": (158, 88)}, (158, 88)),
         ({"shown": (0, 0)}, (160, 90)),
@@ -97,6 +111,12 @@ async def test_a_quicktime_file_is_an_mp4_of_another_name() -> None:
         "wide pixels",
         "wide pixels, turned",
         "tall pixels",
+        "wide spacing",
+        "wide spacing, turned",
+        "tall spacing",
+        "no spacing",
+        "equal spacing",
+        "wide spacing and shape",
         "twice as large",
         "without padding",
         "as coded",

@@ -90,6 +90,8 @@ _BY_BRAND: Final = {
 _BY_PATTERN: Final = (
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), "image/bmp"),  # two letters begin many a text
+    # QuickTime before it had `ftyp`; the length in front keeps texts out.
+    (re.compile(rb"\x00.{3}(?:moov|wide|mdat)", re.DOTALL), "video/quicktime"),
     # EBML, whose element DocType is `webm` and not `matroska` (RFC 8794, 11.2.6).
     (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
 )

@@ -1,5 +1,6 @@
 """MP4 and QuickTime: size as shown, and duration, by the header of the movie (ISO/IEC 14496-12)."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,9 @@ _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
 """Durations that say nothing: zero while it is written, all ones where nothing is known (8.2.2)."""
 
 _MAX_TRACKS: Final = 64
+
+_VISUAL_ENTRY_BYTES: Final = 86
+"""Of a description of video, before the boxes in it (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
 """What is asked for of most movies and their first track lies within."""
@@ -52,6 +56,7 @@ class Track:
         is_enabled: It is meant to be shown.
         shown: Width and height by `tkhd`, in pixels.
         coded: The same by the description of its samples.
+        spacing: Width and height of a pixel to each other, by the same; zeros: they are equal.
         is_turned: By a quarter, one way or the other.
         duration: In units of the movie, edits included.
         timescale: Units a second, of `media_duration`.
@@ -63,6 +68,7 @@ class Track:
     is_enabled: bool
     shown: tuple[int, int]
     coded: tuple[int, int]
+    spacing: tuple[int, int]
     is_turned: bool
     duration: int
     timescale: int
@@ -74,7 +80,10 @@ def size(header: HeaderBytes) -> tuple[int, int]:
     """Width and height of the first video track, turned as its matrix says."""
     movie = _movie(header)
     track = movie.tracks[0]
-    width, height = shown_size(track.coded, track.shown)
+    shown = track.shown
+    if shown == track.coded:
+        shown = shown[0] * track.spacing[0], shown[1] * track.spacing[1]
+    width, height = shown_size(track.coded, shown)
     return (height, width) if track.is_turned != movie.is_turned else (width, height)
 
 
@@ -159,12 +168,14 @@ def _video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
     (length,) = header.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = header.numbers(">II", at + 76 + shift)
     timescale, media_duration = _time(header, media[b"mdhd"][0])
-    coded, has_samples = _samples(header, *media[b"minf"])
+    table = only_box(header, *media[b"minf"], b"stbl")
+    coded, spacing, has_samples = _samples(header, *table)
     return Track(
         number=number,
         is_enabled=bool(flags & _ENABLED),
         shown=(_rounded(width), _rounded(height)),
         coded=coded,
+        spacing=spacing,
         is_turned=_is_turned(header, at + 40 + shift),
         duration=length,
         timescale=timescale,
@@ -173,19 +184,32 @@ def _video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
     )
 
 
-def _samples(header: HeaderBytes, start: int, end: int) -> tuple[tuple[int, int], bool]:
-    """Width and height as coded, and whether there are samples at all."""
-    table = only_box(header, start, end, b"stbl")
-    coded, has_samples = (0, 0), False
-    for kind, at, _ in boxes(header, *table):
+def _samples(
+    header: HeaderBytes, start: int, end: int
+) -> tuple[tuple[int, int], tuple[int, int], bool]:
+    """Width and height as coded, the spacing of pixels, and whether there are samples at all."""
+    coded, spacing, has_samples = (0, 0), (0, 0), False
+    for kind, at, until in boxes(header, start, end):
         if kind == b"stsd":
             width, height = header.numbers(">HH", at + 8 + 32)
             coded = width, height
+            spacing = _spacing(header, at + 8, until)
         elif kind == b"stts":
             has_samples = header.numbers(">I", at + 4)[0] > 0
         if coded != (0, 0) and has_samples:
             break  # the tables behind are large, and say nothing that is asked for
-    return coded, has_samples
+    return coded, spacing, has_samples
+
+
+def _spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
+    """What `pasp` says in the first description (12.1.4); zeros where there is none."""
+    (length,) = header.numbers(">I", start)
+    with contextlib.suppress(BrokenHeader):  # QuickTime may have a table of colours there
+        for kind, at, _ in boxes(header, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
+            if kind == b"pasp":
+                across, down = header.numbers(">II", at)
+                return across, down
+    return 0, 0
 
 
 def _is_wide(header: HeaderBytes, start: int) -> bool:
