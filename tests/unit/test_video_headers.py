@@ -13,6 +13,7 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.media.headers.probe import Probed, probe
 from videos import (
     QUARTER,
+    RECORDINGS,
     SIZE,
     UNKNOWN,
     Frame,
@@ -205,6 +206,13 @@ async def test_what_the_recorder_of_a_browser_has_made_is_read() -> None:
         assert (found.width, found.height) == SIZE
         assert found.duration is not None
         assert abs(found.duration - 2.0) < 2 * FRAME_S, (kind, found.duration)
+
+
+async def test_what_ffmpeg_has_written_is_read_and_a_longer_sound_counts() -> None:
+    found = await probed((RECORDINGS / "ffmpeg.mp4").read_bytes())
+
+    assert (found.content_type, found.width, found.height) == ("video/mp4", 320, 180)
+    assert found.duration == pytest.approx(4.01, abs=0.01)
 
 
 @pytest.mark.parametrize(
