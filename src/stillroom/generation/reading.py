@@ -1,6 +1,7 @@
 """The facts in a file: what its carriers hold, by the first tool that knows it; and its mark."""
 
 import asyncio
+import concurrent.futures
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -31,6 +32,9 @@ _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _PARSED_AT_ONCE_BYTES: Final = 16 * 1024
 """More is parsed in a thread, while the event loop serves others."""
+
+_parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
+"""One: each more that computes makes the event loop wait for another slice of 5 ms."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
 """Reads so many bytes of a file, from a place on."""
@@ -132,7 +136,7 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
 async def _looked(parts: FileParts, look: Callable[[FileParts], T]) -> T:
     if parts.held <= _PARSED_AT_ONCE_BYTES:
         return look(parts)
-    return await asyncio.to_thread(look, parts)
+    return await asyncio.get_running_loop().run_in_executor(_parsing, look, parts)
 
 
 def _gather(carrier: Carrier, parts: FileParts) -> Entries:
