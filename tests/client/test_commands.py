@@ -366,3 +366,42 @@ def test_facts_on_the_command_line_are_of_one_image_and_in_json(
     assert (two.code, wrong.code, missing.code, unknown.code, none.code) == (2, 2, 2, 2, 3)
     assert "one by one" in two.err
     assert "'sead'" in unknown.err
+
+
+def test_unmarked_lists_what_does_not_say_that_ai_made_it(
+    run: Run, folder: str, tmp_path: Path
+) -> None:
+    given = {
+        "in/a.png": at.PLAIN["PNG"],
+        "in/b.jpg": at.with_c2pa("JPEG", at.jumbf()),
+        "in/broken.png": at.with_xmp("PNG", "<broken"),
+        "in/c.txt": b"a prompt",
+        "made/d.webp": at.PLAIN["WEBP"],
+    }
+    for name, data in given.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    run("put", "in", f"{folder}/in")
+    put = ("put", "made/d.webp", f"{folder}/made/", "--ai-generated")
+    assert run(*put).code == 0
+
+    found = run("unmarked", folder)
+    as_json = run("unmarked", folder, "--json")
+    marked = run("unmarked", f"{folder}/made")
+
+    assert (found.code, found.out) == (1, f"{folder}/in/a.png\n")
+    assert f"cannot be told: {folder}/in/broken.png\n" in found.err
+    said = "5 images, 1 without a mark, 1 that cannot be told, 1 of other types\n"
+    assert found.err.endswith(said)
+    assert as_json.code == 1
+    assert json.loads(as_json.out) == {
+        "images": 5,
+        "unmarked": [f"{folder}/in/a.png"],
+        "unknown": [f"{folder}/in/broken.png"],
+        "other_types": 1,
+    }
+    assert (marked.code, marked.out) == (0, "")
+    assert run(*put, "--dry-run").out == f"same {folder}/made/d.webp\n"
+    again = run(*put)
+    assert again.out == f"same {folder}/made/d.webp\n"
+    assert "AI mark         iptc" in run("show", f"{folder}/made/d.webp").out

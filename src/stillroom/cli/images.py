@@ -51,7 +51,7 @@ SERVER: Final = (
     "the token, which `stillroom token` prints where the server's data directory is."
 )
 
-_CONCURRENCY = click.option(
+CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
@@ -65,14 +65,20 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be don
     type=FACTS,
     help="How one image was made: a JSON object, or a file with one; put into the image itself.",
 )
+@click.option(
+    "--ai-generated",
+    is_flag=True,
+    help="Put the mark into each image that says that AI made it, unless it has one.",
+)
 @click.option("--expires-in", type=DURATION, help="Delete the images after this: 90s 15m 12h 7d")
-@_CONCURRENCY
+@CONCURRENCY
 @_DRY_RUN
 def put(
     sources: tuple[str, ...],
     target: str,
     *,
     generation: dict[str, Any] | None,
+    ai_generated: bool,
     expires_in: timedelta | None,
     concurrency: int,
     dry_run: bool,
@@ -87,17 +93,24 @@ def put(
     with ImageStore() as store:
         if sources == ("-",):
             saved = store.save(
-                target, sys.stdin.buffer, generation=generation, expires_in=expires_in
+                target,
+                sys.stdin.buffer,
+                generation=generation,
+                ai_generated=ai_generated,
+                expires_in=expires_in,
             )
             click.echo(f"saved {saved.path}")
             return
         planned = files_to_put(sources, target)
         if generation is not None:
-            _put_with_facts(store, planned, generation, expires_in, dry_run=dry_run)
+            facts = {"generation": generation, "ai_generated": ai_generated}
+            _put_with_facts(store, planned, facts, expires_in, dry_run=dry_run)
             return
         if dry_run:
             for path, file in planned.items():
-                is_same = expires_in is None and _is_there(store, path, file)
+                is_same = expires_in is None and _is_there(
+                    store, path, file, ai_generated=ai_generated
+                )
                 click.echo(f"{'same' if is_same else 'would save'} {path}")
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
@@ -111,6 +124,7 @@ def put(
                     planned.items(),
                     concurrency=concurrency,
                     skip_same=True,
+                    ai_generated=ai_generated,
                     expires_in=expires_in,
                     each=each,
                     progress=transfer.progress,
@@ -121,7 +135,7 @@ def put(
 def _put_with_facts(
     store: ImageStore,
     planned: Mapping[str, Path],
-    generation: dict[str, Any],
+    facts: dict[str, Any],
     expires_in: timedelta | None,
     *,
     dry_run: bool,
@@ -133,16 +147,16 @@ def _put_with_facts(
         click.echo(f"would save {path}")
         return
     if expires_in is None:
-        saved = store.save_unless_same(path, file, generation=generation)
+        saved = store.save_unless_same(path, file, **facts)
     else:
-        saved = store.save(path, file, generation=generation, expires_in=expires_in)
+        saved = store.save(path, file, **facts, expires_in=expires_in)
     click.echo(f"{'same' if saved.skipped else 'saved'} {saved.path}")
 
 
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
-@_CONCURRENCY
+@CONCURRENCY
 @_DRY_RUN
 def get(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
     """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
@@ -175,12 +189,12 @@ def get(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: boo
             )
 
 
-def _is_there(store: ImageStore, path: str, file: Path) -> bool:
+def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = False) -> bool:
     try:
         found = store.stat(path)
     except ImageNotFound:
         return False
-    return is_same(file, size=found.size, sha256=found.sha256)
+    return is_same(file, size=found.size, sha256=found.sha256, ai_generated=ai_generated)
 
 
 def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)

@@ -16,6 +16,7 @@ from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
 from stillroom.cli.runs import runs
 from stillroom.cli.show import show
+from stillroom.cli.unmarked import unmarked
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 
@@ -77,7 +78,7 @@ def token(
 _GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
 """Commands that skip what is done already."""
 
-for command in (put, get, ls, show, rm, url, media, verify, migrate, doctor, runs):
+for command in (put, get, ls, show, rm, url, unmarked, media, verify, migrate, doctor, runs):
     commands.add_command(command)
 
 

@@ -39,6 +39,7 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
     yield "saved", found.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
     yield "type", found.content_type
     yield "sha256", found.sha256 or "unknown"
+    yield "AI mark", found.ai_mark or "unknown"
     if found.generation is None:
         yield "generation", "unknown"
     else:

@@ -86,13 +86,14 @@ class AsyncImageStore:
         if_match: str | None = None,
         if_none_match: str | None = None,
         generation: Facts | None = None,
+        ai_generated: bool = False,
         expires_in: timedelta | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save`; `progress` is called on the event loop."""
         name = named(path)
         condition = Condition(if_match, if_none_match)
-        async with _opened(source, name, generation) as upload:
+        async with _opened(source, name, generation, ai_generated=ai_generated) as upload:
             flow = self._operations.save(name, upload, condition, progress, expires_in)
             return await self._run(flow)
 
@@ -102,11 +103,12 @@ class AsyncImageStore:
         source: Source,
         *,
         generation: Facts | None = None,
+        ai_generated: bool = False,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """See `ImageStore.save_unless_same`."""
         name = named(path)
-        async with _opened(source, name, generation) as upload:
+        async with _opened(source, name, generation, ai_generated=ai_generated) as upload:
             return await self._run(self._operations.save_unless_same(name, upload, progress))
 
     async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
@@ -233,6 +235,7 @@ class AsyncImageStore:
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        ai_generated: bool = False,
         expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
@@ -242,10 +245,8 @@ class AsyncImageStore:
         save = self.save_unless_same if skip_same else self.save
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
-        jobs = (
-            partial(_done, path, partial(save, path, source, progress=progress))
-            for path, source in pairs
-        )
+        save = partial(save, ai_generated=ai_generated, progress=progress)
+        jobs = (partial(_done, path, partial(save, path, source)) for path, source in pairs)
         return await self._many(jobs, concurrency, each)
 
     async def download_many(
@@ -348,11 +349,11 @@ class AsyncImageStore:
 
 @asynccontextmanager
 async def _opened(
-    source: Source, name: ImagePath, generation: Facts | None
+    source: Source, name: ImagePath, generation: Facts | None, *, ai_generated: bool
 ) -> AsyncIterator[ImagePayload]:
     """`opened`, its hashing and encoding in a thread."""
     async with AsyncExitStack() as stack:
-        opening = opened(source, name, generation)
+        opening = opened(source, name, generation, ai_generated=ai_generated)
         upload = await anyio.to_thread.run_sync(opening.__enter__)
         stack.push(opening.__exit__)
         yield upload

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, Protocol, cast, runtime_checkable
 from stillroom.errors import DigestMismatch, InvalidPath, UnsupportedMedia
 from stillroom.generation.facts import Generation
 from stillroom.generation.writing.embed import with_generation
+from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -107,7 +108,11 @@ def named(path: object) -> ImagePath:
 
 @contextlib.contextmanager
 def opened(
-    source: Source, path: ImagePath, generation: Facts | None = None
+    source: Source,
+    path: ImagePath,
+    generation: Facts | None = None,
+    *,
+    ai_generated: bool = False,
 ) -> Iterator[ImagePayload]:
     """Hash `source` in one pass, and keep it at hand.
 
@@ -116,11 +121,13 @@ def opened(
             kept in a temporary file, so that sending it can be tried again.
         path: Where it will be saved; its suffix says how an image or array is encoded.
         generation: Put into the image itself, which is held in memory for that.
+        ai_generated: Likewise the mark that says that AI made it, unless it has one.
 
     Raises:
         UnsupportedMedia: an image or array that cannot be encoded like this, or an image of a
-            format that takes no facts.
-        InvalidParameter: `generation` has something else than facts.
+            format that takes no facts or no mark.
+        InvalidParameter: `generation` has something else than facts, or the image says that it has
+            another source.
         OSError: the file cannot be read.
         TypeError: it is something else, or a file in text mode.
     """
@@ -128,6 +135,8 @@ def opened(
         file = _file_of(source, path, stack)
         if generation is not None:
             file = io.BytesIO(with_generation(file.read(), generation))
+        if ai_generated:
+            file = io.BytesIO(with_ai_mark(file.read()))
         if not file.seekable():
             file = stack.enter_context(_spooled(file))
         start = file.tell()
@@ -138,11 +147,16 @@ def opened(
         yield ImagePayload(size, digest.digest(), file, start)
 
 
-def is_same(file: Path, *, size: int, sha256: str | None) -> bool:
-    """Whether a file has these bytes already; of an unknown hash nothing is the same."""
-    if sha256 is None or not file.is_file() or file.stat().st_size != size:
+def is_same(file: Path, *, size: int, sha256: str | None, ai_generated: bool = False) -> bool:
+    """Whether a file has these bytes already; of an unknown hash nothing is the same.
+
+    With `ai_generated`: whether it would have them, marked.
+    """
+    if sha256 is None or not file.is_file():
         return False
-    with opened(file, ImagePath(file.name)) as upload:
+    if file.stat().st_size != size and not ai_generated:
+        return False
+    with opened(file, ImagePath(file.name), ai_generated=ai_generated) as upload:
         return upload.sha256.hex() == sha256
 
 

@@ -101,6 +101,7 @@ class ImageStore:
         if_match: str | None = None,
         if_none_match: str | None = None,
         generation: Facts | None = None,
+        ai_generated: bool = False,
         expires_in: timedelta | None = None,
         progress: OnProgress | None = None,
     ) -> SavedImage:
@@ -116,13 +117,15 @@ class ImageStore:
             if_none_match: `*` to save only where nothing is.
             generation: How it was made, such as `{"prompt": "a fox", "seed": 7}`, put into the
                 image itself without encoding it again: docs/generation.md.
+            ai_generated: Put the mark into the image that says that AI made it, without encoding
+                it again, unless it has one: docs/ai-mark.md.
             expires_in: How long it stays, in whole seconds; None: for good. Saved again, it
                 starts anew.
             progress: Called after each piece, in the thread that sends.
         """
         name = named(path)
         condition = Condition(if_match, if_none_match)
-        with opened(source, name, generation) as upload:
+        with opened(source, name, generation, ai_generated=ai_generated) as upload:
             flow = self._operations.save(name, upload, condition, progress, expires_in)
             return self._run(flow)
 
@@ -132,11 +135,12 @@ class ImageStore:
         source: Source,
         *,
         generation: Facts | None = None,
+        ai_generated: bool = False,
         progress: OnProgress | None = None,
     ) -> SavedImage:
         """Save, but send nothing if the same bytes are there; the result says so (`skipped`)."""
         name = named(path)
-        with opened(source, name, generation) as upload:
+        with opened(source, name, generation, ai_generated=ai_generated) as upload:
             return self._run(self._operations.save_unless_same(name, upload, progress))
 
     def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
@@ -284,6 +288,7 @@ class ImageStore:
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        ai_generated: bool = False,
         expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
@@ -294,6 +299,7 @@ class ImageStore:
             images: Paths and what to save there. Only `concurrency` are taken in advance.
             concurrency: At a time.
             skip_same: Send nothing where the same bytes are: to go on after an interruption.
+            ai_generated: See `save`; of each of them.
             expires_in: See `save`; nothing is skipped then, since each must start anew.
             each: Called with each outcome as it comes, in the caller's thread.
             progress: See `save`; called in several threads.
@@ -310,10 +316,8 @@ class ImageStore:
         save = self.save_unless_same if skip_same else self.save
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
-        jobs = (
-            partial(_done, path, partial(save, path, source, progress=told))
-            for path, source in pairs
-        )
+        save = partial(save, ai_generated=ai_generated, progress=told)
+        jobs = (partial(_done, path, partial(save, path, source)) for path, source in pairs)
         return self._many(jobs, concurrency, each, stop)
 
     def download_many(

@@ -110,6 +110,14 @@ def find_in(data: bytes) -> Found:
     return find(FileParts.whole(data))
 
 
+def texts_in(data: bytes) -> Mapping[str, str]:
+    """All texts of a whole file, by name as `carriers` gives them."""
+    parts, found = FileParts.whole(data), {}
+    for carrier in reversed(_carriers(parts)):
+        found.update(_gather(carrier, parts).texts)
+    return found
+
+
 async def find_by_reading(size: int, read: Read) -> Found:
     """The facts in a file of `size` bytes, and its mark, as `by_reading`."""
     return await by_reading(size, read, find)

@@ -114,10 +114,20 @@ def _text_of(kind: bytes, content: bytes, found: Entries) -> tuple[str, bytes]:
             raise BrokenHeader
         rest = found.inflate(rest[1:])
     elif kind == b"iTXt":
-        flags, rest = rest[:2], rest[2:]
-        _language, _, rest = rest.partition(b"\0")
-        _translated, separator, rest = rest.partition(b"\0")
-        if not separator or flags not in (b"\0\0", b"\1\0"):
-            raise BrokenHeader
-        rest = found.inflate(rest) if flags[0] else rest
+        rest = itxt_text(content, found)
     return name.decode("latin-1"), rest
+
+
+def itxt_text(content: bytes, found: Entries) -> bytes:
+    """The text of an iTXt chunk, inflated.
+
+    Raises:
+        BrokenHeader: it is none, or too large.
+    """
+    _name, _, rest = content.partition(b"\0")
+    flags, rest = rest[:2], rest[2:]
+    _language, _, rest = rest.partition(b"\0")
+    _translated, separator, rest = rest.partition(b"\0")
+    if not separator or flags not in (b"\0\0", b"\1\0"):
+        raise BrokenHeader
+    return found.inflate(rest) if flags[0] else rest

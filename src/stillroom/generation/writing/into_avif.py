@@ -6,6 +6,7 @@ Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,17 +34,26 @@ def embed(data: bytes, facts: bytes) -> bytes:
     """The AVIF with the facts in its packet of XMP.
 
     Raises:
+        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
+    """
+    return with_packet(data, lambda packet: with_facts(packet, facts))
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """The AVIF with what `change` makes of its packet of XMP.
+
+    Raises:
         BrokenHeader: it lacks what an AVIF must have.
-        UnsupportedMedia: it is built in a way that nothing can be put into; see also `with_facts`.
+        UnsupportedMedia: it is built in a way that nothing can be put into.
     """
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
     if any(box.kind == b"moov" for box in top) or _is_open(data, top[-1]):
-        raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no facts")
+        raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no XMP")
     inner = _boxes(data, meta.inner + 4, meta.end)
     places = ItemPlaces.of(data, _only(inner, b"iloc").inner)
     number, packet = _present(data, inner, places)
-    body, kept_to = with_facts(packet, facts), len(data)
+    body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
         kept_to = top[-1].start  # what an earlier call has put there
     boxes_of_meta = dict.fromkeys((b"iinf", b"iref"), b"")

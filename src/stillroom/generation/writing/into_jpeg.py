@@ -4,9 +4,10 @@ Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
-from stillroom.errors import InvalidParameter
+from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.file_parts import FileParts
 from stillroom.generation.carriers.jpeg import APP1, EXIF_LABEL, XMP_LABEL, segments
 from stillroom.generation.writing.packet import with_facts
@@ -15,13 +16,37 @@ _APP0: Final = 0xE0
 _MAX_CONTENT: Final = 0xFFFF - 2
 
 
+class PacketTooLarge(UnsupportedMedia):
+    """A packet of XMP is larger than a segment."""
+
+
 def embed(data: bytes, facts: bytes) -> bytes:
     """The JPEG with the facts in its packet of XMP.
 
     Raises:
         InvalidParameter: they are larger than a segment, which has 64 KiB.
+        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
+    """
+    try:
+        return with_packet(data, lambda packet: with_facts(packet, facts))
+    except PacketTooLarge:
+        raise _too_large(facts) from None
+
+
+def _too_large(facts: bytes) -> InvalidParameter:
+    return InvalidParameter(
+        f"generation takes {len(facts)} bytes, and a JPEG has some 64,000 for it: leave out "
+        "`raw`, or save a PNG or WebP",
+        at=("generation",),
+    )
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """The JPEG with what `change` makes of its packet of XMP.
+
+    Raises:
+        PacketTooLarge: as its name says.
         BrokenHeader: its segments do not lead to a scan.
-        UnsupportedMedia: see `with_facts`.
     """
     place, end, packet = 2, 2, None
     for marker, start, length in segments(FileParts.whole(data)):
@@ -32,12 +57,8 @@ def embed(data: bytes, facts: bytes) -> bytes:
             break
         if start - 4 == end and (marker == _APP0 or content.startswith(EXIF_LABEL)):
             place = end = start + length  # these two must come first
-    content = XMP_LABEL + with_facts(packet, facts)
+    content = XMP_LABEL + change(packet)
     if len(content) > _MAX_CONTENT:
-        raise InvalidParameter(
-            f"generation takes {len(facts)} bytes, and a JPEG has some 64,000 for it: leave out "
-            "`raw`, or save a PNG or WebP",
-            at=("generation",),
-        )
+        raise PacketTooLarge("a JPEG has no room for more XMP: no mark can be put into it")
     segment = struct.pack(">BBH", 0xFF, APP1, len(content) + 2) + content
     return data[:place] + segment + data[end:]

@@ -1,18 +1,20 @@
-"""A PNG's facts: one iTXt chunk directly behind IHDR, so that the first bytes have it.
+"""A PNG's facts: one iTXt chunk directly behind IHDR, so that the first bytes have it; and its XMP.
 
 Source: https://www.w3.org/TR/png-3/#11iTXt.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader
-from stillroom.generation.carriers.png import SIGNATURE
+from stillroom.generation.carriers.entries import Entries
+from stillroom.generation.carriers.png import SIGNATURE, XMP_KEYWORD, itxt_text
 from stillroom.generation.tools.own import KEY
 
 _HEAD: Final = KEY.encode("ascii") + b"\0"
+_PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
 _HEADER_END: Final = len(SIGNATURE) + 25
 
 
@@ -27,6 +29,27 @@ def embed(data: bytes, facts: bytes) -> bytes:
         if kind != b"iTXt" or not data.startswith(_HEAD, start + 8):
             kept.append(data[start:end])
     return b"".join(kept)
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """The PNG with what `change` makes of its packet of XMP: in its place, or before the pixels.
+
+    Raises:
+        BrokenHeader: its chunks do not lead to IEND, or the packet cannot be read.
+    """
+    chunks = list(_chunks(data))
+    packets = [
+        (start, end)
+        for kind, start, end in chunks
+        if kind == b"iTXt" and data.startswith(_PACKET, start + 8)
+    ]
+    if packets:
+        start, end = packets[0]
+        packet: bytes | None = itxt_text(data[start + 8 : end - 4], Entries())
+    else:
+        start = end = next(start for kind, start, _ in chunks if kind in (b"IDAT", b"IEND"))
+        packet = None
+    return data[:start] + _chunk(_PACKET + b"\0\0\0\0" + change(packet)) + data[end:]
 
 
 def _chunk(content: bytes) -> bytes:

@@ -4,6 +4,7 @@ Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts
@@ -18,8 +19,16 @@ def embed(data: bytes, facts: bytes) -> bytes:
     """The WebP with the facts in its packet of XMP.
 
     Raises:
+        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
+    """
+    return with_packet(data, lambda packet: with_facts(packet, facts))
+
+
+def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+    """The WebP with what `change` makes of its packet of XMP.
+
+    Raises:
         BrokenHeader: its chunks are not those of a WebP.
-        UnsupportedMedia: see `with_facts`.
     """
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
@@ -38,7 +47,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
         kept[0] = (kind, bytes([first[0] | _HAS_XMP]) + first[1:])
     else:
         kept.insert(0, (b"VP8X", _extended(kind, first)))
-    kept.append((b"XMP ", with_facts(packet, facts)))
+    kept.append((b"XMP ", change(packet)))
     body = b"WEBP" + b"".join(_chunk(*one) for one in kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body + data[end + end % 2 :]
 

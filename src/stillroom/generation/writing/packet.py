@@ -1,4 +1,4 @@
-"""A packet of XMP with our facts: a new one, or the one that is there with ours in front.
+"""A packet of XMP with our facts or the mark: a new one, or the one that is there with ours in it.
 
 Text is put in, nothing is parsed and written anew: what others have written stays as it is.
 """
@@ -8,7 +8,8 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from stillroom.errors import UnsupportedMedia
-from stillroom.generation.carriers.xmp import NAMESPACE, RDF
+from stillroom.generation.ai_mark import TRAINED
+from stillroom.generation.carriers.xmp import IPTC_EXTENSION, NAMESPACE, RDF
 
 _OPENING: Final = re.compile(rb"<rdf:RDF\b[^<>]*(?<!/)>")
 _ABOUT: Final = re.compile(rb"rdf:about=(\"[^\"<>]{0,1024}\"|'[^'<>]{0,1024}')")
@@ -21,7 +22,29 @@ _BEFORE: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'
 ).encode()
+_CLOSING: Final = b"</rdf:RDF>"
 _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+
+
+def with_mark(packet: bytes | None) -> bytes:
+    """The packet with the property that says that AI made the image; the last one in it.
+
+    So facts, which come first, can be put in anew and leave the same bytes.
+
+    Raises:
+        UnsupportedMedia: the packet that is there is of a form that nothing can be put into.
+    """
+    packet = _BEFORE + _BEHIND if packet is None else packet
+    opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
+    if opening is None or end < opening.end():
+        raise UnsupportedMedia("its XMP is of an unusual form: no mark can be put into it")
+    about = _ABOUT.search(packet)
+    ours = (
+        b'<rdf:Description rdf:about=%s xmlns:Iptc4xmpExt="%s"><Iptc4xmpExt:DigitalSourceType>'
+        b"%s</Iptc4xmpExt:DigitalSourceType></rdf:Description>"
+        % (about[1] if about else b'""', IPTC_EXTENSION.encode(), TRAINED.encode())
+    )
+    return packet[:end] + ours + packet[end:]
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:

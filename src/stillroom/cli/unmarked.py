@@ -1,0 +1,142 @@
+"""`stillroom unmarked`: images that do not say that AI made them."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Final
+
+import click
+
+from stillroom.cli.exits import FAILED
+from stillroom.cli.images import CONCURRENCY, SERVER, completed
+from stillroom.cli.progress import counted
+from stillroom.client import AsyncImageStore, ImageMetadata
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import ImageNotFound
+
+_HAVE_MARKS: Final = frozenset(
+    (
+        "image/png",
+        "image/jpeg",
+        "image/webp",
+        "image/avif",
+        "image/heic",
+        "image/jxl",
+        "video/mp4",
+        "video/quicktime",
+    )
+)
+"""Types that have a place for a mark which is read: docs/ai-mark.md."""
+
+_LINE_EVERY_S: Final = 10.0
+_REDRAWN_EVERY_S: Final = 0.2
+
+
+@dataclass
+class Findings:
+    """What was found so far, and said on the way.
+
+    Attributes:
+        images: Looked at.
+        unmarked: Paths of those without a mark.
+        unknown: Of those whose mark cannot be told, since what should have it is broken.
+        others: How many were of a type that has no place for one.
+    """
+
+    as_json: bool
+    images: int = 0
+    unmarked: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    others: int = 0
+    _said: float = field(default_factory=time.monotonic)
+
+    def add(self, found: ImageMetadata) -> None:
+        """Take note of one image; a path without a mark is printed at once."""
+        self.images += 1
+        if found.ai_mark == "none":
+            self.unmarked.append(found.path)
+            self._say(found.path)
+        elif found.ai_mark is None and found.content_type in _HAVE_MARKS:
+            self.unknown.append(found.path)
+            self._say(f"cannot be told: {found.path}", err=True)
+        elif found.ai_mark is None:
+            self.others += 1
+        self._show()
+
+    @property
+    def summary(self) -> str:
+        """In one line."""
+        said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
+        said += f", {len(self.unknown):,} that cannot be told" if self.unknown else ""
+        return said + (f", {self.others:,} of other types" if self.others else "")
+
+    def end(self) -> None:
+        """Print the summary."""
+        self._erase()
+        if self.as_json:
+            found = {
+                "images": self.images,
+                "unmarked": sorted(self.unmarked),
+                "unknown": sorted(self.unknown),
+                "other_types": self.others,
+            }
+            click.echo(json.dumps(found, indent=1))
+        else:
+            click.echo(self.summary, err=True)
+
+    def _say(self, line: str, *, err: bool = False) -> None:
+        if not self.as_json:
+            self._erase()
+            click.echo(line, err=err)
+
+    def _show(self) -> None:
+        now, is_terminal = time.monotonic(), sys.stderr.isatty()
+        if now - self._said < (_REDRAWN_EVERY_S if is_terminal else _LINE_EVERY_S):
+            return
+        self._said = now
+        if is_terminal:
+            click.echo(f"\r{self.summary} …\x1b[K", err=True, nl=False)
+        else:
+            click.echo(self.summary, err=True)
+
+    @staticmethod
+    def _erase() -> None:
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+@click.command(epilog=SERVER)
+@click.argument("prefix", default="", shell_complete=completed)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@CONCURRENCY
+def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> None:
+    """List images that do not say that AI made them.
+
+    PREFIX is what their paths begin with. Each image is read by the server, 1 MiB at most. The exit
+    status is 1 if there is one without a mark, or one whose mark cannot be told. What has no place
+    for a mark, such as text, is counted only.
+    """
+    findings = Findings(as_json)
+    asyncio.run(_look(prefix, findings, concurrency))
+    findings.end()
+    if findings.unmarked or findings.unknown:
+        sys.exit(FAILED)
+
+
+async def _look(prefix: str, findings: Findings, concurrency: int) -> None:
+    async with AsyncImageStore() as store:
+
+        async def look(path: str) -> None:
+            try:
+                findings.add(await store.metadata(path))
+            except ImageNotFound:  # deleted since it was listed
+                return
+
+        async def paths() -> AsyncGenerator[str, None]:
+            async for path in store.iter(prefix):
+                yield path
+
+        await for_each_concurrently(look, paths(), limit=concurrency)

@@ -1,0 +1,52 @@
+"""The mark that says "made by AI", put into an image that is encoded already.
+
+One property of IPTC in the packet of XMP; every other byte of the image's own stays as it is.
+"""
+
+import struct
+from typing import Final
+
+from stillroom.errors import InvalidParameter, UnsupportedMedia
+from stillroom.file_parts import BrokenHeader, FileParts
+from stillroom.generation.carriers import heif, jpeg, png, webp
+from stillroom.generation.carriers.xmp import SOURCE_TYPE
+from stillroom.generation.reading import find_mark, texts_in
+from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
+from stillroom.generation.writing.packet import with_mark
+
+_HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
+_TAKEN: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of these, or unmarked"
+
+
+def with_ai_mark(data: bytes) -> bytes:
+    """An image that says that AI made it; what says so already, or has a manifest, stays as it is.
+
+    Raises:
+        InvalidParameter: it says that it has another source.
+        UnsupportedMedia: of a format that cannot take the mark, or damaged.
+    """
+    if find_mark(FileParts.whole(data)) not in (None, "none"):
+        return data
+    other = texts_in(data).get(SOURCE_TYPE)
+    if other:
+        said = f"its XMP says another source, {other[:100]!r}: take that out, or save it unmarked"
+        raise InvalidParameter(said, at=("ai_generated",))
+    try:
+        marked = _with_packet(data)
+    except (BrokenHeader, IndexError, StopIteration, struct.error) as error:
+        raise UnsupportedMedia("the image is damaged: it cannot be marked") from error
+    if find_mark(FileParts.whole(marked)) not in ("iptc", "both"):
+        raise UnsupportedMedia("the image is damaged, or its XMP is: no reader would find the mark")
+    return marked
+
+
+def _with_packet(data: bytes) -> bytes:
+    if data.startswith(png.SIGNATURE):
+        return into_png.with_packet(data, with_mark)
+    if data.startswith(jpeg.SIGNATURE):
+        return into_jpeg.with_packet(data, with_mark)
+    if webp.is_webp(data):
+        return into_webp.with_packet(data, with_mark)
+    if heif.is_heif(data) and data[8:12] in _HEIF_BRANDS:
+        return into_avif.with_packet(data, with_mark)
+    raise UnsupportedMedia(_TAKEN)
