@@ -3,6 +3,7 @@
 import contextlib
 import time
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -362,30 +363,35 @@ async def test_a_webm_without_a_video_in_it_is_refused(data: bytes) -> None:
 async def test_two_thousand_damaged_videos_are_read_or_refused_within_bounds() -> None:
     taken = refused = 0
     slowest = (0.0, "")
-    tracemalloc.start()
-    try:
-        for name, data in damaged(2_000):
-            opened = OpenedBytes(data)
-            tracemalloc.reset_peak()
-            before, _ = tracemalloc.get_traced_memory()
-            began = time.process_time()
-            try:
+    for number, (name, data) in enumerate(damaged(2_000)):
+        opened = OpenedBytes(data)
+        began = time.process_time()
+        try:
+            with bounded_memory(name) if number % 20 == 0 else contextlib.nullcontext():
                 found = await probe(opened)
-            except UnsupportedMedia:
-                refused += 1
-            else:
-                taken += 1
-                assert 0 < found.width < 2**31 > found.height > 0, name
-                assert found.duration is None or 0 < found.duration <= 10**9, name
-            slowest = max(slowest, (time.process_time() - began, name))
-            _, peak = tracemalloc.get_traced_memory()
-            assert opened.read <= MIB, name
-            assert opened.reads <= 17, name
-            assert peak - before < 8 * MIB, name
-    finally:
-        tracemalloc.stop()
+        except UnsupportedMedia:
+            refused += 1
+        else:
+            taken += 1
+            assert 0 < found.width < 2**31 > found.height > 0, name
+            assert found.duration is None or 0 < found.duration <= 10**9, name
+        slowest = max(slowest, (time.process_time() - began, name))
+        assert opened.read <= MIB, name
+        assert opened.reads <= 17, name
     assert slowest[0] < 1, slowest
     assert min(taken, refused) > 200, (taken, refused)
+
+
+@contextlib.contextmanager
+def bounded_memory(name: str) -> Iterator[None]:
+    """What is read of one file, and a little more; measuring it is slow."""
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 * MIB, name
 
 
 @pytest.mark.parametrize(
