@@ -303,10 +303,12 @@ async def test_tracks_behind_the_clusters_are_found_by_the_seek_head() -> None:
 
 
 @pytest.mark.parametrize("unknown", [True, False])
-async def test_a_recording_ends_with_its_last_cluster(unknown: bool) -> None:
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_a_recording_ends_with_its_last_cluster(unknown: bool, grouped: bool) -> None:
     size = UNKNOWN if unknown else None
-    first, second = FRAMES[:20], FRAMES[20:]
-    clusters = cluster(first, size=size) + cluster(second, size=size)
+    clusters = b"".join(
+        cluster(run, size=size, grouped=grouped) for run in (FRAMES[:20], FRAMES[20:])
+    )
     head = info(None) + video_track()
     data = ebml() + element(0x18538067, head, clusters, size=size)
 
