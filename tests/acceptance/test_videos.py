@@ -14,6 +14,9 @@ LIBRARY = "/api/v1/media-resources"
 ENTRIES = IMAGES.replace("images", "entries")
 
 
+LENGTH_S = Mp4(frames()).length_ms / 1000
+
+
 def unique(seed: int) -> bytes:
     """A video that no other test has."""
     return Mp4(frames()).file(before=1000 + seed)
@@ -56,7 +59,10 @@ def test_a_video_becomes_a_resource(client: httpx.Client, folder: str) -> None:
     assert answer.status_code == 200, answer.text
     resource = answer.json()
     assert (resource["content_type"], resource["extension"]) == ("video/mp4", "mp4")
+    assert (resource["resource_type"], resource["duration"]) == ("video", LENGTH_S)
     assert (resource["width"], resource["height"]) == SIZE
+    listed = client.get(LIBRARY, params={"resource_type": "video", "limit": 1}).json()
+    assert [one["id"] for one in listed] == [resource["id"]]
     file = client.get(f"{LIBRARY}/{resource['id']}/file", headers={"Range": "bytes=4-7"})
     assert file.content == b"ftyp"
     assert "content-disposition" not in file.headers

@@ -127,9 +127,8 @@ def test_a_video_plays_and_seeks_by_a_signed_url_and_is_what_the_library_says(
 
     assert played["at"] == 1.2
     assert played["size"] == [found["width"], found["height"]]
-    assert abs(played["end"] - (4.0 if name == "ffmpeg.mp4" else 2.0)) < 0.25
-    if played["duration"] is not None and played["duration"] < 1e9:  # a recording says none
-        assert abs(played["duration"] - played["end"]) < 0.1
+    assert isinstance(found["duration"], float)
+    assert abs(played["end"] - found["duration"]) < 0.06  # a frame
 
 
 def test_a_video_that_is_opened_plays_and_runs_nothing(server: Server, page: Page) -> None:
