@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -46,7 +46,7 @@ unit: $(STAMP)/dev
 check: lint audit
 	$(TESTS) -q -m "not slow and not whole"
 
-test: lint nginx prometheus postgresql rclone
+test: lint nginx prometheus postgresql rclone exiftool
 	$(TESTS) -m "not whole and not root and not release"
 
 test-all: test test-whole test-root test-pythons
@@ -104,7 +104,8 @@ sqlite3: PACKAGE = sqlite3
 buildah: PACKAGE = buildah
 mmdebstrap: PACKAGE = mmdebstrap
 systemd-analyze: PACKAGE = systemd
-npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap:
+exiftool: PACKAGE = libimage-exiftool-perl
+npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap exiftool:
 	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
 		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
@@ -126,7 +127,7 @@ postgresql:
 		> $(STAMP)/postgresql.log 2>&1 || { cat $(STAMP)/postgresql.log; exit 1; }
 
 # Lines and branches of src that `make test` reaches, in servers and commands as well.
-coverage: lint nginx prometheus postgresql rclone
+coverage: lint nginx prometheus postgresql rclone exiftool
 	@rm -f .coverage .coverage.*
 	COVERAGE_CORE=ctrace $(BIN)/coverage run -m pytest -q -n 2 --dist loadscope -m "not whole and not root and not release"; \
 		$(BIN)/coverage combine -q && $(BIN)/coverage report

@@ -204,6 +204,23 @@ MEDIA: Final = (
     ),
 )
 
+MARK: Final = (
+    Fault(
+        "derived: a picture of a marked image loses the mark",
+        "derived/images.py",
+        "                        picture = await self._in_thread(with_ai_mark, picture)\n",
+        "                        picture = await self._in_thread(bytes, picture)\n",
+        ("tests/derived/test_pictures.py", "-k", "marked_image_says"),
+    ),
+    Fault(
+        "SDK: what is to be marked is saved as it is",
+        "client/sources.py",
+        "file = io.BytesIO(with_ai_mark(file.read()))",
+        "file = io.BytesIO(file.read())",
+        ("tests/client/test_ai_mark.py", "-k", "saved_with_the_mark"),
+    ),
+)
+
 HTTP: Final = (
     Fault(
         "If-Match: a weak tag matches",
@@ -332,7 +349,7 @@ def found_by(fault: Fault, tree: Path) -> tuple[str, float]:
 
 
 def chosen(words: list[str]) -> Iterator[Fault]:
-    for fault in (*STORAGE, *MEDIA, *HTTP):
+    for fault in (*STORAGE, *MEDIA, *MARK, *HTTP):
         if not words or any(word in fault.name for word in words):
             yield fault
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from generation import carriers as at
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import MAX_BYTES, by_reading, find_in, find_mark
 
+SIGNED = Path(__file__).parent / "signed"
 FORMS = ("PNG", "JPEG", "WEBP", "AVIF")
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
@@ -52,6 +54,12 @@ def test_another_source_is_no_mark(form: str) -> None:
 @pytest.mark.parametrize("size", [200, 150_000])
 def test_a_manifest_is_found_whatever_its_size(form: str, size: int) -> None:
     assert mark_in(at.with_c2pa(form, at.jumbf(size))) == "c2pa"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.avif", "a.mp4"])
+def test_a_manifest_of_the_reference_library_is_found(name: str) -> None:
+    """As c2pa-python 0.38.1 has signed these files, with a certificate made for that."""
+    assert mark_in((SIGNED / name).read_bytes()) == "c2pa"
 
 
 @pytest.mark.parametrize("form", FORMS)

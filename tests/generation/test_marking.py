@@ -1,6 +1,7 @@
 """The mark put into images that are encoded already: found again, and no pixel changed."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from PIL import Image
 
 from generation import carriers as at
 from generation.test_writing import FACTS, XMP, facts_in, pixels
+from services.exiftool import read_by_exiftool
 from stillroom.errors import InvalidParameter, UnsupportedMedia
+from stillroom.generation.ai_mark import TRAINED
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
@@ -66,6 +69,18 @@ def test_facts_and_mark_can_be_put_in_again_and_change_nothing(form: str, *, has
     assert (find_in(both).ai_mark, facts_in(both)["seed"]) == ("iptc", 2**64 - 1)
     assert with_ai_mark(with_generation(both, FACTS)) == both
     assert pixels(both) == pixels(plain)
+
+
+@pytest.mark.slow  # it is installed by `make test`
+def test_exiftool_finds_the_mark_in_each_and_nothing_to_warn_of(tmp_path: Path) -> None:
+    plain = {f"plain.{form.lower()}": at.PLAIN[form] for form in FORMS}
+    with_xmp = {f"xmp.{form.lower()}": at.with_xmp(form, XMP) for form in FORMS}
+    facts = {f"facts.{form.lower()}": with_generation(at.PLAIN[form], FACTS) for form in FORMS}
+    files = {name: with_ai_mark(data) for name, data in {**plain, **with_xmp, **facts}.items()}
+
+    found = read_by_exiftool(tmp_path, files)
+
+    assert found == {name: {"DigitalSourceType": TRAINED, "ImageWidth": 8} for name in files}
 
 
 def test_a_compressed_packet_of_a_png_is_replaced_by_a_plain_one() -> None:

@@ -13,6 +13,7 @@ from stillroom.errors import ConfigurationError
 from videos import Mp4, frames
 
 IMAGES = "/api/v1/storage/images"
+KEPT = "metadata=copyright"
 CDN = "https://cdn.example.com/cdn-cgi/image"
 
 
@@ -43,7 +44,7 @@ async def test_the_redirect_says_the_same_in_cloudflares_words(
         found = await client.get(f"{IMAGES}/a.png?{query}")
 
     assert found.status_code == 302
-    assert found.headers["location"] == f"{CDN}/{options},metadata=none,anim=false/compute/a.png"
+    assert found.headers["location"] == f"{CDN}/{options},{KEPT},anim=false/compute/a.png"
     assert found.headers["cache-control"] == "private, no-store"
 
 

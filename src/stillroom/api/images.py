@@ -204,7 +204,11 @@ class ImageOperations:
                 return _elsewhere(method, frame)
             original = await self._poster(key)
         picture: OpenedImage | None = None
-        facts = derived.describe(original.image, wanted)
+        try:
+            facts = await derived.describe(original, wanted)
+        except BaseException:
+            original.close()
+            raise
         if is_named(fields, facts):
             original.close()
         else:

@@ -13,7 +13,7 @@ from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
-from stillroom.generation.reading import Found, find_by_reading
+from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, OpenedImage, StoredImage
@@ -121,10 +121,7 @@ def _etag(image: StoredImage) -> str:
 
 
 async def _read(opened: OpenedImage) -> Found:
-    async def read(start: int, length: int) -> bytes:
-        return b"".join([chunk async for chunk in opened.chunks(start, length)])
-
-    return await find_by_reading(opened.image.size, read)
+    return await find_by_reading(opened.image.size, reader_of(opened))
 
 
 def _outcome(found: Found) -> str:

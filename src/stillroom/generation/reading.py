@@ -2,9 +2,9 @@
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark, mark_of, says_ai
@@ -76,6 +76,22 @@ class Found:
     generation: Generation | None
     broken: bool = False
     ai_mark: AiMark | None = None
+
+
+class Readable(Protocol):
+    """An open file of which pieces can be read."""
+
+    def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, `length` of them."""
+
+
+def reader_of(file: Readable) -> Read:
+    """What reads parts of an open file."""
+
+    async def read(start: int, length: int) -> bytes:
+        return b"".join([chunk async for chunk in file.chunks(start, length)])
+
+    return read
 
 
 def find(parts: FileParts) -> Found:
