@@ -38,7 +38,8 @@ serve: install
 	@exec $(BIN)/stillroom serve
 
 # Four loops; what is in them, and how long they may take: CONTRIBUTING.md, "Tests".
-TESTS := $(BIN)/pytest -n 2 --dist loadscope
+# Four processes on two cores: most of a test is waiting, for services and for what must time out.
+TESTS := $(BIN)/pytest -n 4 --dist loadscope
 
 unit: $(STAMP)/dev
 	$(TESTS) -q -m "not slow" tests/unit
@@ -84,7 +85,7 @@ test-python-%: $(STAMP)/dev postgresql
 		echo "NOT TESTED on Python $*: there is no python$* here"; \
 	else \
 		$(MAKE) --no-print-directory $(STAMP)/python-$*.installed && \
-		$(STAMP)/python-$*/bin/pytest -n 2 --dist loadscope $(OF_PYTHON); \
+		$(STAMP)/python-$*/bin/pytest -n 4 --dist loadscope $(OF_PYTHON); \
 	fi
 
 test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze

@@ -318,7 +318,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(
     ).encode()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(head + body[:1_500_000])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     staging = server.data / ".stillroom/staging"
     while open_staging_files(server) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the server has noticed

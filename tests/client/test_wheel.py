@@ -95,7 +95,7 @@ def test_the_sdk_alone_works_against_a_running_server(
     )
     loaded, _, rooms = run.stdout.partition("/")
     assert not {"fastapi", "pydantic", "starlette", "uvicorn", "jwt"} & set(loaded.split())
-    assert set(rooms.split()) == {"client", "errors", "paths"}
+    assert set(rooms.split()) == {"client", "errors", "file_parts", "generation", "paths"}
 
 
 def test_the_commands_work_alone_and_serve_says_what_is_missing(

@@ -80,7 +80,7 @@ async def storage(stub: StubR2) -> AsyncIterator[ImageStorage]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits 20 s for what must fail; the proportions stay."""
-    monkeypatch.setattr(client_module, "DEADLINE_S", 0.8)
-    monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 0.8)
-    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 0.8)
-    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.25)
+    monkeypatch.setattr(client_module, "DEADLINE_S", 1.6)
+    monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 1.6)
+    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 1.6)
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.5)
