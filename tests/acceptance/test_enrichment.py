@@ -1,6 +1,7 @@
 """What is added to resources over HTTP: facts, tags, colours in the background, filters."""
 
 import io
+import itertools
 import json
 import time
 import uuid
@@ -105,36 +106,36 @@ def test_what_is_unset_is_filled_and_the_rest_is_left_alone(
     assert client.get(made).json()["dominant_color"] == "#8a6d3b"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        '{"width": 0}', '{"width": -1}', '{"width": 2147483648}', '{"width": null}',
-        '{"height": 1.5}', '{"height": "1"}', '{"duration": 0}', '{"duration": -1}',
-        '{"duration": 1e999}', '{"duration": NaN}', '{"duration": "1"}', '{"duration": true}',
-        '{"duration": 1' + "0" * 400 + "}", '{"dominant_color": "red"}',
-        '{"dominant_color": "#12345"}', '{"dominant_color": "#1234567"}',
-        '{"dominant_color": "#12345g"}', '{"dominant_color": "#123456\\n"}',
-        '{"dominant_color": "<b>"}', '{"dominant_color": 1}', '{"color_profile": ""}',
-        '{"color_profile": "a\\u0000"}', '{"caption": "\\ud800"}', '{"tags": ["a"]}',
-        '{"resource_type": "video"}', '{"content_hash": "00"}',
-    ],
-)  # fmt: skip
+BAD_FACTS = [
+    '{"width": 0}', '{"width": -1}', '{"width": 2147483648}', '{"width": null}',
+    '{"height": 1.5}', '{"height": "1"}', '{"duration": 0}', '{"duration": -1}',
+    '{"duration": 1e999}', '{"duration": NaN}', '{"duration": "1"}', '{"duration": true}',
+    '{"duration": 1' + "0" * 400 + "}", '{"dominant_color": "red"}',
+    '{"dominant_color": "#12345"}', '{"dominant_color": "#1234567"}',
+    '{"dominant_color": "#12345g"}', '{"dominant_color": "#123456\\n"}',
+    '{"dominant_color": "<b>"}', '{"dominant_color": 1}', '{"color_profile": ""}',
+    '{"color_profile": "a\\u0000"}', '{"caption": "\\ud800"}', '{"tags": ["a"]}',
+    '{"resource_type": "video"}', '{"content_hash": "00"}',
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("query", ["", "?only_unset=true"])
 def test_a_fact_that_can_be_none_is_422_and_changes_nothing(
-    client: httpx.Client, made: str, body: str, query: str
+    client: httpx.Client, made: str, query: str
 ) -> None:
+    before = client.patch(made, json={"dominant_color": "#000000"}).json()
     headers = {"Content-Type": "application/json"}
-    answer = client.patch(f"{made}{query}", content=body, headers=headers)
+    for body in BAD_FACTS:
+        answer = client.patch(f"{made}{query}", content=body, headers=headers)
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), answer.text
-    assert client.get(made).json()["caption"] is None
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), body
+    assert client.get(made).json() == before
 
 
-@pytest.mark.parametrize(
-    "query", ["only_unset=1", "only_unset=", "only_unset=true&only_unset=true", "only_unset=%FF"]
-)
-def test_a_flag_of_another_form_is_422(client: httpx.Client, made: str, query: str) -> None:
-    assert client.patch(f"{made}?{query}", json={"caption": "x"}).status_code == 422
+def test_a_flag_of_another_form_is_422(client: httpx.Client, made: str) -> None:
+    for query in ("1", "", "true&only_unset=true", "%FF"):
+        refused = client.patch(f"{made}?only_unset={query}", json={"caption": "x"})
+        assert refused.status_code == 422, query
     assert client.get(made).json()["caption"] is None
 
 
@@ -190,38 +191,34 @@ BAD_TAGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("tag", BAD_TAGS, ids=ascii)
-def test_what_can_be_no_tag_is_422_and_changes_nothing(
-    client: httpx.Client, made: str, method: str, tag: str
-) -> None:
+def test_what_can_be_no_tag_is_422_and_changes_nothing(client: httpx.Client, made: str) -> None:
     client.put(f"{made}/tags", json={"tags": ["a"]})
+    for method, tag in itertools.product(("POST", "PUT", "DELETE"), BAD_TAGS):
+        answer = client.request(
+            method,
+            f"{made}/tags",
+            content=json.dumps({"tags": ["b", tag]}),  # by hand: httpx sends no lone surrogate
+            headers={"Content-Type": "application/json"},
+        )
 
-    answer = client.request(
-        method,
-        f"{made}/tags",
-        content=json.dumps({"tags": ["b", tag]}),  # by hand: httpx sends no lone surrogate
-        headers={"Content-Type": "application/json"},
-    )
-
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), answer.text
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter"), tag
     assert client.get(f"{made}/tags").json() == {"tags": ["a"]}
 
 
-@pytest.mark.parametrize("body", ['{"tags": "a"}', '{"tags": [1]}', "{}", '["a"]', "null", "x"])
-def test_tags_of_another_form_are_422(client: httpx.Client, made: str, body: str) -> None:
-    for method in ("POST", "PUT", "DELETE"):
+def test_tags_of_another_form_are_422(client: httpx.Client, made: str) -> None:
+    forms = ('{"tags": "a"}', '{"tags": [1]}', "{}", '["a"]', "null", "x")
+    for method, body in itertools.product(("POST", "PUT", "DELETE"), forms):
         answer = client.request(
             method, f"{made}/tags", content=body, headers={"Content-Type": "application/json"}
         )
         assert answer.status_code == 422, answer.text
 
 
-@pytest.mark.parametrize("body", ['{"ids": "a"}', '{"ids": ["a"]}', '{"all": true}', "[]"])
-def test_a_wish_for_healing_of_another_form_is_422(client: httpx.Client, body: str) -> None:
+def test_a_wish_for_healing_of_another_form_is_422(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = client.post(f"{LIBRARY}/heal", content=body, headers=headers)
-    assert answer.status_code == 422, answer.text
+    for body in ('{"ids": "a"}', '{"ids": ["a"]}', '{"all": true}', "[]"):
+        answer = client.post(f"{LIBRARY}/heal", content=body, headers=headers)
+        assert answer.status_code == 422, body
     many = {"ids": [str(uuid.uuid4())] * 1001}
     assert client.post(f"{LIBRARY}/heal", json=many).status_code == 422
 
