@@ -61,11 +61,17 @@ class ResourceRows:
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """A page of the library, newest first; what is being deleted is not on it."""
-        asked = _live().order_by(resources.c.id.desc()).limit(query.limit + 1)
-        for tag in query.tags:
-            asked = asked.where(resources.c.id.in_(_ids_with(tag)))
+        asked, identity = _live().limit(query.limit + 1), resources.c.id
+        if query.tags:
+            # The index of tags has what is wanted in the order of the page.
+            first = tags.alias()
+            asked = asked.join(first, first.c.resource_id == resources.c.id)
+            asked, identity = asked.where(first.c.tag == query.tags[0]), first.c.resource_id
+        asked = asked.order_by(identity.desc())
+        for tag in query.tags[1:]:
+            asked = asked.where(_has(tag))
         for tag in query.without_tags:
-            asked = asked.where(resources.c.id.not_in(_ids_with(tag)))
+            asked = asked.where(~_has(tag))
         for column, value in (
             (resources.c.content_hash, query.content_hash),
             (resources.c.content_type, query.content_type),
@@ -74,7 +80,7 @@ class ResourceRows:
             if value is not None:
                 asked = asked.where(column == value)
         if query.after is not None:
-            asked = asked.where(resources.c.id < query.after)
+            asked = asked.where(identity < query.after)
         if query.created_from is not None:
             asked = asked.where(resources.c.created_at >= query.created_from)
         if query.created_before is not None:
@@ -263,5 +269,6 @@ def _live() -> sa.Select[Any]:
     return select_resources().where(resources.c.deleted_at.is_(None))
 
 
-def _ids_with(tag: str) -> sa.Select[tuple[uuid.UUID]]:
-    return sa.select(tags.c.resource_id).where(tags.c.tag == tag)
+def _has(tag: str) -> sa.Exists:
+    other = tags.alias()
+    return sa.exists().where(other.c.resource_id == resources.c.id, other.c.tag == tag)
