@@ -22,6 +22,7 @@ TARGETS = [
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", ())
 ]
+INGEST = "/api/v1/media-resources/ingest"
 ALERTS = re.findall(r"alert: (\w+)", (RULES / "alerts.yml").read_text())
 
 
@@ -83,6 +84,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
                 client.get(f"{IMAGES}/a.png")
                 client.get(f"{IMAGES}/a.png", params={"width": "64"})
                 client.head(f"{IMAGES}/a.png")
+                client.post(INGEST, json={"storage_key": "compute/a.png", "relocate": False})
                 # Five seconds of attempts, each of which is counted.
                 assert httpx.get(f"{lame.url}/readyz", timeout=30).status_code == 503
         yield running_one
