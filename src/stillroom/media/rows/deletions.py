@@ -24,7 +24,7 @@ from stillroom.media.resource import (
 )
 from stillroom.media.rows.dead_letters import write_dead_letter
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.marks import mark_save
+from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import (
     keys_with_intent,
     keys_with_resource,
@@ -167,7 +167,7 @@ class DeletionRows:
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
         """Mark one save."""
         async with self._engine.writing() as connection:
-            await mark_save(connection, image, reason, due_at)
+            await mark_saves(connection, [image], reason, due_at)
 
     async def deleted(self, images: Sequence[StoredImage]) -> int:
         """How many of the images are marked since they, or their run, were deleted."""
@@ -188,8 +188,7 @@ class DeletionRows:
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
-            for image in marked:
-                await mark_save(connection, image, ORPHAN, now())
+            await mark_saves(connection, marked, ORPHAN, now())
         return [image.key for image in marked]
 
 

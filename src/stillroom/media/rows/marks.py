@@ -3,6 +3,7 @@
 For transactions of other modules; the order of locks: `statements.py`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -44,24 +45,31 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
     )
 
 
-async def mark_save(
-    connection: AsyncConnection, image: StoredImage, reason: str, due_at: datetime
-) -> bool:
-    """Mark a save; of one that was marked before, the earlier end stands.
+async def mark_saves(
+    connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
+) -> set[StorageKey]:
+    """Mark saves in one statement; of one that was marked before, the earlier end stands.
 
     Returns:
-        Whether anything was changed. The mark of a relocated source keeps its grace, and one that
-        is being tried its time.
+        The keys of those for which anything was changed. The mark of a relocated source keeps its
+        grace, and one that is being tried its time.
     """
+    if not images:
+        return set()
     insert = insert_into(connection, deletions)
     made = await connection.execute(
         insert.values(
-            id=new_id(),
-            storage_key=image.key,
-            save_id=image.save_id,
-            reason=reason,
-            created_at=now(),
-            due_at=due_at,
+            [
+                {
+                    "id": new_id(),
+                    "storage_key": image.key,
+                    "save_id": image.save_id,
+                    "reason": reason,
+                    "created_at": now(),
+                    "due_at": due_at,
+                }
+                for image in sorted(images, key=lambda image: image.key)
+            ]
         )
         .on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
@@ -73,9 +81,9 @@ async def mark_save(
                 deletions.c.claimed_by.is_(None),
             ),
         )
-        .returning(deletions.c.id)
+        .returning(deletions.c.storage_key)
     )
-    return made.one_or_none() is not None
+    return set(made.scalars())
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from stillroom.media.resource import DELETED, RunDeletion, now
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.marks import mark_save
+from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
 from stillroom.storage.values import StoredImage
@@ -117,8 +117,7 @@ class RunDeletionRows:
                 return False
             needed = await keys_with_resource(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in needed]
-            for image in sorted(marked, key=lambda image: image.key):
-                await mark_save(connection, image, DELETED, due_at)
+            await mark_saves(connection, marked, DELETED, due_at)
             await connection.execute(
                 sa.update(run_deletions)
                 .where(run_deletions.c.claimed_by == claim)

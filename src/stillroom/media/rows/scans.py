@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from stillroom.media.resource import EXPIRED, now
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.marks import mark_save
+from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import dead_letters, scans
 from stillroom.paths import StorageKey
@@ -85,13 +85,13 @@ class ScanRows:
                 )
             )
             left_alone = {tuple(row) for row in given_up.all()}
-            return [
-                image.key
+            old = [
+                image
                 for image in images
-                if image.key not in needed
-                and (image.key, image.save_id) not in left_alone
-                and await mark_save(connection, image, EXPIRED, due_at)
+                if image.key not in needed and (image.key, image.save_id) not in left_alone
             ]
+            marked = await mark_saves(connection, old, EXPIRED, due_at)
+        return [image.key for image in old if image.key in marked]
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
         """End the claim: the next scan starts at `next_at`, or goes on from here at once."""
