@@ -143,6 +143,23 @@ def test_a_folder_with_a_published_run_in_it_is_not_deleted(
     assert (missing.status_code, missing.json()["code"]) == (404, "run_not_found")
 
 
+@pytest.mark.hosts("none")  # it has a server of its own
+def test_without_its_database_no_run_is_published_or_deleted_and_all_are_read(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        save(client, "runs/7/a.png")
+        said = publish(client, "runs/7").json()
+    away = "postgresql://stillroom@127.0.0.1:1/none"
+    with running(tmp_path, database_url=away) as server, server.client() as client:
+        save(client, "runs/8/a.png")
+        for answer in (publish(client, "runs/8"), client.delete(f"{RUNS}/runs/7")):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert client.get(f"{RUNS}/runs/7").json() == said
+        assert client.get(f"{RUNS}/runs/8").json()["state"] == "open"
+        assert [run["folder"] for run in client.get(RUNS).json()] == ["runs/7", "runs/8"]
+
+
 @pytest.mark.hosts("none")  # it is a command's
 def test_verify_knows_a_manifest(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:

@@ -25,8 +25,9 @@ from stillroom.maintenance.row_transfer import TransferStats, is_same, transfer_
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.resource import Change, MediaResource, new_id, now
 from stillroom.media.rows.engine import migrating
-from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.tables import dead_letters, deletions, resources, run_deletions
 from stillroom.media.rows.transfer import TransferOutcome
+from stillroom.media.runs.deletion import RunDeletions
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import (
     DiskConfig,
@@ -497,3 +498,22 @@ def test_one_database_by_two_names_is_one_database(tmp_path: Path) -> None:
     assert not is_same(SqliteConfig(tmp_path / "data/x"), SqliteConfig(tmp_path / "x"))
     assert is_same(PostgresConfig(url), PostgresConfig(url))
     assert not is_same(PostgresConfig(url), SqliteConfig(tmp_path / "x"))
+
+
+async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(move: Move) -> None:
+    for number in range(2):
+        await move.source.save(f"runs/7/{number}.png", picture(number))
+    rows, claim = await move.source.database.rows(), uuid.uuid4()
+    lease = timedelta(minutes=5)
+    assert await rows.run_deletions.begin("compute/runs/7/", claim, lease=lease) is not None
+
+    for _ in range(2):
+        await move.run()
+
+    (row,) = move.target.table(run_deletions)
+    assert (row.folder, row.claimed_by, row.after) == ("compute/runs/7/", None, "")
+    storage = move.target.meddled.storage
+    deleting = RunDeletions(storage, move.target.database, grace=timedelta(0))
+    await deleting.go_on(lambda: False)
+    assert len(move.target.marked()) == 2
+    assert move.target.table(run_deletions) == []

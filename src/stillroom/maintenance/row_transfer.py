@@ -3,7 +3,7 @@
 A row is written once its bytes are there, and no earlier. A mark is written with the save id of the
 copy, if the source's image is the very save that was marked and the target's is its copy. What an
 earlier pass wrote, and what does not hold any more, is withdrawn: nothing is marked in the target
-that is live in the source.
+that is live in the source. A run whose deletion is under way is deleted in the target, too.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from stillroom.media.migrations import HEAD, found, migrate
 from stillroom.media.resource import MediaResource
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.resources import ResourceRows
+from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.tables import deletions
 from stillroom.media.rows.transfer import (
     QUEUES,
@@ -106,6 +107,9 @@ async def transfer_rows(
         await pass_.transfer_resources(are_shared=is_same(source_rows, target_rows))
         if not dry_run:
             await pass_.transfer_marks()
+            if target is not None:
+                under_way = await RunDeletionRows(source).under_way()
+                await RunDeletionRows(target).take(under_way)
     finally:
         await source.close()
         if target is not None:

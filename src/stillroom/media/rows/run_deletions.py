@@ -151,6 +151,29 @@ class RunDeletionRows:
                 .values(claimed_by=None, lease_until=None)
             )
 
+    async def under_way(self) -> Sequence[RunDeletion]:
+        """All of them; each is a request that has not been carried out, so they are few."""
+        async with self._engine.reading() as connection:
+            asked = sa.select(*_WHAT).order_by(run_deletions.c.folder)
+            return [_deletion(row) for row in (await connection.execute(asked)).all()]
+
+    async def take(self, given: Sequence[RunDeletion]) -> None:
+        """Write deletions of another library, to be carried out here from the start."""
+        async with self._engine.writing() as connection:
+            for one in given:
+                await connection.execute(
+                    insert_into(connection, run_deletions)
+                    .values(
+                        folder=one.folder,
+                        asked_at=one.asked_at,
+                        after="",
+                        marked=0,
+                        kept=0,
+                        newer=0,
+                    )
+                    .on_conflict_do_nothing(index_elements=[run_deletions.c.folder])
+                )
+
     async def is_deleting(self, folders: Sequence[str]) -> bool:
         """Whether a run in one of these folders is being deleted."""
         asked = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
