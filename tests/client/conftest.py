@@ -4,11 +4,13 @@ import inspect
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import anyio.to_thread
 import pytest
 
+from at_the_prompt import PNG, Ran, Run, ran
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.library import MediaLibrary
@@ -26,6 +28,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def folder() -> str:
     """A folder in the store that no other test uses."""
     return uuid.uuid4().hex
+
+
+@pytest.fixture
+def run(server: Server, tmp_path: Path) -> Run:
+    """Runs `stillroom …` in a folder of its own, with the server and a token in variables."""
+
+    def run(*words: str, **variables: str) -> Ran:
+        given = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token(), **variables}
+        return ran(tmp_path, words, given)
+
+    return run
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder of five images."""
+    for name in ("out/a.png", "out/b b.png", "out/deep/c.png", "out/deep/er/d é.png", "e.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PNG + name.encode())
+    return tmp_path
 
 
 class Awaited:

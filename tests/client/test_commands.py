@@ -5,65 +5,16 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from at_the_prompt import PNG, Run
 from generation import carriers as at
 from running import IMAGES, STILLROOM, Server, free_port
 from stillroom.client import ImageStore
-
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(server: Server, tmp_path: Path) -> Run:
-    """Runs `stillroom …` in a folder of its own."""
-
-    def run(*words: str, **variables: str) -> Ran:
-        environment = {
-            **os.environ,
-            "STILLROOM_URL": server.url,
-            "STILLROOM_TOKEN": server.token(),
-            **variables,
-        }
-        done = subprocess.run(
-            [STILLROOM, *words],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr
-        out = done.stdout.decode(errors="surrogateescape")  # an image may be in it
-        return Ran(done.returncode, out, done.stderr.decode())
-
-    return run
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
-    """A folder of five images."""
-    for name in ("out/a.png", "out/b b.png", "out/deep/c.png", "out/deep/er/d é.png", "e.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(PNG + name.encode())
-    return tmp_path
 
 
 @pytest.mark.usefixtures("made")

@@ -26,15 +26,15 @@ _CODES: Final[dict[type[StillroomError], int]] = {
 }
 
 _HINTS: Final[dict[type[StillroomError], str]] = {
-    errors.Unauthenticated: "set STILLROOM_TOKEN to a token; `stillroom token` makes one where the "
-    "server's secret is",
+    errors.Unauthenticated: "set STILLROOM_TOKEN to a token, or give --token or --profile; "
+    "`stillroom token` makes one where the server's secret is",
     errors.Forbidden: "use a token whose scope and prefix cover this",
     errors.ImageNotFound: "`stillroom ls` shows what there is",
     errors.RunNotFound: "`stillroom runs ls` shows what there is",
     errors.RunConflict: "`stillroom runs show` says what is there",
     errors.ResourceNotFound: "`stillroom media ls` shows what there is",
-    ServerUnreachable: "see whether the server runs, and STILLROOM_URL; running the same command "
-    "again goes on where this one stopped",
+    ServerUnreachable: "see whether the server runs, and --url or STILLROOM_URL; running the same "
+    "command again goes on where this one stopped",
     errors.BackendUnavailable: "running the same command again goes on where this one stopped",
     errors.StorageFull: "make room, then run the same command again",
     errors.PathConflict: "choose another path, or delete what is in the way",

@@ -1,4 +1,4 @@
-"""`stillroom put`, `get`, `ls`, `rm` and `url`: the SDK on the command line."""
+"""`stillroom put`, `get`, `ls`, `rm`, `url` and `cat`: the SDK on the command line."""
 
 import json
 import logging
@@ -15,8 +15,15 @@ from click.shell_completion import CompletionItem
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED
 from stillroom.cli.facts import FACTS
-from stillroom.cli.progress import Transfer, counted, size_text
-from stillroom.cli.selection import files_to_put, images_named, images_to_get
+from stillroom.cli.progress import Transfer, counted, result_line, size_text
+from stillroom.cli.selection import (
+    Filter,
+    files_to_put,
+    filter_options,
+    images_named,
+    images_to_get,
+)
+from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import (
     DownloadedImage,
     Folder,
@@ -33,28 +40,26 @@ PROMPT_DEADLINE_S: Final = 5
 """A person waits at a prompt; transfers have the SDK's own deadline."""
 
 
-def completed(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Shell completion: stored paths with this beginning; none without a server."""
     logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # nothing may stand in the line
     try:
-        with ImageStore(deadline_s=1, timeout_s=2) as store:
+        with open_store(context, deadline_s=1, timeout_s=2) as store:
             return [
                 CompletionItem(name)
                 for name, _ in zip(store.iter(begun, fold=True), range(200), strict=False)
             ]
-    except StillroomError:
+    except (StillroomError, OSError):
         return []
 
-
-SERVER: Final = (
-    "The server is the one at STILLROOM_URL (http://127.0.0.1:8000 without it); STILLROOM_TOKEN is "
-    "the token, which `stillroom token` prints where the server's data directory is."
-)
 
 CONCURRENCY = click.option(
     "-j", "--concurrency", type=click.IntRange(1, 64), default=8, show_default=True
 )
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+RESULTS = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line: path, result and size."
+)
 
 
 @click.command(epilog=SERVER)
@@ -72,7 +77,10 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be don
 )
 @click.option("--expires-in", type=DURATION, help="Delete the images after this: 90s 15m 12h 7d")
 @CONCURRENCY
-@_DRY_RUN
+@DRY_RUN
+@filter_options
+@RESULTS
+@server_options
 def put(
     sources: tuple[str, ...],
     target: str,
@@ -82,6 +90,9 @@ def put(
     expires_in: timedelta | None,
     concurrency: int,
     dry_run: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Upload files, folders and patterns; images with the same hash are skipped.
 
@@ -90,7 +101,7 @@ def put(
     TARGET is a path for one file, else a folder; `/` is the top. A folder is uploaded with all that
     is below it, without its own name. `-` saves standard input.
     """
-    with ImageStore() as store:
+    with open_store() as store:
         if sources == ("-",):
             saved = store.save(
                 target,
@@ -99,27 +110,30 @@ def put(
                 ai_generated=ai_generated,
                 expires_in=expires_in,
             )
-            click.echo(f"saved {saved.path}")
+            click.echo(result_line("saved", saved.path, as_json=as_json, size=saved.size))
             return
-        planned = files_to_put(sources, target)
+        planned = files_to_put(sources, target, Filter(include, exclude))
         if generation is not None:
             facts = {"generation": generation, "ai_generated": ai_generated}
-            _put_with_facts(store, planned, facts, expires_in, dry_run=dry_run)
+            line = _put_with_facts(store, planned, facts, expires_in, dry_run=dry_run)
+            click.echo(result_line(*line, as_json=as_json))
             return
         if dry_run:
             for path, file in planned.items():
                 is_same = expires_in is None and _is_there(
                     store, path, file, ai_generated=ai_generated
                 )
-                click.echo(f"{'same' if is_same else 'would save'} {path}")
+                result = "same" if is_same else "would save"
+                click.echo(result_line(result, path, as_json=as_json))
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
-        with Transfer.shown("saved", len(planned), sum(sizes.values())) as transfer:
+        total = sum(sizes.values())
+        with Transfer.shown("saved", len(planned), total, as_json=as_json) as transfer:
 
             def each(outcome: Outcome[SavedImage]) -> None:
                 transfer.finish(outcome, sizes[outcome.path])
 
-            _run(
+            run_transfer(
                 lambda: store.save_many(
                     planned.items(),
                     concurrency=concurrency,
@@ -139,47 +153,60 @@ def _put_with_facts(
     expires_in: timedelta | None,
     *,
     dry_run: bool,
-) -> None:
+) -> tuple[str, str]:
+    """Save one image; what became of it, and its path."""
     if len(planned) != 1:
         raise click.UsageError("--generation is of one image: put them one by one")
     ((path, file),) = planned.items()
     if dry_run:
-        click.echo(f"would save {path}")
-        return
+        return "would save", path
     if expires_in is None:
         saved = store.save_unless_same(path, file, **facts)
     else:
         saved = store.save(path, file, **facts, expires_in=expires_in)
-    click.echo(f"{'same' if saved.skipped else 'saved'} {saved.path}")
+    return "same" if saved.skipped else "saved", saved.path
 
 
 @click.command(epilog=SERVER)
 @click.argument("sources", nargs=-1, required=True, shell_complete=completed)
 @click.argument("target", type=click.Path())
 @CONCURRENCY
-@_DRY_RUN
-def get(sources: tuple[str, ...], target: str, *, concurrency: int, dry_run: bool) -> None:
+@DRY_RUN
+@filter_options
+@RESULTS
+@server_options
+def get(
+    sources: tuple[str, ...],
+    target: str,
+    *,
+    concurrency: int,
+    dry_run: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Download images, folders (`cats/`) and patterns; files with the same hash are skipped.
 
     TARGET is a file for one image, else a folder; `-` is standard output.
     """
-    with ImageStore() as store:
+    with open_store() as store:
         if target == "-":
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = images_to_get(store, sources, Path(target))
+        planned = images_to_get(store, sources, Path(target), Filter(include, exclude))
         if dry_run:
             for path, file in planned.items():
-                click.echo(f"{'same' if _is_there(store, path, file) else 'would fetch'} {path}")
+                result = "same" if _is_there(store, path, file) else "would fetch"
+                click.echo(result_line(result, path, as_json=as_json))
             return
-        with Transfer.shown("fetched", len(planned), 0) as transfer:
+        with Transfer.shown("fetched", len(planned), 0, as_json=as_json) as transfer:
 
             def each(outcome: Outcome[DownloadedImage]) -> None:
                 file = planned[outcome.path]
                 transfer.finish(outcome, file.stat().st_size if outcome.error is None else 0)
 
-            _run(
+            run_transfer(
                 lambda: store.download_many(
                     planned.items(),
                     concurrency=concurrency,
@@ -197,7 +224,7 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
     return is_same(file, size=found.size, sha256=found.sha256, ai_generated=ai_generated)
 
 
-def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
+def run_transfer(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
     """Run a transfer; each failure was printed when it happened."""
     try:
         transfer()
@@ -213,9 +240,10 @@ def _run(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
 @click.option("-R", "--recursive", is_flag=True, help="All levels.")
 @click.option("--tree", is_flag=True, help="All levels, indented.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all facts.")
+@server_options
 def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -> None:
     """List a folder, or one image."""
-    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
+    with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         entries = _entries(store, folder, deep=recursive or tree, facts=long or as_json)
         empty = True
         shown: list[str] = []
@@ -275,14 +303,26 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
     "-r", "--recursive", is_flag=True, help="Delete folders, with all that is below them."
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@_DRY_RUN
-def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -> None:
+@DRY_RUN
+@filter_options
+@RESULTS
+@server_options
+def rm(
+    sources: tuple[str, ...],
+    *,
+    recursive: bool,
+    yes: bool,
+    dry_run: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Delete images; folders with --recursive, which asks first."""
-    with ImageStore() as store:
+    with open_store() as store:
         paths: list[str] = []
         asks = False
         for source in sources:
-            found = images_named(store, source)
+            found = images_named(store, source, Filter(include, exclude))
             if found != [source]:
                 if not recursive:
                     raise click.UsageError(
@@ -293,7 +333,7 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
         paths = list(dict.fromkeys(paths))
         if dry_run:
             for path in paths:
-                click.echo(f"would delete {path}")
+                click.echo(result_line("would delete", path, as_json=as_json))
             return
         if asks and not yes:
             if not sys.stdin.isatty():
@@ -301,13 +341,31 @@ def rm(sources: tuple[str, ...], *, recursive: bool, yes: bool, dry_run: bool) -
                     f"{counted(len(paths), 'image')} would be deleted: add --yes to confirm"
                 )
             click.confirm(f"Delete {counted(len(paths), 'image')}?", abort=True)
-        click.echo(f"{store.delete_many(paths)} deleted", err=True)
+        deleted = store.delete_many(paths)
+        if as_json:
+            click.echo(json.dumps({"deleted": deleted, "missing": len(paths) - deleted}))
+        click.echo(f"{deleted} deleted", err=True)
 
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
 @click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
-def url(path: str, expires: timedelta) -> None:
+@click.option("--json", "as_json", is_flag=True, help="A JSON object: path, url, expires_in.")
+@server_options
+def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL that reads one image without a token, and nothing else."""
-    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
-        click.echo(store.signed_url(path, expires_in=expires))
+    with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
+        signed = store.signed_url(path, expires_in=expires)
+    seconds = int(expires.total_seconds())
+    known = {"path": path, "url": signed, "expires_in": seconds}
+    click.echo(json.dumps(known) if as_json else signed)
+
+
+@click.command(epilog=SERVER)
+@click.argument("paths", nargs=-1, required=True, shell_complete=completed)
+@server_options
+def cat(paths: tuple[str, ...]) -> None:
+    """Write images to standard output, one after the other."""
+    with open_store() as store:
+        for path in paths:
+            store.download(path, sys.stdout.buffer)

@@ -8,14 +8,18 @@ import click
 
 from stillroom import __version__
 from stillroom.auth.grants import SCOPES
+from stillroom.cli.copying import cp, mv
 from stillroom.cli.doctor import doctor
+from stillroom.cli.du import du
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
-from stillroom.cli.images import get, ls, put, rm, url
+from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
 from stillroom.cli.runs import runs
+from stillroom.cli.server_options import minted_token
 from stillroom.cli.show import show
+from stillroom.cli.sync import sync
 from stillroom.cli.unmarked import unmarked
 from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
@@ -58,27 +62,18 @@ def token(
     scopes: tuple[Any, ...], folder: str | None, expires: timedelta, data_dir: str | None
 ) -> None:
     """Print a new token, and nothing else, on standard output."""
-    from stillroom.auth.choose import minting_secret
-    from stillroom.auth.tokens import mint_token
-    from stillroom.settings import Settings
-
-    settings = Settings.read(data_dir=data_dir)
     click.echo(
-        mint_token(
-            minting_secret(settings.secret, settings.jwt_algorithm),
-            expires_in=expires,
-            scopes=scopes or None,
-            folder=folder,
-            audience=settings.jwt_audience,
-            issuer=settings.jwt_issuer,
-        )
+        minted_token(expires=expires, scopes=scopes or None, folder=folder, data_dir=data_dir)
     )
 
 
-_GO_ON: Final = frozenset(("put", "get", "rm", "verify", "migrate"))
+_GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))
 """Commands that skip what is done already."""
 
-for command in (put, get, ls, show, rm, url, unmarked, media, verify, migrate, doctor, runs):
+for command in (
+    put, get, sync, ls, show, cat, du, cp, mv, rm, url, unmarked, runs, media,
+    verify, migrate, doctor,
+):  # fmt: skip
     commands.add_command(command)
 
 

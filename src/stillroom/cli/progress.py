@@ -1,5 +1,6 @@
 """Progress display of `put` and `get`: a bar on a terminal, plain lines elsewhere."""
 
+import json
 import sys
 import threading
 import time
@@ -27,8 +28,9 @@ class Transfer:
         failed: Images that could not be transferred.
     """
 
-    def __init__(self, verb: str, count: int, total_bytes: int) -> None:
+    def __init__(self, verb: str, count: int, total_bytes: int, *, as_json: bool = False) -> None:
         self._verb, self._count, self._total = verb, count, total_bytes
+        self._as_json = as_json
         self._bar = sys.stderr.isatty()
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -39,9 +41,11 @@ class Transfer:
 
     @classmethod
     @contextmanager
-    def shown(cls, verb: str, count: int, total_bytes: int) -> Iterator[Self]:
+    def shown(
+        cls, verb: str, count: int, total_bytes: int, *, as_json: bool = False
+    ) -> Iterator[Self]:
         """Show the progress of a transfer, and its summary at the end."""
-        transfer = cls(verb, count, total_bytes)
+        transfer = cls(verb, count, total_bytes, as_json=as_json)
         try:
             yield transfer
         finally:
@@ -62,13 +66,15 @@ class Transfer:
                 self.failed += 1
                 self._erase()
                 click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
-            elif outcome.result is not None and outcome.result.skipped:
+                if self._as_json:
+                    self._say("failed", outcome.path, detail=str(outcome.error))
+            elif getattr(outcome.result, "skipped", False):
                 self.same += 1
                 self._skipped_bytes += size
-                self._say(f"same {outcome.path}")
+                self._say("same", outcome.path, size=size)
             else:
                 self.done += 1
-                self._say(f"{self._verb} {outcome.path}")
+                self._say(self._verb, outcome.path, size=size)
             self._draw()
 
     def close(self) -> None:
@@ -85,9 +91,10 @@ class Transfer:
     def _moved(self) -> int:
         return self._finished_bytes + sum(told.done for told in self._under_way.values())
 
-    def _say(self, line: str) -> None:
-        if not self._bar:
-            click.echo(line)
+    def _say(self, result: str, path: str, **facts: object) -> None:
+        if self._as_json or not self._bar:
+            self._erase()
+            click.echo(result_line(result, path, as_json=self._as_json, **facts))
 
     def _draw(self) -> None:
         now = time.monotonic()
@@ -110,6 +117,13 @@ class Transfer:
     def _erase(self) -> None:
         if self._bar:
             click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> str:
+    """What became of one image, as a line: `saved cats/1.png`, or a JSON object with all facts."""
+    if as_json:
+        return json.dumps({"path": path, "result": result, **facts})
+    return f"{result} {path}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,7 +1,6 @@
 """`stillroom media ls`, `show`, `tag` and `heal`: the library's resources on the command line."""
 
 import json
-import os
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -10,17 +9,18 @@ import click
 
 from stillroom.cli.display import progress_bar
 from stillroom.cli.progress import counted, size_text
+from stillroom.cli.server_options import is_server_named, open_store, server_options
 from stillroom.client import HealingProgress, ImageStore
 
 if TYPE_CHECKING:
     from stillroom.client import MediaResource
 
-_URL: Final = "STILLROOM_URL"
 _LINE_EVERY_S: Final = 10.0
 
 _WHERE: Final = (
-    f"With {_URL} set, and no --data-dir, the server there is asked, with the token in "
-    "STILLROOM_TOKEN. Otherwise the library is the one that the server's settings select here."
+    "Where --url, --profile, STILLROOM_URL, STILLROOM_PROFILE or a profile `default` names a "
+    "server (docs/cli.md), and without --data-dir, that server is asked. Otherwise the library is "
+    "the one that the server's settings select here."
 )
 
 _DATA_DIR = click.option(
@@ -37,6 +37,7 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
 @_DATA_DIR
+@server_options
 def list_resources(
     *,
     tags: tuple[str, ...],
@@ -58,6 +59,7 @@ def list_resources(
 @click.argument("resource_id", metavar="ID")
 @_AS_JSON
 @_DATA_DIR
+@server_options
 def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
     """Print all that is known of one resource."""
     with _store(data_dir) as store:
@@ -76,6 +78,7 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.option("--remove", is_flag=True, help="Take these tags away.")
 @click.option("--replace", is_flag=True, help="Leave these tags alone there, or none at all.")
 @_DATA_DIR
+@server_options
 def tag(
     resource_id: str, tags: tuple[str, ...], *, remove: bool, replace: bool, data_dir: str | None
 ) -> None:
@@ -96,6 +99,7 @@ def tag(
 @click.command(epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @_DATA_DIR
+@server_options
 def heal(ids: tuple[str, ...], *, data_dir: str | None) -> None:
     """Compute what is missing of these resources, or of all: dominant colours, and older facts.
 
@@ -120,11 +124,11 @@ def heal(ids: tuple[str, ...], *, data_dir: str | None) -> None:
 
 
 def _store(data_dir: str | None) -> ImageStore:
-    if data_dir is None and os.environ.get(_URL):
-        return ImageStore()
-    from stillroom.local import open_store
+    if data_dir is None and is_server_named():
+        return open_store()
+    from stillroom.local import open_store as open_here
 
-    return open_store(data_dir)
+    return open_here(data_dir)
 
 
 def _line(resource: "MediaResource", *, long: bool) -> str:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from stillroom.cli.images import SERVER
 from stillroom.cli.progress import counted, size_text
-from stillroom.client import ImageStore, PublishedRun, RunInfo
+from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.client import PublishedRun, RunInfo
 from stillroom.client.run_operations import RunState, Sort
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all facts.")
@@ -30,9 +30,10 @@ def runs() -> None:
     help="By time: the first 10,000.",
 )
 @_JSON
+@server_options
 def list_runs(prefix: str, *, state: RunState | None, sort: Sort, as_json: bool) -> None:
     """List runs whose folder begins with PREFIX: time, number of images, folder."""
-    with ImageStore() as store:
+    with open_store() as store:
         for run in store.runs(prefix, state=state, sort=sort):
             click.echo(_as_json(run) if as_json else _line(run))
 
@@ -40,9 +41,10 @@ def list_runs(prefix: str, *, state: RunState | None, sort: Sort, as_json: bool)
 @runs.command(epilog=SERVER)
 @click.argument("folder")
 @_JSON
+@server_options
 def show(folder: str, *, as_json: bool) -> None:
     """Show the images of a run: of its manifest, or what is in the folder while it is open."""
-    with ImageStore() as store:
+    with open_store() as store:
         run = store.run(folder.rstrip("/")).read()
     if as_json:
         click.echo(_as_json(run))
@@ -56,9 +58,10 @@ def show(folder: str, *, as_json: bool) -> None:
 @click.argument("folder")
 @click.option("--expected", type=click.IntRange(0), help="How many images it must have.")
 @_JSON
+@server_options
 def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
     """Publish a run: write its manifest, once, with all images that are in the folder."""
-    with ImageStore() as store:
+    with open_store() as store:
         run = store.publish_run(folder.rstrip("/"), expected=expected)
     click.echo(_as_json(run) if as_json else f"published {run.folder}")
 
@@ -67,9 +70,10 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
 @click.argument("folder")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@server_options
 def rm(folder: str, *, yes: bool, dry_run: bool) -> None:
     """Delete a run: its manifest now, its images when the grace period is over. Asks first."""
-    with ImageStore() as store:
+    with open_store() as store:
         run = store.run(folder.rstrip("/"))
         if dry_run or not yes:
             images = counted(sum(1 for _ in store.iter(f"{run.folder}/")), "image")

@@ -3,20 +3,62 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
-def files_to_put(sources: Iterable[str], target: str) -> dict[str, Path]:
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """`--include` and `--exclude`: which names below a folder are meant.
+
+    A pattern is of the last part of a name, at any depth; one that begins with a slash is of the
+    whole name. `*` stays within a part, `**` crosses them, and `cats/` is all in such a folder.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def takes(self, name: str) -> bool:
+        """Whether a name is meant: an `--include` matches, if there is any, and no `--exclude`."""
+        parts = name.split("/")
+        is_included = not self.include or any(_fits(one, parts) for one in self.include)
+        return is_included and not any(_fits(one, parts) for one in self.exclude)
+
+
+EVERYTHING: Final = Filter()
+
+
+def _fits(pattern: str, parts: list[str]) -> bool:
+    wanted = (pattern if pattern.startswith("/") else f"/**/{pattern}")[1:].split("/")
+    if wanted[-1] == "":
+        wanted[-1:] = ["**", "*"]
+    return _matches(wanted, parts)
+
+
+def filter_options(command: F) -> F:
+    """Add `--include` and `--exclude` to a command."""
+    for name in ("exclude", "include"):
+        only = "Only names like this: '*.png', 'cats/', '/a/**'; repeat for several."
+        text = only if name == "include" else "No names like this."
+        command = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=text)(command)
+    return command
+
+
+def files_to_put(
+    sources: Sequence[str], target: str, meant: Filter = EVERYTHING
+) -> dict[str, Path]:
     """Each path to save, and the file that goes there.
 
     Raises:
@@ -27,8 +69,11 @@ def files_to_put(sources: Iterable[str], target: str) -> dict[str, Path]:
         found += _files_of(source)
     if not found:
         raise click.UsageError("there is no file to put: the folder is empty")
-    only_file = len(found) == 1 and Path(found[0][0]).name == found[0][1]
-    if only_file and target and not target.endswith("/"):
+    found = [(file, name) for file, name in found if meant.takes(name)]
+    if not found:
+        raise click.UsageError("no file is left by --include and --exclude")
+    is_one_file = [str(file) for file, _ in found] == [os.path.normpath(one) for one in sources]
+    if is_one_file and len(found) == 1 and target and not target.endswith("/"):
         return {target: found[0][0]}
     folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
     planned: dict[str, Path] = {}
@@ -43,7 +88,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
     """Files and their names below the target."""
     here = Path(source)
     if here.is_dir():
-        return [(file, file.relative_to(here).as_posix()) for file in _below(here)]
+        return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
     if here.exists():
         return [(here, here.name)]
     magic = _MAGIC.search(source)
@@ -57,7 +102,8 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
     return [(file, os.path.relpath(file, fixed or ".")) for file in files]
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files of a folder, in order; links to folders are not followed."""
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -66,16 +112,17 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def images_to_get(store: ImageStore, sources: Iterable[str], target: Path) -> dict[str, Path]:
+def images_to_get(
+    store: ImageStore, sources: Sequence[str], target: Path, meant: Filter = EVERYTHING
+) -> dict[str, Path]:
     """Each stored image, and the file that it becomes.
 
     Raises:
         ImageNotFound: nothing there under one of the names.
-        click.UsageError: two images for one file.
+        click.UsageError: two images for one file, or none is left by the filter.
     """
-    wanted = [image for source in sources for image in _images_of(store, source)]
-    into = target.is_dir() or str(target).endswith("/") or len(wanted) > 1
-    into = into or any(path.rpartition("/")[2] != name for path, name in wanted)
+    wanted = _meant(store, sources, meant)
+    into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
     planned: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for path, name in wanted:
@@ -86,13 +133,50 @@ def images_to_get(store: ImageStore, sources: Iterable[str], target: Path) -> di
     return planned
 
 
-def images_named(store: ImageStore, source: str) -> list[str]:
+def images_to_copy(
+    store: ImageStore, sources: Sequence[str], target: str, meant: Filter = EVERYTHING
+) -> dict[str, str]:
+    """Each stored image, and the path that it is copied to.
+
+    Raises:
+        ImageNotFound: nothing there under one of the names.
+        click.UsageError: two images for one path, an image onto itself, or none is left.
+    """
+    wanted = _meant(store, sources, meant)
+    into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
+    folder = f"{target.rstrip('/')}/" if target.strip("/") else ""
+    planned: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for path, name in wanted:
+        there = folder + name if into else target
+        if there == path:
+            raise click.UsageError(f"{path}: source and target are the same")
+        if taken.setdefault(there, path) != path:
+            raise click.UsageError(f"both {taken[there]} and {path} would become {there}")
+        planned[path] = there
+    return planned
+
+
+def images_named(store: ImageStore, source: str, meant: Filter = EVERYTHING) -> list[str]:
     """The images that a name, a folder (`cats/`) or a pattern stands for.
 
     Raises:
         ImageNotFound: none.
     """
-    return [path for path, _ in _images_of(store, source)]
+    return [path for path, name in _images_of(store, source) if meant.takes(name)]
+
+
+def _meant(store: ImageStore, sources: Sequence[str], meant: Filter) -> list[tuple[str, str]]:
+    found = [image for source in sources for image in _images_of(store, source)]
+    wanted = [(path, name) for path, name in found if meant.takes(name)]
+    if not wanted:
+        raise click.UsageError("no image is left by --include and --exclude")
+    return wanted
+
+
+def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool:
+    """Whether one image is named, and not a folder or a pattern that there is one of."""
+    return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:

@@ -7,9 +7,10 @@ from typing import Final
 
 import click
 
-from stillroom.cli.images import PROMPT_DEADLINE_S, SERVER, completed
+from stillroom.cli.images import PROMPT_DEADLINE_S, completed
 from stillroom.cli.progress import size_text
-from stillroom.client import Generation, ImageMetadata, ImageStore
+from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.client import Generation, ImageMetadata
 
 _WIDTH: Final = 16
 _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -19,9 +20,10 @@ _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
 @click.option("--json", "as_json", is_flag=True, help="All facts as a JSON object, `raw` too.")
+@server_options
 def show(path: str, *, as_json: bool) -> None:
     """Print the facts of one image: size, type, and how it was made, as the image itself says."""
-    with ImageStore(deadline_s=PROMPT_DEADLINE_S) as store:
+    with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.metadata(path)
     if as_json:
         facts = found.generation.as_json() if found.generation is not None else None

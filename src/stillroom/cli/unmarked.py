@@ -11,8 +11,9 @@ from typing import Final
 import click
 
 from stillroom.cli.exits import FAILED
-from stillroom.cli.images import CONCURRENCY, SERVER, completed
+from stillroom.cli.images import CONCURRENCY, completed
 from stillroom.cli.progress import counted
+from stillroom.cli.server_options import SERVER, open_async_store, server_options
 from stillroom.client import AsyncImageStore, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
@@ -112,6 +113,7 @@ class Findings:
 @click.argument("prefix", default="", shell_complete=completed)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @CONCURRENCY
+@server_options
 def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> None:
     """List images that do not say that AI made them.
 
@@ -120,14 +122,14 @@ def unmarked(prefix: str, *, as_json: bool, concurrency: int) -> None:
     for a mark, such as text, is counted only.
     """
     findings = Findings(as_json)
-    asyncio.run(_look(prefix, findings, concurrency))
+    asyncio.run(_look(open_async_store(), prefix, findings, concurrency))
     findings.end()
     if findings.unmarked or findings.unknown:
         sys.exit(FAILED)
 
 
-async def _look(prefix: str, findings: Findings, concurrency: int) -> None:
-    async with AsyncImageStore() as store:
+async def _look(opened: AsyncImageStore, prefix: str, findings: Findings, concurrency: int) -> None:
+    async with opened as store:
 
         async def look(path: str) -> None:
             try:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Flow, Sends, Wait
 from stillroom.client.library import LibraryCalls, MediaLibrary
-from stillroom.client.many import FAILED, Gathered, batches, progress_unless
+from stillroom.client.many import FAILED, batches, progress_unless
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
     ENTRIES_A_PAGE,
@@ -30,6 +29,7 @@ from stillroom.client.runs import Run
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import Facts, Source, is_same, named, opened
+from stillroom.client.threads import outcomes_of, run_many
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
@@ -317,8 +317,8 @@ class ImageStore:
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
         save = partial(save, ai_generated=ai_generated, progress=told)
-        jobs = (partial(_done, path, partial(save, path, source)) for path, source in pairs)
-        return self._many(jobs, concurrency, each, stop)
+        jobs = (partial(outcomes_of, path, partial(save, path, source)) for path, source in pairs)
+        return run_many(jobs, concurrency, each, stop)
 
     def download_many(
         self,
@@ -337,10 +337,12 @@ class ImageStore:
         stop = threading.Event()
         told = partial(progress_unless, stop, progress)
         jobs = (
-            partial(_done, path, partial(self.download_unless_same, path, file, progress=told))
+            partial(
+                outcomes_of, path, partial(self.download_unless_same, path, file, progress=told)
+            )
             for path, file in pairs
         )
-        return self._many(jobs, concurrency, each, stop)
+        return run_many(jobs, concurrency, each, stop)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
         """Remove many, a hundred in a request; missing ones count as removed before.
@@ -352,39 +354,13 @@ class ImageStore:
             SomeFailed: as `save_many`; the result of a path is whether it was there.
         """
         jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
-        return sum(self._many(jobs, concurrency, None, threading.Event()))
+        return sum(run_many(jobs, concurrency, None, threading.Event()))
 
     def _delete_batch(self, paths: Sequence[str]) -> Sequence[Outcome[bool]]:
         try:
             return self._run(self._operations.delete_batch(paths))
         except FAILED as error:
             return [Outcome(path, error=error) for path in paths]
-
-    def _many(
-        self,
-        jobs: Iterable[Callable[[], Sequence[Outcome[T]]]],
-        concurrency: int,
-        each: Callable[[Outcome[T]], None] | None,
-        stop: threading.Event,
-    ) -> list[T]:
-        gathered: Gathered[T] = Gathered(each)
-        running: dict[Future[Sequence[Outcome[T]]], int] = {}
-        numbered = enumerate(jobs)
-        with ThreadPoolExecutor(concurrency, thread_name_prefix="stillroom") as pool:
-            try:
-                while True:
-                    while not gathered.stopped and len(running) < concurrency:
-                        job = next(numbered, None)
-                        if job is None:
-                            break
-                        running[pool.submit(job[1])] = job[0]
-                    if not running:
-                        return gathered.results()
-                    for done in wait(running, return_when=FIRST_COMPLETED).done:
-                        gathered.add(running.pop(done), done.result())
-            except BaseException:
-                stop.set()
-                raise
 
     # Runs --------------------------------------------------------------------------------
 
@@ -440,10 +416,3 @@ class ImageStore:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def _done(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    try:
-        return [Outcome(path, run())]
-    except FAILED as error:
-        return [Outcome(path, error=error)]

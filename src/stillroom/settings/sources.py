@@ -18,7 +18,7 @@ S = TypeVar("S", bound=BaseSettings)
 _FORMER: Final = {"STILLROOM_SHORT_ROAD": "fast_path"}
 """Variables by names of earlier versions, and the fields that they set."""
 
-_OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN")
+_OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN", "STILLROOM_PROFILE", "STILLROOM_CONFIG")
 """What `stillroom put` and others read; they may stand in the same environment."""
 
 

@@ -1,0 +1,62 @@
+"""`stillroom du`: how much is in which folder."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+
+import click
+
+from stillroom.cli.images import completed
+from stillroom.cli.progress import size_text
+from stillroom.cli.selection import Filter, filter_options
+from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.client import ImageInfo
+
+
+@click.command(epilog=SERVER)
+@click.argument("folder", default="", shell_complete=completed)
+@click.option(
+    "-d", "--depth", type=click.IntRange(0), default=1, show_default=True, help="Levels of folders."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: path, size, images.")
+@filter_options
+@server_options
+def du(
+    folder: str,
+    *,
+    depth: int,
+    as_json: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+) -> None:
+    """Add up the sizes of images, by folder: size, number of images, folder.
+
+    Every image is listed: a million take minutes, and in a bucket cost the server a request each.
+    """
+    folder = f"{folder.rstrip('/')}/" if folder.strip("/") else ""
+    with open_store() as store:
+        sums = _sums(store.entries(folder), folder, depth, Filter(include, exclude))
+    for name in sorted(sums, key=lambda name: (name == folder, name)):
+        size, images = sums[name]
+        if as_json:
+            click.echo(json.dumps({"path": name, "size": size, "images": images}))
+        else:
+            click.echo(f"{size_text(size):>9}  {images:>9,}  {name or '/'}")
+
+
+def _sums(
+    entries: Iterable[ImageInfo], folder: str, depth: int, meant: Filter
+) -> dict[str, tuple[int, int]]:
+    """Bytes and number of images of the folder, and of those below it."""
+    sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    sums[folder] = (0, 0)
+    for entry in entries:
+        name = entry.path[len(folder) :]
+        if not meant.takes(name):
+            continue
+        parts = name.split("/")[:-1]
+        for level in range(min(depth, len(parts)) + 1):
+            inner = folder + "".join(f"{part}/" for part in parts[:level])
+            size, images = sums[inner]
+            sums[inner] = size + entry.size, images + 1
+    return sums

@@ -1,0 +1,186 @@
+"""`--url`, `--token` and `--profile`: which server a command talks to, and with which token."""
+
+import importlib.util
+import ipaddress
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import click
+
+from stillroom.cli.profiles import default_profile, profile_named
+from stillroom.client import AsyncImageStore, ImageStore
+from stillroom.client.connection import DEFAULT_URL, Token
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEPT_AS: Final = "stillroom.server"
+_LIFE: Final = timedelta(minutes=2)
+"""Of a token that a command mints for itself, in case another program has taken the port."""
+
+SERVER: Final = (
+    "The server is the one of --url, else of --profile, else at STILLROOM_URL, else of the profile "
+    "STILLROOM_PROFILE names, else of the profile `default`, else http://127.0.0.1:8000. The token "
+    "is --token, else the profile's, else STILLROOM_TOKEN. On the server's own machine none is "
+    "needed where its data directory can be read (STILLROOM_DATA_DIR). Profiles are in "
+    "~/.config/stillroom/stillroom.conf: docs/cli.md."
+)
+
+
+@dataclass
+class _Given:
+    """What the options say."""
+
+    url: str | None = None
+    token: str | None = None
+    profile: str | None = None
+
+
+def server_options(command: F) -> F:
+    """Add the options to a command; `open_store` finds what they say in the command's context."""
+    for name, text in (
+        ("profile", "A server and its token by name.  [STILLROOM_PROFILE]"),
+        ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
+        ("url", f"The server.  [STILLROOM_URL, {DEFAULT_URL}]"),
+    ):
+        command = click.option(f"--{name}", help=text, expose_value=False, callback=_keep)(command)
+    return command
+
+
+def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    setattr(_given(context), option.name or "", value)
+
+
+def _given(context: click.Context) -> _Given:
+    given: _Given = context.meta.setdefault(_KEPT_AS, _Given())
+    return given
+
+
+def open_store(
+    context: click.Context | None = None, *, deadline_s: float = 120, timeout_s: float = 60
+) -> ImageStore:
+    """The server of this command; see `ImageStore` for the limits.
+
+    Raises:
+        ConfigurationError: it cannot be told which.
+    """
+    return ImageStore(*_server(context), deadline_s=deadline_s, timeout_s=timeout_s)
+
+
+def open_async_store() -> AsyncImageStore:
+    """As `open_store`, for code that awaits."""
+    return AsyncImageStore(*_server(None))
+
+
+def is_server_named() -> bool:
+    """Whether an option, a variable or a profile says which server is meant.
+
+    Raises:
+        ConfigurationError: the file with the profiles cannot be used.
+    """
+    given = _given(click.get_current_context())
+    variables = ("STILLROOM_URL", "STILLROOM_PROFILE")
+    if given.url or given.profile or any(os.environ.get(name) for name in variables):
+        return True
+    return default_profile() is not None
+
+
+def _server(context: click.Context | None) -> tuple[str, Token | None]:
+    given = _given(context or click.get_current_context())
+    url, token = given.url, given.token
+    if given.profile or not (url or os.environ.get("STILLROOM_URL")):
+        name = given.profile or os.environ.get("STILLROOM_PROFILE")
+        profile = profile_named(name) if name else default_profile()
+        if profile is not None:
+            if url is None or _origin(url) == _origin(profile.url):
+                token = token or profile.token  # it goes to its own server alone
+            url = url or profile.url
+    url = url or os.environ.get("STILLROOM_URL") or DEFAULT_URL
+    return url, token or os.environ.get("STILLROOM_TOKEN") or _own_token(url)
+
+
+def _origin(url: str | None) -> tuple[str, str]:
+    parts = urlsplit(url or DEFAULT_URL)
+    return parts.scheme, parts.netloc
+
+
+def _own_token(url: str) -> Token | None:
+    """Mint tokens where the server runs on this machine, and this user can read its secret.
+
+    They leave the machine in no case: not for another host, and not through a proxy.
+    """
+    if not _is_here(url):
+        return None
+    folder = Path(os.environ.get("STILLROOM_DATA_DIR") or "stillroom-data")
+    secret = folder / ".stillroom" / "secret"
+    if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
+        return None
+    return _Minted() if importlib.util.find_spec("jwt") else None  # the SDK alone lacks it
+
+
+def _is_here(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, netloc = parts.hostname or "", parts.netloc
+    except ValueError:
+        return False
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    proxies = getproxies()
+    through_proxy = parts.scheme in proxies or "all" in proxies
+    return is_here and (not through_proxy or bool(proxy_bypass(netloc)))
+
+
+class _Minted:
+    """The current token of a command that mints its own."""
+
+    def __init__(self) -> None:
+        self._token = ""
+        self._until = 0.0
+
+    def __call__(self) -> str:
+        """A token that is valid for a minute at least.
+
+        Raises:
+            ConfigurationError, OSError: the server's settings or its secret cannot be read.
+        """
+        if time.monotonic() > self._until:
+            self._until = time.monotonic() + _LIFE.total_seconds() / 2
+            self._token = minted_token(expires=_LIFE)
+        return self._token
+
+
+def minted_token(
+    *,
+    expires: timedelta,
+    scopes: tuple[Any, ...] | None = None,
+    folder: str | None = None,
+    data_dir: str | None = None,
+) -> str:
+    """A token of the server whose settings and secret are here.
+
+    Raises:
+        ConfigurationError: the settings cannot work, or tokens are signed elsewhere.
+        FileNotFoundError: there is no secret.
+    """
+    from stillroom.auth.choose import minting_secret
+    from stillroom.auth.tokens import mint_token
+    from stillroom.settings import Settings
+
+    settings = Settings.read(data_dir=data_dir)
+    return mint_token(
+        minting_secret(settings.secret, settings.jwt_algorithm),
+        expires_in=expires,
+        scopes=scopes,
+        folder=folder,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+    )

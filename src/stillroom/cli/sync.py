@@ -1,0 +1,204 @@
+"""`stillroom sync`: make a folder of the store like a local one, or the other way round."""
+
+import contextlib
+import errno
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+
+from stillroom.cli.images import CONCURRENCY, DRY_RUN, RESULTS, run_transfer
+from stillroom.cli.progress import Transfer, counted, result_line
+from stillroom.cli.selection import Filter, files_below, filter_options
+from stillroom.cli.server_options import SERVER, open_store, server_options
+from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome
+from stillroom.client.sources import is_same
+from stillroom.client.threads import outcomes_of, run_many
+
+_STORE: Final = "store:"
+_UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
+"""What a download that was killed has left (`client/sinks.py`)."""
+
+
+@click.command(epilog=SERVER)
+@click.argument("source")
+@click.argument("target")
+@click.option("--delete", is_flag=True, help="Also delete what is in TARGET and not in SOURCE.")
+@CONCURRENCY
+@DRY_RUN
+@filter_options
+@RESULTS
+@server_options
+def sync(
+    source: str,
+    target: str,
+    *,
+    delete: bool,
+    concurrency: int,
+    dry_run: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a folder of the store like a local folder, or a local one like one of the store.
+
+    One of SOURCE and TARGET is of the store and begins with `store:`, such as
+    `store:generations/7`; `store:` alone is all of it. What has the same size and hash is skipped.
+
+    With --delete, what the other side lacks is deleted after all was copied, and only if all was;
+    what --exclude names is left alone. An empty SOURCE deletes nothing.
+    """
+    if source.startswith(_STORE) == target.startswith(_STORE):
+        raise click.UsageError(
+            f"one of SOURCE and TARGET begins with `{_STORE}`, such as {_STORE}generations/7: "
+            "`stillroom cp` copies within the store"
+        )
+    is_up = target.startswith(_STORE)
+    folder = (target if is_up else source).removeprefix(_STORE)
+    sides = _Sides(
+        local=Path(source if is_up else target),
+        folder=f"{folder.rstrip('/')}/" if folder.strip("/") else "",
+        meant=Filter(include, exclude),
+    )
+    if is_up and not sides.local.is_dir():
+        raise click.UsageError(f"no such folder: {source}")
+    if not is_up and sides.local.exists() and not sides.local.is_dir():
+        raise click.UsageError(f"{target} is no folder")
+    with open_store() as store:
+        plan = _plan(store, sides, is_up=is_up, delete=delete)
+        if dry_run:
+            _show(plan, as_json=as_json)
+        else:
+            _carry_out(plan, concurrency, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    local: Path
+    folder: str
+    meant: Filter
+
+    def files(self) -> dict[str, Path]:
+        """Local files by their names below the folder."""
+        found = {
+            file.relative_to(self.local).as_posix(): file
+            for file in files_below(self.local)
+            if not _UNFINISHED.fullmatch(file.name)
+        }
+        return {name: file for name, file in found.items() if self.meant.takes(name)}
+
+    def images(self, store: ImageStore) -> dict[str, ImageInfo]:
+        """Stored images by their names below the folder."""
+        found = {entry.path[len(self.folder) :]: entry for entry in store.entries(self.folder)}
+        return {name: image for name, image in found.items() if self.meant.takes(name)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What has to be done.
+
+    Attributes:
+        verb: What becomes of what is copied.
+        jobs: Of each image: whether it is the same already, and what copies it.
+        sizes: Bytes of each image of the source.
+        superfluous: What the source lacks, and is to be deleted.
+        delete: Deletes such things; answers how many there were.
+    """
+
+    verb: str
+    jobs: Mapping[str, tuple[Callable[[], bool], Callable[[], object]]]
+    sizes: Mapping[str, int]
+    superfluous: tuple[str, ...]
+    delete: Callable[[tuple[str, ...]], int]
+
+
+def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Plan:
+    files, images = sides.files() if sides.local.is_dir() else {}, sides.images(store)
+    source, target = (files, images) if is_up else (images, files)
+    superfluous: tuple[str, ...] = ()
+    if delete:
+        superfluous = tuple(name for name in target if name not in source)
+        if superfluous and not source:
+            raise click.UsageError(
+                f"SOURCE is empty, and --delete would delete {counted(len(superfluous), 'image')}: "
+                "`stillroom rm --recursive` deletes a folder"
+            )
+    named = {
+        name: (files.get(name, sides.local / name), images.get(name), sides.folder + name)
+        for name in source
+    }
+    jobs = {
+        path: (
+            partial(_is_same, file, image),
+            partial(store.save, path, file) if is_up else partial(_fetch, store, path, file),
+        )
+        for file, image, path in named.values()
+    }
+    if is_up:
+        sizes = {sides.folder + name: file.stat().st_size for name, file in files.items()}
+        gone = tuple(sides.folder + name for name in superfluous)
+        return _Plan("saved", jobs, sizes, gone, store.delete_many)
+    sizes = {image.path: image.size for image in images.values()}
+    gone = tuple(str(sides.local / name) for name in superfluous)
+    return _Plan("fetched", jobs, sizes, gone, partial(_unlink, sides.local))
+
+
+def _is_same(file: Path, image: ImageInfo | None) -> bool:
+    return image is not None and is_same(file, size=image.size, sha256=image.sha256)
+
+
+def _fetch(store: ImageStore, path: str, file: Path) -> None:
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder is in the way", str(file))
+    store.download(path, file)
+
+
+def _unlink(top: Path, names: tuple[str, ...]) -> int:
+    """Delete files, and the folders that have become empty by it."""
+    for name in names:
+        Path(name).unlink(missing_ok=True)
+        for folder in Path(name).parents:
+            if folder == top or top not in folder.parents:
+                break
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return len(names)
+
+
+def _show(plan: _Plan, *, as_json: bool) -> None:
+    would = {"saved": "would save", "fetched": "would fetch"}[plan.verb]
+    for path, (is_there, _) in plan.jobs.items():
+        click.echo(result_line("same" if is_there() else would, path, as_json=as_json))
+    for name in plan.superfluous:
+        click.echo(result_line("would delete", name, as_json=as_json))
+
+
+def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
+    total = sum(plan.sizes.values())
+    with Transfer.shown(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
+
+        def each(outcome: Outcome[DownloadedImage]) -> None:
+            transfer.finish(outcome, plan.sizes[outcome.path] if outcome.error is None else 0)
+
+        def do(
+            path: str, is_there: Callable[[], bool], copy: Callable[[], object]
+        ) -> DownloadedImage:
+            skipped = is_there()
+            if not skipped:
+                copy()
+            return DownloadedImage(path, Path(), skipped=skipped)
+
+        jobs = (
+            partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items()
+        )
+        run_transfer(lambda: run_many(jobs, concurrency, each, threading.Event()))
+    if plan.superfluous:
+        deleted = plan.delete(plan.superfluous)
+        for name in plan.superfluous:
+            click.echo(result_line("deleted", name, as_json=as_json))
+        click.echo(f"{deleted} deleted", err=True)
