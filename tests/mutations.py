@@ -195,11 +195,11 @@ MEDIA: Final = (
     ),
     Fault(
         "expiry: one whose lease is over goes on marking",
-        "media/rows/deletions.py",
-        "                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)\n"
-        "                .values(after=after, lease_until=now() + lease)\n",
-        "                .where(scans.c.name == _EXPIRY)\n"
-        "                .values(after=after, lease_until=now() + lease)\n",
+        "media/rows/scans.py",
+        "        .where(scans.c.name == name, scans.c.claimed_by == claim)\n"
+        "        .values(after=after, lease_until=now() + lease)\n",
+        "        .where(scans.c.name == name)\n"
+        "        .values(after=after, lease_until=now() + lease)\n",
         ("tests/media/test_expiry.py", "-k", "late"),
     ),
 )

@@ -20,6 +20,8 @@ from stillroom.derived.images import DerivedImages
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
+from stillroom.media.index.filling import IndexFilling
+from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.runs.deletion import RunDeletions
@@ -36,6 +38,9 @@ from stillroom.storage.values import SaveRules
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
 """After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
 
+
+_INDEX_STOPS_WITHIN_S: Final = 2.0
+"""What is left out is found again by comparing."""
 
 _IMAGES: Final = "/storage/images"
 """Where images are beside resources, below one prefix."""
@@ -77,6 +82,8 @@ class Library:
         runs: Publishes runs.
         run_deletions: Deletes them.
         lifetimes: Gives saves an end.
+        filling: Writes into the search index what the storage changes.
+        index_healing: Compares the search index with the storage.
     """
 
     storage: ImageStorage
@@ -88,6 +95,8 @@ class Library:
     runs: Runs
     run_deletions: RunDeletions
     lifetimes: Lifetimes
+    filling: IndexFilling
+    index_healing: IndexHealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,9 @@ class Parts:
                 await stack.enter_async_context(self.keys.kept_fresh())
             await stack.enter_async_context(self.library.database.kept_open())
             await stack.enter_async_context(
+                self.library.filling.running(self.storage, stop_within_s=_INDEX_STOPS_WITHIN_S)
+            )
+            await stack.enter_async_context(
                 self.library.sweeper.running(
                     every_s=self.settings.sweep_interval_seconds,
                     stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
@@ -177,7 +189,10 @@ def assemble(
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    storage = open_storage(settings.storage, settings.save_rules, observer=reports.call)
+    filling = IndexFilling(MediaDatabase(settings.rows))
+    storage = open_storage(
+        settings.storage, settings.save_rules, observer=reports.call, changes=filling
+    )
     derived = DerivedImages(settings.derived, report=reports.picture)
     return Parts(
         settings=settings,
@@ -187,7 +202,7 @@ def assemble(
         keys=keys,
         tokens=tokens,
         signer=UrlSigner(secrets),
-        library=_library(settings, storage, derived, reports),
+        library=_library(settings, storage, filling, derived, reports),
         images_url=images_url or settings.images_url,
         signed_images_url=images_url or settings.api_images_url,
         media_url=_media_url_of(settings, images_url),
@@ -210,7 +225,8 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     """
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.derived)
-        library = _library(settings, storage, derived, UNREPORTED)
+        filling = IndexFilling(MediaDatabase(settings.rows))
+        library = _library(settings, storage, filling, derived, UNREPORTED)
         try:
             yield library
         finally:
@@ -258,12 +274,18 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 
 def _library(
-    settings: Settings, storage: ImageStorage, derived: DerivedImages, reports: Reports
+    settings: Settings,
+    storage: ImageStorage,
+    filling: IndexFilling,
+    derived: DerivedImages,
+    reports: Reports,
 ) -> Library:
-    database, grace, expiry = MediaDatabase(settings.rows), settings.deletion_grace, None
+    database, grace, expiry = filling.database, settings.deletion_grace, None
     if settings.compute_ttl is not None:
         expiry = Expiry(storage, database, ttl=settings.compute_ttl, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
+    is_bucket = isinstance(settings.storage, R2Config)
+    index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
     healer = Healer(storage, database, derived, report=reports.healed)
     return Library(
         storage=storage,
@@ -276,6 +298,7 @@ def _library(
             expiry=expiry,
             run_deletions=run_deletions,
             healer=healer,
+            index_healing=index_healing,
             report=reports.queue,
             report_swept=reports.swept,
         ),
@@ -283,4 +306,6 @@ def _library(
         runs=Runs(storage, database),
         run_deletions=run_deletions,
         lifetimes=Lifetimes(storage, database),
+        filling=filling,
+        index_healing=index_healing,
     )

@@ -14,6 +14,7 @@ from stillroom.api.images import ImageOperations, images_router
 from stillroom.api.media import MediaOperations, media_router
 from stillroom.api.metadata import MetadataOperation, metadata_router
 from stillroom.api.runs import RunOperations, runs_router
+from stillroom.api.search import SearchOperation, search_router
 from stillroom.api.sendfile import ProxySendfile
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.assembly import Parts
@@ -41,6 +42,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, authorize)))
     router.include_router(metadata_router(MetadataOperation(images)))
+    router.include_router(search_router(SearchOperation(library.database, authorize)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     runs = RunOperations(library.runs, library.run_deletions, RunListing(storage), authorize)

@@ -30,6 +30,7 @@ OURS = [
     ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),
     ("/api/v1/storage/metadata/{path}", "get"),
+    ("/api/v1/storage/search", "get"),
     ("/api/v1/storage/runs", "get"),
     ("/api/v1/storage/runs/{folder}", "get"),
     ("/api/v1/storage/runs/{folder}", "delete"),
@@ -58,7 +59,7 @@ warnings = false
 
 [checks.negative_data_rejection]
 # 412 as well: a precondition that is known to fail is answered before the body is read.
-expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415, 422]
+expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 414, 415, 422]
 
 [[operations]]
 include-method = ["GET", "PATCH"]

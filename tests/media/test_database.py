@@ -41,7 +41,17 @@ async def test_the_migrations_make_the_tables_that_the_code_knows(config: RowsCo
     assert migrate(config) == (HEAD, HEAD)
 
     with migrating(config) as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_name": lambda name, *_: not str(name).startswith("search_words"),
+                # SQLite has the words in a virtual table, which is the other exception.
+                "include_object": lambda _, name, *__: (
+                    isinstance(config, PostgresConfig) or name != "ix_search_images_words"
+                ),
+            },
+        )
+        assert compare_metadata(context, metadata) == []
 
 
 def test_the_newest_migration_is_the_one_that_the_code_asks_for() -> None:

@@ -75,6 +75,7 @@ _WHY: Final = {
     409: "It conflicts with what is there, such as a folder where a file should go.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
+    414: "The URL is too long.",
     415: "Not multipart/form-data, or not an image where one is required or decoded.",
     416: "The range lies outside of the image.",
     422: "Validation Error",

@@ -142,13 +142,23 @@ def _boolean(text: str, at: Place) -> bool:
     return text == "true"
 
 
-def _name(text: str, at: Place) -> str:
+def visible_name(text: str, at: Place) -> str:
+    """A short text without blanks, such as a content type.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
     if not _VISIBLE.fullmatch(text):
         raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
     return text
 
 
-def _moment(text: str, at: Place) -> datetime:
+def moment(text: str, at: Place) -> datetime:
+    """A time with its zone (RFC 3339).
+
+    Raises:
+        InvalidParameter: it is none.
+    """
     try:
         if _RFC3339.fullmatch(text):
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
@@ -173,7 +183,8 @@ def _one_of(*allowed: str) -> Callable[[str, Place], str]:
     return parse
 
 
-def _choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
+def choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
+    """One of some words."""
     schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
     if absent is None:
         schema = {"anyOf": [schema, {"type": "null"}]}
@@ -182,11 +193,13 @@ def _choice(name: str, *allowed: str, absent: str | None, description: str) -> P
     return Parameter(name, _one_of(*allowed), absent, schema, description)
 
 
-def _or_null(**schema: object) -> Mapping[str, object]:
+def or_null(**schema: object) -> Mapping[str, object]:
+    """This JSON schema, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _limit_parameter(things: str, max_limit: int) -> Parameter[int]:
+def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
+    """How many of some things are on a page."""
     return Parameter(
         "limit",
         _limit(max_limit),
@@ -196,14 +209,14 @@ def _limit_parameter(things: str, max_limit: int) -> Parameter[int]:
     )
 
 
-_PREFIX: Final = Parameter(
+PREFIX: Final = Parameter(
     "prefix",
     _prefix,
     ImagePrefix(""),
     {"type": "string", "default": ""},
     "Literal text that paths begin with.",
 )
-_LIMIT: Final = _limit_parameter("Entries", MAX_LIMIT)
+_LIMIT: Final = limit_parameter("Entries", MAX_LIMIT)
 _START_AFTER: Final = Parameter(
     "start_after",
     lambda text, _: text,
@@ -218,7 +231,7 @@ _DELIMITER: Final = Parameter(
     schema={"type": "string", "pattern": "^/?$", "default": ""},
     description="`/` folds deeper levels into folders.",
 )
-LIST_QUERY: Final = (_PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
+LIST_QUERY: Final = (PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
 """Of the listings of images."""
 
 _RUN_PREFIX: Final = Parameter(
@@ -228,7 +241,7 @@ _RUN_PREFIX: Final = Parameter(
     {"type": "string", "default": ""},
     "Literal text that folders begin with, each with a slash behind it.",
 )
-_RUNS: Final = _limit_parameter("Runs", MAX_LIMIT)
+_RUNS: Final = limit_parameter("Runs", MAX_LIMIT)
 _AFTER_RUN: Final = Parameter(
     "start_after",
     _path,
@@ -236,10 +249,10 @@ _AFTER_RUN: Final = Parameter(
     {"type": "string", "default": ""},
     "Only runs behind this folder: a page's last one. Not with a sort by time.",
 )
-_STATE: Final[Parameter[str | None]] = _choice(
+_STATE: Final[Parameter[str | None]] = choice(
     "state", "published", "open", absent=None, description="Only runs in this state."
 )
-_SORT: Final[Parameter[str]] = _choice(
+_SORT: Final[Parameter[str]] = choice(
     "sort",
     "folder",
     "published",
@@ -254,28 +267,28 @@ _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
     "start_after",
     resource_id,
     None,
-    _or_null(type="string", format="uuid"),
+    or_null(type="string", format="uuid"),
     "Only older ones: a page's last id.",
 )
-_DEAD_LETTERS: Final = _limit_parameter("Letters", MAX_MEDIA_LIMIT)
+_DEAD_LETTERS: Final = limit_parameter("Letters", MAX_MEDIA_LIMIT)
 PAGE_QUERY: Final = (_DEAD_LETTERS, _AFTER_ID)
 """Of a listing by ids."""
 
-_RESOURCES: Final = _limit_parameter("Resources", MAX_MEDIA_LIMIT)
+_RESOURCES: Final = limit_parameter("Resources", MAX_MEDIA_LIMIT)
 _CONTENT_HASH: Final[Parameter[bytes | None]] = Parameter(
-    "content_hash", _sha256, None, _or_null(type="string", pattern="^[0-9A-Fa-f]{64}$"), "SHA-256."
+    "content_hash", _sha256, None, or_null(type="string", pattern="^[0-9A-Fa-f]{64}$"), "SHA-256."
 )
-_NAME: Final = _or_null(type="string", pattern="^[!-~]{1,255}$")
+_NAME: Final = or_null(type="string", pattern="^[!-~]{1,255}$")
 _CONTENT_TYPE: Final[Parameter[str | None]] = Parameter(
-    "content_type", _name, None, _NAME, "Such as `image/png`."
+    "content_type", visible_name, None, _NAME, "Such as `image/png`."
 )
-_RESOURCE_TYPE: Final[Parameter[str | None]] = Parameter("resource_type", _name, None, _NAME)
-_MOMENT: Final = _or_null(type="string", format="date-time")
+_RESOURCE_TYPE: Final[Parameter[str | None]] = Parameter("resource_type", visible_name, None, _NAME)
+_MOMENT: Final = or_null(type="string", format="date-time")
 _CREATED_FROM: Final[Parameter[datetime | None]] = Parameter(
-    "created_from", _moment, None, _MOMENT, "Then or later."
+    "created_from", moment, None, _MOMENT, "Then or later."
 )
 _CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
-    "created_before", _moment, None, _MOMENT, "Earlier."
+    "created_before", moment, None, _MOMENT, "Earlier."
 )
 _TEXTS: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_TIMES}
 _TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
@@ -343,7 +356,7 @@ def parse_list_query(raw: bytes) -> ListParameters:
     given = read_query(raw, LIST_QUERY)
     return ListParameters(
         delimited=_DELIMITER.read(given),
-        prefix=_PREFIX.read(given),
+        prefix=PREFIX.read(given),
         start_after=_START_AFTER.read(given),
         limit=_LIMIT.read(given),
     )

@@ -28,6 +28,7 @@ from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFail
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
+from stillroom.media.index.healing import IndexHealing
 from stillroom.media.recorded_bytes import has_its_bytes, hash_of
 from stillroom.media.resource import (
     DELETED,
@@ -134,6 +135,7 @@ class Sweeper:
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
         healer: Healer | None = None,
+        index_healing: IndexHealing | None = None,
         report: Callable[[QueueMetrics], None] | None = None,
         report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
@@ -145,6 +147,7 @@ class Sweeper:
             expiry: What finds compute results that have expired; None: they stay.
             run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
             healer: What computes what is missing of resources; None: it stays missing.
+            index_healing: What compares the search index with the storage.
             report: Gets the queue's metrics after each sweep of `running`, and at least
                 every `REPORT_S`, so that a scrape never waits for the database.
             report_swept: Gets what each sweep of `running` has done, also if it broke off.
@@ -154,6 +157,7 @@ class Sweeper:
         self._expiry = expiry
         self._run_deletions = run_deletions
         self._healer = healer
+        self._index_healing = index_healing
         self._report = report
         self._report_swept = report_swept
         self._stopping = asyncio.Event()
@@ -175,6 +179,8 @@ class Sweeper:
                 jobs.append((every_s, self._expire))
             if self._healer is not None:
                 jobs.append((min(every_s, HEAL_EVERY_S), self._heal))
+            if self._index_healing is not None:
+                jobs.append((every_s, self._heal_index))
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
         self._stopping = asyncio.Event()
@@ -208,6 +214,10 @@ class Sweeper:
     async def _heal(self) -> None:
         if self._healer is not None and await self._healer.heal(self._stopping.is_set):
             await self._report_queue()
+
+    async def _heal_index(self) -> None:
+        if self._index_healing is not None:
+            await self._index_healing.heal(self._stops_within)
 
     async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
         away = False

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
+from stillroom.paths import StorageKey
+from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
 
 
@@ -26,6 +28,37 @@ class CallObserver(Protocol):
 def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
     """A `CallObserver` that ignores what it is told."""
     del call, outcome, seconds, again
+
+
+class ChangeObserver(Protocol):
+    """Hears what a storage has changed, on its event loop. Quick: an answer waits for it."""
+
+    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+        """A save is durable; `passed` are some of its bytes."""
+        ...
+
+    def copied(self, image: StoredImage, source: StoredImage) -> None:
+        """A copy is durable."""
+        ...
+
+    def removed(self, key: StorageKey, at_ns: int) -> None:
+        """An image was deleted; what was saved before `at_ns` is not there any more."""
+        ...
+
+
+class _Unwatched:
+    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+        pass
+
+    def copied(self, image: StoredImage, source: StoredImage) -> None:
+        pass
+
+    def removed(self, key: StorageKey, at_ns: int) -> None:
+        pass
+
+
+UNWATCHED: Final[ChangeObserver] = _Unwatched()
+"""A `ChangeObserver` that ignores what it is told."""
 
 
 @runtime_checkable

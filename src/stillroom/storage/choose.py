@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import ConfigurationError
 from stillroom.storage.address import Addressing, BucketAddress
-from stillroom.storage.capabilities import CallObserver, unobserved
+from stillroom.storage.capabilities import UNWATCHED, CallObserver, ChangeObserver, unobserved
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 from stillroom.storage.disk.inspection import DiskInspection
 from stillroom.storage.disk.storage import LIST_CACHE_BYTES, DiskImageStorage
@@ -79,21 +79,32 @@ class R2Config:
 
 
 def open_storage(
-    config: DiskConfig | R2Config, rules: SaveRules, *, observer: CallObserver = unobserved
+    config: DiskConfig | R2Config,
+    rules: SaveRules,
+    *,
+    observer: CallObserver = unobserved,
+    changes: ChangeObserver = UNWATCHED,
 ) -> ImageStorage:
-    """Open the configured backend; `observer` hears of each sync, or each call to the bucket.
+    """Open the configured backend.
+
+    Args:
+        config: Which, and where.
+        rules: What every save must keep to.
+        observer: Hears of each sync, or each call to the bucket.
+        changes: Hears of each save and each deletion.
 
     Raises:
         ConfigurationError: it cannot work; one sentence says why and what to do.
     """
     if isinstance(config, R2Config):
-        return _open_r2(config, rules, observer)
+        return _open_r2(config, rules, observer, changes)
     data_directory = DataDirectory(config.data_dir, durable=config.durable, observer=observer)
     return DiskImageStorage(
         data_directory,
         rules,
         min_free_bytes=config.min_free_bytes,
         list_cache_bytes=config.list_cache_bytes,
+        changes=changes,
     )
 
 
@@ -130,7 +141,9 @@ def is_same_place(one: DiskConfig | R2Config, other: DiskConfig | R2Config) -> b
     return False
 
 
-def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> ImageStorage:
+def _open_r2(
+    config: R2Config, rules: SaveRules, observer: CallObserver, changes: ChangeObserver
+) -> ImageStorage:
     # Imported here: the HTTP client takes a quarter of a second, and a disk needs none.
     from stillroom.storage.bucket.storage import R2ImageStorage
 
@@ -142,6 +155,7 @@ def _open_r2(config: R2Config, rules: SaveRules, observer: CallObserver) -> Imag
         public_url=config.public_url,
         cache_control=config.cache_control,
         check_exists=config.check_exists,
+        changes=changes,
     )
 
 

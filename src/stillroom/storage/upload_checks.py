@@ -1,11 +1,33 @@
 """What every save does with the bytes on their way, whatever the backend."""
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from stillroom.errors import DigestMismatch, EmptyFile, TooLarge, UnsupportedMedia
 from stillroom.storage import content_type
 from stillroom.storage.values import SaveRules
+
+HEAD_BYTES: Final = 64 * 1024
+TAIL_BYTES: Final = 256 * 1024
+"""Kept of an upload's ends: nearly all that an image says of itself stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedBytes:
+    """Both ends of a file that came in; they overlap in a small one."""
+
+    size: int
+    head: bytes
+    tail: bytes
+
+    def at(self, start: int, length: int) -> bytes | None:
+        """Those bytes of the file, if they were kept."""
+        if start + length <= len(self.head):
+            return self.head[start : start + length]
+        begin = start - (self.size - len(self.tail))
+        return self.tail[begin : begin + length] if begin >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,9 @@ class UploadChecks:
         self._rules = rules
         self._hash = hashlib.sha256()
         self._start = b""
+        self._head: list[bytes] = []
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
@@ -46,6 +71,19 @@ class UploadChecks:
             self._start += chunk[: content_type.SNIFFED_BYTES - len(self._start)]
             if len(self._start) == content_type.SNIFFED_BYTES:
                 self._require_image()
+
+        if self.size - len(chunk) < HEAD_BYTES:
+            self._head.append(chunk)
+        self._tail.append(chunk)
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(self._tail[0]) >= TAIL_BYTES:
+            self._tail_bytes -= len(self._tail.popleft())
+
+    def passed(self) -> PassedBytes:
+        """Both ends of what was counted."""
+        head = b"".join(self._head)[:HEAD_BYTES]
+        tail = head if len(head) == self.size else b"".join(self._tail)[-TAIL_BYTES:]
+        return PassedBytes(self.size, head, tail)
 
     @property
     def content_type(self) -> str:

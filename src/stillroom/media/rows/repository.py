@@ -14,6 +14,7 @@ from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.run_deletions import RunDeletionRows
 from stillroom.media.rows.scans import ScanRows
+from stillroom.media.rows.search import SearchRows
 from stillroom.media.rows.statements import known_keys
 from stillroom.media.rows.tables import dead_letters, deletions, healing, intents
 from stillroom.media.rows.tags import TagRows
@@ -34,6 +35,7 @@ class MediaRepository:
         self.dead_letters = DeadLetterRows(engine)
         self.scans = ScanRows(engine)
         self.run_deletions = RunDeletionRows(engine)
+        self.search = SearchRows(engine)
 
     async def close(self) -> None:
         """Close all connections."""

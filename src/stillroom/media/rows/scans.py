@@ -1,4 +1,4 @@
-"""Rows of `media_scans`: how far the scan for expired compute results has come, and who claims it.
+"""Rows of `media_scans`: how far each scan through all images has come, and who claims it.
 
 The order of locks: `statements.py`.
 """
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import EXPIRED, now
 from stillroom.media.rows.engine import RowsEngine
@@ -18,18 +19,25 @@ from stillroom.media.rows.tables import dead_letters, scans
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
-_EXPIRY: Final = "expiry"
+EXPIRY: Final = "expiry"
+"""For expired compute results."""
+
+INDEX: Final = "index"
+"""For what the search index lacks."""
+
+REBUILD: Final = "rebuild"
+"""The same, on an operator's order: every image is read again."""
 
 
 class ScanRows:
-    """The scans of one library; there is one, for expiry."""
+    """The scans of one library, by their names."""
 
     def __init__(self, engine: RowsEngine) -> None:
         """Use `engine`; its maker closes it."""
         self._engine = engine
 
-    async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> str | None:
-        """Claim the scan for expired compute results.
+    async def claim(self, claim: uuid.UUID, *, lease: timedelta, name: str = EXPIRY) -> str | None:
+        """Claim a scan.
 
         Returns:
             The key after which to go on, empty for the start; None if another process has claimed
@@ -40,12 +48,12 @@ class ScanRows:
         async with self._engine.writing() as connection:
             await connection.execute(
                 insert_into(connection, scans)
-                .values(name=_EXPIRY, after="", next_at=moment)
+                .values(name=name, after="", next_at=moment)
                 .on_conflict_do_nothing(index_elements=[scans.c.name])
             )
             taken = await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == _EXPIRY, scans.c.next_at <= moment, free)
+                .where(scans.c.name == name, scans.c.next_at <= moment, free)
                 .values(claimed_by=claim, lease_until=moment + lease)
                 .returning(scans.c.after)
             )
@@ -70,12 +78,7 @@ class ScanRows:
             another process has claimed the scan since.
         """
         async with self._engine.writing() as connection:
-            kept = await connection.execute(
-                sa.update(scans)
-                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
-                .values(after=after, lease_until=now() + lease)
-            )
-            if kept.rowcount == 0:
+            if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
                 return None
             keys = [image.key for image in images]
             needed = await keys_with_resource(connection, keys)
@@ -93,7 +96,12 @@ class ScanRows:
             marked = await mark_saves(connection, old, EXPIRED, due_at)
         return [image.key for image in old if image.key in marked]
 
-    async def end(self, claim: uuid.UUID, *, next_at: datetime | None) -> None:
+    async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
+        """Record how far a scan has come; False if another process has claimed it since."""
+        async with self._engine.writing() as connection:
+            return await _keep(connection, name, claim, after=after, lease=lease)
+
+    async def end(self, claim: uuid.UUID, *, next_at: datetime | None, name: str = EXPIRY) -> None:
         """End the claim: the next scan starts at `next_at`, or goes on from here at once."""
         values: dict[str, object] = {"claimed_by": None, "lease_until": None}
         if next_at is not None:
@@ -101,6 +109,26 @@ class ScanRows:
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == _EXPIRY, scans.c.claimed_by == claim)
+                .where(scans.c.name == name, scans.c.claimed_by == claim)
                 .values(**values)
             )
+
+    async def restart(self, name: str, *, at: datetime) -> None:
+        """Make the next scan begin from the start, at this time; one that is claimed goes on."""
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                sa.update(scans)
+                .where(scans.c.name == name, scans.c.claimed_by.is_(None))
+                .values(after="", next_at=at)
+            )
+
+
+async def _keep(
+    connection: AsyncConnection, name: str, claim: uuid.UUID, *, after: str, lease: timedelta
+) -> bool:
+    kept = await connection.execute(
+        sa.update(scans)
+        .where(scans.c.name == name, scans.c.claimed_by == claim)
+        .values(after=after, lease_until=now() + lease)
+    )
+    return kept.rowcount > 0

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Uuid,
     false,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
@@ -204,4 +205,34 @@ scans: Final = Table(
     Column("next_at", Moment, nullable=False),
     Column("claimed_by", Uuid),
     Column("lease_until", Moment),
+)
+
+search_images: Final = Table(
+    "search_images",
+    metadata,
+    # When it was saved, in nanoseconds, and as much more as makes it unique.
+    Column(
+        "id",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    # In the byte order of the listing, which is SQLite's own.
+    Column(
+        "storage_key",
+        String(MAX_KEY_BYTES).with_variant(String(MAX_KEY_BYTES, collation="C"), "postgresql"),
+        nullable=False,
+    ),
+    Column("saved_ns", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("content_type", String(255), nullable=False),
+    Column("sha256", LargeBinary(32)),
+    Column("save_id", Text, nullable=False),
+    # JSON, without `raw`.
+    Column("generation", Text),
+    # Null in SQLite, which has them in a virtual table of FTS5, `search_words`.
+    Column("words", Text().with_variant(TSVECTOR, "postgresql")),
+    UniqueConstraint("storage_key"),
+    Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
 )

@@ -29,7 +29,7 @@ from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
 from stillroom.storage.bucket.objects import look, properties_of
 from stillroom.storage.bucket.order import ListingOrder, lacking_order
 from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
-from stillroom.storage.capabilities import Limitation
+from stillroom.storage.capabilities import UNWATCHED, ChangeObserver, Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
 from stillroom.storage.sources import ImageSource
 from stillroom.storage.values import (
@@ -87,6 +87,7 @@ class R2ImageStorage:
         public_url: str | None,
         cache_control: str,
         check_exists: bool = True,
+        changes: ChangeObserver = UNWATCHED,
     ) -> None:
         """Serve images from the bucket that is `store`.
 
@@ -97,6 +98,7 @@ class R2ImageStorage:
             public_url: What the CDN puts in front of keys; without it URLs are presigned.
             cache_control: Stored with every image; the CDN and browsers obey it.
             check_exists: Ask before redirecting, so that no CDN remembers a 404.
+            changes: Hears of each save and each deletion.
 
         Raises:
             ConfigurationError: images may be larger than a bucket can take.
@@ -112,6 +114,7 @@ class R2ImageStorage:
         self._public_url = public_url
         self._cache_control = cache_control
         self._check_exists = check_exists
+        self._changes = changes
         self._large = MemoryBudget(BUFFERED_BYTES - _KEPT_FOR_SMALL_BYTES)
         self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
@@ -159,11 +162,14 @@ class R2ImageStorage:
                         part = PartBuffer(PART_BYTES)  # a socket may still hold on to the sent one
                 if not upload.in_parts:
                     held.shrink(len(part))
-                    return await upload.put(part.contents())
-                return await upload.complete(part)
+                    image = await upload.put(part.contents())
+                else:
+                    image = await upload.complete(part)
             except BaseException:
                 upload.abort()
                 raise
+        self._changes.saved(image, upload.checks.passed())
+        return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
         """Small images have a share of their own, and what large ones do not want besides."""
@@ -278,6 +284,7 @@ class R2ImageStorage:
         but its own way.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        began_ns = time.time_ns()
         once = save_id is not None
         guarded = (once or condition.is_set) and await self._conditions.guards_deletions()
         async with self._locks.hold(key.text, deadline=deadline):
@@ -294,8 +301,10 @@ class R2ImageStorage:
                 finally:
                     self._existence.forget(key.text)
                 if deleted.refusal is None:
+                    self._changes.removed(key, began_ns)
                     return
                 if deleted.doubtful and deleted.refusal is Refusal.MISSING:
+                    self._changes.removed(key, began_ns)
                     return  # by the attempt that had no answer
                 if deleted.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
@@ -329,13 +338,15 @@ class R2ImageStorage:
                 )
                 if written.etag is not None:
                     self._existence.note(target.text, found.content_type, self._existence.moment)
-                    return dataclasses.replace(
+                    image = dataclasses.replace(
                         found,
                         key=target,
                         etag=written.etag,
                         modified_ns=time.time_ns(),
                         save_id=copied_id,
                     )
+                    self._changes.copied(image, found)
+                    return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
                 if written.refusal is Refusal.MISSING:  # it went away after the look

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.capabilities import UNWATCHED, ChangeObserver
 from stillroom.storage.disk.data_directory import DataDirectory, translated
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folder_cache import FolderCache
@@ -81,6 +83,7 @@ class DiskImageStorage:
         *,
         min_free_bytes: int = 0,
         list_cache_bytes: int = LIST_CACHE_BYTES,
+        changes: ChangeObserver = UNWATCHED,
     ) -> None:
         """Serve images from `data_directory`.
 
@@ -89,11 +92,13 @@ class DiskImageStorage:
             rules: What every save must keep to.
             min_free_bytes: Saves that would leave less are refused.
             list_cache_bytes: Most memory for the names in large folders; 0 caches none.
+            changes: Hears of each save and each deletion.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
         self._rules = rules
         self._min_free_bytes = min_free_bytes
+        self._changes = changes
         self._publisher = Publisher(data_directory)
         self._facts = RecentFacts(data_directory.fd)
         self._folder_cache = FolderCache(list_cache_bytes)
@@ -123,11 +128,14 @@ class DiskImageStorage:
                     full, batch = batch, Batch()
                     await self._run(self._write, pending, staged, full)
             if staged is None:
-                return await self._run(self._save_small, pending, batch)
-            return await self._run(self._finish, pending, staged, batch)
+                image = await self._run(self._save_small, pending, batch)
+            else:
+                image = await self._run(self._finish, pending, staged, batch)
         finally:
             if staged is not None:
                 staged.close()
+        self._changes.saved(image, checks.passed())
+        return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
         """Check what can be checked before the first byte is read."""
@@ -268,7 +276,9 @@ class DiskImageStorage:
     ) -> None:
         """Unlink and sync. The folder stays: removing it here would make racing saves fail."""
         self._data_directory.refuse_writes_if_read_only()
+        began_ns = time.time_ns()
         await self._run(self._publisher.delete, key, condition, save_id)
+        self._changes.removed(key, began_ns)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
         """Remove folders that have been empty for a while: see `empty_folders.py`."""
@@ -289,9 +299,11 @@ class DiskImageStorage:
         opened = self._open(source)
         try:
             self._refuse_if_full(opened.image.size)
-            return await self._run(self._copy, opened, target, save_id)
+            image = await self._run(self._copy, opened, target, save_id)
         finally:
             opened.close()
+        self._changes.copied(image, opened.image)
+        return image
 
     def _copy(self, opened: DiskImage, target: StorageKey, save_id: str | None) -> StoredImage:
         image = opened.image

@@ -1,0 +1,215 @@
+"""Filling the search index: what a storage changes is written in the background, in batches.
+
+A save only notes itself here, with both ends of its bytes, and answers. What is noted is lost if
+the process dies, or if the database is away for so long that too much is noted; healing finds it
+then.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.generation.reading import find_by_reading
+from stillroom.media.database import MediaDatabase
+from stillroom.media.index.values import IndexedImage, Removed
+from stillroom.paths import StorageKey
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.upload_checks import PassedBytes
+from stillroom.storage.values import OpenedImage, StoredImage
+
+_GATHER_S: Final = 0.15
+"""After a change, others that come soon go into the same transaction."""
+
+_BATCH: Final = 500
+_MAX_NOTED: Final = 50_000
+_MAX_NOTED_BYTES: Final = 32 * 1024**2
+"""Of the ends of files; beyond it they are read again, from the storage."""
+
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 15.0
+_REMOVED_AGAIN_S: Final = 2.0
+"""A worker may write the row of a save after another one has deleted its image, and its row."""
+
+log = logging.getLogger("stillroom.media")
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    image: StoredImage
+    passed: PassedBytes | None = None
+    copied_from: StoredImage | None = None
+
+
+class IndexFilling:
+    """Notes what a storage changes, and writes it. Belongs to one event loop at a time.
+
+    Attributes:
+        database: Where the index is.
+        lost: Changes that were not noted, since too many wait.
+    """
+
+    def __init__(self, database: MediaDatabase) -> None:
+        """Write into `database`, which is opened when there is something to write."""
+        self.database = database
+        self._noted: dict[StorageKey, _Saved | Removed] = {}
+        self._noted_bytes = 0
+        self._again: list[Removed] = []
+        self._changed = asyncio.Event()
+        self._is_running = False
+        self.lost = 0
+
+    # A storage's `ChangeObserver` --------------------------------------------------------
+
+    def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
+        """Note a save."""
+        if passed is not None:
+            size = len(passed.head) + len(passed.tail)
+            if self._noted_bytes + size > _MAX_NOTED_BYTES:
+                passed = None
+        self._note(image.key, _Saved(image, passed))
+
+    def copied(self, image: StoredImage, source: StoredImage) -> None:
+        """Note a copy; what is known of its source, perhaps not written yet, is known of it."""
+        noted = self._noted.get(source.key)
+        if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
+            self._note(image.key, _Saved(image, noted.passed, noted.copied_from))
+        else:
+            self._note(image.key, _Saved(image, copied_from=source))
+
+    def removed(self, key: StorageKey, at_ns: int) -> None:
+        """Note a deletion."""
+        self._note(key, Removed(key, at_ns))
+
+    def _note(self, key: StorageKey, change: _Saved | Removed) -> None:
+        if not self._is_running or key.is_manifest:
+            return
+        if len(self._noted) >= _MAX_NOTED and key not in self._noted:
+            self.lost += 1
+            return
+        self._noted_bytes += _bytes_of(change) - _bytes_of(self._noted.get(key))
+        self._noted[key] = change
+        self._changed.set()
+
+    # Writing -----------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self, storage: ImageStorage, *, stop_within_s: float) -> AsyncIterator[None]:
+        """Write in the background what is noted; what is left at the end has so many seconds."""
+        self._changed = asyncio.Event()
+        self._is_running = True
+        writing = asyncio.create_task(self._write_on(storage))
+        try:
+            yield
+        finally:
+            self._is_running = False
+            writing.cancel()
+            await asyncio.wait([writing])
+            with contextlib.suppress(StillroomError, TimeoutError):
+                async with asyncio.timeout(stop_within_s):
+                    while self._noted:
+                        await self._write_batch(storage)
+            self._noted.clear()
+            self._noted_bytes = 0
+
+    async def _write_on(self, storage: ImageStorage) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._changed.wait(), _REMOVED_AGAIN_S if self._again else None
+                )
+            await asyncio.sleep(_GATHER_S)
+            self._changed.clear()
+            try:
+                await self._write_batch(storage)
+                pause = _FIRST_PAUSE_S
+            except BackendUnavailable as error:
+                if pause == _FIRST_PAUSE_S:  # else a night without a database fills the log
+                    log.warning("the search index waits: %s (%r)", error, error.__cause__)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except Exception:  # a process's edge: the next batch may meet better luck
+                log.exception("a batch of the search index failed; it is found again later")
+            if self._noted:
+                self._changed.set()
+
+    async def _write_batch(self, storage: ImageStorage) -> None:
+        rows = (await self.database.rows()).search
+        batch = {key: self._noted[key] for key in list(self._noted)[:_BATCH]}
+        for key, change in batch.items():
+            del self._noted[key]
+            self._noted_bytes -= _bytes_of(change)
+        written: dict[StorageKey, IndexedImage] = {}
+        due = time.time_ns() - int(_REMOVED_AGAIN_S * 1e9)
+        removed = [one for one in self._again if one.at_ns <= due]
+        self._again = [one for one in self._again if one.at_ns > due]
+        try:
+            for change in batch.values():
+                if isinstance(change, Removed):
+                    removed.append(change)
+                    continue
+                indexed = None
+                if change.copied_from is not None:
+                    key, save_id = change.copied_from.key, change.copied_from.save_id
+                    source = written.get(key) or await rows.find(key)
+                    if source is not None and source.image.save_id == save_id:
+                        indexed = IndexedImage(change.image, source.generation)
+                if indexed is None:
+                    indexed = await read_facts(storage, change.image, change.passed)
+                written[change.image.key] = indexed
+            if written or removed:
+                await rows.write([*written.values()], removed)
+        except BackendUnavailable:
+            self._put_back(batch)
+            raise
+        self._again += [one for one in batch.values() if isinstance(one, Removed)]
+
+    def _put_back(self, batch: Mapping[StorageKey, _Saved | Removed]) -> None:
+        """Note again what could not be written, without its bytes; newer changes stand."""
+        for key, change in batch.items():
+            if isinstance(change, _Saved):
+                change = _Saved(change.image, None, change.copied_from)  # noqa: PLW2901  (the same change)
+            if key not in self._noted:
+                self._note(key, change)
+
+
+async def read_facts(
+    storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
+) -> IndexedImage:
+    """What the index keeps of an image, from the bytes that passed, and those that it has stored.
+
+    Raises:
+        BackendUnavailable: as its name says.
+    """
+    opened: OpenedImage | None = None
+
+    async def read(start: int, length: int) -> bytes:
+        nonlocal opened
+        found = passed.at(start, length) if passed is not None else None
+        if found is not None:
+            return found
+        if opened is None:
+            opened = await storage.open(image.key)
+            if opened.image.save_id != image.save_id:
+                raise ImageNotFound
+        return b"".join([chunk async for chunk in opened.chunks(start, length)])
+
+    try:
+        found = await find_by_reading(image.size, read)
+    except ImageNotFound:  # gone, or saved over: another change says so
+        return IndexedImage(image, None)
+    finally:
+        if opened is not None:
+            opened.close()
+    return IndexedImage.of(image, found.generation)
+
+
+def _bytes_of(change: _Saved | Removed | None) -> int:
+    if not isinstance(change, _Saved) or change.passed is None:
+        return 0
+    return len(change.passed.head) + len(change.passed.tail)

@@ -1,0 +1,111 @@
+"""The values of the search index: what is written into it, asked of it and found in it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.generation.facts import Generation
+from stillroom.media.index.words import MAX_TEXT, Phrase
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.values import StoredImage
+
+MAX_LIMIT: Final = 1000
+"""Images on one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedImage:
+    """An image as the index has it.
+
+    Attributes:
+        image: One save of it.
+        generation: Its facts, without `raw`, long texts cut; None where there are none.
+    """
+
+    image: StoredImage
+    generation: Generation | None
+
+    @classmethod
+    def of(cls, image: StoredImage, generation: Generation | None) -> "IndexedImage":
+        """What the index keeps of these facts."""
+        if generation is None:
+            return cls(image, None)
+        cut = {
+            name: text[:MAX_TEXT]
+            for name in ("tool", "prompt", "negative_prompt", "sampler", "scheduler", "model")
+            if (text := getattr(generation, name)) is not None
+        }
+        return cls(image, dataclasses.replace(generation, raw=None, **cut))
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An image that is not there any more.
+
+    Attributes:
+        key: Of the image.
+        at_ns: When it was removed; a later save stays.
+    """
+
+    key: StorageKey
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """Which save of an image the index has."""
+
+    save_id: str
+    etag: str
+
+    def is_of(self, image: StoredImage) -> bool:
+        """Whether it is this one."""
+        return (self.save_id, self.etag) == (image.save_id, image.etag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery:
+    """One page of a search; None and empty tuples ask for nothing.
+
+    Attributes:
+        prefix: Of keys.
+        words: Each in the prompt, the path or the model.
+        prompt: Each in the prompt.
+        model: One phrase in its name.
+        lora: One phrase in a name of one.
+        saved_from_ns: Then or later.
+        saved_before_ns: Earlier.
+        by_path: In the order of paths, else of saves.
+        descending: The other way round.
+        after: The last place of the page before: a path's key, or `place` of a save.
+    """
+
+    prefix: KeyPrefix
+    words: tuple[Phrase, ...] = ()
+    prompt: tuple[Phrase, ...] = ()
+    model: Phrase = ()
+    lora: Phrase = ()
+    sampler: str | None = None
+    seed: int | None = None
+    tool: str | None = None
+    content_type: str | None = None
+    saved_from_ns: int | None = None
+    saved_before_ns: int | None = None
+    by_path: bool = False
+    descending: bool = True
+    after: str | int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """A page of images that were found.
+
+    Attributes:
+        images: In the order asked for.
+        next_after: `SearchQuery.after` of the next page; None behind the last one.
+    """
+
+    images: Sequence[IndexedImage]
+    next_after: str | int | None = None

@@ -1,0 +1,72 @@
+"""Words of the search index: one way to take texts apart, whatever the database.
+
+The databases' own parsers differ, and their query languages are not for clients: both are given
+words of letters and digits only.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Final
+
+MAX_TEXT: Final = 16 * 1024
+"""Characters of one text that are indexed, and shown in answers to a search."""
+
+_MAX_WORD: Final = 64
+_MAX_WORDS: Final = 4096
+_MAX_FOLDERS: Final = 16
+
+# Written without blanks: each character is a word, and what is looked for a phrase of them.
+_UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
+
+Phrase = tuple[str, ...]
+"""Words that follow each other."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, without regard to case and accents."""
+    text = text[:MAX_TEXT]
+    if text.isascii():
+        found = _ASCII_WORD.findall(text.lower())
+    else:
+        spread = unicodedata.normalize("NFKD", text.casefold())[: 2 * MAX_TEXT]
+        plain = "".join(one for one in spread if not unicodedata.combining(one))
+        found = _WORD.findall(plain.casefold())
+    return [word[:_MAX_WORD] for word in found[:_MAX_WORDS]]
+
+
+def phrases_of(text: str) -> Iterator[Phrase]:
+    """What a search is for: each term, and each quoted part, as the words that it has."""
+    for quoted, term in _TERM.findall(text):
+        words = tuple(words_of(quoted or term))
+        if words:
+            yield words
+
+
+def facet(name: str, value: str) -> str:
+    """A word that stands for a fact with this very value, without regard to case."""
+    digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
+    return digest.hexdigest()
+
+
+def folder_facets(key: str) -> Iterator[str]:
+    """A word for each folder that a key lies in, the upper ones first."""
+    end = key.find("/")
+    for _ in range(_MAX_FOLDERS):
+        if end < 0:
+            return
+        yield _folder_facet(key[: end + 1])
+        end = key.find("/", end + 1)
+
+
+def folder_facet(prefix: str) -> str | None:
+    """The word of the lowest folder in which all keys with this beginning lie."""
+    return next(iter([*folder_facets(prefix)][::-1]), None)
+
+
+def _folder_facet(folder: str) -> str:
+    return hashlib.blake2b(f"folder={folder}".encode(), digest_size=10).hexdigest()

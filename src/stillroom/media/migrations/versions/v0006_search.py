@@ -1,0 +1,70 @@
+"""The search index: a row for each image, and its words."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import TSVECTOR
+
+from stillroom.errors import BackendUnavailable
+
+revision: Final = "0006"
+down_revision: Final = "0005"
+
+_KEY_BYTES: Final = 1024
+
+
+def upgrade() -> None:
+    """Make the tables; they are empty until images are saved, compared or indexed anew."""
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    op.create_table(
+        "search_images",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+            autoincrement=False,
+        ),
+        sa.Column(
+            "storage_key",
+            sa.String(_KEY_BYTES, collation=None if is_sqlite else "C"),
+            nullable=False,
+        ),
+        sa.Column("saved_ns", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
+        sa.Column("content_type", sa.String(255), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(32)),
+        sa.Column("save_id", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Text()),
+        sa.Column("words", sa.Text() if is_sqlite else TSVECTOR()),
+        sa.PrimaryKeyConstraint("id", name="pk_search_images"),
+        sa.UniqueConstraint("storage_key", name="uq_search_images_storage_key"),
+    )
+    if is_sqlite:
+        _make_full_text()
+    else:
+        op.create_index(
+            "ix_search_images_words", "search_images", ["words"], postgresql_using="gin"
+        )
+
+
+def downgrade() -> None:
+    """Take them away; they can be filled again from the images."""
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("DROP TABLE search_words")
+    op.drop_table("search_images")
+
+
+def _make_full_text() -> None:
+    """Words come in ASCII lower case or not ASCII at all: `ascii` parts them at blanks only."""
+    known = op.get_bind().execute(sa.text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
+    if known.first() is None:
+        raise BackendUnavailable(
+            "this Python's SQLite has no full-text search (FTS5): use a Python whose SQLite has "
+            "it, or PostgreSQL with STILLROOM_DATABASE_URL"
+        )
+    op.execute(
+        "CREATE VIRTUAL TABLE search_words USING fts5"
+        "(prompt, path, model, lora, facets, tokenize = 'ascii')"
+    )

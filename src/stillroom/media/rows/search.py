@@ -1,0 +1,332 @@
+"""Rows of `search_images`, and of the full text beside it: FTS5, or a `tsvector`.
+
+A row's id is when its image was saved, in nanoseconds: both databases give the newest rows that
+have some words without sorting all of them. Words come from `media/index/words.py` alone, letters
+and digits, so nothing of a client's text is read as a query.
+"""
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stillroom.generation.facts import Generation, generation_of
+from stillroom.media.index.values import FoundPage, Indexed, IndexedImage, Removed, SearchQuery
+from stillroom.media.index.words import Phrase, facet, folder_facet, folder_facets, words_of
+from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.tables import search_images
+from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
+
+_SPREAD: Final = 10**7
+"""Nanoseconds by which an id may lie behind the save: some buckets tell whole seconds."""
+
+_LATEST_NS: Final = 2**63 - 1 - _SPREAD
+_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
+_BEHIND_ALL: Final = "\U0010ffff"
+"""No key has it: all keys with a prefix come before the prefix and this."""
+
+_FOUND_BY_WORDS: Final = ("prompt", "path", "model")
+_COLUMNS: Final = (*_FOUND_BY_WORDS, "lora")
+_CLASSES: Final = dict(zip(_COLUMNS, "ABCD", strict=True))
+"""PostgreSQL's weights say where a word stands."""
+
+_GAP: Final = 2
+_MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
+
+_full_text: Final = sa.table(
+    "search_words",
+    sa.column("rowid", sa.BigInteger),
+    *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
+)
+"""The virtual table of SQLite."""
+
+_random: Final = random.SystemRandom()
+
+
+class SearchRows:
+    """The index of one library."""
+
+    def __init__(self, engine: RowsEngine) -> None:
+        """Use `engine`; its maker closes it."""
+        self._engine = engine
+
+    async def write(
+        self,
+        images: Sequence[IndexedImage],
+        removed: Sequence[Removed] = (),
+        *,
+        certain: bool = False,
+    ) -> int:
+        """Write saves and removals in one transaction; of two saves of a key the later one stays.
+
+        Args:
+            images: As they were saved.
+            removed: Images that are gone.
+            certain: They were looked at just now: they stand whatever the rows say.
+
+        Returns:
+            How many rows were written.
+        """
+        async with self._engine.writing() as connection:
+            if not self._engine.is_sqlite:
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            latest = {one.image.key: one for one in images}
+            known = await _known(connection, [*latest, *(one.key for one in removed)])
+            gone = {
+                known[one.key].id
+                for one in removed
+                if one.key in known and (certain or known[one.key].saved_ns <= one.at_ns)
+            }
+            gone_keys = {one.key: one.at_ns for one in removed}
+            new = [
+                one
+                for key, one in latest.items()
+                if certain
+                or (
+                    _saved_ns(one.image) > gone_keys.get(key, -1)
+                    and (key not in known or known[key].saved_ns <= _saved_ns(one.image))
+                )
+            ]
+            gone |= {known[one.image.key].id for one in new if one.image.key in known}
+            await self._remove(connection, gone)
+            await self._add(connection, new)
+        return len(new)
+
+    async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
+        """Which saves the index has behind `after` up to `last` (None: to the end of `prefix`)."""
+        key = search_images.c.storage_key
+        asked = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
+            key > after, key >= prefix, key <= (prefix + _BEHIND_ALL if last is None else last)
+        )
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
+
+    async def find(self, key: StorageKey) -> IndexedImage | None:
+        """One image as the index has it."""
+        asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
+        async with self._engine.reading() as connection:
+            row = (await connection.execute(asked)).one_or_none()
+        return None if row is None else _image_of(row)
+
+    async def search(self, query: SearchQuery) -> FoundPage:
+        """A page of images.
+
+        Raises:
+            BackendUnavailable: the database is away, or too slow.
+        """
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(self._asked(query))).all()
+        shown = rows[: query.limit]
+        next_after: str | int | None = None
+        if len(rows) > query.limit:
+            next_after = shown[-1].storage_key if query.by_path else shown[-1].id
+        return FoundPage([_image_of(row) for row in shown], next_after)
+
+    def _asked(self, query: SearchQuery) -> sa.Select[Any]:
+        images = search_images.c
+        terms = [*_terms(query)]
+        facets = [*_facets(query)]
+        asked = sa.select(*(column for column in images if column.name != "words"))
+        place: sa.ColumnElement[int] = images.id
+        key: sa.ColumnElement[str] = images.storage_key
+        if (terms or facets) and self._engine.is_sqlite:
+            asked = asked.where(images.id == _full_text.c.rowid)
+            matches = sa.literal_column("search_words").op("MATCH")
+            asked = asked.where(matches(_fts5(terms, facets)))
+            # The words lead, in the order of their ids: an index on keys would be no way to them.
+            key = sa.literal_column("+search_images.storage_key", sa.String)
+            place = _full_text.c.rowid
+        elif terms or facets:
+            wanted = sa.cast(_tsquery(terms, facets), TSQUERY)
+            asked = asked.where(images.words.op("@@")(wanted))
+        prefix = query.prefix.text
+        asked = asked.where(key >= prefix, key < prefix + _BEHIND_ALL)
+        if query.saved_from_ns is not None:
+            since = _known_ns(query.saved_from_ns)
+            asked = asked.where(place >= since, images.saved_ns >= since)
+        if query.saved_before_ns is not None:
+            before = _known_ns(query.saved_before_ns)
+            asked = asked.where(place < before + _SPREAD, images.saved_ns < before)
+        order = images.storage_key if query.by_path else place
+        if query.after is not None:
+            asked = asked.where(order < query.after if query.descending else order > query.after)
+        asked = asked.order_by(order.desc() if query.descending else order.asc())
+        return asked.limit(query.limit + 1)
+
+    async def _remove(self, connection: AsyncConnection, ids: Iterable[int]) -> None:
+        gone = sorted(ids)
+        if not gone:
+            return
+        await connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
+        if self._engine.is_sqlite:
+            await connection.execute(sa.delete(_full_text).where(_full_text.c.rowid.in_(gone)))
+
+    async def _add(self, connection: AsyncConnection, new: Sequence[IndexedImage]) -> None:
+        if not new:
+            return
+        ids = await _free_ids(connection, [_saved_ns(one.image) for one in new])
+        rows = [_row_of(one, id_) for one, id_ in zip(new, ids, strict=True)]
+        if self._engine.is_sqlite:
+            await connection.execute(sa.insert(search_images), rows)
+            texts = [{"rowid": id_, **_texts_of(one)} for one, id_ in zip(new, ids, strict=True)]
+            await connection.execute(sa.insert(_full_text), texts)
+            return
+        for row, one in zip(rows, new, strict=True):
+            row["words"] = _tsvector(_texts_of(one))
+        await connection.execute(sa.insert(search_images), rows)
+
+
+async def _known(
+    connection: AsyncConnection, keys: Sequence[StorageKey]
+) -> Mapping[StorageKey, Any]:
+    asked = sa.select(
+        search_images.c.id, search_images.c.storage_key, search_images.c.saved_ns
+    ).where(search_images.c.storage_key.in_([key.text for key in keys]))
+    found = {}
+    for row in (await connection.execute(asked)).all():
+        found[StorageKey(row.storage_key)] = row
+    return found
+
+
+async def _free_ids(connection: AsyncConnection, wanted: Sequence[int]) -> list[int]:
+    """An id for each time, the time itself if no row has it."""
+    ids = list(wanted)
+    while True:
+        asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
+        taken = set((await connection.execute(asked)).scalars())
+        seen: set[int] = set()
+        clashes = []
+        for at, id_ in enumerate(ids):
+            if id_ in taken or id_ in seen:
+                clashes.append(at)
+            seen.add(id_)
+        if not clashes:
+            return ids
+        for at in clashes:
+            ids[at] = wanted[at] + _random.randrange(1, _SPREAD)
+
+
+def _saved_ns(image: StoredImage) -> int:
+    return _known_ns(image.modified_ns)
+
+
+def _known_ns(moment: int) -> int:
+    """A time that both databases can hold: 1970 to 2262."""
+    return min(max(moment, 0), _LATEST_NS)
+
+
+def _row_of(indexed: IndexedImage, id_: int) -> dict[str, Any]:
+    image, generation = indexed.image, indexed.generation
+    facts = None
+    if generation is not None:
+        known = {name: value for name, value in generation.as_json().items() if value is not None}
+        facts = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
+    return {
+        "id": id_,
+        "storage_key": image.key.text,
+        "saved_ns": _saved_ns(image),
+        "size": image.size,
+        "etag": image.etag,
+        "content_type": image.content_type,
+        "sha256": image.sha256,
+        "save_id": image.save_id,
+        "generation": facts,
+    }
+
+
+def _image_of(row: sa.Row[Any]) -> IndexedImage:
+    image = StoredImage(
+        key=StorageKey(row.storage_key),
+        size=row.size,
+        etag=row.etag,
+        modified_ns=row.saved_ns,
+        content_type=row.content_type,
+        sha256=row.sha256,
+        save_id=row.save_id,
+    )
+    facts = None if row.generation is None else generation_of(json.loads(row.generation))
+    return IndexedImage(image, facts)
+
+
+# Words in, and words asked for ---------------------------------------------------------------
+
+
+def _texts_of(indexed: IndexedImage) -> dict[str, str]:
+    """What stands in the full text for an image, words parted by blanks."""
+    key, facts = indexed.image.key.text, indexed.generation or Generation()
+    loras = " ".join(one.name for one in facts.loras or ())
+    texts = {
+        "prompt": facts.prompt or "",
+        "path": key.partition("/")[2],
+        "model": facts.model or "",
+        "lora": loras,
+    }
+    found = {name: " ".join(words_of(text)) for name, text in texts.items()}
+    exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
+    for name in ("tool", "sampler", "seed"):
+        value = getattr(facts, name)
+        if value is not None:
+            exact.append(facet(name, str(value)))
+    return {**found, "facets": " ".join(exact)}
+
+
+Term = tuple[Phrase, tuple[str, ...]]
+"""A phrase, and the columns of which one must have it."""
+
+
+def _terms(query: SearchQuery) -> Iterable[Term]:
+    for phrase in query.words:
+        yield phrase, _FOUND_BY_WORDS
+    for phrase in query.prompt:
+        yield phrase, ("prompt",)
+    if query.model:
+        yield query.model, ("model",)
+    if query.lora:
+        yield query.lora, ("lora",)
+
+
+def _facets(query: SearchQuery) -> Iterable[str]:
+    for name, value in (
+        ("type", query.content_type),
+        ("tool", query.tool),
+        ("sampler", query.sampler),
+        ("seed", query.seed),
+    ):
+        if value is not None:
+            yield facet(name, str(value))
+    if not query.by_path and (folder := folder_facet(query.prefix.text)) is not None:
+        yield folder
+
+
+def _fts5(terms: Sequence[Term], facets: Sequence[str]) -> str:
+    """https://www.sqlite.org/fts5.html#full_text_query_syntax; each word stands in quotes."""
+    parts = [f'{{{" ".join(columns)}}} : "{" ".join(phrase)}"' for phrase, columns in terms]
+    return " AND ".join([*parts, *(f'facets : "{one}"' for one in facets)])
+
+
+def _tsquery(terms: Sequence[Term], facets: Sequence[str]) -> str:
+    """https://www.postgresql.org/docs/17/datatype-textsearch.html; each word stands in quotes."""
+    parts = []
+    for phrase, columns in terms:
+        # Between columns there is a gap, so that no phrase begins in one and ends in another.
+        classes = "".join(_CLASSES[name] for name in columns)
+        parts.append("(" + " <-> ".join(f"'{word}':{classes}" for word in phrase) + ")")
+    return " & ".join([*parts, *(f"'={one}'" for one in facets)])
+
+
+def _tsvector(texts: Mapping[str, str]) -> str:
+    lexemes: list[str] = []
+    position = 1
+    for name in _COLUMNS:
+        for word in texts[name].split():
+            at = min(position, _MAX_POSITION)
+            lexemes.append(f"'{word}':{at}{_CLASSES[name]}")
+            position += 1
+        position += _GAP
+    return " ".join([*lexemes, *(f"'={one}'" for one in texts["facets"].split())])

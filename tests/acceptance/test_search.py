@@ -1,0 +1,163 @@
+"""GET /storage/search: found within a second of the save, exact, and confined."""
+
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from acceptance.conftest import Servers, Way
+from generation.carriers import png
+from running import Server
+
+SEARCH = "/api/v1/storage/search"
+
+
+@pytest.fixture
+def server(started_as: Way, servers: Servers) -> Server:
+    return servers.started(started_as)
+
+
+def save(client: httpx.Client, path: str, prompt: str, seed: int = 7) -> None:
+    parameters = f"{prompt}\nSteps: 20, Sampler: Euler a, Seed: {seed}, Model: ink_v2"
+    client.post(
+        f"/api/v1/storage/images/{path}", files={"file": ("x", png({"parameters": parameters}))}
+    ).raise_for_status()
+
+
+def paths(client: httpx.Client, **asked: Any) -> list[str]:
+    answer = client.get(SEARCH, params=asked).raise_for_status()
+    return [item["path"] for item in answer.json()["items"]]
+
+
+def wait_for(client: httpx.Client, expected: list[str], **asked: Any) -> None:
+    ends = time.monotonic() + 10
+    while (found := paths(client, **asked)) != expected:
+        assert time.monotonic() < ends, (found, expected)
+        time.sleep(0.02)
+
+
+@pytest.mark.workers
+@pytest.mark.roads
+@pytest.mark.hosts
+def test_a_save_is_found_by_its_prompt_soon_after_its_answer(
+    client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}/1.png", "a red fox, in the snow", 2**64 - 1)
+    save(client, f"{folder}/2.png", "a blue whale")
+
+    wait_for(client, [f"{folder}/2.png", f"{folder}/1.png"], prefix=f"{folder}/")
+    assert paths(client, prefix=folder, q='"red fox" ink_v2') == [f"{folder}/1.png"]
+    assert paths(client, prefix=folder, seed=2**64 - 1) == [f"{folder}/1.png"]
+    (item,) = client.get(SEARCH, params={"prefix": folder, "prompt": "whale"}).json()["items"]
+    assert item["content_type"] == "image/png"
+    assert item["generation"]["prompt"] == "a blue whale"
+    assert item["generation"]["raw"] is None
+    entry = client.get("/api/v1/storage/entries", params={"prefix": item["path"]}).json()[0]
+    assert entry == {name: value for name, value in item.items() if name != "generation"}
+
+    client.delete(f"/api/v1/storage/images/{folder}/1.png").raise_for_status()
+    wait_for(client, [f"{folder}/2.png"], prefix=f"{folder}/")
+
+
+def test_pages_follow_each_other_to_the_end(client: httpx.Client, folder: str) -> None:
+    names = [f"{folder}/{number}.png" for number in range(5)]
+    for name in names:
+        save(client, name, "a fox")
+    wait_for(client, names[::-1], prefix=f"{folder}/")
+
+    for sort, expected in (("-saved", names[::-1]), ("path", names), ("-path", names[::-1])):
+        asked = {"prefix": f"{folder}/", "limit": "2", "sort": sort, "q": "fox"}
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = client.get(SEARCH, params=asked | {"cursor": cursor}).json()
+            found += [item["path"] for item in page["items"]]
+            cursor = page["next"]
+        assert found == expected
+
+
+def test_a_confined_token_finds_its_folder_only_and_learns_no_more(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    for name in ("a/1.png", "b/1.png", "a/2.png", "b/2.png"):
+        save(client, f"{folder}/{name}", "a fox")
+    wait_for(client, [f"{folder}/a/2.png", f"{folder}/a/1.png"], prefix=f"{folder}/a/")
+    wait_for(client, [f"{folder}/b/2.png", f"{folder}/b/1.png"], prefix=f"{folder}/b/")
+
+    with server.client("--prefix", f"{folder}/a") as confined:
+        assert paths(confined, q="fox") == [f"{folder}/a/2.png", f"{folder}/a/1.png"]
+        assert confined.get(SEARCH, params={"prefix": f"{folder}/b/"}).status_code == 403
+        page = client.get(SEARCH, params={"prefix": folder, "limit": 1, "sort": "-path"}).json()
+        assert page["items"][0]["path"] == f"{folder}/b/2.png"
+        foreign = confined.get(SEARCH, params={"cursor": page["next"], "sort": "-path"}).json()
+        assert [item["path"] for item in foreign["items"]] == [
+            f"{folder}/a/2.png",
+            f"{folder}/a/1.png",
+        ]
+        assert foreign["next"] is None
+        last = confined.get(SEARCH, params={"limit": 2}).json()
+        assert last["next"] is None, "two images, and nothing of the others"
+
+
+BAD: tuple[dict[str, Any], ...] = (
+    {"seed": "-1"},
+    {"seed": str(2**64)},
+    {"seed": "1e3"},
+    {"seed": "9" * 500},
+    {"sort": "size"},
+    {"limit": "0"},
+    {"cursor": "!"},
+    {"cursor": "Li4vYQ", "sort": "path"},
+    {"cursor": "YS5wbmc"},
+    {"cursor": "A" * 5000},
+    {"saved_from": "yesterday"},
+    {"q": "x" * 1001},
+    {"q": "!?"},
+    {"q": " ".join("abcdefghijklmnopqrstuvwxyz0123456789")},
+    {"model": "-"},
+    {"prefix": "../"},
+    {"content_type": "a b"},
+    {"q": b"\xff"},
+)
+
+
+def test_a_bad_value_is_422_and_says_where(client: httpx.Client) -> None:
+    for query in BAD:
+        refused = client.get(f"{SEARCH}?{urlencode(query)}")
+        assert refused.status_code == 422, query
+        assert "detail" in refused.json()
+
+
+HOSTILE = (
+    '" OR 1=1 --',
+    "fox') OR ('",
+    "NEAR(a b) AND * ^fox {prompt}: x",
+    "\0fox\0",
+    "a & b | !c <-> d:*",
+    '"unclosed',
+    "%_\\ x",
+    "\U0001f98a fox \ufdfa",
+)
+
+
+def test_what_means_something_to_a_database_is_words_here(
+    client: httpx.Client, folder: str
+) -> None:
+    for text in HOSTILE:
+        for name in ("q", "prompt", "model", "lora", "sampler", "tool"):
+            answer = client.get(SEARCH, params={name: text, "prefix": folder})
+            assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
+
+
+def test_times_bound_a_search(client: httpx.Client, folder: str) -> None:
+    save(client, f"{folder}/a.png", "fox")
+    wait_for(client, [f"{folder}/a.png"], prefix=folder)
+
+    for asked, is_found in (
+        ({"saved_from": "0001-01-01T00:00:00Z", "saved_before": "9999-12-31T23:59:59Z"}, True),
+        ({"saved_from": "2999-01-01T00:00:00Z"}, False),
+        ({"saved_before": "2000-01-01T00:00:00+14:00"}, False),
+    ):
+        assert bool(paths(client, prefix=folder, **asked)) is is_found

@@ -1,0 +1,198 @@
+"""The search index beside a storage: filled by what changes, healed by comparing."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.suite import RULES
+from generation.carriers import png
+from media.suite import key
+from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from stillroom.errors import BackendUnavailable
+from stillroom.media.config import RowsConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.expiry import never_stops
+from stillroom.media.index import healing
+from stillroom.media.index.filling import IndexFilling
+from stillroom.media.index.healing import Healed, IndexHealing
+from stillroom.media.index.values import SearchQuery
+from stillroom.paths import KeyPrefix
+from stillroom.storage.choose import DiskConfig, R2Config, open_storage
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+
+SOON_S = 10.0
+
+
+@dataclass
+class Worker:
+    """A process's storage, with the index that it fills."""
+
+    storage: ImageStorage
+    database: MediaDatabase
+    filling: IndexFilling = field(repr=False)
+    healing: IndexHealing
+
+    async def save(self, path: str, prompt: str | None = None) -> None:
+        await self.storage.save(key(path), BytesSource(image(prompt)))
+
+    async def found(self, **asked: Any) -> list[str]:
+        query = SearchQuery(**{"prefix": KeyPrefix("compute/"), **asked})
+        page = await (await self.database.rows()).search.search(query)
+        return [one.image.key.text.removeprefix("compute/") for one in page.images]
+
+    async def finds(self, expected: list[str], **asked: Any) -> None:
+        ends = time.monotonic() + SOON_S
+        while (found := await self.found(**asked)) != expected:
+            assert time.monotonic() < ends, (found, expected)
+            await asyncio.sleep(0.02)
+
+
+def image(prompt: str | None) -> bytes:
+    return png({} if prompt is None else {"parameters": f"{prompt}\nSteps: 20, Seed: 7, Model: m"})
+
+
+@pytest.fixture
+async def workers(
+    request: pytest.FixtureRequest, pair: tuple[str, str], config: RowsConfig, tmp_path: Path
+) -> AsyncIterator[tuple[Worker, Worker]]:
+    """Two of them, on one store and one database."""
+    where: DiskConfig | R2Config = DiskConfig(tmp_path / "data", min_free_bytes=0)
+    if pair[0] == "bucket":
+        seaweed: SeaweedFS = request.getfixturevalue("seaweed")
+        request.getfixturevalue("operator")  # it has the bucket made
+        where = R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET)
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for _ in range(2):
+            database = MediaDatabase(config)
+            filling = IndexFilling(database)
+            storage = open_storage(where, RULES, changes=filling)
+            stack.push_async_callback(storage.close)
+            stack.push_async_callback(database.close)
+            await stack.enter_async_context(filling.running(storage, stop_within_s=5))
+            compares = isinstance(where, DiskConfig)
+            made = IndexHealing(storage, database, compares_saves=compares)
+            opened.append(Worker(storage, database, filling, made))
+        yield opened[0], opened[1]
+    if pair[0] == "bucket":
+        request.getfixturevalue("seaweed").empty()
+
+
+@pytest.mark.pairs
+async def test_what_a_worker_changes_is_found_by_the_other(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+
+    await one.save("a/1.png", "a red fox")
+    await other.finds(["a/1.png"], words=(("fox",),), seed=7)
+    await other.storage.copy(key("a/1.png"), key("b/2.png"))
+    await one.finds(["b/2.png"], words=(("fox",),), prefix=KeyPrefix("compute/b/"))
+    await other.save("a/1.png", "a blue whale")
+    await one.finds(["a/1.png"], words=(("whale",),))
+    assert await one.found(words=(("fox",),)) == ["b/2.png"]
+    await one.storage.delete(key("a/1.png"))
+    await other.finds(["b/2.png"])
+
+
+async def test_one_that_is_deleted_before_it_is_written_is_not_found(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+
+    for number in range(10):
+        await one.save(f"{number}.png", "a fox")
+        await other.storage.delete(key(f"{number}.png"))
+    await one.save("last.png")
+
+    await other.finds(["last.png"])
+
+
+async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    await one.save("0.png")
+    await one.finds(["0.png"])
+
+    async def away(_: MediaDatabase) -> None:
+        raise BackendUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MediaDatabase, "rows", away)
+        await one.save("1.png", "a fox")
+        await one.storage.delete(key("0.png"))
+        with pytest.raises(BackendUnavailable):
+            await one.found()
+        await asyncio.sleep(0.3)
+
+    await other.finds(["1.png"])
+    await other.finds(["1.png"], words=(("fox",),))
+
+
+async def test_healing_finds_what_no_worker_has_seen(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    for number in range(5):
+        await one.save(f"{number}.png", "a fox")
+    await one.finds([f"{number}.png" for number in (4, 3, 2, 1, 0)])
+    unseen = _without_index(one)
+    await unseen.delete(key("0.png"))
+    await unseen.save(key("new/5.png"), BytesSource(image("a wolf")))
+    monkeypatch.setattr(healing, "_PAGE", 2)
+
+    healed = await other.healing.heal(_at_once)
+
+    assert (healed.written, healed.removed, healed.is_whole) == (1, 1, True)
+    assert await other.found(words=(("wolf",),)) == ["new/5.png"]
+    assert len(await other.found()) == 5
+    assert await one.healing.heal(_at_once) == Healed(), "it is not time for another one"
+
+
+async def test_a_rebuild_resumes_where_it_was_stopped(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    unseen = _without_index(one)
+    for number in range(5):
+        await unseen.save(key(f"{number}.png"), BytesSource(image(f"fox {number}")))
+    monkeypatch.setattr(healing, "_PAGE", 2)
+    seen: list[int] = []
+
+    stopped = await one.healing.rebuild(
+        _stops, restart=False, progress=lambda healed: seen.append(healed.images)
+    )
+    assert stopped is not None
+    assert (stopped.images, stopped.is_whole) == (2, False)
+    assert len(await one.found()) == 2
+    resumed = await other.healing.rebuild(_at_once, restart=False, progress=lambda _: None)
+    assert resumed is not None
+    assert (resumed.images, resumed.is_whole) == (3, True)
+    assert len(await one.found(words=(("fox",),))) == 5
+    whole = await other.healing.rebuild(_at_once, restart=True, progress=lambda _: None)
+    assert whole is not None
+    assert whole.images == 5
+    assert seen == [2]
+
+
+def _without_index(worker: Worker) -> ImageStorage:
+    """The same storage, as another tool has it."""
+    worker.filling._is_running = False  # as in a process that died
+    return worker.storage
+
+
+async def _at_once(_: float) -> bool:
+    return await never_stops(0)
+
+
+async def _stops(_: float) -> bool:
+    return True

@@ -1,0 +1,224 @@
+"""The rows of the search index, the same on SQLite and on PostgreSQL."""
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from stillroom.generation.facts import Generation, Lora
+from stillroom.media.config import RowsConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.index.values import IndexedImage, Removed, SearchQuery
+from stillroom.media.index.words import phrases_of, words_of
+from stillroom.media.rows.search import SearchRows
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.values import StoredImage
+
+ALL: Final = KeyPrefix("compute/")
+
+FOX: Final = Generation(
+    tool="ComfyUI",
+    prompt="A red fox, in the snow",
+    seed=2**64 - 1,
+    sampler="Euler a",
+    model="sd_xl_base_1.0.safetensors",
+    loras=(Lora("Ink-Lines", 0.8), Lora("noise")),
+)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def config(request: pytest.FixtureRequest) -> RowsConfig:
+    found: RowsConfig = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def rows(config: RowsConfig) -> AsyncIterator[SearchRows]:
+    database = MediaDatabase(config)
+    yield (await database.rows()).search
+    await database.close()
+
+
+async def test_the_newest_come_first_page_by_page(rows: SearchRows) -> None:
+    await rows.write([_image(f"{n}.png", saved_ns=n) for n in (3, 1, 2)])
+    await rows.write([_image("4.png", saved_ns=4)])
+
+    assert await _found(rows) == ["4.png", "3.png", "2.png", "1.png"]
+    assert await _found(rows, descending=False) == ["1.png", "2.png", "3.png", "4.png"]
+    assert await _found(rows, by_path=True) == ["4.png", "3.png", "2.png", "1.png"]
+    first = await rows.search(SearchQuery(prefix=ALL, limit=3))
+    assert first.next_after == 2
+    assert await _found(rows, after=first.next_after) == ["1.png"]
+    for query in (SearchQuery(prefix=ALL, limit=4), SearchQuery(prefix=ALL, limit=1, after=2)):
+        assert (await rows.search(query)).next_after is None
+
+
+async def test_images_of_one_moment_are_all_found_once(rows: SearchRows) -> None:
+    names = [f"{n:03}.png" for n in range(200)]
+    for some in (names[:150], names[150:]):
+        await rows.write([_image(name, saved_ns=10**18) for name in some])
+
+    seen: list[str] = []
+    after: str | int | None = None
+    while True:
+        page = await rows.search(SearchQuery(prefix=ALL, limit=7, after=after))
+        seen += [one.image.key.text.removeprefix("compute/") for one in page.images]
+        after = page.next_after
+        if after is None:
+            break
+    assert sorted(seen) == names
+    assert await _found(rows, saved_before_ns=10**18) == []
+    assert len(await _found(rows, saved_from_ns=10**18, limit=1000)) == 200
+
+
+ASKED: Final = [
+    ("fox", True),
+    ("FOX red", True),
+    ("foxes", False),
+    ("fox wolf", False),
+    ('"red fox"', True),
+    ('"fox red"', False),
+    ('"the snow a"', False),
+    ('"snow generations"', False),
+    ("sd_xl_base", True),
+    ("base.xl", False),
+    ("generations", True),
+    ("ink", False),
+    ('"red fox', True),
+    ("fox OR wolf", False),
+    ("fo*", False),
+    ("NOT fox", False),
+    ("prompt:fox", False),
+]
+
+
+async def test_words_and_phrases_are_searched_for(rows: SearchRows) -> None:
+    await rows.write([_image("generations/1/cat.png", FOX), _image("other.png")])
+
+    for asked, is_found in ASKED:
+        found = await _found(rows, words=tuple(phrases_of(asked)))
+        assert found == (["generations/1/cat.png"] if is_found else []), asked
+
+
+FILTERS: Final[list[tuple[dict[str, Any], bool]]] = [
+    ({"seed": 2**64 - 1}, True),
+    ({"seed": 1}, False),
+    ({"tool": "comfyui"}, True),
+    ({"tool": "comfy"}, False),
+    ({"sampler": "euler A"}, True),
+    ({"content_type": "image/png"}, True),
+    ({"content_type": "image/webp"}, False),
+    ({"model": tuple(words_of("SD_xl_base_1.0"))}, True),
+    ({"model": ("fox",)}, False),
+    ({"lora": ("ink", "lines")}, True),
+    ({"lora": ("lines", "ink")}, False),
+    ({"prompt": (("fox",),)}, True),
+    ({"prompt": (("cat",),)}, False),
+    ({"prefix": KeyPrefix("compute/a/")}, True),
+    ({"prefix": KeyPrefix("compute/a/c")}, True),
+    ({"prefix": KeyPrefix("compute/a/d")}, False),
+    ({"prefix": KeyPrefix("compute/a/cat.png/")}, False),
+    ({"prefix": KeyPrefix("compute/%")}, False),
+    ({"saved_from_ns": 5}, True),
+    ({"saved_from_ns": 6}, False),
+    ({"saved_before_ns": 6}, True),
+    ({"saved_before_ns": 5}, False),
+    ({"saved_from_ns": -(10**30), "saved_before_ns": 10**30}, True),
+    ({"seed": 2**64 - 1, "words": (("fox",),), "tool": "ComfyUI"}, True),
+    ({"seed": 2**64 - 1, "words": (("wolf",),)}, False),
+]
+
+
+async def test_filters_are_exact(rows: SearchRows) -> None:
+    await rows.write([_image("a/cat.png", FOX, saved_ns=5)])
+
+    for (filters, is_found), by_path in itertools.product(FILTERS, (False, True)):
+        found = await _found(rows, **filters, by_path=by_path)
+        assert found == (["a/cat.png"] if is_found else []), filters
+
+
+async def test_case_accents_and_scripts_do_not_matter(rows: SearchRows) -> None:
+    texts = ["Füchse im Schnee", "ΟΔΟΣ", "Straße", "красная лиса", "赤い狐が雪の中"]
+    await rows.write([_image(f"{n}.png", Generation(prompt=text)) for n, text in enumerate(texts)])
+
+    for asked, at in (
+        ("fuchse SCHNEE", 0),
+        ("οδος", 1),
+        ("STRASSE", 2),
+        ("ЛИСА", 3),
+        ("狐", 4),
+        ("雪の", 4),
+    ):
+        assert await _found(rows, words=tuple(phrases_of(asked))) == [f"{at}.png"], asked
+
+
+async def test_what_was_stored_comes_back(rows: SearchRows) -> None:
+    stored = _image("a.png", replace(FOX, raw={"x": 1}))
+    await rows.write([stored])
+
+    (found,) = (await rows.search(SearchQuery(prefix=ALL))).images
+
+    assert found == stored
+    assert found.generation is not None
+    assert found.generation.raw is None
+
+
+async def test_a_prompt_of_megabytes_is_cut(rows: SearchRows) -> None:
+    await rows.write([_image("a.png", Generation(prompt="fox " * 10**6 + "wolf"))])
+
+    (found,) = (await rows.search(SearchQuery(prefix=ALL, words=(("fox",),)))).images
+
+    assert found.generation is not None
+    assert len(found.generation.prompt or "") == 16 * 1024
+    assert await _found(rows, words=(("wolf",),)) == []
+
+
+async def test_the_later_save_of_a_path_stays_whatever_comes_first(rows: SearchRows) -> None:
+    new, old = (_image("a.png", Generation(prompt=word), saved_ns=n) for word, n in NEW_AND_OLD)
+    for order in ([new, old], [old, new], [old], [new]):
+        for image in order:
+            await rows.write([image])
+        assert await _found(rows, words=(("new",),)) == ["a.png"]
+        assert await _found(rows, words=(("old",),)) == []
+
+    await rows.write([old], certain=True)
+    assert await _found(rows, words=(("old",),)) == ["a.png"]
+    assert await _found(rows, words=(("new",),)) == []
+
+
+NEW_AND_OLD: Final = (("new", 2), ("old", 1))
+
+
+async def test_a_removal_takes_what_was_saved_before_it(rows: SearchRows) -> None:
+    await rows.write([_image("a.png", FOX, saved_ns=10)])
+
+    await rows.write([], [Removed(StorageKey("compute/a.png"), 9)])
+    assert await _found(rows) == ["a.png"]
+    await rows.write([], [Removed(StorageKey("compute/a.png"), 11)])
+    assert await _found(rows) == []
+    assert await _found(rows, words=(("fox",),)) == []
+    await rows.write([], [Removed(StorageKey("compute/a.png"), 11)])
+
+
+def _image(
+    path: str, generation: Generation | None = None, *, saved_ns: int = 1_764_000_000_000_000_000
+) -> IndexedImage:
+    image = StoredImage(
+        key=StorageKey(f"compute/{path}"),
+        size=10,
+        etag='"1"',
+        modified_ns=saved_ns,
+        content_type="image/png",
+        sha256=b"\1" * 32,
+        save_id=f"{saved_ns}",
+    )
+    return IndexedImage.of(image, generation)
+
+
+async def _found(rows: SearchRows, **asked: Any) -> list[str]:
+    query = SearchQuery(**{"prefix": ALL, **asked})
+    return [
+        one.image.key.text.removeprefix("compute/") for one in (await rows.search(query)).images
+    ]
