@@ -161,9 +161,16 @@ MEDIA: Final = (
     Fault(
         "library: a page begins with the last resource of the one before",
         "media/rows/resources.py",
-        "asked = asked.where(resources.c.id < query.after)",
-        "asked = asked.where(resources.c.id <= query.after)",
+        "asked = asked.where(identity < query.after)",
+        "asked = asked.where(identity <= query.after)",
         (LIBRARY, "-k", "pages"),
+    ),
+    Fault(
+        "library: what is filled replaces what was there",
+        "media/rows/resources.py",
+        "name: sa.func.coalesce(resources.c[name], sa.literal(value, resources.c[name].type))",
+        "name: sa.literal(value, resources.c[name].type)",
+        ("tests/media/test_enrichment.py", "-k", "unset"),
     ),
     Fault(
         "library: a source is due without its grace period",
