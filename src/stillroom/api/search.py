@@ -88,6 +88,7 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
     facts = indexed.generation
     return {
         **described(indexed.image),
+        "ai_mark": indexed.ai_mark,
         "generation": facts.as_json() if facts is not None else None,
     }
 

@@ -14,9 +14,11 @@ from stillroom.cli.du import du
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.images import cat, get, ls, put, rm, url
+from stillroom.cli.index import index
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
 from stillroom.cli.runs import runs
+from stillroom.cli.search import search
 from stillroom.cli.server_options import minted_token
 from stillroom.cli.show import show
 from stillroom.cli.sync import sync
@@ -71,8 +73,8 @@ _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "mi
 """Commands that skip what is done already."""
 
 for command in (
-    put, get, sync, ls, show, cat, du, cp, mv, rm, url, unmarked, runs, media,
-    verify, migrate, doctor,
+    put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, media,
+    index, verify, migrate, doctor,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -26,13 +26,23 @@ def show(path: str, *, as_json: bool) -> None:
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
         found = store.metadata(path)
     if as_json:
-        facts = found.generation.as_json() if found.generation is not None else None
-        known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
-        click.echo(json.dumps(known, ensure_ascii=False, allow_nan=False).translate(_CONTROLS))
+        click.echo(json_line(found))
         return
     for label, text in _lines(found):
         below = "\n" + " " * _WIDTH
-        click.echo(f"{label:{_WIDTH}}{below.join(_printable(text).splitlines())}")
+        click.echo(f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}")
+
+
+def json_line(found: ImageMetadata) -> str:
+    """All that is known of one image as a line of JSON that a terminal may show."""
+    facts = found.generation.as_json() if found.generation is not None else None
+    known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
+    return json.dumps(known, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
+
+
+def printable(text: str) -> str:
+    """A text out of a file, as a terminal may show it: it meets no escape sequence."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
@@ -60,8 +70,3 @@ def _facts(facts: Generation) -> Iterator[tuple[str, str]]:
             yield "derived from", "\n".join(facts.derived_from)
         elif isinstance(value, str | int | float) and value != "":
             yield name.replace("_", " "), str(value)
-
-
-def _printable(text: str) -> str:
-    """A text out of a file, as a terminal may show it: it meets no escape sequence."""
-    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)

@@ -149,19 +149,33 @@ def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
 
 
+def found(answer: Answer) -> tuple[list[ImageMetadata], str | None]:
+    """The images of a page of a search, and the cursor of the next one."""
+    said = document(answer, "search")
+    try:
+        return [_metadata_of(item) for item in said["items"]], said["next"]
+    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
+        raise _foreign(answer, "search") from None
+
+
 def metadata(answer: Answer, path: str) -> ImageMetadata:
     """What an image's metadata was answered with."""
     said = document(answer, path)
     try:
-        known = {name: said[name] for name in names_of(ImageInfo)}
-        facts = said["generation"]
-        return ImageMetadata(
-            **{**known, "modified": datetime.fromisoformat(said["modified"])},
-            generation=None if facts is None else generation_of(facts),
-            ai_mark=said.get("ai_mark"),  # a server of before has none
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return _metadata_of(said)
+    except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
         raise _foreign(answer, path) from None
+
+
+def _metadata_of(said: Mapping[str, Any]) -> ImageMetadata:
+    known = {name: said[name] for name in names_of(ImageInfo)}
+    ImagePath.parse(said["path"])
+    facts = said["generation"]
+    return ImageMetadata(
+        **{**known, "modified": datetime.fromisoformat(said["modified"])},
+        generation=None if facts is None else generation_of(facts),
+        ai_mark=said.get("ai_mark"),  # a server of before has none
+    )
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:

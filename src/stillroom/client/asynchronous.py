@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, Self, TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
@@ -28,6 +28,7 @@ from stillroom.client.operations import (
 from stillroom.client.retries import Retries
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import AsyncRun
+from stillroom.client.searching import SearchFilters, page_of_found, search_query
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import Facts, ImagePayload, Source, is_same, named, opened
 from stillroom.client.values import (
@@ -212,6 +213,18 @@ class AsyncImageStore:
         async for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
                 yield entry
+
+    async def search(
+        self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
+    ) -> AsyncIterator[ImageMetadata]:
+        """See `ImageStore.search`."""
+        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        left = limit
+        while query is not None and left != 0:
+            found, query = await self._run(page_of_found(self._operations.retries, query))
+            for image in found[:left]:
+                yield image
+            left = None if left is None else max(left - len(found), 0)
 
     async def level(self, folder: str = "") -> AsyncIterator[ImageInfo | Folder]:
         """See `ImageStore.level`."""

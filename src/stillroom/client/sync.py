@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, Self, TypeVar, Unpack
 
 import httpx
 
@@ -26,6 +26,7 @@ from stillroom.client.operations import (
 from stillroom.client.retries import Retries
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
+from stillroom.client.searching import SearchFilters, page_of_found, search_query
 from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink, check_target, replacing, spool
 from stillroom.client.sources import Facts, Source, is_same, named, opened
@@ -267,6 +268,29 @@ class ImageStore:
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
                 yield entry
+
+    def search(
+        self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
+    ) -> Iterator[ImageMetadata]:
+        """Images that have all these words and facts, the newest first; pages come as needed.
+
+        What is saved is found within a second. Of long texts only the beginning is known to the
+        search; `raw` is None, `metadata` has it.
+
+        Args:
+            q: Words in the prompt, the path or the model; in double quotes they follow each other.
+            limit: Most images; None: all.
+            filters: See `SearchFilters`.
+
+        Raises:
+            BackendUnavailable: the server's database is away.
+        """
+        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        left = limit
+        while query is not None and left != 0:
+            found, query = self._run(page_of_found(self._operations.retries, query))
+            yield from found[:left]
+            left = None if left is None else max(left - len(found), 0)
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
         """What lies in a folder (`cats/`), its folders unopened."""

@@ -7,6 +7,7 @@ then.
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -158,7 +159,7 @@ class IndexFilling:
                     key, save_id = change.copied_from.key, change.copied_from.save_id
                     source = written.get(key) or await rows.find(key)
                     if source is not None and source.image.save_id == save_id:
-                        indexed = IndexedImage(change.image, source.generation)
+                        indexed = dataclasses.replace(source, image=change.image)
                 if indexed is None:
                     indexed = await read_facts(storage, change.image, change.passed)
                 written[change.image.key] = indexed
@@ -206,7 +207,7 @@ async def read_facts(
     finally:
         if opened is not None:
             opened.close()
-    return IndexedImage.of(image, found.generation)
+    return IndexedImage.of(image, found.generation, found.ai_mark)
 
 
 def _bytes_of(change: _Saved | Removed | None) -> int:

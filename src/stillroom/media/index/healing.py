@@ -213,5 +213,10 @@ class IndexHealing:
         return await rows.write(indexed, removed, certain=True)
 
 
+async def never_pauses(_: float) -> bool:
+    """For commands: go on at once."""
+    return False
+
+
 def _healing_pause(found_some: bool) -> float:  # noqa: FBT001  (a callback)
     return _SHORT_PAUSE_S if found_some else _PAUSE_S

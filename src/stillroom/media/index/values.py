@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
 from stillroom.media.index.words import MAX_TEXT, Phrase
 from stillroom.paths import KeyPrefix, StorageKey
@@ -21,22 +22,26 @@ class IndexedImage:
     Attributes:
         image: One save of it.
         generation: Its facts, without `raw`, long texts cut; None where there are none.
+        ai_mark: Whether it says that AI made it; None where that is not known.
     """
 
     image: StoredImage
     generation: Generation | None
+    ai_mark: AiMark | None = None
 
     @classmethod
-    def of(cls, image: StoredImage, generation: Generation | None) -> "IndexedImage":
+    def of(
+        cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
+    ) -> "IndexedImage":
         """What the index keeps of these facts."""
         if generation is None:
-            return cls(image, None)
+            return cls(image, None, ai_mark)
         cut = {
             name: text[:MAX_TEXT]
             for name in ("tool", "prompt", "negative_prompt", "sampler", "scheduler", "model")
             if (text := getattr(generation, name)) is not None
         }
-        return cls(image, dataclasses.replace(generation, raw=None, **cut))
+        return cls(image, dataclasses.replace(generation, raw=None, **cut), ai_mark)
 
 
 @dataclass(frozen=True, slots=True)

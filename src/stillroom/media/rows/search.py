@@ -237,6 +237,7 @@ def _row_of(indexed: IndexedImage, id_: int) -> dict[str, Any]:
         "sha256": image.sha256,
         "save_id": image.save_id,
         "generation": facts,
+        "ai_mark": indexed.ai_mark,
     }
 
 
@@ -251,7 +252,7 @@ def _image_of(row: sa.Row[Any]) -> IndexedImage:
         save_id=row.save_id,
     )
     facts = None if row.generation is None else generation_of(json.loads(row.generation))
-    return IndexedImage(image, facts)
+    return IndexedImage(image, facts, row.ai_mark)
 
 
 # Words in, and words asked for ---------------------------------------------------------------

@@ -231,6 +231,7 @@ search_images: Final = Table(
     Column("save_id", Text, nullable=False),
     # JSON, without `raw`.
     Column("generation", Text),
+    Column("ai_mark", String(16)),
     # Null in SQLite, which has them in a virtual table of FTS5, `search_words`.
     Column("words", Text().with_variant(TSVECTOR, "postgresql")),
     UniqueConstraint("storage_key"),

@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.LargeBinary(32)),
         sa.Column("save_id", sa.Text(), nullable=False),
         sa.Column("generation", sa.Text()),
+        sa.Column("ai_mark", sa.String(16)),
         sa.Column("words", sa.Text() if is_sqlite else TSVECTOR()),
         sa.PrimaryKeyConstraint("id", name="pk_search_images"),
         sa.UniqueConstraint("storage_key", name="uq_search_images_storage_key"),

@@ -1,0 +1,67 @@
+"""`stillroom index`: the search index, for operators."""
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from stillroom.cli.exits import FAILED
+from stillroom.cli.progress import counted
+
+if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+    from stillroom.media.index.healing import Healed
+    from stillroom.settings import Settings
+
+
+@click.group()
+def index() -> None:
+    """Look after the search index, with the settings of the server."""
+
+
+@index.command()
+@click.option("--restart", is_flag=True, help="Begin anew where an earlier one was interrupted.")
+@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+def rebuild(*, restart: bool, data_dir: str | None) -> None:
+    """Read every image again, and write what the search knows of it.
+
+    Servers find by themselves what is missing. This is for an upgrade that knows more formats,
+    and for a bucket in which another tool has replaced images. It is safe to run beside servers;
+    interrupted, it goes on where it was.
+    """
+    from stillroom.settings import Settings
+
+    if not asyncio.run(_rebuild(Settings.read(data_dir=data_dir), restart=restart)):
+        click.echo("stillroom: another process is rebuilding the index", err=True)
+        sys.exit(FAILED)
+
+
+async def _rebuild(settings: "Settings", *, restart: bool) -> bool:
+    from stillroom.assembly import opened_library
+    from stillroom.media.index.healing import never_pauses
+
+    began = said = time.monotonic()
+
+    def show(healed: "Healed") -> None:
+        nonlocal said
+        now = time.monotonic()
+        every_s = 0.2 if sys.stderr.isatty() else 10
+        if now - said >= every_s:
+            said = now
+            end = "\r" if sys.stderr.isatty() else "\n"
+            click.echo(
+                f"{_counts(healed, now - began)}, at {healed.after!r}{end}", err=True, nl=False
+            )
+
+    async with opened_library(settings) as library:
+        healed = await library.index_healing.rebuild(never_pauses, restart=restart, progress=show)
+    if healed is None:
+        return False
+    click.echo(f"{_counts(healed, time.monotonic() - began)}; {healed.removed} were gone")
+    return True
+
+
+def _counts(healed: "Healed", seconds: float) -> str:
+    rate = healed.images / max(seconds, 0.001)
+    return f"{counted(healed.images, 'image')}, {rate:,.0f} a second"

@@ -1,0 +1,75 @@
+"""The SDK's search: its filters, and its pages."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal, TypedDict
+from urllib.parse import quote, urlencode
+
+from stillroom.client import answers
+from stillroom.client.exchange import Call, Flow
+from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.values import ImageMetadata
+from stillroom.errors import InvalidParameter
+from stillroom.paths import ImagePrefix
+
+SearchSort = Literal["-saved", "saved", "-path", "path"]
+
+_A_PAGE: Final = 100
+
+
+class SearchFilters(TypedDict, total=False):
+    """What images must have, all of it; see docs/search.md.
+
+    Attributes:
+        prompt: Words in the prompt; in double quotes they follow each other.
+        model: Words of its name that follow each other.
+        lora: The same of the name of a LoRA.
+        sampler: Its whole name, in any case.
+        seed: 0 to 2**64 - 1.
+        tool: Its whole name, in any case.
+        content_type: Such as `image/png`.
+        prefix: Literal text that paths begin with.
+        saved_from: Then or later, aware.
+        saved_before: Earlier, aware.
+        sort: `-saved` is the newest first.
+    """
+
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    content_type: str
+    prefix: str
+    saved_from: datetime
+    saved_before: datetime
+    sort: SearchSort
+
+
+def search_query(q: str, filters: SearchFilters, limit: int | None) -> Mapping[str, str]:
+    """The parameters of the first page; the others add `cursor`.
+
+    Raises:
+        InvalidPath: no path begins with the prefix.
+        InvalidParameter: a time without its zone.
+    """
+    ImagePrefix.parse(filters.get("prefix", ""))
+    given = {"q": q, "limit": str(min(limit or _A_PAGE, _A_PAGE))}
+    for name, value in filters.items():
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise InvalidParameter(f"{name}: the time needs its zone", at=(name,))
+            value = value.astimezone(UTC).isoformat()  # noqa: PLW2901  (as it is sent)
+        given[name] = str(value)
+    return {name: text for name, text in given.items() if text}
+
+
+def page_of_found(
+    retries: Retries, query: Mapping[str, str]
+) -> Flow[tuple[list[ImageMetadata], Mapping[str, str] | None]]:
+    """The images of a page, and the parameters of the next one."""
+    asked = urlencode(query, quote_via=quote, safe="")
+    answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
+    found, cursor = answers.found(answer)
+    return found, None if cursor is None else {**query, "cursor": cursor}

@@ -1,0 +1,88 @@
+"""The SDK's search, `stillroom search`, and `stillroom index rebuild`."""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from at_the_prompt import Run
+from generation.carriers import png
+from running import Server
+from stillroom.client import AsyncImageStore
+from stillroom.errors import InvalidParameter, InvalidPath
+
+
+async def found(store: AsyncImageStore, *words: str, **asked: Any) -> list[str]:
+    return [image.path async for image in store.search(*words, **asked)]
+
+
+async def saved(store: AsyncImageStore, folder: str, prompts: dict[str, str]) -> None:
+    """Save images, and wait until the last one is found."""
+    for seed, (name, prompt) in enumerate(prompts.items()):
+        parameters = f"{prompt}\nSteps: 20, Seed: {seed}, Model: ink_v2"
+        await store.save(f"{folder}/{name}", png({"parameters": parameters}))
+    ends = time.monotonic() + 10
+    while len(await found(store, prefix=f"{folder}/")) < len(prompts):
+        assert time.monotonic() < ends
+
+
+async def test_images_are_found_by_what_they_say(store: AsyncImageStore, folder: str) -> None:
+    await saved(store, folder, {"1.png": "a red fox", "2.png": "a fox, red", "3.png": "a whale"})
+    within = {"prefix": f"{folder}/"}
+
+    assert await found(store, "red fox", **within) == [f"{folder}/2.png", f"{folder}/1.png"]
+    assert await found(store, '"red fox"', **within) == [f"{folder}/1.png"]
+    assert await found(store, seed=2, model="ink", **within) == [f"{folder}/3.png"]
+    assert await found(store, sort="path", limit=2, **within) == [
+        f"{folder}/1.png",
+        f"{folder}/2.png",
+    ]
+    (image,) = [one async for one in store.search("whale", prefix=f"{folder}/")]
+    assert image.generation is not None
+    assert (image.generation.prompt, image.ai_mark) == ("a whale", "none")
+    assert image.etag == (await store.stat(image.path)).etag
+    since = datetime.now(UTC) - timedelta(minutes=5)
+    assert len(await found(store, saved_from=since, **within)) == 3
+    assert await found(store, saved_before=since, **within) == []
+
+
+async def test_all_pages_are_gone_through(
+    store: AsyncImageStore, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.client.searching._A_PAGE", 2)
+    await saved(store, folder, {f"{number}.png": "a fox" for number in range(5)})
+
+    assert len(await found(store, "fox", prefix=folder)) == 5
+    assert len(await found(store, "fox", prefix=folder, limit=3)) == 3
+    assert await found(store, "fox", prefix=folder, limit=0) == []
+
+
+async def test_what_cannot_be_asked_is_refused_before_it_is_sent(store: AsyncImageStore) -> None:
+    with pytest.raises(InvalidParameter, match="zone"):
+        await found(store, saved_from=datetime(2026, 1, 1))  # noqa: DTZ001  (that is the mistake)
+    with pytest.raises(InvalidPath):
+        await found(store, prefix="../")
+
+
+async def test_the_commands_search_and_rebuild(
+    store: AsyncImageStore, folder: str, run: Run, server: Server
+) -> None:
+    await saved(store, folder, {"1.png": "a red fox \x1b[31m" * 9, "2.png": "a whale"})
+
+    listed = run("search", "--prefix", f"{folder}/", "red fox", "--seed", "0")
+    assert (listed.code, listed.err) == (0, "")
+    (line,) = listed.out.splitlines()
+    assert f"  {folder}/1.png  " in line
+    assert line.endswith("…")
+    assert "\x1b" not in line
+    as_json = run("search", "--prefix", f"{folder}/", "whale", "--json").out
+    assert json.loads(as_json)["generation"]["seed"] == 1
+    assert run("search", "--seed", "-1").code == 2
+    assert run("search", "--from", "yesterday").code == 2
+
+    rebuilt = run("index", "rebuild", STILLROOM_DATA_DIR=str(server.data))
+    assert rebuilt.code == 0
+    assert " images, " in rebuilt.out
+    assert len(await found(store, prefix=f"{folder}/")) == 2
