@@ -34,8 +34,10 @@ async def test_a_manifest_stays_as_it_is(store: AsyncImageStore, folder: str) ->
 
     await store.save(f"{folder}/a.jpg", signed, ai_generated=True)
 
-    assert await store.read(f"{folder}/a.jpg") == signed
-    assert (await store.metadata(f"{folder}/a.jpg")).ai_mark == "c2pa"
+    await store.copy(f"{folder}/a.jpg", f"{folder}/copy.jpg")
+    for name in ("a.jpg", "copy.jpg"):
+        assert await store.read(f"{folder}/{name}") == signed
+        assert (await store.metadata(f"{folder}/{name}")).ai_mark == "c2pa"
 
 
 async def test_what_cannot_be_marked_is_refused_and_the_rest_is_saved(

@@ -5,11 +5,13 @@ database of `conftest.py`: on two of them, and on all four where a test is marke
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from generation import carriers
 from media.suite import OURS, Library
 from media.sweeping import make_due
 from pictures import picture
@@ -30,6 +32,7 @@ from stillroom.storage.values import OpenedImage
 from videos import Mp4, frames
 
 COLOR = "#8a6d3b"
+SIGNED = Path(__file__).parents[1] / "generation" / "signed"
 FACTS = ("alt_text", "caption", "duration", "color_profile", "dominant_color")
 
 
@@ -396,6 +399,39 @@ class EnrichmentContract:
         assert await healer(library).heal() == {Outcome.FILLED: 1}
 
         assert await library.service.find(made.id) == made
+
+    async def test_a_resource_says_whether_ai_made_it_and_keeps_its_manifest(
+        self, library: Library
+    ) -> None:
+        given = {
+            "none.png": (picture(), "none"),
+            "signed.jpg": ((SIGNED / "a.jpg").read_bytes(), "c2pa"),
+            "signed.mp4": ((SIGNED / "a.mp4").read_bytes(), "c2pa"),
+            "marked.webp": (carriers.with_xmp("WEBP", carriers.iptc()), "iptc"),
+            "broken.png": (carriers.with_xmp("PNG", "<broken"), None),
+        }
+        for path, (data, mark) in given.items():
+            await library.save(path, data)
+
+            resource = await library.ingest(path)
+
+            assert resource.ai_mark == mark, path
+            assert await library.read(resource.storage_key) == data
+
+    async def test_the_mark_of_a_resource_of_an_older_version_is_found_by_healing(
+        self, library: Library
+    ) -> None:
+        await library.save("a.webp", carriers.with_xmp("WEBP", carriers.iptc()))
+        await library.save("b.gif", carriers.picture("GIF"))
+        made = await library.ingest("a.webp")
+        await library.ingest("b.gif")
+        await healer(library).heal()
+        library.change(sa.update(resources).values(ai_mark=None))
+
+        assert await healer(library).ask() == 1, "a GIF has no place for one"
+        assert await healer(library).heal() == {Outcome.FILLED: 1}
+
+        assert (await library.service.find(made.id)).ai_mark == "iptc"
 
     # The deadline of an ingest
 

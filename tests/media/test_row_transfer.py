@@ -1,6 +1,7 @@
 """The library's rows follow its bytes, and its deletions hit what they hit where they came from."""
 
 import dataclasses
+import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from stillroom.maintenance.migration_report import MigrationStats
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.row_transfer import TransferStats, is_same, transfer_rows
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
-from stillroom.media.resource import Change, MediaResource, new_id, now
+from stillroom.media.resource import Change, MediaResource, ResourceQuery, new_id, now
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, resources, run_deletions
 from stillroom.media.rows.transfer import TransferOutcome
@@ -74,6 +75,7 @@ class Move:
         return dataclasses.replace(resource, save_id=there.save_id)
 
 
+SIGNED = Path(__file__).parents[1] / "generation" / "signed"
 WAYS = [
     "a disk and SQLite to a disk and SQLite",
     pytest.param("a disk and SQLite to a bucket and PostgreSQL", marks=pytest.mark.slow),
@@ -128,8 +130,9 @@ async def test_resources_are_in_the_target_as_they_are_in_the_source(move: Move)
     relocated = await move.source.ingest("a.png")
     in_place = await move.source.ingest("b.png", relocate=False)
     change = Change(
-        alt_text="a cat", caption="Tom", protected=True, duration=1.25, dominant_color="#8a6d3b"
-    )
+        alt_text="a cat", caption="Tom", protected=True, duration=1.25, dominant_color="#8a6d3b",
+        ai_mark="both",
+    )  # fmt: skip
     await move.source.service.change_tags(relocated.id, frozenset({"a", "b c"}).union)
     relocated = await move.source.service.change(relocated.id, change)
     assert relocated.tags == ("a", "b c")
@@ -204,6 +207,31 @@ async def test_bytes_that_came_after_the_listing_come_with_their_row(move: Move)
     assert transferred.counts == {TransferOutcome.NEW: 1}
     assert await move.target.service.find(late.id) == await move.target_has(late)
     await move.target.check()
+
+
+@EVERY_WAY
+async def test_a_signed_file_is_the_same_on_its_way_through_the_library_and_a_migration(
+    move: Move,
+) -> None:
+    for name in ("a.png", "a.jpg", "a.webp", "a.avif", "a.mp4"):
+        signed = (SIGNED / name).read_bytes()
+        await move.source.save(name, signed)
+        await move.source.save(f"kept-{name}", signed)
+        resource = await move.source.ingest(name)
+        assert resource.ai_mark == "c2pa"
+
+    await move.run()
+
+    for name in ("a.png", "a.jpg", "a.webp", "a.avif", "a.mp4"):
+        signed = (SIGNED / name).read_bytes()
+        (found,) = (
+            await move.target.service.page(
+                ResourceQuery(content_hash=hashlib.sha256(signed).digest())
+            )
+        ).resources
+        assert found.ai_mark == "c2pa"
+        assert await move.target.read(found.storage_key) == signed
+        assert await move.target.read(key(f"kept-{name}")) == signed
 
 
 @EVERY_WAY

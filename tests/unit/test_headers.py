@@ -148,7 +148,8 @@ async def test_little_is_read_of_a_large_image(form: str) -> None:
     found = await probe(opened)
 
     assert (found.width, found.height) == (600, 400) if form != "ICO" else (256, 171)
-    assert opened.read <= 80 * 1024
+    # A PNG may say behind its pixels that AI made it.
+    assert opened.read <= (80 + 256 * (form == "PNG")) * 1024
 
 
 @pytest.mark.parametrize("form", FORMS)

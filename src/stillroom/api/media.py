@@ -19,6 +19,7 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, StillroomError
+from stillroom.generation.ai_mark import AiMark
 from stillroom.http.query import (
     CHANGE_QUERY,
     MEDIA_QUERY,
@@ -138,6 +139,11 @@ class MediaResourceView(BaseModel):
         description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
         "null where it cannot be",
         examples=["#8a6d3b"],
+    )
+    ai_mark: AiMark | None = Field(
+        description="whether the file says that AI made it; null where that was not looked at "
+        "(before this field) or cannot be told",
+        examples=["iptc"],
     )
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
     protected: bool
@@ -307,6 +313,7 @@ class MediaOperations:
             "color_profile": resource.color_profile,
             "duration": resource.duration,
             "dominant_color": resource.dominant_color,
+            "ai_mark": resource.ai_mark,
             "tags": resource.tags,
             "protected": resource.protected,
             "alt_text": resource.alt_text,

@@ -17,20 +17,7 @@ from stillroom.cli.server_options import SERVER, open_async_store, server_option
 from stillroom.client import AsyncImageStore, ImageMetadata
 from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import ImageNotFound
-
-_HAVE_MARKS: Final = frozenset(
-    (
-        "image/png",
-        "image/jpeg",
-        "image/webp",
-        "image/avif",
-        "image/heic",
-        "image/jxl",
-        "video/mp4",
-        "video/quicktime",
-    )
-)
-"""Types that have a place for a mark which is read: docs/ai-mark.md."""
+from stillroom.generation.ai_mark import TYPES
 
 _LINE_EVERY_S: Final = 10.0
 _REDRAWN_EVERY_S: Final = 0.2
@@ -60,7 +47,7 @@ class Findings:
         if found.ai_mark == "none":
             self.unmarked.append(found.path)
             self._say(found.path)
-        elif found.ai_mark is None and found.content_type in _HAVE_MARKS:
+        elif found.ai_mark is None and found.content_type in TYPES:
             self.unknown.append(found.path)
             self._say(f"cannot be told: {found.path}", err=True)
         elif found.ai_mark is None:

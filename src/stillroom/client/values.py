@@ -98,6 +98,8 @@ class MediaResource:
         duration: Seconds, of a video.
         dominant_color: `#rrggbb`; None until the server has computed it, and where it cannot.
         tags: Sorted.
+        ai_mark: `c2pa`, `iptc`, `both` or `none`; None where it was not looked at, or cannot be
+            told.
         url: Where the bytes are served.
     """
 
@@ -120,6 +122,7 @@ class MediaResource:
     dominant_color: str | None = None
     tags: tuple[str, ...] = ()
     url: str | None = None
+    ai_mark: AiMark | None = None
 
 
 class ResourceChanges(TypedDict, total=False):

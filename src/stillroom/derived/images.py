@@ -20,6 +20,7 @@ from stillroom.bounded_cache import BoundedCache
 from stillroom.derived.cache import DerivedCache
 from stillroom.derived.decoders import Decoders
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
+from stillroom.generation.ai_mark import TYPES
 from stillroom.generation.reading import by_reading, find_mark, reader_of
 from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.http.derivation import Derivation
@@ -44,9 +45,6 @@ _MAX_FLIGHTS_OF_ONE: Final = 32
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096
 """Originals that could not be decoded, not to be tried again: the same bytes are no better."""
-
-_HAVE_MARKS: Final = frozenset(("image/png", "image/jpeg", "image/webp", "image/avif"))
-"""Types that are decoded, and that have a place for the mark that says that AI made them."""
 
 _MAX_MARKED: Final = 16_384
 """Originals whose mark is remembered; some 4 MiB. Others are read for it, some 0.2 ms on a disk."""
@@ -81,6 +79,8 @@ _UNDECODABLE: Final = frozenset(
     }
 )
 """Types that we find ourselves, and decode none of; others may be wrong, and are looked into."""
+
+_HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,6 +15,20 @@ AiMark = Literal["c2pa", "iptc", "both", "none"]
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """What is written: https://cv.iptc.org/newscodes/digitalsourcetype/."""
 
+TYPES: Final = frozenset(
+    (
+        "image/png",
+        "image/jpeg",
+        "image/webp",
+        "image/avif",
+        "image/heic",
+        "image/jxl",
+        "video/mp4",
+        "video/quicktime",
+    )
+)
+"""Content types that have a place for a mark which is read."""
+
 _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 

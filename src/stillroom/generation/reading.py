@@ -153,6 +153,8 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
             start = more.start
             room = max(more.length, min(_READ_BYTES, MAX_BYTES - parts.held))
             length = min(room, size - start)
+        except BrokenHeader:  # asked about too often
+            break
     parts.end()
     return await _looked(parts, look)
 

@@ -203,7 +203,11 @@ class Healer:
             try:
                 if reread:
                     probed = await probe(opened)
-                    change = Change(color_profile=probed.color_profile, duration=probed.duration)
+                    change = Change(
+                        color_profile=probed.color_profile,
+                        duration=probed.duration,
+                        ai_mark=probed.ai_mark,
+                    )
                 if decodes:
                     color = await self._colors.dominant_color(opened)
                     change = dataclasses.replace(change, dominant_color=color)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from stillroom.generation.ai_mark import AiMark
 from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
@@ -52,6 +53,8 @@ class MediaResource:
         duration: Seconds, of a video.
         dominant_color: `#rrggbb`, sRGB; None until it is computed, and where it cannot be.
         tags: Sorted; see `media/tags.py`.
+        ai_mark: Whether the bytes say that AI made it; None where that was not looked at, or cannot
+            be told.
     """
 
     id: uuid.UUID
@@ -74,6 +77,7 @@ class MediaResource:
     duration: float | None = None
     dominant_color: str | None = None
     tags: tuple[str, ...] = ()
+    ai_mark: AiMark | None = None
 
     def is_from(self, folder: KeyPrefix) -> bool:
         """Whether it was first ingested from this folder, and lies in no other one."""
@@ -333,6 +337,7 @@ class Change:
     duration: object = UNCHANGED
     color_profile: object = UNCHANGED
     dominant_color: object = UNCHANGED
+    ai_mark: object = UNCHANGED
 
     @property
     def values(self) -> dict[str, object]:

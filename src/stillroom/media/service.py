@@ -177,6 +177,7 @@ class MediaResourceService:
             height=source.probed.height,
             color_profile=source.probed.color_profile,
             duration=source.probed.duration,
+            ai_mark=source.probed.ai_mark,
             dominant_color=None,
             alt_text=None,
             caption=None,
@@ -388,4 +389,5 @@ def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
         created_at=now(),
         source_key=source.image.key,
         duration=probed.duration,
+        ai_mark=probed.ai_mark,
     )

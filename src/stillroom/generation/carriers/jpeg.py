@@ -69,3 +69,4 @@ def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
             raise BrokenHeader
         yield marker, at + 4, length - 2
         at += 2 + length
+    raise BrokenHeader

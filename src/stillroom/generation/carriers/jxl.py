@@ -4,10 +4,9 @@ A box `brob` holds one that is compressed by Brotli, which Python cannot inflate
 Source: ISO/IEC 18181-2, annex A.
 """
 
-import itertools
 from typing import Final
 
-from stillroom.file_parts import FileParts, boxes
+from stillroom.file_parts import BrokenHeader, FileParts, boxes
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 
@@ -17,7 +16,9 @@ _MAX_BOXES: Final = 1024
 
 def read(parts: FileParts, found: Entries) -> None:
     """What stands in boxes of its own."""
-    for kind, start, end in itertools.islice(boxes(parts, 0, parts.size), _MAX_BOXES):
+    for number, (kind, start, end) in enumerate(boxes(parts, 0, parts.size)):
+        if number == _MAX_BOXES:
+            raise BrokenHeader
         if kind == b"jumb":
             here = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
             found.has_c2pa = found.has_c2pa or c2pa.is_described(here)

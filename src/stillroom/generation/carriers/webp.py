@@ -6,7 +6,7 @@ Source: https://developers.google.com/speed/webp/docs/riff_container.
 from collections.abc import Iterator
 from typing import Final
 
-from stillroom.file_parts import FileParts
+from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 
@@ -36,11 +36,12 @@ def read(parts: FileParts, found: Entries) -> None:
 
 def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and length of the content of each chunk."""
-    at = 12
+    at, end = 12, min(parts.size, 8 + parts.numbers("<I", 4)[0])
     for _ in range(_MAX_CHUNKS):
-        if at + 8 > parts.size:
+        if at + 8 > end:
             return
         kind = parts.bytes_at(at, 4)
         (length,) = parts.numbers("<I", at + 4)
         yield kind, at + 8, length
         at += 8 + length + length % 2
+    raise BrokenHeader

@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader, MoreNeeded
+from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.reading import find_mark
 from stillroom.media.headers.color import printable
 from stillroom.media.headers.formats import PARSERS
 from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
@@ -41,6 +43,7 @@ class Probed:
         height: The same.
         color_profile: Its name; None where there is none, and of videos.
         duration: Seconds, to the microsecond; None of images, and where a video does not say it.
+        ai_mark: Whether the file says that AI made it; None where that cannot be told.
     """
 
     resource_type: ResourceType
@@ -50,6 +53,7 @@ class Probed:
     height: int
     color_profile: str | None
     duration: float | None
+    ai_mark: AiMark | None
 
 
 async def probe(image: OpenedImage) -> Probed:
@@ -79,7 +83,16 @@ async def probe(image: OpenedImage) -> Probed:
         height,
         printable(await _read_if_there(image, header, parser.color_profile)),
         _plausible(await _read_if_there(image, header, parser.duration)),
+        await _mark_of(image, header),
     )
+
+
+async def _mark_of(image: OpenedImage, header: HeaderBytes) -> AiMark | None:
+    try:
+        return await _read(image, header, find_mark)
+    except (BrokenHeader, MoreNeeded):  # it was read and asked about enough
+        header.end()
+        return find_mark(header)
 
 
 def _plausible(duration: float | None) -> float | None:

@@ -92,6 +92,7 @@ resources: Final = Table(
     Column("color_profile", String(255)),
     # Seconds, of videos; null in rows of older versions.
     Column("duration", Double),
+    Column("ai_mark", String(8)),
     Column("dominant_color", String(7)),
     Column("protected", Boolean, nullable=False, server_default=false()),
     Column("alt_text", Text),

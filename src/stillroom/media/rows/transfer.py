@@ -121,6 +121,8 @@ class RowTransfer:
         elif taken is TransferOutcome.CHANGED:
             color = sa.literal(resource.dominant_color, sa.String())
             values["dominant_color"] = sa.func.coalesce(color, resources.c.dominant_color)
+            mark = sa.literal(resource.ai_mark, sa.String())
+            values["ai_mark"] = sa.func.coalesce(mark, resources.c.ai_mark)
             await connection.execute(
                 sa.update(resources).where(resources.c.id == resource.id).values(values)
             )
@@ -196,7 +198,8 @@ def _compared(
     if known is not None:
         # A colour that was computed here does not wait for the one that is computed there.
         color = given.dominant_color or known.dominant_color
-        given = dataclasses.replace(given, dominant_color=color)
+        mark = given.ai_mark or known.ai_mark
+        given = dataclasses.replace(given, dominant_color=color, ai_mark=mark)
         return TransferredRow(TransferOutcome.SAME if known == given else TransferOutcome.CHANGED)
     if owner is not None:
         return TransferredRow(TransferOutcome.OTHER, owner)

@@ -1,0 +1,19 @@
+"""Whether a resource says that AI made it."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0007"
+down_revision: Final = "0006"
+
+
+def upgrade() -> None:
+    """Add the column; null: not looked at."""
+    op.add_column("media_resources", sa.Column("ai_mark", sa.String(8)))
+
+
+def downgrade() -> None:
+    """Take it away."""
+    op.drop_column("media_resources", "ai_mark")
