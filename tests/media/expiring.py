@@ -3,6 +3,8 @@
 """
 
 import asyncio
+import dataclasses
+import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,6 +12,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from contract.suite import Chunks, document
 from media.suite import Library, key
 from media.sweeping import bury_by_hand, is_there, make_due
 from pictures import picture
@@ -19,9 +22,12 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import Expiry, never_stops
 from stillroom.media.resource import now
 from stillroom.media.rows.tables import deletions, scans
+from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import EntryPage, ListQuery
+from stillroom.storage.sources import ImportedImage
+from stillroom.storage.values import EntryPage, ListQuery, StoredImage
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
 
@@ -81,6 +87,64 @@ class ExpiryContract:
         assert await library.sweep() == Swept()
         for path in ("a.png", "b.png"):
             assert await is_there(library, key(path))
+
+    @pytest.mark.pairs
+    async def test_a_published_run_goes_as_one_by_the_time_of_its_manifest(
+        self, library: Library
+    ) -> None:
+        storage = library.meddled.storage
+        runs = Runs(storage, library.database)
+        for path in ("7/-0.png", "7/1.png", "7/in/2.png", "7/3.png", "8.png"):
+            await library.save(path, picture())
+        await library.ingest("7/3.png", relocate=False)
+        (await runs.publish(ImagePath("7"), None)).close()
+        stat = storage.stat
+
+        async def young(where: StorageKey) -> StoredImage:
+            found = await stat(where)
+            if where.is_manifest:
+                return dataclasses.replace(found, modified_ns=2 * found.modified_ns)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "stat", young)
+            assert await expiring(library).mark_expired(never_stops) == 1
+        assert [name for name, _ in library.marked()] == ["compute/8.png"]
+        let_it_be_time(library)
+
+        assert await expiring(library).mark_expired(never_stops) == 3
+
+        assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
+        make_due(library)
+        assert await library.sweep() == Swept(deleted=4)
+        assert await is_there(library, key("7/3.png"))
+
+    async def test_what_was_saved_into_an_old_run_since_stays_as_long_as_any_other(
+        self, library: Library
+    ) -> None:
+        storage, days = library.meddled.storage, 86_400 * 10**9
+        for name, age in (("7/old.png", 10), ("7/new.png", 0)):
+            made = await library.save("made.png", picture(age))
+            assert made.sha256 is not None
+            then = dataclasses.replace(made, modified_ns=time.time_ns() - age * days)
+            chunks = aiter(Chunks(picture(age)))
+            await storage.save(key(name), ImportedImage(then, made.sha256, chunks))
+        manifest = document(b"{}")
+        manifest.modified_ns = time.time_ns() - 9 * days
+        await storage.save(StorageKey.of_manifest(ImagePath("7")), manifest)
+
+        assert await expiring(library, timedelta(days=1)).mark_expired(never_stops) == 1
+
+        assert [name for name, _ in library.marked()] == ["compute/7/old.png"]
+        assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
+
+    async def test_a_manifest_without_images_expires(self, library: Library) -> None:
+        runs = Runs(library.meddled.storage, library.database)
+        (await runs.publish(ImagePath("7"), 0)).close()
+
+        assert await expiring(library).mark_expired(never_stops) == 0
+
+        assert not await is_there(library, StorageKey.of_manifest(ImagePath("7")))
 
     async def test_what_is_saved_again_is_young_again(self, library: Library) -> None:
         await library.save("a.png", picture())

@@ -533,7 +533,8 @@ async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(mo
         await move.source.save(f"runs/7/{number}.png", picture(number))
     rows, claim = await move.source.database.rows(), uuid.uuid4()
     lease = timedelta(minutes=5)
-    assert await rows.run_deletions.begin("compute/runs/7/", claim, lease=lease) is not None
+    begun = await rows.run_deletions.begin("compute/runs/7/", claim, saved_until=now(), lease=lease)
+    assert begun is not None
 
     for _ in range(2):
         await move.run()

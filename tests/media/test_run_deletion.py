@@ -201,7 +201,9 @@ async def test_one_process_at_a_time_deletes_a_run(library: RunLibrary) -> None:
     rows = await library.database.rows()
     claim, other = uuid.uuid4(), uuid.uuid4()
     lease = timedelta(minutes=5)
-    assert await rows.run_deletions.begin("compute/runs/7/", claim, lease=lease) is not None
+    until = now()
+    begun = await rows.run_deletions.begin("compute/runs/7/", claim, saved_until=until, lease=lease)
+    assert begun is not None
 
     with pytest.raises(BackendUnavailable, match="another request"):
         await library.delete()
@@ -215,6 +217,13 @@ async def test_one_process_at_a_time_deletes_a_run(library: RunLibrary) -> None:
     (row,) = library.table(run_deletions)
     assert (row.after, row.claimed_by) == ("", other)
     await rows.run_deletions.release(other)
+    earlier = until - timedelta(days=1)
+    again = await rows.run_deletions.begin(
+        "compute/runs/7/", claim, saved_until=earlier, lease=lease
+    )
+    assert again is not None
+    assert again.saved_until == until
+    await rows.run_deletions.release(claim)
 
     assert await library.delete() == (1, 0, 0)
 

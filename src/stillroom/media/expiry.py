@@ -1,5 +1,7 @@
 """Expiry of compute results that were not ingested: they are found page by page, and marked.
 
+What is in a published run goes with the run, by the time of its manifest, and that goes first.
+
 One process at a time goes through all of `compute/`, slowly enough for requests. Where it is, is
 committed with the marks of each page, so that another one goes on there if it dies.
 """
@@ -8,13 +10,15 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from stillroom.errors import ImageNotFound, InvalidPath, RunConflict, RunNotFound
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import now
-from stillroom.paths import COMPUTE_PREFIX, KeyPrefix
+from stillroom.media.runs.deletion import RunDeletions
+from stillroom.paths import COMPUTE_PREFIX, ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
@@ -51,6 +55,7 @@ class Expiry:
         """
         self._storage = storage
         self._database = database
+        self._runs = RunDeletions(storage, database, grace=grace)
         self._ttl = ttl
         self._due_after = max(grace, _SHORTEST_GRACE)
         self._every = min(ttl / _PASSES, _LONGEST_WAIT)
@@ -84,6 +89,9 @@ class Expiry:
                 if isinstance(entry, StoredImage) and entry.modified_ns < before_ns
             ]
             after = page.next_after or ""
+            old, runs = await self._apart_from_runs(old, before_ns)
+            for folder in runs:
+                marked += await self._delete_run(folder, before_ns)
             keys = await scans.mark_expired(
                 claim, old, due_at=now() + self._due_after, after=after, lease=_LEASE
             )
@@ -98,6 +106,49 @@ class Expiry:
             if await stops_within(_PAUSE_S):
                 await scans.end(claim, next_at=None)
                 return marked
+
+    async def _apart_from_runs(
+        self, old: Sequence[StoredImage], before_ns: int
+    ) -> tuple[list[StoredImage], list[ImagePath]]:
+        """Those of some images that are in no published run, and the old ones of these runs."""
+        apart, runs = list[StoredImage](), dict[ImagePath, None]()
+        known: dict[str, int | None] = {}
+        for image in old:
+            run = await self._run_of(image.key, known)
+            if run is None:
+                apart.append(image)
+            elif run[1] < before_ns:
+                runs[run[0]] = None
+        return apart, list(runs)
+
+    async def _run_of(
+        self, key: StorageKey, known: dict[str, int | None]
+    ) -> tuple[ImagePath, int] | None:
+        """The published run that an image is in, and when that was; `known` are folders."""
+        folder = image_entry(key.text)
+        while "/" in folder:
+            folder = folder.rpartition("/")[0]
+            if folder not in known:
+                known[folder] = await self._published_ns(ImagePath(folder))
+            published_ns = known[folder]
+            if published_ns is not None:
+                return ImagePath(folder), published_ns
+        return None
+
+    async def _published_ns(self, folder: ImagePath) -> int | None:
+        try:
+            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
+        except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
+            return None
+
+    async def _delete_run(self, folder: ImagePath, before_ns: int) -> int:
+        """Delete a run that is old, without what was saved into it since; how many were marked."""
+        saved_until = datetime.fromtimestamp(before_ns / 1e9, UTC)
+        try:
+            deleted = await self._runs.delete(folder, saved_until=saved_until)
+        except (RunNotFound, RunConflict):  # another process was first
+            return 0
+        return deleted.marked
 
 
 async def never_stops(seconds: float) -> bool:

@@ -227,7 +227,7 @@ class RunDeletion:
 
     Attributes:
         folder: What begins the keys of its images: `compute/<folder>/`.
-        asked_at: When its deletion was asked for, UTC; what was saved later stays.
+        saved_until: What was saved later stays, UTC.
         after: The last key that was looked at; empty at the start.
         marked: Images that are marked for deletion.
         kept: Images that stay, since a resource has them in place.
@@ -235,7 +235,7 @@ class RunDeletion:
     """
 
     folder: str
-    asked_at: datetime
+    saved_until: datetime
     after: str = ""
     marked: int = 0
     kept: int = 0

@@ -19,7 +19,7 @@ from stillroom.storage.values import StoredImage
 
 _WHAT: Final[tuple[sa.ColumnElement[Any], ...]] = (
     run_deletions.c.folder,
-    run_deletions.c.asked_at,
+    run_deletions.c.saved_until,
     run_deletions.c.after,
     run_deletions.c.marked,
     run_deletions.c.kept,
@@ -34,15 +34,22 @@ class RunDeletionRows:
         """Use `engine`; its maker closes it."""
         self._engine = engine
 
-    async def begin(self, folder: str, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
+    async def begin(
+        self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
+    ) -> RunDeletion | None:
         """Write that a run is to be deleted, and claim that; one that was begun starts again.
+
+        Args:
+            folder: What begins the keys of its images.
+            claim: Of this call alone.
+            saved_until: What was saved later stays; of two requests the later time counts.
+            lease: After this others may go on.
 
         Returns:
             None if another process is at it.
         """
         moment = now()
         start: dict[str, object] = {
-            "asked_at": moment,
             "after": "",
             "marked": 0,
             "kept": 0,
@@ -51,11 +58,14 @@ class RunDeletionRows:
             "lease_until": moment + lease,
         }
         async with self._engine.writing() as connection:
+            insert = insert_into(connection, run_deletions)
+            given, known = insert.excluded.saved_until, run_deletions.c.saved_until
             made = await connection.execute(
-                insert_into(connection, run_deletions)
-                .values(folder=folder, **start)
+                insert.values(folder=folder, saved_until=saved_until, **start)
                 .on_conflict_do_update(
-                    index_elements=[run_deletions.c.folder], set_=start, where=_is_free(moment)
+                    index_elements=[run_deletions.c.folder],
+                    set_={**start, "saved_until": sa.case((known > given, known), else_=given)},
+                    where=_is_free(moment),
                 )
                 .returning(*_WHAT)
             )
@@ -68,7 +78,7 @@ class RunDeletionRows:
         left = (
             sa.select(run_deletions.c.folder)
             .where(_is_free(moment))
-            .order_by(run_deletions.c.asked_at)
+            .order_by(run_deletions.c.saved_until)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -165,7 +175,7 @@ class RunDeletionRows:
                     insert_into(connection, run_deletions)
                     .values(
                         folder=one.folder,
-                        asked_at=one.asked_at,
+                        saved_until=one.saved_until,
                         after="",
                         marked=0,
                         kept=0,

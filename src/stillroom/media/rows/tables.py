@@ -187,7 +187,7 @@ run_deletions: Final = Table(
     # What begins the keys of its images: `compute/<folder>/`.
     Column("folder", String(MAX_KEY_BYTES), primary_key=True),
     # What is saved after this stays.
-    Column("asked_at", Moment, nullable=False),
+    Column("saved_until", Moment, nullable=False),
     # The last key of the last page that was marked; empty at the start.
     Column("after", String(MAX_KEY_BYTES), nullable=False),
     Column("marked", BigInteger, nullable=False),

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import (
@@ -59,8 +59,14 @@ class RunDeletions:
         self._runs = Runs(storage, database)
         self._due_after = max(grace, _SHORTEST_GRACE)
 
-    async def delete(self, folder: ImagePath) -> RunDeletion:
+    async def delete(
+        self, folder: ImagePath, *, saved_until: datetime | None = None
+    ) -> RunDeletion:
         """Delete a run, open or published.
+
+        Args:
+            folder: All images in it, on whatever level, are the run's.
+            saved_until: What was saved later stays; None: until now.
 
         Returns:
             How many images are marked, and how many stay.
@@ -76,7 +82,7 @@ class RunDeletions:
         await self._runs.require_none_inside(folder)
         rows, claim = await self._database.rows(), uuid.uuid4()
         begun = await rows.run_deletions.begin(
-            KeyPrefix.of_folder(folder).text, claim, lease=_LEASE
+            KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
         )
         if begun is None:
             raise BackendUnavailable("the run is being deleted by another request")
@@ -109,12 +115,12 @@ class RunDeletions:
         self, rows: "MediaRepository", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
-        asked_at_ns = int(deletion.asked_at.timestamp() * 1e9)
+        until_ns = int(deletion.saved_until.timestamp() * 1e9)
         after: str | None = deletion.after
         while after is not None:
             page = await self._storage.entries(ListQuery(KeyPrefix(deletion.folder), after, PAGE))
             images = [entry for entry in page.entries if isinstance(entry, StoredImage)]
-            older = [image for image in images if image.modified_ns <= asked_at_ns]
+            older = [image for image in images if image.modified_ns <= until_ns]
             last = images[-1].key.text if images else after
             is_ours = await rows.run_deletions.mark(
                 claim,

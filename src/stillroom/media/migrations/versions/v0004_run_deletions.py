@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.create_table(
         "media_run_deletions",
         sa.Column("folder", sa.String(1024), nullable=False),
-        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("saved_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("after", sa.String(1024), nullable=False),
         sa.Column("marked", sa.BigInteger(), nullable=False),
         sa.Column("kept", sa.BigInteger(), nullable=False),
