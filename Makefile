@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       install and run the tests; 10 minutes"
 	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
 	@echo "make test-whole of these, what needs no root"
+	@echo "make clients    install what tests/clients needs: generators of clients"
 	@echo "make test-root  of these, what mounts filesystems; needs root"
 	@echo "make test-pythons  tests on the other Pythons that are here; 5 minutes for each"
 	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
@@ -88,8 +89,10 @@ test-python-%: $(STAMP)/dev postgresql
 		$(STAMP)/python-$*/bin/pytest -n 4 --dist loadscope $(OF_PYTHON); \
 	fi
 
-test-whole: $(STAMP)/dev nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
+test-whole: $(STAMP)/clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
 	$(TESTS) -m "whole and not root and not release"
+
+clients: $(STAMP)/clients
 
 # Tests that need them fail without them, and say the same.
 npm: PACKAGE = npm
@@ -224,10 +227,14 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" -c requirements/build.txt \
 		$(STAMP)/oldest.txt requirements/oldest.in --output-file requirements/oldest.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
+		-c requirements/dev.txt requirements/clients.in --output-file requirements/clients.txt
 	npm update --silent --package-lock-only --ignore-scripts --no-audit --no-fund
+	npm update --prefix tests/clients --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf .venv node_modules $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
+	rm -rf .venv node_modules tests/clients/node_modules $(STAMP) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -272,6 +279,12 @@ $(STAMP)/python-%.installed: requirements/server.txt requirements/dev.txt requir
 $(STAMP)/javascript: package.json package-lock.json | npm
 	npm ci --silent --ignore-scripts --no-audit --no-fund
 	@mkdir -p $(STAMP) && touch $@
+
+# The generators of clients that tests/clients runs.
+$(STAMP)/clients: $(STAMP)/dev requirements/clients.txt tests/clients/package.json tests/clients/package-lock.json | npm
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
+	npm ci --prefix tests/clients --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 $(STAMP)/release: $(STAMP)/dev requirements/release.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt

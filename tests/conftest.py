@@ -16,7 +16,7 @@ from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
 
 MARKED: Final = {
-    "whole": ("browser", "cluster", "crash", "deploy", "proxy", "release"),
+    "whole": ("browser", "clients", "cluster", "crash", "deploy", "proxy", "release"),
     "slow": ("acceptance", "client"),
 }
 """Marks that all tests of a folder have. `whole` leaves them to `make test-all`."""

@@ -157,6 +157,9 @@ def test_the_document_says_all_that_a_generated_client_needs(server: Server) -> 
         types = image["get"]["responses"][status]["content"].keys()
         assert types >= {"image/png", "image/jpeg", "image/webp", "application/octet-stream"}
         assert "*/*" not in types
+        facts = {"Content-Length", "ETag", "Last-Modified", "Repr-Digest"}
+        assert image["get"]["responses"][status]["headers"].keys() >= facts
+    assert image["head"]["responses"]["200"]["headers"].keys() == facts
     reads = {"If-Match", "If-None-Match"}
     for method, expected in {
         "get": {*reads, "Range"},
@@ -166,7 +169,13 @@ def test_the_document_says_all_that_a_generated_client_needs(server: Server) -> 
     }.items():
         parameters = image[method]["parameters"]
         assert {one["name"] for one in parameters if one["in"] == "header"} == expected
-    for path in ("storage/images", "storage/entries", "media-resources", "media-dead-letters"):
+    for path in (
+        "storage/images",
+        "storage/entries",
+        "storage/runs",
+        "media-resources",
+        "media-dead-letters",
+    ):
         listing = paths[f"/api/v1/{path}"]["get"]
         assert "Link" in listing["responses"]["200"]["headers"]
     for methods in paths.values():

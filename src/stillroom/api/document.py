@@ -55,8 +55,10 @@ _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 _ANSWER_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Length": "Bytes; of HEAD those that GET would send.",
     "Content-Range": "Which bytes of how many (RFC 9110).",
     "ETag": "With its quotes, ready for If-Match.",
+    "Last-Modified": "When it was saved (RFC 9110).",
     "Link": 'The next page: `<?…>; rel="next"`. Without it this is the last one.',
     "Location": "Where the image is served.",
     "Repr-Digest": "The SHA-256, where it is known (RFC 9530).",
@@ -129,7 +131,7 @@ def unchanged() -> dict[int | str, Document]:
 def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
     """The answers of an operation that sends an image, or says what it would send."""
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
-    facts = answer_headers("ETag", "Repr-Digest")
+    facts = answer_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
     whole = {"description": "The image." if has_body else "It exists; the headers are GET's."}
     found: dict[int | str, Document] = {200: {**whole, "headers": facts}}
     if has_body:
