@@ -69,6 +69,7 @@ _METRICS: Final = Reports(
     queue=lambda waiting: metrics.report_queue(**dataclasses.asdict(waiting)),
     swept=lambda swept: metrics.report_swept(swept.outcomes),
     healed=metrics.count_healed,
+    mark=metrics.count_saved_mark,
 )
 
 

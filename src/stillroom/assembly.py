@@ -17,6 +17,7 @@ from stillroom.auth.signed_urls import UrlSigner
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
+from stillroom.generation.ai_mark import AiMark
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
@@ -56,6 +57,7 @@ class Reports:
         queue: How long the queue of deletions is, now and then.
         swept: What each sweep beside a server did.
         healed: What became of each resource of which something was missing.
+        mark: Whether an image that was saved says that AI made it; None: that cannot be told.
     """
 
     call: CallObserver = unobserved
@@ -63,6 +65,7 @@ class Reports:
     queue: Callable[[QueueMetrics], None] | None = None
     swept: Callable[[Swept], None] | None = None
     healed: Callable[[Outcome], None] = lambda _: None
+    mark: Callable[[AiMark | None], None] = lambda _: None
 
 
 UNREPORTED: Final = Reports()
@@ -189,7 +192,7 @@ def assemble(
         keys = open_keys(settings.keys)
         tokens = VerifiedTokens(verifier_of(keys, settings))
         authorize = tokens.verify
-    filling = IndexFilling(MediaDatabase(settings.rows))
+    filling = IndexFilling(MediaDatabase(settings.rows), report_mark=reports.mark)
     storage = open_storage(
         settings.storage, settings.save_rules, observer=reports.call, changes=filling
     )

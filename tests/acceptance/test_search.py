@@ -1,5 +1,6 @@
 """GET /storage/search: found within a second of the save, exact, and confined."""
 
+import re
 import time
 from typing import Any
 from urllib.parse import urlencode
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from acceptance.conftest import Servers, Way
-from generation.carriers import png
+from generation.carriers import iptc, png, with_xmp
 from running import Server
 
 SEARCH = "/api/v1/storage/search"
@@ -55,10 +56,29 @@ def test_a_save_is_found_by_its_prompt_soon_after_its_answer(
     assert item["generation"]["prompt"] == "a blue whale"
     assert item["generation"]["raw"] is None
     entry = client.get("/api/v1/storage/entries", params={"prefix": item["path"]}).json()[0]
-    assert entry == {name: value for name, value in item.items() if name != "generation"}
+    assert item == {**entry, "generation": item["generation"], "ai_mark": "none"}
 
     client.delete(f"/api/v1/storage/images/{folder}/1.png").raise_for_status()
     wait_for(client, [f"{folder}/2.png"], prefix=f"{folder}/")
+
+
+def test_what_does_not_say_that_ai_made_it_is_found_and_counted(
+    client: httpx.Client, folder: str
+) -> None:
+    def counted(mark: str) -> float:
+        text = client.get("/metrics").text
+        found = re.search(rf'stillroom_ai_mark_saved_total{{mark="{mark}"}} (\S+)', text)
+        return float(found[1]) if found else 0
+
+    before = {mark: counted(mark) for mark in ("none", "iptc", "unknown")}
+    given = {"plain.png": png({}), "marked.png": with_xmp("PNG", iptc()), "text.txt": b"a text"}
+    for name, data in given.items():
+        client.post(f"/api/v1/storage/images/{folder}/{name}", files={"file": ("x", data)})
+
+    wait_for(client, [f"{folder}/plain.png"], prefix=f"{folder}/", ai_mark="none")
+    wait_for(client, [f"{folder}/marked.png"], prefix=f"{folder}/", ai_mark="iptc")
+    assert len(paths(client, prefix=f"{folder}/")) == 3
+    assert {mark: counted(mark) - before[mark] for mark in before} == dict.fromkeys(before, 1)
 
 
 def test_pages_follow_each_other_to_the_end(client: httpx.Client, folder: str) -> None:
@@ -119,6 +139,7 @@ BAD: tuple[dict[str, Any], ...] = (
     {"model": "-"},
     {"prefix": "../"},
     {"content_type": "a b"},
+    {"ai_mark": "unknown"},
     {"q": b"\xff"},
 )
 

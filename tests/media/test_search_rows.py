@@ -110,6 +110,8 @@ FILTERS: Final[list[tuple[dict[str, Any], bool]]] = [
     ({"sampler": "euler A"}, True),
     ({"content_type": "image/png"}, True),
     ({"content_type": "image/webp"}, False),
+    ({"ai_mark": "iptc"}, True),
+    ({"ai_mark": "none"}, False),
     ({"model": tuple(words_of("SD_xl_base_1.0"))}, True),
     ({"model": ("fox",)}, False),
     ({"lora": ("ink", "lines")}, True),
@@ -214,7 +216,7 @@ def _image(
         sha256=b"\1" * 32,
         save_id=f"{saved_ns}",
     )
-    return IndexedImage.of(image, generation)
+    return IndexedImage.of(image, generation, "iptc")
 
 
 async def _found(rows: SearchRows, **asked: Any) -> list[str]:

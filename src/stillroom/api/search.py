@@ -114,6 +114,7 @@ def _query(asked: SearchParameters, visible: ImagePrefix) -> SearchQuery:
         seed=asked.seed,
         tool=asked.tool or None,
         content_type=asked.content_type,
+        ai_mark=asked.ai_mark,
         saved_from_ns=asked.saved_from_ns,
         saved_before_ns=asked.saved_before_ns,
         by_path=asked.by_path,

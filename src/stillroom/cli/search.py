@@ -41,6 +41,11 @@ class _Time(click.ParamType):  # type: ignore[type-arg]  # click is generic only
 @click.option("--seed", type=click.IntRange(0, _MAX_SEED), help="The seed.")
 @click.option("--tool", help="The tool's whole name, such as ComfyUI.")
 @click.option("--type", "content_type", help="Such as image/png.")
+@click.option(
+    "--ai-mark",
+    type=click.Choice(("c2pa", "iptc", "both", "none")),
+    help="Whether it says that AI made it.",
+)
 @click.option("--prefix", help="Text that paths begin with.")
 @click.option("--from", "saved_from", type=_Time(), help="Saved then or later.")
 @click.option("--before", "saved_before", type=_Time(), help="Saved earlier.")

@@ -10,6 +10,7 @@ from stillroom.client.exchange import Call, Flow
 from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.values import ImageMetadata
 from stillroom.errors import InvalidParameter
+from stillroom.generation.ai_mark import AiMark
 from stillroom.paths import ImagePrefix
 
 SearchSort = Literal["-saved", "saved", "-path", "path"]
@@ -28,6 +29,7 @@ class SearchFilters(TypedDict, total=False):
         seed: 0 to 2**64 - 1.
         tool: Its whole name, in any case.
         content_type: Such as `image/png`.
+        ai_mark: Whether they say that AI made them; `none` finds those that do not.
         prefix: Literal text that paths begin with.
         saved_from: Then or later, aware.
         saved_before: Earlier, aware.
@@ -41,6 +43,7 @@ class SearchFilters(TypedDict, total=False):
     seed: int
     tool: str
     content_type: str
+    ai_mark: AiMark
     prefix: str
     saved_from: datetime
     saved_before: datetime

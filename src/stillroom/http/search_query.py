@@ -86,6 +86,15 @@ _CONTENT_TYPE: Final = _optional(
     type="string",
     pattern="^[!-~]{1,255}$",
 )
+_AI_MARK: Final[Parameter[str | None]] = choice(
+    "ai_mark",
+    "c2pa",
+    "iptc",
+    "both",
+    "none",
+    absent=None,
+    description="Whether an image says that AI made it: this very answer.",
+)
 _SAVED_FROM: Final = _optional(
     "saved_from", _time_ns, "Then or later.", type="string", format="date-time"
 )
@@ -119,6 +128,7 @@ SEARCH_QUERY: Final = (
     _SEED,
     _TOOL,
     _CONTENT_TYPE,
+    _AI_MARK,
     PREFIX,
     _SAVED_FROM,
     _SAVED_BEFORE,
@@ -145,6 +155,7 @@ class SearchParameters:
     tool: str = ""
     seed: int | None = None
     content_type: str | None = None
+    ai_mark: str | None = None
     prefix: ImagePrefix
     saved_from_ns: int | None = None
     saved_before_ns: int | None = None
@@ -174,6 +185,7 @@ def parse_search_query(raw: bytes) -> SearchParameters:
         tool=_TOOL.read(given),
         seed=_SEED.read(given),
         content_type=_CONTENT_TYPE.read(given),
+        ai_mark=_AI_MARK.read(given),
         prefix=PREFIX.read(given),
         saved_from_ns=_SAVED_FROM.read(given),
         saved_before_ns=_SAVED_BEFORE.read(given),

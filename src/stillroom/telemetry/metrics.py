@@ -93,7 +93,15 @@ _READINGS = Counter(
 
 _AI_MARKS = Counter(
     "stillroom_ai_mark_readings",
-    "Images read for the mark that says made by AI: c2pa, iptc, both, none, or unknown.",
+    "Images whose metadata were asked for, by their mark that says made by AI: c2pa, iptc, both, "
+    "none, or unknown.",
+    ("mark",),
+)
+
+_SAVED_MARKS = Counter(
+    "stillroom_ai_mark_saved",
+    "Images that were saved, by their mark that says made by AI: c2pa, iptc, both, none, or "
+    "unknown. What was saved faster than it could be looked at is missing.",
     ("mark",),
 )
 
@@ -346,6 +354,11 @@ def count_picture(outcome: str) -> None:
 def count_reading(outcome: str) -> None:
     """Count what came of looking for generation metadata in one image."""
     _READINGS.labels(outcome).inc()
+
+
+def count_saved_mark(mark: str | None) -> None:
+    """Count the mark of one image that was saved; None: it cannot be told."""
+    _SAVED_MARKS.labels(mark or "unknown").inc()
 
 
 def count_ai_mark(mark: str | None) -> None:

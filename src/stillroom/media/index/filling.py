@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import find_by_reading
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
@@ -54,9 +55,20 @@ class IndexFilling:
         lost: Changes that were not noted, since too many wait.
     """
 
-    def __init__(self, database: MediaDatabase) -> None:
-        """Write into `database`, which is opened when there is something to write."""
+    def __init__(
+        self,
+        database: MediaDatabase,
+        *,
+        report_mark: Callable[[AiMark | None], None] = lambda _: None,
+    ) -> None:
+        """Write into `database`, which is opened when there is something to write.
+
+        Args:
+            database: Where the index is.
+            report_mark: Hears whether each image that was saved says that AI made it.
+        """
         self.database = database
+        self._report_mark = report_mark
         self._noted: dict[StorageKey, _Saved | Removed] = {}
         self._noted_bytes = 0
         self._again: list[Removed] = []
@@ -162,6 +174,7 @@ class IndexFilling:
                         indexed = dataclasses.replace(source, image=change.image)
                 if indexed is None:
                     indexed = await read_facts(storage, change.image, change.passed)
+                    self._report_mark(indexed.ai_mark)
                 written[change.image.key] = indexed
             if written or removed:
                 await rows.write([*written.values()], removed)

@@ -95,6 +95,7 @@ class SearchQuery:
     seed: int | None = None
     tool: str | None = None
     content_type: str | None = None
+    ai_mark: str | None = None
     saved_from_ns: int | None = None
     saved_before_ns: int | None = None
     by_path: bool = False

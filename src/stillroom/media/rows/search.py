@@ -274,6 +274,8 @@ def _texts_of(indexed: IndexedImage) -> dict[str, str]:
         value = getattr(facts, name)
         if value is not None:
             exact.append(facet(name, str(value)))
+    if indexed.ai_mark is not None:
+        exact.append(facet("mark", indexed.ai_mark))
     return {**found, "facets": " ".join(exact)}
 
 
@@ -298,6 +300,7 @@ def _facets(query: SearchQuery) -> Iterable[str]:
         ("tool", query.tool),
         ("sampler", query.sampler),
         ("seed", query.seed),
+        ("mark", query.ai_mark),
     ):
         if value is not None:
             yield facet(name, str(value))
