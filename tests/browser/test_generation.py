@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
 from browser.visiting import fragment, visit
-from generation.carriers import chunk
+from generation.carriers import chunk, iptc
 from generation.comfy_graphs import with_loras
 from running import IMAGES, Server, running
 
@@ -45,7 +45,8 @@ def test_a_picture_says_how_it_was_made_as_text_and_each_fact_can_be_copied(
 ) -> None:
     graph = with_loras(MARKUP, "blurry", SEED)
     workflow = {"nodes": [], "links": [], "seed": 2**63 + 1}
-    path = saved(server, {"prompt": json.dumps(graph), "workflow": json.dumps(workflow)})
+    texts = {"prompt": json.dumps(graph), "workflow": json.dumps(workflow)}
+    path = saved(server, {**texts, "XML:com.adobe.xmp": iptc()})
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(path))
         visitor.expect_picture("a.png")
@@ -60,6 +61,7 @@ def test_a_picture_says_how_it_was_made_as_text_and_each_fact_can_be_copied(
             re.compile(r"ink.safetensors \(0.8\)\s+fog.safetensors \(0.5\)"),
             "dpmpp_2m",
             "ComfyUI",
+            "property (IPTC)",
             "image/png",
         ):
             expect(facts).to_contain_text(expected)
@@ -94,4 +96,5 @@ def test_a_picture_of_which_nothing_is_known_has_the_facts_of_its_file_alone(
         facts = visitor.page.locator("#facts")
         expect(facts).to_contain_text("SHA-256")
         assert facts.locator("dt").all_inner_texts()[:3] == ["Dimensions", "Size", "Type"]
+        expect(facts).not_to_contain_text("Made by AI")
         expect(facts.locator("details")).to_have_count(0)

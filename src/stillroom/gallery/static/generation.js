@@ -10,7 +10,7 @@ import { button, make } from "./elements.js";
  *   model: string | null, loras: Lora[] | null, width: number | null, height: number | null,
  *   derived_from: string[] | null, raw: Record<string, unknown> | null }} Generation
  * @typedef {import("./shelves.js").Row} Row
- * @typedef {import("./api.js").Facts & { generation: Generation | null }} Metadata
+ * @typedef {import("./api.js").Facts & { generation: Generation | null, ai_mark: string | null }} Metadata
  */
 
 /**
@@ -36,6 +36,16 @@ function exactly(_name, value, context) {
   const { rawJSON } = /** @type {any} */ (JSON);
   if (typeof value !== "number" || Math.abs(value) < 2 ** 53 || !rawJSON || !context?.source) return value;
   return rawJSON(context.source);
+}
+
+/**
+ * What an image says of itself: that AI made it, and by which mark.
+ * @param {string | null} mark
+ * @returns {Row[]}
+ */
+export function markOf(mark) {
+  const said = { c2pa: "manifest (C2PA), not verified", iptc: "property (IPTC)", both: "manifest (C2PA), not verified, and property (IPTC)" }[mark ?? ""];
+  return said ? [["Made by AI", said]] : [];
 }
 
 /**
