@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 
+from stillroom.api.archives import Archives, archives_router
 from stillroom.api.copies import Copies, copies_router
 from stillroom.api.dead_letters import DeadLetterOperations, dead_letters_router
 from stillroom.api.deletions import Deletions, deletions_router
@@ -41,6 +42,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router = APIRouter()
     router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, authorize)))
+    router.include_router(archives_router(Archives(storage, authorize)))
     router.include_router(metadata_router(MetadataOperation(images)))
     router.include_router(search_router(SearchOperation(library.database, authorize)))
     router.include_router(deletions_router(Deletions(storage, authorize)))

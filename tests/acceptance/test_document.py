@@ -26,6 +26,8 @@ SEED = {
 }
 LIBRARY = "/api/v1/media-resources"
 OURS = [
+    ("/api/v1/storage/archive", "get"),
+    ("/api/v1/storage/archive", "post"),
     ("/api/v1/storage/copy", "post"),
     ("/api/v1/storage/delete", "post"),
     ("/api/v1/storage/entries", "get"),

@@ -146,6 +146,12 @@ def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
     return {**found, **unchanged(), **refusals(*statuses, has_body=has_body)}
 
 
+def sending(media_type: str, *statuses: int, has_body: bool = True) -> dict[int | str, Document]:
+    """The answers of an operation that sends a file of another type."""
+    whole = {"description": "The file.", "content": {media_type: _BINARY}}
+    return {200: whole, **refusals(*statuses, has_body=has_body)}
+
+
 def extra(
     *request_headers: str, has_body: bool = True, is_paged: bool = False, example: object = None
 ) -> Document:

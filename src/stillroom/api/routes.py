@@ -17,6 +17,7 @@ from stillroom.api.document import (
     extra,
     reading,
     refusals,
+    sending,
     unchanged,
 )
 from stillroom.api.operation import OperationRoute, Run
@@ -51,6 +52,7 @@ class Operation:
         is_paged: It answers page by page, with a `Link`.
         example: Of its 200.
         is_cacheable: Its 200 has an `ETag`, and there is a 304.
+        media_type: Of its success, if that is neither JSON nor an image.
     """
 
     method: Method
@@ -66,6 +68,7 @@ class Operation:
     is_paged: bool = False
     example: object = None
     is_cacheable: bool = False
+    media_type: str | None = None
 
 
 class OperationRouter(APIRouter):
@@ -92,6 +95,8 @@ class OperationRouter(APIRouter):
             has_body = operation.method != "HEAD"
             statuses = operation.refusals if has_body else (*operation.refusals, 422)
             sends = reading if operation.answer is None else refusals
+            if operation.media_type is not None:
+                sends = functools.partial(sending, operation.media_type)
             self.add_api_route(
                 path,
                 _endpoint(operation, path),

@@ -22,6 +22,7 @@ from stillroom.cli.selection import (
     filter_options,
     images_named,
     images_to_get,
+    images_to_zip,
 )
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import (
@@ -174,11 +175,17 @@ def _put_with_facts(
 @DRY_RUN
 @filter_options
 @RESULTS
+@click.option("--zip", "as_zip", is_flag=True, help="TARGET is one ZIP file of all images.")
+@click.option(
+    "--captions", is_flag=True, help="With --zip: prompts go along, `cat.txt` beside `cat.png`."
+)
 @server_options
 def get(
     sources: tuple[str, ...],
     target: str,
     *,
+    as_zip: bool,
+    captions: bool,
     concurrency: int,
     dry_run: bool,
     include: tuple[str, ...],
@@ -189,12 +196,20 @@ def get(
 
     TARGET is a file for one image, else a folder; `-` is standard output.
     """
+    meant = Filter(include, exclude)
+    if captions and not as_zip:
+        raise click.UsageError("--captions is of --zip")
     with open_store() as store:
+        if as_zip and not dry_run:
+            wanted = images_to_zip(store, sources, meant)
+            to = sys.stdout.buffer if target == "-" else Path(target)
+            store.download_archive(wanted, to, sidecars="captions" if captions else None)
+            return
         if target == "-":
             for source in sources:
                 store.download(source, sys.stdout.buffer)
             return
-        planned = images_to_get(store, sources, Path(target), Filter(include, exclude))
+        planned = images_to_get(store, sources, Path(target), meant)
         if dry_run:
             for path, file in planned.items():
                 result = "same" if _is_there(store, path, file) else "would fetch"

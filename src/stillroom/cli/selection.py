@@ -19,6 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
+_ZIPPED_BY_NAME: Final = 1000
+"""The server's bound; of a folder there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """`--include` and `--exclude`: which names below a folder are meant.
@@ -131,6 +135,28 @@ def images_to_get(
             raise click.UsageError(f"both {taken[file]} and {path} would become {file}")
         planned[path] = file
     return planned
+
+
+def images_to_zip(
+    store: ImageStore, sources: Sequence[str], meant: Filter = EVERYTHING
+) -> str | list[str]:
+    """What an archive is asked for: a folder as what paths begin with, else the paths.
+
+    Raises:
+        ImageNotFound: nothing there under one of the names.
+        click.UsageError: more paths than an archive takes by name.
+    """
+    source = sources[0]
+    is_whole = len(sources) == 1 and meant == EVERYTHING and not _MAGIC.search(source)
+    if is_whole and (source.endswith("/") or not store.exists(source)):
+        return f"{source.rstrip('/')}/" if source.strip("/") else ""
+    paths = list(dict.fromkeys(path for path, _ in _meant(store, sources, meant)))
+    if len(paths) > _ZIPPED_BY_NAME:
+        raise click.UsageError(
+            f"a ZIP takes {_ZIPPED_BY_NAME:,} images by name, and this is {len(paths):,}: give one "
+            "folder without a filter, or leave out --zip"
+        )
+    return paths
 
 
 def images_to_copy(

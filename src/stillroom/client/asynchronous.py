@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from stillroom.client.archives import ARCHIVE_NAME, Sidecars, archive, check_archive
 from stillroom.client.async_sender import AsyncSender
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import AsyncSends, Flow, Wait
@@ -154,6 +155,41 @@ class AsyncImageStore:
 
     async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
         await self._run(self._operations.download(named(path), Sink(file), progress))
+
+    async def archive(
+        self,
+        images: str | Iterable[str],
+        *,
+        sidecars: Sidecars | None = None,
+        progress: OnProgress | None = None,
+    ) -> IO[bytes]:
+        """See `ImageStore.archive`."""
+        file = spool()
+        try:
+            await self.download_archive(images, file, sidecars=sidecars, progress=progress)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+    async def download_archive(
+        self,
+        images: str | Iterable[str],
+        target: Path | IO[bytes],
+        *,
+        sidecars: Sidecars | None = None,
+        progress: OnProgress | None = None,
+    ) -> None:
+        """See `ImageStore.download_archive`."""
+        check_target(target)
+        if isinstance(target, Path):
+            with replacing(target, ARCHIVE_NAME) as file:
+                await self.download_archive(images, file, sidecars=sidecars, progress=progress)
+            return
+        retries = self._operations.retries
+        await self._run(archive(retries, images, sidecars, Sink(target), progress))
+        await anyio.to_thread.run_sync(check_archive, target)
 
     async def exists(self, path: str) -> bool:
         """See `ImageStore.exists`."""

@@ -76,7 +76,7 @@ def replacing(target: Path, path: ImagePath) -> Iterator[IO[bytes]]:
         target /= path.text.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".stillroom-{secrets.token_hex(8)}.part")
-    file = part.open("xb")
+    file = part.open("x+b")
     try:
         with file:
             yield file

@@ -11,6 +11,7 @@ from typing import IO, Self, TypeVar, Unpack
 
 import httpx
 
+from stillroom.client.archives import ARCHIVE_NAME, Sidecars, archive, check_archive
 from stillroom.client.connection import Connection, Token
 from stillroom.client.exchange import Flow, Sends, Wait
 from stillroom.client.library import LibraryCalls, MediaLibrary
@@ -192,6 +193,47 @@ class ImageStore:
 
     def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:
         self._run(self._operations.download(named(path), Sink(file), progress))
+
+    def archive(
+        self,
+        images: str | Iterable[str],
+        *,
+        sidecars: Sidecars | None = None,
+        progress: OnProgress | None = None,
+    ) -> IO[bytes]:
+        """A ZIP of many images, as a file to read and seek in; close it. See `open`.
+
+        Args:
+            images: What paths begin with, such as `cats/`; or up to 1,000 paths.
+            sidecars: `captions`: beside `cat.png` with a prompt `cat.txt` with that prompt.
+            progress: Called after each piece; the total is not known.
+        """
+        file = spool()
+        try:
+            self.download_archive(images, file, sidecars=sidecars, progress=progress)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        return file
+
+    def download_archive(
+        self,
+        images: str | Iterable[str],
+        target: Path | IO[bytes],
+        *,
+        sidecars: Sidecars | None = None,
+        progress: OnProgress | None = None,
+    ) -> None:
+        """As `archive`, into a file that is there whole or not at all, or an open binary file."""
+        check_target(target)
+        if isinstance(target, Path):
+            with replacing(target, ARCHIVE_NAME) as file:
+                self.download_archive(images, file, sidecars=sidecars, progress=progress)
+            return
+        retries = self._operations.retries
+        self._run(archive(retries, images, sidecars, Sink(target), progress))
+        check_archive(target)
 
     def exists(self, path: str) -> bool:
         """Whether there is such an image."""

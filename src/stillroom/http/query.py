@@ -263,6 +263,15 @@ _SORT: Final[Parameter[str]] = choice(
 RUNS_QUERY: Final = (_RUN_PREFIX, _RUNS, _AFTER_RUN, _STATE, _SORT)
 """Of the listing of runs."""
 
+_SIDECARS: Final[Parameter[str | None]] = choice(
+    "sidecars",
+    "captions",
+    absent=None,
+    description="`captions`: beside each image that tells its prompt a text file with it.",
+)
+ARCHIVE_QUERY: Final = (PREFIX, _SIDECARS)
+"""Of an archive."""
+
 _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
     "start_after",
     resource_id,
@@ -360,6 +369,25 @@ def parse_list_query(raw: bytes) -> ListParameters:
         start_after=_START_AFTER.read(given),
         limit=_LIMIT.read(given),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveParameters:
+    """What `GET /storage/archive` was asked for."""
+
+    prefix: ImagePrefix
+    captions: bool
+
+
+def parse_archive_query(raw: bytes) -> ArchiveParameters:
+    """Read the query of an archive. Unknown parameters are left alone.
+
+    Raises:
+        InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
+        InvalidParameter: a parameter given twice, or of the wrong form.
+    """
+    given = read_query(raw, ARCHIVE_QUERY)
+    return ArchiveParameters(PREFIX.read(given), _SIDECARS.read(given) is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,338 @@
+"""Many images as one ZIP file, written while it is sent."""
+
+import asyncio
+import contextlib
+import re
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, ClassVar, Final, Literal
+
+from fastapi import Request, Response
+from pydantic import Field
+from starlette.types import Receive, Scope, Send
+
+from stillroom.api.call import Call
+from stillroom.api.document import PATH_EXAMPLE
+from stillroom.api.forms import JsonForm
+from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.zip_format import ZipWriter
+from stillroom.auth.grants import Authorize
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import BackendUnavailable, ImageNotFound, InvalidPath, StorageFull
+from stillroom.generation.reading import find_by_reading, reader_of
+from stillroom.http.problems import DATA_HEADERS
+from stillroom.http.query import ARCHIVE_QUERY, parse_archive_query
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey, image_entry
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ListQuery, OpenedImage
+
+MAX_PATHS: Final = 1000
+"""By name; a prefix may have any number."""
+
+_ZIP: Final = "application/zip"
+_PAGE: Final = 1000
+_LOOKED_FOR_AT_ONCE: Final = 16
+_IN_MEMORY_BYTES: Final = 256 * 1024
+"""Of the directory at the end of a ZIP, 100 bytes or so an image; the rest is in a file."""
+
+_MAX_NAME: Final = 100
+_ODD: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class ImagesToArchive(JsonForm):
+    """Images by their paths."""
+
+    MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
+    EXAMPLE: ClassVar = '{"paths": ["…"]}'
+
+    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    sidecars: Literal["captions"] | None = Field(
+        default=None, description="`captions`: beside each image with a prompt a text of it."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """The operations over one storage.
+
+    Attributes:
+        storage: Where the bytes are.
+        authorize: Who is asking.
+    """
+
+    storage: ImageStorage
+    authorize: Authorize
+
+    async def get_archive(self, request: Request) -> Response:
+        """Get all images whose paths begin with a prefix as a ZIP file.
+
+        An image that cannot be read breaks the answer off: the file has no end then, and no tool
+        opens it.
+        """
+        call = await Call.of(request, self.authorize)
+        asked = parse_archive_query(call.query)
+        visible = call.grant.narrow("storage:read", asked.prefix)
+        keys = self._keys(KeyPrefix.of_images(visible))
+        first = await anext(keys, None)  # what fails at once is answered as it should be
+        if first is None:
+            raise ImageNotFound
+        folder = asked.prefix.text.rstrip("/").rpartition("/")[2]
+        return _ArchiveResponse(
+            self.storage, _chained(first, keys), folder, captions=asked.captions, may_lack=True
+        )
+
+    async def make_archive(self, request: Request) -> Response:
+        """Get up to 1,000 images as a ZIP file, which has all of them or breaks off."""
+        call = await Call.of(request, self.authorize)
+        call.grant.require_scope("storage:read")
+        asked = await call.json(ImagesToArchive)
+        keys: list[StorageKey] = []
+        for text in dict.fromkeys(asked.paths):
+            try:
+                path = ImagePath.parse(text)
+            except InvalidPath as error:
+                raise InvalidPath(str(error), at=("body", "paths")) from error
+            call.grant.require("storage:read", path)
+            keys.append(StorageKey.of_image(path))
+        await self._require(keys)
+        captions = asked.sidecars is not None
+        return _ArchiveResponse(
+            self.storage,
+            _each(sorted(keys, key=_in_order)),
+            "images",
+            captions=captions,
+            may_lack=False,
+        )
+
+    async def _keys(self, prefix: KeyPrefix) -> AsyncGenerator[StorageKey, None]:
+        query = ListQuery(prefix, limit=_PAGE)
+        while True:
+            page = await self.storage.list(query)
+            for entry in page.entries:
+                yield StorageKey(entry)
+            if not page.more or not page.entries:
+                return
+            query = replace(query, after=page.entries[-1])
+
+    async def _require(self, keys: Sequence[StorageKey]) -> None:
+        """Return if all of them are there.
+
+        Raises:
+            ImageNotFound: one is not; it is named.
+        """
+
+        async def look(key: StorageKey) -> None:
+            try:
+                await self.storage.stat(key)
+            except ImageNotFound as error:
+                error.args = (f"{image_entry(key.text)}: no such image",)
+                raise
+
+        await for_each_concurrently(look, keys, limit=_LOOKED_FOR_AT_ONCE)
+
+
+def archives_router(archives: Archives) -> OperationRouter:
+    """The routes of both operations, `/storage/archive`."""
+    router = OperationRouter("/storage/archive", tag="Storage")
+    refusals = (401, 403, 404, 501, 503)
+    router.add(
+        "",
+        Operation("GET", archives.get_archive, refusals, media_type=_ZIP, query=ARCHIVE_QUERY),
+        Operation(
+            "POST",
+            archives.make_archive,
+            (*refusals, 413, 415),
+            media_type=_ZIP,
+            body=ImagesToArchive,
+        ),
+    )
+    return router
+
+
+class _ArchiveResponse(Response):
+    """A ZIP file that is written while it is sent, in memory that does not grow.
+
+    What goes wrong once it has begun is raised, so that the server breaks the answer off.
+    """
+
+    def __init__(
+        self,
+        storage: ImageStorage,
+        keys: AsyncGenerator[StorageKey, None],
+        name: str,
+        *,
+        captions: bool,
+        may_lack: bool,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            storage: Where the bytes are.
+            keys: Of the images, in order.
+            name: Of the file, without `.zip`.
+            captions: Whether prompts go along.
+            may_lack: Whether an image that is deleted meanwhile is left out.
+        """
+        super().__init__()
+        file = _ODD.sub("_", name).strip(".")[:_MAX_NAME] or "images"
+        fields = {
+            **dict(DATA_HEADERS),
+            "content-type": _ZIP,
+            "cache-control": "private, no-store",
+            "content-disposition": f'attachment; filename="{file}.zip"',
+        }
+        self.raw_headers = [(key.encode(), value.encode()) for key, value in fields.items()]
+        self._storage = storage
+        self._keys = keys
+        self._captions = _Captions(storage) if captions else None
+        self._may_lack = may_lack
+        self._zip = ZipWriter()
+        self._directory = _Directory()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; reading stops as soon as the client is gone."""
+        del scope, receive
+        with contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with contextlib.aclosing(self._pieces()) as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        async with contextlib.aclosing(self._keys) as keys:
+            async for key in keys:
+                async for piece in self._image(key):
+                    yield piece
+        async for piece in self._directory.chunks():
+            yield piece
+        yield self._zip.end(self._directory.size)
+
+    async def _image(self, key: StorageKey) -> AsyncGenerator[bytes, None]:
+        path = image_entry(key.text)
+        try:
+            opened = await self._storage.open(key)
+        except ImageNotFound as error:
+            if self._may_lack:
+                return
+            raise BackendUnavailable(f"{path}: deleted while the archive was sent") from error
+        with contextlib.closing(opened):
+            image = opened.image
+            caption = await self._captions.of(opened) if self._captions is not None else None
+            yield self._zip.begin(path, image.size, image.modified_ns)
+            async for chunk in opened.chunks(0, image.size):
+                yield self._zip.data(chunk)
+            yield await self._end_entry(image.size, path)
+        if caption is not None:
+            name, text = caption
+            yield self._zip.begin(name, len(text), image.modified_ns)
+            yield self._zip.data(text)
+            yield await self._end_entry(len(text), name)
+
+    async def _end_entry(self, size: int, name: str) -> bytes:
+        if self._zip.size != size:
+            raise BackendUnavailable(f"{name}: {self._zip.size} bytes came instead of {size}")
+        tail, record = self._zip.end_entry()
+        await self._directory.add(record)
+        return tail
+
+
+class _Directory:
+    """The directory that ends a ZIP: in memory while it is small, else in a nameless file.
+
+    Attributes:
+        size: Bytes.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pending = bytearray()
+        self._file: IO[bytes] | None = None
+
+    async def add(self, record: bytes) -> None:
+        """The next record."""
+        self._pending += record
+        self.size += len(record)
+        if len(self._pending) > _IN_MEMORY_BYTES:
+            pending, self._pending = self._pending, bytearray()
+            try:
+                await asyncio.to_thread(self._write, pending)
+            except OSError as error:
+                raise StorageFull from error
+
+    def _write(self, data: bytearray) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (`close` closes it)
+        self._file.write(data)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """All of it."""
+        if self._file is not None:
+            self._file.seek(0)
+            while chunk := await asyncio.to_thread(self._file.read, _IN_MEMORY_BYTES):
+                yield chunk
+        if self._pending:
+            yield bytes(self._pending)
+
+    def close(self) -> None:
+        """Give back the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _Captions:
+    """Texts of prompts, and the names of their files.
+
+    The caption of `cat.png` is `cat.txt`, as trainers look for it; where that is another image or
+    another's caption it is `cat.png.txt`. All names that begin with `cat.` follow each other in a
+    listing, so that only what is around has to be remembered.
+    """
+
+    def __init__(self, storage: ImageStorage) -> None:
+        self._storage = storage
+        self._taken: list[str] = []
+
+    async def of(self, opened: OpenedImage) -> tuple[str, bytes] | None:
+        """Name and text of an image's caption; None where it tells no prompt."""
+        found = await find_by_reading(opened.image.size, reader_of(opened))
+        if found.generation is None or not found.generation.prompt:
+            return None
+        path = image_entry(opened.image.key.text)
+        folder, slash, file = path.rpartition("/")
+        stem = f"{folder}{slash}{file.rpartition('.')[0] or file}."
+        self._taken = [one for one in self._taken if path.startswith(one)]
+        names = [f"{path}.txt"] if stem in self._taken else [f"{stem}txt", f"{path}.txt"]
+        self._taken.append(stem)
+        for name in names:
+            if not await self._is_image(name):
+                return name, found.generation.prompt.encode("utf-8", "replace")
+        return None
+
+    async def _is_image(self, name: str) -> bool:
+        try:
+            await self._storage.stat(StorageKey.of_image(ImagePath.parse(name)))
+        except ImageNotFound:
+            return False
+        except InvalidPath:
+            return True  # too long to be written
+        return True
+
+
+def _in_order(key: StorageKey) -> bytes:
+    """As in a listing."""
+    return key.text.encode("utf-8")
+
+
+async def _each(keys: Sequence[StorageKey]) -> AsyncGenerator[StorageKey, None]:
+    for key in keys:
+        yield key
+
+
+async def _chained(
+    first: StorageKey, others: AsyncGenerator[StorageKey, None]
+) -> AsyncGenerator[StorageKey, None]:
+    yield first
+    async with contextlib.aclosing(others):
+        async for key in others:
+            yield key

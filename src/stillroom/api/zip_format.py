@@ -1,0 +1,151 @@
+"""The bytes of a ZIP file, written from front to back in flat memory. No I/O.
+
+Entries are stored, not deflated: images are compressed already. The checksum of each stands behind
+its bytes, so that nothing is read twice. Sizes and numbers that 32 or 16 bits cannot hold are
+written as ZIP64 has them. Source of all layouts:
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (sections 4.3 to 4.5).
+"""
+
+import re
+import struct
+import time
+import zlib
+from typing import Final
+
+LIMIT_32: Final = 0xFFFFFFFF
+LIMIT_16: Final = 0xFFFF
+
+_FLAGS: Final = 0x0808
+"""Bit 3: the checksum stands behind the bytes; bit 11: names are UTF-8."""
+
+_STORED: Final = 0
+_PLAIN: Final = 20
+_ZIP64: Final = 45
+_MADE_ON_UNIX: Final = 3 << 8
+_FILE_MODE: Final = 0o100644 << 16
+_FIRST_YEAR: Final = 1980
+_LAST_YEAR: Final = 2107
+_DRIVE: Final = re.compile(r"([A-Za-z]):")
+
+
+class ZipWriter:
+    """Gives the bytes of a ZIP piece by piece; what it gives is to be sent in this order.
+
+    Attributes:
+        entries: Begun so far.
+        offset: Bytes given so far, the directory not counted.
+        size: Bytes of the present entry so far.
+    """
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.offset = 0
+        self.size = 0
+        self._name = b""
+        self._at = self._crc = 0
+        self._is_large = False
+        self._modified = (0, 0)
+
+    def begin(self, name: str, size: int, modified_ns: int) -> bytes:
+        """The header of the next entry, which will have `size` bytes."""
+        self._name, self._at = safe_name(name).encode("utf-8"), self.offset
+        self.size = self._crc = 0
+        self._is_large = size >= LIMIT_32
+        self._modified = _dos_time(modified_ns)
+        self.entries += 1
+        extra = struct.pack("<HHQQ", 1, 16, 0, 0) if self._is_large else b""
+        size_field = LIMIT_32 if self._is_large else 0
+        head = struct.pack(
+            "<4s5H3L2H",
+            b"PK\x03\x04",
+            _ZIP64 if self._is_large else _PLAIN,
+            _FLAGS,
+            _STORED,
+            *self._modified,
+            0,
+            size_field,
+            size_field,
+            len(self._name),
+            len(extra),
+        )
+        return self._given(head + self._name + extra)
+
+    def data(self, chunk: bytes) -> bytes:
+        """The next bytes of the entry, as they are."""
+        self._crc = zlib.crc32(chunk, self._crc)
+        self.size += len(chunk)
+        return self._given(chunk)
+
+    def end_entry(self) -> tuple[bytes, bytes]:
+        """What stands behind the entry's bytes, and its record for the directory."""
+        layout = "<4sLQQ" if self._is_large else "<4s3L"
+        tail = struct.pack(layout, b"PK\x07\x08", self._crc, self.size, self.size)
+        return self._given(tail), self._record()
+
+    def _record(self) -> bytes:
+        large: list[int] = []
+        size, at = self.size, self._at
+        if self._is_large or size >= LIMIT_32:
+            large += [size, size]
+            size = LIMIT_32
+        if at >= LIMIT_32:
+            large.append(at)
+            at = LIMIT_32
+        extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+        version = _ZIP64 if large else _PLAIN
+        head = struct.pack(
+            "<4s6H3L5H2L",
+            b"PK\x01\x02",
+            _MADE_ON_UNIX | version,
+            version,
+            _FLAGS,
+            _STORED,
+            *self._modified,
+            self._crc,
+            size,
+            size,
+            len(self._name),
+            len(extra),
+            0,
+            0,
+            0,
+            _FILE_MODE,
+            at,
+        )
+        return head + self._name + extra
+
+    def end(self, directory_size: int) -> bytes:
+        """What stands behind the directory, all records of which have `directory_size` bytes."""
+        count, at, found = self.entries, self.offset, b""
+        if count >= LIMIT_16 or at >= LIMIT_32 or directory_size >= LIMIT_32:
+            version = _MADE_ON_UNIX | _ZIP64
+            found += struct.pack("<4sQ2H2L", b"PK\x06\x06", 44, version, _ZIP64, 0, 0)
+            found += struct.pack("<4Q", count, count, directory_size, at)
+            found += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + directory_size, 1)
+            count, at = min(count, LIMIT_16), min(at, LIMIT_32)
+            directory_size = min(directory_size, LIMIT_32)
+        end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, directory_size, at, 0)
+        return found + end
+
+    def _given(self, data: bytes) -> bytes:
+        self.offset += len(data)
+        return data
+
+
+def safe_name(path: str) -> str:
+    """The name of an entry: the image's path, which no tool extracts outside of its folder.
+
+    A path has no `..`, no backslash, no control character, and no slash ahead (`paths.py`). What
+    Windows takes for a drive (`C:/x`) is left of what could lead outside.
+    """
+    return _DRIVE.sub(r"\1%3A", path, count=1) if _DRIVE.match(path) else path
+
+
+def _dos_time(modified_ns: int) -> tuple[int, int]:
+    """Time and date in UTC as MS-DOS has them, to two seconds."""
+    when = time.gmtime(modified_ns // 1_000_000_000)
+    if when.tm_year < _FIRST_YEAR:
+        return 0, 1 << 5 | 1
+    years = min(when.tm_year, _LAST_YEAR) - _FIRST_YEAR
+    clock = when.tm_hour << 11 | when.tm_min << 5 | min(when.tm_sec, 59) // 2
+    return clock, years << 9 | when.tm_mon << 5 | when.tm_mday

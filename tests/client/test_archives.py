@@ -1,0 +1,95 @@
+"""ZIP files of many images, by the SDK and at the prompt."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from at_the_prompt import PNG, Run
+from generation import carriers as at
+from stillroom.client import AsyncImageStore, ImageStore
+from stillroom.client.errors import UnexpectedAnswer
+from stillroom.errors import BackendUnavailable, ImageNotFound
+
+SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 7, Size: 512x512"
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as found:
+        return {name: found.read(name) for name in found.namelist()}
+
+
+@pytest.mark.anyio
+async def test_an_archive_is_a_file_or_goes_to_one(
+    store: AsyncImageStore, folder: str, tmp_path: Path
+) -> None:
+    told = at.png({"parameters": f"a red fox\n{SETTINGS}"})
+    for name, data in (("a.png", PNG), ("b.png", told)):
+        await store.save(f"{folder}/{name}", data)
+
+    with await store.archive(f"{folder}/") as file:
+        whole = contents(file.read())
+    await store.download_archive([f"{folder}/b.png"], tmp_path / "b.zip", sidecars="captions")
+    with pytest.raises(ImageNotFound, match="none"):
+        await store.download_archive([f"{folder}/none"], tmp_path / "none.zip")
+
+    assert whole == {f"{folder}/a.png": PNG, f"{folder}/b.png": told}
+    assert contents((tmp_path / "b.zip").read_bytes()) == {
+        f"{folder}/b.png": told,
+        f"{folder}/b.txt": b"a red fox",
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["b.zip"]
+
+
+def test_an_archive_that_keeps_breaking_off_is_given_up(tmp_path: Path) -> None:
+    class Breaks(httpx.SyncByteStream):
+        def __iter__(self) -> "Breaks":
+            return self
+
+        def __next__(self) -> bytes:
+            raise httpx.RemoteProtocolError("incomplete chunked read")
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Breaks())
+
+    with (
+        ImageStore("http://store", transport=httpx.MockTransport(answer)) as store,
+        pytest.raises(BackendUnavailable, match="broke off"),
+    ):
+        store.download_archive("a/", tmp_path / "a.zip")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_without_its_end_is_noticed(tmp_path: Path) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=b"PK\x03\x04 and no more")
+
+    with (
+        ImageStore("http://store", transport=httpx.MockTransport(answer)) as store,
+        pytest.raises(UnexpectedAnswer, match="cut off"),
+    ):
+        store.download_archive("a/", tmp_path / "a.zip")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("made")
+def test_get_makes_a_zip_of_a_folder_or_of_what_is_chosen(
+    run: Run, folder: str, made: Path
+) -> None:
+    run("put", "out", folder)
+
+    whole = run("get", folder, "all.zip", "--zip")
+    some = run("get", f"{folder}/*.png", "some.zip", "--zip", "--exclude", "b*")
+    piped = run("get", f"{folder}/a.png", "-", "--zip")
+    none = run("get", f"{folder}/none/", "none.zip", "--zip")
+
+    assert (whole.code, some.code, piped.code, none.code) == (0, 0, 0, 3)
+    assert len(contents((made / "all.zip").read_bytes())) == 4
+    assert list(contents((made / "some.zip").read_bytes())) == [f"{folder}/a.png"]
+    data = piped.out.encode(errors="surrogateescape")
+    assert contents(data) == {f"{folder}/a.png": PNG + b"out/a.png"}
+    assert not (made / "none.zip").exists()
