@@ -1,5 +1,6 @@
 """What the documentation says is run, or compared with what is there."""
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -309,6 +311,88 @@ def test_the_boto3_and_rclone_recipes_see_the_keys_that_the_server_sees(
         for name in names[:2]:
             assert (tmp_path / "fetched/1" / Path(name).name).exists() == (name != names[1])
         assert (tmp_path / "fetched/1/sdk.png").read_bytes() == sample
+
+
+# What a pipeline of diffusers is to its callback, by its documentation of `callback_on_step_end`.
+DIFFUSERS = """
+from types import SimpleNamespace
+import numpy
+from PIL import Image
+
+
+class Latents(numpy.ndarray):
+    def detach(self):
+        return self
+
+
+class Pipe:
+    vae = SimpleNamespace(
+        config=SimpleNamespace(scaling_factor=0.5),
+        decode=lambda latents, return_dict: (latents,),
+    )
+    image_processor = SimpleNamespace(
+        postprocess=lambda decoded, output_type: [Image.new("RGB", (8, 8), "teal")] * len(decoded)
+    )
+
+    def __call__(self, prompt, num_inference_steps, callback_on_step_end):
+        latents = numpy.ones((2, 4, 8, 8)).view(Latents)
+        for step in range(num_inference_steps):
+            given = callback_on_step_end(self, step, 1000 - step, {"latents": latents})
+            latents = given.pop("latents", latents)
+        made = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+        return SimpleNamespace(images=made)
+
+
+pipe = Pipe()
+"""
+
+# What of Gradio the recipe calls: an event with inputs, outputs and what runs in between.
+GRADIO = """
+import sys
+from types import ModuleType
+
+
+class Part:
+    def __init__(self, *given, **named):
+        self.value = "snow"
+
+    def submit(self, run, inputs, outputs):
+        self.run, self.inputs = run, inputs
+
+    load = submit
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def launch(self):
+        print(self.run(self.inputs.value))
+
+
+gradio = ModuleType("gradio")
+gradio.Blocks = gradio.Textbox = gradio.Gallery = Part
+sys.modules["gradio"] = gradio
+"""
+
+
+def test_the_diffusers_recipe_saves_a_run_and_the_gradio_recipe_finds_it(tmp_path: Path) -> None:
+    diffusers, gradio = blocks("docs/recipes.md", "python")[3:]
+    with running(tmp_path) as server, ImageStore(server.url, server.token()) as store:
+        run_snippets([DIFFUSERS, diffusers], server, tmp_path)
+        (run,) = store.runs("generations/")
+        assert (run.folder, run.state, run.count) == ("generations/9", "published", 2)
+        assert store.metadata("generations/9/1.png").ai_mark == "iptc"
+        assert PIL.Image.open(io.BytesIO(store.read("previews/9.webp"))).size == (8, 8)
+        deadline = time.monotonic() + 10
+        while len(list(store.search("snow"))) < 2:
+            assert time.monotonic() < deadline
+
+        shown = ast.literal_eval(run_snippets([GRADIO, gradio], server, tmp_path))
+
+        assert [caption for _, caption in shown] == ["a fox in the snow"] * 2
+        assert all(httpx.get(url).headers["content-type"] == "image/png" for url, _ in shown)
 
 
 def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ async function main(): Promise<void> {
   });
 
   const resource = await client.POST("/api/v1/media-resources/ingest", {
-    body: { storage_key: `compute/${path}`, relocate: true },
+    body: { storage_key: `compute/${path}` },
   });
   check(resource.data !== undefined && "id" in resource.data, "ingested");
   const listed = await client.GET("/api/v1/media-resources", {

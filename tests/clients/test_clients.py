@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +46,8 @@ def workspace(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(workspace: Path) -> Path:
     """Both clients of TypeScript and their scripts, checked by the compiler."""
     bin_ = workspace / "node_modules" / ".bin"
-    done(workspace, bin_ / "openapi-typescript", "openapi.json", "-o", "schema.d.ts")
+    optional = "--default-non-nullable=false"  # what has a default may be left out
+    done(workspace, bin_ / "openapi-typescript", "openapi.json", optional, "-o", "schema.d.ts")
     done(workspace, bin_ / "openapi-ts", "-i", "openapi.json", "-o", "hey", "--no-log-file")
     done(workspace, bin_ / "tsc", "-p", ".")
     return workspace / "built"
@@ -107,3 +110,67 @@ def test_a_client_in_python_does_all_operations(server: Server, workspace: Path)
     generated = str(workspace / "python")
     script = str(HERE / "attrs_client.py")
     done(workspace, sys.executable, script, PYTHONPATH=generated, **environment(server, "attrs", 3))
+
+
+# What React and Next.js are to the page, which is rendered to a string here.
+PAGE = """
+declare namespace JSX {
+  interface Element { html: string }
+  interface IntrinsicElements { [name: string]: { [name: string]: unknown } }
+}
+declare const process: { env: Record<string, string> };
+declare const React: { createElement(...given: unknown[]): JSX.Element };
+"""
+RENDERED = """
+globalThis.React = {
+  createElement: (name, properties, ...children) => {
+    const { key, ...shown } = properties ?? {};
+    const given = Object.entries(shown).map(([one, value]) => ` ${one}="${value}"`);
+    return `<${name}${given.join("")}>${children.flat().join("")}`;
+  },
+};
+const { create } = require("./lib/images");
+const { default: Page } = require("./app/page");
+const image = new Blob([Uint8Array.from(atob(process.env.PNG), (one) => one.charCodeAt(0))]);
+(async () => {
+  const { path } = await create("generations/next/1.png", image);
+  const again = await create(path, image).catch((error) => error.message);
+  let html = "";
+  for (const end = Date.now() + 10000; !html.includes("<img") && Date.now() < end; ) {
+    html = await Page();
+  }
+  console.log(JSON.stringify({ path, again, html }));
+})();
+"""
+
+
+def test_the_recipes_client_and_its_page_run(server: Server, workspace: Path) -> None:
+    commands = blocks("sh")[3].splitlines()
+    assert all(line.split()[-1] in (HERE / "package.json").read_text() for line in commands[:2])
+    folder = workspace / "next"
+    for name in ("lib", "app"):
+        (folder / name).mkdir(parents=True)
+    (folder / "node_modules").symlink_to(PACKAGES)
+    (folder / "lib/images.ts").write_text(blocks("ts")[0])
+    (folder / "app/page.tsx").write_text(blocks("tsx")[0])
+    (folder / "page.d.ts").write_text(PAGE)
+    generate = "\n".join(commands[2:]).replace("http://127.0.0.1:8000", server.url)
+    done(folder, "bash", "-ec", generate)
+    options = ("--jsx", "react", "--strict", "--skipLibCheck", "--outDir", "built")
+    modules = ("--module", "node16", "--target", "es2022", "--lib", "es2022,dom,dom.iterable")
+    files = ("page.d.ts", "lib/images.ts", "app/page.tsx")
+    done(folder, folder / "node_modules/.bin/tsc", *options, *modules, *files)
+    (folder / "built/render.js").write_text(RENDERED)
+
+    printed = done(folder / "built", "node", "render.js", **environment(server, "next", 4))
+
+    page = json.loads(printed)
+    assert page["path"] == "generations/next/1.png"
+    assert "image" in page["again"]  # one is there
+    (url,) = re.findall(r'<img src="([^"]+)" alt="generations/next/1.png"', page["html"])
+    assert httpx.get(url).content == image(4)
+
+
+def blocks(language: str) -> list[str]:
+    text = (HERE.parents[1] / "docs/recipes.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

@@ -193,6 +193,7 @@ class SaveOptions(TypedDict, total=False):
     if_match: str | None
     if_none_match: str | None
     generation: Generation | Mapping[str, Any] | None
+    ai_generated: bool
     expires_in: timedelta | None
     progress: OnProgress | None
 
