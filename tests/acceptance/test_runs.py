@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -170,6 +171,21 @@ def test_verify_knows_a_manifest(tmp_path: Path) -> None:
         manifest.write_bytes(manifest.read_bytes()[:-1])
 
         assert verify(server.data).names("changed") == ["compute/runs/7/.run.json"]
+
+
+@pytest.mark.workers
+def test_clients_that_publish_one_run_at_once_get_one_manifest(
+    server: Server, client: httpx.Client, run: str
+) -> None:
+    def published(_: int) -> tuple[int, str]:
+        with server.client() as own:
+            answer = publish(own, run, expected=4)
+            return answer.status_code, answer.text
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(published, range(16)))
+
+    assert answers == {(200, client.get(f"{RUNS}/{quote(run)}").text)}
 
 
 def test_runs_are_listed_by_folder_and_by_time(client: httpx.Client, folder: str) -> None:
