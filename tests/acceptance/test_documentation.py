@@ -552,6 +552,7 @@ def test_every_test_that_a_page_names_exists() -> None:
         "media/sweeping",
         "media/scanning",
         "media/expiring",
+        "media/enriching",
     ):
         tests += (ROOT / f"tests/{suite}.py").read_text()
     for page in PAGES:
