@@ -221,6 +221,16 @@ def test_every_snippet_and_command_of_the_search_page_runs(tmp_path: Path) -> No
         assert run_snippets(blocks("docs/search.md", "python"), server, tmp_path) == ""
 
 
+def test_every_command_of_the_page_on_the_mark_runs(tmp_path: Path) -> None:
+    setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
+    setup += f"\nexport STILLROOM_URL={DEFAULT_URL} STILLROOM_TOKEN=$TOKEN"
+    commands = "\n".join(blocks("docs/ai-mark.md", "sh"))
+    with running(tmp_path) as server:
+        printed = paste(f"{setup}\n{commands}", server, tmp_path)
+    assert "saved generations/1/fox.png" in printed
+    assert '"unmarked": []' in printed
+
+
 def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         printed = paste("\n".join(blocks("docs/cli.md", "sh")), server, tmp_path)
