@@ -50,6 +50,16 @@ def test_another_source_is_no_mark(form: str) -> None:
     assert mark_in(at.with_xmp(form, at.iptc("digitalCapture"))) == "none"
 
 
+@pytest.mark.parametrize("how", ["element", "attribute"])
+def test_the_source_of_an_ingredient_is_not_that_of_the_picture(how: str) -> None:
+    packet = at.iptc(form=how)
+    inner = packet[packet.index("<rdf:Description") : packet.index("</rdf:RDF>")]
+    outer = f'<rdf:Description rdf:about=""><m:Ingredients xmlns:m="m">{inner}</m:Ingredients>'
+    composed = packet.replace(inner, f"{outer}</rdf:Description>")
+
+    assert mark_in(at.with_xmp("PNG", composed)) == "none"
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [200, 150_000])
 def test_a_manifest_is_found_whatever_its_size(form: str, size: int) -> None:

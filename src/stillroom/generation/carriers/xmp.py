@@ -70,7 +70,7 @@ class _Packet:
         self._elements += 1
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise _Refused
-        if name == _DESCRIPTION:
+        if name == _DESCRIPTION and self._property is None:  # else it is of an ingredient
             for attribute, value in attributes.items():
                 if attribute in _NAMES:
                     self._said.append((_NAMES[attribute], value))
