@@ -186,7 +186,7 @@ audit: $(STAMP)/dev
 
 # The gallery's modules, as they are: nothing of npm is built in or shipped.
 lint-javascript: $(STAMP)/javascript
-	node_modules/.bin/eslint --max-warnings 0 src/stillroom/gallery/static
+	node_modules/.bin/eslint --max-warnings 0 src/stillroom/gallery/static integrations/comfyui/web
 	node_modules/.bin/tsc
 
 lint: $(STAMP)/dev lint-javascript

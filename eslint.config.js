@@ -6,7 +6,7 @@ const FOR_MINIFYING = "gallery/minify.py takes texts in double quotes or templat
 const AS_MARKUP = "names come from strangers: set text, never markup";
 
 export default [
-  { ignores: ["**/*", "!src/", "!src/stillroom/", "!src/stillroom/gallery/", "!src/stillroom/gallery/static/", "!src/stillroom/gallery/static/*.js"] },
+  { ignores: ["**/*", "!src/", "!src/stillroom/", "!src/stillroom/gallery/", "!src/stillroom/gallery/static/", "!src/stillroom/gallery/static/*.js", "!integrations/", "!integrations/comfyui/", "!integrations/comfyui/web/", "!integrations/comfyui/web/*.js"] },
   js.configs.recommended,
   {
     linterOptions: { reportUnusedDisableDirectives: "error" },

@@ -23,6 +23,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "StillroomLoadImage": "Load Image from Stillroom",
 }
 
-__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+WEB_DIRECTORY = "./web"
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]
 
 del _sdk
