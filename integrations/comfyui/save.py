@@ -108,11 +108,11 @@ class SaveImageToStillroom:
         pictures = [picture for batch in images for picture in batch]
         encoding = Encoding(format[0], quality[0])
         texts = {} if _without_metadata() else texts_of(prompt[0], extra_pnginfo[0])
-        files = [encoded(picture, encoding, texts) for picture in pictures]
-        if ai_generated[0]:
-            files = [with_ai_mark(file) for file in files]
-        prefix = _FALLBACK
+        if not pictures:
+            return _answer([], [], encoding.suffix)
+        files, prefix = [], _FALLBACK
         try:
+            files = _files(pictures, encoding, texts, ai_generated=ai_generated[0])
             prefix = expanded(
                 filename_prefix[0],
                 now=datetime.now(UTC).astimezone(),
@@ -122,12 +122,22 @@ class SaveImageToStillroom:
             )
             saved = _as_run(store(), prefix, files, encoding.suffix)
         except Exception as error:
+            if not files:  # a format that cannot take them, such as a WebP of 20,000 pixels
+                encoding = Encoding("png", encoding.quality)
+                files = _files(pictures, encoding, texts, ai_generated=ai_generated[0])
             names = [_name(prefix, 0, number, encoding.suffix) for number in range(len(files))]
             folder = keep(prefix, dict(zip(names, files, strict=True)))
             raise RuntimeError(
                 f"Stillroom did not take the images ({error}); they are kept in {folder}"
             ) from error
         return _answer(saved, files, encoding.suffix)
+
+
+def _files(
+    pictures: Sequence[Tensor], encoding: Encoding, texts: Mapping[str, str], *, ai_generated: bool
+) -> list[bytes]:
+    files = [encoded(picture, encoding, texts) for picture in pictures]
+    return [with_ai_mark(file) for file in files] if ai_generated else files
 
 
 def _as_run(

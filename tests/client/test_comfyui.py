@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,44 @@ def test_each_prompt_gets_the_next_number(comfyui: ComfyUI, folder: str) -> None
 
     assert saved == [[f"{folder}/a_{number:05}/a_{number:05}_1.png"] for number in (1, 2, 3)]
     assert other["result"][0] == [f"{folder}/a_b_00001/a_b_00001_1.png"]
+
+
+def test_several_that_save_below_one_prefix_at_once_get_a_run_each(
+    comfyui: ComfyUI, images: ImageStore, folder: str
+) -> None:
+    def save(_: int) -> str:
+        answer = comfyui.run(
+            "StillroomSaveImage", images=[tensors(3, 4, 4, 3)], filename_prefix=f"{folder}/a"
+        )
+        return str(answer["result"][0][0]).rpartition("/")[0]
+
+    with ThreadPoolExecutor(6) as together:
+        folders = set(together.map(save, range(6)))
+
+    assert len(folders) == 6
+    runs = {(run.folder, run.state, run.count) for run in images.runs(f"{folder}/")}
+    assert runs == {(one, "published", 3) for one in folders}
+
+
+def test_nothing_is_saved_of_no_images(comfyui: ComfyUI, images: ImageStore, folder: str) -> None:
+    answer = comfyui.run("StillroomSaveImage", images=[], filename_prefix=f"{folder}/a")
+
+    assert answer["result"] == ([], [])
+    assert list(images.iter(f"{folder}/")) == []
+
+
+def test_what_a_format_cannot_take_is_kept_as_png(comfyui: ComfyUI, folder: str) -> None:
+    with pytest.raises(RuntimeError, match=r"16383.*they are kept in .*/stillroom_00001$"):
+        comfyui.run(
+            "StillroomSaveImage",
+            images=[tensors(1, 1, 17_000, 3)],
+            filename_prefix=f"{folder}/a",
+            format="webp",
+        )
+
+    (kept,) = comfyui.output.rglob("*.*")
+    with Image.open(kept) as image:
+        assert (image.format, image.width) == ("PNG", 17_000)
 
 
 @pytest.mark.parametrize(
