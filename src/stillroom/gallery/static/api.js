@@ -140,6 +140,17 @@ export class Api {
   /** @param {Record<string, string | number>} parameters */
   listing(parameters) { return addressOf("storage/images", parameters); }
 
+  /** @param {Record<string, string | number>} parameters */
+  search(parameters) { return addressOf("storage/search", parameters); }
+
+  /**
+   * A page of a search.
+   * @param {URL} url
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ items: Facts[], next: string | null }>}
+   */
+  async found(url, signal) { return (await this.ask(url, { signal })).json(); }
+
   /** @param {number} limit */
   library(limit) { return new URL(`media-resources?limit=${limit}`, API); }
 

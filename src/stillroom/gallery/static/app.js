@@ -1,11 +1,13 @@
 // The page as a whole: what is shown where, and what each part tells the others.
 
-import { by, complain, make, nameOf, say } from "./elements.js";
-import { Bar } from "./bar.js";
+import { by, complain, nameOf, say } from "./elements.js";
+import { Bar, showCrumbs } from "./bar.js";
 import { FileDrops } from "./drops.js";
+import { Found } from "./finding.js";
 import { Grid } from "./grid.js";
 import { Folder, Library } from "./listing.js";
-import { Router, folderFragment, fragment, keyOf, pictureFragment } from "./router.js";
+import { Newcomers } from "./newcomers.js";
+import { Router, fragment, keyOf, pictureFragment } from "./router.js";
 import { Selection } from "./selection.js";
 import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
@@ -18,7 +20,7 @@ const REMEMBERED = 12; // places, with what was loaded of them, for Back
 
 /**
  * @typedef {import("./router.js").Place} Place
- * @typedef {Folder | Library} Collection
+ * @typedef {Folder | Found | Library} Collection
  */
 
 export class App {
@@ -62,7 +64,7 @@ export class App {
     this.viewer = new Viewer({
       shelf: () => this.shown,
       shape: () => shapeFor(this.grid.shape?.width ?? 256, "contain"),
-      moved: (at) => this.router.go(pictureFragment(this.shown.describe(at)), { replace: true }),
+      moved: (at) => this.router.go(this.addressOf(at), { replace: true }),
       closed: () => this.router.up(),
     });
     this.uploads = new Uploads({
@@ -72,6 +74,7 @@ export class App {
     });
     this.drops = new FileDrops(this);
     this.bar = new Bar(this);
+    this.newcomers = new Newcomers(this);
   }
 
   /** The shelf, where there must be one. */
@@ -150,6 +153,7 @@ export class App {
       this.visited.delete(oldest);
     }
     this.states.failure = null;
+    this.newcomers.reset();
     this.bar.show(wanted);
     showCrumbs(wanted);
     by("grid").setAttribute("aria-label", wanted.view === "library" ? "Images in the library" : "Images");
@@ -177,6 +181,10 @@ export class App {
     if (wanted.view === "library") {
       return new LibraryShelf(kept instanceof Library ? kept : new Library(api), libraryPictures, hooks);
     }
+    if (wanted.search !== null) {
+      const found = kept instanceof Found ? kept : new Found(api, wanted.folder, wanted.search);
+      return new FolderShelf(found, pictures, hooks);
+    }
     const folder = kept instanceof Folder ? kept : new Folder(api, wanted.folder, wanted.begins);
     return new FolderShelf(folder, pictures, hooks);
   }
@@ -200,18 +208,21 @@ export class App {
   /** @param {number} at */
   open(at) {
     const described = this.shown.describe(at);
-    this.router.go(described.isFolder ? fragment(described.key) : pictureFragment(described));
+    this.router.go(described.isFolder ? fragment(described.key) : this.addressOf(at));
   }
+
+  /** @param {number} at */
+  addressOf(at) { return pictureFragment(this.shown.describe(at), this.router.place); }
 
   /**
    * @param {Place} place
    * @param {string} picture
    */
-  async showPicture({ view }, picture) {
+  async showPicture({ view, folder }, picture) {
     const { collection } = this.shown;
     if (this.showAt(collection.indexOf(picture))) return;
     if (view === "folder") {
-      this.viewer.show({ key: picture, name: nameOf(picture), isFolder: false }, -1);
+      this.viewer.show({ key: picture, name: picture.slice(folder.length), isFolder: false }, -1);
       this.tellTitle();
     }
     await this.find(collection, picture);
@@ -280,18 +291,6 @@ export class App {
       this.states.show();
     }, 150);
   }
-}
-
-/** @param {Place} place */
-function showCrumbs({ view, folder }) {
-  if (view === "library") {
-    by("crumbs").replaceChildren(make("li", {}, make("h1", {}, "Library")));
-    return;
-  }
-  const parts = folder.split("/").slice(0, -1);
-  by("crumbs").replaceChildren(...["All images", ...parts].map((name, at) => make("li", {}, at === parts.length
-    ? make("h1", { dir: "auto" }, name)
-    : make("a", { href: folderFragment(parts.slice(0, at).map((part) => `${part}/`).join("")), dir: "auto" }, name))));
 }
 
 new App().session.resume();

@@ -1,6 +1,6 @@
 // The bar at the top, and the keys that work anywhere: finding, theme, density, help.
 
-import { by, say } from "./elements.js";
+import { by, make, say } from "./elements.js";
 import { folderFragment } from "./router.js";
 
 const THEME = "stillroom.theme";
@@ -16,7 +16,9 @@ export class Bar {
     this.app = app;
     /** @type {number | undefined} */
     this.typing = undefined;
+    this.isNewest = false;
     this.listenToFinder();
+    this.listenToSearch();
     by("theme").onclick = () => this.nextTheme();
     by("theme").title = `Theme: ${themeName()}`;
     by("density").onclick = () => this.nextDensity();
@@ -27,13 +29,19 @@ export class Bar {
   }
 
   /** @param {import("./router.js").Place} place */
-  show({ view, begins }) {
+  show({ view, begins, search }) {
     const isLibrary = view === "library";
     by("tab-images").setAttribute("aria-current", isLibrary ? "false" : "page");
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");
     by("finder").hidden = isLibrary;
     by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
     if (document.activeElement !== by("begins")) by("begins").value = begins;
+    by("searcher").hidden = isLibrary;
+    by("newest").hidden = isLibrary;
+    if (document.activeElement !== by("search")) by("search").value = search ?? "";
+    if (search === "") this.isNewest = true;
+    if (search === null) this.isNewest = false;
+    by("newest").setAttribute("aria-pressed", String(search !== null));
   }
 
   listenToFinder() {
@@ -46,6 +54,32 @@ export class Bar {
       event.preventDefault();
       this.app.grid.focus();
     });
+  }
+
+  listenToSearch() {
+    by("search").addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => {
+        const text = by("search").value.normalize("NFC");
+        this.search(text.trim() || this.isNewest ? text : null);
+      }, TYPED_MS);
+    });
+    by("search").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key !== "ArrowDown" && event.key !== "Enter") return;
+      event.preventDefault();
+      this.app.grid.focus();
+    });
+    by("newest").onclick = () => {
+      by("search").value = "";
+      this.search(this.app.router.here.search === null ? "" : null);
+    };
+  }
+
+  /** @param {string | null} text */
+  search(text) {
+    const { place } = this.app.router;
+    if (!this.app.shelf || place?.view !== "folder" || text === place.search) return;
+    this.app.router.go(folderFragment(place.folder, "", text), { replace: Boolean(place.search) });
   }
 
   /** @param {string} begins */
@@ -77,6 +111,7 @@ export class Bar {
     if (!this.app.session.api || isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "?") by("help").showModal();
     else if (event.key === "/" && !by("finder").hidden) by("begins").focus();
+    else if (event.key === "s" && !by("searcher").hidden) by("search").focus();
     else return;
     event.preventDefault();
   }
@@ -84,3 +119,18 @@ export class Bar {
 
 const theme = () => localStorage.getItem(THEME) ?? "";
 const themeName = () => THEME_NAMES[THEMES.indexOf(theme())];
+
+/**
+ * The way to the folder, above its images.
+ * @param {import("./router.js").Place} place
+ */
+export function showCrumbs({ view, folder }) {
+  if (view === "library") {
+    by("crumbs").replaceChildren(make("li", {}, make("h1", {}, "Library")));
+    return;
+  }
+  const parts = folder.split("/").slice(0, -1);
+  by("crumbs").replaceChildren(...["All images", ...parts].map((name, at) => make("li", {}, at === parts.length
+    ? make("h1", { dir: "auto" }, name)
+    : make("a", { href: folderFragment(parts.slice(0, at).map((part) => `${part}/`).join("")), dir: "auto" }, name))));
+}

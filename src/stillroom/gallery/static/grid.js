@@ -18,7 +18,7 @@ const NARROW = 640;
 const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
 
 /**
- * @typedef {import("./listing.js").Folder | import("./listing.js").Library} Collection
+ * @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection
  * @typedef {{ open: (at: number) => void, shelf: () => import("./cell.js").Shelf, chosen: () => void, remove: () => void,
  *   trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
  */

@@ -32,7 +32,7 @@ export function compare(one, other) {
 const inOrder = (unit) => (unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800);
 
 /** @template Item */
-class Pages {
+export class Pages {
   /**
    * @param {Api} api
    * @param {URL} first
@@ -64,10 +64,16 @@ class Pages {
 
   async load() {
     if (!this.next) return;
-    const { entries, next } = await this.api.page(this.next, this.stop.signal);
+    const { entries, next } = await this.page(this.next);
     this.items.push(...entries);
     this.next = next;
   }
+
+  /**
+   * @param {URL} url
+   * @returns {Promise<{ entries: Item[], next: URL | null }>}
+   */
+  page(url) { return this.api.page(url, this.stop.signal); }
 
   /**
    * @param {number} _at
@@ -153,7 +159,7 @@ export class Folder extends Pages {
 }
 
 /** @type {(path: string, folder: string) => string} */
-const nameBelow = (path, folder) => path.slice(folder.length).replace(/\/$/, "");
+export const nameBelow = (path, folder) => path.slice(folder.length).replace(/\/$/, "");
 
 /**
  * The media library, newest first.

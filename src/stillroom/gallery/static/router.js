@@ -3,24 +3,36 @@
 import { folderOf } from "./elements.js";
 
 /**
- * @typedef {{ view: "folder" | "library", folder: string, begins: string, picture: string | null }} Place
+ * @typedef {{ view: "folder" | "library", folder: string, begins: string, picture: string | null,
+ *   search: string | null }} Place
  */
 
 /** @param {string} path */
 export const fragment = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 
-/** @type {(folder: string, begins?: string) => string} */
-export const folderFragment = (folder, begins = "") =>
-  fragment(folder) + (begins ? `?${new URLSearchParams({ begins })}` : "");
-
-/** @param {import("./listing.js").Described} described */
-export const pictureFragment = ({ key, resource }) => (resource ? `#library/${key}` : fragment(key));
+/** @type {(folder: string, begins?: string, search?: string | null) => string} */
+export const folderFragment = (folder, begins = "", search = null) => {
+  const query = new URLSearchParams({ ...(begins && { begins }), ...(search !== null && { search }) });
+  return fragment(folder) + (query.size ? `?${query}` : "");
+};
 
 /**
- * One for each folder, text that names begin with, and the library.
+ * A picture, in the search that has found it.
+ * @param {import("./listing.js").Described} described
+ * @param {Place | null} place
+ */
+export const pictureFragment = ({ key, resource }, place) => {
+  if (resource) return `#library/${key}`;
+  if (!place || place.search === null) return fragment(key);
+  return `${fragment(key)}?${new URLSearchParams({ search: place.search, in: place.folder })}`;
+};
+
+/**
+ * One for each folder, text that names begin with, search, and the library.
  * @param {Place} place
  */
-export const keyOf = ({ view, folder, begins }) => (view === "library" ? "library" : JSON.stringify([folder, begins]));
+export const keyOf = ({ view, folder, begins, search }) =>
+  (view === "library" ? "library" : JSON.stringify([folder, begins, search]));
 
 export class Router {
   /**
@@ -60,17 +72,17 @@ export class Router {
 
   /** From a picture to its place. */
   up() {
-    const { view, folder, begins } = this.here;
+    const { view, folder, begins, search } = this.here;
     if (history.state?.inside) history.back();
-    else this.go(view === "library" ? "#library" : folderFragment(folder, begins), { replace: true });
+    else this.go(view === "library" ? "#library" : folderFragment(folder, begins, search), { replace: true });
   }
 
   /** Whether this is the place that we are at, perhaps with another picture. */
   isHere(/** @type {Place} */ wanted) {
     const { place } = this;
     if (!place || wanted.view !== place.view) return false;
-    return wanted.view === "library"
-      || (wanted.folder === place.folder && (wanted.picture !== null || wanted.begins === place.begins));
+    return wanted.view === "library" || (wanted.folder === place.folder && wanted.search === place.search
+      && (wanted.picture !== null || wanted.begins === place.begins));
   }
 
   /**
@@ -80,16 +92,18 @@ export class Router {
   whereabouts() {
     const [address, query = ""] = location.hash.slice(1).split("?");
     /** @type {(picture: string | null) => Place} */
-    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture });
+    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture, search: null });
+    const asked = new URLSearchParams(query);
+    const search = asked.get("search");
     /** @type {(folder: string, begins: string, picture?: string | null) => Place} */
-    const inFolder = (folder, begins, picture = null) => ({ view: "folder", folder, begins, picture });
+    const inFolder = (folder, begins, picture = null) => ({ view: "folder", folder, begins, picture, search });
     try {
       if (address === "library") return inLibrary(null);
       if (address.startsWith("library/")) return inLibrary(address.slice(8));
       if (!address.startsWith("/")) return inFolder(this.hooks.home(), "");
       const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
-      if (path !== "" && !path.endsWith("/")) return inFolder(folderOf(path), "", path);
-      return inFolder(path, new URLSearchParams(query).get("begins") ?? "");
+      if (path !== "" && !path.endsWith("/")) return inFolder(search === null ? folderOf(path) : asked.get("in") ?? "", "", path);
+      return inFolder(path, search === null ? asked.get("begins") ?? "" : "");
     } catch {
       return inFolder(this.hooks.home(), ""); // an escape that is none
     }

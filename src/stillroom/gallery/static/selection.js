@@ -7,7 +7,7 @@ import { FolderShelf, LibraryShelf } from "./shelves.js";
 
 const MOST_DOWNLOADS = 20;
 
-/** @typedef {import("./listing.js").Folder | import("./listing.js").Library} Collection */
+/** @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection */
 
 export class Selection {
   /** @param {import("./app.js").App} app */
@@ -120,7 +120,7 @@ export class Selection {
   showNext(collection, at) {
     const next = Math.min(at, collection.length - 1);
     if (next >= 0 && !collection.describe(next).isFolder) {
-      this.app.router.go(pictureFragment(collection.describe(next)), { replace: true });
+      this.app.router.go(pictureFragment(collection.describe(next), this.app.router.place), { replace: true });
     } else this.app.router.up();
   }
 }

@@ -14,6 +14,7 @@ const FOR_GOOD = "This can't be undone.";
  * @typedef {import("./listing.js").Described} Described
  * @typedef {import("./listing.js").Folder} Folder
  * @typedef {import("./listing.js").Library} Library
+ * @typedef {import("./finding.js").Found} Found
  * @typedef {import("./thumbnails.js").Failed} Failed
  * @typedef {{ may: (scope: string) => boolean, keep: (paths: string[]) => void,
  *   remove: (paths: string[]) => void }} Hooks
@@ -24,7 +25,7 @@ const FOR_GOOD = "This can't be undone.";
 const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /**
- * @template {Folder | Library} Collection
+ * @template {Folder | Found | Library} Collection
  * @template Pictures
  */
 class Shelf {
@@ -63,7 +64,7 @@ class Shelf {
 
 /**
  * Images in a folder.
- * @extends {Shelf<Folder, import("./thumbnails.js").Thumbnails>}
+ * @extends {Shelf<Folder | Found, import("./thumbnails.js").Thumbnails>}
  */
 export class FolderShelf extends Shelf {
   /**

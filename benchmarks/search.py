@@ -1,0 +1,256 @@
+"""Searches among a million rows, and a rebuild, on SQLite and on PostgreSQL.
+
+    PYTHONPATH=tests .venv/bin/python -m benchmarks.search --rows 1000000 --images 20000
+
+Rows have prompts of 30 words of a vocabulary of 21,000 (Zipf), 60 models, 300 LoRAs and seeds of 64
+bits. 50,000 are written as the server writes them; the others are copies, by the database itself,
+with later times and other paths. Each query runs 300 times with other words, one after another,
+through the class that the server uses; a page has 100 images. The rebuild reads PNG files of 20 KB
+with A1111's parameters.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from generation.carriers import png
+from services.postgres import postgresql
+from stillroom.generation.facts import Generation, Lora
+from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.index.healing import IndexHealing, never_pauses
+from stillroom.media.index.values import IndexedImage, SearchQuery
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.search import SearchRows
+from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.choose import DiskConfig, open_storage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import SaveRules, StoredImage
+
+_BATCH: Final = 500
+_WRITTEN: Final = 50_000
+_RUNS: Final = 300
+_BEGAN_NS: Final = 1_750_000_000 * 10**9
+_EVERYTHING: Final = KeyPrefix("compute/")
+_VOCABULARY: Final = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in range(300)]
+_PROMPT_WORDS: Final = 30
+
+Made = Callable[[], SearchQuery]
+
+
+class Rows:
+    """Made-up images."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._weights = [1 / (at + 3) for at in range(len(_VOCABULARY))]
+        self._words: list[str] = []
+
+    def words(self, count: int) -> list[str]:
+        """As often as words are in prompts."""
+        if len(self._words) < count:
+            self._words = self._random.choices(_VOCABULARY, self._weights, k=200_000)
+        found, self._words = self._words[:count], self._words[count:]
+        return found
+
+    def image(self, number: int) -> IndexedImage:
+        """The n-th one."""
+        moment = _BEGAN_NS + number * 10**9
+        stored = StoredImage(
+            key=StorageKey(f"compute/user{number % 1000}/{number // 1000}/{number}.png"),
+            size=1_258_291,
+            etag=f'"{moment:x}-133333-2a"',
+            modified_ns=moment,
+            content_type="image/png",
+            sha256=self._random.randbytes(32),
+            save_id=f"{moment:x}",
+        )
+        facts = Generation(
+            tool="A1111" if number % 3 else "ComfyUI",
+            prompt=" ".join(self.words(_PROMPT_WORDS)),
+            negative_prompt="blurry, lowres, bad anatomy",
+            seed=self.seed(number),
+            steps=20,
+            cfg_scale=7.0,
+            sampler=("Euler a", "DPM++ 2M", "UniPC")[number % 3],
+            model=f"model_{int(self._random.paretovariate(0.7)) % 60}_v1.safetensors",
+            loras=(Lora(f"lora_{number % 300}", 0.8),),
+        )
+        return IndexedImage.of(stored, facts)
+
+    @staticmethod
+    def seed(number: int) -> int:
+        """Of the n-th image."""
+        return number * 6_364_136_223_846_793_005 % 2**64
+
+
+def queries(rows: int) -> dict[str, Made]:
+    """What is measured, by name."""
+    made = Rows(7)
+    rare = random.Random(1)
+
+    def filtered(**asked: object) -> SearchQuery:
+        return SearchQuery(prefix=_EVERYTHING, **asked)  # type: ignore[arg-type]  # by name
+
+    def phrase() -> tuple[tuple[str, ...], ...]:
+        return (tuple(made.words(2)),)
+
+    return {
+        "newest first": filtered,
+        "newest first, 100,000 images on": lambda: filtered(
+            after=_BEGAN_NS + (rows - min(rows // 2, 100_000)) * 10**9
+        ),
+        "a folder, newest first": lambda: SearchQuery(
+            prefix=KeyPrefix(f"compute/user{rare.randrange(1000)}/")
+        ),
+        "a seed": lambda: filtered(seed=Rows.seed(rare.randrange(_WRITTEN))),
+        "a model": lambda: filtered(model=("model", str(rare.randrange(60)), "v1")),
+        "a LoRA and a tool": lambda: filtered(
+            lora=("lora", str(rare.randrange(300))), tool="A1111"
+        ),
+        "a word": lambda: filtered(words=tuple((word,) for word in made.words(1))),
+        "three words": lambda: filtered(words=tuple((word,) for word in made.words(3))),
+        "a phrase of two words": lambda: filtered(words=phrase()),
+        "a word and a model": lambda: filtered(
+            words=((made.words(1)[0],),), model=("model", str(rare.randrange(60)), "v1")
+        ),
+        "a word that no image has": lambda: filtered(words=(("qqqq",),)),
+    }
+
+
+async def fill(rows: SearchRows) -> float:
+    """Write `_WRITTEN` rows as the server does; seconds."""
+    made, began = Rows(3), time.perf_counter()
+    for start in range(0, _WRITTEN, _BATCH):
+        await rows.write([made.image(number) for number in range(start, start + _BATCH)])
+    return time.perf_counter() - began
+
+
+def multiply(config: RowsConfig, count: int) -> None:
+    """Copy what was written until there are so many rows."""
+    kept = "size, etag, content_type, sha256, save_id, generation, ai_mark, words"
+    with migrating(config) as connection:
+        for copy in range(1, count // _WRITTEN):
+            later = copy * _WRITTEN * 10**9
+            copied = f"SELECT id + {later}, storage_key || '-{copy}', saved_ns + {later}, {kept}"
+            connection.execute(
+                sa.text(
+                    f"INSERT INTO search_images (id, storage_key, saved_ns, {kept}) {copied}"
+                    f" FROM search_images WHERE id < {_BEGAN_NS + _WRITTEN * 10**9}"
+                )
+            )
+            if not isinstance(config, PostgresConfig):
+                texts = "prompt, path, model, lora, facets"
+                connection.execute(
+                    sa.text(
+                        f"INSERT INTO search_words (rowid, {texts})"
+                        f" SELECT rowid + {later}, {texts} FROM search_words"
+                        f" WHERE rowid < {_BEGAN_NS + _WRITTEN * 10**9}"
+                    )
+                )
+
+
+async def timed(rows: SearchRows, made: Made) -> list[float]:
+    """Milliseconds of each run."""
+    found = []
+    for _ in range(_RUNS):
+        query = made()
+        began = time.perf_counter()
+        await rows.search(query)
+        found.append((time.perf_counter() - began) * 1000)
+    return sorted(found)
+
+
+def size_of(config: RowsConfig) -> int:
+    """Bytes of the index."""
+    with migrating(config) as connection:
+        if isinstance(config, PostgresConfig):
+            asked = "SELECT pg_total_relation_size('search_images')"
+            return int(connection.execute(sa.text(asked)).scalar_one())
+        asked = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        return int(connection.execute(sa.text(asked)).scalar_one())
+
+
+def analyzed(config: RowsConfig) -> None:
+    """As PostgreSQL's autovacuum does it in the background."""
+    if isinstance(config, PostgresConfig):
+        with migrating(config) as connection:
+            connection.execute(sa.text("ANALYZE search_images"))
+
+
+async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
+    """Images a second of a rebuild, of files on a disk."""
+    storage = open_storage(DiskConfig(folder, durable=False), SaveRules(2**30))
+    made = Rows(5)
+    for number in range(count):
+        words = " ".join(made.words(_PROMPT_WORDS))
+        text = {"parameters": f"{words}\nSteps: 20, Sampler: Euler a, Seed: {number}, Model: m"}
+        data = png(text) + bytes(20_000)
+        await storage.save(StorageKey(f"compute/{number % 100}/{number}.png"), BytesSource(data))
+    database = MediaDatabase(config)
+    healing = IndexHealing(storage, database, compares_saves=True)
+    began = time.perf_counter()
+    await healing.rebuild(never_pauses, restart=True, progress=lambda _: None)
+    seconds = time.perf_counter() - began
+    await database.close()
+    await storage.close()
+    return count / seconds
+
+
+async def measured(name: str, config: RowsConfig, rows: int) -> None:
+    """Fill one database, and print its rows of the table."""
+    database = MediaDatabase(config)
+    index = (await database.rows()).search
+    seconds = await fill(index)
+    multiply(config, rows)
+    analyzed(config)
+    print(f"{name}: {_WRITTEN / seconds:,.0f} rows/s, {size_of(config) / rows:,.0f} bytes a row")
+    for what, made in queries(rows).items():
+        found = await timed(index, made)
+        p99 = found[math.ceil(0.99 * len(found)) - 1]
+        print(f"| {what} | {name} | {statistics.median(found):.1f} | {p99:.1f} |", flush=True)
+    await database.close()
+
+
+@contextlib.contextmanager
+def databases(folder: Path, chosen: str) -> Iterator[list[tuple[str, Callable[[], RowsConfig]]]]:
+    """Both, or one; each call makes an empty one."""
+    numbers = iter(range(100))
+    sqlite = ("SQLite", lambda: SqliteConfig(folder / f"{next(numbers)}.db"))
+    if chosen == "sqlite":
+        yield [sqlite]
+        return
+    with postgresql() as server:
+        found = ("PostgreSQL", lambda: PostgresConfig(server.make_database()))
+        yield [found] if chosen == "postgresql" else [sqlite, found]
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, default=20_000, help="of the rebuild")
+    parser.add_argument("--database", choices=("both", "sqlite", "postgresql"), default="both")
+    parser.add_argument("--folder", type=Path, default=None, help="for scratch data")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
+        folder = Path(scratch)
+        with databases(folder, asked.database) as found:
+            for name, made in found:
+                rate = asyncio.run(rebuilt(made(), folder / f"images-{name}", asked.images))
+                print(f"{name}: {rate:,.0f} images/s rebuilt")
+                asyncio.run(measured(name, made(), asked.rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+// A search in a folder, the newest first: what was asked for, its pages, and what has come since.
+
+import { Pages, nameBelow } from "./listing.js";
+
+const A_PAGE = 100;
+const TERM = /([a-z]+):("[^"]*"|[^\s"]+)|"[^"]*"?|[^\s"]+/gi;
+const FIELDS = ["model", "lora", "sampler", "seed", "tool", "prompt"];
+
+/**
+ * What the server is asked for a text such as `"red fox" model:sdxl seed:7`.
+ * @param {string} text
+ * @returns {Record<string, string>}
+ */
+export function parametersOf(text) {
+  /** @type {Record<string, string>} */
+  const found = {};
+  const words = [];
+  for (const [term, name, value] of text.matchAll(TERM)) {
+    if (name && FIELDS.includes(name.toLowerCase())) found[name.toLowerCase()] = value.replace(/"/g, "");
+    else words.push(term);
+  }
+  return words.length ? { ...found, q: words.join(" ") } : found;
+}
+
+/**
+ * Paths of images, also of deeper folders.
+ * @extends {Pages<string>}
+ */
+export class Found extends Pages {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {string} folder
+   * @param {string} search
+   */
+  constructor(api, folder, search) {
+    const first = api.search({ ...parametersOf(search), prefix: folder, limit: A_PAGE });
+    super(api, first);
+    this.first = first;
+    this.folder = folder;
+    this.search = search;
+    this.begins = "";
+  }
+
+  /**
+   * @override
+   * @param {URL} url
+   */
+  async page(url) {
+    const { items, next } = await this.api.found(url, this.stop.signal);
+    const known = new Set(this.items); // a copy saved meanwhile may come twice
+    const entries = items.map(({ path }) => path).filter((path) => !known.has(path));
+    const after = new URL(this.first);
+    after.searchParams.set("cursor", next ?? "");
+    return { entries, next: next ? after : null };
+  }
+
+  /** How many have come since the first page was loaded; all of a page: at least so many. */
+  async fresh() {
+    const { items } = await this.api.found(this.first, this.stop.signal);
+    const at = items.findIndex(({ path }) => path === this.items[0]);
+    return at < 0 ? items.length : at;
+  }
+
+  /**
+   * @param {number} at
+   * @returns {import("./listing.js").Described}
+   */
+  describe(at) {
+    const path = this.items[at];
+    return { key: path, name: nameBelow(path, this.folder), isFolder: false };
+  }
+
+  /** @param {string | null} path */
+  indexOf(path) { return path === null ? -1 : this.items.indexOf(path); }
+}

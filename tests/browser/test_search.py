@@ -1,0 +1,104 @@
+"""The gallery's search: by prompt, model and seed, newest first, with what comes meanwhile."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browser.scenery import scenery
+from browser.visiting import fragment, visit
+from generation.carriers import chunk
+from running import IMAGES, Server, running
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = {
+    "a/fox.png": "a red fox in the snow",
+    "a/hills.png": "rolling hills at dawn, red sky",
+    "b/fox.png": "a fox, red fur, watercolour",
+    "b/lake.png": "a lake at night <b>&amp;</b>",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("search")) as started:
+        yield started
+    assert "Traceback" not in started.logged()
+
+
+@pytest.fixture
+def folder(server: Server) -> str:
+    """A new folder with a few pictures, the last one newest."""
+    made = uuid.uuid4().hex
+    for seed, (name, prompt) in enumerate(PROMPTS.items()):
+        save(server, f"{made}/{name}", prompt, seed)
+    return made
+
+
+def save(server: Server, path: str, prompt: str, seed: int) -> None:
+    model = "ink_v2" if seed % 2 else "sd_xl_base_1.0"
+    text = f"parameters\0{prompt}\nSteps: 20, Seed: {seed}, Model: {model}"
+    png = scenery(seed, edge=300, form="PNG")
+    data = png[:33] + chunk(b"tEXt", text.encode()) + png[33:]
+    with server.client() as client:
+        client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
+
+
+def test_images_are_searched_and_shown_newest_first(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{folder}/"))
+        visitor.expect_names("a", "b")
+
+        visitor.page.get_by_role("button", name="Newest first").click()
+        visitor.expect_names("b/lake.png", "b/fox.png", "a/hills.png", "a/fox.png")
+        expect(visitor.page.get_by_role("button", name="Newest first")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        visitor.expect_accessible()
+
+        search = visitor.page.get_by_label("Search images by prompt")
+        search.fill("RED fox")
+        visitor.expect_names("b/fox.png", "a/fox.png")
+        search.fill('"red fox"')
+        visitor.expect_names("a/fox.png")
+        search.fill("model:ink_v2 seed:3")
+        expect(visitor.cell("b/lake.png")).to_be_visible()
+        visitor.expect_names("b/lake.png")
+        search.fill("wolf")
+        expect(visitor.text("Nothing found")).to_be_visible()
+        search.fill("fox")
+        visitor.expect_names("b/fox.png", "a/fox.png")
+        expect(visitor.page.locator(".cell.loaded")).to_have_count(2)
+        visitor.picture("search")
+
+        visitor.cell("b/fox.png").click()
+        visitor.expect_picture("b/fox.png")
+        visitor.page.keyboard.press("ArrowRight")
+        visitor.expect_picture("a/fox.png")
+        visitor.page.reload()
+        visitor.expect_picture("a/fox.png")
+        visitor.page.keyboard.press("Escape")
+        visitor.expect_names("b/fox.png", "a/fox.png")
+
+
+def test_what_others_save_appears_while_a_place_is_open(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{folder}/a/"))
+        visitor.expect_names("fox.png", "hills.png")
+        with visitor.page.expect_response(lambda answer: "storage/search?" in answer.url):
+            pass  # from here on it knows what is new
+
+        save(server, f"{folder}/a/new.png", "a fox", 9)
+        expect(visitor.cell("new.png")).to_be_visible()
+
+        visitor.page.get_by_role("button", name="Newest first").click()
+        visitor.expect_names("new.png", "hills.png", "fox.png")
+        save(server, f"{folder}/a/newer.png", "a fox", 10)
+        visitor.page.get_by_role("button", name="1 new").click()
+        visitor.expect_names("newer.png", "new.png", "hills.png", "fox.png")
