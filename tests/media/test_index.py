@@ -22,7 +22,7 @@ from stillroom.media.index import healing
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import Healed, IndexHealing
 from stillroom.media.index.values import SearchQuery
-from stillroom.paths import KeyPrefix
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
@@ -196,3 +196,27 @@ async def _at_once(_: float) -> bool:
 
 async def _stops(_: float) -> bool:
     return True
+
+
+async def test_an_image_that_cannot_be_read_holds_up_no_other(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+
+    async def broken(*_: object) -> None:
+        raise BackendUnavailable("an error of the medium")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.storage, "open", broken)
+        one.filling.saved((await one.storage.copy(await made(one), key("bad.png"))), None)
+        await one.save("good.png", "a fox")
+        await other.finds(["good.png"], words=(("fox",),))
+    await other.finds(["bad.png"], seed=8)
+
+
+async def made(worker: Worker) -> StorageKey:
+    """An image that the index does not have."""
+    parameters = png({"parameters": "a wolf\nSteps: 20, Seed: 8, Model: m"})
+    await _without_index(worker).save(key("unseen.png"), BytesSource(parameters))
+    worker.filling._is_running = True
+    return key("unseen.png")

@@ -10,15 +10,16 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import find_by_reading
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
+from stillroom.media.resource import now
 from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.upload_checks import PassedBytes
@@ -34,8 +35,12 @@ _MAX_NOTED_BYTES: Final = 32 * 1024**2
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
+_MAX_ATTEMPTS: Final = 5
 _REMOVED_AGAIN_S: Final = 2.0
 """A worker may write the row of a save after another one has deleted its image, and its row."""
+
+if TYPE_CHECKING:  # else every start would wait for the database's import
+    from stillroom.media.rows.search import SearchRows
 
 log = logging.getLogger("stillroom.media")
 
@@ -45,6 +50,7 @@ class _Saved:
     image: StoredImage
     passed: PassedBytes | None = None
     copied_from: StoredImage | None = None
+    attempts: int = 0
 
 
 class IndexFilling:
@@ -157,39 +163,62 @@ class IndexFilling:
         for key, change in batch.items():
             del self._noted[key]
             self._noted_bytes -= _bytes_of(change)
-        written: dict[StorageKey, IndexedImage] = {}
         due = time.time_ns() - int(_REMOVED_AGAIN_S * 1e9)
-        removed = [one for one in self._again if one.at_ns <= due]
-        self._again = [one for one in self._again if one.at_ns > due]
+        removed = [one for one in batch.values() if isinstance(one, Removed)]
+        again = [one for one in self._again if one.at_ns <= due]
         try:
+            images = await self._described(storage, rows, batch.values())
+            if images or removed or again:
+                await rows.write(images, [*again, *removed])
+        except BackendUnavailable:
             for change in batch.values():
-                if isinstance(change, Removed):
-                    removed.append(change)
-                    continue
-                indexed = None
-                if change.copied_from is not None:
-                    key, save_id = change.copied_from.key, change.copied_from.save_id
-                    source = written.get(key) or await rows.find(key)
-                    if source is not None and source.image.save_id == save_id:
-                        indexed = dataclasses.replace(source, image=change.image)
+                self._put_back(change)
+            raise
+        self._again = [one for one in self._again if one.at_ns > due] + removed
+        if self.lost:
+            self.lost = 0
+            await self._ask_for_healing()
+
+    async def _described(
+        self, storage: ImageStorage, rows: "SearchRows", changes: Iterable[_Saved | Removed]
+    ) -> Sequence[IndexedImage]:
+        """What is to be written of each save; what cannot be read is noted again for a while."""
+        found: dict[StorageKey, IndexedImage] = {}
+        for change in changes:
+            if isinstance(change, Removed):
+                continue
+            indexed = None
+            if change.copied_from is not None:
+                key, save_id = change.copied_from.key, change.copied_from.save_id
+                source = found.get(key) or await rows.find(key)
+                if source is not None and source.image.save_id == save_id:
+                    indexed = dataclasses.replace(source, image=change.image)
+            try:
                 if indexed is None:
                     indexed = await read_facts(storage, change.image, change.passed)
                     self._report_mark(indexed.ai_mark)
-                written[change.image.key] = indexed
-            if written or removed:
-                await rows.write([*written.values()], removed)
-        except BackendUnavailable:
-            self._put_back(batch)
-            raise
-        self._again += [one for one in batch.values() if isinstance(one, Removed)]
+            except BackendUnavailable:
+                if change.attempts < _MAX_ATTEMPTS:
+                    self._put_back(dataclasses.replace(change, attempts=change.attempts + 1))
+                else:
+                    self.lost += 1
+                continue
+            found[change.image.key] = indexed
+        return [*found.values()]
 
-    def _put_back(self, batch: Mapping[StorageKey, _Saved | Removed]) -> None:
-        """Note again what could not be written, without its bytes; newer changes stand."""
-        for key, change in batch.items():
-            if isinstance(change, _Saved):
-                change = _Saved(change.image, None, change.copied_from)  # noqa: PLW2901  (the same change)
-            if key not in self._noted:
-                self._note(key, change)
+    def _put_back(self, change: _Saved | Removed) -> None:
+        """Note again what could not be written, without its bytes; a newer change stands."""
+        if isinstance(change, _Saved):
+            key, change = change.image.key, dataclasses.replace(change, passed=None)
+        else:
+            key = change.key
+        if key not in self._noted:
+            self._note(key, change)
+
+    async def _ask_for_healing(self) -> None:
+        from stillroom.media.rows.scans import INDEX
+
+        await (await self.database.rows()).scans.restart(INDEX, at=now())
 
 
 async def read_facts(

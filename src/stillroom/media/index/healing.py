@@ -32,6 +32,9 @@ _SHORT_PAUSE_S: Final = 0.05
 _READ_AT_ONCE: Final = 8
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
+_EVERY_IN_BUCKET: Final = timedelta(hours=6)
+"""A million names are a thousand listings, half a cent."""
+
 _SETTLED_NS: Final = 10 * 10**9
 """What was saved in the last seconds is on its way into the index by itself."""
 
@@ -89,7 +92,8 @@ class IndexHealing:
         """
         from stillroom.media.rows.scans import INDEX
 
-        healed = await self._scan(INDEX, stops_within, _healing_pause, every=_EVERY)
+        every = _EVERY if self._compares_saves else _EVERY_IN_BUCKET
+        healed = await self._scan(INDEX, stops_within, _healing_pause, every=every)
         return healed or Healed()
 
     async def rebuild(

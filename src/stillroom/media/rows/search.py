@@ -22,6 +22,7 @@ from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
+_MAX_TYPE: Final = 255  # other tools write into a bucket what they like
 _SPREAD: Final = 10**7
 """Nanoseconds by which an id may lie behind the save: some buckets tell whole seconds."""
 
@@ -233,7 +234,7 @@ def _row_of(indexed: IndexedImage, id_: int) -> dict[str, Any]:
         "saved_ns": _saved_ns(image),
         "size": image.size,
         "etag": image.etag,
-        "content_type": image.content_type,
+        "content_type": image.content_type[:_MAX_TYPE],
         "sha256": image.sha256,
         "save_id": image.save_id,
         "generation": facts,
