@@ -117,6 +117,13 @@ def test_text_behind_the_pixels_of_a_png_is_found_as_exiftool_writes_it() -> Non
     assert mark_in(plain[:33] + facts + b"".join(pixels) + plain[-12:]) == "none"
 
 
+def test_what_is_appended_to_a_png_hides_nothing() -> None:
+    packet = at.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + at.iptc().encode())
+
+    assert mark_in(at.PLAIN["PNG"] + b"more") == "none"
+    assert mark_in(at.png_with(packet, behind=True) + b"more") == "iptc"
+
+
 def test_jpeg_xl_has_boxes_for_both() -> None:
     manifest = at.jumbf()
     assert mark_in(at.jxl(b"xml ", at.iptc().encode())) == "iptc"
@@ -144,7 +151,7 @@ HIDDEN = {
     "a jpeg's box cut off": at.PLAIN["JPEG"][:2] + b"\xff\xeb\0\x06JP\0\1" + at.PLAIN["JPEG"][2:],
     "a png cut off": at.PLAIN["PNG"][:50],
     "a webp cut off": at.with_xmp("WEBP", at.iptc())[:-40],
-    "a png without an end": at.PLAIN["PNG"] + b"more",
+    "a png without an end": at.PLAIN["PNG"][:-8] + b"more",
     "a chunk too long": at.png_with(struct.pack(">I", 2**31) + b"iTXtx"),
     "10 MB of empty boxes": b"\0\0\0\x08ftyp" + b"\0\0\0\x08free" * 1_300_000,
 }

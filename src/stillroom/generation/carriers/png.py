@@ -55,9 +55,11 @@ def read_tail(parts: FileParts, found: Entries) -> None:
         found.lose()
         return
     tail = parts.bytes_at(start, length)
-    if not tail.endswith(_END):
+    end = tail.find(_END)
+    if end < 0:
         found.hides_mark = True
         return
+    tail = tail[: end + len(_END)]  # what stands behind it is no part of the image
     dead: set[int] = set()
     for candidate in _CANDIDATE.finditer(tail):
         chunks = _chain(tail, candidate.start() - 4, dead)
