@@ -196,6 +196,8 @@ def test_every_snippet_of_the_sdk_page_runs(tmp_path: Path) -> None:
             "generations/1/cat.png",
             "generations/2/a.webp",
             "generations/2/b.png",
+            "generations/2/c-1.png",
+            "generations/2/c.png",
             "generations/3/cat.png",
         ]
     assert len(list((tmp_path / "run/run").iterdir())) == 100

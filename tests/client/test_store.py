@@ -163,7 +163,7 @@ async def test_arguments_of_the_wrong_kind_are_refused_with_a_sentence(
     store: AsyncImageStore, folder: str, tmp_path: Path
 ) -> None:
     odd: Any = Tensor()
-    with pytest.raises(TypeError, match=r"Tensor: make it a NumPy array of uint8"):
+    with pytest.raises(TypeError, match=r"Tensor: .* save stillroom\.client\.from_float"):
         await store.save(f"{folder}/a.png", odd)
     odd = tmp_path / "a.png"
     for call in (store.save(odd, PNG), store.exists(odd), store.delete(odd)):

@@ -5,6 +5,7 @@ store.save("generations/1/cat.png", Path("cat.png"))
 """
 
 from stillroom.client.asynchronous import AsyncImageStore
+from stillroom.client.encoding import Encoding, from_float
 from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAnswer
 from stillroom.client.runs import AsyncRun, Run
 from stillroom.client.sources import Source
@@ -31,6 +32,7 @@ __all__ = [
     "AsyncRun",
     "DeletedRun",
     "DownloadedImage",
+    "Encoding",
     "Folder",
     "Generation",
     "HealingProgress",
@@ -50,4 +52,5 @@ __all__ = [
     "SomeFailed",
     "Source",
     "UnexpectedAnswer",
+    "from_float",
 ]

@@ -1,5 +1,6 @@
 """Send the SDK's requests from an event loop, with httpx's AsyncClient."""
 
+import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -36,6 +37,7 @@ class AsyncSender:
         self._connection = connection
         self._transport = transport
         self._clients: dict[int, httpx.AsyncClient] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._threaded = Sender(connection, None)
 
     async def _send_in_thread(self, call: Call) -> Answer | Failure:
@@ -60,7 +62,9 @@ class AsyncSender:
 
         Raises:
             ConfigurationError: it can never be sent.
+            RuntimeError: its connections are of another event loop.
         """
+        self._check_loop()
         large = isinstance(call.body, Form) and call.body.upload.size > LARGE_BYTES
         if large and self._transport is None:
             return await self._send_in_thread(call)
@@ -86,11 +90,27 @@ class AsyncSender:
         return head
 
     async def close(self) -> None:
-        """Close all connections; it may be used again."""
+        """Close all connections; it may be used again, in another event loop, too."""
         while self._clients:
             _, client = self._clients.popitem()
             await client.aclose()
+        self._loop = None
         self._threaded.close()
+
+    def _check_loop(self) -> None:
+        if self._transport is not None:
+            return  # its connections are its own business
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # trio's, which says so itself
+            return
+        if self._loop is None or os.getpid() not in self._clients:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError(
+                "this AsyncImageStore is used in a second event loop, and its connections are of "
+                "the first: make one in each (asyncio.run makes a new loop), or close it before"
+            )
 
     def _client(self) -> httpx.AsyncClient:
         client = self._clients.get(os.getpid())

@@ -12,6 +12,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure, Flow, Form
+from stillroom.client.many import batches
+from stillroom.client.pictures import Picture, numbered
 from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.sinks import Sink
 from stillroom.client.sources import ImagePayload
@@ -25,7 +27,13 @@ from stillroom.client.values import (
     Progress,
     SavedImage,
 )
-from stillroom.errors import DigestMismatch, ImageNotFound, InvalidParameter, InvalidPath
+from stillroom.errors import (
+    DigestMismatch,
+    ImageNotFound,
+    InvalidParameter,
+    InvalidPath,
+    PreconditionFailed,
+)
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey
 
 T = TypeVar("T")
@@ -37,6 +45,9 @@ _JSON: Final = {"content-type": "application/json"}
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
 """In a bucket each entry costs the server a request."""
+
+SIGNED_AT_ONCE: Final = 1000
+"""As many as the server takes."""
 
 DELETED_AT_ONCE: Final = 100
 """So that no request takes long; the server takes up to 1,000."""
@@ -89,6 +100,36 @@ class Operations:
                 answer = yield from persistently(again, Attempts(self.retries))
         return answers.saved(answer, path.text)
 
+    def save_unique(
+        self,
+        path: ImagePath,
+        upload: ImagePayload,
+        progress: OnProgress | None,
+        expires_in: timedelta | None,
+    ) -> Flow[SavedImage]:
+        """Save under `path`, or under the next name with a number behind that is new."""
+        name, number = path, 0
+        while True:
+            try:
+                created = Condition(if_none_match="*")
+                return (yield from self.save(name, upload, created, progress, expires_in))
+            except PreconditionFailed:
+                number = yield from self._free_number(path, number + 1)
+                name = numbered(path, number)
+
+    def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
+        """A number from `first` on that no image has; asked for in doubling steps, then halving."""
+        taken, free, step = first - 1, first, 1
+        while (yield from self.exists(numbered(path, free))):
+            taken, free, step = free, free + step, step * 2
+        while free - taken > 1:
+            middle = (taken + free) // 2
+            if (yield from self.exists(numbered(path, middle))):
+                taken = middle
+            else:
+                free = middle
+        return free
+
     def save_unless_same(
         self, path: ImagePath, upload: ImagePayload, progress: OnProgress | None
     ) -> Flow[SavedImage]:
@@ -128,8 +169,17 @@ class Operations:
             return False
         return True
 
-    def download(self, path: ImagePath, sink: Sink, progress: OnProgress | None) -> Flow[None]:
-        """Fill the sink, going on where a connection broke off."""
+    def download(
+        self, path: ImagePath, sink: Sink, progress: OnProgress | None, query: str = ""
+    ) -> Flow[None]:
+        """Fill the sink, going on where a connection broke off.
+
+        Args:
+            path: Of the image.
+            sink: Takes the bytes.
+            progress: Called after each piece.
+            query: Of a smaller picture; empty for the image itself.
+        """
         attempts, head = Attempts(self.retries), None
         while True:
             fields = {"accept-encoding": "identity"}
@@ -141,7 +191,9 @@ class Operations:
             else:
                 sink.restart()
             before = sink.written
-            outcome, digest = yield from self._get(path, fields, sink, attempts, progress)
+            target, told = _target(path) + query, _told(progress, path)
+            call = Call("GET", target, fields, sink=sink, progress=told)
+            outcome, digest = yield from self._get(path, call, attempts)
             if sink.written > before:
                 attempts.progressed()
             if isinstance(outcome, Answer) and outcome.status in (200, 206):
@@ -163,13 +215,10 @@ class Operations:
     def _get(
         self,
         path: ImagePath,
-        fields: Mapping[str, str],
-        sink: Sink,
+        call: Call,
         attempts: Attempts,
-        progress: OnProgress | None,
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
         """One attempt, and the hash that the redirecting server announced."""
-        call = Call("GET", _target(path), fields, sink=sink, progress=_told(progress, path))
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = yield attempts.prepared(call)
@@ -258,11 +307,24 @@ class Operations:
         except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
             raise UnexpectedAnswer(f"the server lists what is no entry: {error}") from error
 
-    def signed_url(self, path: ImagePath, valid_for_s: int) -> Flow[str]:
-        """A URL that needs no token."""
-        call = posting("/storage/signed-urls", {"path": path.text, "expires_in": valid_for_s})
-        answer = yield from persistently(call, Attempts(self.retries))
-        return str(answers.document(answer, path.text)["url"])
+    def signed_urls(
+        self, paths: Sequence[ImagePath], valid_for_s: int, picture: Picture
+    ) -> Flow[list[str]]:
+        """URLs that need no token, in the order of the paths."""
+        urls: list[str] = []
+        asked = {"expires_in": valid_for_s, "transform": picture}
+        for batch in batches(paths, SIGNED_AT_ONCE):
+            names = [path.text for path in batch]
+            call = posting("/storage/signed-urls", {**asked, "paths": names})
+            answer = yield from persistently(call, Attempts(self.retries))
+            subject = names[0] if len(names) == 1 else f"{names[0]} and others"
+            results = answers.field(answer, "results", subject)
+            for name, result in zip(names, results, strict=True):
+                if "url" not in result:
+                    known = answers.error_of(result["code"], result["detail"], name)
+                    raise known or UnexpectedAnswer(f"{name}: {result['detail']}")
+                urls.append(str(result["url"]))
+        return urls
 
     def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
         """Take the image into the media library; equal bytes are the one resource."""

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, cast, runtime_checkable
+from typing import IO, Any, Final, cast
 
-from stillroom.errors import DigestMismatch, InvalidPath, UnsupportedMedia
+from stillroom.client.encoding import ArrayLike, Encoding, PillowImage, encoded, image_of
+from stillroom.errors import DigestMismatch, InvalidPath
 from stillroom.generation.facts import Generation
 from stillroom.generation.writing.embed import with_generation
 from stillroom.generation.writing.mark import with_ai_mark
@@ -23,31 +24,6 @@ SPOOL_BYTES: Final = 16 * 1024**2
 
 _SHOWN: Final = 100
 """Characters of a wrong path that an error shows."""
-
-
-@runtime_checkable
-class PillowImage(Protocol):
-    """A `PIL.Image.Image`, which this package does not need to be installed."""
-
-    @property
-    def mode(self) -> str:
-        """How its pixels are stored, such as `RGB`."""
-
-    @property
-    def format(self) -> str | None:
-        """Of the file it was read from, if any."""
-
-    def save(self, fp: IO[bytes], /, format: str | None = None) -> None:  # noqa: A002  (Pillow's name)
-        """Write it in a format."""
-
-
-@runtime_checkable
-class ArrayLike(Protocol):
-    """A `numpy.ndarray` or whatever shows its memory like one."""
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        """https://numpy.org/doc/stable/reference/arrays.interface.html."""
 
 
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
@@ -113,6 +89,7 @@ def opened(
     generation: Facts | None = None,
     *,
     ai_generated: bool = False,
+    encoding: Encoding | None = None,
 ) -> Iterator[ImagePayload]:
     """Hash `source` in one pass, and keep it at hand.
 
@@ -122,6 +99,7 @@ def opened(
         path: Where it will be saved; its suffix says how an image or array is encoded.
         generation: Put into the image itself, which is held in memory for that.
         ai_generated: Likewise the mark that says that AI made it, unless it has one.
+        encoding: Of an image or array.
 
     Raises:
         UnsupportedMedia: an image or array that cannot be encoded like this, or an image of a
@@ -132,7 +110,7 @@ def opened(
         TypeError: it is something else, or a file in text mode.
     """
     with contextlib.ExitStack() as stack:
-        file = _file_of(source, path, stack)
+        file = _file_of(source, path, stack, encoding or {})
         if generation is not None:
             file = io.BytesIO(with_generation(file.read(), generation))
         if ai_generated:
@@ -160,15 +138,22 @@ def is_same(file: Path, *, size: int, sha256: str | None, ai_generated: bool = F
         return upload.sha256.hex() == sha256
 
 
-def _file_of(source: Source, path: ImagePath, stack: contextlib.ExitStack) -> IO[bytes]:
+def _file_of(
+    source: Source, path: ImagePath, stack: contextlib.ExitStack, encoding: Encoding
+) -> IO[bytes]:
+    if isinstance(source, PillowImage):
+        return encoded(source, path, encoding)
+    if isinstance(source, ArrayLike):
+        return encoded(image_of(source), path, encoding)
+    if encoding:
+        raise TypeError(
+            f"{', '.join(sorted(encoding))}: only images and arrays are encoded, and a "
+            f"{type(source).__name__} is saved as it is"
+        )
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
     if isinstance(source, Path):
         return stack.enter_context(source.open("rb"))
-    if isinstance(source, PillowImage):
-        return _encoded(source, path)
-    if isinstance(source, ArrayLike):
-        return _encoded(_image_of(source), path)
     return _binary(source)
 
 
@@ -177,8 +162,8 @@ def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (what a caller without a
         raise TypeError("a file to save is named by a pathlib.Path: give Path('…'), not a str")
     if hasattr(source, "__array__"):  # a tensor of torch, which no array interface shows
         raise TypeError(
-            f"cannot save a {type(source).__name__}: make it a NumPy array of uint8 in (height, "
-            "width, 3), such as (tensor.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()"
+            f"cannot save a {type(source).__name__}: if 0 is black and 1 is white, save "
+            "stillroom.client.from_float(tensor), which takes channels first, too"
         )
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
         raise TypeError(f"cannot save a {type(source).__name__}: open the file with 'rb'")
@@ -195,42 +180,3 @@ def _spooled(stream: IO[bytes]) -> IO[bytes]:
         spool.close()
         raise
     return cast("IO[bytes]", spool)
-
-
-def _image_of(array: ArrayLike) -> PillowImage:
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise TypeError("an array is encoded by Pillow: pip install pillow") from None
-    kind = array.__array_interface__["typestr"]
-    if kind != "|u1":
-        # Refused, not scaled: whether floats mean 0 to 1 or 0 to 255 only the caller knows.
-        raise UnsupportedMedia(f"the array is of {kind}, not uint8: scale it to 0 to 255 first")
-    shape = array.__array_interface__["shape"]
-    try:
-        return Image.fromarray(array)
-    except (TypeError, ValueError) as error:
-        raise UnsupportedMedia(
-            f"an array of shape {shape} is no image: (height, width) or (height, width, 3 or 4)"
-        ) from error
-
-
-def _encoded(image: PillowImage, path: ImagePath) -> IO[bytes]:
-    from PIL import Image
-
-    suffix = Path(path.text).suffix.lower()
-    known = Image.registered_extensions()
-    kind = known.get(suffix) if suffix else image.format or "PNG"
-    if kind is None or kind not in Image.SAVE:
-        raise UnsupportedMedia(f"Pillow writes no {suffix or kind}: name it .png, .webp or .jpg")
-    file = io.BytesIO()
-    try:
-        image.save(file, format=kind)
-    except (OSError, ValueError) as error:
-        if kind == "JPEG" and image.mode != "RGB":
-            raise UnsupportedMedia(
-                f"JPEG takes no {image.mode}: pass image.convert('RGB'), or name it .png or .webp"
-            ) from error
-        raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
-    file.seek(0)
-    return file

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
+from stillroom.client.encoding import Encoding
 from stillroom.errors import StillroomError
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
@@ -187,11 +188,12 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class SaveOptions(TypedDict, total=False):
+class SaveOptions(Encoding, total=False):
     """What `ImageStore.save` takes beside the path and the source."""
 
     if_match: str | None
     if_none_match: str | None
+    unique: bool
     generation: Generation | Mapping[str, Any] | None
     ai_generated: bool
     expires_in: timedelta | None
