@@ -62,10 +62,10 @@ OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tes
 	tests/acceptance/test_derived.py tests/acceptance/test_edge.py tests/acceptance/test_media.py \
 	tests/acceptance/test_starting.py
 
-test-oldest: $(STAMP)/oldest.installed
+test-oldest: $(STAMP)/oldest.installed exiftool
 	$(STAMP)/oldest/bin/pytest $(OF_DEPENDENCIES)
 
-test-newest: $(STAMP)/newest.installed
+test-newest: $(STAMP)/newest.installed exiftool
 	$(STAMP)/newest/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
 		--no-build-isolation -e '.[server]' -r requirements/oldest.in
 	$(STAMP)/newest/bin/pip list --disable-pip-version-check --format=freeze > $(STAMP)/newest.txt
