@@ -1,5 +1,6 @@
 """The other ways to the same images: straight at the bucket, and an app with the router in it."""
 
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -47,6 +48,9 @@ def test_the_sdk_and_the_buckets_own_tools_see_the_same_keys(
         assert store.read("sdk/tom & jérôme.png") == PNG
         assert store.read("sdk/large.bin") == large
         assert store.save_unless_same("sdk/large.bin", large).skipped
+        with store.archive("sdk/") as file, zipfile.ZipFile(file) as archive:
+            assert archive.namelist() == names
+            assert archive.read("sdk/large.bin") == large
         with pytest.raises(ImageNotFound):
             store.read("sdk/none.png")
         assert store.delete_many(names) == 4
