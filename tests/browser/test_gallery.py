@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -556,6 +557,29 @@ def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(
             visitor.page.get_by_role("button", name="Download").click()
         assert download.value.suggested_filename == "1.jpg"
         assert download.value.path().read_bytes() == scenery(1, edge=240)
+
+
+def test_more_pictures_than_a_browser_saves_come_as_a_zip(
+    browser: Browser, server: Server, client: httpx.Client
+) -> None:
+    folder = f"{uuid4().hex}/"
+    names = [f"{folder}{number:02}.bin" for number in range(21)]
+    for name in names:
+        client.post(f"{IMAGES}/{name}", files={"file": name.encode()}).raise_for_status()
+
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(folder))
+        expect(visitor.cells).to_have_count(len(names))
+        visitor.cells.first.focus()
+        visitor.page.keyboard.press("Control+a")
+        with visitor.page.expect_download() as download:
+            visitor.page.get_by_role("button", name="Download").click()
+
+        assert download.value.suggested_filename == "images.zip"
+        with zipfile.ZipFile(download.value.path()) as found:
+            assert {name: found.read(name) for name in found.namelist()} == {
+                name: name.encode() for name in names
+            }
 
 
 # Names and contents made to attack

@@ -6,6 +6,9 @@ import { complain, count, nameOf, toast } from "./elements.js";
 const LINK_FOR_S = 24 * 3600;
 const DELETED_AT_ONCE = 100;
 const INGESTED_AT_ONCE = 25;
+const ZIPPED_AT_ONCE = 1000;
+// A browser has begun to write a file by then.
+const KEPT_FOR_MS = 60_000;
 
 /** @typedef {import("./api.js").Api} Api */
 
@@ -34,6 +37,28 @@ export async function download(api, paths) {
     }
   } catch (/** @type {any} */ error) {
     complain(error.message);
+  }
+}
+
+/**
+ * Save images as ZIP files, as many as it takes.
+ * @param {Api} api
+ * @param {string[]} paths
+ */
+export async function downloadZip(api, paths) {
+  try {
+    for (let at = 0; at < paths.length; at += ZIPPED_AT_ONCE) {
+      const some = paths.slice(at, at + ZIPPED_AT_ONCE);
+      toast(`Packing ${count(some.length, "image")} into a ZIP…`);
+      const address = new URL("storage/archive", api.root);
+      const answer = await api.ask(address, { method: "POST", body: { paths: some } });
+      const url = URL.createObjectURL(await answer.blob());
+      save(url, at ? `images-${at / ZIPPED_AT_ONCE + 1}.zip` : "images.zip");
+      setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
+    }
+  } catch (/** @type {any} */ error) {
+    const brokeOff = "The ZIP broke off: the connection was lost, or an image cannot be read.";
+    complain(error.name === "TypeError" ? brokeOff : error.message);
   }
 }
 

@@ -1,7 +1,7 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
-import { copyLink, download, keepAll } from "./actions.js";
-import { ask, button, by, complain, count, make, say } from "./elements.js";
+import { copyLink, download, downloadZip, keepAll } from "./actions.js";
+import { ask, button, by, count, make, say } from "./elements.js";
 import { pictureFragment } from "./router.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 
@@ -55,9 +55,8 @@ export class Selection {
 
   /** @param {string[]} paths */
   download(paths) {
-    if (paths.length > MOST_DOWNLOADS) {
-      complain(`A browser saves ${MOST_DOWNLOADS} files at a time. For more, use: stillroom get`);
-    } else download(this.app.shown.api, paths);
+    // More files than this a browser asks about, or passes over.
+    (paths.length > MOST_DOWNLOADS ? downloadZip : download)(this.app.shown.api, paths);
   }
 
   /** @param {string[]} paths */
