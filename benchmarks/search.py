@@ -28,11 +28,13 @@ from services.postgres import postgresql
 from stillroom.generation.facts import Generation, Lora
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
+from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing, never_pauses
 from stillroom.media.index.values import IndexedImage, SearchQuery
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.storage.capabilities import UNWATCHED
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import SaveRules, StoredImage
@@ -40,6 +42,8 @@ from stillroom.storage.values import SaveRules, StoredImage
 _BATCH: Final = 500
 _WRITTEN: Final = 50_000
 _RUNS: Final = 300
+_SAVED: Final = 2000
+_ROUNDS: Final = 5
 _BEGAN_NS: Final = 1_750_000_000 * 10**9
 _EVERYTHING: Final = KeyPrefix("compute/")
 _VOCABULARY: Final = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in range(300)]
@@ -207,6 +211,50 @@ async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
     return count / seconds
 
 
+async def saving(config: RowsConfig, folder: Path, at_once: int, *, indexed: bool) -> float:
+    """Milliseconds from the first to the last answer for each of `_SAVED` saves.
+
+    Every file is synced; the rows are written while saves go on, as beside a server.
+    """
+    database = MediaDatabase(config)
+    await database.rows()
+    filling = IndexFilling(database)
+    rules, where = SaveRules(2**30), DiskConfig(folder, min_free_bytes=0)
+    storage = open_storage(where, rules, changes=filling if indexed else UNWATCHED)
+    data = png({"parameters": "a red fox, in the snow\nSteps: 20, Seed: 7, Model: m"}) + bytes(
+        99_000
+    )
+    numbers = iter(range(_SAVED))
+
+    async def save() -> None:
+        for number in numbers:
+            await storage.save(StorageKey(f"compute/{number % 10}/{number}.png"), BytesSource(data))
+
+    async with filling.running(storage, stop_within_s=30):
+        began = time.perf_counter()
+        await asyncio.gather(*(save() for _ in range(at_once)))
+        seconds = time.perf_counter() - began
+    await storage.close()
+    await database.close()
+    return seconds / _SAVED * 1000
+
+
+def saves(name: str, made: Callable[[], RowsConfig], folder: Path, at_once: int) -> None:
+    """Print what a save takes without the index, and with it: medians of rounds that alternate."""
+    found: dict[bool, list[float]] = {False: [], True: []}
+    for at in range(2 * _ROUNDS):
+        indexed = at % 2 == 1
+        where = folder / f"saves-{name}-{at_once}-{at}"
+        found[indexed].append(asyncio.run(saving(made(), where, at_once, indexed=indexed)))
+    without, beside = (statistics.median(found[indexed]) for indexed in (False, True))
+    ratios = [b / a for a, b in zip(found[False], found[True], strict=True)]
+    print(
+        f"{name}, {at_once} at once: a save {without:.2f} ms, with the index {beside:.2f} ms; "
+        f"the median of the ratios {statistics.median(ratios):.3f}",
+        flush=True,
+    )
+
+
 async def measured(name: str, config: RowsConfig, rows: int) -> None:
     """Fill one database, and print its rows of the table."""
     database = MediaDatabase(config)
@@ -247,6 +295,8 @@ def main() -> None:
         folder = Path(scratch)
         with databases(folder, asked.database) as found:
             for name, made in found:
+                for at_once in (1, 16):
+                    saves(name, made, folder, at_once)
                 rate = asyncio.run(rebuilt(made(), folder / f"images-{name}", asked.images))
                 print(f"{name}: {rate:,.0f} images/s rebuilt")
                 asyncio.run(measured(name, made(), asked.rows))

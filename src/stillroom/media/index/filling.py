@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import find_by_reading
+from stillroom.generation.reading import Found, find, find_by_reading
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -35,6 +36,8 @@ _MAX_NOTED_BYTES: Final = 32 * 1024**2
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
+_PNG_PIXELS: Final = b"IDAT"
+_PARSED_AT_ONCE_BYTES: Final = 8 * 1024
 _MAX_ATTEMPTS: Final = 5
 _REMOVED_AGAIN_S: Final = 2.0
 """A worker may write the row of a save after another one has deleted its image, and its row."""
@@ -229,6 +232,9 @@ async def read_facts(
     Raises:
         BackendUnavailable: as its name says.
     """
+    found = None if passed is None else await _found_in(passed)
+    if found is not None:
+        return IndexedImage.of(image, found.generation, found.ai_mark)
     opened: OpenedImage | None = None
 
     async def read(start: int, length: int) -> bytes:
@@ -256,3 +262,16 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
     if not isinstance(change, _Saved) or change.passed is None:
         return 0
     return len(change.passed.head) + len(change.passed.tail)
+
+
+async def _found_in(passed: PassedBytes) -> Found | None:
+    """The facts, if both ends of the file are enough to know them."""
+    parts = FileParts(passed.size, len(passed.head) + len(passed.tail))
+    parts.add(0, passed.head)
+    parts.add(passed.size - len(passed.tail), passed.tail)
+    try:
+        if passed.head.find(_PNG_PIXELS, 0, _PARSED_AT_ONCE_BYTES) >= 0:
+            return find(parts)  # there is little text, and a hop to a thread takes longer
+        return await asyncio.to_thread(find, parts)
+    except MoreNeeded:
+        return None
