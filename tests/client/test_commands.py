@@ -264,6 +264,9 @@ def test_an_ingest_takes_paths_with_and_without_compute(run: Run, server: Server
     for name in ("kept/1.png", "compute/kept/1.png"):
         done = run("media", "ingest", "--keep", name, "--data-dir", str(server.data))
         assert (done.code, done.out.split()[1:]) == (0, ["compute/kept/1.png", name])
+    again = run("media", "ingest", "--keep", name, "--data-dir", str(server.data), "--json")
+    found = json.loads(again.out)
+    assert (found["storage_key"], found["key"]) == ("compute/kept/1.png", name)
 
 
 def test_a_command_shows_the_facts_and_another_saves_them(

@@ -1,5 +1,6 @@
 """`stillroom doctor`: it finds what is broken, names a remedy, and leaves nothing behind."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,14 +13,14 @@ from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
 
-def doctor(folder: Path, **variables: str) -> tuple[int, str]:
+def doctor(folder: Path, *flags: str, **variables: str) -> tuple[int, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("STILLROOM_", "R2_"))
     }
     ran = subprocess.run(
-        [STILLROOM, "doctor"],
+        [STILLROOM, "doctor", *flags],
         env={**kept, **variables},
         cwd=folder,
         check=False,
@@ -125,3 +126,13 @@ def test_a_bucket_that_refuses_is_told_with_the_rights_it_takes(
         code, said = doctor(tmp_path, **bucket(seaweed, **variables))
         assert (code, "Object Read & Write" in said) == (1, True), said
         assert SECRET not in said
+
+
+def test_a_script_reads_each_check_as_json(tmp_path: Path) -> None:
+    code, said = doctor(tmp_path, "--json", STILLROOM_JWT_AUDIENCE="x", STILLROOM_DURABILITY="some")
+
+    found = [json.loads(line) for line in said.splitlines()]
+    assert code == 1
+    assert found[0]["verdict"] == "wrong"
+    assert "STILLROOM_DURABILITY" in found[0]["said"]
+    assert found[0]["remedy"]

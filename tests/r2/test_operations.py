@@ -114,6 +114,23 @@ async def measure_pictures(running: Running, stub: StubR2) -> dict[str, tuple[in
     return measured
 
 
+async def measure_archives(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """The same of ZIP files."""
+    measured: dict[str, tuple[int, int]] = {}
+    archive = f"{IMAGES.removesuffix('/images')}/archive"
+    paths = [f"zipped/{number}" for number in range(100)]
+    async with running() as client:
+        for path in paths:
+            stub.objects[f"compute/{path}"] = stub_r2.Stored(b"bytes", {}, '"e"')
+        stub.operations.clear()
+        assert (await client.get(f"{archive}?prefix=zipped/")).status_code == 200
+        measured["a ZIP of 100, by a prefix"] = stub.classes()
+        stub.operations.clear()
+        assert (await client.post(archive, json={"paths": paths})).status_code == 200
+        measured["a ZIP of 100, by their paths: each is looked for first"] = stub.classes()
+    return measured
+
+
 async def measure_library(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
     """The same of an ingest, and of the sweep that follows."""
     measured: dict[str, tuple[int, int]] = {}
@@ -211,6 +228,8 @@ async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub
     stub.operations.clear()
     measured |= await measure_metadata(running, stub)
     measured |= await measure_runs(running, stub)
+    stub.operations.clear()
+    measured |= await measure_archives(running, stub)
     stub.operations.clear()
     measured |= await measure(running, stub)
     assert table() == measured | await measure_library(running, stub)

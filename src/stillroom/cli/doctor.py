@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -55,7 +56,8 @@ class CheckResult:
 
 @click.command()
 @click.option("--data-dir", help="Where everything lies.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-def doctor(data_dir: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each check.")
+def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
     from stillroom.settings import Settings
 
@@ -64,18 +66,23 @@ def doctor(data_dir: str | None) -> None:
         settings = Settings.read(data_dir=data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
     except StillroomError as error:
-        _show(CheckResult("settings", str(error), "set them so that `stillroom serve` starts"))
+        wrong_settings = "set them so that `stillroom serve` starts"
+        _show(CheckResult("settings", str(error), wrong_settings), as_json=as_json)
         sys.exit(FAILED)
     for finding in _findings(settings):
-        _show(finding)
+        _show(finding, as_json=as_json)
         wrong += finding.is_wrong
     if wrong:
         click.echo(f"{wrong} to mend", err=True)
         sys.exit(FAILED)
 
 
-def _show(finding: CheckResult) -> None:
+def _show(finding: CheckResult, *, as_json: bool) -> None:
     verdict = "WRONG" if finding.is_wrong else "note" if finding.is_warning else "ok"
+    if as_json:
+        known = {"subject": finding.subject, "said": finding.said, "remedy": finding.remedy or None}
+        click.echo(json.dumps({"verdict": verdict.lower(), **known}))
+        return
     click.echo(f"{verdict:6}{finding.subject:12}{finding.said}")
     if finding.remedy:
         click.echo(f"{'':18}-> {finding.remedy}")

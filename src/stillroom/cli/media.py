@@ -1,6 +1,7 @@
 """`stillroom media`: ingest, sweep, orphans, dead letters and migrate, on the command line."""
 
 import asyncio
+import json
 import sys
 import time
 import uuid
@@ -26,6 +27,8 @@ _DATA_DIR = click.option(
     "--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]"
 )
 
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
 
@@ -41,8 +44,9 @@ for command in (list_resources, show, tag, heal):
 @media.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @click.option("--keep", is_flag=True, help="Record them at their present keys, without copying.")
+@_AS_JSON
 @_DATA_DIR
-def ingest(keys: tuple[str, ...], *, keep: bool, data_dir: str | None) -> None:
+def ingest(keys: tuple[str, ...], *, keep: bool, as_json: bool, data_dir: str | None) -> None:
     """Take compute results into the media library, and print the new resources.
 
     A KEY is an image's path, with or without `compute/` before it. Each line has the
@@ -51,11 +55,14 @@ def ingest(keys: tuple[str, ...], *, keep: bool, data_dir: str | None) -> None:
     """
     from stillroom.settings import Settings
 
-    if not asyncio.run(_ingest(Settings.read(data_dir=data_dir), keys, relocate=not keep)):
+    settings = Settings.read(data_dir=data_dir)
+    if not asyncio.run(_ingest(settings, keys, relocate=not keep, as_json=as_json)):
         sys.exit(1)
 
 
-async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) -> bool:
+async def _ingest(
+    settings: "Settings", keys: Sequence[str], *, relocate: bool, as_json: bool
+) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.paths import StorageKey, path_of_key
 
@@ -69,7 +76,9 @@ async def _ingest(settings: "Settings", keys: Sequence[str], *, relocate: bool) 
                 click.echo(f"stillroom: {text}: {error}", err=True)
                 all_well = False
             else:
-                click.echo(f"{resource.id}  {resource.storage_key.text}  {text}")
+                known = {"id": str(resource.id), "storage_key": resource.storage_key.text}
+                line = f"{resource.id}  {resource.storage_key.text}  {text}"
+                click.echo(json.dumps({**known, "key": text}) if as_json else line)
     return all_well
 
 
@@ -197,12 +206,13 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
+@_AS_JSON
 @_DATA_DIR
-def list_dead_letters(data_dir: str | None) -> None:
+def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
     """List dead letters, newest first: id, time, attempts, reason, key and error."""
     from stillroom.settings import Settings
 
-    asyncio.run(_list_dead_letters(Settings.read(data_dir=data_dir)))
+    asyncio.run(_list_dead_letters(Settings.read(data_dir=data_dir), as_json=as_json))
 
 
 @dead_letters.command("retry")
@@ -231,12 +241,23 @@ def drop_dead_letters(
     )
 
 
-async def _list_dead_letters(settings: "Settings") -> None:
+async def _list_dead_letters(settings: "Settings", *, as_json: bool) -> None:
     from stillroom.assembly import opened_library
 
     async with opened_library(settings) as library:
         async for dead_letter in _dead_letters((await library.database.rows()).dead_letters):
             when = dead_letter.failed_at.isoformat(timespec="seconds")
+            if as_json:
+                known = {
+                    "id": str(dead_letter.id),
+                    "failed_at": when,
+                    "attempts": dead_letter.attempts,
+                    "reason": dead_letter.reason,
+                    "storage_key": dead_letter.storage_key.text,
+                    "last_error": dead_letter.last_error,
+                }
+                click.echo(json.dumps(known))
+                continue
             click.echo(
                 f"{dead_letter.id}  {when}  {dead_letter.attempts}  {dead_letter.reason}  "
                 f"{dead_letter.storage_key.text}  {dead_letter.last_error}"
