@@ -84,6 +84,12 @@ def test_images_are_searched_and_shown_newest_first(
         visitor.page.keyboard.press("Escape")
         visitor.expect_names("b/fox.png", "a/fox.png")
 
+        visitor.cell("a/fox.png").click()
+        visitor.page.keyboard.press("i")
+        visitor.page.get_by_role("link", name="Same prompt").click()
+        expect(visitor.cell(f"{folder}/a/fox.png")).to_be_visible()
+        expect(search).to_have_value('prompt:"a red fox in the snow"')
+
 
 def test_what_others_save_appears_while_a_place_is_open(
     browser: Browser, server: Server, folder: str

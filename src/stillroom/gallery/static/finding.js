@@ -4,7 +4,7 @@ import { Pages, nameBelow } from "./listing.js";
 
 const A_PAGE = 100;
 const TERM = /([a-z]+):("[^"]*"|[^\s"]+)|"[^"]*"?|[^\s"]+/gi;
-const FIELDS = ["model", "lora", "sampler", "seed", "tool", "prompt"];
+const FIELDS = ["model", "lora", "sampler", "seed", "tool"];
 
 /**
  * What the server is asked for a text such as `"red fox" model:sdxl seed:7`.
@@ -16,7 +16,9 @@ export function parametersOf(text) {
   const found = {};
   const words = [];
   for (const [term, name, value] of text.matchAll(TERM)) {
-    if (name && FIELDS.includes(name.toLowerCase())) found[name.toLowerCase()] = value.replace(/"/g, "");
+    const field = name?.toLowerCase();
+    if (field === "prompt") found.prompt = value; // there, as among words, quotes make a phrase
+    else if (field && FIELDS.includes(field)) found[field] = value.replace(/"/g, "");
     else words.push(term);
   }
   return words.length ? { ...found, q: words.join(" ") } : found;

@@ -2,6 +2,10 @@
 
 import { copy } from "./clipboard.js";
 import { button, make } from "./elements.js";
+import { folderFragment } from "./router.js";
+
+const WORD = /[\p{L}\p{N}]+/gu;
+const MOST_WORDS = 30; // of a prompt, in a search for the same
 
 /**
  * @typedef {{ name: string, weight: number | null }} Lora
@@ -76,6 +80,23 @@ export function rowsOf(made) {
     value === null || value === undefined || value === "" ? [] : [[label, String(value), canCopy]]
   ));
 }
+
+/**
+ * Links to searches for images that were made alike.
+ * @param {Generation | null} made
+ * @returns {Row[]}
+ */
+export function alikeOf(made) {
+  const words = made?.prompt?.match(WORD)?.slice(0, MOST_WORDS).join(" ");
+  const ways = [
+    words ? searchLink("Same prompt", `prompt:"${words}"`) : null,
+    made?.seed === null || made?.seed === undefined ? null : searchLink("Same seed", `seed:${made.seed}`),
+  ].filter((one) => one !== null);
+  return ways.length ? [["Find", make("span", { class: "row" }, ...ways)]] : [];
+}
+
+/** @type {(text: string, search: string) => HTMLElement} */
+const searchLink = (text, search) => make("a", { href: folderFragment("", "", search) }, text);
 
 /**
  * What the tool has written, as a fold; it is put into the page when it is opened.

@@ -4,7 +4,7 @@ import { copyLink, download, removeAll, removeResources, save } from "./actions.
 import { button, complain, duration, size } from "./elements.js";
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
 import { clock } from "./films.js";
-import { foldOf, markOf, rowsOf } from "./generation.js";
+import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 
 const FOR_GOOD = "This can't be undone.";
 
@@ -117,6 +117,7 @@ export class FolderShelf extends Shelf {
     if (!facts) return [["", "This image has been deleted."]];
     return [
       ...rowsOf(facts.generation),
+      ...alikeOf(facts.generation),
       ...markOf(facts.ai_mark),
       ["Size", `${size(facts.size)} (${facts.size.toLocaleString()} bytes)`],
       ["Type", facts.content_type],
