@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 import time
+import zipfile
 from types import ModuleType
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -105,6 +106,12 @@ def _search(call: Client) -> None:
     assert found.items[0].generation.seed == 7
 
 
+def _archive(call: Client) -> None:
+    answer = call("storage", "get_archive", prefix=f"{FOLDER}/run/")
+    with zipfile.ZipFile(answer.parsed.payload) as archive:
+        assert len(archive.namelist()) == 3
+
+
 def _library(call: Client, sha256: str) -> None:
     body = call.models.ImageToIngest(storage_key=f"compute/{FOLDER}/run/1.png")
     resource = call("media", "ingest", body=body).parsed
@@ -118,6 +125,7 @@ def main() -> None:
     sha256 = _images(call)
     _run(call, sha256)
     _search(call)
+    _archive(call)
     _library(call, sha256)
     deleted = call("storage", "delete_image", f"{FOLDER}/run/2.png").parsed
     assert deleted.path == f"{FOLDER}/run/2.png"

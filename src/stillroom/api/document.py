@@ -148,7 +148,9 @@ def reading(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
 
 def sending(media_type: str, *statuses: int, has_body: bool = True) -> dict[int | str, Document]:
     """The answers of an operation that sends a file of another type."""
-    whole = {"description": "The file.", "content": {media_type: _BINARY}}
+    # openapi-python-client takes no other type for bytes, and leaves the answer out.
+    content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
+    whole = {"description": "The file.", "content": content}
     return {200: whole, **refusals(*statuses, has_body=has_body)}
 
 
