@@ -17,8 +17,10 @@ from stillroom.cli.progress import Transfer, counted, result_line
 from stillroom.cli.selection import Filter, files_below, filter_options
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DownloadedImage, ImageInfo, ImageStore, Outcome
+from stillroom.client.many import progress_unless
 from stillroom.client.sources import is_same
 from stillroom.client.threads import outcomes_of, run_many
+from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
@@ -111,7 +113,7 @@ class _Plan:
     """
 
     verb: str
-    jobs: Mapping[str, tuple[Callable[[], bool], Callable[[], object]]]
+    jobs: Mapping[str, tuple[Callable[[], bool], Callable[..., object]]]
     sizes: Mapping[str, int]
     superfluous: tuple[str, ...]
     delete: Callable[[tuple[str, ...]], int]
@@ -152,10 +154,10 @@ def _is_same(file: Path, image: ImageInfo | None) -> bool:
     return image is not None and is_same(file, size=image.size, sha256=image.sha256)
 
 
-def _fetch(store: ImageStore, path: str, file: Path) -> None:
+def _fetch(store: ImageStore, path: str, file: Path, *, progress: OnProgress) -> None:
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is in the way", str(file))
-    store.download(path, file)
+    store.download(path, file, progress=progress)
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:
@@ -180,23 +182,25 @@ def _show(plan: _Plan, *, as_json: bool) -> None:
 
 def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
     total = sum(plan.sizes.values())
+    stop = threading.Event()
     with Transfer.shown(plan.verb, len(plan.jobs), total, as_json=as_json) as transfer:
+        told = partial(progress_unless, stop, transfer.progress)
 
         def each(outcome: Outcome[DownloadedImage]) -> None:
             transfer.finish(outcome, plan.sizes[outcome.path] if outcome.error is None else 0)
 
         def do(
-            path: str, is_there: Callable[[], bool], copy: Callable[[], object]
+            path: str, is_there: Callable[[], bool], copy: Callable[..., object]
         ) -> DownloadedImage:
             skipped = is_there()
             if not skipped:
-                copy()
+                copy(progress=told)
             return DownloadedImage(path, Path(), skipped=skipped)
 
         jobs = (
             partial(outcomes_of, path, partial(do, path, *job)) for path, job in plan.jobs.items()
         )
-        run_transfer(lambda: run_many(jobs, concurrency, each, threading.Event()))
+        run_transfer(lambda: run_many(jobs, concurrency, each, stop))
     if plan.superfluous:
         deleted = plan.delete(plan.superfluous)
         for name in plan.superfluous:
