@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from stillroom.cli.main import commands
 
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
+_MINTING = threading.Lock()  # it sets the environment and the output of the whole process
 READY_WITHIN_S = 60
 
 
@@ -86,9 +88,9 @@ class Server:
             environment = {
                 name: self.environment.get(name) for name in ours if name.startswith("STILLROOM_")
             }
-            ran = CliRunner().invoke(
-                commands, ["token", "--data-dir", str(self.data), *options], env=environment
-            )
+            arguments = ["token", "--data-dir", str(self.data), *options]
+            with _MINTING:
+                ran = CliRunner().invoke(commands, arguments, env=environment)
             assert ran.exit_code == 0, ran.output
             self.minted[options] = ran.stdout.strip()
         return self.minted[options]

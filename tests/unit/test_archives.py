@@ -45,11 +45,11 @@ def test_names_times_and_bytes_come_back() -> None:
 
 
 def test_more_entries_than_16_bits_can_count() -> None:
-    data = zipped((f"{number}", b"x") for number in range(70_000))
+    data = zipped((f"{number}", b"x") for number in range(65_537))
 
     with zipfile.ZipFile(io.BytesIO(data)) as found:
-        assert len(found.infolist()) == 70_000
-        assert found.read("69999") == b"x"
+        assert len(found.infolist()) == 65_537
+        assert found.read("65536") == b"x"
 
 
 @pytest.mark.parametrize("limit", [8, 60, 200])

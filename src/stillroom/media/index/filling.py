@@ -82,6 +82,7 @@ class IndexFilling:
         self._noted_bytes = 0
         self._again: list[Removed] = []
         self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._is_running = False
         self.lost = 0
 
@@ -122,43 +123,51 @@ class IndexFilling:
     @contextlib.asynccontextmanager
     async def running(self, storage: ImageStorage, *, stop_within_s: float) -> AsyncIterator[None]:
         """Write in the background what is noted; what is left at the end has so many seconds."""
-        self._changed = asyncio.Event()
+        self._changed, self._stopping = asyncio.Event(), asyncio.Event()
         self._is_running = True
         writing = asyncio.create_task(self._write_on(storage))
         try:
             yield
         finally:
             self._is_running = False
+            self._stopping.set()
+            self._changed.set()
+            # Not cancelled at once: a connection that is just being opened would be lost.
+            await asyncio.wait([writing], timeout=stop_within_s)
             writing.cancel()
             await asyncio.wait([writing])
-            with contextlib.suppress(StillroomError, TimeoutError):
-                async with asyncio.timeout(stop_within_s):
-                    while self._noted:
-                        await self._write_batch(storage)
             self._noted.clear()
             self._noted_bytes = 0
 
     async def _write_on(self, storage: ImageStorage) -> None:
         pause = _FIRST_PAUSE_S
-        while True:
+        while self._noted or not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
                     self._changed.wait(), _REMOVED_AGAIN_S if self._again else None
                 )
-            await asyncio.sleep(_GATHER_S)
+            await self._stops_within(_GATHER_S)
             self._changed.clear()
+            if self._stopping.is_set() and not self._noted:
+                return
             try:
                 await self._write_batch(storage)
                 pause = _FIRST_PAUSE_S
             except BackendUnavailable as error:
                 if pause == _FIRST_PAUSE_S:  # else a night without a database fills the log
                     log.warning("the search index waits: %s (%r)", error, error.__cause__)
-                await asyncio.sleep(pause)
+                if await self._stops_within(pause):
+                    return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except Exception:  # a process's edge: the next batch may meet better luck
                 log.exception("a batch of the search index failed; it is found again later")
             if self._noted:
                 self._changed.set()
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
     async def _write_batch(self, storage: ImageStorage) -> None:
         rows = (await self.database.rows()).search
