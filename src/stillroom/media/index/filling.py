@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
+from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import Found, find, find_by_reading
