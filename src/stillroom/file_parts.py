@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from typing import Final
 
 _WIDE: Final = 1
+_MAX_SEGMENTS: Final = 4096
+"""Of a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
+
+_MARKS: Final = 0xFF
+_END_OF_IMAGE: Final = 0xD9
+_START_OF_SCAN: Final = 0xDA
+_WITHOUT_CONTENT: Final = (0x01, *range(0xD0, 0xD9))
+_LENGTH_BYTES: Final = 2
+
 _MAX_LOOKS: Final = 50_000
 """How often a parser may ask for bytes, also for those at hand: some 50 ms. Files that are not made
 to take time ask some hundred times."""
@@ -111,3 +120,26 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
             raise BrokenHeader
         yield kind, start + head, start + length
         start += length
+
+
+def jpeg_segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and length of the content of each segment of a JPEG up to the first scan."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        sign, marker = parts.numbers("BB", at)
+        if sign != _MARKS or marker == _END_OF_IMAGE:
+            raise BrokenHeader
+        if marker == _MARKS:  # fill
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            return
+        if marker in _WITHOUT_CONTENT:
+            at += 2
+            continue
+        (length,) = parts.numbers(">H", at + 2)
+        if length < _LENGTH_BYTES:
+            raise BrokenHeader
+        yield marker, at + 4, length - _LENGTH_BYTES
+        at += 2 + length
+    raise BrokenHeader

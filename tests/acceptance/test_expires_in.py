@@ -67,7 +67,7 @@ def test_an_image_is_gone_when_its_end_has_come(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while client.head(f"{IMAGES}/a.png").status_code == 200:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.1)  # until it holds; there is a deadline
         assert client.head(f"{IMAGES}/b.png").status_code == 200
 
 

@@ -397,7 +397,7 @@ def test_what_another_process_saves_or_deletes_is_seen_at_once(
 def settled(*files: Path) -> None:
     """Wait until nothing has changed for so long that a server may keep answers."""
     while time.time() < max(file.stat().st_ctime for file in files) + 2.1:
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 SIZES = (8, 4_000, 65_536, 65_537, 300_000)
@@ -563,7 +563,7 @@ def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
     deadline = time.monotonic() + 20
     while open_now() > before:
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -> None:
@@ -634,7 +634,7 @@ def wait_until_nothing_is_accepted(port: int) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except ConnectionRefusedError:
             return
-        time.sleep(0.01)
+        time.sleep(0.01)  # until it holds; there is a deadline
     pytest.fail("it goes on accepting")
 
 
@@ -680,7 +680,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
     deadline = time.monotonic() + 20
     while len(list(descriptors.iterdir())) > before:
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
     with short.client() as client:
         assert client.get(IMAGES, params={"prefix": "left/"}).json() == []
     assert not list((short.data / ".stillroom/staging").iterdir())

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from acceptance.conftest import Servers, Way
 from generation import carriers as at
 from generation.comfy_graphs import basic
 from pictures import picture
@@ -114,8 +115,8 @@ def test_a_signed_url_of_a_small_picture_does_not_show_how_it_was_made(
         assert httpx.get(signed.replace("/images/", "/metadata/")).status_code == 401
 
 
-def test_public_images_have_public_facts(servers: object, started_as: object, folder: str) -> None:
-    server = servers.started(started_as, public_read="true")  # type: ignore[attr-defined]
+def test_public_images_have_public_facts(servers: Servers, started_as: Way, folder: str) -> None:
+    server = servers.started(started_as, public_read="true")
     with server.client() as client:
         saved(client, f"{folder}/a.png", at.png({"parameters": PARAMETERS}))
 

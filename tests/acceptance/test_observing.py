@@ -41,7 +41,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not holds():  # each worker hands its numbers on once a second
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 @pytest.fixture

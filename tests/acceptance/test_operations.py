@@ -183,5 +183,5 @@ def test_requests_are_counted_over_all_workers(server: Server) -> None:
     deadline = time.monotonic() + 20
     while counted() < before + 20:  # each worker hands its numbers on once a second
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
     assert counted() == before + 20

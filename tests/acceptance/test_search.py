@@ -36,7 +36,7 @@ def wait_for(client: httpx.Client, expected: list[str], **asked: Any) -> None:
     ends = time.monotonic() + 10
     while (found := paths(client, **asked)) != expected:
         assert time.monotonic() < ends, (found, expected)
-        time.sleep(0.02)
+        time.sleep(0.02)  # until it holds; there is a deadline
 
 
 @pytest.mark.workers

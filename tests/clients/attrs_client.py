@@ -102,7 +102,7 @@ def _search(call: Client) -> None:
         if len(found.items) == 2 and isinstance(found.next_, str):
             break
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
     assert found.items[0].generation.seed == 7
 
 

@@ -107,7 +107,7 @@ class Chunks:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self.chunks:
             self.asked += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the event loop
             yield chunk
         if self.breaks is not None:
             raise self.breaks

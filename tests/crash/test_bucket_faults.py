@@ -104,7 +104,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) 
 async def no_upload_is_left(operator: Operator) -> None:
     async with asyncio.timeout(60):
         while await asyncio.to_thread(operator.uploads):  # noqa: ASYNC110  (the bucket tells nobody)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # until it holds; there is a deadline
 
 
 # The ways through the storage -----------------------------------------------------------
@@ -257,7 +257,7 @@ class Trouble:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 while self.counted[folder] < requests:  # noqa: ASYNC110  (the proxy has no loop)
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.02)  # until it holds; there is a deadline
 
 
 async def prepare(operator: Operator, walk: Walk, folder: str) -> None:

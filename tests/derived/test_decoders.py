@@ -319,7 +319,7 @@ async def test_an_image_that_takes_too_much_time_is_refused(decoders: Decoders) 
     os.kill(pid, signal.SIGSTOP)
     slow = asyncio.ensure_future(derive(decoders, picture()))
     while not decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline
     os.kill(pid, signal.SIGXCPU)  # as the kernel does when its time is over
     os.kill(pid, signal.SIGCONT)
 
@@ -350,7 +350,7 @@ async def test_who_waits_too_long_for_a_decoder_is_told(
     os.kill(pid, signal.SIGSTOP)
     first = asyncio.ensure_future(derive(decoders, picture()))
     while not decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline
 
     with pytest.raises(BackendUnavailable, match="too many"):
         await derive(decoders, picture())
@@ -364,7 +364,7 @@ async def test_idle_decoders_end(decoders: Decoders, monkeypatch: pytest.MonkeyP
     await derive(decoders, picture())
     (pid,) = decoders.pids
     while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline
 
     assert decoders.pids == []
     assert await derive(decoders, picture())
@@ -395,4 +395,4 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
     printed, _ = await server.communicate()
     process = Path(f"/proc/{int(printed)}")
     while process.exists() and "State:\tZ" not in (process / "status").read_text():  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline

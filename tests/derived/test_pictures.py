@@ -340,9 +340,9 @@ async def test_whoever_gives_up_leaves_the_others_their_picture(store: Store) ->
     await store.save("a.png", picture(size=(1000, 1000)))
     first = asyncio.ensure_future(store.get("a.png", "width=512"))
     while not store.derived.decoder_pids:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # until it holds; there is a deadline
     second = asyncio.ensure_future(store.get("a.png", "width=512"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one turn of the event loop
     first.cancel()
 
     assert (await second).status_code == 200
@@ -392,7 +392,7 @@ async def test_a_decoder_that_dies_takes_one_answer_with_it(
         os.kill(decoder, signal.SIGSTOP)
         both = [asyncio.ensure_future(store.get(path, "width=64")) for path in ("a.png", "b.png")]
         while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # until it holds; there is a deadline
         os.kill(decoder, number)
         os.kill(decoder, signal.SIGCONT)
 
@@ -430,7 +430,7 @@ async def test_an_original_that_killed_its_decoder_is_not_decoded_again(
             asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256)
         ]
         while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # until it holds; there is a deadline
         os.kill(decoder, signal.SIGXCPU)
         os.kill(decoder, signal.SIGCONT)
 
@@ -450,7 +450,7 @@ async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
         asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256, 512)
     ]
     while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline
 
     for width in (64, 128, 256, 512):
         assert (await store.get("b.png", f"width={width}")).status_code == 200
@@ -472,7 +472,7 @@ async def test_one_original_takes_a_part_of_all_that_may_wait(
     os.kill(decoder, signal.SIGSTOP)
     two = [asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128)]
     while len(store.derived._flights) < 2:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # until it holds; there is a deadline
 
     third, other = await store.get("a.png", "width=256"), await store.get("b.png", "width=64")
 

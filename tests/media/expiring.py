@@ -251,4 +251,4 @@ class ExpiryContract:
         async with sweeper.running(every_s=0.05, stop_within_s=5):
             # In a thread: SQLite would make the loop wait for a transaction that runs on it.
             while len(await asyncio.to_thread(library.marked)) < 5:  # noqa: ASYNC110  (they are rows)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # until it holds; there is a deadline

@@ -145,7 +145,7 @@ class Library:
         deadline = asyncio.get_running_loop().time() + 10
         while unknown := await self._bytes_that_nothing_remembers():
             assert asyncio.get_running_loop().time() < deadline, unknown
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # until it holds; there is a deadline
 
     async def _bytes_that_nothing_remembers(self) -> set[str]:
         remembered = {row.media_key.text for row in self.table(intents)}
@@ -687,7 +687,7 @@ class MediaLibraryContract:
         async def renewed() -> None:
             (first,) = library.table(intents)
             while library.table(intents) == [first]:  # noqa: ASYNC110  (no event: it is a row)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # until it holds; there is a deadline
 
         await library.save("a.png", picture())
         library.meddled.before_copy = renewed

@@ -106,10 +106,10 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))
             while "the sweeper waits" not in caplog.text:  # noqa: ASYNC110  (a line in a log)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # until it holds; there is a deadline
             assert await is_there(library, key("a.png"))
         while await is_there(library, key("a.png")):  # noqa: ASYNC110  (a file that goes)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # until it holds; there is a deadline
         stopping.set()
         await running
 

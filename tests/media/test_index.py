@@ -51,7 +51,7 @@ class Worker:
         ends = time.monotonic() + SOON_S
         while (found := await self.found(**asked)) != expected:
             assert time.monotonic() < ends, (found, expected)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # until it holds; there is a deadline
 
 
 def image(prompt: str | None) -> bytes:
@@ -131,7 +131,7 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
         await one.storage.delete(key("0.png"))
         with pytest.raises(BackendUnavailable):
             await one.found()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # a batch is tried meanwhile, and fails
 
     await other.finds(["1.png"])
     await other.finds(["1.png"], words=(("fox",),))

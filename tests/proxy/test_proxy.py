@@ -260,7 +260,7 @@ def test_an_upload_streams(front: Front, client: httpx.Client) -> None:
         deadline = time.monotonic() + 20
         while staged_bytes(front.server) < MIB:  # before the rest has been sent
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.05)  # until it holds; there is a deadline
         connection.sendall(bytes(2 * MIB) + end)
         assert parsed(connection.recv(65_536)).status == 200
     assert len(client.get(f"{IMAGES}/s.bin").content) == 4 * MIB
@@ -287,10 +287,10 @@ def test_an_upload_that_breaks_off_leaves_nothing(front: Front, client: httpx.Cl
         deadline = time.monotonic() + 20
         while staged_bytes(front.server) < MIB:
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.05)  # until it holds; there is a deadline
     while staged_bytes(front.server):
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # until it holds; there is a deadline
     assert client.get(f"{IMAGES}/never.bin").status_code == 404
 
 

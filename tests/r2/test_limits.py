@@ -17,7 +17,7 @@ async def test_who_does_not_fit_waits_and_comes_in_order() -> None:
     async def use(number: int, size: int) -> None:
         async with budget.reserve(size, wait_s=5):
             came.append(number)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the others come meanwhile
 
     await asyncio.gather(use(1, 6), use(2, 6), use(3, 1), use(4, 10))
 
@@ -29,9 +29,9 @@ async def test_a_small_one_that_came_later_does_not_overtake_a_large_one() -> No
     async with contextlib.AsyncExitStack() as first:
         await first.enter_async_context(budget.reserve(6, wait_s=1))
         large = asyncio.ensure_future(_hold(budget, 10))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         small = asyncio.ensure_future(_hold(budget, 1))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         assert not small.done()
     await asyncio.gather(large, small)
 
@@ -49,9 +49,9 @@ async def test_who_is_cancelled_while_waiting_lets_the_next_in() -> None:
     budget = MemoryBudget(10)
     async with budget.reserve(6, wait_s=1):
         waiting = asyncio.ensure_future(_hold(budget, 10))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         small = asyncio.ensure_future(_hold(budget, 4))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         waiting.cancel()
         await small
 
@@ -60,7 +60,7 @@ async def test_who_is_cancelled_in_the_moment_of_being_let_in_gives_it_back() ->
     budget = MemoryBudget(10)
     async with budget.reserve(10, wait_s=1) as held:
         waiting = asyncio.ensure_future(_hold(budget, 10))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         held.shrink(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -104,4 +104,4 @@ def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _hold(budget: MemoryBudget, size: int, *, wait_s: float = 5) -> None:
     async with budget.reserve(size, wait_s=wait_s):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop

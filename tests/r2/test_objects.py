@@ -310,7 +310,7 @@ async def test_a_look_that_a_deletion_overtook_is_not_remembered(
 
     stub.faults.append(answers_late)
     look = asyncio.ensure_future(storage.stat(key("a.png")))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # the request is under way then
     await storage.delete(key("a.png"))
     answered.set()
     await look

@@ -110,7 +110,7 @@ async def test_a_completion_may_take_longer_than_other_requests(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     async def takes_its_time(stub: StubR2, request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # longer than `hurried` lets other requests take
         return await stub.carry_out(request)
 
     stub.faults.extend([pass_on, pass_on, pass_on, takes_its_time])
@@ -226,7 +226,7 @@ async def test_no_more_than_64_requests_hang_at_once(
     stub.faults.extend([stub_r2.hangs] * 1000)
 
     looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # until all that may begin have begun
     under_way = sum(stub.operations.values())
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
 

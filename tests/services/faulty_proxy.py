@@ -304,7 +304,7 @@ def pass_on(exchange: Exchange) -> None:
 
 
 def is_late(exchange: Exchange) -> None:
-    time.sleep(0.1)
+    time.sleep(0.1)  # the fault itself
     pass_on(exchange)
 
 

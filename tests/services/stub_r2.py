@@ -526,7 +526,7 @@ async def does_it_and_resets(stub: StubR2, request: web.Request) -> web.StreamRe
 
 async def hangs(_: StubR2, request: web.Request) -> web.StreamResponse:
     await request.read()
-    await asyncio.sleep(3600)
+    await asyncio.sleep(3600)  # the fault itself
     raise AssertionError
 
 

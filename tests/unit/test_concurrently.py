@@ -51,7 +51,7 @@ async def test_results_are_in_the_order_of_the_items_whichever_job_ends_first() 
 
     async def job(item: int) -> int:
         for _ in range(turns[item]):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the event loop
         return item
 
     assert await map_concurrently(job, [1, 2, 3], limit=3) == [1, 2, 3]
@@ -96,7 +96,7 @@ async def test_items_are_taken_one_at_a_time_and_only_when_a_job_has_ended() -> 
     async def items() -> AsyncGenerator[int, None]:
         for number in range(5):
             taken.append(number)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the event loop
             yield number
 
     task = asyncio.create_task(for_each_concurrently(jobs.run, items(), limit=2))

@@ -119,7 +119,7 @@ async def test_saves_that_race_with_the_removal_of_folders_all_succeed(
                 await storage.delete(key("x"))
                 claimed += 1
             except (PathConflict, ImageNotFound):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # one turn of the event loop
         return claimed
 
     async def tolerate(number: int) -> None:
@@ -127,7 +127,7 @@ async def test_saves_that_race_with_the_removal_of_folders_all_succeed(
             try:
                 return await churn(number)
             except PathConflict:  # `x` is a file at this moment
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # one turn of the event loop
 
     await asyncio.gather(*(tolerate(number) for number in range(4)), claim())
 
@@ -291,7 +291,7 @@ async def test_a_folder_that_was_read_is_sorted_behind_the_page(
 
     with anyio.fail_after(20):
         while not storage._folder_cache.is_sorted:  # noqa: ASYNC110  (nobody is told)
-            await anyio.sleep(0.005)
+            await anyio.sleep(0.005)  # until it holds; there is a deadline
 
 
 async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_waits(
@@ -569,7 +569,7 @@ async def test_a_save_that_is_cancelled_while_it_is_published_is_published_and_s
     await syncing.wait()
     for _ in range(3):  # cancel scopes cancel at every await
         task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # so that each cancellation arrives
     assert not task.done()
     may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
@@ -599,7 +599,7 @@ async def test_a_save_that_is_cancelled_while_room_is_taken_gives_it_back(
     task = asyncio.ensure_future(storage.save(key("a.bin"), source))
     await reserving.wait()
     task.cancel()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # one turn of the event loop
     may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -290,14 +290,14 @@ async def test_keys_are_fetched_in_the_background(
         await until(lambda: provider.asked > asked)
     asked = provider.asked
     provider.gate.set()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time to ask once more, if it did
     assert provider.asked == asked, "it ends with the application, also in the middle of a fetch"
 
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110  (conditions of plain values: nobody sets an event)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # until it holds; there is a deadline
 
 
 class TestFetching:

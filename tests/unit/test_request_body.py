@@ -34,7 +34,7 @@ def test_nothing_is_asked_of_the_client_before_a_reader_waits() -> None:
         body.on_first_read = lambda: begun.append(True)
         assert not begun
         waiting = asyncio.ensure_future(anext(body))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         assert begun == [True]
         assert body.is_awaited
         body.feed(b"x")
@@ -48,7 +48,7 @@ def test_an_aborted_body_is_a_connection_error_also_for_a_waiting_reader() -> No
     async def run() -> None:
         body = Body(10)
         waiting = asyncio.ensure_future(anext(body))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the event loop
         body.abort()
         with pytest.raises(ConnectionError):
             await waiting

@@ -51,7 +51,7 @@ async def test_a_cancelled_caller_waits_until_its_job_has_ended() -> None:
     await begun.wait()
     for _ in range(3):
         caller.cancel()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # so that each cancellation arrives
     assert not caller.done()
     go_on.set()
     with pytest.raises(asyncio.CancelledError):

@@ -114,7 +114,7 @@ async def _answer(entries: Sequence[Entry]) -> Response:
     for start in range(0, len(entries), _WRITTEN_AT_ONCE):
         portion = [described(entry) for entry in entries[start : start + _WRITTEN_AT_ONCE]]
         portions.append(json_bytes(portion)[1:-1])
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # others have their turn
     return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
 
 

@@ -249,7 +249,7 @@ async def _open_run(
         images = json_bytes(page)[1:-1]
         yield (b"," if count and page else b"") + images
         count += len(page)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # others have their turn
         following = await anext(pages, None)
         if following is None:
             break

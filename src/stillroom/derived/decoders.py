@@ -186,7 +186,7 @@ class Decoders:
         while (code := decoder.process.poll()) is None:
             if next(polls) == _PATIENT_POLLS:
                 decoder.process.kill()
-            await asyncio.sleep(_REAP_S)
+            await asyncio.sleep(_REAP_S)  # a process that ends wakes no event loop
         return code
 
     async def close(self) -> None:

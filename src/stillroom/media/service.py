@@ -116,7 +116,7 @@ class MediaResourceService:
             async with asyncio.timeout_at(deadline):
                 for attempt in range(_ATTEMPTS):
                     if attempt:
-                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
+                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # for the others to finish
                     resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
                     if resource is not None:
                         return resource
@@ -261,7 +261,7 @@ class MediaResourceService:
 
         async def renew() -> None:
             while True:
-                await asyncio.sleep(LEASE.total_seconds() / 3)
+                await asyncio.sleep(LEASE.total_seconds() / 3)  # so that two may fail
                 with contextlib.suppress(BackendUnavailable):  # perhaps the next time
                     await rows.intents.write(dataclasses.replace(intent, lease_until=now() + LEASE))
 

@@ -100,6 +100,6 @@ class BytesSource:
     async def __anext__(self) -> bytes:
         if not self._data:
             raise StopAsyncIteration
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # others have their turn
         data, self._data = self._data, b""
         return data

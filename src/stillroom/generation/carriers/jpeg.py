@@ -4,10 +4,9 @@ Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
 
-from collections.abc import Iterator
 from typing import Final
 
-from stillroom.file_parts import BrokenHeader, FileParts
+from stillroom.file_parts import FileParts, jpeg_segments
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 from stillroom.generation.texts import decoded
@@ -19,12 +18,11 @@ APP1: Final = 0xE1
 _APP11: Final = 0xEB
 _COMMENT: Final = 0xFE
 _JUMBF: Final = b"JP"
-_MAX_SEGMENTS: Final = 4096
 
 
 def read(parts: FileParts, found: Entries) -> None:
     """What stands in front of the first scan."""
-    for marker, start, length in segments(parts):
+    for marker, start, length in jpeg_segments(parts):
         if marker == _APP11:
             _take_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), found)
         if marker not in (APP1, _COMMENT):
@@ -47,26 +45,3 @@ def _take_jumbf(start: bytes, found: Entries) -> None:
         found.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not found.has_c2pa:
         found.lose()  # the last segment of a long box may be as short
-
-
-def segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of the content of each segment up to the first scan."""
-    at = 2
-    for _ in range(_MAX_SEGMENTS):
-        sign, marker = parts.numbers("BB", at)
-        if sign != 0xFF or marker == 0xD9:
-            raise BrokenHeader
-        if marker == 0xFF:  # fill
-            at += 1
-            continue
-        if marker == 0xDA:
-            return
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 2
-            continue
-        (length,) = parts.numbers(">H", at + 2)
-        if length < 2:
-            raise BrokenHeader
-        yield marker, at + 4, length - 2
-        at += 2 + length
-    raise BrokenHeader

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from stillroom.errors import InvalidParameter, UnsupportedMedia
-from stillroom.file_parts import FileParts
-from stillroom.generation.carriers.jpeg import APP1, EXIF_LABEL, XMP_LABEL, segments
+from stillroom.file_parts import FileParts, jpeg_segments
+from stillroom.generation.carriers.jpeg import APP1, EXIF_LABEL, XMP_LABEL
 from stillroom.generation.writing.packet import with_facts
 
 _APP0: Final = 0xE0
@@ -49,7 +49,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         BrokenHeader: its segments do not lead to a scan.
     """
     place, end, packet = 2, 2, None
-    for marker, start, length in segments(FileParts.whole(data)):
+    for marker, start, length in jpeg_segments(FileParts.whole(data)):
         content = data[start : start + length]
         if marker == APP1 and content.startswith(XMP_LABEL):
             place, end = start - 4, start + length

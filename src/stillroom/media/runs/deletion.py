@@ -133,7 +133,7 @@ class RunDeletions:
             if not is_ours:
                 raise _taken_over()
             after = page.next_after
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # others have their turn
         await self._delete_manifest(deletion)
         ended = await rows.run_deletions.end(claim)
         if ended is None:
