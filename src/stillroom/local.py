@@ -20,7 +20,7 @@ from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import LibraryCalls, MediaLibrary, OnHealing, ResourceId, Runs
-from stillroom.http.query import resource_id as parsed_id
+from stillroom.http.parameters import resource_id as parsed_id
 from stillroom.in_process import InProcessSender, operations_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService

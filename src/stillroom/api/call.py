@@ -16,7 +16,7 @@ from stillroom.api.operation import raw_image_path
 from stillroom.auth.grants import Authorize, Grant, Scope
 from stillroom.errors import InvalidPath
 from stillroom.http.fields import Fields, combined
-from stillroom.http.query import resource_id
+from stillroom.http.parameters import resource_id
 from stillroom.paths import ImagePath, StorageKey
 
 

@@ -12,11 +12,8 @@ from stillroom.api.forms import JsonForm
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
-from stillroom.http.query import (
-    REMOVED_TAGS_QUERY,
-    parse_removed_tags_query,
-    resource_id,
-)
+from stillroom.http.parameters import resource_id
+from stillroom.http.query import REMOVED_TAGS_QUERY, parse_removed_tags_query
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags

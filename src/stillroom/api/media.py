@@ -20,12 +20,7 @@ from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, StillroomError
 from stillroom.generation.ai_mark import AiMark
-from stillroom.http.query import (
-    CHANGE_QUERY,
-    MEDIA_QUERY,
-    parse_change_query,
-    parse_media_query,
-)
+from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,

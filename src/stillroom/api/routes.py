@@ -22,7 +22,7 @@ from stillroom.api.document import (
 )
 from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
-from stillroom.http.query import Parameter
+from stillroom.http.parameters import Parameter
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar, get_args
 from urllib.parse import unquote_to_bytes
 
 from stillroom.errors import InvalidParameter
-from stillroom.http.query import Parameter, Place
+from stillroom.http.parameters import Parameter, Place
 from stillroom.paths import decode_query_text
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from stillroom.errors import InvalidParameter, InvalidPath
-from stillroom.http.query import (
+from stillroom.http.parameters import (
     DEFAULT_LIMIT,
-    PREFIX,
     Parameter,
     Place,
     choice,
@@ -20,6 +19,7 @@ from stillroom.http.query import (
     read_query,
     visible_name,
 )
+from stillroom.http.query import PREFIX
 from stillroom.paths import ImagePath, ImagePrefix
 
 MAX_SEARCH_LIMIT: Final = 1000
