@@ -1,5 +1,6 @@
 """The gallery's search: by prompt, model and seed, newest first, with what comes meanwhile."""
 
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from running import IMAGES, Server, running
 
 pytestmark = pytest.mark.slow
 
+SEARCH = "/api/v1/storage/search"
 PROMPTS = {
     "a/fox.png": "a red fox in the snow",
     "a/hills.png": "rolling hills at dawn, red sky",
@@ -34,6 +36,7 @@ def folder(server: Server) -> str:
     made = uuid.uuid4().hex
     for seed, (name, prompt) in enumerate(PROMPTS.items()):
         save(server, f"{made}/{name}", prompt, seed)
+    wait_for_index(server, made, len(PROMPTS))
     return made
 
 
@@ -44,6 +47,15 @@ def save(server: Server, path: str, prompt: str, seed: int) -> None:
     data = png[:33] + chunk(b"tEXt", text.encode()) + png[33:]
     with server.client() as client:
         client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
+
+
+def wait_for_index(server: Server, folder: str, count: int) -> None:
+    """The index is written after the answer to a save; a page of before would lack images."""
+    ends = time.monotonic() + 15
+    with server.client() as client:
+        while len(client.get(SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
+            assert time.monotonic() < ends, "the index was not written"
+            time.sleep(0.02)  # until it holds; there is a deadline
 
 
 def test_images_are_searched_and_shown_newest_first(
@@ -89,6 +101,28 @@ def test_images_are_searched_and_shown_newest_first(
         visitor.page.get_by_role("link", name="Same prompt").click()
         expect(visitor.cell(f"{folder}/a/fox.png")).to_be_visible()
         expect(search).to_have_value('prompt:"a red fox in the snow"')
+
+
+def test_a_search_that_has_found_nothing_shows_what_comes(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), f"{fragment(f'{folder}/')}?search=wolf")
+        expect(visitor.text("Nothing found")).to_be_visible()
+
+        save(server, f"{folder}/a/wolf.png", "a wolf", 9)
+        visitor.expect_names("a/wolf.png")
+
+
+def test_the_first_image_of_a_folder_appears_in_it(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        with visitor.page.expect_response(lambda answer: "storage/search?" in answer.url):
+            visitor.sign_in(server.token(), fragment(f"{folder}/c/"))
+
+        save(server, f"{folder}/c/wolf.png", "a wolf", 9)
+        visitor.expect_names("wolf.png")
 
 
 def test_what_others_save_appears_while_a_place_is_open(

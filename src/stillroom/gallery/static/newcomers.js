@@ -37,7 +37,8 @@ export class Newcomers {
 
   async look() {
     const collection = this.app.shelf?.collection;
-    if (!collection?.length || document.hidden || this.isLooking || this.app.states.failure) return;
+    if (!collection || document.hidden || this.isLooking || this.app.states.failure) return;
+    if (!collection.length && !collection.complete) return; // its first page is on its way
     this.isLooking = true;
     try {
       if (collection instanceof Found) await this.count(collection);
@@ -50,6 +51,10 @@ export class Newcomers {
   async count(collection) {
     const count = await collection.fresh();
     if (this.app.shelf?.collection !== collection) return;
+    if (count && !collection.length) { // nothing is on the page that it could push away
+      this.reload();
+      return;
+    }
     by("fresh").hidden = count === 0;
     by("fresh").textContent = `${count}${count < AT_ONCE ? "" : "+"} new`;
   }
