@@ -215,6 +215,32 @@ def test_texts_are_set_and_taken_away_and_a_protected_resource_stays(
     assert client.delete(url).json() == {"id": resource["id"]}
 
 
+def test_a_change_of_what_was_changed_meanwhile_is_refused(
+    client: httpx.Client, folder: str
+) -> None:
+    resource = ingest(client, save(client, f"{folder}/a.png", unique())).json()
+    url = f"{LIBRARY}/{resource['id']}"
+    seen = client.get(url).headers["etag"]
+    # Computed seconds after the ingest; from here on nothing else changes it.
+    client.patch(url, json={"dominant_color": "#112233"})
+
+    def change(etag: str, **values: object) -> httpx.Response:
+        return client.patch(url, json=values, headers={"If-Match": etag})
+
+    stale = change(seen, caption="theirs is lost")
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    changed = change(client.get(url).headers["etag"], caption="first")
+    assert changed.json()["caption"] == "first"
+    assert changed.headers["etag"] == client.get(url).headers["etag"]
+    client.post(f"{url}/tags", json={"tags": ["cat"]})
+    for etag in (changed.headers["etag"], 'W/"x"', "x"):
+        assert change(etag, caption="second").status_code == 412
+    assert change("*", alt_text="A cat").status_code == 200
+    assert client.get(url).json()["caption"] == "first"
+    missing = client.patch(f"{LIBRARY}/{uuid.uuid4()}", json={}, headers={"If-Match": "*"})
+    assert missing.status_code == 404
+
+
 @pytest.mark.workers
 def test_a_deleted_resource_is_gone_until_equal_bytes_come(
     client: httpx.Client, folder: str

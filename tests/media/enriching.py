@@ -19,6 +19,7 @@ from stillroom.errors import (
     BackendUnavailable,
     ImageNotFound,
     InvalidParameter,
+    PreconditionFailed,
     ResourceNotFound,
     StillroomError,
     UnsupportedMedia,
@@ -115,6 +116,22 @@ class EnrichmentContract:
         for change in (Change(), Change(caption="x")):
             with pytest.raises(ResourceNotFound):
                 await library.service.change(new_id(), change, only_unset=True)
+
+    async def test_of_ten_changes_of_what_was_seen_the_same_one_is_made(
+        self, library: Library, resource: MediaResource
+    ) -> None:
+        def check(current: MediaResource) -> None:
+            if current.caption is not None:
+                raise PreconditionFailed
+
+        async def change(number: int) -> bool:
+            try:
+                await library.service.change(resource.id, Change(caption=f"{number}"), check=check)
+            except PreconditionFailed:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*map(change, range(10)))) == 1
 
     @pytest.mark.pairs
     async def test_of_ten_enrichers_that_race_the_first_value_of_each_field_stands(

@@ -40,7 +40,7 @@ _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
         "7d",
     ),
     "If-Match": (
-        "Only if the image has one of these ETags (`*`: if there is one); else 412.",
+        "Only if the image or resource has one of these ETags (`*`: if there is one); else 412.",
         ETAG_EXAMPLE,
     ),
     "If-None-Match": (

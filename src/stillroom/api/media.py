@@ -1,6 +1,7 @@
 """The media library over HTTP: ingest, read, change, delete."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from pydantic.config import JsonDict
 from stillroom.api.call import Call
 from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
 from stillroom.api.forms import JsonForm, in_form
-from stillroom.api.responses import ImageResponse, json_answer
+from stillroom.api.responses import ImageResponse, json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
-from stillroom.errors import Forbidden, StillroomError
+from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.generation.ai_mark import AiMark
+from stillroom.http.fields import entity_tags
 from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
@@ -30,7 +32,7 @@ from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.storage.values import RemoteImage
+from stillroom.storage.values import Condition, RemoteImage
 
 MAX_ITEMS: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
@@ -259,7 +261,7 @@ class MediaOperations:
     async def get_media_resource(self, request: Request) -> Response:
         """Get what is known of a resource."""
         call = await self._call(request)
-        return json_answer(self._shown(await self.media.find(_id(call))))
+        return self._answer(await self.media.find(_id(call)))
 
     async def get_media_file(self, request: Request) -> Response:
         """Get a resource's bytes, or a redirect to the URL that serves them."""
@@ -277,8 +279,23 @@ class MediaOperations:
         only_unset = parse_change_query(call.query)
         asked = await call.json(ResourceChange)
         change = Change(**{name: getattr(asked, name) for name in asked.model_fields_set})
-        changed = await self.media.change(_id(call), change, only_unset=only_unset)
-        return json_answer(self._shown(changed))
+        changed = await self.media.change(
+            _id(call), change, only_unset=only_unset, check=self._condition(call)
+        )
+        return self._answer(changed)
+
+    def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
+        """What an `If-Match` demands of the resource that is about to be changed."""
+        condition = Condition(if_match=entity_tags(call.fields.get("if-match"), weak=False))
+
+        def check(resource: MediaResource) -> None:
+            try:
+                condition.check(self._etag(resource))
+            except PreconditionFailed as error:
+                message = "If-Match failed: the resource was changed meanwhile"
+                raise PreconditionFailed(message) from error
+
+        return check if condition.is_set else None
 
     async def delete_media_resource(self, request: Request) -> Response:
         """Take a resource out of the library; its bytes go when the grace period is over."""
@@ -291,6 +308,14 @@ class MediaOperations:
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call
+
+    def _answer(self, resource: MediaResource) -> Response:
+        answer = json_answer(self._shown(resource))
+        answer.headers["etag"] = self._etag(resource)
+        return answer
+
+    def _etag(self, resource: MediaResource) -> str:
+        return f'"{hashlib.sha256(json_bytes(self._shown(resource))).hexdigest()[:32]}"'
 
     def _shown(self, resource: MediaResource) -> Mapping[str, object]:
         return {
@@ -349,8 +374,9 @@ def media_router(operations: MediaOperations) -> OperationRouter:
         Operation(
             "PATCH",
             operations.change_media_resource,
-            (401, 403, 404, 413, 415, 503),
+            (401, 403, 404, 412, 413, 415, 503),
             query=CHANGE_QUERY,
+            headers=("If-Match",),
             body=ResourceChange,
             answer=MediaResourceView,
         ),

@@ -325,15 +325,27 @@ class MediaResourceService:
         return await self._storage.locate(key)
 
     async def change(
-        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
+        self,
+        resource_id: uuid.UUID,
+        change: Change,
+        *,
+        only_unset: bool = False,
+        check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
         """Set texts, protection and facts; of these only what is null, with `only_unset`.
 
+        Args:
+            resource_id: Of the resource.
+            change: The new values.
+            only_unset: Leave alone what has a value.
+            check: Is shown the resource that is about to be changed, and raises if it must not be.
+
         Raises:
             ResourceNotFound, BackendUnavailable: as their names say.
+            Exception: what `check` raises; nothing is changed then.
         """
         rows = await self._database.rows()
-        return await rows.resources.change(resource_id, change, only_unset=only_unset)
+        return await rows.resources.change(resource_id, change, only_unset=only_unset, check=check)
 
     async def change_tags(
         self, resource_id: uuid.UUID, wanted: Callable[[frozenset[str]], frozenset[str]]

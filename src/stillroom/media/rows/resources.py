@@ -1,7 +1,7 @@
 """Rows of `media_resources`: the images of the library. The order of locks: `statements.py`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -194,7 +194,12 @@ class ResourceRows:
             return resource_of((await connection.execute(changed)).one())
 
     async def change(
-        self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
+        self,
+        resource_id: uuid.UUID,
+        change: Change,
+        *,
+        only_unset: bool = False,
+        check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
         """Set what a change names.
 
@@ -203,9 +208,11 @@ class ResourceRows:
             change: The new values.
             only_unset: Leave alone what has a value. The statement that writes decides that, so
                 that of several changes at once the first stands.
+            check: Is shown the resource that is about to be changed, and raises if it must not be.
 
         Raises:
             ResourceNotFound: there is none, or its deletion is due.
+            Exception: what `check` raises; nothing is changed then.
         """
         values = change.values
         if only_unset:
@@ -214,14 +221,20 @@ class ResourceRows:
                 for name, value in values.items()
                 if value is not None
             }
-        if not values:
+        if not values and check is None:
             return await self.find(resource_id)
         async with self._engine.writing() as connection:
-            await connection.execute(
-                sa.update(resources)
-                .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
-                .values(values)
-            )
+            if check is not None:
+                await _locked(connection, resource_id)
+                # Read again: what PostgreSQL saw of its tags may be older than the lock.
+                asked = _live().where(resources.c.id == resource_id)
+                check(resource_of((await connection.execute(asked)).one()))
+            if values:
+                await connection.execute(
+                    sa.update(resources)
+                    .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
+                    .values(values)
+                )
             changed = _live().where(resources.c.id == resource_id)
             row = (await connection.execute(changed)).one_or_none()
         if row is None:
