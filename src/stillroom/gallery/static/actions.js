@@ -9,8 +9,12 @@ const INGESTED_AT_ONCE = 25;
 const ZIPPED_AT_ONCE = 1000;
 // A browser has begun to write a file by then.
 const KEPT_FOR_MS = 60_000;
+const STOPPED = "stopped.";
 
-/** @typedef {import("./api.js").Api} Api */
+/**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {import("./work.js").Work} Work
+ */
 
 /**
  * Copy a link that works without a token, for a day.
@@ -77,14 +81,15 @@ export function save(url, name) {
  * Take resources out of the library; answers those that are out, and says why others are not.
  * @param {Api} api
  * @param {string[]} ids
- * @param {(done: number) => void} progress
+ * @param {Work} work
  */
-export async function removeResources(api, ids, progress) {
+export async function removeResources(api, ids, work) {
   /** @type {string[]} */
   const gone = [];
   let refused = null;
   for (const [at, id] of ids.entries()) {
-    progress(at);
+    work.tell(at, ids.length, "deleted");
+    if (work.stopped) break;
     try {
       await api.delete(`media-resources/${id}`);
       gone.push(id);
@@ -94,14 +99,14 @@ export async function removeResources(api, ids, progress) {
       if (error.status === 0 || error.status === 401) break;
     }
   }
-  tellRemoved(gone.length, ids.length, refused?.message);
+  tellRemoved(gone.length, ids.length, refused?.message ?? STOPPED);
   return gone;
 }
 
 /**
  * @param {number} gone
  * @param {number} all
- * @param {string | undefined} why
+ * @param {string} why
  */
 function tellRemoved(gone, all, why) {
   if (gone < all) complain(`${count(all - gone, "image")} not deleted: ${why}`);
@@ -112,9 +117,9 @@ function tellRemoved(gone, all, why) {
  * Delete images; answers those that are gone, and says why others are not.
  * @param {Api} api
  * @param {string[]} paths
- * @param {(done: number) => void} progress
+ * @param {Work} work
  */
-export async function removeAll(api, paths, progress) {
+export async function removeAll(api, paths, work) {
   /** @type {string[]} */
   const gone = [];
   /** @type {{ detail: string }[]} */
@@ -122,7 +127,8 @@ export async function removeAll(api, paths, progress) {
   try {
     for (let at = 0; at < paths.length; at += DELETED_AT_ONCE) {
       const some = paths.slice(at, at + DELETED_AT_ONCE);
-      progress(at);
+      work.tell(at, paths.length, "deleted");
+      if (work.stopped) break;
       const { results } = await api.post("storage/delete", { paths: some });
       for (const result of results) {
         if (!result.code || result.code === "not_found") gone.push(result.path);
@@ -133,7 +139,7 @@ export async function removeAll(api, paths, progress) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  tellRemoved(gone.length, paths.length, kept[0]?.detail);
+  tellRemoved(gone.length, paths.length, kept[0]?.detail ?? STOPPED);
   return gone;
 }
 

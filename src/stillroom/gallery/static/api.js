@@ -13,7 +13,7 @@ export const UNREACHABLE = "The server cannot be reached";
 /**
  * @typedef {{ width: number, height: number, fit: string, format: string }} Shape
  * @typedef {{ path: string, size: number, content_type: string, modified: string, etag: string, sha256: string | null }} Facts
- * @typedef {{ method?: string, body?: unknown, signal?: AbortSignal }} Options
+ * @typedef {{ method?: string, body?: unknown, signal?: AbortSignal, match?: string }} Options `match` is an ETag
  * @typedef {{ resolve: (url: string) => void, reject: (error: unknown) => void }} Waiter
  * @typedef {{ path: string, shape: Shape | null, settle: Waiter[] }} Waiting
  * @typedef {{ scope?: unknown, prefix?: unknown, exp?: any }} Claims
@@ -83,9 +83,9 @@ export class Api {
    * @param {URL} url
    * @param {Options} options
    */
-  async ask(url, { method = "GET", body, signal } = {}) {
+  async ask(url, { method = "GET", body, signal, match } = {}) {
     /** @type {Record<string, string>} */
-    const headers = { Authorization: `Bearer ${this.token}` };
+    const headers = { Authorization: `Bearer ${this.token}`, ...(match && { "If-Match": match }) };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let answer;
     try {
@@ -129,7 +129,7 @@ export class Api {
   /**
    * A page of a listing, and the address of the next one.
    * @param {URL} url
-   * @param {AbortSignal} signal
+   * @param {AbortSignal} [signal]
    */
   async page(url, signal) {
     const answer = await this.ask(url, { signal });
@@ -146,7 +146,7 @@ export class Api {
   /**
    * A page of a search.
    * @param {URL} url
-   * @param {AbortSignal} signal
+   * @param {AbortSignal} [signal]
    * @returns {Promise<{ items: Facts[], next: string | null }>}
    */
   async found(url, signal) { return (await this.ask(url, { signal })).json(); }

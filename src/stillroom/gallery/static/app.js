@@ -177,6 +177,7 @@ export class App {
       may: (/** @type {string} */ scope) => this.session.may(scope),
       keep: (/** @type {string[]} */ paths) => this.selection.keep(paths),
       remove: (/** @type {string[]} */ keys) => this.selection.remove(keys),
+      edit: (/** @type {string} */ id) => this.selection.editing.edit(id),
     };
     if (wanted.view === "library") {
       return new LibraryShelf(kept instanceof Library ? kept : new Library(api), libraryPictures, hooks);

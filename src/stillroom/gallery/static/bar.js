@@ -2,6 +2,7 @@
 
 import { by, make, say } from "./elements.js";
 import { folderFragment } from "./router.js";
+import { RunLine } from "./runs.js";
 
 const THEME = "stillroom.theme";
 const THEMES = ["", "dark", "light"];
@@ -17,6 +18,7 @@ export class Bar {
     /** @type {number | undefined} */
     this.typing = undefined;
     this.isNewest = false;
+    this.runLine = new RunLine(app);
     this.listenToFinder();
     this.listenToSearch();
     by("theme").onclick = () => this.nextTheme();
@@ -29,7 +31,9 @@ export class Bar {
   }
 
   /** @param {import("./router.js").Place} place */
-  show({ view, begins, search }) {
+  show(place) {
+    const { view, begins, search } = place;
+    this.runLine.show(place);
     const isLibrary = view === "library";
     by("tab-images").setAttribute("aria-current", isLibrary ? "false" : "page");
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");

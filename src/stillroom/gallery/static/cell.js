@@ -37,7 +37,7 @@ export class Cell {
         title: name,
       },
       frame,
-      isFolder ? null : make("span", { class: "mark", "aria-hidden": "true" }, icon("check")),
+      make("span", { class: "mark", "aria-hidden": "true" }, icon("check")),
       make("span", { class: "caption", dir: "auto" }, name),
     );
     this.element.dataset.at = String(at);
@@ -52,7 +52,8 @@ export class Cell {
    */
   load(shelf, shape) {
     this.asked = true;
-    if (shelf.isVideo(this.described)) this.loadVideo(shelf, shape);
+    if (this.described.isFolder) this.loadFolder(shelf, shape);
+    else if (shelf.isVideo(this.described)) this.loadVideo(shelf, shape);
     else this.loadPicture(shelf, shape);
   }
 
@@ -97,6 +98,25 @@ export class Cell {
       shelf.learn(described, false);
       this.loadPicture(shelf, shape);
     }
+  }
+
+  /**
+   * A folder: the newest picture in it, how many there are, and whether it is a published run.
+   * @param {Shelf} shelf
+   * @param {Shape} shape
+   */
+  async loadFolder(shelf, shape) {
+    const { described, element, image } = this;
+    const isThere = () => element.isConnected;
+    const looks = await shelf.folder(described, isThere, () => { if (isThere()) this.loadFolder(shelf, shape); });
+    if (!looks || !isThere()) return;
+    const kind = looks.run ? "published run" : "folder";
+    element.setAttribute("aria-label", [described.name, kind, looks.told].filter(Boolean).join(", "));
+    element.querySelector(".amount")?.remove();
+    element.append(make("span", { class: "amount", "aria-hidden": "true" }, looks.run ? icon("run") : null, looks.told));
+    if (!looks.cover || image.dataset.key === looks.cover) return;
+    image.dataset.key = looks.cover;
+    shelf.show(image, { ...described, key: looks.cover, isFolder: false }, shape, () => {});
   }
 
   /**

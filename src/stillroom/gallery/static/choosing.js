@@ -13,8 +13,7 @@ export class Choosing {
 
   /** @param {number} at */
   toggle(at) {
-    const { key, isFolder } = this.grid.describe(at);
-    if (isFolder) return;
+    const { key } = this.grid.describe(at);
     if (!this.selected.delete(key)) this.selected.add(key);
     this.anchor = at;
     this.mark();
@@ -30,10 +29,7 @@ export class Choosing {
    * @param {number} high
    */
   chooseBetween(low, high) {
-    for (let at = low; at <= high; at += 1) {
-      const { key, isFolder } = this.grid.describe(at);
-      if (!isFolder) this.selected.add(key);
-    }
+    for (let at = low; at <= high; at += 1) this.selected.add(this.grid.describe(at).key);
     this.mark();
   }
 

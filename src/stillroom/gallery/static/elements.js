@@ -81,6 +81,18 @@ function intoView(element) {
 }
 
 /**
+ * Take a dialog out of the page; what is said in it meanwhile stays.
+ * @param {HTMLDialogElement} dialog
+ */
+export function dismiss(dialog) {
+  dialog.close();
+  const isSaying = dialog.contains(toasts);
+  for (const one of [live, toasts]) if (dialog.contains(one)) intoView(one);
+  if (isSaying && toasts.childElementCount) toasts.showPopover(); // moving has closed it
+  dialog.remove();
+}
+
+/**
  * Announce a text to screen readers.
  * @param {string} text
  */
@@ -136,7 +148,7 @@ export function ask(title, body, buttons) {
   document.body.append(dialog);
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
-      dialog.remove();
+      dismiss(dialog);
       resolve(dialog.returnValue);
     });
     dialog.showModal();

@@ -14,7 +14,8 @@ const MOST_WORDS = 30; // of a prompt, in a search for the same
  *   model: string | null, loras: Lora[] | null, width: number | null, height: number | null,
  *   derived_from: string[] | null, raw: Record<string, unknown> | null }} Generation
  * @typedef {import("./shelves.js").Row} Row
- * @typedef {import("./api.js").Facts & { generation: Generation | null, ai_mark: string | null }} Metadata
+ * @typedef {import("./api.js").Facts & { generation: Generation | null, ai_mark: string | null,
+ *   expires_at?: string | null }} Metadata
  */
 
 /**

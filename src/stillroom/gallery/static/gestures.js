@@ -25,7 +25,7 @@ export class Gestures {
     if (at < 0) return;
     if (this.heldOpen) { this.heldOpen = false; return; } // the end of a long touch
     const onMark = event.target instanceof Element && event.target.closest(".mark") !== null;
-    const toggles = onMark || event.ctrlKey || event.metaKey || (this.choosing.selected.size && !this.grid.describe(at).isFolder);
+    const toggles = onMark || event.ctrlKey || event.metaKey || this.choosing.selected.size > 0;
     if (event.shiftKey) this.choosing.chooseTo(at);
     else if (toggles) this.choosing.toggle(at);
     else this.hooks.open(at);

@@ -1,17 +1,27 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
 import { copyLink, download, downloadZip, keepAll } from "./actions.js";
-import { ask, button, by, count, make, say } from "./elements.js";
+import { ask, button, by, complain, count, make, nameOf, say, toast } from "./elements.js";
+import { Editing } from "./editing.js";
+import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
+import { grace, removeRuns } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
+import { gather, isFolder, pathsOf } from "./trees.js";
+import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
+const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
 
 /** @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection */
 
 export class Selection {
   /** @param {import("./app.js").App} app */
-  constructor(app) { this.app = app; }
+  constructor(app) {
+    this.app = app;
+    this.editing = new Editing(app);
+    this.moving = new Moving(app);
+  }
 
   show() {
     const { grid, router, shelf } = this.app;
@@ -27,13 +37,14 @@ export class Selection {
     }
     const told = `${chosen.toLocaleString()} selected`;
     const view = router.place?.view;
+    const [first] = grid.selected;
+    const kind = chosen > 1 ? "many" : isFolder(first) ? "folder" : "image";
     if (bar.childElementCount && !hadFocus) say(told);
-    if (bar.childElementCount && bar.dataset.view === view && bar.dataset.one === String(chosen === 1)) {
+    if (bar.childElementCount && bar.dataset.view === view && bar.dataset.kind === kind) {
       bar.firstElementChild.textContent = told;
       return;
     }
-    bar.dataset.view = view;
-    bar.dataset.one = String(chosen === 1);
+    Object.assign(bar.dataset, { view, kind });
     bar.replaceChildren(make("p", {}, told), ...this.buttons(shelf));
   }
 
@@ -41,27 +52,51 @@ export class Selection {
   buttons(shelf) {
     const { grid, session } = this.app;
     const inFolder = shelf instanceof FolderShelf;
-    const paths = () => [...grid.selected];
+    const mayMove = inFolder && ["storage:read", "storage:write", "storage:delete"].every((scope) => session.may(scope));
+    const keys = () => [...grid.selected];
+    const [one] = grid.selected.size === 1 ? keys() : [];
     return [
-      inFolder && grid.selected.size === 1
-        ? button("Copy link", "link", () => copyLink(shelf.api, paths()[0]))
-        : null,
-      inFolder ? button("Download", "down", () => this.download(paths())) : null,
-      inFolder && session.may("media") && session.may("storage:delete") ? button("Add to library", "keep", () => this.keep(paths())) : null,
-      shelf.mayRemove ? button("Delete", "bin", () => this.remove(paths()), { kind: "danger" }) : null,
+      inFolder && one && !isFolder(one) ? button("Copy link", "link", () => copyLink(shelf.api, one)) : null,
+      inFolder ? button("Download", "down", () => this.download(keys())) : null,
+      inFolder && session.may("media") && session.may("storage:delete") ? button("Add to library", "keep", () => this.keep(keys())) : null,
+      one && !inFolder ? button("Edit", "edit", () => this.editing.edit(one)) : null,
+      one && mayMove ? button("Rename", "edit", () => this.moving.rename(one)) : null,
+      mayMove ? button("Move", "move", () => this.moving.move(keys())) : null,
+      shelf.mayRemove ? button("Delete", "bin", () => this.remove(keys()), { kind: "danger" }) : null,
       button("Clear selection", "close", () => grid.choosing.chooseNone(), { quiet: true }),
-    ].filter((one) => one !== null);
+    ].filter((made) => made !== null);
   }
 
-  /** @param {string[]} paths */
-  download(paths) {
-    // More files than this a browser asks about, or passes over.
-    (paths.length > MOST_DOWNLOADS ? downloadZip : download)(this.app.shown.api, paths);
+  /**
+   * What is chosen with all that is in folders; null where it was stopped or failed, which is said.
+   * @param {string[]} keys
+   */
+  async trees(keys) {
+    const work = new Work("Counting images");
+    try {
+      return await gather(this.app.shown.api, keys, work);
+    } catch (/** @type {any} */ error) {
+      complain(error.message);
+      return null;
+    } finally { work.close(); }
   }
 
-  /** @param {string[]} paths */
-  async keep(paths) {
+  /** @param {string[]} keys */
+  async download(keys) {
     const { api } = this.app.shown;
+    const trees = await this.trees(keys);
+    if (!trees) return;
+    const paths = pathsOf(trees);
+    // More files than this a browser asks about, or passes over.
+    (paths.length > MOST_DOWNLOADS || keys.some(isFolder) ? downloadZip : download)(api, paths);
+  }
+
+  /** @param {string[]} keys */
+  async keep(keys) {
+    const { api } = this.app.shown;
+    const trees = await this.trees(keys);
+    if (!trees) return;
+    const paths = pathsOf(trees);
     const answer = await ask(
       `Add ${count(paths.length, "image")} to the library?`,
       [make("p", {}, "Each is copied to an address that never changes. The original here is deleted later.")],
@@ -75,18 +110,49 @@ export class Selection {
 
   /** @param {string[]} keys */
   async remove(keys) {
-    const { grid, router, shown: from, states, viewer } = this.app;
+    const { shown: from } = this.app;
     if (!from.mayRemove) return;
     const { collection } = from;
-    if (!await this.confirm(from, keys) || !this.app.shelf) return;
-    const gone = await from.removeAll(keys, (done) => {
-      by("told").textContent = `Deleting ${(done + 1).toLocaleString()} of ${keys.length.toLocaleString()}…`;
-    });
-    if (this.app.shelf) states.show();
+    const trees = from instanceof FolderShelf ? await this.trees(keys) : keys.map((key) => ({ key, paths: [key], runs: [] }));
+    if (!trees || !this.app.shelf) return;
+    if (!pathsOf(trees).length) toast("There is nothing in it any more.");
+    else if (!await this.confirm(from, trees)) return;
+    const work = new Work("Deleting images");
+    const gone = new Set(await this.removeTrees(from, trees, work));
+    work.close();
+    const left = trees.filter(({ paths }) => paths.every((path) => gone.has(path))).map(({ key }) => key);
+    if (this.app.shelf?.collection === collection) this.follow(collection, left);
+  }
+
+  /**
+   * What is gone at once; the images of runs go later.
+   * @param {FolderShelf | LibraryShelf} from
+   * @param {import("./trees.js").Tree[]} trees
+   * @param {Work} work
+   */
+  async removeTrees(from, trees, work) {
+    const runs = trees.flatMap((tree) => tree.runs);
+    const loose = pathsOf(trees).filter((path) => !runs.some(({ folder }) => path.startsWith(`${folder}/`)));
+    if (runs.length) await removeRuns(from.api, runs, work);
+    for (const { folder } of runs) this.app.pictures?.forget(`${folder}/`);
+    if (work.stopped || !loose.length) return [];
+    const gone = await from.removeAll(loose, work);
+    for (const path of gone) this.app.pictures?.forget(path);
+    return gone;
+  }
+
+  /**
+   * Show a place without what is gone.
+   * @param {Collection} collection
+   * @param {string[]} gone
+   */
+  follow(collection, gone) {
+    const { grid, router, states, viewer } = this.app;
+    states.show();
+    if (router.place) this.app.bar.runLine.show(router.place);
     if (!gone.length) return;
     const at = gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity);
     collection.remove(gone);
-    if (this.app.shelf?.collection !== collection) return;
     grid.refresh();
     states.show();
     const { picture } = router.here;
@@ -96,16 +162,22 @@ export class Selection {
 
   /**
    * @param {FolderShelf | LibraryShelf} shelf
-   * @param {string[]} keys
+   * @param {import("./trees.js").Tree[]} trees
    */
-  async confirm(shelf, keys) {
-    const nameOfKey = (/** @type {string} */ key) =>
-      (shelf instanceof LibraryShelf ? shelf.describe(shelf.collection.indexOf(key)).name : key);
-    const names = keys.slice(0, 5).map((key) => make("li", { dir: "auto" }, nameOfKey(key)));
-    if (keys.length > 5) names.push(make("li", {}, `and ${(keys.length - 5).toLocaleString()} more`));
+  async confirm(shelf, trees) {
+    const nameOfTree = (/** @type {import("./trees.js").Tree} */ { key, paths }) => {
+      if (shelf instanceof LibraryShelf) return shelf.describe(shelf.collection.indexOf(key)).name;
+      return isFolder(key) ? `${nameOf(key)} (folder, ${count(paths.length, "image")})` : key;
+    };
+    const names = trees.slice(0, 5).map((tree) => make("li", { dir: "auto" }, nameOfTree(tree)));
+    if (trees.length > 5) names.push(make("li", {}, `and ${(trees.length - 5).toLocaleString()} more`));
+    const runs = trees.flatMap((tree) => tree.runs);
+    const warning = runs.length
+      ? `${count(runs.length, "published run")} included, whose images go ${grace()}. Until then, what is added to the library or saved again stays.`
+      : shelf.warning;
     const answer = await ask(
-      `Delete ${count(keys.length, "image")}${shelf.where}?`,
-      [make("ul", {}, ...names), make("p", {}, shelf.warning)],
+      `Delete ${count(pathsOf(trees).length, "image")}${shelf.where}?`,
+      [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );
     return answer === "delete";

@@ -17,7 +17,7 @@ const FOR_GOOD = "This can't be undone.";
  * @typedef {import("./finding.js").Found} Found
  * @typedef {import("./thumbnails.js").Failed} Failed
  * @typedef {{ may: (scope: string) => boolean, keep: (paths: string[]) => void,
- *   remove: (paths: string[]) => void }} Hooks
+ *   remove: (paths: string[]) => void, edit: (id: string) => void }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
 
@@ -77,6 +77,14 @@ export class FolderShelf extends Shelf {
     if (!isFolder) this.pictures.show(image, key, shape, failed);
   }
 
+  /**
+   * What a folder's tile shows.
+   * @param {Described} described
+   * @param {() => boolean} wanted
+   * @param {() => void} changed
+   */
+  folder({ key }, wanted, changed) { return this.pictures.folders.of(key, wanted, changed); }
+
   /** @param {Described} described */
   full({ key }) { return this.api.signedUrl(key); }
 
@@ -122,6 +130,7 @@ export class FolderShelf extends Shelf {
       ["Size", `${size(facts.size)} (${facts.size.toLocaleString()} bytes)`],
       ["Type", facts.content_type],
       ["Saved", when(facts.modified)],
+      ...(facts.expires_at ? [/** @type {Row} */ (["Will be deleted", when(facts.expires_at)])] : []),
       ["Path", key, true],
       ["SHA-256", facts.sha256 ?? "unknown", Boolean(facts.sha256)],
       ["ETag", facts.etag, true],
@@ -148,9 +157,9 @@ export class FolderShelf extends Shelf {
 
   /**
    * @param {string[]} keys
-   * @param {(done: number) => void} progress
+   * @param {import("./work.js").Work} work
    */
-  removeAll(keys, progress) { return removeAll(this.api, keys, progress); }
+  removeAll(keys, work) { return removeAll(this.api, keys, work); }
 }
 
 /**
@@ -165,6 +174,9 @@ export class LibraryShelf extends Shelf {
    * @param {Failed} failed
    */
   show(image, { resource }, shape, failed) { this.pictures.show(image, resource, failed); }
+
+  /** @returns {Promise<import("./folders.js").Looks | null>} */
+  folder() { return Promise.resolve(null); } // the library has none
 
   /** @param {Described} described */
   async full({ resource }) { return await this.pictures.url(resource) ?? resource.url; }
@@ -197,8 +209,9 @@ export class LibraryShelf extends Shelf {
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
       ["Added", when(resource.created_at)],
-      ["Alt text", resource.alt_text ?? "none"],
       ["Caption", resource.caption ?? "none"],
+      ["Alt text", resource.alt_text ?? "none"],
+      ["Tags", resource.tags.join(", ") || "none"],
       ["Protected", resource.protected ? "yes" : "no"],
       ["ID", resource.id, true],
       ["Key", resource.storage_key, true],
@@ -208,13 +221,17 @@ export class LibraryShelf extends Shelf {
 
   /** @param {Described} described */
   actions({ resource }) {
-    return [button("Download", "down", async () => {
-      try {
-        save(await this.pictures.url(resource) ?? resource.url, `${resource.id}.${resource.extension}`);
-      } catch (/** @type {any} */ error) {
-        complain(error.message);
-      }
-    }, { quiet: true }), this.removal({ key: resource.id })];
+    return [
+      button("Edit", "edit", () => this.hooks.edit(resource.id), { quiet: true }),
+      button("Download", "down", async () => {
+        try {
+          save(await this.pictures.url(resource) ?? resource.url, `${resource.id}.${resource.extension}`);
+        } catch (/** @type {any} */ error) {
+          complain(error.message);
+        }
+      }, { quiet: true }),
+      this.removal({ key: resource.id }),
+    ];
   }
 
   get mayRemove() { return true; } // who sees the library may change it
@@ -230,7 +247,7 @@ export class LibraryShelf extends Shelf {
 
   /**
    * @param {string[]} keys
-   * @param {(done: number) => void} progress
+   * @param {import("./work.js").Work} work
    */
-  removeAll(keys, progress) { return removeResources(this.api, keys, progress); }
+  removeAll(keys, work) { return removeResources(this.api, keys, work); }
 }

@@ -2,6 +2,7 @@
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
 import { Films } from "./films.js";
+import { FolderLooks } from "./folders.js";
 import { Turns } from "./turns.js";
 
 const LARGEST = 1024;
@@ -41,6 +42,7 @@ export class Thumbnails {
     /** @type {Set<string>} */
     this.whole = new Set(); // shown by their originals
     this.films = new Films();
+    this.folders = new FolderLooks(api);
     this.turns = new Turns(AT_ONCE);
   }
 
@@ -83,6 +85,7 @@ export class Thumbnails {
   forget(path) {
     this.whole.delete(path);
     this.films.learned.delete(path);
+    this.folders.forget(path);
     this.api.forget(path);
   }
 }

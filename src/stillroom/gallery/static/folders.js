@@ -1,0 +1,93 @@
+// What a folder's tile shows: the newest picture below it, how many there are, and whether it is a published run.
+
+import { count } from "./elements.js";
+import { runAt } from "./runs.js";
+import { Turns } from "./turns.js";
+
+const COUNTED = 100;
+const AT_ONCE = 3; // folders; each is three requests
+const KNOWN_FOR_MS = 30_000;
+const INDEXED_AFTER_MS = 1500; // the search index is written behind the answer to a save
+
+/**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {{ cover: string | null, told: string, run: import("./runs.js").Run | null }} Looks
+ */
+
+export class FolderLooks {
+  /** @param {Api} api */
+  constructor(api) {
+    this.api = api;
+    this.turns = new Turns(AT_ONCE);
+    /** @type {Map<string, { looks: Looks, until: number }>} */
+    this.known = new Map();
+    /** @type {Map<string, () => void>} */
+    this.changed = new Map();
+  }
+
+  /**
+   * What is known of a folder; null where that is not wanted any more.
+   * @param {string} folder
+   * @param {() => boolean} wanted
+   * @param {() => void} changed is called when that may be another answer
+   * @returns {Promise<Looks | null>}
+   */
+  async of(folder, wanted, changed) {
+    this.changed.set(folder, changed);
+    const known = this.known.get(folder);
+    if (known && known.until > Date.now()) return known.looks;
+    return this.turns.take(async () => {
+      if (!wanted()) return null;
+      const [cover, run] = await Promise.all([orNull(this.newest(folder)), orNull(runAt(this.api, folder))]);
+      const number = run?.count ?? await orNull(this.number(folder));
+      const looks = { cover, run, told: number === null ? "" : toldOf(number, run !== null) };
+      this.known.set(folder, { looks, until: Date.now() + KNOWN_FOR_MS });
+      return looks;
+    });
+  }
+
+  /**
+   * By the search index, which has it at once.
+   * @param {string} folder
+   */
+  async newest(folder) {
+    const { items } = await this.api.found(this.api.search({ prefix: folder, limit: 1 }));
+    return items[0]?.path ?? null;
+  }
+
+  /**
+   * So many, or one more than is counted.
+   * @param {string} folder
+   * @returns {Promise<number>}
+   */
+  async number(folder) {
+    return (await this.api.get("storage/images", { prefix: folder, limit: COUNTED + 1 })).length;
+  }
+
+  /**
+   * Something was saved or deleted: the folders that it lies in are looked at again.
+   * @param {string} path
+   */
+  forget(path) {
+    for (const [folder, changed] of this.changed) {
+      if (!path.startsWith(folder)) continue;
+      this.known.delete(folder);
+      this.changed.delete(folder); // until it is asked for again
+      setTimeout(changed, INDEXED_AFTER_MS);
+    }
+  }
+}
+
+/**
+ * A tile without one of these is still a folder.
+ * @template Result
+ * @param {Promise<Result>} promise
+ * @returns {Promise<Result | null>}
+ */
+const orNull = (promise) => promise.catch(() => null);
+
+/**
+ * @param {number} number
+ * @param {boolean} isExact
+ */
+const toldOf = (number, isExact) => (number > COUNTED && !isExact ? `${COUNTED}+ images` : count(number, "image"));

@@ -1,0 +1,240 @@
+// Renaming and moving images and folders: all are copied, and only then the old ones deleted.
+
+import { quoted } from "./api.js";
+import { complain, count, folderOf, make, nameOf, toast } from "./elements.js";
+import { Folder } from "./listing.js";
+import { runAround } from "./runs.js";
+import { gather, isFolder, pathsOf } from "./trees.js";
+import { Work, askText } from "./work.js";
+
+const CHANGED = 412;
+const GONE = 404;
+const OFFERED = 200;
+
+/**
+ * @typedef {import("./api.js").Api} Api
+ * @typedef {import("./trees.js").Tree} Tree
+ * @typedef {{ source: string, target: string, seen?: string, made?: string, tried?: boolean }} Step `seen` and `made`
+ *   are the ETags of what is moved and of its copy; one that was only `tried` may be there
+ */
+
+export class Moving {
+  /** @param {import("./app.js").App} app */
+  constructor(app) { this.app = app; }
+
+  /** @param {string} key */
+  async rename(key) {
+    const trees = await this.look([key]);
+    if (!trees) return;
+    const what = isFolder(key) ? `folder with ${count(trees[0].paths.length, "image")}` : "image";
+    const how = { label: "New name", value: nameOf(key), go: "Rename" };
+    const name = await askText(`Rename the ${what}`, [], how);
+    if (!name || name === nameOf(key)) return;
+    if (name.includes("/")) { complain("A name has no slash. To put it into another folder, move it."); return; }
+    await this.go(trees, (one) => folderOf(one) + name);
+  }
+
+  /** @param {string[]} keys */
+  async move(keys) {
+    const trees = await this.look(keys);
+    if (!trees) return;
+    const here = folderOf(keys[0]);
+    const how = { label: "To the folder", value: here, go: "Move", known: this.foldersNear(here, keys) };
+    const note = make("p", {}, "A folder that is not there yet is made. Empty is the top.");
+    const answer = await askText(`Move ${count(pathsOf(trees).length, "image")}`, [note], how);
+    if (answer === null) return;
+    const folder = answer.replace(/^\/+|\/+$/g, "");
+    const into = folder && `${folder}/`;
+    if (keys.every((key) => folderOf(key) === into)) return;
+    await this.go(trees, (one) => into + nameOf(one));
+  }
+
+  /**
+   * Those that are offered: above this one, and beside what is moved.
+   * @param {string} here
+   * @param {string[]} keys
+   */
+  foldersNear(here, keys) {
+    const parts = here.split("/").slice(0, -1);
+    const above = parts.map((_, at) => parts.slice(0, at).map((part) => `${part}/`).join(""));
+    const { collection } = this.app.shown;
+    const entries = collection instanceof Folder ? collection.items : [];
+    const beside = entries.filter((key) => isFolder(key) && !keys.includes(key)).slice(0, OFFERED);
+    return [...above.filter(Boolean), ...beside];
+  }
+
+  /**
+   * What is to be moved; null where it may not be, which is said.
+   * @param {string[]} keys
+   */
+  async look(keys) {
+    const { api } = this.app.shown;
+    const work = new Work("Counting images");
+    try {
+      const trees = await gather(api, keys, work);
+      if (!trees) return null;
+      let run = trees.find(({ runs }) => runs.length)?.runs[0] ?? null;
+      for (const folder of new Set(keys.map(folderOf))) run ??= await runAround(api, folder);
+      if (run) {
+        complain(`“${run.folder}” is a published run, which names its images by their paths. So it stays where it is: copy it with stillroom cp, or delete it.`);
+        return null;
+      }
+      if (pathsOf(trees).length) return trees;
+      complain("There is nothing in it any more.");
+    } catch (/** @type {any} */ error) { complain(error.message); } finally { work.close(); }
+    return null;
+  }
+
+  /**
+   * @param {Tree[]} trees
+   * @param {(key: string) => string} targetOf a path without a slash at its end
+   */
+  async go(trees, targetOf) {
+    const { api } = this.app.shown;
+    const steps = trees.flatMap(({ key, paths }) => paths.map((path) => ({
+      source: path, target: targetOf(key) + (isFolder(key) ? `/${path.slice(key.length)}` : ""),
+    })));
+    const work = new Work(`Moving ${count(steps.length, "image")}`);
+    try {
+      const refusal = await this.refusal(api, trees, targetOf);
+      if (refusal) { complain(refusal); return; }
+      if (await this.copyAll(api, steps, work)) await this.removeAll(api, steps, work);
+    } catch (/** @type {any} */ error) { complain(error.message); } finally { work.close(); }
+    await this.follow(steps, targetOf(trees[0].key) + (isFolder(trees[0].key) ? "/" : ""));
+  }
+
+  /**
+   * Why nothing is moved there: nothing is replaced, and no published run is added to.
+   * @param {Api} api
+   * @param {Tree[]} trees
+   * @param {(key: string) => string} targetOf
+   */
+  async refusal(api, trees, targetOf) {
+    const folder = folderOf(targetOf(trees[0].key));
+    const inside = trees.find(({ key }) => isFolder(key) && folder.startsWith(key));
+    if (inside) return `“${nameOf(inside.key)}” cannot be moved into itself.`;
+    const run = await runAround(api, folder);
+    if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it.`;
+    const targets = trees.map(({ key }) => targetOf(key));
+    if (new Set(targets).size < targets.length) return "Nothing was moved: two of these have the same name.";
+    const there = new Set();
+    /** @type {URL | null} */
+    let page = api.listing({ prefix: folder, delimiter: "/", limit: 10_000 });
+    while (page) {
+      const { entries, next } = await api.page(page);
+      for (const entry of entries) there.add(entry.replace(/\/$/, ""));
+      page = next;
+    }
+    const taken = targets.filter((target) => there.has(target));
+    if (!taken.length) return "";
+    const more = taken.length > 1 ? ` and ${(taken.length - 1).toLocaleString()} more` : "";
+    return `Nothing was moved: “${taken[0]}”${more} exists already.`;
+  }
+
+  /**
+   * Copy all of them or none; false where it was none.
+   * @param {Api} api
+   * @param {Step[]} steps
+   * @param {Work} work
+   */
+  async copyAll(api, steps, work) {
+    let todo = steps;
+    for (;;) {
+      const { left, failure } = await work.each(todo, "copied", (step) => copy(api, step));
+      if (!left.length) return true;
+      todo = left;
+      const done = steps.length - left.length;
+      const why = failure ? `${failure.message} ` : "";
+      if (failure?.status === 401) {
+        complain(`${why}${count(done, "image")} had been copied, and all are still in their old place.`);
+        return false;
+      }
+      const answer = await work.ask(
+        `Stopped after ${done.toLocaleString()} of ${count(steps.length, "image")}`,
+        `${why}All of them are still in their old place.`,
+        [{ text: "Undo", value: "" }, { text: "Go on", value: "again", kind: "primary" }],
+      );
+      if (answer === "again") continue;
+      const undone = await work.each(steps.filter(({ tried }) => tried), "undone", (step) => undo(api, step));
+      const first = undone.left[0];
+      if (first) complain(`${count(undone.left.length, "copy", "copies")} left in “${folderOf(first.target)}”: ${undone.failure?.message ?? "stopped."}`);
+      else toast("Nothing was moved.");
+      return false;
+    }
+  }
+
+  /**
+   * Delete what was copied, but for what has changed since.
+   * @param {Api} api
+   * @param {Step[]} steps
+   * @param {Work} work
+   */
+  async removeAll(api, steps, work) {
+    /** @type {Step[]} */
+    const changed = [];
+    const copied = steps.filter(({ made }) => made);
+    const { left, failure } = await work.each(copied, "moved", async (step) => {
+      if (!await remove(api, step.source, step.seen)) changed.push(step);
+    });
+    const many = count(copied.length - left.length - changed.length, "image");
+    if (!left.length && !changed.length) { toast(`${many} moved.`); return; }
+    complain([
+      `${many} moved.`,
+      left.length ? `${count(left.length, "image")} copied but not deleted here: ${failure?.message ?? "stopped."}` : "",
+      changed.length ? `${count(changed.length, "image")} changed meanwhile and stayed here, too.` : "",
+    ].filter(Boolean).join(" "));
+  }
+
+  /**
+   * The page as it is now.
+   * @param {Step[]} steps
+   * @param {string} moved what is shown then, if it is here
+   */
+  async follow(steps, moved) {
+    const { app } = this;
+    if (!app.shelf) return;
+    for (const { source, target } of steps) for (const path of [source, target]) app.pictures?.forget(path);
+    for (const [key, collection] of app.visited) if (collection !== app.shelf.collection) app.visited.delete(key);
+    app.grid.choosing.chooseNone();
+    app.newcomers.reload();
+    const { collection } = app.shown;
+    await collection.more().catch(() => {}); // the grid says why
+    if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(moved)));
+  }
+}
+
+/**
+ * @param {Api} api
+ * @param {Step} step
+ */
+async function copy(api, step) {
+  const facts = await api.facts(step.source);
+  if (!facts) return; // deleted meanwhile: there is nothing to move
+  Object.assign(step, { seen: facts.etag, tried: true });
+  step.made = (await api.post("storage/copy", { source: step.source, target: step.target })).etag;
+}
+
+/**
+ * @param {Api} api
+ * @param {Step} step
+ */
+async function undo(api, { target, made }) {
+  const etag = made ?? (await api.facts(target))?.etag;
+  if (etag) await remove(api, target, etag);
+}
+
+/**
+ * Delete an image if it is the one that was seen; false if it is another one now.
+ * @param {Api} api
+ * @param {string} path
+ * @param {string | undefined} etag
+ */
+async function remove(api, path, etag) {
+  try {
+    await api.ask(new URL(`storage/images/${quoted(path)}`, api.root), { method: "DELETE", match: etag });
+  } catch (/** @type {any} */ error) {
+    if (error.status === CHANGED) return false;
+    if (error.status !== GONE) throw error;
+  }
+  return true;
+}

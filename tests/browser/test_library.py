@@ -1,0 +1,165 @@
+"""Editing what people say of a resource in the gallery's library."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browser.scenery import scenery
+from browser.visiting import Visit, visit
+from running import IMAGES, Server, running
+
+pytestmark = pytest.mark.slow
+
+LIBRARY = "/api/v1/media-resources"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("library")) as started:
+        yield started
+    assert "Traceback" not in started.logged()
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
+    with visit(browser, server) as began:
+        yield began
+
+
+@pytest.fixture
+def url(client: httpx.Client) -> str:
+    """That of a new resource."""
+    path = f"{uuid4().hex}/cat.jpg"
+    data = scenery(uuid4().int % 10**6, edge=300)
+    client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
+    made = client.post(f"{LIBRARY}/ingest", json={"storage_key": f"compute/{path}"}).json()
+    return f"{LIBRARY}/{made['id']}"
+
+
+def open_form(visitor: Visit, server: Server, url: str) -> None:
+    visitor.sign_in(server.token(), f"#library/{url.rpartition('/')[2]}")
+    visitor.expect_picture("cat.jpg")
+    visitor.viewer.get_by_role("button", name="Edit").click()
+    expect(visitor.page.get_by_role("heading", name="Edit", exact=True)).to_be_visible()
+
+
+def save(visitor: Visit) -> None:
+    visitor.page.get_by_role("button", name="Save", exact=True).click()
+
+
+def test_caption_alt_text_tags_and_protection_are_edited(
+    visitor: Visit, server: Server, client: httpx.Client, url: str
+) -> None:
+    client.post(f"{url}/tags", json={"tags": ["draft", "cat"]}).raise_for_status()
+    open_form(visitor, server, url)
+    form = visitor.page.locator(".question[open]")
+    expect(form.get_by_label("Tags")).to_have_value("cat\ndraft")
+    form.get_by_label("Caption").fill("Tom <b>in</b> the\nmorning")
+    form.get_by_label("Alt text").fill("A cat on a sill")
+    form.get_by_label("Tags").fill("cat\n sill, window \n\n")
+    form.get_by_label("Protected").check()
+    visitor.picture("edit")
+    visitor.expect_accessible()
+    save(visitor)
+
+    expect(visitor.page.locator("#viewer-name")).to_have_text("A cat on a sill")
+    found = client.get(url).json()
+    assert (found["caption"], found["alt_text"]) == (
+        "Tom <b>in</b> the\nmorning",
+        "A cat on a sill",
+    )
+    assert (found["tags"], found["protected"]) == (["cat", "sill, window"], True)
+    visitor.page.keyboard.press("i")
+    facts = visitor.page.locator("#facts")
+    expect(facts).to_contain_text("cat, sill, window")
+    visitor.picture("edited")
+    visitor.page.keyboard.press("Escape")
+    expect(visitor.cell("A cat on a sill")).to_be_focused()
+
+    visitor.cell("A cat on a sill").hover()
+    visitor.cell("A cat on a sill").locator(".mark").click()
+    visitor.page.get_by_label("Selected images").get_by_role("button", name="Edit").click()
+    form.get_by_label("Alt text").fill("")
+    form.get_by_label("Protected").uncheck()
+    form.get_by_label("Tags").fill("x" * 65)
+    save(visitor)
+    expect(form.get_by_role("alert")).to_contain_text("64 bytes")
+    form.get_by_label("Tags").fill("")
+    save(visitor)
+    expect(visitor.text("Saved.").last).to_be_visible()
+    found = client.get(url).json()
+    assert (found["alt_text"], found["tags"], found["protected"]) == (None, [], False)
+
+
+def test_what_was_changed_elsewhere_is_shown_and_not_overwritten_in_silence(
+    visitor: Visit, server: Server, client: httpx.Client, url: str
+) -> None:
+    open_form(visitor, server, url)
+    form = visitor.page.locator(".question[open]")
+    theirs = {"caption": "Theirs", "alt_text": "Their alt", "dominant_color": "#010203"}
+    client.patch(url, json=theirs).raise_for_status()
+    client.post(f"{url}/tags", json={"tags": ["theirs"]}).raise_for_status()
+    form.get_by_label("Caption").fill("Mine")
+    form.get_by_label("Tags").fill("mine")
+    save(visitor)
+
+    notice = form.get_by_role("alert")
+    expect(notice).to_contain_text("Caption: “Theirs”")
+    expect(form.get_by_label("Alt text")).to_have_value("Their alt")
+    visitor.picture("edit-clash")
+    visitor.expect_accessible()
+    assert client.get(url).json()["caption"] == "Theirs"
+    form.get_by_role("button", name="Use theirs").click()
+    expect(form.get_by_label("Caption")).to_have_value("Theirs")
+    expect(notice).to_be_hidden()
+
+    form.get_by_label("Caption").fill("Mine")
+    form.get_by_label("Tags").fill("theirs\nmine")
+    client.patch(url, json={"caption": "Again theirs"}).raise_for_status()
+    save(visitor)
+    expect(notice).to_contain_text("Caption: “Again theirs”")
+    save(visitor)
+    expect(form).to_be_hidden()
+    found = client.get(url).json()
+    assert (found["caption"], found["alt_text"]) == ("Mine", "Their alt")
+    assert found["tags"] == ["mine", "theirs"]
+
+
+def test_a_change_elsewhere_of_something_else_stays_and_asks_nothing(
+    visitor: Visit, server: Server, client: httpx.Client, url: str
+) -> None:
+    open_form(visitor, server, url)
+    form = visitor.page.locator(".question[open]")
+    client.patch(url, json={"alt_text": "Their alt"}).raise_for_status()
+    client.post(f"{url}/tags", json={"tags": ["theirs"]}).raise_for_status()
+    form.get_by_label("Caption").fill("Mine")
+    form.get_by_label("Tags").fill("mine")
+    save(visitor)
+
+    expect(form).to_be_hidden()
+    found = client.get(url).json()
+    assert (found["caption"], found["alt_text"]) == ("Mine", "Their alt")
+    assert found["tags"] == ["mine", "theirs"]
+
+
+def test_a_resource_that_is_gone_meanwhile_says_so(
+    visitor: Visit, server: Server, client: httpx.Client, url: str
+) -> None:
+    open_form(visitor, server, url)
+    form = visitor.page.locator(".question[open]")
+    client.delete(url).raise_for_status()
+    form.get_by_label("Caption").fill("Mine")
+    save(visitor)
+
+    expect(form.get_by_role("alert")).to_contain_text("no such resource")
+    form.get_by_role("button", name="Cancel").click()
+    expect(form).to_be_hidden()
