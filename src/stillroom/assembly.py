@@ -25,6 +25,9 @@ from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
+from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.file import FILE_NAME, read_rules
+from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.media.service import MediaResourceService
@@ -81,7 +84,8 @@ class Library:
         service: What the API and the commands do with resources.
         healer: Computes what is missing of resources.
         sweeper: Deletes what is marked and due, and heals.
-        expiry: Marks compute results that have expired; None: they never do.
+        expiry: Marks compute results that have expired; None: no rule ends any.
+        ends: Says what the rules end, and when.
         runs: Publishes runs.
         run_deletions: Deletes them.
         lifetimes: Gives saves an end.
@@ -95,6 +99,7 @@ class Library:
     healer: Healer
     sweeper: Sweeper
     expiry: Expiry | None
+    ends: Ends
     runs: Runs
     run_deletions: RunDeletions
     lifetimes: Lifetimes
@@ -276,6 +281,20 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
     return lambda resource: f"{base}/{resource.id}/file"
 
 
+def rules_of(settings: Settings) -> Rules:
+    """The rules of retention: those of the file, and `STILLROOM_COMPUTE_TTL`.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a line of it is wrong.
+    """
+    named = settings.retention_file
+    return read_rules(
+        named or settings.data_dir / FILE_NAME,
+        is_named=named is not None,
+        compute_ttl=settings.compute_ttl,
+    )
+
+
 def _library(
     settings: Settings,
     storage: ImageStorage,
@@ -284,8 +303,9 @@ def _library(
     reports: Reports,
 ) -> Library:
     database, grace, expiry = filling.database, settings.deletion_grace, None
-    if settings.compute_ttl is not None:
-        expiry = Expiry(storage, database, ttl=settings.compute_ttl, grace=grace)
+    rules = rules_of(settings)
+    if rules.end_anything:
+        expiry = Expiry(storage, database, rules=rules, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
     is_bucket = isinstance(settings.storage, R2Config)
     index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
@@ -306,6 +326,7 @@ def _library(
             report_swept=reports.swept,
         ),
         expiry=expiry,
+        ends=Ends(storage, database, rules),
         runs=Runs(storage, database),
         run_deletions=run_deletions,
         lifetimes=Lifetimes(storage, database),

@@ -1,5 +1,8 @@
 """`Expires-In` on a save, over HTTP."""
 
+import json
+import os
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running import IMAGES, Server, running
+from running import IMAGES, STILLROOM, Server, running
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -81,3 +84,100 @@ def test_without_its_database_a_save_with_an_end_is_refused_and_others_are_not(
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert client.head(where).status_code == 404
         assert client.post(where, files={"file": PNG}).status_code == 200
+
+
+def test_metadata_and_runs_say_when_it_ends_by_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/retention.toml").write_text(
+        '[[rule]]\nprefix = "tmp/"\nexpire_after = "7d"\n'
+        '[[rule]]\nprefix = "tmp/best/"\nkeep = true\n'
+    )
+    metadata, runs = "/api/v1/storage/metadata", "/api/v1/storage/runs"
+    with running(tmp_path) as server, server.client() as client:
+        assert "retention: rule 1, rule 2" in server.logged()
+        for path in ("tmp/a.png", "tmp/run/1.png", "tmp/best/1.png", "b.png"):
+            client.post(f"{IMAGES}/{path}", files={"file": PNG})
+        client.post(f"{runs}/tmp/run/publish", json={}).raise_for_status()
+        client.post(f"{runs}/tmp/best/publish", json={}).raise_for_status()
+
+        said = {
+            path: client.get(f"{metadata}/{path}").json()["expires_at"]
+            for path in ("tmp/a.png", "tmp/run/1.png", "tmp/best/1.png", "b.png")
+        }
+        listed = {run["folder"]: run["expires_at"] for run in client.get(runs).json()}
+        before = client.get(f"{metadata}/b.png").headers["etag"]
+        client.post(f"{IMAGES}/c.png", files={"file": PNG}, headers={"Expires-In": "1h"})
+        ends = client.get(f"{metadata}/c.png")
+
+    week = datetime.now(UTC) + timedelta(days=7)
+    for when in (said["tmp/a.png"], said["tmp/run/1.png"], listed["tmp/run"]):
+        assert timedelta(0) < week - datetime.fromisoformat(when) < timedelta(minutes=1)
+    assert said["tmp/best/1.png"] is said["b.png"] is listed["tmp/best"] is None
+    assert datetime.fromisoformat(ends.json()["expires_at"]) < week
+    assert ends.headers["etag"].count("-") == before.count("-") + 1, "what says more is no 304"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_rules_that_are_wrong_stop_the_start_with_their_line(
+    tmp_path: Path, *, named: bool
+) -> None:
+    file = tmp_path / ("rules.toml" if named else "data/retention.toml")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('[[rule]]\nprefix = "tmp/"\nexpire_after = "soon"')
+    environment = {**os.environ, "STILLROOM_DATA_DIR": str(tmp_path / "data")}
+    if named:
+        environment["STILLROOM_RETENTION_FILE"] = str(file)
+
+    for command in (["serve"], ["retention", "plan"], ["media", "sweep"]):
+        ran = subprocess.run(
+            [STILLROOM, *command], check=False, capture_output=True, text=True, env=environment
+        )
+        assert ran.returncode == 2
+        assert f"{str(file)!r}, line 3: expire_after of rule 1 must be a duration" in ran.stderr
+
+
+def test_the_plan_at_the_prompt_says_what_would_go(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with running(tmp_path) as server, server.client() as client:
+        for path in ("tmp/a.png", "tmp/run/1.png", "tmp/run/2.png", "b.png"):
+            client.post(f"{IMAGES}/{path}", files={"file": PNG})
+        client.post("/api/v1/storage/runs/tmp/run/publish", json={}).raise_for_status()
+
+        def plan(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [STILLROOM, "retention", "plan", *words],
+                check=False,
+                capture_output=True,
+                text=True,
+                env=server.environment,
+            )
+
+        assert "there are no rules, so nothing expires" in plan().stderr
+        (tmp_path / "data/retention.toml").write_text(
+            '[[rule]]\nprefix = "tmp/"\nexpire_after = "7d"'
+        )
+        assert plan().stdout == ""
+        later = (datetime.now(UTC) + timedelta(days=8)).isoformat()
+        said, summary = plan("--at", later), plan("--at", later, "--summary")
+        *images, counts = map(json.loads, plan("--at", later, "--json").stdout.splitlines())
+        wrong = plan("--at", "soon")
+        left = client.get(IMAGES).json()
+
+    assert [line.split()[-1] for line in said.stdout.splitlines()] == [
+        "tmp/a.png",
+        "tmp/run/1.png",
+        "tmp/run/2.png",
+    ]
+    assert {line.split()[1:3] == ["rule", "1"] for line in said.stdout.splitlines()} == {True}
+    assert "rule 1 ('tmp/'): 3 images, 324 B, 1 run" in said.stderr
+    assert (summary.stdout, summary.stderr) == ("", said.stderr)
+    assert [(image["path"], image["run"]) for image in images] == [
+        ("tmp/a.png", None),
+        ("tmp/run/1.png", "tmp/run"),
+        ("tmp/run/2.png", "tmp/run"),
+    ]
+    assert counts["rules"] == {"rule 1": {"images": 3, "bytes": 324, "runs": 1}}
+    assert (counts["images"], counts["bytes"], counts["runs"]) == (3, 324, 1)
+    assert wrong.returncode == 2
+    assert "'soon' is no time such as 2026-12-01" in wrong.stderr
+    assert len(left) == 4

@@ -54,7 +54,8 @@ def test_the_facts_stand_beside_the_entry_of_a_listing(client: httpx.Client, fol
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     (entry,) = client.get(ENTRIES, params={"prefix": f"{folder}/"}).json()
-    assert answer.json() == {**entry, "ai_mark": "none", "generation": FACTS}
+    known = {"ai_mark": "none", "generation": FACTS, "expires_at": None}
+    assert answer.json() == {**entry, **known}
 
 
 def test_an_image_without_facts_has_none(client: httpx.Client, folder: str) -> None:

@@ -1,7 +1,8 @@
 """Does something to a library, and kills itself with SIGKILL at the n-th of the points below.
 
 Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a sweep, `N ~` for a
-search for what has expired, `N +FOLDER` to publish a run and `N !FOLDER` to delete one. It works in
+search for what has expired, `N %FOLDER` for a round of retention, `N $FOLDER` for a sweep by its
+rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one. It works in
 a child of its own (so that all is imported only once), and answers with its return code and the
 points that it passed, or -1. A point is before and after each statement and commit, and around each
 step of the storage.
@@ -18,19 +19,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from crash.rules import OLD, rules_of
 from stillroom.assembly import opened_library
-from stillroom.media import expiry as expiring
+from stillroom.media import expiry as expiry_module
 from stillroom.media import migrations
+from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
+from stillroom.media.retention.rules import Rule, Rules
 from stillroom.media.rows import repository
 from stillroom.media.runs import deletion as run_deletion
 from stillroom.media.runs import service as run_service
 from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath, StorageKey, path_of_key
 from stillroom.settings import Settings
 from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.disk.publisher import Publisher
 from stillroom.storage.disk.storage import DiskImageStorage
+from stillroom.storage.port import ImageStorage
 
 IMPORTED_EARLY = (migrations, repository)
 
@@ -69,6 +75,10 @@ async def goes_on(_: float) -> bool:
     return False
 
 
+def expiring(storage: ImageStorage, database: MediaDatabase, *rules: Rule) -> Expiry:
+    return Expiry(storage, database, rules=Rules(rules), grace=timedelta(0))
+
+
 async def work(key: str) -> None:
     async with opened_library(Settings.read()) as library:
         storage, database = library.storage, library.database
@@ -78,9 +88,12 @@ async def work(key: str) -> None:
         if key == "-":
             await library.sweeper.sweep()
         elif key == "~":
-            ttl = timedelta(seconds=-60)  # all of it is old
-            expiry = Expiry(storage, database, ttl=ttl, grace=timedelta(0))
-            await expiry.mark_expired(goes_on)
+            await expiring(storage, database, OLD).mark_expired(goes_on)
+        elif key.startswith("%"):
+            await expiring(storage, database, *rules_of(key[1:])).mark_expired(goes_on)
+        elif key.startswith("$"):
+            expiry = expiring(storage, database, *rules_of(key[1:]))
+            await Sweeper(storage, database, expiry=expiry).sweep()
         elif key.startswith("+"):
             (await library.runs.publish(ImagePath.parse(key[1:]), None)).close()
         elif key.startswith("!"):
@@ -92,7 +105,7 @@ async def work(key: str) -> None:
         point()
 
 
-expiring._PAGE = 2  # type: ignore[misc]  # several pages of a few images
+expiry_module._PAGE = 2  # type: ignore[misc]  # several pages of a few images
 for module in (run_service, run_deletion):
     vars(module)["PAGE"] = 2
 for storage in (DiskImageStorage, R2ImageStorage):

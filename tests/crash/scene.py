@@ -36,6 +36,14 @@ class Launcher:
         """The same for a search for what has expired."""
         return self._killed(number, "~")
 
+    def killed_round(self, number: int, folder: str) -> bool:
+        """The same for a round of retention, by the rules of `killed_at.py`."""
+        return self._killed(number, f"%{folder}")
+
+    def killed_sweep_by_rules(self, number: int, folder: str) -> bool:
+        """The same for a sweep that holds marks to these rules."""
+        return self._killed(number, f"${folder}")
+
     def killed_publishing(self, number: int, folder: str) -> bool:
         """The same for the publishing of a run."""
         return self._killed(number, f"+{folder}")
@@ -66,7 +74,7 @@ class Scene:
     def launcher(self) -> "Iterator[Launcher]":
         with subprocess.Popen(
             [sys.executable, str(LAUNCHER)],
-            env=self.environment,
+            env={**self.environment, "PYTHONPATH": str(LAUNCHER.parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

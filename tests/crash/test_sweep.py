@@ -70,7 +70,7 @@ async def test_a_search_for_what_has_expired_goes_on_where_it_was_killed(scene: 
                 break
 
             let_it_be_time(library)
-            await expiring(library).mark_expired(never_stops)
+            await expiring(library).mark_expired(never_stops)  # and sweeps by that rule
 
             assert library.marked() == sorted((image.key.text, image.save_id) for image in saved)
             make_due(library)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from stillroom.media import expiry
 from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import Expiry, never_stops
 from stillroom.media.resource import now
+from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper, Swept
@@ -33,7 +35,14 @@ OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and
 
 
 def expiring(library: Library, ttl: timedelta = OLD_AT_ONCE) -> Expiry:
-    return Expiry(library.meddled, library.database, ttl=ttl, grace=timedelta(0))  # type: ignore[arg-type]  # as good as one
+    return by_rules(library, Rule(COMPUTE_TTL, "", expire_after=ttl))
+
+
+def by_rules(library: Library, *rules: Rule) -> Expiry:
+    """What marks by these rules; the library's own sweeps hold marks to them, too."""
+    storage = cast("ImageStorage", library.meddled)
+    library.expiry = Expiry(storage, library.database, rules=Rules(rules), grace=timedelta(0))
+    return library.expiry
 
 
 def let_it_be_time(library: Library) -> None:
@@ -62,7 +71,7 @@ class ExpiryContract:
 
         assert await expiring(library).mark_expired(never_stops) == 5
 
-        assert {row.reason for row in library.table(deletions)} == {"expired"}
+        assert {row.reason for row in library.table(deletions)} == {"rule"}
         assert await library.sweep() == Swept()  # there is a minute of grace
         make_due(library)
         assert await library.sweep() == Swept(deleted=5)
@@ -192,10 +201,13 @@ class ExpiryContract:
         (row,) = library.table(scans)
         assert (row.after, row.claimed_by, row.lease_until) == ("", None, None)
         await library.save("late.png", picture())
-        long = Expiry(library.meddled, library.database, ttl=timedelta(days=1), grace=timedelta(0))  # type: ignore[arg-type]  # as good as one
         let_it_be_time(library)
-        await long.mark_expired(never_stops)
-        assert await expiring(library).mark_expired(never_stops) == 0
+        await expiring(library, timedelta(days=1)).mark_expired(never_stops)
+        (row,) = library.table(scans)
+        assert await expiring(library, timedelta(days=2)).mark_expired(never_stops) == 0
+        assert library.table(scans) == [row]
+        # A rule that is shorter does not wait for what a longer one has put off.
+        assert await expiring(library).mark_expired(never_stops) == 1
 
     async def test_one_that_stops_or_dies_is_gone_on_with_where_it_was(
         self, library: Library
@@ -234,7 +246,7 @@ class ExpiryContract:
         assert await scans_of.claim(first, lease=-lease) == ""
         assert await scans_of.claim(second, lease=lease) == ""
 
-        marked = await scans_of.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
+        marked = await scans_of.mark_ended(first, [saved], due_at=now(), after="x", lease=lease)
         await scans_of.end(first, next_at=now())
 
         assert marked is None

@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 import sqlalchemy as sa
@@ -51,6 +51,9 @@ from videos import (
     video_track,
     webm,
 )
+
+if TYPE_CHECKING:
+    from stillroom.media.expiry import Expiry
 
 MIB: Final = 1024**2
 GRACE: Final = timedelta(hours=1)
@@ -99,6 +102,7 @@ class Library:
         self.config = config
         self.database = MediaDatabase(config)
         self.service = self.another()
+        self.expiry: Expiry | None = None
 
     def another(self) -> MediaResourceService:
         return MediaResourceService(cast("ImageStorage", self.meddled), self.database, grace=GRACE)
@@ -114,7 +118,7 @@ class Library:
         )
 
     def sweeper(self) -> Sweeper:
-        return Sweeper(cast("ImageStorage", self.meddled), self.database)
+        return Sweeper(cast("ImageStorage", self.meddled), self.database, expiry=self.expiry)
 
     async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
         return await self.sweeper().sweep(progress)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import RULES
+from contract.suite import RULES, manifest_key
 from media.suite import Library, key
 from media.sweeping import is_there, make_due
 from pictures import picture
@@ -29,7 +29,8 @@ from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, resources, run_deletions
 from stillroom.media.rows.transfer import TransferOutcome
 from stillroom.media.runs.deletion import RunDeletions
-from stillroom.paths import KeyPrefix, StorageKey
+from stillroom.media.runs.service import Runs
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.storage.choose import (
     DiskConfig,
     R2Config,
@@ -546,3 +547,24 @@ async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(mo
     await deleting.go_on(lambda: False)
     assert len(move.target.marked()) == 2
     assert move.target.table(run_deletions) == []
+
+
+@EVERY_WAY
+async def test_of_a_run_that_was_deleted_between_two_passes_the_manifest_is_taken_back(
+    move: Move,
+) -> None:
+    source, target = move.source, move.target
+    runs = Runs(source.meddled.storage, source.database)
+    for run in (7, 8):
+        for number in range(2):
+            await source.save(f"runs/{run}/{number}.png", picture(number))
+        (await runs.publish(ImagePath(f"runs/{run}"), 2)).close()
+    await move.run()
+    deleting = RunDeletions(source.meddled.storage, source.database, grace=timedelta(hours=1))
+    await deleting.delete(ImagePath("runs/7"))
+
+    await move.run()
+
+    assert not await is_there(target, manifest_key("runs/7"))
+    assert await is_there(target, manifest_key("runs/8"))
+    assert [name for name, _ in target.marked()] == [f"compute/runs/7/{n}.png" for n in range(2)]

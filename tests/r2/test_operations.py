@@ -1,7 +1,9 @@
 """What each request costs at R2, counted on the wire, and the table that says so."""
 
 import re
+import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -14,8 +16,14 @@ from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
+from stillroom.media import clock
+from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Outcome
-from stillroom.media.resource import Change
+from stillroom.media.resource import Change, now
+from stillroom.media.retention.rules import Rule, Rules
+from stillroom.media.rows.scans import EXPIRY
+from stillroom.media.sweeper import Sweeper
+from stillroom.paths import ImagePath
 from stillroom.settings import Settings
 from videos import Mp4, frames
 
@@ -196,6 +204,65 @@ async def measure_runs(running: Running, stub: StubR2) -> dict[str, tuple[int, i
     return measured
 
 
+async def measure_retention(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
+    """The same of rounds of retention, and of the sweep that follows."""
+    measured: dict[str, tuple[int, int]] = {}
+    for folder, count in {"many": 1000, "old/7": 100}.items():
+        for number in range(count):
+            stub.objects[f"compute/{folder}/{number}"] = stub_r2.Stored(b"bytes", {}, '"e"')
+    year = timedelta(days=365)
+    async with (
+        running(STILLROOM_SWEEP_INTERVAL_SECONDS="0") as client,
+        opened_library(Settings.read()) as library,
+    ):
+        for run in range(10):
+            for number in range(10):
+                path = f"{IMAGES}/counted/{run}/{number}.png"
+                assert (await client.post(path, files={"file": PNG})).status_code == 200
+            (await library.runs.publish(ImagePath(f"counted/{run}"), 10)).close()
+        rows = await library.database.rows()
+        for name, rule in (
+            (
+                "a round of retention over 1,000 images, none of which has ended",
+                Rule("rule 1", "many/", expire_after=year),
+            ),
+            (
+                "a round that counts 10 published runs of 10 images and ends none",
+                Rule("rule 1", "counted/", keep_last_runs=10),
+            ),
+            (
+                "a round that marks 100 images in one folder",
+                Rule("rule 1", "old/", expire_after=-year),
+            ),
+        ):
+            expiry = Expiry(
+                library.storage, library.database, rules=Rules([rule]), grace=timedelta(0)
+            )
+            await rows.scans.restart(EXPIRY, at=now())
+            stub.operations.clear()
+            marked = await expiry.mark_expired(at_once)
+            measured[name] = stub.classes()
+        assert marked == 100
+        stub.operations.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            later = clock.Clock(wall=lambda: time.time() + 120)
+            patch.setattr(clock, "CLOCK", later)
+            swept = await Sweeper(library.storage, library.database, expiry=expiry).sweep()
+        assert swept.deleted == stub.operations["DeleteObject"] == 100
+        classes = stub.classes()
+        measured["one of them swept (the deletion itself is free)"] = (
+            classes[0] // 100,
+            classes[1] // 100,
+        )
+        stub.operations.clear()
+    return measured
+
+
+async def at_once(_: float) -> bool:
+    """Between the pages of a round."""
+    return False
+
+
 async def measure_metadata(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
     """The same of how an image was made."""
     measured: dict[str, tuple[int, int]] = {}
@@ -227,6 +294,7 @@ async def test_the_table_in_the_docs_is_what_was_measured(running: Running, stub
     measured = await measure_pictures(running, stub)  # first: `running` keeps its variables
     stub.operations.clear()
     measured |= await measure_metadata(running, stub)
+    measured |= await measure_retention(running, stub)
     measured |= await measure_runs(running, stub)
     stub.operations.clear()
     measured |= await measure_archives(running, stub)

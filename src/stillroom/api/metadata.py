@@ -1,6 +1,9 @@
 """One image's entry with the facts about its generation and its mark, read from its bytes."""
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from fastapi import Request, Response
@@ -13,13 +16,17 @@ from stillroom.api.images import ImageOperations
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
+from stillroom.errors import BackendUnavailable
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
+from stillroom.media.retention.ends import Ends
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, OpenedImage, StoredImage
 from stillroom.telemetry import metrics
 
-_FORM: Final = "g2"
+_WAITED_FOR_ENDS_S: Final = 2.0
+
+_FORM: Final = "g3"
 """Part of the ETag of an answer: to be raised when the same image gives other facts."""
 
 
@@ -64,15 +71,28 @@ class ImageMetadata(ListedEntry):
     )
 
 
+class ImageMetadataAndEnd(ImageMetadata):
+    """The same, and how long the image stays."""
+
+    expires_at: datetime | None = Field(
+        description="when it goes, some time later as a rule: by its own end, its deletion or a "
+        "rule of retention; null where it stays, and where that is not known: it depends on newer "
+        "runs, or the database is away",
+        examples=["2026-12-01T15:00:00+00:00"],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class MetadataOperation:
     """The one operation over one storage.
 
     Attributes:
         images: Where the bytes are, and who may read them.
+        ends: When they go.
     """
 
     images: ImageOperations
+    ends: Ends
 
     async def get_metadata(self, request: Request) -> Response:
         """Get the entry of an image with the facts about its generation, and its AI mark."""
@@ -82,7 +102,8 @@ class MetadataOperation:
         path = Call(request, fields, grant).image_path("storage:read")
         opened = await self.images.storage.open(StorageKey.of_image(path))
         try:
-            etag = _etag(opened.image)
+            expires_at = await self._expires_at(opened.image)
+            etag = _etag(opened.image, expires_at)
             about = {"etag": etag, "cache-control": self.images.cache_control}
             known = entity_tags(fields.get("if-none-match"), weak=True) or ()
             if known == ANY or etag in known:
@@ -93,10 +114,21 @@ class MetadataOperation:
         metrics.count_reading(_outcome(found))
         metrics.count_ai_mark(found.ai_mark)
         generation = found.generation.as_json() if found.generation is not None else None
-        entry = {**described(opened.image), "ai_mark": found.ai_mark}
+        entry = {
+            **described(opened.image),
+            "ai_mark": found.ai_mark,
+            "expires_at": expires_at.isoformat() if expires_at is not None else None,
+        }
         answer = json_answer({**entry, "generation": generation})
         answer.headers.update(about)
         return answer
+
+    async def _expires_at(self, image: StoredImage) -> datetime | None:
+        """When it goes, as far as that can be told soon: facts do not wait for a database."""
+        with contextlib.suppress(BackendUnavailable, TimeoutError):
+            async with asyncio.timeout(_WAITED_FOR_ENDS_S):
+                return await self.ends.expected(image)
+        return None
 
 
 def metadata_router(operation: MetadataOperation) -> OperationRouter:
@@ -108,7 +140,7 @@ def metadata_router(operation: MetadataOperation) -> OperationRouter:
             "GET",
             operation.get_metadata,
             (401, 403, 404, 503),
-            answer=ImageMetadata,
+            answer=ImageMetadataAndEnd,
             headers=("If-None-Match",),
             is_cacheable=True,
         ),
@@ -116,8 +148,9 @@ def metadata_router(operation: MetadataOperation) -> OperationRouter:
     return router
 
 
-def _etag(image: StoredImage) -> str:
-    return f'{image.etag[:-1]}-{_FORM}"'
+def _etag(image: StoredImage, expires_at: datetime | None) -> str:
+    ends = "" if expires_at is None else f"-{int(expires_at.timestamp()):x}"
+    return f'{image.etag[:-1]}-{_FORM}{ends}"'
 
 
 async def _read(opened: OpenedImage) -> Found:

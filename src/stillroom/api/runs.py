@@ -1,6 +1,7 @@
 """Runs over HTTP: publish a folder of images as one thing, list runs, and look at one."""
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,19 @@ from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.sendfile import answered
 from stillroom.auth.grants import Authorize
+from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
 from stillroom.http.serving import PRIVATE_CACHE
+from stillroom.media.retention.ends import Ends, nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, ImagePrefix
 
 _PUBLISH: Final = "/publish"
+
+_WAITED_FOR_ENDS_S: Final = 2.0
 
 _TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 
@@ -56,6 +61,11 @@ class ListedRun(BaseModel):
     )
     count: int | None = Field(
         description="images in its manifest; null while it is open", examples=[4]
+    )
+    expires_at: datetime | None = Field(
+        description="when a rule of retention ends it; null where none does, and where that is not "
+        "known: it depends on newer runs, or the database is away",
+        examples=["2026-12-24T15:00:00+00:00"],
     )
 
 
@@ -105,12 +115,14 @@ class RunOperations:
         runs: Publishes them.
         deletions: Deletes them.
         listing: Finds them.
+        ends: When they go.
         authorize: Who is asking.
     """
 
     runs: Runs
     deletions: RunDeletions
     listing: RunListing
+    ends: Ends
     authorize: Authorize
 
     async def list_runs(self, request: Request) -> Response:
@@ -119,15 +131,27 @@ class RunOperations:
         asked = parse_runs_query(call.query)
         visible = call.grant.narrow("storage:read", asked.prefix)
         if asked.sort != "folder":
-            return json_answer([_shown(run) for run in await self._by_time(asked, visible)])
+            return await self._shown(await self._by_time(asked, visible))
         found: list[Run] = []
         async for run in self._wanted(asked, visible):
             if len(found) == asked.limit:
-                response = json_answer([_shown(run) for run in found])
+                response = await self._shown(found)
                 response.headers["link"] = asked.link_to_next(found[-1].folder)
                 return response
             found.append(run)
-        return json_answer([_shown(run) for run in found])
+        return await self._shown(found)
+
+    async def _shown(self, found: Sequence[Run]) -> Response:
+        """A page of the listing; that the database is away does not hold it up."""
+        ends = dict[str, datetime]()
+        with contextlib.suppress(BackendUnavailable, TimeoutError):
+            async with asyncio.timeout(_WAITED_FOR_ENDS_S):
+                for run in found:
+                    if run.published_at is not None:
+                        published_ns = nanoseconds(run.published_at)
+                        end = await self.ends.expected_of_run(run.folder, published_ns)
+                        ends |= {} if end is None else {run.folder: end.at}
+        return json_answer([_shown(run, ends.get(run.folder)) for run in found])
 
     async def _wanted(self, asked: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
         async for run in self.listing.runs(visible, asked.start_after):
@@ -170,7 +194,6 @@ class RunOperations:
             return await answered(call.fields, published, PRIVATE_CACHE, None)
         await self.runs.require_images(folder)
         pages = self.runs.described(folder)
-        # What fails at once is answered as it should be.
         # What fails at once is answered as it should be.
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
@@ -229,12 +252,13 @@ def runs_router(operations: RunOperations) -> OperationRouter:
     return router
 
 
-def _shown(run: Run) -> dict[str, object]:
+def _shown(run: Run, expires_at: datetime | None) -> dict[str, object]:
     return {
         "folder": run.folder,
         "state": run.state,
         "published_at": run.published_at.isoformat() if run.published_at else None,
         "count": run.count,
+        "expires_at": expires_at.isoformat() if expires_at else None,
     }
 
 

@@ -59,12 +59,14 @@ class CheckResult:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each check.")
 def doctor(*, data_dir: str | None, as_json: bool) -> None:
     """Check settings, secret, disk or bucket, CDN, database and clock, where the server runs."""
+    from stillroom.assembly import rules_of
     from stillroom.settings import Settings
 
     wrong = 0
     try:
         settings = Settings.read(data_dir=data_dir)
         settings.storage  # noqa: B018  (a bucket that is configured by halves raises here)
+        rules_of(settings)
     except StillroomError as error:
         wrong_settings = "set them so that `stillroom serve` starts"
         _show(CheckResult("settings", str(error), wrong_settings), as_json=as_json)

@@ -17,6 +17,7 @@ from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.index import index
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
+from stillroom.cli.retention import retention
 from stillroom.cli.runs import runs
 from stillroom.cli.search import search
 from stillroom.cli.server_options import minted_token
@@ -73,7 +74,7 @@ _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "mi
 """Commands that skip what is done already."""
 
 for command in (
-    put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, media,
+    put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, retention, media,
     index, verify, migrate, doctor,
 ):  # fmt: skip
     commands.add_command(command)

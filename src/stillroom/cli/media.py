@@ -95,7 +95,7 @@ def _key_of(text: str) -> str:
 def sweep(*, dry_run: bool, data_dir: str | None) -> None:
     """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
-    With STILLROOM_COMPUTE_TTL it also marks expired compute results, if the next scan is due; a
+    With rules of retention it also marks what has expired, if the next round is due; a
     million images take an hour. It is safe to run beside servers and other sweeps. The exit status
     is 1 if a deletion failed.
     """

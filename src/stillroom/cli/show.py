@@ -37,6 +37,7 @@ def json_line(found: ImageMetadata) -> str:
     """All that is known of one image as a line of JSON that a terminal may show."""
     facts = found.generation.as_json() if found.generation is not None else None
     known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
+    known["expires_at"] = found.expires_at.isoformat() if found.expires_at else None
     return json.dumps(known, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
 
 
@@ -49,6 +50,8 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
     yield "path", found.path
     yield "size", size_text(found.size)
     yield "saved", found.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if found.expires_at is not None:
+        yield "expires", found.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     yield "type", found.content_type
     yield "sha256", found.sha256 or "unknown"
     yield "AI mark", found.ai_mark or "unknown"

@@ -175,6 +175,7 @@ def _metadata_of(said: Mapping[str, Any]) -> ImageMetadata:
         **{**known, "modified": datetime.fromisoformat(said["modified"])},
         generation=None if facts is None else generation_of(facts),
         ai_mark=said.get("ai_mark"),  # a server of before has none
+        expires_at=(ends := said.get("expires_at")) and datetime.fromisoformat(ends),
     )
 
 

@@ -82,9 +82,11 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
     """A value of a class, whose fields have the names of the answer's."""
     try:
-        known = {name: said[name] for name in answers.names_of(kind)}
-        if known.get("published_at") is not None:
-            known["published_at"] = datetime.fromisoformat(known["published_at"])
+        known = {name: said[name] for name in answers.names_of(kind) - {"expires_at"}}
+        known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}
+        for name in ("published_at", "expires_at"):
+            if known.get(name) is not None:
+                known[name] = datetime.fromisoformat(known[name])
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(f"{subject}: this is no answer about a run: {error!r}") from error
     return kind(**known)

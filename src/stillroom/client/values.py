@@ -77,10 +77,12 @@ class ImageMetadata(ImageInfo):
         generation: None where no tool has written anything that is known.
         ai_mark: Whether the image itself says that AI made it: `c2pa`, `iptc`, `both` or `none`;
             None where that cannot be told.
+        expires_at: When it goes, aware; None: it stays, or that is not known, as in a search.
     """
 
     generation: Generation | None
     ai_mark: AiMark | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +211,15 @@ class RunInfo:
         state: `published` or `open`.
         published_at: Aware; None while it is open.
         count: Images in its manifest; None while it is open.
+        expires_at: When a rule of retention ends it, aware; None: none does, or that depends on
+            newer runs.
     """
 
     folder: str
     state: str
     published_at: datetime | None
     count: int | None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Migration:
                 return
             event = await self.copy(key)
             if event is not None and event.outcome is MigrationOutcome.FAILED:
-                incomplete.update(_folders_of(key))
+                incomplete.update(folders_of(key))
 
         await self._each(self._source, copy, self._note_unexpected)
         for key in manifests:
@@ -253,6 +253,12 @@ class Migration:
             image = await self._source.stat(key)
         return image, await self._there(key)
 
+    async def take_back(self, copy: StoredImage) -> None:
+        """Delete this very save from the target."""
+        if self._target is not None:
+            with contextlib.suppress(ImageNotFound, PreconditionFailed):
+                await self._target.storage.delete(copy.key, save_id=copy.save_id)
+
     async def _there(self, key: StorageKey) -> StoredImage | None:
         if self._target is None:
             return None
@@ -360,8 +366,7 @@ class Migration:
         finally:
             opened.close()
         if found.digest() != sha256:
-            with contextlib.suppress(ImageNotFound, PreconditionFailed):
-                await target.storage.delete(saved.key, save_id=saved.save_id)
+            await self.take_back(saved)
             raise DigestMismatch(
                 f"the copy has the SHA-256 {found.hexdigest()} instead of {sha256.hex()}: "
                 "it was deleted again"
@@ -388,7 +393,7 @@ class _Reading:
             raise
 
 
-def _folders_of(key: StorageKey) -> Iterator[str]:
+def folders_of(key: StorageKey) -> Iterator[str]:
     """The folders that a key is in, on every level."""
     folder = key.text
     while "/" in folder:

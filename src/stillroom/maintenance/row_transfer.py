@@ -3,7 +3,8 @@
 A row is written once its bytes are there, and no earlier. A mark is written with the save id of the
 copy, if the source's image is the very save that was marked and the target's is its copy. What an
 earlier pass wrote, and what does not hold any more, is withdrawn: nothing is marked in the target
-that is live in the source. A run whose deletion is under way is deleted in the target, too.
+that is live in the source. A run whose deletion is under way is deleted in the target, too; of one
+that is deleted, and whose images are marked, the manifest of an earlier pass is taken back.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
-from stillroom.maintenance.migration import Migration, is_copy
+from stillroom.maintenance.migration import Migration, folders_of, is_copy
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import HEAD, found, migrate
-from stillroom.media.resource import MediaResource
+from stillroom.media.resource import DELETED, MediaResource
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.run_deletions import RunDeletionRows
@@ -31,6 +32,7 @@ from stillroom.media.rows.transfer import (
     Saves,
     TransferOutcome,
 )
+from stillroom.paths import MANIFEST_NAME, StorageKey
 
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
@@ -154,6 +156,7 @@ class _Pass:
         self._target = None if target is None else RowTransfer(target)
         self._stats = stats
         self._dry_run = dry_run
+        self._folders: set[str] = set()
 
     # Resources ---------------------------------------------------------------------------
 
@@ -234,7 +237,20 @@ class _Pass:
             return None
         if copy is None or not is_copy(copy, original):
             return None
+        if given["reason"] == DELETED:
+            await self._take_back_manifests(copy.key)
         return {**given, "save_id": copy.save_id}
+
+    async def _take_back_manifests(self, deleted: StorageKey) -> None:
+        """Delete the target's manifest of the run that an image was deleted with, if it has one."""
+        for folder in folders_of(deleted):
+            manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
+            if folder in self._folders or not manifest.is_manifest:
+                continue
+            self._folders.add(folder)
+            original, copy = await self._migration.pair(manifest)
+            if original is None and copy is not None:
+                await self._migration.take_back(copy)
 
     async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
         after = None

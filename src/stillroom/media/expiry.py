@@ -1,26 +1,27 @@
-"""Expiry of compute results that were not ingested: they are found page by page, and marked.
+"""Expiry: what has come to its end by the rules of retention is found page by page, and marked.
 
 What is in a published run goes with the run, by the time of its manifest, and that goes first.
 
-One process at a time goes through all of `compute/`, slowly enough for requests. Where it is, is
-committed with the marks of each page, so that another one goes on there if it dies.
+One process at a time goes through all that a rule may end, slowly enough for requests. Where it is,
+is committed with the marks of each page, so that another one goes on there if it dies. Each mark is
+held to the rules once more before the sweeper deletes.
 """
 
 import asyncio
 import logging
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from stillroom.errors import ImageNotFound, InvalidPath, RunConflict, RunNotFound
+from stillroom.errors import BackendUnavailable, PreconditionFailed, RunConflict, RunNotFound
+from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import now
+from stillroom.media.resource import DueMark, now
+from stillroom.media.retention.ends import EndedRun, Ends, nanoseconds
+from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import RunDeletions
-from stillroom.paths import COMPUTE_PREFIX, ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import ListQuery, StoredImage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0
@@ -40,25 +41,25 @@ log = logging.getLogger("stillroom.media")
 
 
 class Expiry:
-    """Marks what is older than it may become."""
+    """Marks what has come to its end."""
 
     def __init__(
-        self, storage: ImageStorage, database: MediaDatabase, *, ttl: timedelta, grace: timedelta
+        self, storage: ImageStorage, database: MediaDatabase, *, rules: Rules, grace: timedelta
     ) -> None:
         """Go through `storage`, and mark in `database`.
 
         Args:
             storage: Where compute results are.
             database: Where the marks are, and how far it has come.
-            ttl: How old a compute result may become.
+            rules: What ends, and when.
             grace: How long one can still be ingested after it was marked.
         """
         self._storage = storage
         self._database = database
+        self._ends = Ends(storage, database, rules)
         self._runs = RunDeletions(storage, database, grace=grace)
-        self._ttl = ttl
         self._due_after = max(grace, _SHORTEST_GRACE)
-        self._every = min(ttl / _PASSES, _LONGEST_WAIT)
+        self._every = min((rules.shortest or _PASSES * _LONGEST_WAIT) / _PASSES, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
         """Go through everything, or go on where another process stopped, if it is time.
@@ -74,80 +75,55 @@ class Expiry:
         """
         scans = (await self._database.rows()).scans
         claim = uuid.uuid4()
-        after = await scans.claim(claim, lease=_LEASE)
-        if after is None:
+        position = await scans.claim(claim, lease=_LEASE, every=self._every)
+        if position is None:
             return 0
-        marked = 0
-        while True:
-            page = await self._storage.entries(
-                ListQuery(KeyPrefix(COMPUTE_PREFIX), after=after, limit=_PAGE, manifests=True)
-            )
-            before_ns = time.time_ns() - int(self._ttl.total_seconds() * 1e9)
-            old = [
-                entry
-                for entry in page.entries
-                if isinstance(entry, StoredImage) and entry.modified_ns < before_ns
-            ]
-            after = page.next_after or ""
-            old, runs = await self._apart_from_runs(old, before_ns)
-            for folder in runs:
-                marked += await self._delete_run(folder, before_ns)
-            keys = await scans.mark_expired(
-                claim, old, due_at=now() + self._due_after, after=after, lease=_LEASE
+        begun, marked = await self._ends.begin(), 0
+        async for entries, after in self._ends.pages(position, _PAGE):
+            ended = await self._ends.of_page(entries, nanoseconds(clock.earliest()), begun)
+            for run in ended.runs:
+                marked += await self._delete_run(run)
+            keys = await scans.mark_ended(
+                claim,
+                [image for image, _ in ended.images],
+                due_at=clock.latest() + self._due_after,
+                after=after or "",
+                lease=_LEASE,
             )
             if keys is None:
                 return marked  # it took too long, and another one goes on
+            rules = {image.key: end.rule.name for image, end in ended.images}
             for key in keys:
-                log.info("marked %r: it has expired", key.text)
+                log.info("marked %r: it has expired by %s", key.text, rules[key])
             marked += len(keys)
-            if page.next_after is None:
-                await scans.end(claim, next_at=now() + self._every)
-                return marked
-            if await stops_within(_PAUSE_S):
+            if after is not None and await stops_within(_PAUSE_S):
                 await scans.end(claim, next_at=None)
                 return marked
+        await scans.end(claim, next_at=now() + self._every)
+        return marked
 
-    async def _apart_from_runs(
-        self, old: Sequence[StoredImage], before_ns: int
-    ) -> tuple[list[StoredImage], list[ImagePath]]:
-        """Those of some images that are in no published run, and the old ones of these runs."""
-        apart, runs = list[StoredImage](), dict[ImagePath, None]()
-        known: dict[str, int | None] = {}
-        for image in old:
-            run = await self._run_of(image.key, known)
-            if run is None:
-                apart.append(image)
-            elif run[1] < before_ns:
-                runs[run[0]] = None
-        return apart, list(runs)
+    async def still_holds(self, mark: DueMark) -> bool:
+        """Whether what was marked would be marked again: the rules, tags and runs are today's.
 
-    async def _run_of(
-        self, key: StorageKey, known: dict[str, int | None]
-    ) -> tuple[ImagePath, int] | None:
-        """The published run that an image is in, and when that was; `known` are folders."""
-        folder = image_entry(key.text)
-        while "/" in folder:
-            folder = folder.rpartition("/")[0]
-            if folder not in known:
-                known[folder] = await self._published_ns(ImagePath(folder))
-            published_ns = known[folder]
-            if published_ns is not None:
-                return ImagePath(folder), published_ns
-        return None
+        Raises:
+            ImageNotFound, PreconditionFailed: the marked save is not there any more.
+            BackendUnavailable: as its name says.
+        """
+        image = await self._storage.stat(mark.storage_key)
+        if image.save_id != mark.save_id:
+            raise PreconditionFailed
+        return await self._ends.has_ended(image, nanoseconds(clock.earliest()))
 
-    async def _published_ns(self, folder: ImagePath) -> int | None:
+    async def _delete_run(self, run: EndedRun) -> int:
+        """Delete a run without what was saved into it since; how many images were marked."""
+        saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
         try:
-            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
-        except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
-            return None
-
-    async def _delete_run(self, folder: ImagePath, before_ns: int) -> int:
-        """Delete a run that is old, without what was saved into it since; how many were marked."""
-        saved_until = datetime.fromtimestamp(before_ns / 1e9, UTC)
-        try:
-            deleted = await self._runs.delete(folder, saved_until=saved_until)
-        except (RunNotFound, RunConflict):  # another process was first
+            deleted = await self._runs.delete(run.folder, saved_until=saved_until)
+        except (RunNotFound, RunConflict, BackendUnavailable) as error:
+            # Another process was first, or is at it; what is left of it is found the next time.
+            log.warning("the run %r has expired, and is not deleted: %s", run.folder.text, error)
             return 0
+        log.info("the run %r has expired by %s", run.folder.text, run.end.rule.name)
         return deleted.marked
 
 

@@ -4,8 +4,9 @@ import contextlib
 from datetime import datetime, timedelta
 
 from stillroom.errors import BackendUnavailable, StillroomError
+from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
-from stillroom.media.resource import EXPIRED, now
+from stillroom.media.resource import EXPIRED
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import StoredImage
 
@@ -40,7 +41,7 @@ class Lifetimes:
             BackendUnavailable: the mark could not be written, so the save was taken back: it would
                 stay for ever.
         """
-        due_at = now() + after
+        due_at = clock.latest() + after
         try:
             await (await self._database.rows()).deletions.mark_save(image, EXPIRED, due_at)
         except BackendUnavailable:

@@ -22,7 +22,10 @@ DELETED: Final = "deleted"
 """A resource was deleted."""
 
 EXPIRED: Final = "expired"
-"""Not ingested for as long as `STILLROOM_COMPUTE_TTL` says."""
+"""Saved with an end, which has come; or by a version that had no rules."""
+
+RULE: Final = "rule"
+"""A rule of retention ended it. Before it is deleted the rules are asked again."""
 
 ORPHAN: Final = "orphan"
 """Nothing knew of it, and an operator asked for its deletion."""
@@ -112,7 +115,7 @@ class Mark:
     Attributes:
         storage_key: What is to be deleted.
         save_id: The save that was marked; other bytes, or the same saved again, stay.
-        reason: `RELOCATED`, `DELETED`, `EXPIRED` or `ORPHAN`.
+        reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
         due_at: Not before this, UTC.
         resource_id: Whose deletion this is; None for a source.
         content_hash: Of a source: before it is deleted, a resource must have these bytes.

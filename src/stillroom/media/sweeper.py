@@ -8,7 +8,8 @@ after it:
 3. delete the bytes                                            the same; the next finds nothing
 4. settle: the mark goes, is due later, or a dead letter       everything
 
-A mark is dropped, and the bytes stay, if a resource has the key, or if the save is another. A
+A mark is dropped, and the bytes stay, if a resource has the key, if the save is another, or if no
+rule of retention ends any more what one has marked. A
 source stays, and its mark becomes a dead letter, if the library's copy is not there.
 """
 
@@ -33,6 +34,7 @@ from stillroom.media.recorded_bytes import has_its_bytes, hash_of
 from stillroom.media.resource import (
     DELETED,
     RELOCATED,
+    RULE,
     DueMark,
     MediaResource,
     QueueMetrics,
@@ -121,6 +123,7 @@ class _Outcome(Enum):
     DELETED = "deleted"
     GONE = "gone"
     OTHER_SAVE = "another save"
+    KEPT_BY_RULES = "kept by rules"
     LEFT = "left"
 
 
@@ -144,7 +147,8 @@ class Sweeper:
         Args:
             storage: Where the bytes are.
             database: Where the marks are.
-            expiry: What finds compute results that have expired; None: they stay.
+            expiry: What finds compute results that have expired by the rules; None: there are
+                none, and what rules have marked stays.
             run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
             healer: What computes what is missing of resources; None: it stays missing.
             index_healing: What compares the search index with the storage.
@@ -358,6 +362,9 @@ class Sweeper:
         elif outcome is _Outcome.GONE:
             swept.gone += 1
             log.info("dropped the mark of %r (%s): it is gone", key, why)
+        elif outcome is _Outcome.KEPT_BY_RULES:
+            swept.kept += 1
+            log.info("kept %r (%s): no rule ends it now", key, why)
         else:
             swept.kept += 1
             log.info("kept %r (%s): it was saved again since", key, why)
@@ -371,6 +378,8 @@ class Sweeper:
             async with asyncio.timeout_at(ends):
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
+                elif mark.reason == RULE and not await self._still_ends(mark):
+                    return _Outcome.KEPT_BY_RULES
                 await self._storage.delete(
                     mark.storage_key, save_id=None if any_save else mark.save_id
                 )
@@ -379,6 +388,10 @@ class Sweeper:
         except PreconditionFailed:
             return _Outcome.OTHER_SAVE
         return _Outcome.DELETED
+
+    async def _still_ends(self, mark: DueMark) -> bool:
+        """Whether a rule still ends what one has marked; without rules none does."""
+        return self._expiry is not None and await self._expiry.still_holds(mark)
 
     async def _require_copy(self, mark: DueMark) -> None:
         """Return if a relocated source is not the last that has its bytes.

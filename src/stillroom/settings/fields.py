@@ -142,6 +142,12 @@ class Fields(BaseSettings):
     docs/media.md#results-that-expire.
     """
 
+    retention_file: Path | None = None
+    """Rules by which compute results expire; by default `retention.toml` in the data directory.
+
+    docs/retention.md. By default there need be no such file.
+    """
+
     max_connections: int = Field(default=4096, ge=1)
     """Connections at once, in each process; further ones get 503.
 

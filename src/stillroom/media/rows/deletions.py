@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.media import clock
 from stillroom.media.resource import (
     DELETED,
     ORPHAN,
@@ -58,7 +59,7 @@ class DeletionRows:
         moment = now()
         due = (
             sa.select(deletions)
-            .where(_is_due(moment))
+            .where(_is_due())
             .order_by(deletions.c.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -150,7 +151,7 @@ class DeletionRows:
 
     async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
         """A page of marks that are due and unclaimed, the longest due first; none is claimed."""
-        asked = sa.select(deletions).where(_is_due(now()))
+        asked = sa.select(deletions).where(_is_due())
         if after is not None:
             asked = asked.where(
                 sa.tuple_(deletions.c.due_at, deletions.c.id)
@@ -163,6 +164,20 @@ class DeletionRows:
         async with self._engine.reading() as connection:
             rows = (await connection.execute(asked)).all()
         return [_due_mark(row, attempts=row.attempts) for row in rows]
+
+    async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
+        """The marks of these very saves, due or not."""
+        asked = sa.select(deletions).where(
+            deletions.c.storage_key.in_([image.key for image in images])
+        )
+        saves = {(image.key, image.save_id) for image in images}
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return [
+            _due_mark(row, attempts=row.attempts)
+            for row in rows
+            if (row.storage_key, row.save_id) in saves
+        ]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
         """Mark one save."""
@@ -211,9 +226,10 @@ async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.
     await connection.execute(sa.delete(resources).where(*gone))
 
 
-def _is_due(moment: datetime) -> sa.ColumnElement[bool]:
+def _is_due() -> sa.ColumnElement[bool]:
     lease = deletions.c.lease_until
-    return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease < moment))
+    is_free = sa.or_(lease.is_(None), lease < now())
+    return sa.and_(deletions.c.due_at <= clock.earliest(), is_free)
 
 
 async def _with_hashes(

@@ -24,12 +24,14 @@ from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
+    keys_with_resource,
     resource_of,
     select_resources,
     values_of,
 )
 from stillroom.media.rows.tables import deletions, resources, tags
 from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
 
 
 class ResourceRows:
@@ -99,6 +101,11 @@ class ResourceRows:
         async with self._engine.reading() as connection:
             rows = (await connection.execute(asked)).all()
         return [resource_of(row) for row in rows]
+
+    async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
+        """The keys of those images under which a resource has its bytes."""
+        async with self._engine.reading() as connection:
+            return await keys_with_resource(connection, [image.key for image in images])
 
     async def add(self, resource: MediaResource, *, source: Mark | None = None) -> bool:
         """Make a resource, end the intent of its copy, and mark the source, all or nothing.

@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.media.resource import EXPIRED, now
+from stillroom.media.resource import RULE, now
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import insert_into, keys_with_resource
@@ -36,8 +36,22 @@ class ScanRows:
         """Use `engine`; its maker closes it."""
         self._engine = engine
 
-    async def claim(self, claim: uuid.UUID, *, lease: timedelta, name: str = EXPIRY) -> str | None:
+    async def claim(
+        self,
+        claim: uuid.UUID,
+        *,
+        lease: timedelta,
+        name: str = EXPIRY,
+        every: timedelta | None = None,
+    ) -> str | None:
         """Claim a scan.
+
+        Args:
+            claim: Of this call alone.
+            lease: After this others may take it.
+            name: Which one.
+            every: How often it is to be done: one that is put off for longer, by other rules or
+                another clock, is done now.
 
         Returns:
             The key after which to go on, empty for the start; None if another process has claimed
@@ -45,6 +59,9 @@ class ScanRows:
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
+        is_time = scans.c.next_at <= moment
+        if every is not None:
+            is_time = sa.or_(is_time, scans.c.next_at > moment + every)
         async with self._engine.writing() as connection:
             await connection.execute(
                 insert_into(connection, scans)
@@ -53,14 +70,14 @@ class ScanRows:
             )
             taken = await connection.execute(
                 sa.update(scans)
-                .where(scans.c.name == name, scans.c.next_at <= moment, free)
+                .where(scans.c.name == name, is_time, free)
                 .values(claimed_by=claim, lease_until=moment + lease)
                 .returning(scans.c.after)
             )
             after: str | None = taken.scalar_one_or_none()
         return after
 
-    async def mark_expired(
+    async def mark_ended(
         self,
         claim: uuid.UUID,
         images: Sequence[StoredImage],
@@ -69,7 +86,7 @@ class ScanRows:
         after: str,
         lease: timedelta,
     ) -> Sequence[StorageKey] | None:
-        """Mark a page of expired images, and record how far the scan has come.
+        """Mark a page of images that a rule has ended, and record how far the scan has come.
 
         Images that a resource has in place are not marked, nor those with a dead letter.
 
@@ -80,21 +97,14 @@ class ScanRows:
         async with self._engine.writing() as connection:
             if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
                 return None
-            keys = [image.key for image in images]
-            needed = await keys_with_resource(connection, keys)
-            given_up = await connection.execute(
-                sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
-                    dead_letters.c.storage_key.in_(keys)
-                )
-            )
-            left_alone = {tuple(row) for row in given_up.all()}
-            old = [
-                image
-                for image in images
-                if image.key not in needed and (image.key, image.save_id) not in left_alone
-            ]
-            marked = await mark_saves(connection, old, EXPIRED, due_at)
+            old = await _not_left_alone(connection, images)
+            marked = await mark_saves(connection, old, RULE, due_at)
         return [image.key for image in old if image.key in marked]
+
+    async def not_left_alone(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
+        """Those of some images that `mark_ended` would mark, or has marked; none is marked."""
+        async with self._engine.reading() as connection:
+            return await _not_left_alone(connection, images)
 
     async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
         """Record how far a scan has come; False if another process has claimed it since."""
@@ -121,6 +131,27 @@ class ScanRows:
                 .where(scans.c.name == name, scans.c.claimed_by.is_(None))
                 .values(after="", next_at=at)
             )
+
+
+async def _not_left_alone(
+    connection: AsyncConnection, images: Sequence[StoredImage]
+) -> Sequence[StoredImage]:
+    """Those of some images that no resource has in place, and that have no dead letter."""
+    if not images:
+        return []
+    keys = [image.key for image in images]
+    needed = await keys_with_resource(connection, keys)
+    given_up = await connection.execute(
+        sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
+            dead_letters.c.storage_key.in_(keys)
+        )
+    )
+    left_alone = {tuple(row) for row in given_up.all()}
+    return [
+        image
+        for image in images
+        if image.key not in needed and (image.key, image.save_id) not in left_alone
+    ]
 
 
 async def _keep(

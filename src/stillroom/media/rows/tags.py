@@ -1,7 +1,8 @@
 """Rows of `media_tags`: the tags of resources. The order of locks: `statements.py`."""
 
 import uuid
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +11,8 @@ from stillroom.errors import ResourceNotFound
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import resources, tags
+from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
 
 
 class TagRows:
@@ -42,6 +45,63 @@ class TagRows:
             after = wanted(found)
             await _replace(connection, resource_id, found, after)
         return after
+
+    async def of_images(
+        self, images: Sequence[StoredImage], wanted: Collection[str]
+    ) -> dict[StorageKey, frozenset[str]]:
+        """Which of some tags the library has for images: for their bytes, or recorded in place.
+
+        Where the hash of an image is not known, also for what was ingested from its key.
+        """
+        by_hash = defaultdict[bytes | None, set[str]](set)
+        by_key = defaultdict[StorageKey | None, set[str]](set)
+        unhashed = [image.key for image in images if image.sha256 is None]
+        asked = _tagged(wanted).where(
+            sa.or_(
+                resources.c.content_hash.in_([image.sha256 for image in images if image.sha256]),
+                resources.c.storage_key.in_([image.key for image in images]),
+                *([resources.c.source_key.in_(unhashed)] if unhashed else []),
+            )
+        )
+        async with self._engine.reading() as connection:
+            for row in (await connection.execute(asked)).all():
+                by_hash[row.content_hash].add(row.tag)
+                for key in (row.storage_key, row.source_key):
+                    by_key[key].add(row.tag)
+        found = {
+            image.key: frozenset(by_key.get(image.key, ())).union(by_hash.get(image.sha256, ()))
+            for image in images
+        }
+        return {key: names for key, names in found.items() if names}
+
+    async def are_below(self, keys_begin: str, wanted: Collection[str]) -> bool:
+        """Whether any of some tags is that of a resource which was ingested from such a key."""
+        length = len(keys_begin)
+        asked = _tagged(wanted).where(
+            sa.or_(
+                *(
+                    sa.func.substr(sa.type_coerce(column, sa.String), 1, length) == keys_begin
+                    for column in (resources.c.source_key, resources.c.storage_key)
+                )
+            )
+        )
+        async with self._engine.reading() as connection:
+            return (await connection.execute(asked.limit(1))).first() is not None
+
+
+def _tagged(wanted: Collection[str]) -> sa.Select[tuple[str, bytes, StorageKey, StorageKey | None]]:
+    """The resources that have one of these tags, and are not deleted."""
+    columns = (
+        tags.c.tag,
+        resources.c.content_hash,
+        resources.c.storage_key,
+        resources.c.source_key,
+    )
+    return (
+        sa.select(*columns)
+        .join(resources, resources.c.id == tags.c.resource_id)
+        .where(tags.c.tag.in_(sorted(wanted)), resources.c.deleted_at.is_(None))
+    )
 
 
 async def replace_tags(

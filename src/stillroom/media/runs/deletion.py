@@ -24,6 +24,7 @@ from stillroom.errors import (
     ImageNotFound,
     StillroomError,
 )
+from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
 from stillroom.media.runs.service import PAGE, Runs
@@ -126,7 +127,7 @@ class RunDeletions:
                 claim,
                 older,
                 newer=len(images) - len(older),
-                due_at=now() + self._due_after,
+                due_at=clock.latest() + self._due_after,
                 after=page.next_after or last,
                 lease=_LEASE,
             )

@@ -86,7 +86,7 @@ class RunListing:
         text = prefix.text
         behind = f"{after}/" if after else ""
         if text.endswith("/"):
-            found = await self._look(text)
+            found = await self.look(text)
             if found is not None:
                 if not behind:
                     yield found
@@ -120,7 +120,7 @@ class RunListing:
         while behind.startswith(prefix) and len(behind) > len(prefix):
             prefix += behind[len(prefix) :].partition("/")[0] + "/"
             levels[-1].after = prefix
-            if await self._look(prefix) is not None:
+            if await self.look(prefix) is not None:
                 break
             levels.append(_Level(prefix))
         return levels
@@ -138,7 +138,7 @@ class RunListing:
             level.is_over = not page.more
             level.after = entries[-1] if entries else ""
         some = [level.folders.popleft() for _ in range(min(_LOOKS_AT_ONCE, len(level.folders)))]
-        found = await asyncio.gather(*map(self._look, some))
+        found = await asyncio.gather(*map(self.look, some))
         level.found.extend(zip(some, found, strict=True))
         return True
 
@@ -156,8 +156,8 @@ class RunListing:
                 return False
             page = await self._page(folder, image_entry(page.entries[-1]))
 
-    async def _look(self, folder: str) -> Run | None:
-        """The published run in a folder, which ends in a slash; None: there is none."""
+    async def look(self, folder: str) -> Run | None:
+        """The published run in a folder, whose name ends in a slash here; None: there is none."""
         try:
             path = ImagePath.parse(folder[:-1])
             opened = await open_manifest(self._storage, path)

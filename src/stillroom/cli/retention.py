@@ -1,0 +1,172 @@
+"""`stillroom retention`: what the rules of retention would delete, for operators."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stillroom.cli.progress import counted, size_text
+
+if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+    from stillroom.media.retention.plan import PlannedImage
+    from stillroom.settings import Settings
+
+_SHOWN_EVERY_S: Final = 5.0
+_REDRAWN_EVERY_S: Final = 0.2
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
+    """A time in ISO 8601; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:  # noqa: ANN401  (click's signature)
+        """Parse an option's text, such as `2026-12-01` or `2026-12-01T09:00:00+01:00`."""
+        try:
+            given = datetime.fromisoformat(value)
+            return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time such as 2026-12-01 or 2026-12-01T09:00Z", param, ctx)
+
+
+@click.group()
+def retention() -> None:
+    """Rules that let images expire, with the settings of the server: docs/retention.md."""
+
+
+@retention.command()
+@click.option(
+    "--at", type=_Moment(), help="What would go at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]"
+)
+@click.option("--summary", is_flag=True, help="Only the counts of each rule.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line; the last has the counts."
+)
+@click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
+def plan(*, at: datetime | None, summary: bool, as_json: bool, data_dir: str | None) -> None:
+    """Print what the rules would delete, when it ends and by which rule; nothing is changed.
+
+    It reads retention.toml as it is now, so try a change before you restart the server. An image
+    goes when a round of the server has marked it and the grace period is over.
+    """
+    from stillroom.settings import Settings
+
+    asyncio.run(_plan(Settings.read(data_dir=data_dir), at, summary=summary, as_json=as_json))
+
+
+async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_json: bool) -> None:
+    from stillroom.assembly import opened_library, rules_of
+    from stillroom.media.retention.plan import Plan
+
+    rules = rules_of(settings)
+    moment = at or datetime.now(UTC)
+    counts, progress = _Counts(), _Looked()
+    if rules.end_anything:
+        async with opened_library(settings) as library:
+            found = Plan(library.storage, library.database, library.ends)
+            async for planned in found.images(moment, progress.add):
+                counts.add(planned)
+                if not summary:
+                    progress.clear()
+                    click.echo(_as_json(planned) if as_json else _line(planned))
+    progress.clear()
+    if as_json:
+        click.echo(json.dumps({"at": moment.isoformat(), **counts.as_json()}))
+        return
+    if not rules.end_anything:
+        click.echo("there are no rules, so nothing expires (docs/retention.md)", err=True)
+        return
+    for rule in rules:
+        if not rule.keep:
+            click.echo(f"{rule.name} ({rule.prefix!r}): {counts.of(rule.name)}", err=True)
+    grace = f"{settings.deletion_grace_seconds:,} s after a round has marked them"
+    click.echo(f"in all: {counts.of()}, which go {grace}", err=True)
+
+
+@dataclass
+class _Counts:
+    """How much goes, by the names of rules."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
+    _last: str | None = None
+
+    def add(self, planned: "PlannedImage") -> None:
+        rule = planned.end.rule.name
+        self.images[rule] += 1
+        self.sizes[rule] += planned.image.size
+        if planned.run is not None and planned.run.text != self._last:  # one run after the other
+            self._last = planned.run.text
+            self.runs[rule] += 1
+
+    def of(self, rule: str | None = None) -> str:
+        """For people; None: of all rules."""
+        images, size, runs = self._numbers(rule)
+        said = f"{counted(images, 'image')}, {size_text(size)}"
+        return f"{said}, {counted(runs, 'run')}" if runs else said
+
+    def as_json(self) -> dict[str, object]:
+        """Of each rule, and of all."""
+        names = ("images", "bytes", "runs")
+        by_rule = {rule: dict(zip(names, self._numbers(rule), strict=True)) for rule in self.images}
+        return {**dict(zip(names, self._numbers(None), strict=True)), "rules": by_rule}
+
+    def _numbers(self, rule: str | None) -> tuple[int, int, int]:
+        if rule is None:
+            return self.images.total(), self.sizes.total(), self.runs.total()
+        return self.images[rule], self.sizes[rule], self.runs[rule]
+
+
+class _Looked:
+    """Progress on standard error: how many images were looked at."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._looked_at = 0
+        self._shown_at = time.monotonic()
+
+    def add(self, images: int) -> None:
+        """Count a page, and show the number now and then."""
+        self._looked_at += images
+        every_s = _REDRAWN_EVERY_S if self._on_terminal else _SHOWN_EVERY_S
+        if time.monotonic() - self._shown_at >= every_s:
+            self._shown_at = time.monotonic()
+            end = "\r" if self._on_terminal else "\n"
+            click.echo(f"{counted(self._looked_at, 'image')} looked at …{end}", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Take the line away before others are printed."""
+        if self._on_terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _line(planned: "PlannedImage") -> str:
+    from stillroom.paths import image_entry
+
+    ended = planned.end.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    rule, path = planned.end.rule.name, image_entry(planned.image.key.text)
+    return f"{ended}  {rule}  {size_text(planned.image.size):>9}  {path}"
+
+
+def _as_json(planned: "PlannedImage") -> str:
+    from stillroom.paths import image_entry
+
+    return json.dumps(
+        {
+            "path": image_entry(planned.image.key.text),
+            "size": planned.image.size,
+            "ends_at": planned.end.at.isoformat(),
+            "rule": planned.end.rule.name,
+            "prefix": planned.end.rule.prefix,
+            "run": planned.run.text if planned.run is not None else None,
+            "marked_until": planned.due_at.isoformat() if planned.due_at is not None else None,
+        },
+        ensure_ascii=False,
+    )

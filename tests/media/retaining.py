@@ -1,0 +1,87 @@
+"""What tests of retention share: a library, rules, and a clock that is moved."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from media.expiring import by_rules, let_it_be_time
+from media.suite import Library
+from stillroom.media import clock
+from stillroom.media.expiry import never_stops
+from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.plan import Plan, PlannedImage
+from stillroom.media.retention.rules import Rule, Rules
+from stillroom.media.runs.deletion import RunDeletions
+from stillroom.media.runs.service import Runs
+from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.paths import ImagePath, StorageKey, image_entry
+
+if TYPE_CHECKING:
+    from stillroom.storage.port import ImageStorage
+
+DAY = timedelta(days=1)
+
+
+class RetainingLibrary(Library):
+    """A library whose clock can be moved, and in which there are rules."""
+
+    rules: tuple[Rule, ...] = ()
+    moved = timedelta(0)
+
+    def by(self, *rules: Rule) -> None:
+        """Have these rules, and no others."""
+        self.rules = rules
+        by_rules(self, *rules)
+
+    def later(self, patch: pytest.MonkeyPatch, moved: timedelta) -> None:
+        """As if the process had started so much later than it is."""
+        self.moved = moved
+        seconds = moved.total_seconds()
+        patch.setattr(clock, "CLOCK", clock.Clock(wall=lambda: time.time() + seconds))
+
+    def sweeper(self) -> Sweeper:
+        storage = cast("ImageStorage", self.meddled)
+        return Sweeper(
+            storage,
+            self.database,
+            expiry=self.expiry,
+            run_deletions=RunDeletions(storage, self.database, grace=timedelta(0)),
+        )
+
+    @property
+    def ends(self) -> Ends:
+        return Ends(cast("ImageStorage", self.meddled), self.database, Rules(self.rules))
+
+    async def planned(self) -> list[PlannedImage]:
+        """What the plan for this moment says."""
+        plan = Plan(cast("ImageStorage", self.meddled), self.database, self.ends)
+        return [image async for image in plan.images(datetime.now(UTC) + self.moved)]
+
+    async def round(self) -> int:
+        """Mark what has ended, whether it is time or not."""
+        let_it_be_time(self)
+        assert self.expiry is not None
+        return await self.expiry.mark_expired(never_stops)
+
+    async def swept_after_grace(self, patch: pytest.MonkeyPatch) -> Swept:
+        """Delete what was marked."""
+        self.later(patch, self.moved + timedelta(minutes=2))
+        return await self.sweep()
+
+    async def publish(self, folder: str) -> None:
+        runs = Runs(cast("ImageStorage", self.meddled), self.database)
+        (await runs.publish(ImagePath.parse(folder), None)).close()
+
+    async def has_manifest(self, folder: str) -> bool:
+        runs = Runs(cast("ImageStorage", self.meddled), self.database)
+        return await runs.is_published(ImagePath.parse(folder))
+
+
+def paths(planned: list[PlannedImage]) -> list[str]:
+    return sorted(image_entry(one.image.key.text) for one in planned)
+
+
+def named(keys: list[tuple[str, str]]) -> list[str]:
+    return [image_entry(StorageKey(name).text) for name, _ in keys]

@@ -1,0 +1,425 @@
+"""Rules of retention end what they say and nothing else, on the pairs of `conftest.py`."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from media.expiring import by_rules
+from media.retaining import DAY, RetainingLibrary, named, paths
+from media.suite import GRACE, key
+from media.sweeping import is_there
+from pictures import picture
+from stillroom.errors import BackendUnavailable
+from stillroom.media import clock, expiry
+from stillroom.media.config import RowsConfig
+from stillroom.media.expiry import never_stops
+from stillroom.media.lifetimes import Lifetimes
+from stillroom.media.resource import now
+from stillroom.media.retention import plan
+from stillroom.media.retention.rules import COMPUTE_TTL, Rule
+from stillroom.media.rows.tables import deletions
+from stillroom.media.sweeper import Swept
+from stillroom.paths import ImagePath, StorageKey
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import EntryPage, ListQuery
+
+WEEK = Rule("rule 1", "tmp/", expire_after=7 * DAY)
+LAST_TWO = Rule("rule 2", "runs/", keep_last_runs=2)
+
+
+@pytest.fixture
+async def library(
+    storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RetainingLibrary]:
+    monkeypatch.setattr(expiry, "_PAUSE_S", 0)
+    monkeypatch.setattr(expiry, "_PAGE", 2)
+    monkeypatch.setattr(plan, "_PAGE", 3)
+    monkeypatch.setattr(clock, "CLOCK", clock.Clock())
+    library = RetainingLibrary(storage, config)
+    await library.database.rows()
+    yield library
+    await library.check()
+    await library.database.close()
+
+
+async def runs_of(library: RetainingLibrary, *folders: str) -> None:
+    """Publish runs of two images, one after the other."""
+    for number, folder in enumerate(folders):
+        for name in ("1.png", "2.png"):
+            await library.save(f"{folder}/{name}", picture(number))
+        await library.publish(folder)
+
+
+@pytest.mark.pairs
+async def test_the_plan_says_what_goes_and_then_that_goes(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("a.png", "tmp/1.png", "tmp/2.png", "tmp/best/3.png", "tmpfs.png", "z/1.png"):
+        await library.save(path, picture())
+    await library.ingest("tmp/2.png", relocate=False)
+    library.by(
+        WEEK,
+        Rule("rule 2", "tmp/best/", keep=True),
+        Rule("rule 3", "z/", expire_after=9 * DAY),
+        Rule("rule 4", "z", expire_after=8 * DAY),
+        Rule(COMPUTE_TTL, "", expire_after=30 * DAY),
+    )
+    assert await library.planned() == []
+    library.later(monkeypatch, 8.5 * DAY)
+
+    planned = await library.planned()
+
+    assert paths(planned) == ["tmp/1.png", "z/1.png"]
+    assert [one.end.rule.name for one in planned] == ["rule 1", "rule 4"]
+    for one, days in zip(planned, (7, 8), strict=True):
+        assert one.end.at - days * DAY == pytest.approx(now(), abs=timedelta(minutes=1))
+        assert (one.run, one.due_at) == (None, None)
+    assert library.marked() == []
+    assert await library.round() == 2
+    assert named(library.marked()) == paths(planned)
+    again = await library.planned()
+    assert paths(again) == paths(planned)
+    assert all(one.due_at is not None for one in again)
+    assert await library.sweep() == Swept()
+    assert await library.swept_after_grace(monkeypatch) == Swept(deleted=2)
+    library.later(monkeypatch, 31 * DAY)
+    assert paths(await library.planned()) == ["a.png", "tmpfs.png"]
+
+
+@pytest.mark.pairs
+async def test_the_last_runs_stay_by_the_time_of_their_manifests(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "runs/d", "runs/c", "other/b", "runs/a", "runs/e")
+    await library.save("runs/open/1.png", picture())
+    library.by(LAST_TWO)
+
+    planned = await library.planned()
+
+    assert paths(planned) == [f"runs/{run}/{n}.png" for run in "cd" for n in (1, 2)]
+    assert {one.run for one in planned} == {ImagePath("runs/c"), ImagePath("runs/d")}
+    assert await library.round() == 4
+    assert named(library.marked()) == paths(planned)
+    gone = {folder: await library.has_manifest(f"runs/{folder}") for folder in "acde"}
+    assert gone == {"a": True, "c": False, "d": False, "e": True}
+    assert await library.has_manifest("other/b")
+    assert await library.swept_after_grace(monkeypatch) == Swept(deleted=4)
+    assert await library.planned() == []
+
+
+async def test_beyond_the_last_runs_others_have_their_time(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "runs/1", "runs/2", "runs/3")
+    await library.save("runs/open.png", picture())
+    library.by(
+        Rule("rule 1", "runs/", keep_last_runs=2, expire_after=7 * DAY),
+        Rule(COMPUTE_TTL, "", expire_after=DAY),
+    )
+    library.later(monkeypatch, 2 * DAY)
+    # One rule says that the last two stay, so they stay; by the other the first one has ended.
+    assert paths(await library.planned()) == ["runs/1/1.png", "runs/1/2.png", "runs/open.png"]
+
+    library.by(Rule("rule 1", "runs/", keep_last_runs=2, expire_after=7 * DAY))
+    assert await library.planned() == []
+    library.later(monkeypatch, 8 * DAY)
+    assert paths(await library.planned()) == ["runs/1/1.png", "runs/1/2.png", "runs/open.png"]
+    assert await library.round() == 3
+
+
+@pytest.mark.pairs
+async def test_what_is_tagged_stays_and_the_run_that_it_came_from(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, seed in (("1.png", 1), ("copy of 2.png", 2), ("3.png", 3), ("4.png", 4)):
+        await library.save(f"tmp/{path}", picture(seed))
+    await runs_of(library, "tmp/a", "tmp/b", "tmp/c")
+    await library.save("tmp/b/late.png", picture(5))
+    await library.save("elsewhere.png", picture(2))
+    rows = await library.database.rows()
+    for path, tag in (
+        ("elsewhere.png", "keep"),  # the bytes of one image, and of a run
+        ("tmp/b/late.png", "best"),  # relocated: it is in the run no more
+        ("tmp/3.png", "other"),
+    ):
+        resource = await library.ingest(path)
+        await rows.tags.change(resource.id, lambda _, tag=tag: frozenset({tag}))  # type: ignore[misc]  # bound now
+    deleted = await library.ingest("tmp/4.png")
+    await rows.tags.change(deleted.id, lambda _: frozenset({"keep"}))
+    await library.service.delete(deleted.id)
+    library.by(
+        Rule("rule 1", "tmp/", expire_after=7 * DAY, unless_tagged=frozenset({"keep", "best"}))
+    )
+    library.later(monkeypatch, 8 * DAY)
+
+    planned = paths(await library.planned())
+
+    run = [f"tmp/{folder}/{n}.png" for folder in "a" for n in (1, 2)]
+    assert planned == ["tmp/1.png", "tmp/3.png", "tmp/4.png", *run]
+    await library.round()
+    assert await library.has_manifest("tmp/b")
+    assert await library.has_manifest("tmp/c"), "it has the bytes of a resource that is tagged"
+    assert not await library.has_manifest("tmp/a")
+
+
+async def test_what_a_rule_keeps_in_a_run_keeps_the_run(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "tmp/a", "tmp/b")
+    library.by(
+        WEEK, Rule("rule 2", "tmp/a/2", keep=True), Rule("rule 3", "tmp/b/", expire_after=DAY)
+    )
+    library.later(monkeypatch, 8 * DAY)
+
+    assert paths(await library.planned()) == ["tmp/b/1.png", "tmp/b/2.png"]
+    assert await library.round() == 2
+
+
+async def test_a_rule_about_a_part_of_a_published_run_ends_nothing_in_it(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "tmp/a")
+    await library.save("tmp/a/late/3.png", picture())
+    library.by(
+        Rule("rule 1", "tmp/a/", expire_after=90 * DAY), Rule("rule 2", "tmp/a/1", expire_after=DAY)
+    )
+    library.later(monkeypatch, 8 * DAY)
+
+    assert await library.planned() == []
+    assert await library.round() == 0
+
+
+@pytest.mark.pairs
+async def test_before_it_is_deleted_the_rules_are_asked_again(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        await library.save(f"tmp/{number}.png", picture(number))
+    await library.save("tmp/run/1.png", picture(10))
+    tagged = Rule("rule 1", "tmp/", expire_after=7 * DAY, unless_tagged=frozenset({"keep"}))
+    library.by(tagged)
+    library.later(monkeypatch, 8 * DAY)
+    assert await library.round() == 5
+    await library.publish("tmp/run")
+    await library.save("elsewhere.png", picture(1))
+    resource = await library.ingest("elsewhere.png")
+    await library.save("tmp/2.png", picture(2))
+    rows = await library.database.rows()
+    await rows.tags.change(resource.id, lambda _: frozenset({"keep"}))
+
+    swept = await library.swept_after_grace(monkeypatch)
+
+    # Deleted: 0, 3 and what was relocated. Kept: the tagged, the new and the published one.
+    assert (swept.deleted, swept.kept) == (3, 3)
+    for path in ("tmp/1.png", "tmp/2.png", "tmp/run/1.png"):
+        assert await is_there(library, key(path))
+
+
+async def test_a_rule_that_is_removed_while_its_marks_are_due_deletes_nothing(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        await library.save(f"tmp/{name}.png", picture())
+    library.by(WEEK)
+    library.later(monkeypatch, 8 * DAY)
+    assert await library.round() == 4
+    monkeypatch.setattr(library, "expiry", None)
+
+    assert await library.swept_after_grace(monkeypatch) == Swept(kept=4)
+    assert library.marked() == []
+
+    library.by(WEEK)
+    assert await library.round() == 4
+    library.by(
+        Rule("rule 1", "tmp/", expire_after=30 * DAY), Rule("rule 2", "tmp/a", expire_after=DAY)
+    )
+    assert await library.swept_after_grace(monkeypatch) == Swept(deleted=1, kept=3)
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("relocate", [True, False])
+async def test_an_ingest_one_second_before_the_end_keeps_the_bytes(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch, *, relocate: bool
+) -> None:
+    await library.save("tmp/a.png", picture())
+    library.by(WEEK)
+    library.later(monkeypatch, 8 * DAY)
+    await library.round()
+    (mark,) = library.table(deletions)
+    library.later(monkeypatch, mark.due_at - now() - timedelta(seconds=1))
+    assert await library.sweep() == Swept()
+
+    resource = await library.ingest("tmp/a.png", relocate=relocate)
+    await library.round()
+    await library.swept_after_grace(monkeypatch)
+
+    assert await library.read(resource.storage_key) == picture()
+    assert await is_there(library, key("tmp/a.png")) is not relocate
+
+
+async def test_what_is_saved_over_an_expiring_image_stays(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await library.save("tmp/a.png", picture())
+    library.by(WEEK)
+    library.later(monkeypatch, 8 * DAY)
+    await library.round()
+
+    async def saved_again(_: StorageKey) -> None:
+        library.meddled.before_delete = None
+        await library.save("tmp/a.png", picture(2))
+
+    library.meddled.before_delete = saved_again  # behind the last question to the rules
+    assert await library.swept_after_grace(monkeypatch) == Swept(kept=1)
+    assert await library.read(key("tmp/a.png")) == picture(2)
+
+
+@pytest.mark.pairs
+async def test_a_listing_that_fails_half_way_is_gone_on_with(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "runs/1", "runs/2", "runs/3")
+    for number in range(5):
+        await library.save(f"tmp/{number}.png", picture())
+    library.by(WEEK, LAST_TWO)
+    library.later(monkeypatch, 8 * DAY)
+    planned = paths(await library.planned())
+    for name, calls in (("list", 2), ("entries", 2), ("entries", 4)):
+        step, left = getattr(library.meddled.storage, name), calls
+
+        async def fails(query: ListQuery, step: Any = step) -> EntryPage:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise BackendUnavailable("the listing broke off")
+            found: EntryPage = await step(query)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(library.meddled.storage, name, fails)
+            with contextlib.suppress(BackendUnavailable):  # a deletion of a run is gone on with
+                await library.round()
+        assert left <= 0
+        if name == "list":
+            assert library.marked() == [], "which runs are the last ones was not known yet"
+        assert set(named(library.marked())) <= set(planned)
+
+    await library.sweep()
+    await library.round()
+
+    assert named(library.marked()) == planned
+
+
+async def test_while_the_database_is_away_nothing_expires(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await library.save("tmp/a.png", picture())
+    library.by(WEEK)
+    library.later(monkeypatch, 8 * DAY)
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise BackendUnavailable("the media library's database is out of reach")
+
+    rows = await library.database.rows()
+    with monkeypatch.context() as patch:
+        patch.setattr(rows.scans, "mark_ended", away)
+        with pytest.raises(BackendUnavailable):
+            await library.round()
+
+    assert library.marked() == []
+    assert await is_there(library, key("tmp/a.png"))
+
+
+@pytest.mark.pairs
+async def test_a_clock_that_is_set_by_a_day_deletes_nothing_early(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_by = timedelta(0)
+    monkeypatch.setattr(
+        clock, "CLOCK", clock.Clock(wall=lambda: time.time() + set_by.total_seconds())
+    )
+    lifetimes = Lifetimes(library.meddled.storage, library.database)
+    await lifetimes.end(await library.save("ends.png", picture(1)), DAY / 2)
+    await library.save("tmp/a.png", picture(2))
+    library.by(Rule("rule 1", "tmp/", expire_after=DAY / 2))
+
+    set_by = DAY
+    assert await library.round() == 0
+    assert await library.sweep() == Swept()
+    assert await library.planned() == []
+
+    set_by = -DAY
+    assert await library.round() == 0
+    due_at = await lifetimes.end(await library.save("ends too.png", picture(3)), DAY / 2)
+    assert due_at > now() + DAY / 3
+    set_by = timedelta(0)
+    assert await library.sweep() == Swept()
+    for path in ("ends.png", "tmp/a.png", "ends too.png"):
+        assert await is_there(library, key(path))
+
+
+@pytest.mark.pairs
+async def test_rounds_sweeps_and_a_deletion_at_once_delete_each_image_once(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, *(f"runs/{number}" for number in range(6)))
+    for number in range(6):
+        await library.save(f"tmp/{number}.png", picture(number))
+    library.by(WEEK, LAST_TWO)
+    library.later(monkeypatch, 8 * DAY)
+    planned = paths(await library.planned())
+    assert library.expiry is not None
+    others = [by_rules(library, *library.rules) for _ in range(2)]
+
+    marked = await asyncio.gather(*(one.mark_expired(never_stops) for one in others))
+
+    assert min(marked) == 0
+    assert named(library.marked()) == sorted(planned)
+    library.later(monkeypatch, 8 * DAY + timedelta(minutes=2))
+    swept = await asyncio.gather(*(library.sweeper().sweep() for _ in range(3)))
+    assert sum(one.deleted for one in swept) == len(planned)
+    for folder in ("runs/4", "runs/5"):
+        assert await library.read(key(f"{folder}/1.png"))
+
+
+async def test_a_run_that_another_request_deletes_does_not_stop_the_round(
+    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs_of(library, "runs/1", "runs/2", "runs/3")
+    await library.save("tmp/1.png", picture())
+    library.by(WEEK, LAST_TWO)
+    library.later(monkeypatch, 8 * DAY)
+    rows, claim = await library.database.rows(), uuid.uuid4()
+    await rows.run_deletions.begin("compute/runs/1/", claim, saved_until=now(), lease=GRACE)
+
+    assert await library.round() == 1
+
+    assert named(library.marked()) == ["tmp/1.png"]
+    await rows.run_deletions.release(claim)
+    assert await library.round() == 2
+
+
+async def test_an_image_says_when_it_is_expected_to_go(library: RetainingLibrary) -> None:
+    saved = await library.save("tmp/a.png", picture())
+    await runs_of(library, "tmp/run", "runs/1")
+    image = await library.meddled.storage.stat(key("tmp/run/1.png"))
+    assert await library.ends.expected(saved) is None
+    library.by(WEEK, LAST_TWO)
+    for found in (saved, image):
+        assert await library.ends.expected(found) == pytest.approx(
+            now() + 7 * DAY, abs=timedelta(minutes=1)
+        )
+    counted = await library.meddled.storage.stat(key("runs/1/1.png"))
+    assert await library.ends.expected(counted) is None, "it depends on newer runs"
+    await Lifetimes(library.meddled.storage, library.database).end(saved, DAY)
+    assert await library.ends.expected(saved) == pytest.approx(
+        now() + DAY, abs=timedelta(minutes=1)
+    )
+    await library.ingest("tmp/run/1.png", relocate=False)
+    assert await library.ends.expected(image) is None
