@@ -145,7 +145,7 @@ class Fields(BaseSettings):
     retention_file: Path | None = None
     """Rules by which compute results expire; by default `retention.toml` in the data directory.
 
-    docs/retention.md. By default there need be no such file.
+    docs/retention.md. That need not be there.
     """
 
     max_connections: int = Field(default=4096, ge=1)
