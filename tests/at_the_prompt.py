@@ -1,12 +1,17 @@
-"""`stillroom` as users type it."""
+"""`stillroom` as users type it, in this process: one of its own starts like half a server."""
 
+import contextlib
+import logging
 import os
-import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from running import STILLROOM
+from click.testing import CliRunner
+
+from stillroom.cli.main import main
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -21,18 +26,37 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-def ran(folder: Path, words: tuple[str, ...], variables: dict[str, str]) -> Ran:
+def ran(folder: Path, words: tuple[str, ...], variables: dict[str, str], typed: bytes = b"") -> Ran:
     """Run `stillroom ...` in a folder; of our own variables it has only these."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("STILLROOM")}
-    done = subprocess.run(
-        [STILLROOM, *words],
-        env={**others, **variables},
-        cwd=folder,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr
-    out = done.stdout.decode(errors="surrogateescape")  # an image may be in it
-    return Ran(done.returncode, out, done.stderr.decode())
+    ours: dict[str, str | None] = {
+        name: None for name in os.environ if name.startswith(("STILLROOM", "R2_"))
+    }
+    with _as_the_program_finds_it(folder, words), ThreadPoolExecutor(1) as thread:
+        with CliRunner().isolation(typed, env=ours | variables) as (out, err, _):
+            # In a thread, since the test may be one of an event loop, and commands have their own.
+            code = thread.submit(_status_of_main).result()
+            sys.stdout.flush()
+        written = out.getvalue().decode(errors="surrogateescape")  # an image may be in it
+        return Ran(code, written, err.getvalue().decode())
+
+
+@contextlib.contextmanager
+def _as_the_program_finds_it(folder: Path, words: tuple[str, ...]) -> Iterator[None]:
+    arguments, before = sys.argv, Path.cwd()
+    level = logging.getLogger("stillroom.client").level
+    sys.argv = ["stillroom", *words]
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.argv = arguments
+        logging.getLogger("stillroom.client").setLevel(level)
+
+
+def _status_of_main() -> int:
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0

@@ -40,6 +40,20 @@ async def test_a_manifest_stays_as_it_is(store: AsyncImageStore, folder: str) ->
         assert (await store.metadata(f"{folder}/{name}")).ai_mark == "c2pa"
 
 
+async def test_many_are_saved_with_facts_and_the_mark(store: AsyncImageStore, folder: str) -> None:
+    images = {f"{folder}/{name}.{name}": at.PLAIN[name.upper()] for name in ("png", "jpeg")}
+
+    first = await store.save_many(images, generation=FACTS, ai_generated=True)
+    again = await store.save_many(images, skip_same=True, generation=FACTS, ai_generated=True)
+
+    assert [one.path for one in first] == list(images)
+    assert [one.skipped for one in again] == [True, True]
+    for path in images:
+        found = await store.metadata(path)
+        assert found.generation is not None
+        assert (found.generation.prompt, found.ai_mark) == ("a fox", "iptc")
+
+
 async def test_what_cannot_be_marked_is_refused_and_the_rest_is_saved(
     store: AsyncImageStore, folder: str
 ) -> None:

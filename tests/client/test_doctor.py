@@ -1,35 +1,20 @@
 """`stillroom doctor`: it finds what is broken, names a remedy, and leaves nothing behind."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running import STILLROOM, Server, free_port
+from at_the_prompt import ran
+from running import Server, free_port
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
 
 def doctor(folder: Path, *flags: str, **variables: str) -> tuple[int, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("STILLROOM_", "R2_"))
-    }
-    ran = subprocess.run(
-        [STILLROOM, "doctor", *flags],
-        env={**kept, **variables},
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert "Traceback" not in ran.stderr, ran.stderr
-    return ran.returncode, ran.stdout
+    done = ran(folder, ("doctor", *flags), variables)
+    return done.code, done.out
 
 
 def bucket(seaweed: SeaweedFS, **more: str) -> dict[str, str]:

@@ -2,18 +2,18 @@
 
 import inspect
 import json
-import os
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from at_the_prompt import ran
 from client.conftest import Awaited
 from pictures import picture
-from running import STILLROOM, Server
+from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
 from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
 from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
@@ -105,24 +105,15 @@ async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(
 
 
 @pytest.mark.parametrize("where", ["from afar", "where it lies"])
-def test_the_library_at_the_prompt(server: Server, folder: str, where: str) -> None:
+def test_the_library_at_the_prompt(server: Server, folder: str, tmp_path: Path, where: str) -> None:
     variables = {"STILLROOM_DATA_DIR": str(server.data)}
     if where == "from afar":
         variables = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
-    environment = {name: value for name, value in os.environ.items() if "STILLROOM" not in name}
 
     def run(*words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [STILLROOM, "media", *words],
-            env=environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == code, done.stderr
-        return done.stdout
+        done = ran(tmp_path, ("media", *words), variables)
+        assert done.code == code, done.err
+        return done.out
 
     one, other = (ingested(server, f"{folder}/{name}.png") for name in "ab")
 
@@ -144,9 +135,12 @@ def test_the_library_at_the_prompt(server: Server, folder: str, where: str) -> N
     run("show", str(uuid.uuid4()), code=3)
     run("show", "x", code=2)
     assert "looked at" in run("heal", one.id, other.id)
+    assert json.loads(run("heal", one.id, "--json"))["resources"] in (0, 1)
     with ImageStore(server.url, server.token()) as store:
         deadline = time.monotonic() + 60
         while store.media.get(one.id).dominant_color is None:
             assert time.monotonic() < deadline
             time.sleep(0.1)  # the server may have claimed it
+    tags = json.loads(run("tag", one.id, "--json"))
+    assert tags == {"id": one.id, "tags": sorted(["kept", folder])}
     assert run("tag", one.id, "--replace") == ""

@@ -2,16 +2,16 @@
 
 import inspect
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from running import STILLROOM, Server
-from stillroom.client import AsyncImageStore, AsyncRun, ImageStore, Run
+from at_the_prompt import Run
+from running import Server
+from stillroom.client import AsyncImageStore, AsyncRun, ImageStore
+from stillroom.client import Run as RunOfImages
 from stillroom.errors import InvalidPath, RunConflict, RunNotFound
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -32,7 +32,7 @@ def test_both_faces_of_a_run_have_the_same_names_and_parameters() -> None:
             if not name.startswith("_")
         }
 
-    assert signatures(Run) == signatures(AsyncRun)
+    assert signatures(RunOfImages) == signatures(AsyncRun)
 
 
 def test_a_run_is_published_at_the_end_of_its_block(waiting: ImageStore, folder: str) -> None:
@@ -126,20 +126,10 @@ async def test_an_image_has_an_end(store: AsyncImageStore, folder: str) -> None:
     assert many[0].expires_at is not None
 
 
-def test_runs_at_the_prompt(server: Server, folder: str, tmp_path: Path) -> None:
+def test_runs_at_the_prompt(run: Run, folder: str, tmp_path: Path) -> None:
     def ran(*words: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [STILLROOM, *words],
-            env={**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()},
-            cwd=tmp_path,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stdout, done.stderr
+        done = run(*words)
+        return done.code, done.out, done.err
 
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(PNG + name.encode())
@@ -163,5 +153,9 @@ def test_runs_at_the_prompt(server: Server, folder: str, tmp_path: Path) -> None
     code, _, why = ran("runs", "rm", f"{folder}/7")
     assert (code, "2 images would be deleted: add --yes" in why) == (2, True)
     assert "2 images" in ran("runs", "rm", f"{folder}/7", "--dry-run")[1]
+    told = json.loads(ran("runs", "rm", f"{folder}/7", "--dry-run", "--json")[1])
+    assert (told["result"], told["images"]) == ("would delete", 2)
     assert ran("runs", "rm", f"{folder}/7", "--yes") == (0, "", "2 images marked for deletion\n")
+    told = json.loads(ran("runs", "rm", f"{folder}/7", "--yes", "--json")[1])
+    assert told == {"folder": f"{folder}/7", "marked": 2, "kept": 0, "newer": 0}
     assert ran("runs", "show", f"{folder}/none")[0] == 3

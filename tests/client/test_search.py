@@ -23,7 +23,7 @@ async def saved(store: AsyncImageStore, folder: str, prompts: dict[str, str]) ->
     for seed, (name, prompt) in enumerate(prompts.items()):
         parameters = f"{prompt}\nSteps: 20, Seed: {seed}, Model: ink_v2"
         await store.save(f"{folder}/{name}", png({"parameters": parameters}))
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 60
     while len(await found(store, prefix=f"{folder}/")) < len(prompts):
         assert time.monotonic() < ends
 
@@ -82,7 +82,9 @@ async def test_the_commands_search_and_rebuild(
     assert run("search", "--seed", "-1").code == 2
     assert run("search", "--from", "yesterday").code == 2
 
-    rebuilt = run("index", "rebuild", STILLROOM_DATA_DIR=str(server.data))
+    rebuilt = run("index", "rebuild", "--json", STILLROOM_DATA_DIR=str(server.data))
     assert rebuilt.code == 0
-    assert " images, " in rebuilt.out
+    assert json.loads(rebuilt.out)["images"] >= 2
+    again = run("index", "rebuild", STILLROOM_DATA_DIR=str(server.data))
+    assert " images, " in again.out
     assert len(await found(store, prefix=f"{folder}/")) == 2

@@ -3,17 +3,21 @@
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from at_the_prompt import PNG, Run, ran
 from running import Server, free_port
 from stillroom.cli.main import commands
 from stillroom.cli.selection import Filter
+from stillroom.errors import ConfigurationError
 
 NEEDS_A_SERVER = (
     "put", "get", "sync", "ls", "show", "cat", "du", "cp", "mv", "rm", "url", "unmarked",
@@ -31,6 +35,24 @@ def test_each_command_that_asks_a_server_has_its_options(command: str) -> None:
     options = {name for option in found.params for name in option.opts}
 
     assert {"--url", "--token", "--profile"} <= options
+
+
+def _commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+def test_each_command_that_answers_something_answers_in_json() -> None:
+    flags = {
+        name: {one for option in command.params for one in option.opts}
+        for name, command in _commands(commands)
+    }
+
+    without = {name for name, options in flags.items() if "--json" not in options}
+    assert without == {"serve", "token", "cat", "profiles set", "profiles rm"}
 
 
 def _profiles(folder: Path, text: str, mode: int = 0o600) -> dict[str, str]:
@@ -78,6 +100,87 @@ def test_a_file_of_profiles_that_others_can_read_or_that_is_broken_is_refused(
     assert (broken.code, "line 2" in broken.err) == (2, True)
     assert (strange.code, "only url and token" in strange.err) == (2, True)
     assert token not in readable.err + broken.err + strange.err
+
+
+HANDMADE = """\
+# ours
+[default]
+url = http://127.0.0.1:8000
+; of the second
+token = a.b.c
+
+[work]
+url = https://images.example
+token = its.own.%token
+# the end
+"""
+
+
+def test_a_profile_is_set_listed_and_removed_and_the_rest_of_the_file_stays(
+    server: Server, folder: str, made: Path
+) -> None:
+    there = {"STILLROOM_CONFIG": str(made / "new" / "stillroom.conf")}
+    file = Path(there["STILLROOM_CONFIG"])
+    words = ("profiles", "set", "home", "--url", server.url, "--token", "-")
+
+    first = ran(made, words, there, server.token().encode() + b"\n")
+
+    assert (first.code, first.out) == (0, "")
+    assert server.token() not in first.err
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (file, file.parent)] == [0o600, 0o700]
+    assert ran(made, ("put", "e.png", f"{folder}/a.png", "--profile", "home"), there).code == 0
+    assert ran(made, ("profiles", "ls"), there).out == f"home  {server.url}  token\n"
+    assert ran(made, ("profiles", "rm", "home"), there).code == 0
+    assert file.read_text() == ""
+
+    by_hand = _profiles(made, HANDMADE)
+    file = made / "stillroom.conf"
+    (made / "link.conf").symlink_to(file)
+    linked = {"STILLROOM_CONFIG": str(made / "link.conf")}
+    assert ran(made, ("profiles", "set", "work", "--token", "x.y.z"), linked).code == 0
+    assert file.read_text() == HANDMADE.replace("its.own.%token", "x.y.z")
+    assert ran(made, ("profiles", "set", "new", "--url", "http://[::1]:9"), by_hand).code == 0
+    assert ran(made, ("profiles", "rm", "default"), by_hand).code == 0
+    listed = ran(made, ("profiles", "ls", "--json"), by_hand)
+    assert [(one["name"], one["token"]) for one in _lines(listed.out)] == [
+        ("work", True),
+        ("new", False),
+    ]
+    assert {"# ours", "; of the second", "# the end"} <= set(file.read_text().splitlines())
+    assert (made / "link.conf").is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [one.name for one in made.glob(".*")] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set", "new"),
+        ("set", "a]b", "--url", "http://a"),
+        ("set", "", "--url", "http://a"),
+        ("set", "new", "--url", "http://a\n[work]"),
+        ("set", "new", "--url", "ftp://a"),
+        ("set", "new", "--url", "http://user:secret@a"),
+        ("set", "new", "--url", "http://a", "--token", "a b"),
+        ("set", "new", "--url", "http://a", "--token", "a\nurl = http://b"),
+        ("set", "new", "--url", "http://a", "--token", "x" * 2_000_000),
+        ("set", "new", "--url", "http://a", "--token", "-"),
+        ("rm", "none"),
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused_and_the_file_stays(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    variables = _profiles(tmp_path, HANDMADE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_CONFIG", variables["STILLROOM_CONFIG"])
+        refused = CliRunner().invoke(commands, ["profiles", *words])
+
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, SystemExit | ConfigurationError), refused.exception
+    assert (tmp_path / "stillroom.conf").read_text() == HANDMADE
+    assert os.listdir(tmp_path) == ["stillroom.conf"]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`stillroom index`: the search index, for operators."""
 
 import asyncio
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ def index() -> None:
 
 @index.command()
 @click.option("--restart", is_flag=True, help="Begin anew where an earlier one was interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object with the numbers.")
 @click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-def rebuild(*, restart: bool, data_dir: str | None) -> None:
+def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> None:
     """Read every image again, and write what the search knows of it.
 
     Servers find by themselves what is missing. This is for an upgrade that knows more formats,
@@ -32,12 +34,13 @@ def rebuild(*, restart: bool, data_dir: str | None) -> None:
     """
     from stillroom.settings import Settings
 
-    if not asyncio.run(_rebuild(Settings.read(data_dir=data_dir), restart=restart)):
+    settings = Settings.read(data_dir=data_dir)
+    if not asyncio.run(_rebuild(settings, restart=restart, as_json=as_json)):
         click.echo("stillroom: another process is rebuilding the index", err=True)
         sys.exit(FAILED)
 
 
-async def _rebuild(settings: "Settings", *, restart: bool) -> bool:
+async def _rebuild(settings: "Settings", *, restart: bool, as_json: bool) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.media.index.healing import never_pauses
 
@@ -58,7 +61,9 @@ async def _rebuild(settings: "Settings", *, restart: bool) -> bool:
         healed = await library.index_healing.rebuild(never_pauses, restart=restart, progress=show)
     if healed is None:
         return False
-    click.echo(f"{_counts(healed, time.monotonic() - began)}; {healed.removed} were gone")
+    known = {"images": healed.images, "written": healed.written, "removed": healed.removed}
+    told = f"{_counts(healed, time.monotonic() - began)}; {healed.removed} were gone"
+    click.echo(json.dumps(known) if as_json else told)
     return True
 
 

@@ -17,6 +17,7 @@ from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.index import index
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
+from stillroom.cli.profiles import profiles
 from stillroom.cli.retention import retention
 from stillroom.cli.runs import runs
 from stillroom.cli.search import search
@@ -75,7 +76,7 @@ _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "mi
 
 for command in (
     put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, retention, media,
-    index, verify, migrate, doctor,
+    index, verify, migrate, doctor, profiles,
 ):  # fmt: skip
     commands.add_command(command)
 
@@ -83,7 +84,7 @@ for command in (
 def main() -> None:
     """Run a command; an error that the user can fix is one sentence and an exit status."""
     try:
-        sys.exit(commands(standalone_mode=False))
+        sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

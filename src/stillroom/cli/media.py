@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -91,8 +92,9 @@ def _key_of(text: str) -> str:
 
 @media.command()
 @click.option("--dry-run", is_flag=True, help="List what is due, and delete nothing.")
+@_AS_JSON
 @_DATA_DIR
-def sweep(*, dry_run: bool, data_dir: str | None) -> None:
+def sweep(*, dry_run: bool, as_json: bool, data_dir: str | None) -> None:
     """Delete what is due now, as the server does every STILLROOM_SWEEP_INTERVAL_SECONDS.
 
     With rules of retention it also marks what has expired, if the next round is due; a
@@ -101,11 +103,12 @@ def sweep(*, dry_run: bool, data_dir: str | None) -> None:
     """
     from stillroom.settings import Settings
 
-    if not asyncio.run(_sweep(Settings.read(data_dir=data_dir), dry_run=dry_run)):
+    settings = Settings.read(data_dir=data_dir)
+    if not asyncio.run(_sweep(settings, dry_run=dry_run, as_json=as_json)):
         sys.exit(1)
 
 
-async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
+async def _sweep(settings: "Settings", *, dry_run: bool, as_json: bool) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.media.expiry import never_stops
 
@@ -115,7 +118,10 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
             while page := await marks.due(after=after, limit=_PAGE):
                 for mark in page:
                     since = mark.due_at.isoformat(timespec="seconds")
-                    click.echo(f"{since}  {mark.reason}  {mark.storage_key.text}")
+                    key = mark.storage_key.text
+                    known = {"due_at": since, "reason": mark.reason, "storage_key": key}
+                    line = f"{since}  {mark.reason}  {key}"
+                    click.echo(json.dumps(known) if as_json else line)
                 after = page[-1]
             return True
         progress = _StatusLine()
@@ -124,11 +130,12 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
         swept = await library.sweeper.sweep(
             lambda swept: progress.show(swept.deleted + swept.gone + swept.kept, "marks")
         )
-    click.echo(
+    told = (
         f"deleted {swept.deleted}, were gone {swept.gone}, kept {swept.kept}, "
         f"failed {swept.failed + swept.dead_lettered}; "
         f"copies cleared away {swept.copies}, empty folders removed {swept.folders}"
     )
+    click.echo(json.dumps(asdict(swept)) if as_json else told)
     return not swept.failed + swept.dead_lettered
 
 
@@ -144,22 +151,27 @@ async def _sweep(settings: "Settings", *, dry_run: bool) -> bool:
     show_default=True,
     help="Delete nothing if a larger share of the stored images are orphans.",
 )
+@_AS_JSON
 @_DATA_DIR
-def orphans(*, delete: bool, max_percent: float, data_dir: str | None) -> None:
+def orphans(*, delete: bool, max_percent: float, as_json: bool, data_dir: str | None) -> None:
     """Compare the library's stored images with its rows, and print the mismatches.
 
     `orphan` is an image without a row; `young` is the same, but too new to be sure; `foreign` is
     a file that the library has not made and never deletes; `missing` is a resource without its
-    image. The exit status is 1 if a mismatch is left, and 2 if the scan failed or is implausible.
+    image. The last line has their numbers. The exit status is 1 if a mismatch is left, and 2 if
+    the scan failed or is implausible.
     """
     from stillroom.settings import Settings
 
     settings = Settings.read(data_dir=data_dir)
-    if not asyncio.run(_orphans(settings, delete=delete, max_percent=max_percent)):
+    scanning = _orphans(settings, delete=delete, max_percent=max_percent, as_json=as_json)
+    if not asyncio.run(scanning):
         sys.exit(1)
 
 
-async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) -> bool:
+async def _orphans(
+    settings: "Settings", *, delete: bool, max_percent: float, as_json: bool
+) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.maintenance.orphans import OrphanScan, ScanStats
 
@@ -167,7 +179,8 @@ async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) ->
 
     def report(mismatch: "Mismatch") -> None:
         progress.show(scanned.objects, "images")
-        click.echo(f"{mismatch.kind}  {mismatch.key}")
+        known = {"kind": mismatch.kind, "storage_key": mismatch.key}
+        click.echo(json.dumps(known) if as_json else f"{mismatch.kind}  {mismatch.key}")
 
     async with opened_library(settings) as library:
         scan = OrphanScan(library.storage, library.database, grace=settings.deletion_grace)
@@ -178,11 +191,12 @@ async def _orphans(settings: "Settings", *, delete: bool, max_percent: float) ->
             failed = swept.failed + swept.dead_lettered
         else:
             await scan.report(report, scanned)
-    click.echo(
+    told = (
         f"{counted(scanned.objects, 'image')}, {counted(scanned.resources, 'resource')}: "
         f"orphans {scanned.orphans}, young {scanned.young}, foreign {scanned.foreign}, "
         f"missing {scanned.missing}" + (f"; deletions failed {failed}" if delete else "")
     )
+    click.echo(json.dumps({**asdict(scanned), "failed": failed}) if as_json else told)
     left = failed if delete else scanned.orphans
     return not left + scanned.foreign + scanned.missing
 
@@ -218,27 +232,27 @@ def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
 @dead_letters.command("retry")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
+@_AS_JSON
 @_DATA_DIR
 def retry_dead_letters(
-    ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
+    ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
 ) -> None:
     """Make dead letters due again; all checks are repeated before anything is deleted."""
-    _change_dead_letters(
-        ids, everything, data_dir, lambda rows, dead_letter_id: rows.retry(dead_letter_id)
-    )
+    settings = _settings_for(ids, everything=everything, data_dir=data_dir)
+    _change_dead_letters(settings, ids, lambda rows, one: rows.retry(one), as_json=as_json)
 
 
 @dead_letters.command("drop")
 @click.argument("ids", nargs=-1, type=click.UUID, metavar="[ID...]")
 @_EVERYTHING
+@_AS_JSON
 @_DATA_DIR
 def drop_dead_letters(
-    ids: tuple[uuid.UUID, ...], *, everything: bool, data_dir: str | None
+    ids: tuple[uuid.UUID, ...], *, everything: bool, as_json: bool, data_dir: str | None
 ) -> None:
     """Remove dead letters; their images stay."""
-    _change_dead_letters(
-        ids, everything, data_dir, lambda rows, dead_letter_id: rows.drop(dead_letter_id)
-    )
+    settings = _settings_for(ids, everything=everything, data_dir=data_dir)
+    _change_dead_letters(settings, ids, lambda rows, one: rows.drop(one), as_json=as_json)
 
 
 async def _list_dead_letters(settings: "Settings", *, as_json: bool) -> None:
@@ -272,18 +286,25 @@ async def _dead_letters(rows: "DeadLetterRows") -> AsyncIterator["DeadLetter"]:
         after = page[-1].id
 
 
-def _change_dead_letters(
-    ids: Sequence[uuid.UUID],
-    everything: bool,  # noqa: FBT001  (an option, passed on)
-    data_dir: str | None,
-    change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
-) -> None:
-    """Change dead letters and print them; the exit status is 1 if an id does not exist."""
+def _settings_for(
+    ids: Sequence[uuid.UUID], *, everything: bool, data_dir: str | None
+) -> "Settings":
     from stillroom.settings import Settings
 
     if bool(ids) == everything:
         raise click.UsageError("give the ids, or --all")
-    if not asyncio.run(_each_dead_letter(Settings.read(data_dir=data_dir), ids, change)):
+    return Settings.read(data_dir=data_dir)
+
+
+def _change_dead_letters(
+    settings: "Settings",
+    ids: Sequence[uuid.UUID],
+    change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
+    *,
+    as_json: bool,
+) -> None:
+    """Change dead letters and print them; the exit status is 1 if an id does not exist."""
+    if not asyncio.run(_each_dead_letter(settings, ids, change, as_json=as_json)):
         sys.exit(1)
 
 
@@ -291,6 +312,8 @@ async def _each_dead_letter(
     settings: "Settings",
     ids: Sequence[uuid.UUID],
     change: "Callable[[DeadLetterRows, uuid.UUID], Awaitable[DeadLetter]]",
+    *,
+    as_json: bool,
 ) -> bool:
     from stillroom.assembly import opened_library
     from stillroom.errors import DeadLetterNotFound
@@ -306,16 +329,19 @@ async def _each_dead_letter(
                 click.echo(f"stillroom: {dead_letter_id}: {error}", err=True)
                 all_well = False
             else:
-                click.echo(f"{dead_letter.id}  {dead_letter.storage_key.text}")
+                known = {"id": str(dead_letter.id), "storage_key": dead_letter.storage_key.text}
+                click.echo(json.dumps(known) if as_json else "  ".join(known.values()))
     return all_well
 
 
 @media.command()
+@_AS_JSON
 @_DATA_DIR
-def migrate(data_dir: str | None) -> None:
+def migrate(*, as_json: bool, data_dir: str | None) -> None:
     """Migrate the library's tables to the newest version, as the server does when it starts."""
     from stillroom.media.migrations import migrate as run
     from stillroom.settings import Settings
 
     before, after = run(Settings.read(data_dir=data_dir).rows)
-    click.echo(f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date")
+    told = f"{before or 'none'} -> {after}" if before != after else f"{after}, up to date"
+    click.echo(json.dumps({"before": before, "after": after}) if as_json else told)

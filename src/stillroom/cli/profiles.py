@@ -1,12 +1,20 @@
 """Profiles: servers by name, with their tokens, in a file that only its owner can read."""
 
 import configparser
+import contextlib
+import json
 import os
+import re
 import stat
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import click
+
+from stillroom.client.connection import Connection
 from stillroom.errors import ConfigurationError
 
 FILE_VARIABLE: Final = "STILLROOM_CONFIG"
@@ -15,6 +23,8 @@ DEFAULT: Final = "default"
 
 _MAX_BYTES: Final = 1024**2
 _KEYS: Final = frozenset(("url", "token"))
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADER: Final = re.compile(r"\[(.+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +69,20 @@ def default_profile() -> Profile | None:
 
 
 def _profiles() -> dict[str, Profile]:
-    file = profiles_file()
+    return _parsed(_text())
+
+
+def _text() -> str:
     try:
-        text = _read(file)
+        return _read(profiles_file())
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return ""
     except OSError as error:
         raise ConfigurationError(f"the profiles cannot be read: {error}") from error
+
+
+def _parsed(text: str) -> dict[str, Profile]:
+    file = profiles_file()
     # Without interpolation: a token may have a percent sign in it.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
@@ -106,3 +123,121 @@ def _read(file: Path) -> str:
             return opened.read().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ConfigurationError(f"{str(file)!r} is not UTF-8") from error
+
+
+# Changing the file
+
+
+def change_profile(name: str, profile: Profile | None) -> None:
+    """Write a profile into the file, in place of the one of its name; None takes that away.
+
+    Comments and other profiles stay as they are. The file is replaced at once, and is its owner's
+    alone; a symbolic link to it stays one.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or has more in it than can be changed safely.
+        OSError: it cannot be written.
+    """
+    before = _text()
+    expected = _parsed(before)
+    expected.pop(name, None)
+    if profile is not None:
+        expected[name] = profile
+    after = _with(before, name, profile)
+    if len(after.encode()) > _MAX_BYTES or _parsed(after) != expected:
+        raise ConfigurationError(f"{str(profiles_file())!r}: change this profile by an editor")
+    _replace(profiles_file().resolve(), after)
+
+
+def _with(text: str, name: str, profile: Profile | None) -> str:
+    lines: list[str] = []
+    place, is_inside = None, False
+    for line in text.splitlines(keepends=True):
+        if header := _HEADER.match(line):
+            is_inside = header[1] == name
+            place = len(lines) if is_inside else place
+        if not is_inside or line.lstrip().startswith(("#", ";")):
+            lines.append(line)
+    if profile is None:
+        return "".join(lines)
+    values = {"url": profile.url, "token": profile.token}
+    section = "".join(f"{key} = {value}\n" for key, value in values.items() if value is not None)
+    if place is None:
+        end = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
+        return f"{text}{end}[{name}]\n{section}"
+    end = "\n" if _HEADER.match("".join(lines[place:])) else ""
+    return "".join([*lines[:place], f"[{name}]\n{section}{end}", *lines[place:]])
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # its mode is 600
+    try:
+        with open(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(descriptor)
+        os.replace(new, file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
+
+
+@click.group()
+def profiles() -> None:
+    """Servers by name, with their tokens, in a file that only you can read."""
+
+
+@profiles.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: name, url, token.")
+def list_profiles(*, as_json: bool) -> None:
+    """List profiles: name, URL, and whether it has a token; tokens are never shown."""
+    for name, profile in _profiles().items():
+        known = {"name": name, "url": profile.url, "token": profile.token is not None}
+        line = f"{name}  {profile.url or '-'}  {'token' if profile.token else 'no token'}"
+        click.echo(json.dumps(known) if as_json else line)
+
+
+@profiles.command("set")
+@click.argument("name")
+@click.option("--url", help="The server.")
+@click.option("--token", help="The token; `-` reads it from standard input.")
+def set_profile(name: str, *, url: str | None, token: str | None) -> None:
+    """Add or change the profile NAME. What is not given stays as it was.
+
+    `default` is the profile that counts where nothing else names a server. Prefer `--token -`:
+    other users of the machine can see the options of a command.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise click.UsageError("a name has 1 to 64 letters, digits, dots, hyphens and underscores")
+    known = _profiles().get(name, Profile(None, None))
+    if token == "-":  # noqa: S105  (that is no token)
+        token = _token_of_standard_input()
+    made = Profile(url or known.url, token or known.token)
+    if made.url is None:
+        raise click.UsageError("give the --url of the server")
+    for value in (made.url, made.token or ""):
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise click.UsageError("the URL or the token has characters that none has")
+    Connection.to(made.url, None)
+    change_profile(name, made)
+    click.echo(f"saved profile {name} in {profiles_file()}", err=True)
+
+
+@profiles.command("rm")
+@click.argument("name")
+def remove_profile(name: str) -> None:
+    """Remove the profile NAME, and its token."""
+    profile_named(name)
+    change_profile(name, None)
+
+
+def _token_of_standard_input() -> str:
+    if sys.stdin.isatty():
+        prompted: str = click.prompt("Token", hide_input=True)
+        return prompted
+    text = sys.stdin.read(_MAX_BYTES).strip()
+    if not text:
+        raise click.UsageError("standard input has no token")
+    return text

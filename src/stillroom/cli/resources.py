@@ -77,10 +77,17 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
 @click.argument("tags", nargs=-1, metavar="[TAG...]")
 @click.option("--remove", is_flag=True, help="Take these tags away.")
 @click.option("--replace", is_flag=True, help="Leave these tags alone there, or none at all.")
+@_AS_JSON
 @_DATA_DIR
 @server_options
 def tag(
-    resource_id: str, tags: tuple[str, ...], *, remove: bool, replace: bool, data_dir: str | None
+    resource_id: str,
+    tags: tuple[str, ...],
+    *,
+    remove: bool,
+    replace: bool,
+    as_json: bool,
+    data_dir: str | None,
 ) -> None:
     """Add tags to a resource, and print all that it has, one a line. Without a TAG only print."""
     if remove and replace:
@@ -92,15 +99,19 @@ def tag(
             remove=tags if remove else (),
             replace=tags if replace else None,
         )
+    if as_json:
+        click.echo(json.dumps({"id": resource_id, "tags": found}, ensure_ascii=False))
+        return
     for one in found:
         click.echo(one)
 
 
 @click.command(epilog=_WHERE)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
+@_AS_JSON
 @_DATA_DIR
 @server_options
-def heal(ids: tuple[str, ...], *, data_dir: str | None) -> None:
+def heal(ids: tuple[str, ...], *, as_json: bool, data_dir: str | None) -> None:
     """Compute what is missing of these resources, or of all: dominant colours, and older facts.
 
     The server does it in the background; without one this command does. It can be interrupted
@@ -120,7 +131,8 @@ def heal(ids: tuple[str, ...], *, data_dir: str | None) -> None:
                 click.echo(f"{event.done:,} of {counted(event.total, 'resource')}", err=True)
 
         number = store.media.heal(ids or None, progress=progress)
-    click.echo(f"{counted(number, 'resource')} looked at")
+    told = f"{counted(number, 'resource')} looked at"
+    click.echo(json.dumps({"resources": number}) if as_json else told)
 
 
 def _store(data_dir: str | None) -> ImageStore:

@@ -8,7 +8,7 @@ import click
 
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
-from stillroom.client import PublishedRun, RunInfo
+from stillroom.client import DeletedRun, PublishedRun, RunInfo
 from stillroom.client.run_operations import RunState, Sort
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all facts.")
@@ -70,21 +70,28 @@ def publish(folder: str, *, expected: int | None, as_json: bool) -> None:
 @click.argument("folder")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@_JSON
 @server_options
-def rm(folder: str, *, yes: bool, dry_run: bool) -> None:
+def rm(folder: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Delete a run: its manifest now, its images when the grace period is over. Asks first."""
     with open_store() as store:
         run = store.run(folder.rstrip("/"))
         if dry_run or not yes:
-            images = counted(sum(1 for _ in store.iter(f"{run.folder}/")), "image")
+            number = sum(1 for _ in store.iter(f"{run.folder}/"))
+            images = counted(number, "image")
         if dry_run:
-            click.echo(f"would delete {run.folder}: {images}")
+            known = {"folder": run.folder, "result": "would delete", "images": number}
+            told = f"would delete {run.folder}: {images}"
+            click.echo(json.dumps(known, ensure_ascii=False) if as_json else told)
             return
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"{images} would be deleted: add --yes to confirm")
             click.confirm(f"Delete the run {run.folder}, {images}?", abort=True)
         deleted = run.delete()
+    if as_json:
+        click.echo(_as_json(deleted))
+        return
     click.echo(f"{counted(deleted.marked, 'image')} marked for deletion", err=True)
     for number, why in ((deleted.kept, "in the media library"), (deleted.newer, "saved since")):
         if number:
@@ -96,5 +103,5 @@ def _line(run: RunInfo) -> str:
     return f"{when:20}  {'-' if run.count is None else run.count:>7}  {run.folder}"
 
 
-def _as_json(found: RunInfo | PublishedRun) -> str:
+def _as_json(found: RunInfo | PublishedRun | DeletedRun) -> str:
     return json.dumps(asdict(found), ensure_ascii=False, default=lambda at: at.isoformat())

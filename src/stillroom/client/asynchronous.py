@@ -21,7 +21,7 @@ from stillroom.client.operations import (
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import AsyncRun
 from stillroom.client.searching import SearchFilters, page_of_found, search_query
-from stillroom.client.sources import Source, named
+from stillroom.client.sources import Facts, Source, named
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
@@ -102,6 +102,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
@@ -112,7 +113,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         save = self.save_unless_same if skip_same else self.save
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
-        save = partial(save, ai_generated=ai_generated, progress=progress)
+        save = partial(save, generation=generation, ai_generated=ai_generated, progress=progress)
         jobs = (partial(_done, path, partial(save, path, source)) for path, source in pairs)
         return await self._many(jobs, concurrency, each)
 

@@ -19,7 +19,7 @@ from stillroom.client.operations import (
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
 from stillroom.client.searching import SearchFilters, page_of_found, search_query
-from stillroom.client.sources import Source, named
+from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import outcomes_of, run_many
 from stillroom.client.values import (
     DownloadedImage,
@@ -115,6 +115,7 @@ class ImageStore(OneImageCalls):
         *,
         concurrency: int = 8,
         skip_same: bool = False,
+        generation: Facts | None = None,
         ai_generated: bool = False,
         expires_in: timedelta | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
@@ -126,6 +127,7 @@ class ImageStore(OneImageCalls):
             images: Paths and what to save there. Only `concurrency` are taken in advance.
             concurrency: At a time.
             skip_same: Send nothing where the same bytes are: to go on after an interruption.
+            generation: See `save`; put into each of them.
             ai_generated: See `save`; of each of them.
             expires_in: See `save`; nothing is skipped then, since each must start anew.
             each: Called with each outcome as it comes, in the caller's thread.
@@ -143,7 +145,7 @@ class ImageStore(OneImageCalls):
         save = self.save_unless_same if skip_same else self.save
         if expires_in is not None:
             save = partial(self.save, expires_in=expires_in)
-        save = partial(save, ai_generated=ai_generated, progress=told)
+        save = partial(save, generation=generation, ai_generated=ai_generated, progress=told)
         jobs = (partial(outcomes_of, path, partial(save, path, source)) for path, source in pairs)
         return run_many(jobs, concurrency, each, stop)
 
