@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from click.testing import CliRunner
 
+from services.ports import free_ports
 from stillroom.cli.main import commands
 
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
@@ -50,9 +51,8 @@ def verify(data: Path, *flags: str) -> Verified:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Server:
         for pid in processes:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not all(is_gone(pid) for pid in processes):
             assert time.monotonic() < deadline
             time.sleep(0.01)  # orphans end when they end, and tell nobody

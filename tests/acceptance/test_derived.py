@@ -115,7 +115,7 @@ def test_while_decoders_hang_everything_else_is_quick(tmp_path: Path) -> None:
                 pool.submit(client.get, f"{IMAGES}/a.png?width={size}&format=jpeg")
                 for size in (64, 128, 256)
             ]
-            for _ in range(20):
+            for _ in range(5):
                 assert client.get(f"{IMAGES}/a.png").content == image
                 assert client.get(f"{IMAGES}/a.png?width=64").status_code == 200
                 assert client.post(f"{IMAGES}/b.png", files={"file": image}).status_code == 200
@@ -133,7 +133,7 @@ def test_a_killed_server_leaves_a_cache_that_the_next_one_uses(tmp_path: Path) -
         first = client.get(f"{IMAGES}/a.png?width=256")
         left = decoders(server)
         server.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(is_gone(pid) for pid in left):
         assert time.monotonic() < deadline
         time.sleep(0.01)  # orphans end when they see that nobody is there

@@ -54,7 +54,7 @@ def test_errors_of_operations_have_their_code(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_early_refusals_have_their_code(server: Server, sent: bytes, code: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(sent)
         answer = connection.makefile("rb").read()
 

@@ -119,7 +119,7 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 ready = httpx.get(f"{server.url}/readyz")
@@ -164,7 +164,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
 
         os.kill(victim, signal.SIGKILL)
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len([pid for pid in server.children() if pid != victim]) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)  # until the supervisor has noticed
@@ -178,7 +178,7 @@ def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path
     with running(tmp_path, "--workers", "2") as server:
         stays, *_ = server.children()
         for expected in ("at once", "in 1 s", "in 2 s"):
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while len(others := [pid for pid in server.children() if pid != stays]) < 1:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)  # until the supervisor has started another
@@ -199,7 +199,7 @@ def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) ->
         workers = server.children()
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
             assert time.monotonic() < deadline
             time.sleep(0.05)  # orphans are reaped by init, which tells nobody

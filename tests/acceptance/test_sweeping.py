@@ -1,5 +1,7 @@
 """What the sweeper beside a server does, as its users see it."""
 
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -13,9 +15,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from at_the_prompt import ran
 from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
-from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from services.seaweedfs import bucket_variables
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.resource import new_id, now
 from stillroom.media.rows.engine import migrating
@@ -27,39 +30,52 @@ LETTERS = "/api/v1/media-dead-letters"
 
 
 def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
     while not condition():
-        time.sleep(0.05)  # a condition: the test's time-out ends it
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # until it holds; there is a deadline
 
 
-@pytest.fixture(params=["disk and SQLite", "bucket and PostgreSQL"])
-def swept(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Server]:
+PAIRS = ("disk and SQLite", "bucket and PostgreSQL")
+
+
+@contextlib.contextmanager
+def sweeping(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server]:
     """Two workers that sweep often and grant a second of grace."""
-    url = ""
-    bucket: SeaweedFS | None = None
+    url, variables = "", dict[str, str]()
     if "bucket" in request.param:
-        bucket = request.getfixturevalue("seaweed")
-        url = request.getfixturevalue("database_url")
-        for name, value in {
-            "R2_ENDPOINT_URL": bucket.endpoint_url,
-            "R2_ACCESS_KEY_ID": KEY_ID,
-            "R2_SECRET_ACCESS_KEY": SECRET,
-            "R2_BUCKET_NAME": BUCKET,
-        }.items():
-            monkeypatch.setenv(name, value)
-    with running(
-        tmp_path,
-        "--workers",
-        "2",
-        deletion_grace_seconds="1",
-        sweep_interval_seconds="0.2",
-        database_url=url,
-    ) as server:
-        yield server
+        variables = bucket_variables(request.getfixturevalue("seaweed"))
+        url = request.getfixturevalue("postgres").make_database()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with running(
+            folder,
+            "--workers",
+            "2",
+            deletion_grace_seconds="1",
+            sweep_interval_seconds="0.2",
+            database_url=url,
+        ) as server:
+            yield server
     assert "Traceback" not in server.logged()
-    if bucket is not None:
-        bucket.empty()
+    if variables:
+        request.getfixturevalue("seaweed").empty()
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def swept(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    with sweeping(request, tmp_path_factory.mktemp("sweeping")) as server:
+        yield server
+
+
+@pytest.fixture(params=PAIRS)
+def stopped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """One of the test's own, which it stops."""
+    with sweeping(request, tmp_path) as server:
+        yield server
 
 
 def curl(server: Server, *arguments: str) -> str:
@@ -71,36 +87,37 @@ def curl(server: Server, *arguments: str) -> str:
 
 @pytest.mark.parametrize("how", ["one call", "one command"])
 def test_a_result_saved_by_curl_is_ingested_served_and_its_source_goes(
-    swept: Server, tmp_path: Path, how: str
+    swept: Server, tmp_path: Path, folder: str, how: str
 ) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(picture(uuid.uuid4().int))
-    curl(swept, "-F", f"file=@{file}", f"{swept.images}/run/a.png")
+    curl(swept, "-F", f"file=@{file}", f"{swept.images}/{folder}/a.png")
 
     def ingest(key: str) -> str:
         if how == "one command":
-            ran = [STILLROOM, "media", "ingest", key]
-            out = subprocess.run(ran, check=True, capture_output=True, env=swept.environment)
+            command = [STILLROOM, "media", "ingest", key]
+            out = subprocess.run(command, check=True, capture_output=True, env=swept.environment)
             return out.stdout.decode().split()[0]
         body = f'{{"storage_key": "{key}"}}'
         url = f"{swept.url}{LIBRARY}/ingest"
         made = curl(swept, "-H", "Content-Type: application/json", "-d", body, url)
         return str(re.findall('"id":"([^"]*)"', made)[0])
 
-    resource_id = ingest("compute/run/a.png")
+    resource_id = ingest(f"compute/{folder}/a.png")
 
     with swept.client() as client:
         url = client.get(f"{LIBRARY}/{resource_id}").json()["url"]
-        until(lambda: client.head(f"{IMAGES}/run/a.png").status_code == 404)
+        until(lambda: client.head(f"{IMAGES}/{folder}/a.png").status_code == 404)
         curl(swept, "-L", "-o", str(tmp_path / "back.png"), url)
         assert (tmp_path / "back.png").read_bytes() == file.read_bytes()
-        curl(swept, "-F", f"file=@{file}", f"{swept.images}/run/again.png")
-        assert ingest("compute/run/again.png") == resource_id
-        until(lambda: client.head(f"{IMAGES}/run/again.png").status_code == 404)
+        curl(swept, "-F", f"file=@{file}", f"{swept.images}/{folder}/again.png")
+        assert ingest(f"compute/{folder}/again.png") == resource_id
+        until(lambda: client.head(f"{IMAGES}/{folder}/again.png").status_code == 404)
         assert client.delete(f"{LIBRARY}/{resource_id}").status_code == 200
         assert client.get(f"{LIBRARY}/{resource_id}/file").status_code == 404
     until(lambda: f"deleted 'media/{resource_id}/file.png' (deleted" in swept.logged())
-    assert len(re.findall("deleted 'compute/run/a.png' .relocated", swept.logged())) == 1
+    relocated = f"deleted 'compute/{folder}/a.png' .relocated"
+    until(lambda: len(re.findall(relocated, swept.logged())) == 1)
 
 
 def rows_of(server: Server) -> RowsConfig:
@@ -126,10 +143,10 @@ def bury(server: Server, path: str) -> str:
     return str(dead_letter_id)
 
 
-def test_dead_letters_are_listed_retried_and_dropped(swept: Server) -> None:
+def test_dead_letters_are_listed_retried_and_dropped(swept: Server, folder: str) -> None:
     with swept.client() as client:
         until(lambda: client.get(LETTERS).status_code == 200)
-        letters = [bury(swept, f"{number}.png") for number in range(3)]
+        letters = [bury(swept, f"{folder}/{number}.png") for number in range(3)]
 
         first = client.get(LETTERS, params={"limit": "2"})
         assert [dead_letter["id"] for dead_letter in first.json()] == letters[:0:-1]
@@ -144,7 +161,8 @@ def test_dead_letters_are_listed_retried_and_dropped(swept: Server) -> None:
             answer = client.post(url)
             assert (answer.status_code, answer.json()["code"]) == (404, "dead_letter_not_found")
         assert [dead_letter["id"] for dead_letter in client.get(LETTERS).json()] == letters[2:]
-        until(lambda: "dropped the mark of 'compute/0.png'" in swept.logged())
+        until(lambda: f"dropped the mark of 'compute/{folder}/0.png'" in swept.logged())
+        client.delete(f"{LETTERS}/{letters[2]}").raise_for_status()
 
 
 @pytest.mark.parametrize(
@@ -188,8 +206,8 @@ def test_the_numbers_of_what_waits_are_shown(swept: Server) -> None:
         return float(found[0]) if found else -1.0
 
     until(lambda: shown("measured_timestamp_seconds") > 0)
-    assert shown("due") == shown("intents") == shown("dead_letters") == 0
-    bury(swept, "x.png")
+    until(lambda: shown("due") == shown("intents") == shown("dead_letters") == 0)
+    buried = bury(swept, "x.png")
     until(lambda: shown("dead_letters") == 1)
     held = {"claimed_by": uuid.uuid4(), "lease_until": now() + timedelta(hours=1)}
     with migrating(rows_of(swept)) as connection:
@@ -206,6 +224,10 @@ def test_the_numbers_of_what_waits_are_shown(swept: Server) -> None:
         )
     until(lambda: shown("due") == shown("marks") == 1)
     assert 7200 <= shown("oldest_due_seconds") < 7300
+    with migrating(rows_of(swept)) as connection:
+        connection.execute(sa.delete(deletions).where(deletions.c.save_id == "x"))
+    with swept.client() as client:
+        client.delete(f"{LETTERS}/{buried}").raise_for_status()
 
 
 def test_without_an_interval_only_the_command_sweeps(tmp_path: Path) -> None:
@@ -218,23 +240,28 @@ def test_without_an_interval_only_the_command_sweeps(tmp_path: Path) -> None:
         time.sleep(0.5)  # nothing is to happen in it
         assert client.head(f"{IMAGES}/a.png").status_code == 200
 
-        ran = [STILLROOM, "media", "sweep"]
-        out = subprocess.run(ran, check=True, capture_output=True, env=server.environment)
+        def said(*options: str) -> str:
+            done = ran(tmp_path, ("media", "sweep", *options), server.environment)
+            assert done.code == 0, done.err
+            return done.out
 
-        assert out.stdout.startswith(b"deleted 1, were gone 0, kept 0, failed 0;")
+        due = json.loads(said("--dry-run", "--json"))
+        assert (due["reason"], due["storage_key"]) == ("relocated", "compute/a.png")
+        assert said().startswith("deleted 1, were gone 0, kept 0, failed 0;")
+        assert json.loads(said("--json"))["deleted"] == 0
         assert client.head(f"{IMAGES}/a.png").status_code == 404
 
 
-def test_a_server_that_sweeps_stops_at_once(swept: Server) -> None:
-    with swept.client() as client:
+def test_a_server_that_sweeps_stops_at_once(stopped: Server) -> None:
+    with stopped.client() as client:
         for number in range(20):
             client.post(f"{IMAGES}/{number}.png", files={"file": picture(number)})
         items = [{"storage_key": f"compute/{number}.png"} for number in range(20)]
         client.post(f"{LIBRARY}/ingest", json={"items": items})
-    until(lambda: "deleted 'compute/" in swept.logged())
+    until(lambda: "deleted 'compute/" in stopped.logged())
 
     began = time.monotonic()
-    assert swept.stop() == 0
+    assert stopped.stop() == 0
     assert time.monotonic() - began < 20  # the bound is five seconds; the machine may be busy
 
 
@@ -245,14 +272,8 @@ def test_orphans_at_the_prompt(tmp_path: Path) -> None:
     ):
 
         def orphans(*options: str) -> tuple[int, list[str], str]:
-            ran = subprocess.run(
-                [STILLROOM, "media", "orphans", *options],
-                check=False,
-                capture_output=True,
-                text=True,
-                env=server.environment,
-            )
-            return ran.returncode, ran.stdout.splitlines(), ran.stderr
+            done = ran(tmp_path, ("media", "orphans", *options), server.environment)
+            return done.code, done.out.splitlines(), done.err
 
         for number in range(4):
             client.post(f"{IMAGES}/{number}.png", files={"file": picture(number)})
@@ -282,6 +303,10 @@ def test_orphans_at_the_prompt(tmp_path: Path) -> None:
         (server.data / "media" / client.get(LIBRARY).json()[0]["id"] / "file.png").unlink()
         status, out, _ = orphans()
         assert (status, out[0][:15]) == (1, "missing  media/")
+        status, out, _ = orphans("--json")
+        mismatch, counts = map(json.loads, out)
+        assert (status, mismatch["kind"], mismatch["storage_key"][:6]) == (1, "missing", "media/")
+        assert (counts["objects"], counts["missing"], counts["orphans"]) == (3, 1, 0)
 
 
 def test_by_default_nothing_expires(client: httpx.Client, server: Server, folder: str) -> None:
@@ -289,8 +314,7 @@ def test_by_default_nothing_expires(client: httpx.Client, server: Server, folder
     file = server.data / f"compute/{folder}/a.png"
     os.utime(file, (0, 0))
 
-    ran = [STILLROOM, "media", "sweep"]
-    subprocess.run(ran, check=True, capture_output=True, env=server.environment)
+    assert ran(server.data, ("media", "sweep"), server.environment).code == 0
 
     assert file.exists()
 
@@ -314,17 +338,11 @@ def test_compute_results_expire_where_that_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["30", "0d", "-1d", "1y", "yes", "1.5h", "999999d"])
 def test_a_ttl_that_is_none_stops_the_start(tmp_path: Path, value: str) -> None:
-    environment = {
-        **os.environ,
-        "STILLROOM_DATA_DIR": str(tmp_path),
-        "STILLROOM_COMPUTE_TTL": value,
-    }
-    ran = subprocess.run(
-        [STILLROOM, "serve"], check=False, capture_output=True, text=True, env=environment
-    )
+    variables = {"STILLROOM_DATA_DIR": str(tmp_path), "STILLROOM_COMPUTE_TTL": value}
+    refused = ran(tmp_path, ("serve",), variables)
 
-    assert ran.returncode == 2
-    assert "STILLROOM_COMPUTE_TTL: Value error, must be a duration such as" in ran.stderr
+    assert refused.code == 2
+    assert "STILLROOM_COMPUTE_TTL: Value error, must be a duration such as" in refused.err
 
 
 def let_it_be_time(config: RowsConfig) -> None:

@@ -51,7 +51,7 @@ def save(server: Server, path: str, prompt: str, seed: int) -> None:
 
 def wait_for_index(server: Server, folder: str, count: int) -> None:
     """The index is written after the answer to a save; a page of before would lack images."""
-    ends = time.monotonic() + 15
+    ends = time.monotonic() + 60
     with server.client() as client:
         while len(client.get(SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
             assert time.monotonic() < ends, "the index was not written"

@@ -18,15 +18,20 @@ IMAGES = 1000
 
 WORKER = """
 import sys
+import threading
 from stillroom.client import ImageStore
 
 def image(number):
     return b"\\x89PNG\\r\\n\\x1a\\n" + number.to_bytes(4, "big") * (500 + number * 10)
 
+def images():
+    for number in range(1000):
+        if number == int(sys.argv[1]):
+            threading.Event().wait()  # it is killed before the end, however slow who kills it is
+        yield f"run/{number:04}.png", image(number)
+
 with ImageStore() as store:
-    saved = store.save_many(
-        ((f"run/{number:04}.png", image(number)) for number in range(1000)), skip_same=True
-    )
+    saved = store.save_many(images(), skip_same=True)
 print(sum(not image.skipped for image in saved))
 """
 
@@ -45,7 +50,9 @@ def test_a_worker_killed_and_started_again_ends_with_every_image_whole(tmp_path:
         folder = server.data / "compute/run"
         kills = 0
         for stop_at in (random.Random(7).randrange(50, 300), 400, 700):
-            worker = subprocess.Popen([sys.executable, "-c", WORKER], env=environment)
+            worker = subprocess.Popen(
+                [sys.executable, "-c", WORKER, f"{stop_at + 200}"], env=environment
+            )
             deadline = time.monotonic() + 60
             while not folder.exists() or len(list(folder.iterdir())) < stop_at:
                 assert time.monotonic() < deadline
@@ -57,7 +64,7 @@ def test_a_worker_killed_and_started_again_ends_with_every_image_whole(tmp_path:
             assert len(list(folder.iterdir())) < IMAGES, "killed too late to show anything"
 
         last = subprocess.run(
-            [sys.executable, "-c", WORKER], env=environment, check=True, capture_output=True
+            [sys.executable, "-c", WORKER, "-1"], env=environment, check=True, capture_output=True
         )
 
         with ImageStore(server.url, server.token()) as store:

@@ -153,7 +153,7 @@ def test_the_deadline_ends_the_attempts_with_what_was_last_seen() -> None:
     ]
     for step, expected in cases:
         script = Script(*[step] * 1000)
-        store = ImageStore("http://a", TOKEN, deadline_s=0.5, transport=script)
+        store = ImageStore("http://a", TOKEN, deadline_s=2, transport=script)
         with pytest.raises(expected) as raised:
             store.stat("a")
         assert TOKEN not in str(raised.value)
@@ -212,7 +212,7 @@ def raw_server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
     finally:
-        thread.join(20)
+        thread.join(60)
         listener.close()
 
 
@@ -229,7 +229,7 @@ def test_a_download_goes_on_where_it_broke_off() -> None:
         answer("200 OK", data[:60_000], tag, digest, length=len(data)),
         answer("206 Partial Content", data[60_000:], tag, digest, rest),
     ) as (url, seen):
-        assert ImageStore(url, TOKEN, deadline_s=10).read("a") == data
+        assert ImageStore(url, TOKEN, deadline_s=60).read("a") == data
     assert b"if-range" not in seen[0].lower()
     assert b"range: bytes=60000-" in seen[1].lower()
     assert b'if-range: "v1"' in seen[1].lower()
@@ -241,7 +241,7 @@ def test_a_download_of_an_image_that_was_replaced_starts_again() -> None:
         answer("200 OK", old[:20_000], 'ETag: "old"', length=len(old)),
         answer("200 OK", new, 'ETag: "new"', f"Repr-Digest: {repr_digest(new)}"),
     ) as (url, _):
-        assert ImageStore(url, TOKEN, deadline_s=10).read("a") == new
+        assert ImageStore(url, TOKEN, deadline_s=60).read("a") == new
 
 
 def test_a_download_with_other_bytes_than_announced_is_refused() -> None:

@@ -96,7 +96,7 @@ def _run(call: Client, sha256: str) -> None:
 
 
 def _search(call: Client) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         found = call("storage", "search_images", prefix=f"{FOLDER}/", prompt="fox", limit=2).parsed
         if len(found.items) == 2 and isinstance(found.next_, str):

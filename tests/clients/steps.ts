@@ -15,9 +15,9 @@ export function check(condition: unknown, step: string): asserts condition {
   if (!condition) throw new Error(`failed: ${step}`);
 }
 
-/** Ask until it is so, for ten seconds. */
+/** Ask until it is so, for a minute. */
 export async function until(step: string, isSo: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline; ) {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; ) {
     if (await isSo()) return;
     await new Promise((resume) => setTimeout(resume, 50));
   }

@@ -136,7 +136,7 @@ const image = new Blob([Uint8Array.from(atob(process.env.PNG), (one) => one.char
   const { path } = await create("generations/next/1.png", image);
   const again = await create(path, image).catch((error) => error.message);
   let html = "";
-  for (const end = Date.now() + 10000; !html.includes("<img") && Date.now() < end; ) {
+  for (const end = Date.now() + 60000; !html.includes("<img") && Date.now() < end; ) {
     html = await Page();
   }
   console.log(JSON.stringify({ path, again, html }));

@@ -25,7 +25,7 @@ from services.weed_cluster import WeedCluster, weed_cluster
 SERVERS = 3
 GRACE_S = 2
 SWEEP_EVERY_S = 1
-_READY_WITHIN_S = 30
+_READY_WITHIN_S = 60
 
 
 @dataclass

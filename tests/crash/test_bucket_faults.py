@@ -441,7 +441,7 @@ async def test_random_trouble_costs_no_acknowledged_image(
     seed: int,
 ) -> None:
     """Every third request fails, each in its own way: what was acknowledged holds all the same."""
-    hurry(monkeypatch, deadline_s=3, timeout_s=0.5)
+    hurry(monkeypatch, deadline_s=6, timeout_s=1)
     dice = random.Random(seed)
     proxy.choose = lambda _: dice.choice(FAULTS) if dice.random() < 1 / 3 else None
     turns = asyncio.Semaphore(AT_ONCE)

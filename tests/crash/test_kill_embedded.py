@@ -3,20 +3,23 @@
 import contextlib
 import hashlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from crash.rounds import kills
 from crash.traffic import Digest, Traffic
 from hosting import HERE, Host, hosted
-from running import Server, running
+from running import Server, is_gone, running
 from services.seaweedfs import bucket_variables
 from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
@@ -33,6 +36,21 @@ def test_nothing_acknowledged_is_lost_when_the_processes_of_an_app_are_killed(
 
     assert [found for one in rounds for found in one.violations] == []
     assert len(rounds) == 20
+
+
+def note(said: Path, traffic: Traffic, kept: dict[str, str]) -> None:
+    """What processes were promised, and what was under way, by what they have said of it."""
+    for line in said.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the last one may be cut off
+            one = json.loads(line)
+            if "kept" in one:
+                kept[one["kept"]] = one["sha256"]
+            elif "etag" in one:
+                traffic.promised[one["path"]] = one["sha256"]
+                traffic.etags[one["path"]] = one["etag"]
+                traffic.attempted.pop(one["path"], None)
+            else:
+                traffic.attempted[one["path"]] = one["sha256"]
 
 
 class Writers:
@@ -73,19 +91,7 @@ class Writers:
         process = self._running.pop(name)
         process.kill()
         process.wait()
-        for line in self._said(name).read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # the last one may be cut off
-                self._note(json.loads(line), traffic)
-
-    def _note(self, said: dict[str, str], traffic: Traffic) -> None:
-        if "kept" in said:
-            self.kept[said["kept"]] = said["sha256"]
-        elif "etag" in said:
-            traffic.promised[said["path"]] = said["sha256"]
-            traffic.etags[said["path"]] = said["etag"]
-            traffic.attempted.pop(said["path"], None)
-        else:
-            traffic.attempted[said["path"]] = said["sha256"]
+        note(self._said(name), traffic, self.kept)
 
     @property
     def names(self) -> list[str]:
@@ -153,9 +159,145 @@ def test_plain_processes_die_beside_a_server_and_nothing_acknowledged_is_lost(
         assert server.follows or of_writers.violations(client) + traffic.violations(client) == []
         assert len(of_writers.promised) > 10
         assert writers.kept
-        for resource, sha256 in writers.kept.items():
-            found = client.get(f"/api/v1/media-resources/{resource}").json()
-            assert found["content_hash"] == sha256
-            file = client.get(f"/api/v1/media-resources/{resource}/file")
-            assert hashlib.sha256(file.content).hexdigest() == sha256
+        assert lost_of_the_library(client, writers.kept) == []
     assert "Traceback" not in server.logged()
+
+
+def lost_of_the_library(client: httpx.Client, kept: dict[str, str]) -> list[str]:
+    """Every resource that is not what was acknowledged."""
+    lost = []
+    for resource, sha256 in kept.items():
+        url = f"/api/v1/media-resources/{resource}"
+        found, file = client.get(url), client.get(f"{url}/file")
+        if (found.json().get("content_hash"), hashlib.sha256(file.content).hexdigest()) != (
+            sha256,
+            sha256,
+        ):
+            lost.append(f"{resource}: {found.text}")
+    return lost
+
+
+TASKS = """
+import hashlib, json, os, random
+
+from celery import Celery
+
+from pictures import picture
+from stillroom.local import open_store
+
+celery = Celery("tasks", broker="filesystem://")
+celery.conf.broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue"}
+store = open_store()
+SAID = os.open("said", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def say(**said):
+    os.write(SAID, json.dumps(said).encode() + b"\\n")
+
+
+@celery.task(acks_late=True)
+def generate(number):
+    for at in range(2):
+        path, data = f"celery/{number}/{at}.bin", random.Random(number).randbytes(50_000 + at)
+        sha256 = hashlib.sha256(data).hexdigest()
+        say(path=path, sha256=sha256)
+        saved = store.save(path, data)
+        say(path=path, sha256=saved.sha256 or sha256, etag=saved.etag)
+    if number % 4 == 0:
+        store.save(f"kept/{number}.png", picture(number))
+        kept = store.media.ingest_from_storage_key(f"compute/kept/{number}.png", relocate=True)
+        say(kept=str(kept.id), sha256=kept.content_hash.hex())
+"""
+ORDERS = 150
+
+
+class CeleryWorkers:
+    """Celery's own worker, and the orders that it works through."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        (folder / "queue").mkdir()
+        (folder / "tasks.py").write_text(TASKS)
+        self.said = folder / "said"
+        self.said.touch()
+        self._folder = folder
+        self._environment = {**server.environment, "PYTHONPATH": str(HERE)}
+
+    def order(self) -> None:
+        code = f"import tasks; [tasks.generate.delay(number) for number in range({ORDERS})]"
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, cwd=self._folder, env=self._environment, check=True)
+
+    @property
+    def acknowledged(self) -> int:
+        return self.said.read_bytes().count(b'"etag"')
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """A worker with two processes; all of them are killed at once."""
+        celery = str(Path(sys.executable).parent / "celery")
+        with (self._folder / "worker.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [celery, "--app", "tasks", "worker", "--concurrency", "2"],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield
+        finally:
+            pids = group_of(worker.pid)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+            wait_until(lambda: all(is_gone(pid) for pid in pids))
+
+    def logged(self) -> str:
+        return (self._folder / "worker.log").read_text()
+
+
+def group_of(leader: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == leader:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # a condition with a deadline
+
+
+def test_celerys_own_worker_dies_and_nothing_acknowledged_is_lost(
+    server: Server, tmp_path: Path
+) -> None:
+    chance, folder = random.Random(3), tmp_path / "celery"
+    folder.mkdir()
+    workers = CeleryWorkers(server, folder)
+    workers.order()
+    for round_ in range(1, 4):
+        with workers.running():
+            wait_until(lambda enough=20 * round_: workers.acknowledged > enough)  # type: ignore[misc]  # a default binds it
+            time.sleep(chance.uniform(0, 0.2))  # the moment is the experiment
+
+    promised, kept = Traffic(server, seed=3), dict[str, str]()
+    note(workers.said, promised, kept)
+    with server.client() as client, ImageStore(server.url, server.token()) as store:
+        assert broken_promises(store, promised) == []
+        assert kept
+        assert lost_of_the_library(client, kept) == []
+        # What a killed worker had taken from the queue is ordered again, as one does.
+        workers.order()
+        with workers.running():
+            wait_until(lambda: all_are_there(store))
+    assert "Traceback" not in server.logged() + workers.logged()
+
+
+def all_are_there(store: ImageStore) -> bool:
+    expected = {f"celery/{number}/{at}.bin" for number in range(ORDERS) for at in range(2)}
+    return set(store.iter("celery/")) == expected

@@ -27,7 +27,7 @@ from services.proxies import DEPLOY
 pytestmark = pytest.mark.slow
 
 FILE = DEPLOY / "Containerfile"
-READY_WITHIN_S = 30
+READY_WITHIN_S = 60
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -146,7 +146,7 @@ class Library:
 
         What a killed process has sent to a bucket may still be on its way, so that is waited for.
         """
-        deadline = asyncio.get_running_loop().time() + 10
+        deadline = asyncio.get_running_loop().time() + 60
         while unknown := await self._bytes_that_nothing_remembers():
             assert asyncio.get_running_loop().time() < deadline, unknown
             await asyncio.sleep(0.1)  # until it holds; there is a deadline

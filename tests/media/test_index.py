@@ -27,7 +27,7 @@ from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 @dataclass

@@ -229,7 +229,7 @@ async def test_small_ones_use_the_memory_that_large_ones_do_not_want(
 
     stub.faults.extend([wait_for_the_others] * wanted)
     image = bytes(MIB)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(60):
         await asyncio.gather(
             *(storage.save(key(f"{number}.png"), BytesSource(image)) for number in range(wanted))
         )
@@ -301,16 +301,17 @@ async def test_a_look_that_a_deletion_overtook_is_not_remembered(
 ) -> None:
     await storage.save(key("a.png"), BytesSource(PNG))
     await storage.save(key("b.png"), BytesSource(PNG))
-    answered = asyncio.Event()
+    asked, answered = asyncio.Event(), asyncio.Event()
 
     async def answers_late(stub: StubR2, request: web.Request) -> web.StreamResponse:
         response = await stub.carry_out(request)
+        asked.set()
         await answered.wait()
         return response
 
     stub.faults.append(answers_late)
     look = asyncio.ensure_future(storage.stat(key("a.png")))
-    await asyncio.sleep(0.1)  # the request is under way then
+    await asked.wait()
     await storage.delete(key("a.png"))
     answered.set()
     await look

@@ -105,14 +105,14 @@ async def test_a_completed_upload_whose_answer_was_lost_is_found(
     assert stub.operations["CompleteMultipartUpload"] == 2
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_a_completion_may_take_longer_than_other_requests(
-    storage: ImageStorage, stub: StubR2
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def takes_its_time(stub: StubR2, request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(1)  # longer than `hurried` lets other requests take
+        await asyncio.sleep(2.5)  # longer than other requests may take
         return await stub.carry_out(request)
 
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 2)
     stub.faults.extend([pass_on, pass_on, pass_on, takes_its_time])
 
     await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
@@ -204,7 +204,7 @@ async def test_trouble_that_stays_ends_in_time(
     with pytest.raises(BackendUnavailable, match=word):
         await storage.save(key("a.png"), BytesSource(PNG))
 
-    assert time.monotonic() - began < 3  # 1.6 s, and a busy machine
+    assert time.monotonic() - began < 20, "1.6 s, not that of a bucket that is waited for"
 
 
 @pytest.mark.usefixtures("hurried")
@@ -223,10 +223,14 @@ async def test_no_more_than_64_requests_hang_at_once(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 10)  # so that none is given up and repeated
+    monkeypatch.setattr(client_module, "DEADLINE_S", 4)
     stub.faults.extend([stub_r2.hangs] * 1000)
 
     looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]
-    await asyncio.sleep(1)  # until all that may begin have begun
+    while sum(stub.operations.values()) < client_module.IN_FLIGHT:
+        assert not any(look.done() for look in looks)
+        await asyncio.sleep(0.01)  # until it holds; the looks have a deadline
+    await asyncio.sleep(0.3)  # no other begins meanwhile
     under_way = sum(stub.operations.values())
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
 

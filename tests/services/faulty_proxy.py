@@ -219,7 +219,7 @@ class FaultyProxy:
                     filler.connect(("127.0.0.1", self._port))
             yield
 
-    def wait_until_idle(self, most: int = 0, within_s: float = 10) -> None:
+    def wait_until_idle(self, most: int = 0, within_s: float = 60) -> None:
         """Return when no more than `most` connections are open."""
         give_up = time.monotonic() + within_s
         while self.connections > most:

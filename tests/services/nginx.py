@@ -13,7 +13,7 @@ import httpx
 from services.ports import free_ports
 from services.seaweedfs import BUCKET
 
-_READY_WITHIN_S = 10
+_READY_WITHIN_S = 60
 
 # The raw target goes on as it came: nginx would decode it, and encode it in its own way.
 _CONFIG = """

@@ -15,7 +15,7 @@ from services.ports import free_ports
 from services.proxies import DEPLOY, changed
 
 RULES = DEPLOY / "prometheus"
-_READY_WITHIN_S = 30
+_READY_WITHIN_S = 60
 
 
 def binary(name: str) -> str:

@@ -18,7 +18,7 @@ from services.ports import free_ports
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FRAMING_BYTES = 256 * 1024
-_READY_WITHIN_S = 20
+_READY_WITHIN_S = 60
 
 _NGINX = """
 daemon off;

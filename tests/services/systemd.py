@@ -16,7 +16,7 @@ from pathlib import Path
 from services.installed import INSTALL, variables
 from services.proxies import DEPLOY
 
-_READY_WITHIN_S = 30
+_READY_WITHIN_S = 60
 _TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "timers", "sockets")
 
 _BOOT = (

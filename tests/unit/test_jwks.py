@@ -295,7 +295,7 @@ async def test_keys_are_fetched_in_the_background(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110  (conditions of plain values: nobody sets an event)
             await asyncio.sleep(0.001)  # until it holds; there is a deadline
 
@@ -344,7 +344,7 @@ class TestFetching:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             await fetch_key_set(served.url)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
     async def test_a_certificate_must_be_trusted_and_for_the_host(
         self, served: KeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
