@@ -74,8 +74,12 @@ def wrk(order: Order, cores: set[int]) -> Seen:
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    time.sleep(order.seconds)
-    printed, complaint = _stopped(process)
+    try:
+        time.sleep(order.seconds)
+        printed, complaint = _stopped(process)
+    except BaseException:  # Ctrl-C: it would go on for an hour
+        process.kill()
+        raise
     if process.returncode == -signal.SIGINT:  # it had not begun, on a machine that is busy
         return wrk(dataclasses.replace(order, seconds=order.seconds * 2), cores)
     if process.returncode:

@@ -162,7 +162,7 @@ class DerivedImages:
         self._flights: dict[str, asyncio.Task[bytes]] = {}
         self._of_one: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._refused: dict[str, tuple[float, str]] = {}
+        self._refused: BoundedCache[str, tuple[float, str]] = BoundedCache(_MAX_REFUSED)
         self._marked: BoundedCache[str, bool] = BoundedCache(_MAX_MARKED)
         self._threads = _threads()
         self._maker = ""
@@ -313,7 +313,7 @@ class DerivedImages:
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
-        until, why = self._refused.get(_source(original), (0.0, ""))
+        until, why = self._refused.get(_source(original)) or (0.0, "")
         if time.monotonic() < until:
             raise UnsupportedMedia(why)
 
@@ -361,9 +361,7 @@ class DerivedImages:
 
     def _remember(self, original: StoredImage, why: UnsupportedMedia) -> None:
         """Refuse what is asked for of this original from here on."""
-        while len(self._refused) >= _MAX_REFUSED:
-            del self._refused[next(iter(self._refused))]
-        self._refused[_source(original)] = time.monotonic() + _REFUSED_FOR_S, str(why)
+        self._refused.put(_source(original), (time.monotonic() + _REFUSED_FOR_S, str(why)))
 
     @contextlib.asynccontextmanager
     async def _turn(self, source: str) -> AsyncIterator[None]:

@@ -44,6 +44,10 @@ _SAFE_VIDEO: Final = (
 """The same, but the document that a browser makes around a video may load it once more: else a
 video that is opened by its URL would not play. No script may run in it either."""
 
+_CONDITIONS: Final = frozenset(
+    ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+)
+
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
 _MAX_DIGITS: Final = 19  # of 2**63; a longer number is no position in any file
 
@@ -188,6 +192,8 @@ def is_named(fields: Fields, image: StoredImage) -> bool:
 
 def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
     """Whether the client needs the image; False means that its own copy is current."""
+    if _CONDITIONS.isdisjoint(fields):
+        return True
     modified = image.modified_ns // 1_000_000_000
     if_match = entity_tags(fields.get("if-match"), weak=False)
     if if_match is not None:

@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -121,26 +121,27 @@ class _Line:
     image: StoredImage | RemoteImage | None = None
     is_missing: bool = False  # it was, when it was last looked for
     answer: Answer | None = None  # without conditions
-    answers: dict[_Conditions, Answer] = field(default_factory=dict)
+    answers: dict[_Conditions, Answer] | None = None  # with conditions
     body: CacheEntry[bytes] | None = None
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
         """Forget the answers, since the image is another one."""
         self.image, self.is_missing = image, image is None
-        self.answer = self.body = None
-        self.answers.clear()
+        self.answer = self.answers = self.body = None
 
     def answer_for(self, conditions: _Conditions | None) -> Answer | None:
         """What was answered to a request with these conditions."""
-        return self.answer if conditions is None else self.answers.get(conditions)
+        if conditions is None:
+            return self.answer
+        return self.answers.get(conditions) if self.answers else None
 
     def remember(self, conditions: _Conditions | None, answer: Answer) -> None:
         """Answer so again."""
         if conditions is None:
             self.answer = answer
             return
-        if len(self.answers) >= _MAX_ANSWERS:
-            self.answers.clear()
+        if self.answers is None or len(self.answers) >= _MAX_ANSWERS:
+            self.answers = {}
         self.answers[conditions] = answer
 
 
@@ -170,7 +171,7 @@ class FastReads:
         self._sendfile = operations.sendfile
         self._tokens = tokens
         self._longest_target = longest_target
-        self._extra_headers = extra_headers
+        self._extra_lines = "".join(f"{name}: {value}\r\n" for name, value in extra_headers)
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
         self._rights: BoundedCache[bytes, _Rights] = BoundedCache(_MAX_FIELDS_BYTES)
         self._lines: BoundedCache[bytes, _Line] = BoundedCache(_MAX_LINES)
@@ -382,12 +383,16 @@ class FastReads:
         return Answer(_OPERATION[method], found.status, head, body)
 
     def _head(self, answer: ImageAnswer) -> bytes:
-        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in (*answer.headers, *self._extra_headers)]
-        return "\r\n".join([*lines, ""]).encode("latin-1")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
+        return f"{_status_line(answer.status)}{lines}{self._extra_lines}".encode("latin-1")
 
 
 _Body = bytes | memoryview | FileSlice
+
+
+@functools.cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
 
 
 def keeps_alive(fields: Fields) -> bool:

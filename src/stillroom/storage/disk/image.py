@@ -1,6 +1,5 @@
 """One image file: its facts, and its bytes from a single opened descriptor."""
 
-import dataclasses
 import errno
 import logging
 import os
@@ -124,9 +123,7 @@ class RecentFacts:
         settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
         if found is not None and found.version == version and found.settled == settled:
             return found.image
-        image = _describe_file(key, fd, status)
-        if settled:
-            image = dataclasses.replace(image, version=version)
+        image = _describe_file(key, fd, status, version if settled else None)
         self._facts.put(key.text, _Facts(version, image, settled))
         return image
 
@@ -149,18 +146,24 @@ def _version_of(status: os.stat_result) -> _Version:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _describe_file(key: StorageKey, fd: int, status: os.stat_result) -> StoredImage:
+def _describe_file(
+    key: StorageKey, fd: int, status: os.stat_result, version: _Version | None
+) -> StoredImage:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
     known = Attributes.read(fd, status.st_mtime_ns)
     if known is not None:
-        return describe(key, status, known.content_type, known.sha256)
+        return describe(key, status, known.content_type, known.sha256, version)
     start = os.pread(fd, content_type.SNIFFED_BYTES, 0)
-    return describe(key, status, content_type.of(start), None)
+    return describe(key, status, content_type.of(start), None, version)
 
 
 def describe(
-    key: StorageKey, status: os.stat_result, kind: str, sha256: bytes | None
+    key: StorageKey,
+    status: os.stat_result,
+    kind: str,
+    sha256: bytes | None,
+    version: _Version | None = None,
 ) -> StoredImage:
     """The facts of a file with this status, whose content is known."""
     return StoredImage(
@@ -171,6 +174,7 @@ def describe(
         content_type=kind,
         sha256=sha256,
         save_id=save_id_of(status),
+        version=version,
     )
 
 
