@@ -34,7 +34,7 @@ from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.settings import Settings
 from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.choose import R2Config, open_inspection, open_storage
+from stillroom.storage.choose import R2Config, open_inspection, open_storage, require_begun
 from stillroom.storage.inspection import Inspection
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import SaveRules
@@ -229,8 +229,9 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
     """The media library, for commands.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings cannot work, or there is no store yet.
     """
+    require_begun(settings.storage)
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.derived)
         filling = IndexFilling(MediaDatabase(settings.rows))

@@ -283,9 +283,11 @@ def test_orphans_at_the_prompt(tmp_path: Path) -> None:
             ["4 images, 4 resources: orphans 0, young 0, foreign 0, missing 0"],
         )
         left = server.data / f"media/{new_id()}/file.png"
-        left.parent.mkdir()
-        left.write_bytes(picture())
-        os.utime(left, (time.time() - 7200,) * 2)
+        made = tmp_path / "made"  # an empty folder of the store may be removed at any time
+        made.mkdir()
+        (made / left.name).write_bytes(picture())
+        os.utime(made / left.name, (time.time() - 7200,) * 2)
+        made.rename(left.parent)
         key = str(left.relative_to(server.data))
 
         assert orphans()[:2] == (

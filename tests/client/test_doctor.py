@@ -56,6 +56,23 @@ def test_before_the_first_start_nothing_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "media ingest a.png", "media sweep", "media orphans", "media dead-letters list",
+        "media dead-letters drop --all", "index rebuild", "retention plan",
+    ],
+)  # fmt: skip
+def test_in_a_wrong_folder_nothing_is_all_right_and_no_store_is_made(
+    words: str, tmp_path: Path
+) -> None:
+    done = ran(tmp_path, tuple(words.split()), {})
+
+    assert (done.code, done.out) == (2, "")
+    assert "there is no store in 'stillroom-data': set STILLROOM_DATA_DIR" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("variables", "said"),
     [
         ({"R2_ACCESS_KEY_ID": "only-half"}, "R2_ENDPOINT_URL"),

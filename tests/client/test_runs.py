@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from at_the_prompt import Run
 from running import Server
 from stillroom.client import AsyncImageStore, AsyncRun, ImageStore
 from stillroom.client import Run as RunOfImages
-from stillroom.errors import InvalidPath, RunConflict, RunNotFound
+from stillroom.errors import InvalidParameter, InvalidPath, RunConflict, RunNotFound
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -98,6 +100,13 @@ def test_a_deleted_run_says_what_goes(waiting: ImageStore, folder: str) -> None:
         waiting.run(f"{folder}/")
 
 
+def test_one_image_is_said_as_one(waiting: ImageStore, folder: str) -> None:
+    waiting.save(f"{folder}/a.png", PNG)
+
+    with pytest.raises(RunConflict, match="the run has 1 image, and 2 were expected"):
+        waiting.publish_run(folder, expected=2)
+
+
 async def test_a_run_in_an_event_loop(server: Server, folder: str) -> None:
     async with AsyncImageStore(server.url, server.token(), deadline_s=30) as store:
         async with store.run(folder) as run:
@@ -112,8 +121,11 @@ async def test_a_run_in_an_event_loop(server: Server, folder: str) -> None:
         assert (await run.delete()).marked == 1
 
 
-async def test_an_image_has_an_end(store: AsyncImageStore, folder: str) -> None:
-    saved = await store.save(f"{folder}/a.png", PNG, expires_in=timedelta(days=7))
+@pytest.mark.parametrize("week", [timedelta(days=7), "7d", 7 * 86_400, "604800"])
+async def test_an_image_has_an_end(
+    store: AsyncImageStore, folder: str, week: timedelta | str | int
+) -> None:
+    saved = await store.save(f"{folder}/a.png", PNG, expires_in=week)
     assert saved.expires_at is not None
     assert saved.expires_at - datetime.now(UTC) > timedelta(days=6, hours=23)
     assert (await store.save(f"{folder}/a.png", PNG)).expires_at is None
@@ -124,6 +136,24 @@ async def test_an_image_has_an_end(store: AsyncImageStore, folder: str) -> None:
 
     assert [one.skipped for one in many] == [False]
     assert many[0].expires_at is not None
+
+
+@pytest.mark.parametrize("soon", ["soon", "7 d", "-1", 1.5, True, "1d\r\nx: y"])
+async def test_what_is_no_duration_says_what_one_is(
+    store: AsyncImageStore, folder: str, soon: Any
+) -> None:
+    with pytest.raises(InvalidParameter, match="such as '90s', '15m', '12h' or '7d'"):
+        await store.save(f"{folder}/a.png", PNG, expires_in=soon)
+    with pytest.raises(InvalidParameter, match="such as '90s', '15m', '12h' or '7d'"):
+        await store.signed_url(f"{folder}/a.png", expires_in=soon)
+
+
+async def test_a_signed_url_takes_seconds_and_texts(store: AsyncImageStore, folder: str) -> None:
+    await store.save(f"{folder}/a.png", PNG)
+
+    for minute in (60, "1m"):
+        url = await store.signed_url(f"{folder}/a.png", expires_in=minute)
+        assert 0 < int(url.partition("expires=")[2].partition("&")[0]) - time.time() < 120
 
 
 def test_runs_at_the_prompt(run: Run, folder: str, tmp_path: Path) -> None:

@@ -67,14 +67,13 @@ async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_
     rules = rules_of(settings)
     moment = at or datetime.now(UTC)
     counts, progress = _Counts(), _Looked()
-    if rules.end_anything:
-        async with opened_library(settings) as library:
-            found = Plan(library.storage, library.database, library.ends)
-            async for planned in found.images(moment, progress.add):
-                counts.add(planned)
-                if not summary:
-                    progress.clear()
-                    click.echo(_as_json(planned) if as_json else _line(planned))
+    async with opened_library(settings) as library:
+        found = Plan(library.storage, library.database, library.ends)
+        async for planned in found.images(moment, progress.add):
+            counts.add(planned)
+            if not summary:
+                progress.clear()
+                click.echo(_as_json(planned) if as_json else _line(planned))
     progress.clear()
     if as_json:
         click.echo(json.dumps({"at": moment.isoformat(), **counts.as_json()}))

@@ -7,6 +7,7 @@ store.save("generations/1/cat.png", Path("cat.png"))
 from stillroom.client.asynchronous import AsyncImageStore
 from stillroom.client.encoding import Encoding, from_float
 from stillroom.client.errors import ServerUnreachable, SomeFailed, UnexpectedAnswer
+from stillroom.client.lifetime import Lifetime
 from stillroom.client.runs import AsyncRun, Run
 from stillroom.client.sources import Source
 from stillroom.client.sync import ImageStore
@@ -39,6 +40,7 @@ __all__ = [
     "ImageInfo",
     "ImageMetadata",
     "ImageStore",
+    "Lifetime",
     "Lora",
     "MediaResource",
     "Outcome",

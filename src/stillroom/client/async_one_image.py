@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from stillroom.client.connection import Connection, Token
 from stillroom.client.encoding import Encoding
 from stillroom.client.exchange import AsyncSends, Flow, Wait
 from stillroom.client.fetching import MAX_BYTES, fetched
+from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.operations import (
     Condition,
     Operations,
@@ -71,7 +71,7 @@ class AsyncOneImageCalls:
         unique: bool = False,
         generation: Facts | None = None,
         ai_generated: bool = False,
-        expires_in: timedelta | None = None,
+        expires_in: Lifetime | None = None,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
@@ -248,7 +248,7 @@ class AsyncOneImageCalls:
         self,
         path: str,
         *,
-        expires_in: timedelta = timedelta(hours=1),
+        expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> str:
         """See `ImageStore.signed_url`."""
@@ -258,11 +258,11 @@ class AsyncOneImageCalls:
         self,
         paths: Iterable[str],
         *,
-        expires_in: timedelta = timedelta(hours=1),
+        expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> list[str]:
         """See `ImageStore.signed_urls`."""
-        names, valid_for_s = [named(path) for path in paths], int(expires_in.total_seconds())
+        names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return await self._run(self._operations.signed_urls(names, valid_for_s, picture))
 
     async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:

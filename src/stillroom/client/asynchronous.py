@@ -1,7 +1,6 @@
 """`AsyncImageStore`: the same names and the same promises, for code that awaits."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, Unpack
@@ -11,6 +10,7 @@ import anyio.to_thread
 
 from stillroom.client.async_one_image import AsyncOneImageCalls
 from stillroom.client.library import AsyncMediaLibrary, LibraryCalls
+from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, Gathered, batches
 from stillroom.client.operations import (
     DELETED_AT_ONCE,
@@ -104,7 +104,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         skip_same: bool = False,
         generation: Facts | None = None,
         ai_generated: bool = False,
-        expires_in: timedelta | None = None,
+        expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[SavedImage]:

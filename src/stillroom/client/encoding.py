@@ -48,6 +48,9 @@ class Encoding(TypedDict, total=False):
     keep_info: bool
 
 
+_OVERSHOT: Final = 2.0
+"""More than decoders overshoot white, which is 1, and less than any picture that counts to 255."""
+
 _TAKEN: Final = {
     "PNG": {"pnginfo", "icc_profile", "exif"},
     "JPEG": {"quality", "icc_profile", "exif", "xmp"},
@@ -118,7 +121,7 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
     Takes what NumPy can read, and tensors of torch on any device, with gradients or in bfloat16.
     Channels may come first or last: (3, height, width) or (height, width, 3), of which the
     former is what torch has. A batch of one is taken for its only image. What is beyond 0 and 1
-    is clipped, and NaN is refused.
+    is clipped, as decoders overshoot; NaN is refused, and so is what counts to 255.
 
     Raises:
         UnsupportedMedia: it is no such array.
@@ -146,6 +149,10 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
         found = found[..., 0]
     if not np.isfinite(found).all():
         raise UnsupportedMedia("the array has NaN or infinity in it: the model has failed")
+    if found.size and found.max() > _OVERSHOT:  # clipped, it would be a white picture
+        raise UnsupportedMedia(
+            f"the array has values up to {found.max():g}, and 1 is white: divide it by 255 first"
+        )
     return np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8))
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeVar, Unpack
@@ -14,6 +13,7 @@ from stillroom.client.connection import Connection, Token
 from stillroom.client.encoding import Encoding
 from stillroom.client.exchange import Flow, Sends, Wait
 from stillroom.client.fetching import MAX_BYTES, fetched
+from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.operations import (
     Condition,
     Operations,
@@ -81,7 +81,7 @@ class OneImageCalls:
         unique: bool = False,
         generation: Facts | None = None,
         ai_generated: bool = False,
-        expires_in: timedelta | None = None,
+        expires_in: Lifetime | None = None,
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
@@ -101,8 +101,8 @@ class OneImageCalls:
                 image itself without encoding it again: docs/generation.md.
             ai_generated: Put the mark into the image that says that AI made it, without encoding
                 it again, unless it has one: docs/ai-mark.md.
-            expires_in: How long it stays, in whole seconds; None: for good. Saved again, it
-                starts anew.
+            expires_in: How long it stays: a timedelta, seconds, or a text such as `7d`; None: for
+                good. Saved again, it starts anew.
             progress: Called after each piece, in the thread that sends.
             encoding: Of an image or array: `quality`, `pnginfo` and others, see `Encoding`.
         """
@@ -312,12 +312,12 @@ class OneImageCalls:
         self,
         path: str,
         *,
-        expires_in: timedelta = timedelta(hours=1),
+        expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> str:
         """A URL that reads this image, or a smaller picture of it, without a token.
 
-        It is valid for whole seconds, at most seven days. `picture`: as for `read`.
+        It is valid for seven days at most; `expires_in` and `picture`: as for `save` and `read`.
         """
         return self.signed_urls([path], expires_in=expires_in, **picture)[0]
 
@@ -325,7 +325,7 @@ class OneImageCalls:
         self,
         paths: Iterable[str],
         *,
-        expires_in: timedelta = timedelta(hours=1),
+        expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> list[str]:
         """As `signed_url`, of many images in one request, in their order.
@@ -333,7 +333,7 @@ class OneImageCalls:
         Raises:
             Forbidden: the token does not cover one of them.
         """
-        names, valid_for_s = [named(path) for path in paths], int(expires_in.total_seconds())
+        names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return self._run(self._operations.signed_urls(names, valid_for_s, picture))
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:

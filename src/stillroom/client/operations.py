@@ -5,13 +5,13 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Failure, Flow, Form
+from stillroom.client.lifetime import Lifetime, seconds_of
 from stillroom.client.many import batches
 from stillroom.client.pictures import Picture, numbered
 from stillroom.client.retries import Attempts, Retries, persistently
@@ -85,7 +85,7 @@ class Operations:
         upload: ImagePayload,
         condition: Condition,
         progress: OnProgress | None,
-        expires_in: timedelta | None = None,
+        expires_in: Lifetime | None = None,
     ) -> Flow[SavedImage]:
         """Send the image until it is there; sending it twice is sending it once."""
         attempts = Attempts(self.retries)
@@ -105,7 +105,7 @@ class Operations:
         path: ImagePath,
         upload: ImagePayload,
         progress: OnProgress | None,
-        expires_in: timedelta | None,
+        expires_in: Lifetime | None,
     ) -> Flow[SavedImage]:
         """Save under `path`, or under the next name with a number behind that is new."""
         name, number = path, 0
@@ -366,7 +366,7 @@ def _saving(
     upload: ImagePayload,
     condition: Condition,
     progress: OnProgress | None,
-    expires_in: timedelta | None,
+    expires_in: Lifetime | None,
 ) -> Call:
     boundary = secrets.token_hex(16)
     form = Form(
@@ -382,7 +382,7 @@ def _saving(
         **condition.fields,
     }
     if expires_in is not None:
-        fields["expires-in"] = str(int(expires_in.total_seconds()))
+        fields["expires-in"] = str(seconds_of(expires_in))
     return Call("POST", _target(path), fields, form, progress=_told(progress, path))
 
 

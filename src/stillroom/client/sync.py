@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, Unpack
 
 from stillroom.client.library import LibraryCalls, MediaLibrary
+from stillroom.client.lifetime import Lifetime
 from stillroom.client.many import FAILED, batches, progress_unless
 from stillroom.client.one_image import OneImageCalls
 from stillroom.client.operations import (
@@ -117,7 +117,7 @@ class ImageStore(OneImageCalls):
         skip_same: bool = False,
         generation: Facts | None = None,
         ai_generated: bool = False,
-        expires_in: timedelta | None = None,
+        expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[SavedImage]:

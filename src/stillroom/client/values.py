@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
 
 from stillroom.client.encoding import Encoding
+from stillroom.client.lifetime import Lifetime
 from stillroom.errors import StillroomError
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
@@ -198,7 +199,7 @@ class SaveOptions(Encoding, total=False):
     unique: bool
     generation: Generation | Mapping[str, Any] | None
     ai_generated: bool
-    expires_in: timedelta | None
+    expires_in: Lifetime | None
     progress: OnProgress | None
 
 

@@ -119,12 +119,21 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_object_store(config), description=description)
-    if not is_begun(config):  # or a wrong name would be all right
+    require_begun(config)
+    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
+
+
+def require_begun(config: DiskConfig | R2Config) -> None:
+    """Return if there may be anything: a wrong name must not become an empty store.
+
+    Raises:
+        ConfigurationError: there is no store yet.
+    """
+    if isinstance(config, DiskConfig) and not is_begun(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
             "set STILLROOM_DATA_DIR to the folder that the server uses"
         )
-    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
 
 
 def is_begun(config: DiskConfig | R2Config) -> bool:

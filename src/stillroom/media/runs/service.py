@@ -76,7 +76,7 @@ class Runs:
         await self._require_kept(folder, [])
         count, most_bytes = await self._counted(folder)
         if expected is not None and count != expected:
-            said = f"the run has {count} images, and {expected} were expected"
+            said = f"the run has {_images(count)}, and {expected} were expected"
             raise RunConflict(said, count=count)
         published = await self.open_manifest(folder)
         if published is not None:
@@ -123,7 +123,7 @@ class Runs:
             raise RunConflict("the run is being deleted")
         if images and (count := await rows.deletions.deleted(images)):
             raise RunConflict(
-                f"{count} images of the run are about to be deleted: save them again first"
+                f"{_images(count)} of the run are about to be deleted: save them again first"
             )
 
     async def _require_alone(self, folder: ImagePath) -> None:
@@ -287,10 +287,14 @@ async def _images_of(published: OpenedImage) -> ImageSet:
 def _require_same(there: ImageSet, here: ImageSet) -> None:
     if not here.is_same(there):
         raise RunConflict(
-            f"the run was published with {there.count} images, and they are not the {here.count} "
+            f"the run was published with {_images(there.count)}, not with the {here.count} "
             "that are there now",
             count=here.count,
         )
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _above(folder: ImagePath) -> list[ImagePath]:
