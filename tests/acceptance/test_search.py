@@ -13,6 +13,7 @@ from generation.carriers import iptc, png, with_xmp
 from running import Server
 
 SEARCH = "/api/v1/storage/search"
+LIBRARY = "/api/v1/media-resources"
 
 
 @pytest.fixture
@@ -127,6 +128,66 @@ def test_a_confined_token_finds_its_folder_only_and_learns_no_more(
         assert last["next"] is None, "two images, and nothing of the others"
 
 
+def ids(client: httpx.Client, **asked: Any) -> list[str]:
+    return [one["id"] for one in client.get(LIBRARY, params=asked).raise_for_status().json()]
+
+
+def wait_for_ids(client: httpx.Client, expected: list[str], **asked: Any) -> None:
+    ends = time.monotonic() + 60
+    while (found := ids(client, **asked)) != expected:
+        assert time.monotonic() < ends, (found, expected)
+        time.sleep(0.02)  # until it holds; there is a deadline
+
+
+@pytest.mark.workers
+@pytest.mark.hosts
+def test_the_library_is_searched_by_how_its_images_were_made(
+    client: httpx.Client, folder: str
+) -> None:
+    made = []
+    for number, relocate in enumerate((True, False)):
+        save(client, f"{folder}/{number}.png", f"a fox, {folder} number{number}", number)
+        key = f"compute/{folder}/{number}.png"
+        asked = {"storage_key": key, "relocate": relocate}
+        made.append(client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json())
+        assert made[-1]["generation"]["prompt"] == f"a fox, {folder} number{number}"
+        one = client.get(f"{LIBRARY}/{made[-1]['id']}")
+        assert one.json()["generation"] == made[-1]["generation"]
+        assert one.json()["generation"]["raw"] is None
+    first, second = (one["id"] for one in made)
+
+    wait_for_ids(client, [second, first], q=folder)
+    assert ids(client, q=f'"fox {folder}"', seed=0) == [first]
+    assert ids(client, prompt=folder, model="ink_v2", sampler="euler a", limit=1) == [second]
+    assert ids(client, prompt=folder, model="ink_v2", start_after=second) == [first]
+    assert ids(client, q=folder, tool="ComfyUI") == []
+    client.post(f"{LIBRARY}/{first}/tags", json={"tags": ["kept"]}).raise_for_status()
+    assert ids(client, q=folder, tag="kept") == [first]
+    assert ids(client, q=folder, tag="-kept") == [second]
+
+    save(client, f"{folder}/1.png", "other bytes in the place of what was recorded there")
+    wait_for_ids(client, [first], q=folder)
+    client.delete(f"{LIBRARY}/{first}").raise_for_status()
+    assert ids(client, q=folder) == []
+
+
+def test_the_facts_of_a_resource_change_no_etag_and_no_page(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}/a.png", f"a fox, {folder}")
+    asked = {"storage_key": f"compute/{folder}/a.png"}
+    url = f"{LIBRARY}/{client.post(f'{LIBRARY}/ingest', json=asked).json()['id']}"
+    changed = client.patch(url, json={"caption": "now", "dominant_color": "#000000"})
+    wait_for_ids(client, [changed.json()["id"]], q=folder)
+
+    assert changed.json()["generation"]["prompt"] == f"a fox, {folder}"
+    assert client.get(url).headers["etag"] == changed.headers["etag"]
+    page = client.get(LIBRARY, params={"q": folder}).json()
+    assert page == [client.get(url).json()]
+    with server.client("--prefix", folder) as confined:
+        assert confined.get(LIBRARY, params={"q": folder}).status_code == 403
+
+
 BAD: tuple[dict[str, Any], ...] = (
     {"seed": "-1"},
     {"seed": str(2**64)},
@@ -155,6 +216,8 @@ def test_a_bad_value_is_422_and_says_where(client: httpx.Client) -> None:
         refused = client.get(f"{SEARCH}?{urlencode(query)}")
         assert refused.status_code == 422, query
         assert "detail" in refused.json()
+    for query in ({"seed": "-1"}, {"q": "!?"}, {"model": "-"}, {"q": "x" * 1001}):
+        assert client.get(LIBRARY, params=query).status_code == 422
 
 
 HOSTILE = (
@@ -176,6 +239,7 @@ def test_what_means_something_to_a_database_is_words_here(
         for name in ("q", "prompt", "model", "lora", "sampler", "tool"):
             answer = client.get(SEARCH, params={name: text, "prefix": folder})
             assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
+            assert client.get(LIBRARY, params={name: text}).status_code == 200
 
 
 def test_times_bound_a_search(client: httpx.Client, folder: str) -> None:

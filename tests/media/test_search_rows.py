@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import pytest
@@ -10,8 +10,10 @@ import pytest
 from stillroom.generation.facts import Generation, Lora
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.values import IndexedImage, Removed, SearchQuery
+from stillroom.media.index.values import FactsQuery, IndexedImage, Removed, SearchQuery
 from stillroom.media.index.words import phrases_of, words_of
+from stillroom.media.resource import IMAGE, MediaResource, ResourceQuery, new_id, now
+from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
@@ -38,6 +40,13 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
 async def rows(config: RowsConfig) -> AsyncIterator[SearchRows]:
     database = MediaDatabase(config)
     yield (await database.rows()).search
+    await database.close()
+
+
+@pytest.fixture
+async def resources(config: RowsConfig) -> AsyncIterator[ResourceRows]:
+    database = MediaDatabase(config)
+    yield (await database.rows()).resources
     await database.close()
 
 
@@ -202,6 +211,33 @@ async def test_a_removal_takes_what_was_saved_before_it(rows: SearchRows) -> Non
     assert await _found(rows) == []
     assert await _found(rows, words=(("fox",),)) == []
     await rows.write([], [Removed(StorageKey("compute/a.png"), 11)])
+
+
+async def test_resources_are_found_by_the_facts_of_their_very_save(
+    rows: SearchRows, resources: ResourceRows
+) -> None:
+    await rows.write([_image("a.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
+    for number, path in enumerate(("a.png", "b.png", "c.png", "d.png")):
+        await resources.add(_recorded(path, number))
+
+    page = await resources.page(ResourceQuery())
+    assert [one.generation for one in page.resources] == [None, None, None, FOX]
+    for filters, is_found in FILTERS:
+        names = {one.name for one in fields(FactsQuery)}
+        if filters.keys() <= names:
+            found = await resources.page(ResourceQuery(facts=FactsQuery(**filters)))
+            shown = {one.storage_key.text for one in found.resources}
+            assert ("compute/a.png" in shown, "compute/b.png" in shown) == (is_found, False)
+    assert (await resources.page(ResourceQuery(facts=FactsQuery(words=(("c",),))))).resources
+
+
+def _recorded(path: str, number: int) -> MediaResource:
+    return MediaResource(
+        id=new_id(), resource_type=IMAGE, storage_key=StorageKey(f"compute/{path}"),
+        save_id="1764000000000000000", content_hash=bytes([number]) * 32, extension="png",
+        content_type="image/png", file_size=10, width=1, height=1, color_profile=None,
+        protected=False, alt_text=None, caption=None, created_at=now(),
+    )  # fmt: skip
 
 
 def _image(

@@ -7,7 +7,7 @@ import pytest
 from stillroom.api.copies import ImageToCopy
 from stillroom.api.deletions import PathsToDelete
 from stillroom.api.forms import JsonForm, in_form
-from stillroom.api.media import ImagesToIngest, ImageToIngest, ResourceChange
+from stillroom.api.media_forms import ImagesToIngest, ImageToIngest, ResourceChange
 from stillroom.api.signed_urls import UrlsToSign, UrlToSign
 from stillroom.errors import InvalidParameter
 

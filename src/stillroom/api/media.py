@@ -1,26 +1,31 @@
 """The media library over HTTP: ingest, read, change, delete."""
 
 import asyncio
+import dataclasses
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Final
 
 from fastapi import Request, Response
-from pydantic import AfterValidator, BaseModel, Field
-from pydantic.config import JsonDict
 
 from stillroom.api.call import Call
-from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
-from stillroom.api.forms import JsonForm, in_form
+from stillroom.api.forms import in_form
+from stillroom.api.media_forms import (
+    DeletedResource,
+    ImagesToIngest,
+    ImageToIngest,
+    IngestResults,
+    MediaResourceView,
+    ResourceChange,
+)
 from stillroom.api.responses import ImageResponse, json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
+from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
-from stillroom.generation.ai_mark import AiMark
 from stillroom.http.fields import entity_tags
 from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
 from stillroom.http.serving import (
@@ -34,148 +39,8 @@ from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import Condition, RemoteImage
 
-MAX_ITEMS: Final = 100
-_MAX_BODY_BYTES: Final = 1024**2
-"""A hundred of the longest keys, most of their characters escaped, fit."""
-
 _AT_ONCE: Final = 4
 """Items of one list under way; a disk syncs and a bucket copies that many well."""
-
-_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
-
-
-_NOT_GIVEN: Any = None
-"""In the place of a value that cannot be null; whether it was given is asked of Pydantic."""
-
-_MAX_PIXELS: Final = 2**31 - 1
-_LONGEST_S: Final = 10.0**9
-"""Thirty years: more is no duration of a video."""
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("must not contain half of a surrogate pair, which UTF-8 cannot spell")
-    return text
-
-
-def _no_default(schema: JsonDict) -> None:
-    """A client that is made from the document must not send one: it would be written."""
-    schema.pop("default", None)
-
-
-Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
-Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
-Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
-Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
-
-
-class ImageToIngest(JsonForm):
-    """One compute result."""
-
-    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
-    EXAMPLE: ClassVar = '{"storage_key": "…"}'
-
-    storage_key: str = Field(
-        description="`compute/` and the image's path", examples=[f"compute/{PATH_EXAMPLE}"]
-    )
-    relocate: bool = Field(
-        default=True,
-        description="Copy it to a key of its own and delete the source later, for which a token "
-        "needs the scope `storage:delete`; else record it where it lies.",
-    )
-
-
-class ImagesToIngest(JsonForm):
-    """Several; each is answered for itself."""
-
-    items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
-
-
-class ResourceChange(JsonForm):
-    """What may be changed; what is left out stays as it is. Null takes a value away."""
-
-    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
-    EXAMPLE: ClassVar = '{"caption": "…"}'
-
-    alt_text: Words | None = Field(default=None, examples=["A cat on a sill"])
-    caption: Words | None = Field(default=None, examples=["Tom, in the morning"])
-    protected: bool = Field(default=False, description="a protected resource is not deleted")
-    dominant_color: Color | None = Field(default=None, examples=["#8a6d3b"])
-    width: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
-    height: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
-    duration: Seconds | None = Field(default=None, description="seconds", examples=[4.5])
-    color_profile: Name | None = Field(default=None, examples=["sRGB"])
-
-
-class MediaResourceView(BaseModel):
-    """One image or video of the library."""
-
-    id: uuid.UUID
-    resource_type: Literal["image", "video"]
-    storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
-    source_key: str | None = Field(
-        description="the key that it came from first, if known",
-        examples=[f"compute/{PATH_EXAMPLE}"],
-    )
-    url: str = Field(
-        description="where the bytes are served",
-        examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
-    )
-    content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
-    extension: str = Field(examples=["png"])
-    content_type: str = Field(examples=["image/png"])
-    file_size: int = Field(description="bytes")
-    width: int = Field(description="pixels, as stored")
-    height: int = Field(description="pixels, as stored")
-    color_profile: str | None = Field(examples=["sRGB"])
-    duration: float | None = Field(description="seconds, of a video", examples=[None])
-    dominant_color: str | None = Field(
-        description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
-        "null where it cannot be",
-        examples=["#8a6d3b"],
-    )
-    ai_mark: AiMark | None = Field(
-        description="whether the file says that AI made it; null where that was not looked at "
-        "(before this field) or cannot be told",
-        examples=["iptc"],
-    )
-    tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
-    protected: bool
-    alt_text: str | None = Field(examples=["A cat on a sill"])
-    caption: str | None = Field(examples=["Tom, in the morning"])
-    created_at: datetime
-
-
-class IngestedImage(BaseModel):
-    """A compute result that is in the library now."""
-
-    storage_key: str = Field(
-        description="as it was asked for", examples=[f"compute/{PATH_EXAMPLE}"]
-    )
-    resource: MediaResourceView
-
-
-class RefusedImage(BaseModel):
-    """A compute result that was not ingested, and why."""
-
-    storage_key: str = Field(examples=["compute/generations/1/none.png"])
-    detail: str = Field(examples=["no such image"])
-    code: str = Field(description="stable; branch on this", examples=["not_found"])
-
-
-class IngestResults(BaseModel):
-    """What became of each item, in the order asked for."""
-
-    results: list[IngestedImage | RefusedImage]
-
-
-class DeletedResource(BaseModel):
-    """What is out of the library."""
-
-    id: uuid.UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +97,7 @@ class MediaOperations:
         resource = await self.media.ingest_from_storage_key(
             StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
         )
-        return self._shown(resource)
+        return self._shown(await self.media.with_facts(resource))
 
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
@@ -251,6 +116,7 @@ class MediaOperations:
                 created_before=asked.created_before,
                 tags=sorted(checked_tags(wanted, ("query", "tag"))),
                 without_tags=sorted(checked_tags(unwanted, ("query", "tag"))),
+                facts=facts_of(asked.facts),
             )
         )
         response = json_answer([self._shown(resource) for resource in page.resources])
@@ -261,7 +127,7 @@ class MediaOperations:
     async def get_media_resource(self, request: Request) -> Response:
         """Get what is known of a resource."""
         call = await self._call(request)
-        return self._answer(await self.media.find(_id(call)))
+        return await self._answer(await self.media.find(_id(call)))
 
     async def get_media_file(self, request: Request) -> Response:
         """Get a resource's bytes, or a redirect to the URL that serves them."""
@@ -282,7 +148,7 @@ class MediaOperations:
         changed = await self.media.change(
             _id(call), change, only_unset=only_unset, check=self._condition(call)
         )
-        return self._answer(changed)
+        return await self._answer(changed)
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
         """What an `If-Match` demands of the resource that is about to be changed."""
@@ -309,13 +175,15 @@ class MediaOperations:
         call.grant.require_everywhere("media")
         return call
 
-    def _answer(self, resource: MediaResource) -> Response:
-        answer = json_answer(self._shown(resource))
+    async def _answer(self, resource: MediaResource) -> Response:
+        answer = json_answer(self._shown(await self.media.with_facts(resource)))
         answer.headers["etag"] = self._etag(resource)
         return answer
 
     def _etag(self, resource: MediaResource) -> str:
-        return f'"{hashlib.sha256(json_bytes(self._shown(resource))).hexdigest()[:32]}"'
+        # Without the facts: they stand in the bytes, and the index has them a moment later.
+        shown = self._shown(dataclasses.replace(resource, generation=None))
+        return f'"{hashlib.sha256(json_bytes(shown)).hexdigest()[:32]}"'
 
     def _shown(self, resource: MediaResource) -> Mapping[str, object]:
         return {
@@ -334,6 +202,7 @@ class MediaOperations:
             "duration": resource.duration,
             "dominant_color": resource.dominant_color,
             "ai_mark": resource.ai_mark,
+            "generation": resource.generation and resource.generation.as_json(),
             "tags": resource.tags,
             "protected": resource.protected,
             "alt_text": resource.alt_text,

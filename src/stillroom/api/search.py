@@ -1,6 +1,6 @@
 """The search: images by their prompt, model, seed and time, the newest first."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from fastapi import Request, Response
@@ -13,6 +13,7 @@ from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
 from stillroom.errors import InvalidParameter
+from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
     SEARCH_QUERY,
     SearchParameters,
@@ -20,7 +21,7 @@ from stillroom.http.search_query import (
     parse_search_query,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.values import IndexedImage, SearchQuery
+from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery
 from stillroom.media.index.words import Phrase, phrases_of, words_of
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
 
@@ -93,6 +94,24 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
     }
 
 
+def facts_of(asked: FactsParameters) -> FactsQuery:
+    """What the index is asked about how images were made.
+
+    Raises:
+        InvalidParameter: a text without a word, or with too many.
+    """
+    return FactsQuery(
+        words=_phrases("q", asked.q),
+        prompt=_phrases("prompt", asked.prompt),
+        model=_phrase("model", asked.model),
+        lora=_phrase("lora", asked.lora),
+        sampler=asked.sampler or None,
+        seed=asked.seed,
+        tool=asked.tool or None,
+        ai_mark=asked.ai_mark,
+    )
+
+
 def _query(asked: SearchParameters, visible: ImagePrefix) -> SearchQuery:
     """What the index is asked.
 
@@ -105,16 +124,9 @@ def _query(asked: SearchParameters, visible: ImagePrefix) -> SearchQuery:
     """
     after = asked.after
     return SearchQuery(
+        **asdict(facts_of(asked.facts)),
         prefix=KeyPrefix.of_images(visible),
-        words=_phrases("q", asked.q),
-        prompt=_phrases("prompt", asked.prompt),
-        model=_phrase("model", asked.model),
-        lora=_phrase("lora", asked.lora),
-        sampler=asked.sampler or None,
-        seed=asked.seed,
-        tool=asked.tool or None,
         content_type=asked.content_type,
-        ai_mark=asked.ai_mark,
         saved_from_ns=asked.saved_from_ns,
         saved_before_ns=asked.saved_before_ns,
         by_path=asked.by_path,

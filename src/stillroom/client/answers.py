@@ -220,7 +220,7 @@ def resource(answer: Answer, subject: str) -> MediaResource:
     said = document(answer, subject)
     try:
         return resource_of(said)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _foreign(answer, subject) from None
 
 
@@ -228,10 +228,11 @@ def resource_of(said: Mapping[str, Any]) -> MediaResource:
     """A resource as JSON says it.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        AttributeError, KeyError, TypeError, ValueError: it is none.
     """
     known = {name: said[name] for name in names_of(MediaResource) if name in said}
     known["created_at"] = datetime.fromisoformat(said["created_at"])
+    known["generation"] = (facts := said.get("generation")) and generation_of(facts)
     known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # an older server has none
     return MediaResource(**known)
 

@@ -280,8 +280,8 @@ def _query(filters: ResourceFilters) -> str:
     for name, value in filters.items():
         if isinstance(value, datetime):
             pairs.append((name, value.isoformat()))
-        elif isinstance(value, str):
-            pairs.append((name, value))
+        elif isinstance(value, str | int):
+            pairs.append((name, str(value)))
         elif isinstance(value, Iterable):
             pairs += [(name, str(one)) for one in value]
     return "?" + urlencode(pairs, quote_via=quote)

@@ -104,6 +104,7 @@ class MediaResource:
         tags: Sorted.
         ai_mark: `c2pa`, `iptc`, `both` or `none`; None where it was not looked at, or cannot be
             told.
+        generation: How it was made, without `raw`; None where nothing is known.
         url: Where the bytes are served.
     """
 
@@ -127,6 +128,7 @@ class MediaResource:
     tags: tuple[str, ...] = ()
     url: str | None = None
     ai_mark: AiMark | None = None
+    generation: Generation | None = None
 
 
 class ResourceChanges(TypedDict, total=False):
@@ -145,6 +147,7 @@ class ResourceChanges(TypedDict, total=False):
 class ResourceFilters(TypedDict, total=False):
     """Which resources are listed; all of these must hold.
 
+    From `q` on they ask how a resource was made, as in a search (docs/search.md).
     `tag` is a tag, or with a `-` ahead one that they must not have; or several such.
     """
 
@@ -154,6 +157,14 @@ class ResourceFilters(TypedDict, total=False):
     content_hash: str
     created_from: datetime
     created_before: datetime
+    q: str
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    ai_mark: AiMark
 
 
 @dataclass(frozen=True, slots=True)

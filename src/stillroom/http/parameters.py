@@ -21,6 +21,7 @@ _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 
+Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
 Place = tuple[str, ...]
 
@@ -159,6 +160,13 @@ def choice(name: str, *allowed: str, absent: str | None, description: str) -> Pa
 def or_null(**schema: object) -> Mapping[str, object]:
     """This JSON schema, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
+
+
+def optional(
+    name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
+) -> Parameter[Value | None]:
+    """A parameter that is None where it is not given."""
+    return Parameter(name, parse, None, or_null(**schema), description)
 
 
 def limit_parameter(things: str, max_limit: int) -> Parameter[int]:

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from stillroom.errors import InvalidParameter, InvalidPath
+from stillroom.http.facts_query import FACTS_QUERY, FactsParameters, read_facts
 from stillroom.http.parameters import (
     MAX_TIMES,
     Parameter,
@@ -167,6 +168,7 @@ MEDIA_QUERY: Final = (
     _RESOURCE_TYPE,
     _CREATED_FROM,
     _CREATED_BEFORE,
+    *FACTS_QUERY,
     _TAG_FILTER,
 )
 """Of the media library's listing."""
@@ -314,6 +316,7 @@ class MediaParameters:
     resource_type: str | None
     created_from: datetime | None
     created_before: datetime | None
+    facts: FactsParameters
     tags: tuple[str, ...]
     given: tuple[tuple[str, str], ...]
 
@@ -340,6 +343,7 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         resource_type=_RESOURCE_TYPE.read(given),
         created_from=_CREATED_FROM.read(given),
         created_before=_CREATED_BEFORE.read(given),
+        facts=read_facts(given),
         tags=tags,
         given=(*given.items(), *((_TAG_FILTER.name, tag) for tag in tags)),
     )

@@ -2,12 +2,12 @@
 
 import base64
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from stillroom.errors import InvalidParameter, InvalidPath
+from stillroom.http.facts_query import FACTS_QUERY, FactsParameters, read_facts
 from stillroom.http.parameters import (
     DEFAULT_LIMIT,
     Parameter,
@@ -15,6 +15,7 @@ from stillroom.http.parameters import (
     choice,
     limit_parameter,
     moment,
+    optional,
     or_null,
     read_query,
     visible_name,
@@ -23,30 +24,11 @@ from stillroom.http.query import PREFIX
 from stillroom.paths import ImagePath, ImagePrefix
 
 MAX_SEARCH_LIMIT: Final = 1000
-MAX_SEARCH_TEXT: Final = 1000
-"""Characters of one parameter."""
 
-MAX_SEED: Final = 2**64 - 1
-
-_DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 _PLACE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LAST_PLACE: Final = 2**63 - 1
 _MAX_CURSOR: Final = 1400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-Value = TypeVar("Value")
-
-
-def _text(text: str, at: Place) -> str:
-    if len(text) > MAX_SEARCH_TEXT:
-        raise InvalidParameter(f"must have at most {MAX_SEARCH_TEXT} characters", at=at)
-    return text
-
-
-def _seed(text: str, at: Place) -> int:
-    if not _DIGITS.fullmatch(text) or int(text) > MAX_SEED:
-        raise InvalidParameter("must be a whole number, 0 to 2**64 - 1", at=at)
-    return int(text)
 
 
 def _time_ns(text: str, at: Place) -> int:
@@ -54,51 +36,17 @@ def _time_ns(text: str, at: Place) -> int:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-_TEXT: Final = or_null(type="string", maxLength=MAX_SEARCH_TEXT)
-
-
-def _text_parameter(name: str, description: str) -> Parameter[str]:
-    return Parameter(name, _text, "", _TEXT, description)
-
-
-def _optional(
-    name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
-) -> Parameter[Value | None]:
-    return Parameter(name, parse, None, or_null(**schema), description)
-
-
-_Q: Final = _text_parameter(
-    "q",
-    "Words in the prompt, the path or the model; all must be there. In double quotes: a phrase.",
-)
-_PROMPT: Final = _text_parameter("prompt", "The same in the prompt alone.")
-_MODEL: Final = _text_parameter("model", "Words that follow each other in the model's name.")
-_LORA: Final = _text_parameter("lora", "Words that follow each other in the name of a LoRA.")
-_SAMPLER: Final = _text_parameter("sampler", "The sampler's whole name, in any case.")
-_TOOL: Final = _text_parameter("tool", "The tool's whole name, in any case.")
-_SEED: Final = _optional(
-    "seed", _seed, "Up to 2**64 - 1.", type="integer", minimum=0, maximum=MAX_SEED
-)
-_CONTENT_TYPE: Final = _optional(
+_CONTENT_TYPE: Final = optional(
     "content_type",
     visible_name,
     "Such as `image/png`.",
     type="string",
     pattern="^[!-~]{1,255}$",
 )
-_AI_MARK: Final[Parameter[str | None]] = choice(
-    "ai_mark",
-    "c2pa",
-    "iptc",
-    "both",
-    "none",
-    absent=None,
-    description="Whether an image says that AI made it: this very answer.",
-)
-_SAVED_FROM: Final = _optional(
+_SAVED_FROM: Final = optional(
     "saved_from", _time_ns, "Then or later.", type="string", format="date-time"
 )
-_SAVED_BEFORE: Final = _optional(
+_SAVED_BEFORE: Final = optional(
     "saved_before", _time_ns, "Earlier.", type="string", format="date-time"
 )
 _SORT: Final[Parameter[str]] = choice(
@@ -120,15 +68,8 @@ _CURSOR: Final = Parameter(
 )
 
 SEARCH_QUERY: Final = (
-    _Q,
-    _PROMPT,
-    _MODEL,
-    _LORA,
-    _SAMPLER,
-    _SEED,
-    _TOOL,
+    *FACTS_QUERY,
     _CONTENT_TYPE,
-    _AI_MARK,
     PREFIX,
     _SAVED_FROM,
     _SAVED_BEFORE,
@@ -141,21 +82,14 @@ SEARCH_QUERY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameters:
-    """What `GET /storage/search` was asked for; empty texts and None ask for nothing.
+    """What `GET /storage/search` was asked for; None asks for nothing.
 
     Attributes:
         after: Where the page before ended: a path, or the place of a save.
     """
 
-    q: str = ""
-    prompt: str = ""
-    model: str = ""
-    lora: str = ""
-    sampler: str = ""
-    tool: str = ""
-    seed: int | None = None
+    facts: FactsParameters
     content_type: str | None = None
-    ai_mark: str | None = None
     prefix: ImagePrefix
     saved_from_ns: int | None = None
     saved_before_ns: int | None = None
@@ -177,15 +111,8 @@ def parse_search_query(raw: bytes) -> SearchParameters:
     by_path = sort.endswith("path")
     cursor = _CURSOR.read(given)
     return SearchParameters(
-        q=_Q.read(given),
-        prompt=_PROMPT.read(given),
-        model=_MODEL.read(given),
-        lora=_LORA.read(given),
-        sampler=_SAMPLER.read(given),
-        tool=_TOOL.read(given),
-        seed=_SEED.read(given),
+        facts=read_facts(given),
         content_type=_CONTENT_TYPE.read(given),
-        ai_mark=_AI_MARK.read(given),
         prefix=PREFIX.read(given),
         saved_from_ns=_SAVED_FROM.read(given),
         saved_before_ns=_SAVED_BEFORE.read(given),

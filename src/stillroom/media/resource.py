@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from stillroom.generation.ai_mark import AiMark
+from stillroom.generation.facts import Generation
+from stillroom.media.index.values import NO_FACTS, FactsQuery
 from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
@@ -58,6 +60,8 @@ class MediaResource:
         tags: Sorted; see `media/tags.py`.
         ai_mark: Whether the bytes say that AI made it; None where that was not looked at, or cannot
             be told.
+        generation: How it was made, as the search index has it, without `raw`; None where nothing
+            is known, or not yet.
     """
 
     id: uuid.UUID
@@ -81,6 +85,7 @@ class MediaResource:
     dominant_color: str | None = None
     tags: tuple[str, ...] = ()
     ai_mark: AiMark | None = None
+    generation: Generation | None = None
 
     def is_from(self, folder: KeyPrefix) -> bool:
         """Whether it was first ingested from this folder, and lies in no other one."""
@@ -303,6 +308,7 @@ class ResourceQuery:
         created_before: Only what was made earlier.
         tags: Only what has all of these.
         without_tags: Only what has none of these.
+        facts: Only what was made like this, as far as the search index knows.
     """
 
     after: uuid.UUID | None = None
@@ -314,6 +320,7 @@ class ResourceQuery:
     created_before: datetime | None = None
     tags: Sequence[str] = ()
     without_tags: Sequence[str] = ()
+    facts: FactsQuery = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)

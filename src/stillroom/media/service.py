@@ -29,7 +29,8 @@ from stillroom.errors import (
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.headers.probe import Probed, probe
-from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_recorded
+from stillroom.media.index.filling import read_facts
+from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_intact, is_recorded
 from stillroom.media.resource import (
     RELOCATED,
     Change,
@@ -303,6 +304,22 @@ class MediaResourceService:
             ResourceNotFound, BackendUnavailable: as their names say.
         """
         return await (await self._database.rows()).resources.find(resource_id)
+
+    async def with_facts(self, resource: MediaResource) -> MediaResource:
+        """The same, with its generation read from the bytes if the index does not know it yet."""
+        if resource.generation is not None:
+            return resource
+        with contextlib.suppress(ImageNotFound, BackendUnavailable):
+            index = (await self._database.rows()).search
+            for key in (resource.storage_key, resource.source_key):
+                known = None if key is None else await index.find(key)
+                if known is not None and known.image.sha256 == resource.content_hash:
+                    return dataclasses.replace(resource, generation=known.generation)
+            image = await self._storage.stat(resource.storage_key)
+            if is_intact(image, resource):
+                found = await read_facts(self._storage, image)
+                return dataclasses.replace(resource, generation=found.generation)
+        return resource
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
         """A page of the library, newest first.

@@ -70,15 +70,36 @@ class Indexed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchQuery:
-    """One page of a search; None and empty tuples ask for nothing.
+class FactsQuery:
+    """What images must have; None and empty tuples ask for nothing.
 
     Attributes:
-        prefix: Of keys.
         words: Each in the prompt, the path or the model.
         prompt: Each in the prompt.
         model: One phrase in its name.
         lora: One phrase in a name of one.
+    """
+
+    words: tuple[Phrase, ...] = ()
+    prompt: tuple[Phrase, ...] = ()
+    model: Phrase = ()
+    lora: Phrase = ()
+    sampler: str | None = None
+    seed: int | None = None
+    tool: str | None = None
+    ai_mark: str | None = None
+
+
+NO_FACTS: Final = FactsQuery()
+"""Asks for nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery(FactsQuery):
+    """One page of a search among stored images.
+
+    Attributes:
+        prefix: Of keys.
         saved_from_ns: Then or later.
         saved_before_ns: Earlier.
         by_path: In the order of paths, else of saves.
@@ -87,15 +108,7 @@ class SearchQuery:
     """
 
     prefix: KeyPrefix
-    words: tuple[Phrase, ...] = ()
-    prompt: tuple[Phrase, ...] = ()
-    model: Phrase = ()
-    lora: Phrase = ()
-    sampler: str | None = None
-    seed: int | None = None
-    tool: str | None = None
     content_type: str | None = None
-    ai_mark: str | None = None
     saved_from_ns: int | None = None
     saved_before_ns: int | None = None
     by_path: bool = False

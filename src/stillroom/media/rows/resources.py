@@ -19,17 +19,19 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.full_text import matching
 from stillroom.media.rows.intents import end_intent, require_intent
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
+    is_indexed_in,
     keys_with_resource,
     resource_of,
     select_resources,
     values_of,
 )
-from stillroom.media.rows.tables import deletions, resources, tags
+from stillroom.media.rows.tables import deletions, resources, search_images, tags
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -70,6 +72,8 @@ class ResourceRows:
             asked = asked.join(first, first.c.resource_id == resources.c.id)
             asked, identity = asked.where(first.c.tag == query.tags[0]), first.c.resource_id
         asked = asked.order_by(identity.desc())
+        if wanted := matching(query.facts, is_sqlite=self._engine.is_sqlite):
+            asked = asked.join(search_images, is_indexed_in(search_images)).where(*wanted)
         for tag in query.tags[1:]:
             asked = asked.where(_has(tag))
         for tag in query.without_tags:

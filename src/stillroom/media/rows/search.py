@@ -1,8 +1,7 @@
 """Rows of `search_images`, and of the full text beside it: FTS5, or a `tsvector`.
 
 A row's id is when its image was saved, in nanoseconds: both databases give the newest rows that
-have some words without sorting all of them. Words come from `media/index/words.py` alone, letters
-and digits, so nothing of a client's text is read as a query.
+have some words without sorting all of them. `full_text.py` says what the words are.
 """
 
 import json
@@ -11,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stillroom.generation.facts import Generation, generation_of
+from stillroom.generation.facts import generation_of
 from stillroom.media.index.values import FoundPage, Indexed, IndexedImage, Removed, SearchQuery
-from stillroom.media.index.words import Phrase, facet, folder_facet, folder_facets, words_of
+from stillroom.media.index.words import facet, folder_facet
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.full_text import full_text, matching, texts_of, tsvector
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
@@ -30,21 +29,6 @@ _LATEST_NS: Final = 2**63 - 1 - _SPREAD
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 _BEHIND_ALL: Final = "\U0010ffff"
 """No key has it: all keys with a prefix come before the prefix and this."""
-
-_FOUND_BY_WORDS: Final = ("prompt", "path", "model")
-_COLUMNS: Final = (*_FOUND_BY_WORDS, "lora")
-_CLASSES: Final = dict(zip(_COLUMNS, "ABCD", strict=True))
-"""PostgreSQL's weights say where a word stands."""
-
-_GAP: Final = 2
-_MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
-
-_full_text: Final = sa.table(
-    "search_words",
-    sa.column("rowid", sa.BigInteger),
-    *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
-)
-"""The virtual table of SQLite."""
 
 _random: Final = random.SystemRandom()
 
@@ -131,21 +115,15 @@ class SearchRows:
 
     def _asked(self, query: SearchQuery) -> sa.Select[Any]:
         images = search_images.c
-        terms = [*_terms(query)]
-        facets = [*_facets(query)]
+        wanted = matching(query, _exact(query), is_sqlite=self._engine.is_sqlite)
         asked = sa.select(*(column for column in images if column.name != "words"))
         place: sa.ColumnElement[int] = images.id
         key: sa.ColumnElement[str] = images.storage_key
-        if (terms or facets) and self._engine.is_sqlite:
-            asked = asked.where(images.id == _full_text.c.rowid)
-            matches = sa.literal_column("search_words").op("MATCH")
-            asked = asked.where(matches(_fts5(terms, facets)))
+        asked = asked.where(*wanted)
+        if wanted and self._engine.is_sqlite:
             # The words lead, in the order of their ids: an index on keys would be no way to them.
             key = sa.literal_column("+search_images.storage_key", sa.String)
-            place = _full_text.c.rowid
-        elif terms or facets:
-            wanted = sa.cast(_tsquery(terms, facets), TSQUERY)
-            asked = asked.where(images.words.op("@@")(wanted))
+            place = full_text.c.rowid
         prefix = query.prefix.text
         asked = asked.where(key >= prefix, key < prefix + _BEHIND_ALL)
         if query.saved_from_ns is not None:
@@ -166,7 +144,7 @@ class SearchRows:
             return
         await connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
         if self._engine.is_sqlite:
-            await connection.execute(sa.delete(_full_text).where(_full_text.c.rowid.in_(gone)))
+            await connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
 
     async def _add(self, connection: AsyncConnection, new: Sequence[IndexedImage]) -> None:
         if not new:
@@ -175,11 +153,11 @@ class SearchRows:
         rows = [_row_of(one, id_) for one, id_ in zip(new, ids, strict=True)]
         if self._engine.is_sqlite:
             await connection.execute(sa.insert(search_images), rows)
-            texts = [{"rowid": id_, **_texts_of(one)} for one, id_ in zip(new, ids, strict=True)]
-            await connection.execute(sa.insert(_full_text), texts)
+            texts = [{"rowid": id_, **texts_of(one)} for one, id_ in zip(new, ids, strict=True)]
+            await connection.execute(sa.insert(full_text), texts)
             return
         for row, one in zip(rows, new, strict=True):
-            row["words"] = _tsvector(_texts_of(one))
+            row["words"] = tsvector(texts_of(one))
         await connection.execute(sa.insert(search_images), rows)
 
 
@@ -256,82 +234,9 @@ def _image_of(row: sa.Row[Any]) -> IndexedImage:
     return IndexedImage(image, facts, row.ai_mark)
 
 
-# Words in, and words asked for ---------------------------------------------------------------
-
-
-def _texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """What stands in the full text for an image, words parted by blanks."""
-    key, facts = indexed.image.key.text, indexed.generation or Generation()
-    loras = " ".join(one.name for one in facts.loras or ())
-    texts = {
-        "prompt": facts.prompt or "",
-        "path": key.partition("/")[2],
-        "model": facts.model or "",
-        "lora": loras,
-    }
-    found = {name: " ".join(words_of(text)) for name, text in texts.items()}
-    exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
-    for name in ("tool", "sampler", "seed"):
-        value = getattr(facts, name)
-        if value is not None:
-            exact.append(facet(name, str(value)))
-    if indexed.ai_mark is not None:
-        exact.append(facet("mark", indexed.ai_mark))
-    return {**found, "facets": " ".join(exact)}
-
-
-Term = tuple[Phrase, tuple[str, ...]]
-"""A phrase, and the columns of which one must have it."""
-
-
-def _terms(query: SearchQuery) -> Iterable[Term]:
-    for phrase in query.words:
-        yield phrase, _FOUND_BY_WORDS
-    for phrase in query.prompt:
-        yield phrase, ("prompt",)
-    if query.model:
-        yield query.model, ("model",)
-    if query.lora:
-        yield query.lora, ("lora",)
-
-
-def _facets(query: SearchQuery) -> Iterable[str]:
-    for name, value in (
-        ("type", query.content_type),
-        ("tool", query.tool),
-        ("sampler", query.sampler),
-        ("seed", query.seed),
-        ("mark", query.ai_mark),
-    ):
-        if value is not None:
-            yield facet(name, str(value))
+def _exact(query: SearchQuery) -> Iterable[str]:
+    """The facets that stand beside those of the facts."""
+    if query.content_type is not None:
+        yield facet("type", query.content_type)
     if not query.by_path and (folder := folder_facet(query.prefix.text)) is not None:
         yield folder
-
-
-def _fts5(terms: Sequence[Term], facets: Sequence[str]) -> str:
-    """https://www.sqlite.org/fts5.html#full_text_query_syntax; each word stands in quotes."""
-    parts = [f'{{{" ".join(columns)}}} : "{" ".join(phrase)}"' for phrase, columns in terms]
-    return " AND ".join([*parts, *(f'facets : "{one}"' for one in facets)])
-
-
-def _tsquery(terms: Sequence[Term], facets: Sequence[str]) -> str:
-    """https://www.postgresql.org/docs/17/datatype-textsearch.html; each word stands in quotes."""
-    parts = []
-    for phrase, columns in terms:
-        # Between columns there is a gap, so that no phrase begins in one and ends in another.
-        classes = "".join(_CLASSES[name] for name in columns)
-        parts.append("(" + " <-> ".join(f"'{word}':{classes}" for word in phrase) + ")")
-    return " & ".join([*parts, *(f"'={one}'" for one in facets)])
-
-
-def _tsvector(texts: Mapping[str, str]) -> str:
-    lexemes: list[str] = []
-    position = 1
-    for name in _COLUMNS:
-        for word in texts[name].split():
-            at = min(position, _MAX_POSITION)
-            lexemes.append(f"'{word}':{at}{_CLASSES[name]}")
-            position += 1
-        position += _GAP
-    return " ".join([*lexemes, *(f"'={one}'" for one in texts["facets"].split())])

@@ -6,6 +6,7 @@ condition that must hold stands in the statement itself, so that two processes c
 it.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.generation.facts import Generation, generation_of
 from stillroom.media.resource import IMAGE, MediaResource, now
 from stillroom.media.rows.tables import (
     dead_letters,
@@ -20,6 +22,7 @@ from stillroom.media.rows.tables import (
     healing,
     intents,
     resources,
+    search_images,
     tags,
 )
 from stillroom.paths import StorageKey
@@ -48,6 +51,32 @@ _TAGS: Final = sa.type_coerce(
 ).label("tags")
 
 
+class _Generation(sa.TypeDecorator[Generation]):
+    """The facts about one image."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
+        """As a value."""
+        del dialect
+        return None if value is None else generation_of(json.loads(value))
+
+
+def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
+    """What joins a resource with the row of the search index that is of its very save."""
+    return sa.and_(
+        images.c.storage_key == resources.c.storage_key, images.c.save_id == resources.c.save_id
+    )
+
+
+_indexed: Final = search_images.alias()
+_GENERATION: Final = sa.type_coerce(
+    sa.select(_indexed.c.generation).where(is_indexed_in(_indexed)).scalar_subquery(),
+    _Generation(),
+).label("generation")
+
+
 def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
     """An INSERT with the ON CONFLICT of this database."""
     if connection.dialect.name == "sqlite":
@@ -56,8 +85,8 @@ def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: A
 
 
 def select_resources() -> sa.Select[Any]:
-    """All resources with their tags, as `resource_of` reads them."""
-    return sa.select(resources, _TAGS)
+    """All resources with their tags and facts, as `resource_of` reads them."""
+    return sa.select(resources, _TAGS, _GENERATION)
 
 
 def resource_of(row: sa.Row[Any]) -> MediaResource:

@@ -1,0 +1,157 @@
+"""What the media library is sent over HTTP, and what it answers."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic.config import JsonDict
+
+from stillroom.api.document import PATH_EXAMPLE, SHA256_EXAMPLE
+from stillroom.api.forms import JsonForm
+from stillroom.api.metadata import GenerationFacts
+from stillroom.generation.ai_mark import AiMark
+
+MAX_ITEMS: Final = 100
+_MAX_BODY_BYTES: Final = 1024**2
+"""A hundred of the longest keys, most of their characters escaped, fit."""
+
+_ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
+
+
+_NOT_GIVEN: Any = None
+"""In the place of a value that cannot be null; whether it was given is asked of Pydantic."""
+
+_MAX_PIXELS: Final = 2**31 - 1
+_LONGEST_S: Final = 10.0**9
+"""Thirty years: more is no duration of a video."""
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("must not contain half of a surrogate pair, which UTF-8 cannot spell")
+    return text
+
+
+def _no_default(schema: JsonDict) -> None:
+    """A client that is made from the document must not send one: it would be written."""
+    schema.pop("default", None)
+
+
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
+
+
+class ImageToIngest(JsonForm):
+    """One compute result."""
+
+    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
+    EXAMPLE: ClassVar = '{"storage_key": "…"}'
+
+    storage_key: str = Field(
+        description="`compute/` and the image's path", examples=[f"compute/{PATH_EXAMPLE}"]
+    )
+    relocate: bool = Field(
+        default=True,
+        description="Copy it to a key of its own and delete the source later, for which a token "
+        "needs the scope `storage:delete`; else record it where it lies.",
+    )
+
+
+class ImagesToIngest(JsonForm):
+    """Several; each is answered for itself."""
+
+    items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class ResourceChange(JsonForm):
+    """What may be changed; what is left out stays as it is. Null takes a value away."""
+
+    MAX_BYTES: ClassVar = _MAX_BODY_BYTES
+    EXAMPLE: ClassVar = '{"caption": "…"}'
+
+    alt_text: Words | None = Field(default=None, examples=["A cat on a sill"])
+    caption: Words | None = Field(default=None, examples=["Tom, in the morning"])
+    protected: bool = Field(default=False, description="a protected resource is not deleted")
+    dominant_color: Color | None = Field(default=None, examples=["#8a6d3b"])
+    width: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
+    height: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
+    duration: Seconds | None = Field(default=None, description="seconds", examples=[4.5])
+    color_profile: Name | None = Field(default=None, examples=["sRGB"])
+
+
+class MediaResourceView(BaseModel):
+    """One image or video of the library."""
+
+    id: uuid.UUID
+    resource_type: Literal["image", "video"]
+    storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
+    source_key: str | None = Field(
+        description="the key that it came from first, if known",
+        examples=[f"compute/{PATH_EXAMPLE}"],
+    )
+    url: str = Field(
+        description="where the bytes are served",
+        examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
+    )
+    content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
+    extension: str = Field(examples=["png"])
+    content_type: str = Field(examples=["image/png"])
+    file_size: int = Field(description="bytes")
+    width: int = Field(description="pixels, as stored")
+    height: int = Field(description="pixels, as stored")
+    color_profile: str | None = Field(examples=["sRGB"])
+    duration: float | None = Field(description="seconds, of a video", examples=[None])
+    dominant_color: str | None = Field(
+        description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
+        "null where it cannot be",
+        examples=["#8a6d3b"],
+    )
+    ai_mark: AiMark | None = Field(
+        description="whether the file says that AI made it; null where that was not looked at "
+        "(before this field) or cannot be told",
+        examples=["iptc"],
+    )
+    generation: GenerationFacts | None = Field(
+        description="how it was made, with `raw` null and long texts cut; null where nothing is "
+        "known, in a list also for a moment after the ingest"
+    )
+    tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
+    protected: bool
+    alt_text: str | None = Field(examples=["A cat on a sill"])
+    caption: str | None = Field(examples=["Tom, in the morning"])
+    created_at: datetime
+
+
+class IngestedImage(BaseModel):
+    """A compute result that is in the library now."""
+
+    storage_key: str = Field(
+        description="as it was asked for", examples=[f"compute/{PATH_EXAMPLE}"]
+    )
+    resource: MediaResourceView
+
+
+class RefusedImage(BaseModel):
+    """A compute result that was not ingested, and why."""
+
+    storage_key: str = Field(examples=["compute/generations/1/none.png"])
+    detail: str = Field(examples=["no such image"])
+    code: str = Field(description="stable; branch on this", examples=["not_found"])
+
+
+class IngestResults(BaseModel):
+    """What became of each item, in the order asked for."""
+
+    results: list[IngestedImage | RefusedImage]
+
+
+class DeletedResource(BaseModel):
+    """What is out of the library."""
+
+    id: uuid.UUID

@@ -1,0 +1,93 @@
+"""The query parameters that say how an image was made: of a search, and of the media library."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import InvalidParameter
+from stillroom.http.parameters import Parameter, Place, choice, optional, or_null
+
+MAX_SEARCH_TEXT: Final = 1000
+"""Characters of one parameter."""
+
+MAX_SEED: Final = 2**64 - 1
+
+_DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
+
+
+def _text(text: str, at: Place) -> str:
+    if len(text) > MAX_SEARCH_TEXT:
+        raise InvalidParameter(f"must have at most {MAX_SEARCH_TEXT} characters", at=at)
+    return text
+
+
+def _seed(text: str, at: Place) -> int:
+    if not _DIGITS.fullmatch(text) or int(text) > MAX_SEED:
+        raise InvalidParameter("must be a whole number, 0 to 2**64 - 1", at=at)
+    return int(text)
+
+
+_TEXT: Final = or_null(type="string", maxLength=MAX_SEARCH_TEXT)
+
+
+def _text_parameter(name: str, description: str) -> Parameter[str]:
+    return Parameter(name, _text, "", _TEXT, description)
+
+
+_Q: Final = _text_parameter(
+    "q",
+    "Words in the prompt, the path or the model; all must be there. In double quotes: a phrase.",
+)
+_PROMPT: Final = _text_parameter("prompt", "The same in the prompt alone.")
+_MODEL: Final = _text_parameter("model", "Words that follow each other in the model's name.")
+_LORA: Final = _text_parameter("lora", "Words that follow each other in the name of a LoRA.")
+_SAMPLER: Final = _text_parameter("sampler", "The sampler's whole name, in any case.")
+_TOOL: Final = _text_parameter("tool", "The tool's whole name, in any case.")
+_SEED: Final = optional(
+    "seed", _seed, "Up to 2**64 - 1.", type="integer", minimum=0, maximum=MAX_SEED
+)
+_AI_MARK: Final[Parameter[str | None]] = choice(
+    "ai_mark",
+    "c2pa",
+    "iptc",
+    "both",
+    "none",
+    absent=None,
+    description="Whether an image says that AI made it: this very answer.",
+)
+
+FACTS_QUERY: Final = (_Q, _PROMPT, _MODEL, _LORA, _SAMPLER, _SEED, _TOOL, _AI_MARK)
+"""What an image says of how it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsParameters:
+    """What an image must say of how it was made; empty texts and None ask for nothing."""
+
+    q: str = ""
+    prompt: str = ""
+    model: str = ""
+    lora: str = ""
+    sampler: str = ""
+    tool: str = ""
+    seed: int | None = None
+    ai_mark: str | None = None
+
+
+def read_facts(given: Mapping[str, str]) -> FactsParameters:
+    """Those of `FACTS_QUERY` in a query.
+
+    Raises:
+        InvalidParameter: one of the wrong form.
+    """
+    return FactsParameters(
+        q=_Q.read(given),
+        prompt=_PROMPT.read(given),
+        model=_MODEL.read(given),
+        lora=_LORA.read(given),
+        sampler=_SAMPLER.read(given),
+        tool=_TOOL.read(given),
+        seed=_SEED.read(given),
+        ai_mark=_AI_MARK.read(given),
+    )
