@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +12,7 @@ import pytest
 
 from acceptance.conftest import Servers, Way
 from generation.carriers import iptc, png, with_xmp
-from running import Server
+from running import Server, free_port, running
 
 SEARCH = "/api/v1/storage/search"
 LIBRARY = "/api/v1/media-resources"
@@ -229,17 +231,58 @@ HOSTILE = (
     '"unclosed',
     "%_\\ x",
     "\U0001f98a fox \ufdfa",
+    "\u202efox\u0000\ufffe",
+    "fox " * 20 + '"',
+    "x" * 1000,
+    "\\'fox'' \\",
+    '""""fox""""*',
+    "-fox +fox ~fox fox^2 fox:1 :A <2>",
 )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, client: httpx.Client
+) -> Iterator[httpx.Client]:
+    """A client of a server with this database."""
+    if request.param == "sqlite":
+        yield client
+        return
+    url = request.getfixturevalue("database_url")
+    with running(tmp_path, database_url=url) as server, server.client() as opened:
+        yield opened
+
+
 def test_what_means_something_to_a_database_is_words_here(
-    client: httpx.Client, folder: str
+    database: httpx.Client, folder: str
 ) -> None:
+    client = database
+    save(client, f"{folder}-beside/a.png", "fox or wolf, near the 1 b")
+    wait_for(client, [f"{folder}-beside/a.png"], prefix=f"{folder}-beside/")
+    for text in ("fox OR wolf", 'wolf NEAR "the 1', "fox* ^wolf", "1 AND b OR fox' --"):
+        found = [] if "AND" in text else [f"{folder}-beside/a.png"]
+        assert paths(client, q=text, prefix=f"{folder}-beside/") == found, text
     for text in HOSTILE:
         for name in ("q", "prompt", "model", "lora", "sampler", "tool"):
-            answer = client.get(SEARCH, params={name: text, "prefix": folder})
+            answer = client.get(SEARCH, params={name: text, "prefix": f"{folder}/"})
             assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
             assert client.get(LIBRARY, params={name: text}).status_code == 200
+
+
+def test_without_its_database_saves_go_on_and_a_search_says_so(tmp_path: Path) -> None:
+    url = f"postgresql://someone:s3cret@127.0.0.1:{free_port()}/rows"
+    with running(tmp_path, database_url=url) as server, server.client() as client:
+        save(client, "before.png", "a fox")
+        for _ in range(3):
+            refused = client.get(SEARCH, params={"q": "fox"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert refused.json()["code"] == "backend_unavailable"
+            assert "the media library's database is out of reach" in refused.json()["detail"]
+            save(client, "meanwhile.png", "a wolf")
+        assert (
+            client.get("/api/v1/storage/metadata/meanwhile.png").json()["generation"]["seed"] == 7
+        )
+        assert "s3cret" not in server.logged()
 
 
 def test_times_bound_a_search(client: httpx.Client, folder: str) -> None:
