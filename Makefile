@@ -36,7 +36,7 @@ install: $(STAMP)/server
 
 # Any free port and other settings: STILLROOM_PORT=9000 make serve
 serve: install
-	@exec $(BIN)/stillroom serve
+	@exec $(BIN)/stillroom serve --sign-in-link
 
 # Four loops; what is in them, and how long they may take: CONTRIBUTING.md, "Tests".
 # Four processes on two cores: most of a test is waiting, for services and for what must time out.

@@ -8,7 +8,8 @@ StillroomError
 │   ├── EmptyFile           a file of no bytes
 │   └── DigestMismatch      the bytes that came are not those that were announced
 ├── Unauthenticated         no token, or not a valid one; never says which
-│   └── TokenExpired        one that was valid until its `exp`
+│   ├── TokenExpired        one that was valid until its `exp`
+│   └── SignInCodeSpent     the code of a sign-in link that was used, or is too old
 ├── Forbidden               a valid token that does not cover this
 ├── ImageNotFound           no image under this path
 ├── RunNotFound             no images in this folder, and no manifest
@@ -118,6 +119,15 @@ class TokenExpired(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("the token has expired")
+
+
+class SignInCodeSpent(Unauthenticated):
+    """The code of a sign-in link that was used or is too old, or that is none."""
+
+    code = "sign_in_code_spent"
+
+    def __init__(self) -> None:
+        super().__init__("this sign-in link was used before, or is more than ten minutes old")
 
 
 class Forbidden(StillroomError):

@@ -40,12 +40,18 @@ def commands() -> None:
 @click.option("--port", type=int, help="Port; 0 picks a free one.  [STILLROOM_PORT, 8000]")
 @click.option("--workers", type=int, help="Worker processes.  [STILLROOM_WORKERS, 1]")
 @click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
-def serve(**flags: object) -> None:
+@click.option(
+    "--sign-in-link/--no-sign-in-link",
+    default=None,
+    help="Print a link to the gallery that signs in once.  [on a terminal]",
+)
+def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     """Start the server. Needs no configuration; every setting is a STILLROOM_ variable."""
     from stillroom.server.serve import serve as run
     from stillroom.settings import Settings
 
-    run(Settings.read(**flags))
+    is_wanted = sys.stdout.isatty() if sign_in_link is None else sign_in_link
+    run(Settings.read(**flags), sign_in_link=is_wanted)
 
 
 @commands.command()

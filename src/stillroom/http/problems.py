@@ -10,6 +10,7 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
     errors.MalformedBody: 400,
     errors.Unauthenticated: 401,
     errors.TokenExpired: 401,
+    errors.SignInCodeSpent: 401,
     errors.Forbidden: 403,
     errors.ImageNotFound: 404,
     errors.RunNotFound: 404,

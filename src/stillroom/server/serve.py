@@ -19,6 +19,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from stillroom import __version__
 from stillroom.app import check_settings, create_app
+from stillroom.auth.sign_in_codes import CODE_LIFE, SignInCodes
 from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.connections import ConnectionFactory
@@ -36,12 +37,17 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
+_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (told apart, not bound)
 
 log = logging.getLogger("stillroom.server")
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     """Serve until a signal says stop.
+
+    Args:
+        settings: By which.
+        sign_in_link: Print a link to the gallery that signs in once, on standard output.
 
     Raises:
         ConfigurationError: it cannot start; one sentence says why and what to do.
@@ -59,6 +65,8 @@ def serve(settings: Settings) -> None:
     log.info("Stillroom %s serves http://%s:%d (see /docs)", __version__, settings.host, port)
     if settings.gallery:
         log.info("Gallery: http://%s:%d/", settings.host, port)
+        if sign_in_link and settings.jwt_algorithm == "HS256":
+            _print_sign_in_link(settings)
     descriptors = raise_descriptor_limit()
     bounds = bounds_of(settings, descriptors=descriptors)
     if bounds.connections < settings.max_connections:
@@ -99,6 +107,29 @@ def serve(settings: Settings) -> None:
                 sys.exit(STARTUP_FAILURE)
         else:
             _Server(config).run(sockets=[listener])
+
+
+def _print_sign_in_link(settings: Settings) -> None:
+    """On standard output, never in the log. The code is behind a `#`, which no browser sends."""
+    try:
+        code = SignInCodes(settings.sign_in_folder).make()
+    except OSError as error:
+        log.warning("no sign-in link can be made in %s: %s", settings.sign_in_folder, error)
+        return
+    minutes = int(CODE_LIFE.total_seconds() / 60)
+    sys.stdout.write(
+        f"Sign in (this link works once, for {minutes} minutes): "
+        f"{_gallery_url(settings)}/#sign-in={code}\n"
+    )
+    sys.stdout.flush()
+
+
+def _gallery_url(settings: Settings) -> str:
+    """As a browser on this machine reaches it, or as the settings say that it is reached."""
+    if settings.public_base_url:
+        return settings.public_base_url
+    host = _OF_ANY_ADDRESS.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 class _Server(uvicorn.Server):

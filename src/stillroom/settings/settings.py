@@ -142,6 +142,11 @@ class Settings(Fields):
         return self.data_dir / ".stillroom" / "secret"
 
     @property
+    def sign_in_folder(self) -> Path:
+        """Where the codes of sign-in links are."""
+        return self.data_dir / ".stillroom" / "sign-in"
+
+    @property
     def secret(self) -> SecretConfig:
         """What tokens and URLs are signed with."""
         current = None if self.jwt_secret is None else self.jwt_secret.get_secret_value()

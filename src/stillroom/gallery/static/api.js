@@ -85,7 +85,7 @@ export class Api {
    */
   async ask(url, { method = "GET", body, signal, match } = {}) {
     /** @type {Record<string, string>} */
-    const headers = { Authorization: `Bearer ${this.token}`, ...(match && { "If-Match": match }) };
+    const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...(match && { "If-Match": match }) };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let answer;
     try {

@@ -1,10 +1,14 @@
-// Who is signed in: the token lives in this tab's session storage, and what it says of itself is read here.
+// Who is signed in: the token is kept for this tab, or for this device if so ticked. What it says of itself is
+// read here.
 
 import { Api, Refused, claimsOf } from "./api.js";
 import { by } from "./elements.js";
 
 const TOKEN = "stillroom.token";
 const EXPIRED = "token_expired"; // the server's word, since clocks differ
+const SPENT = "sign_in_code_spent";
+const LINK = "#sign-in="; // and the code of a link that works once
+const KEPT_IN = [sessionStorage, localStorage];
 const INVALID = "Invalid or expired token.";
 
 export class Session {
@@ -19,6 +23,7 @@ export class Session {
     this.api = null;
     /** @type {import("./api.js").Claims} */
     this.claims = {};
+    this.code = ""; // of the link that was opened
     by("sign-in-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
       event.preventDefault();
       this.submit();
@@ -27,11 +32,17 @@ export class Session {
       this.hooks.leaving();
       this.signOut();
     };
+    addEventListener("hashchange", () => { if (location.hash.startsWith(LINK)) this.resume(); });
+    addEventListener("storage", ({ key, oldValue, newValue }) => {
+      if (key === TOKEN && newValue === null && oldValue === this.api?.token) this.signOut("You signed out in another tab.");
+    });
   }
 
-  /** Go on with the token of this tab, or ask for one. */
+  /** Go on by the link that was opened or with the token that was kept, or ask for one. */
   resume() {
-    const kept = sessionStorage.getItem(TOKEN);
+    this.code = location.hash.startsWith(LINK) ? location.hash.slice(LINK.length) : "";
+    if (this.code) history.replaceState(null, "", location.pathname + location.search); // not to be kept or passed on
+    const kept = this.code ? null : KEPT_IN.map((one) => one.getItem(TOKEN)).find(Boolean);
     if (kept) this.enter(kept);
     else this.signOut();
   }
@@ -49,7 +60,7 @@ export class Session {
   }
 
   signOut(notice = "") {
-    sessionStorage.removeItem(TOKEN);
+    for (const one of KEPT_IN) if (one.getItem(TOKEN) === this.api?.token) one.removeItem(TOKEN);
     this.api = null;
     this.hooks.left();
     by("app").hidden = true;
@@ -57,7 +68,17 @@ export class Session {
     by("sign-in-notice").textContent = notice;
     document.title = "Sign in – Stillroom";
     by("token").value = "";
-    by("token").focus();
+    by("remember").checked = false;
+    this.showWay();
+  }
+
+  /** Ask for a token, or only whether to use the link. */
+  showWay() {
+    /** @type {NodeListOf<HTMLElement>} */
+    const parts = document.querySelectorAll("[data-way]");
+    for (const one of parts) one.hidden = one.dataset.way !== (this.code ? "link" : "token");
+    by("token").disabled = Boolean(this.code); // so that it is not required
+    by(this.code ? "sign-in-go" : "token").focus();
   }
 
   /**
@@ -74,16 +95,29 @@ export class Session {
   }
 
   async submit() {
-    const token = by("token").value.trim();
     by("sign-in-go").disabled = true;
     by("sign-in-notice").textContent = "";
     try {
-      await this.signIn(token);
+      if (this.code) await this.useLink();
+      else await this.signIn(by("token").value.trim());
     } catch (/** @type {any} */ error) {
       by("sign-in-notice").textContent = error.message;
       by("token").select();
     } finally {
       by("sign-in-go").disabled = false;
+    }
+  }
+
+  async useLink() {
+    const body = { code: this.code, remember: by("remember").checked };
+    try {
+      const { token } = await new Api("", () => {}).post("sign-in", body);
+      this.code = "";
+      this.keep(token);
+    } catch (/** @type {any} */ error) {
+      if (error.code !== SPENT) throw error;
+      this.resume(); // perhaps with a token that was kept
+      throw new Refused(401, "This link was used before, or is more than ten minutes old. Sign in with a token.");
     }
   }
 
@@ -100,7 +134,14 @@ export class Session {
       }
       if (error.status !== 403) throw error; // it may be good for other things
     }
-    sessionStorage.setItem(TOKEN, token);
+    this.keep(token);
+  }
+
+  /** @param {string} token */
+  keep(token) {
+    const isRemembered = by("remember").checked;
+    KEPT_IN[Number(isRemembered)].setItem(TOKEN, token);
+    KEPT_IN[Number(!isRemembered)].removeItem(TOKEN);
     this.enter(token);
   }
 

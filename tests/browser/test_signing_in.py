@@ -1,0 +1,158 @@
+"""People sign in by a link that works once, and have a device remember them, in a real Chromium."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from browser.visiting import Visit, visit
+from running import Server, running
+from stillroom.auth.sign_in_codes import SignInCodes
+
+pytestmark = pytest.mark.slow
+
+KEPT = "one => window[one].getItem('stillroom.token')"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("signing-in"), access_log="true") as started:
+        yield started
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
+    with visit(browser, server) as began:
+        yield began
+
+
+@pytest.fixture
+def code(server: Server) -> str:
+    """Of a link, as `stillroom serve` prints one."""
+    return SignInCodes(server.data / ".stillroom/sign-in").make()
+
+
+def kept(page: Page) -> dict[str, bool]:
+    """Where the browser keeps a token."""
+    both = ("sessionStorage", "localStorage")
+    return {where: page.evaluate(KEPT, where) is not None for where in both}
+
+
+def token_field(page: Page) -> Locator:
+    return page.get_by_label("Token", exact=True)
+
+
+def sign_in_button(page: Page) -> Locator:
+    return page.get_by_role("button", name="Sign in")
+
+
+def test_a_link_signs_in_once_and_is_in_no_request_but_the_exchange(
+    visitor: Visit, server: Server, code: str
+) -> None:
+    page = visitor.page
+    heads: list[str] = []
+    bodies: list[str] = []
+    page.on("request", lambda request: heads.append(f"{request.url} {request.headers}"))
+    page.on("request", lambda request: bodies.append(f"{request.method} {request.post_data}"))
+    assert httpx.get(f"{visitor.url}#sign-in={code}").status_code == 200, "a preview is harmless"
+
+    visitor.go(f"#sign-in={code}")
+    expect(sign_in_button(page)).to_be_focused()
+    expect(token_field(page)).to_be_hidden()
+    assert page.url == visitor.url, "the address holds it no more"
+    visitor.expect_accessible()
+    visitor.picture("sign-in-link")
+    page.keyboard.press("Enter")
+    expect(page.locator("#app")).to_be_visible()
+
+    assert kept(page) == {"sessionStorage": True, "localStorage": False}
+    assert [head for head in heads if code in head] == []
+    assert [body[:4] for body in bodies if code in body] == ["POST"]
+    assert code not in server.logged()
+    page.reload()
+    expect(page.locator("#app")).to_be_visible()
+
+
+def test_a_link_that_was_used_says_so_and_leaves_the_way_by_a_token(
+    visitor: Visit, server: Server, code: str
+) -> None:
+    used = httpx.post(f"{server.url}/api/v1/sign-in", json={"code": code})
+    assert used.status_code == 200
+    visitor.go()
+    expect(token_field(visitor.page)).to_be_focused()
+
+    visitor.go(f"#sign-in={code}")  # into a tab that is here already
+    sign_in_button(visitor.page).click()
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This link was used before")
+    expect(token_field(visitor.page)).to_be_focused()
+    token_field(visitor.page).fill(server.token())
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.locator("#app")).to_be_visible()
+
+
+def test_a_link_works_again_once_the_server_is_reached(visitor: Visit, code: str) -> None:
+    visitor.go(f"#sign-in={code}")
+    visitor.page.context.set_offline(True)
+    sign_in_button(visitor.page).click()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+
+    visitor.page.context.set_offline(False)
+    sign_in_button(visitor.page).click()
+    expect(visitor.page.locator("#app")).to_be_visible()
+
+
+def test_a_remembered_device_is_signed_in_in_new_tabs_until_it_signs_out_in_one(
+    visitor: Visit, server: Server
+) -> None:
+    page = visitor.page
+    visitor.go()
+    page.get_by_label("Remember this device").check()
+    token_field(page).fill(server.token())
+    page.keyboard.press("Enter")
+    expect(page.locator("#app")).to_be_visible()
+    assert kept(page) == {"sessionStorage": False, "localStorage": True}
+
+    other = page.context.new_page()
+    other.goto(visitor.url)
+    expect(other.locator("#app")).to_be_visible()
+    other.get_by_role("button", name="Sign out").click()
+
+    expect(page.get_by_role("alert")).to_have_text("You signed out in another tab.")
+    expect(page.locator("#app")).to_be_hidden()
+    expect(page.get_by_label("Remember this device")).not_to_be_checked()
+    assert kept(page) == kept(other) == {"sessionStorage": False, "localStorage": False}
+
+
+def test_a_link_remembers_the_device_too_and_a_used_one_falls_back_to_that(
+    visitor: Visit, code: str
+) -> None:
+    page = visitor.page
+    visitor.go(f"#sign-in={code}")
+    page.get_by_label("Remember this device").check()
+    sign_in_button(page).click()
+    expect(page.locator("#app")).to_be_visible()
+    assert kept(page) == {"sessionStorage": False, "localStorage": True}
+
+    other = page.context.new_page()
+    other.goto(f"{visitor.url}#sign-in={code}")
+    sign_in_button(other).click()
+    expect(other.locator("#app")).to_be_visible()
+
+
+def test_a_tab_that_is_not_remembered_stays_when_another_one_signs_out(
+    visitor: Visit, server: Server
+) -> None:
+    visitor.sign_in(server.token())
+    other = visitor.page.context.new_page()
+    other.goto(visitor.url)
+    other.get_by_label("Remember this device").check()
+    token_field(other).fill(server.token("--expires", "2h"))
+    other.keyboard.press("Enter")
+    expect(other.locator("#app")).to_be_visible()
+    other.get_by_role("button", name="Sign out").click()
+    expect(token_field(other)).to_be_focused()
+
+    visitor.page.reload()
+    expect(visitor.page.locator("#app")).to_be_visible()
