@@ -241,6 +241,26 @@ def test_a_change_of_what_was_changed_meanwhile_is_refused(
     assert missing.status_code == 404
 
 
+def test_a_guard_is_kept_or_refused_and_never_passed_over(
+    client: httpx.Client, folder: str
+) -> None:
+    resource = ingest(client, save(client, f"{folder}/a.png", unique())).json()
+    url = f"{LIBRARY}/{resource['id']}"
+    client.patch(url, json={"dominant_color": "#112233"})  # from here on nothing is computed
+
+    stale = {"If-Match": '"stale"'}
+    refused = client.delete(url, headers=stale)
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert client.delete(url, headers={"If-None-Match": "*"}).status_code == 412
+    assert client.patch(url, json={}, headers={"If-None-Match": "*"}).status_code == 412
+    for method in ("POST", "PUT", "DELETE"):
+        tags = client.request(method, f"{url}/tags", json={"tags": ["cat"]}, headers=stale)
+        assert (tags.status_code, tags.json()["code"]) == (422, "invalid_parameter")
+    assert client.get(f"{url}/tags").json() == {"tags": []}
+    now = {"If-Match": client.get(url).headers["etag"]}
+    assert client.delete(url, headers=now).json() == {"id": resource["id"]}
+
+
 @pytest.mark.workers
 def test_a_deleted_resource_is_gone_until_equal_bytes_come(
     client: httpx.Client, folder: str

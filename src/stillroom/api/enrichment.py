@@ -12,8 +12,10 @@ from stillroom.api.forms import JsonForm
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
+from stillroom.errors import InvalidParameter
 from stillroom.http.parameters import resource_id
 from stillroom.http.query import REMOVED_TAGS_QUERY, parse_removed_tags_query
+from stillroom.http.serving import write_condition
 from stillroom.media.healing import Healer
 from stillroom.media.service import MediaResourceService
 from stillroom.media.tags import MAX_TAG_BYTES, MAX_TAGS, checked_tags
@@ -114,6 +116,13 @@ class Enrichment:
     async def _changed(
         self, call: Call, wanted: Callable[[frozenset[str]], frozenset[str]]
     ) -> Response:
+        if write_condition(call.fields).is_set:
+            # Ignored, it would let a change of tags go over what its sender wanted to protect.
+            raise InvalidParameter(
+                "a change of tags supports neither If-Match nor If-None-Match: tags are added and "
+                "taken away one by one",
+                at=("header", "if-match"),
+            )
         tags = await self.media.change_tags(call.path_id("resource_id"), wanted)
         return json_answer({"tags": tags})
 

@@ -26,18 +26,18 @@ from stillroom.api.search import facts_of
 from stillroom.api.sendfile import ProxySendfile, answered
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
-from stillroom.http.fields import entity_tags
 from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
 from stillroom.http.serving import (
     IMMUTABLE_CACHE,
     PRIVATE_CACHE,
     answer_redirect,
+    write_condition,
 )
 from stillroom.media.resource import Change, MediaResource, ResourceQuery
 from stillroom.media.service import INGEST_S, MediaResourceService
 from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
-from stillroom.storage.values import Condition, RemoteImage
+from stillroom.storage.values import RemoteImage
 
 _AT_ONCE: Final = 4
 """Items of one list under way; a disk syncs and a bucket copies that many well."""
@@ -151,14 +151,16 @@ class MediaOperations:
         return await self._answer(changed)
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """What an `If-Match` demands of the resource that is about to be changed."""
-        condition = Condition(if_match=entity_tags(call.fields.get("if-match"), weak=False))
+        """What a request demands of the resource that it changes or deletes."""
+        condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:
             try:
                 condition.check(self._etag(resource))
             except PreconditionFailed as error:
                 message = "If-Match failed: the resource was changed meanwhile"
+                if condition.if_match is None:
+                    message = "If-None-Match failed: the resource is there"
                 raise PreconditionFailed(message) from error
 
         return check if condition.is_set else None
@@ -166,7 +168,7 @@ class MediaOperations:
     async def delete_media_resource(self, request: Request) -> Response:
         """Take a resource out of the library; its bytes go when the grace period is over."""
         call = await self._call(request)
-        resource = await self.media.delete(_id(call))
+        resource = await self.media.delete(_id(call), check=self._condition(call))
         return json_answer({"id": str(resource.id)})
 
     async def _call(self, request: Request) -> Call:
@@ -252,7 +254,8 @@ def media_router(operations: MediaOperations) -> OperationRouter:
         Operation(
             "DELETE",
             operations.delete_media_resource,
-            (401, 403, 404, 409, 503),
+            (401, 403, 404, 409, 412, 503),
+            headers=("If-Match",),
             answer=DeletedResource,
         ),
     )

@@ -377,16 +377,20 @@ class MediaResourceService:
         found = await rows.tags.change(resource_id, lambda tags: checked_number(wanted(tags)))
         return sorted(found)
 
-    async def delete(self, resource_id: uuid.UUID) -> MediaResource:
+    async def delete(
+        self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
+    ) -> MediaResource:
         """Take a resource out of the library; its bytes go when the grace period is over.
 
-        What was recorded in place stays where it is, as the compute result that it was.
+        What was recorded in place stays where it is, as the compute result that it was. `check`
+        is as of `change`.
 
         Raises:
             ResourceNotFound, ResourceProtected, BackendUnavailable: as their names say.
+            Exception: what `check` raises; nothing is changed then.
         """
-        rows = await self._database.rows()
-        return await rows.resources.delete(resource_id, due_at=now() + self._grace)
+        rows, due_at = await self._database.rows(), now() + self._grace
+        return await rows.resources.delete(resource_id, due_at=due_at, check=check)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

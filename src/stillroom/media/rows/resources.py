@@ -237,9 +237,7 @@ class ResourceRows:
         async with self._engine.writing() as connection:
             if check is not None:
                 await _locked(connection, resource_id)
-                # Read again: what PostgreSQL saw of its tags may be older than the lock.
-                asked = _live().where(resources.c.id == resource_id)
-                check(resource_of((await connection.execute(asked)).one()))
+                await _check(connection, resource_id, check)
             if values:
                 await connection.execute(
                     sa.update(resources)
@@ -252,12 +250,24 @@ class ResourceRows:
             raise ResourceNotFound
         return resource_of(row)
 
-    async def delete(self, resource_id: uuid.UUID, *, due_at: datetime) -> MediaResource:
+    async def delete(
+        self,
+        resource_id: uuid.UUID,
+        *,
+        due_at: datetime,
+        check: Callable[[MediaResource], None] | None = None,
+    ) -> MediaResource:
         """Make a resource's deletion due; what was recorded in place only leaves the library.
+
+        Args:
+            resource_id: Of the resource.
+            due_at: When its bytes may go.
+            check: As of `change`.
 
         Raises:
             ResourceNotFound: there is none, or its deletion is due already.
             ResourceProtected: as its name says.
+            Exception: what `check` raises; nothing is changed then.
         """
         while True:
             found = await self.find(resource_id)
@@ -266,6 +276,8 @@ class ResourceRows:
                     mark = Mark(found.storage_key, found.save_id, DELETED, due_at, found.id)
                     await write_mark(connection, mark)
                 current = await _locked(connection, resource_id)
+                if check is not None:
+                    await _check(connection, resource_id, check)
                 if current.protected:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
@@ -287,6 +299,14 @@ async def _locked(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaR
     if row is None:
         raise ResourceNotFound
     return resource_of(row)
+
+
+async def _check(
+    connection: AsyncConnection, resource_id: uuid.UUID, check: Callable[[MediaResource], None]
+) -> None:
+    """Show a locked resource, read again: PostgreSQL's view of its tags may be older."""
+    asked = _live().where(resources.c.id == resource_id)
+    check(resource_of((await connection.execute(asked)).one()))
 
 
 def _live() -> sa.Select[Any]:

@@ -112,7 +112,7 @@ class Runs:
             raise
         except ImageNotFound:
             raise _deleted() from None
-        log.info("published the run %r with %d images", folder.text, count)
+        log.info("published the run %r with %s", folder.text, _images(count))
         return opened
 
     async def _require_kept(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
