@@ -1,6 +1,8 @@
 """What tests of retention share: a library, rules, and a clock that is moved."""
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -8,8 +10,11 @@ import pytest
 
 from media.expiring import by_rules, let_it_be_time
 from media.suite import Library
-from stillroom.media import clock
+from pictures import picture
+from stillroom.media import clock, expiry
+from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import never_stops
+from stillroom.media.retention import plan
 from stillroom.media.retention.ends import Ends
 from stillroom.media.retention.plan import Plan, PlannedImage
 from stillroom.media.retention.rules import Rule, Rules
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from stillroom.storage.port import ImageStorage
 
 DAY = timedelta(days=1)
+WEEK = Rule("rule 1", "tmp/", expire_after=7 * DAY)
+LAST_TWO = Rule("rule 2", "runs/", keep_last_runs=2)
 
 
 class RetainingLibrary(Library):
@@ -56,8 +63,8 @@ class RetainingLibrary(Library):
 
     async def planned(self) -> list[PlannedImage]:
         """What the plan for this moment says."""
-        plan = Plan(cast("ImageStorage", self.meddled), self.database, self.ends)
-        return [image async for image in plan.images(datetime.now(UTC) + self.moved)]
+        planning = Plan(cast("ImageStorage", self.meddled), self.database, self.ends)
+        return [image async for image in planning.images(datetime.now(UTC) + self.moved)]
 
     async def round(self) -> int:
         """Mark what has ended, whether it is time or not."""
@@ -85,3 +92,31 @@ def paths(planned: list[PlannedImage]) -> list[str]:
 
 def named(keys: list[tuple[str, str]]) -> list[str]:
     return [image_entry(StorageKey(name).text) for name, _ in keys]
+
+
+@contextlib.asynccontextmanager
+async def retaining(
+    storage: "ImageStorage", config: RowsConfig, patch: pytest.MonkeyPatch
+) -> AsyncIterator[RetainingLibrary]:
+    """A library with its tables, whose rounds do not pause; it is checked at the end."""
+    patch.setattr(expiry, "_PAUSE_S", 0)
+    patch.setattr(clock, "CLOCK", clock.Clock())
+    library = RetainingLibrary(storage, config)
+    await library.database.rows()
+    yield library
+    await library.check()
+    await library.database.close()
+
+
+def in_small_pages(patch: pytest.MonkeyPatch) -> None:
+    """As if there were many images: rounds and plans take several pages."""
+    patch.setattr(expiry, "_PAGE", 2)
+    patch.setattr(plan, "_PAGE", 3)
+
+
+async def runs_of(library: RetainingLibrary, *folders: str) -> None:
+    """Publish runs of two images, one after the other."""
+    for number, folder in enumerate(folders):
+        for name in ("1.png", "2.png"):
+            await library.save(f"{folder}/{name}", picture(number))
+        await library.publish(folder)

@@ -1,59 +1,41 @@
 """Rules of retention end what they say and nothing else, on the pairs of `conftest.py`."""
 
-import asyncio
-import contextlib
-import time
-import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from media.expiring import by_rules
-from media.retaining import DAY, RetainingLibrary, named, paths
-from media.suite import GRACE, key
+from media.retaining import (
+    DAY,
+    LAST_TWO,
+    WEEK,
+    RetainingLibrary,
+    in_small_pages,
+    named,
+    paths,
+    retaining,
+    runs_of,
+)
+from media.suite import key
 from media.sweeping import is_there
 from pictures import picture
-from stillroom.errors import BackendUnavailable
-from stillroom.media import clock, expiry
 from stillroom.media.config import RowsConfig
-from stillroom.media.expiry import never_stops
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
-from stillroom.media.retention import plan
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule
 from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import EntryPage, ListQuery
-
-WEEK = Rule("rule 1", "tmp/", expire_after=7 * DAY)
-LAST_TWO = Rule("rule 2", "runs/", keep_last_runs=2)
 
 
 @pytest.fixture
 async def library(
     storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RetainingLibrary]:
-    monkeypatch.setattr(expiry, "_PAUSE_S", 0)
-    monkeypatch.setattr(expiry, "_PAGE", 2)
-    monkeypatch.setattr(plan, "_PAGE", 3)
-    monkeypatch.setattr(clock, "CLOCK", clock.Clock())
-    library = RetainingLibrary(storage, config)
-    await library.database.rows()
-    yield library
-    await library.check()
-    await library.database.close()
-
-
-async def runs_of(library: RetainingLibrary, *folders: str) -> None:
-    """Publish runs of two images, one after the other."""
-    for number, folder in enumerate(folders):
-        for name in ("1.png", "2.png"):
-            await library.save(f"{folder}/{name}", picture(number))
-        await library.publish(folder)
+    in_small_pages(monkeypatch)
+    async with retaining(storage, config, monkeypatch) as library:
+        yield library
 
 
 @pytest.mark.pairs
@@ -278,131 +260,6 @@ async def test_what_is_saved_over_an_expiring_image_stays(
     library.meddled.before_delete = saved_again  # behind the last question to the rules
     assert await library.swept_after_grace(monkeypatch) == Swept(kept=1)
     assert await library.read(key("tmp/a.png")) == picture(2)
-
-
-@pytest.mark.pairs
-async def test_a_listing_that_fails_half_way_is_gone_on_with(
-    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await runs_of(library, "runs/1", "runs/2", "runs/3")
-    for number in range(5):
-        await library.save(f"tmp/{number}.png", picture())
-    library.by(WEEK, LAST_TWO)
-    library.later(monkeypatch, 8 * DAY)
-    planned = paths(await library.planned())
-    for name, calls in (("list", 2), ("entries", 2), ("entries", 4)):
-        step, left = getattr(library.meddled.storage, name), calls
-
-        async def fails(query: ListQuery, step: Any = step) -> EntryPage:
-            nonlocal left
-            left -= 1
-            if not left:
-                raise BackendUnavailable("the listing broke off")
-            found: EntryPage = await step(query)
-            return found
-
-        with monkeypatch.context() as patch:
-            patch.setattr(library.meddled.storage, name, fails)
-            with contextlib.suppress(BackendUnavailable):  # a deletion of a run is gone on with
-                await library.round()
-        assert left <= 0
-        if name == "list":
-            assert library.marked() == [], "which runs are the last ones was not known yet"
-        assert set(named(library.marked())) <= set(planned)
-
-    await library.sweep()
-    await library.round()
-
-    assert named(library.marked()) == planned
-
-
-async def test_while_the_database_is_away_nothing_expires(
-    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await library.save("tmp/a.png", picture())
-    library.by(WEEK)
-    library.later(monkeypatch, 8 * DAY)
-
-    async def away(*_: Any, **__: Any) -> None:
-        raise BackendUnavailable("the media library's database is out of reach")
-
-    rows = await library.database.rows()
-    with monkeypatch.context() as patch:
-        patch.setattr(rows.scans, "mark_ended", away)
-        with pytest.raises(BackendUnavailable):
-            await library.round()
-
-    assert library.marked() == []
-    assert await is_there(library, key("tmp/a.png"))
-
-
-@pytest.mark.pairs
-async def test_a_clock_that_is_set_by_a_day_deletes_nothing_early(
-    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_by = timedelta(0)
-    monkeypatch.setattr(
-        clock, "CLOCK", clock.Clock(wall=lambda: time.time() + set_by.total_seconds())
-    )
-    lifetimes = Lifetimes(library.meddled.storage, library.database)
-    await lifetimes.end(await library.save("ends.png", picture(1)), DAY / 2)
-    await library.save("tmp/a.png", picture(2))
-    library.by(Rule("rule 1", "tmp/", expire_after=DAY / 2))
-
-    set_by = DAY
-    assert await library.round() == 0
-    assert await library.sweep() == Swept()
-    assert await library.planned() == []
-
-    set_by = -DAY
-    assert await library.round() == 0
-    due_at = await lifetimes.end(await library.save("ends too.png", picture(3)), DAY / 2)
-    assert due_at > now() + DAY / 3
-    set_by = timedelta(0)
-    assert await library.sweep() == Swept()
-    for path in ("ends.png", "tmp/a.png", "ends too.png"):
-        assert await is_there(library, key(path))
-
-
-@pytest.mark.pairs
-async def test_rounds_sweeps_and_a_deletion_at_once_delete_each_image_once(
-    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await runs_of(library, *(f"runs/{number}" for number in range(6)))
-    for number in range(6):
-        await library.save(f"tmp/{number}.png", picture(number))
-    library.by(WEEK, LAST_TWO)
-    library.later(monkeypatch, 8 * DAY)
-    planned = paths(await library.planned())
-    assert library.expiry is not None
-    others = [by_rules(library, *library.rules) for _ in range(2)]
-
-    marked = await asyncio.gather(*(one.mark_expired(never_stops) for one in others))
-
-    assert min(marked) == 0
-    assert named(library.marked()) == sorted(planned)
-    library.later(monkeypatch, 8 * DAY + timedelta(minutes=2))
-    swept = await asyncio.gather(*(library.sweeper().sweep() for _ in range(3)))
-    assert sum(one.deleted for one in swept) == len(planned)
-    for folder in ("runs/4", "runs/5"):
-        assert await library.read(key(f"{folder}/1.png"))
-
-
-async def test_a_run_that_another_request_deletes_does_not_stop_the_round(
-    library: RetainingLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await runs_of(library, "runs/1", "runs/2", "runs/3")
-    await library.save("tmp/1.png", picture())
-    library.by(WEEK, LAST_TWO)
-    library.later(monkeypatch, 8 * DAY)
-    rows, claim = await library.database.rows(), uuid.uuid4()
-    await rows.run_deletions.begin("compute/runs/1/", claim, saved_until=now(), lease=GRACE)
-
-    assert await library.round() == 1
-
-    assert named(library.marked()) == ["tmp/1.png"]
-    await rows.run_deletions.release(claim)
-    assert await library.round() == 2
 
 
 async def test_an_image_says_when_it_is_expected_to_go(library: RetainingLibrary) -> None:

@@ -8,10 +8,9 @@ from datetime import timedelta
 import pytest
 
 from media.expiring import let_it_be_time
-from media.retaining import DAY, RetainingLibrary, named, paths
+from media.retaining import DAY, RetainingLibrary, named, paths, retaining
 from media.suite import key
 from stillroom.concurrently import for_each_concurrently
-from stillroom.media import clock, expiry
 from stillroom.media.config import RowsConfig
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule
 from stillroom.paths import KeyPrefix, image_entry
@@ -53,13 +52,8 @@ def gone_by_hand() -> set[str]:
 async def library(
     storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[RetainingLibrary]:
-    monkeypatch.setattr(expiry, "_PAUSE_S", 0)
-    monkeypatch.setattr(clock, "CLOCK", clock.Clock())
-    library = RetainingLibrary(storage, config)
-    await library.database.rows()
-    yield library
-    await library.check()
-    await library.database.close()
+    async with retaining(storage, config, monkeypatch) as library:
+        yield library
 
 
 async def test_exactly_what_was_planned_is_gone(
