@@ -41,7 +41,7 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     storage, authorize, library = parts.storage, parts.authorize, parts.library
     router = APIRouter()
     router.include_router(images_router(images))
-    router.include_router(entries_router(EntryListing(storage, authorize)))
+    router.include_router(entries_router(EntryListing(storage, library.database, authorize)))
     router.include_router(archives_router(Archives(storage, authorize)))
     router.include_router(metadata_router(MetadataOperation(images, library.ends)))
     router.include_router(search_router(SearchOperation(library.database, authorize)))

@@ -1,6 +1,7 @@
 """The listing with facts, over HTTP."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psycopg
 import pytest
 
+from generation.carriers import iptc, png, with_xmp
 from running import IMAGES, Server, exchange, parsed, running
 
 pytestmark = pytest.mark.hosts
@@ -46,19 +49,73 @@ def test_an_entry_says_what_saving_and_reading_say(client: httpx.Client, folder:
     assert "link" not in answer.headers
     (entry,) = answer.json()
     modified = datetime.fromisoformat(entry.pop("modified"))
+    assert entry.pop("ai_mark") in (None, "none")  # the search index comes behind the answer
     assert entry == {
         "path": path,
         "size": len(PNG),
         "content_type": "image/png",
         "etag": saved["etag"],
         "sha256": hashlib.sha256(PNG).hexdigest(),
-        "ai_mark": None,
     }
     assert timedelta(seconds=-5) < datetime.now(UTC) - modified < timedelta(minutes=1)
     read = client.get(f"{IMAGES}/{quote(path)}", headers={"If-None-Match": entry["etag"]})
     assert read.status_code == 304
     seconds = modified.replace(microsecond=0)
     assert read.headers["last-modified"] == seconds.strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+def test_an_entry_says_soon_whether_the_image_says_that_ai_made_it(
+    client: httpx.Client, folder: str
+) -> None:
+    def marks() -> dict[str, str | None]:
+        entries = client.get(ENTRIES, params={"prefix": f"{folder}/"}).json()
+        return {entry["path"].rpartition("/")[2]: entry["ai_mark"] for entry in entries}
+
+    def save(name: str, data: bytes) -> None:
+        client.post(f"{IMAGES}/{folder}/{name}", files={"file": data}).raise_for_status()
+
+    def wait_for(expected: dict[str, str | None]) -> None:
+        ends = time.monotonic() + 60
+        while (found := marks()) != expected:
+            assert time.monotonic() < ends, (found, expected)
+            time.sleep(0.02)  # until it holds; there is a deadline
+
+    save("a.png", with_xmp("PNG", iptc()))
+    save("b.png", png({}))
+    save("c.txt", b"a text")
+    wait_for({"a.png": "iptc", "b.png": "none", "c.txt": None})
+    save("a.png", png({"Title": "another image"}))
+    assert marks()["a.png"] in (None, "none")  # never that of the image before
+    wait_for({"a.png": "none", "b.png": "none", "c.txt": None})
+
+
+@pytest.mark.hosts("none")  # it has servers of its own
+def test_entries_are_listed_without_a_database(tmp_path: Path) -> None:
+    away = "postgresql://stillroom@127.0.0.1:1/none"
+    with running(tmp_path, database_url=away) as server, server.client() as client:
+        client.post(f"{IMAGES}/a.png", files={"file": PNG}).raise_for_status()
+
+        (entry,) = client.get(ENTRIES).json()
+
+    assert (entry["path"], entry["ai_mark"]) == ("a.png", None)
+
+
+@pytest.mark.hosts("none")  # it has servers of its own
+def test_a_database_that_is_slow_does_not_hold_a_listing_up(
+    tmp_path: Path, database_url: str
+) -> None:
+    with running(tmp_path, database_url=database_url) as server, server.client() as client:
+        client.post(f"{IMAGES}/a.png", files={"file": png({})}).raise_for_status()
+        ends = time.monotonic() + 60
+        while client.get(ENTRIES).json()[0]["ai_mark"] != "none":
+            assert time.monotonic() < ends
+            time.sleep(0.02)  # until it holds; there is a deadline
+        with psycopg.connect(database_url) as other:
+            other.execute("LOCK TABLE search_images IN ACCESS EXCLUSIVE MODE")
+
+            (entry,) = client.get(ENTRIES).raise_for_status().json()
+
+    assert (entry["path"], entry["ai_mark"]) == ("a.png", None)
 
 
 @pytest.mark.hosts("disk")

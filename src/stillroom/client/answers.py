@@ -144,7 +144,7 @@ def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
     path = entry["path"]
     if path.endswith("/"):
         return Folder(ImagePath.parse(path[:-1]).text + "/")
-    known = {name: entry[name] for name in names_of(ImageInfo)}
+    known = {name: entry[name] for name in names_of(ImageInfo) if name in entry}
     ImagePath.parse(path)
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
 
@@ -168,13 +168,13 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
 
 
 def _metadata_of(said: Mapping[str, Any]) -> ImageMetadata:
-    known = {name: said[name] for name in names_of(ImageInfo)}
+    # A server of before has no mark.
+    known = {name: said[name] for name in names_of(ImageInfo) if name in said}
     ImagePath.parse(said["path"])
     facts = said["generation"]
     return ImageMetadata(
         **{**known, "modified": datetime.fromisoformat(said["modified"])},
         generation=None if facts is None else generation_of(facts),
-        ai_mark=said.get("ai_mark"),  # a server of before has none
         expires_at=(ends := said.get("expires_at")) and datetime.fromisoformat(ends),
     )
 

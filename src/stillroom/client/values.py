@@ -1,7 +1,7 @@
 """What the SDK gives back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
@@ -60,6 +60,8 @@ class ImageInfo:
         modified: When it was saved, aware; from `stat` in whole seconds.
         etag: With its quotes, ready for `if_match`.
         sha256: Hexadecimal; None where it has not been hashed.
+        ai_mark: Whether the image itself says that AI made it: `c2pa`, `iptc`, `both` or `none`;
+            None where that cannot be told, or is not known yet. Not compared, as that may change.
     """
 
     path: str
@@ -68,6 +70,7 @@ class ImageInfo:
     content_type: str
     etag: str
     sha256: str | None
+    ai_mark: AiMark | None = field(default=None, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,10 @@ class ImageMetadata(ImageInfo):
 
     Attributes:
         generation: None where no tool has written anything that is known.
-        ai_mark: Whether the image itself says that AI made it: `c2pa`, `iptc`, `both` or `none`;
-            None where that cannot be told.
         expires_at: When it goes, aware; None: it stays, or that is not known, as in a search.
     """
 
     generation: Generation | None
-    ai_mark: AiMark | None = None
     expires_at: datetime | None = None
 
 

@@ -39,6 +39,11 @@ class MediaDatabase:
             return "PostgreSQL at STILLROOM_DATABASE_URL"
         return f"SQLite in {self._config.file.absolute()}"
 
+    @property
+    def opened(self) -> "MediaRepository | None":
+        """The repository if it was opened already, for what is better left out than waited for."""
+        return self._repository
+
     async def rows(self) -> "MediaRepository":
         """The repository; its tables are there, in the form that this code knows.
 

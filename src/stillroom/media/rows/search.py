@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import generation_of
 from stillroom.media.index.values import FoundPage, Indexed, IndexedImage, Removed, SearchQuery
 from stillroom.media.index.words import facet, folder_facet
@@ -98,6 +99,21 @@ class SearchRows:
         async with self._engine.reading() as connection:
             row = (await connection.execute(asked)).one_or_none()
         return None if row is None else _image_of(row)
+
+    async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
+        """The AI marks of these very saves, as far as the index has them."""
+        etags = {image.key.text: image.etag for image in images}
+        columns = search_images.c
+        asked = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
+            columns.storage_key.in_(etags), columns.ai_mark.is_not(None)
+        )
+        async with self._engine.reading() as connection:
+            rows = (await connection.execute(asked)).all()
+        return {
+            StorageKey(row.storage_key): row.ai_mark
+            for row in rows
+            if row.etag == etags[row.storage_key]
+        }
 
     async def search(self, query: SearchQuery) -> FoundPage:
         """A page of images.
