@@ -223,7 +223,7 @@ def test_a_fuzzer_that_follows_the_document_finds_nothing(
             "--checks=all",
             # Which paths are refused is a rule that a JSON schema cannot say.
             "--exclude-checks=positive_data_acceptance",
-            "--max-examples=50",
+            "--max-examples=30",
             "--no-color",
         ],
         capture_output=True,
