@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from running import IMAGES, running
 
@@ -98,3 +99,37 @@ def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> Non
         assert [entry["path"] for entry in entries] == page.json()
 
         assert peak_bytes(server.process.pid) - before < 4 * MIB
+
+
+@pytest.mark.whole
+def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page(
+    tmp_path: Path,
+) -> None:
+    images, run = tmp_path / "data/compute/many", "/api/v1/storage/runs/many"
+    images.mkdir(parents=True)
+    for number in range(30_000):
+        (images / f"{number:06}.png").touch()
+
+    def read(method: str, path: str) -> int:
+        form = {"json": {"expected": 30_000}} if method == "POST" else {}
+        with client.stream(method, path, **form) as answer:  # type: ignore[arg-type]  # a form
+            assert answer.status_code == 200
+            return sum(len(chunk) for chunk in answer.iter_raw())
+
+    # Without the sweeper, so that nothing else goes through them meanwhile.
+    with running(tmp_path, sweep_interval_seconds="0") as server, server.client() as client:
+        client.timeout = 300
+        load_what_is_loaded_late(client)
+        read("GET", run)  # while it is open: each image is looked at by some thread
+        before = peak_bytes(server.process.pid)
+
+        for method, path in (
+            ("POST", f"{run}/publish"),
+            ("GET", run),
+            ("POST", f"{run}/publish"),  # the same set again
+        ):
+            assert read(method, path) > 5 * MIB, "the manifest"
+        assert client.delete(run).json()["marked"] == 30_000
+
+        # It was 10 MiB, and as many with 100,000 images. A list of them would be 30.
+        assert peak_bytes(server.process.pid) - before < 16 * MIB
