@@ -12,8 +12,10 @@ with A1111's parameters.
 import argparse
 import asyncio
 import contextlib
+import io
 import math
 import random
+import shutil
 import statistics
 import tempfile
 import time
@@ -22,6 +24,8 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from generation.carriers import png
 from services.postgres import postgresql
@@ -43,6 +47,9 @@ _BATCH: Final = 500
 _WRITTEN: Final = 50_000
 _RUNS: Final = 300
 _SAVED: Final = 2000
+_SAVES: Final = ((180, 1), (180, 4), (180, 16), (640, 4))
+"""Pixels a side, and saves at once."""
+
 _ROUNDS: Final = 5
 _BEGAN_NS: Final = 1_750_000_000 * 10**9
 _EVERYTHING: Final = KeyPrefix("compute/")
@@ -211,8 +218,20 @@ async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
     return count / seconds
 
 
-async def saving(config: RowsConfig, folder: Path, at_once: int, *, indexed: bool) -> float:
-    """Milliseconds from the first to the last answer for each of `_SAVED` saves.
+def noise(side: int) -> bytes:
+    """A PNG as tools write it: the facts, then pixels that do not shrink, in chunks of 64 KiB."""
+    facts, file = PngInfo(), io.BytesIO()
+    prompt = " ".join(Rows(9).words(_PROMPT_WORDS))
+    facts.add_text("parameters", f"{prompt}\nSteps: 20, Sampler: Euler a, Seed: 7, Model: m")
+    pixels = random.Random(side).randbytes(side * side * 3)
+    Image.frombytes("RGB", (side, side), pixels).save(file, "PNG", pnginfo=facts)
+    return file.getvalue()
+
+
+async def saving(
+    config: RowsConfig, folder: Path, data: bytes, at_once: int, *, indexed: bool
+) -> tuple[float, float]:
+    """Milliseconds of each save: to the last answer, and of processors with all that follows.
 
     Every file is synced; the rows are written while saves go on, as beside a server.
     """
@@ -221,38 +240,41 @@ async def saving(config: RowsConfig, folder: Path, at_once: int, *, indexed: boo
     filling = IndexFilling(database)
     rules, where = SaveRules(2**30), DiskConfig(folder, min_free_bytes=0)
     storage = open_storage(where, rules, changes=filling if indexed else UNWATCHED)
-    data = png({"parameters": "a red fox, in the snow\nSteps: 20, Seed: 7, Model: m"}) + bytes(
-        99_000
-    )
-    numbers = iter(range(_SAVED))
+    count = _SAVED * 100_000 // max(100_000, len(data))
+    numbers = iter(range(count))
 
     async def save() -> None:
         for number in numbers:
             await storage.save(StorageKey(f"compute/{number % 10}/{number}.png"), BytesSource(data))
 
     async with filling.running(storage, stop_within_s=30):
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(save() for _ in range(at_once)))
         seconds = time.perf_counter() - began
+    cpu = time.process_time() - cpu
     await storage.close()
     await database.close()
-    return seconds / _SAVED * 1000
+    return seconds / count * 1000, cpu / count * 1000
 
 
-def saves(name: str, made: Callable[[], RowsConfig], folder: Path, at_once: int) -> None:
+def saves(
+    name: str, made: Callable[[], RowsConfig], folder: Path, data: bytes, at_once: int
+) -> None:
     """Print what a save takes without the index, and with it: medians of rounds that alternate."""
-    found: dict[bool, list[float]] = {False: [], True: []}
+    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     for at in range(2 * _ROUNDS):
         indexed = at % 2 == 1
-        where = folder / f"saves-{name}-{at_once}-{at}"
-        found[indexed].append(asyncio.run(saving(made(), where, at_once, indexed=indexed)))
-    without, beside = (statistics.median(found[indexed]) for indexed in (False, True))
-    ratios = [b / a for a, b in zip(found[False], found[True], strict=True)]
-    print(
-        f"{name}, {at_once} at once: a save {without:.2f} ms, with the index {beside:.2f} ms; "
-        f"the median of the ratios {statistics.median(ratios):.3f}",
-        flush=True,
-    )
+        where = folder / f"saves-{at}"
+        found[indexed].append(asyncio.run(saving(made(), where, data, at_once, indexed=indexed)))
+        shutil.rmtree(where)
+    shown = []
+    for what in (0, 1):
+        pairs = [(a[what], b[what]) for a, b in zip(found[False], found[True], strict=True)]
+        without, beside = (statistics.median(some) for some in zip(*pairs, strict=True))
+        ratio = statistics.median(b / a for a, b in pairs)
+        shown.append(f"{without:.2f} ms, with the index {beside:.2f}: {ratio:.3f}")
+    head = f"{name}, {len(data):,} bytes, {at_once} at once"
+    print(f"{head}: a save {shown[0]}; processor time {shown[1]}", flush=True)
 
 
 async def measured(name: str, config: RowsConfig, rows: int) -> None:
@@ -295,8 +317,8 @@ def main() -> None:
         folder = Path(scratch)
         with databases(folder, asked.database) as found:
             for name, made in found:
-                for at_once in (1, 16):
-                    saves(name, made, folder, at_once)
+                for side, at_once in _SAVES:
+                    saves(name, made, folder, noise(side), at_once)
                 rate = asyncio.run(rebuilt(made(), folder / f"images-{name}", asked.images))
                 print(f"{name}: {rate:,.0f} images/s rebuilt")
                 asyncio.run(measured(name, made(), asked.rows))

@@ -117,6 +117,15 @@ def test_text_behind_the_pixels_of_a_png_is_found_as_exiftool_writes_it() -> Non
     assert mark_in(plain[:33] + facts + b"".join(pixels) + plain[-12:]) == "none"
 
 
+def test_a_mark_behind_one_chunk_of_pixels_is_found_whatever_the_pixels_look_like() -> None:
+    packet = at.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + at.iptc().encode())
+    plain = at.PLAIN["PNG"]
+    for pixels in (random.Random(1).randbytes(400_000), b"IDAT\0\0\0\1" * 40_000):
+        image = plain[:33] + at.chunk(b"IDAT", pixels)
+        assert mark_in(image + packet + plain[-12:]) == "iptc"
+        assert mark_in(image + plain[-12:]) == "none"
+
+
 def test_what_is_appended_to_a_png_hides_nothing() -> None:
     packet = at.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + at.iptc().encode())
 

@@ -106,9 +106,10 @@ def find(parts: FileParts) -> Found:
             break  # whatever else there is costs another read
         entries = _gather(carrier, parts)
         gathered.append(entries)
-        found = interpret(entries.texts)
-        broken = broken or entries.broken or found.broken
-        generation = generation or found.generation
+        broken = broken or entries.broken
+        if generation is None:
+            found = interpret(entries.texts)
+            broken, generation = broken or found.broken, found.generation
     return Found(generation, broken, mark_of(gathered))
 
 

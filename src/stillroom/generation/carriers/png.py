@@ -4,7 +4,9 @@ Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in Comf
 comfy_extras/nodes_images.py.
 """
 
-import re
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts
@@ -18,7 +20,7 @@ _MANIFEST: Final = b"caBX"
 
 _TEXTS: Final = (b"zTXt", b"iTXt")
 _KINDS: Final = (b"tEXt", *_TEXTS, b"eXIf", b"comf", _MANIFEST)
-_CANDIDATE: Final = re.compile(b"|".join(_KINDS))
+_PIXELS: Final = b"IDAT"
 _MAX_CHUNKS: Final = 4096
 _TAIL_BYTES: Final = 256 * 1024
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
@@ -30,7 +32,7 @@ def read(parts: FileParts, found: Entries) -> None:
     for _ in range(_MAX_CHUNKS):
         (length,) = parts.numbers(">I", at)
         kind = parts.bytes_at(at + 4, 4)
-        if kind in (b"IDAT", b"IEND"):
+        if kind in (_PIXELS, b"IEND"):
             return
         if kind == _MANIFEST:
             found.take_manifest(parts.bytes_at(at + 8, min(length, c2pa.HEAD_BYTES)))
@@ -47,7 +49,8 @@ def read_tail(parts: FileParts, found: Entries) -> None:
     """What stands behind the pixels, in the last 256 KiB.
 
     There are dozens of chunks of pixels in between, and in a bucket each look is a request. So the
-    chunks are found from the end: a place is one if others follow it up to the last.
+    chunks are found from the end: a place is one if others follow it up to the last. Mostly a chunk
+    of pixels is near; only where there is none the tail is searched for all kinds.
     """
     start = max(len(SIGNATURE), parts.size - _TAIL_BYTES)
     length = parts.size - start
@@ -61,15 +64,28 @@ def read_tail(parts: FileParts, found: Entries) -> None:
         return
     tail = tail[: end + len(_END)]  # what stands behind it is no part of the image
     dead: set[int] = set()
-    for candidate in _CANDIDATE.finditer(tail):
-        chunks = _chain(tail, candidate.start() - 4, dead)
-        if chunks:
-            for kind, content in chunks:
-                _take(kind, content, found)
-            return
+    for kinds in ((_PIXELS,), _KINDS):
+        for place in itertools.islice(_places(tail, kinds), _MAX_CHUNKS):
+            chunks = _chain(tail, place - 4, dead)
+            if chunks is not None:
+                for kind, content in chunks:
+                    _take(kind, content, found)
+                return
 
 
-def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]]:
+def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
+    """Where a chunk of one of these kinds may be; `find` is ten times as fast as a pattern."""
+
+    def places(kind: bytes) -> Iterator[int]:
+        at = tail.find(kind)
+        while at >= 0:
+            yield at
+            at = tail.find(kind, at + 1)
+
+    return heapq.merge(*map(places, kinds))
+
+
+def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]] | None:
     """The chunks from `at` on, if they lead to the end exactly; `dead` are places that do not."""
     passed: list[int] = []
     chunks: list[tuple[bytes, bytes]] = []
@@ -86,7 +102,7 @@ def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]]:
     if at == last:
         return chunks
     dead.update(passed)
-    return []
+    return None
 
 
 def _take(kind: bytes, content: bytes, found: Entries) -> None:

@@ -1,15 +1,17 @@
 """Filling the search index: what a storage changes is written in the background, in batches.
 
-A save only notes itself here, with both ends of its bytes, and answers. What is noted is lost if
-the process dies, or if the database is away for so long that too much is noted; healing finds it
-then.
+A save only notes itself here, with both ends of its bytes, and answers. Soon after, the facts are
+found in these, so that few bytes are kept. What is noted is lost if the process dies, or if the
+database is away for so long that too much is noted; healing finds it then.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import Found, find, find_by_reading
+from stillroom.generation.reading import find, find_by_reading
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -32,13 +34,19 @@ _GATHER_S: Final = 0.15
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Of the ends of files; beyond it they are read again, from the storage."""
+"""Of the ends of files and of their facts; beyond it files are read again, from the storage."""
+
+_NOTE_BYTES: Final = 2048
+"""Of facts, beside the two long texts."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _PNG_PIXELS: Final = b"IDAT"
 _PARSED_AT_ONCE_BYTES: Final = 8 * 1024
 _MAX_ATTEMPTS: Final = 5
+_SLICE: Final = 8
+"""Files parsed in one go: half a millisecond, for which requests wait."""
+
 _REMOVED_AGAIN_S: Final = 2.0
 """A worker may write the row of a save after another one has deleted its image, and its row."""
 
@@ -54,6 +62,7 @@ class _Saved:
     passed: PassedBytes | None = None
     copied_from: StoredImage | None = None
     attempts: int = 0
+    indexed: IndexedImage | None = None
 
 
 class IndexFilling:
@@ -80,6 +89,8 @@ class IndexFilling:
         self._report_mark = report_mark
         self._noted: dict[StorageKey, _Saved | Removed] = {}
         self._noted_bytes = 0
+        self._unparsed: deque[StorageKey] = deque()
+        self._arrived = asyncio.Event()
         self._again: list[Removed] = []
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -90,17 +101,15 @@ class IndexFilling:
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
         """Note a save."""
-        if passed is not None:
-            size = len(passed.head) + len(passed.tail)
-            if self._noted_bytes + size > _MAX_NOTED_BYTES:
-                passed = None
-        self._note(image.key, _Saved(image, passed))
+        self._note(image.key, self._bounded(_Saved(image, passed)))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
         """Note a copy; what is known of its source, perhaps not written yet, is known of it."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
-            self._note(image.key, _Saved(image, noted.passed, noted.copied_from))
+            known = noted.indexed and dataclasses.replace(noted.indexed, image=image)
+            copy = _Saved(image, noted.passed, noted.copied_from, indexed=known)
+            self._note(image.key, self._bounded(copy))
         else:
             self._note(image.key, _Saved(image, copied_from=source))
 
@@ -117,6 +126,15 @@ class IndexFilling:
         self._noted_bytes += _bytes_of(change) - _bytes_of(self._noted.get(key))
         self._noted[key] = change
         self._changed.set()
+        if isinstance(change, _Saved) and change.passed is not None:
+            self._unparsed.append(key)
+            self._arrived.set()
+
+    def _bounded(self, change: _Saved) -> _Saved:
+        """The same, without its bytes and facts if too many are noted."""
+        if self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
+            return dataclasses.replace(change, passed=None, indexed=None)
+        return change
 
     # Writing -----------------------------------------------------------------------------
 
@@ -124,8 +142,10 @@ class IndexFilling:
     async def running(self, storage: ImageStorage, *, stop_within_s: float) -> AsyncIterator[None]:
         """Write in the background what is noted; what is left at the end has so many seconds."""
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
+        self._arrived = asyncio.Event()
         self._is_running = True
         writing = asyncio.create_task(self._write_on(storage))
+        parsing = asyncio.create_task(self._parse_on())
         try:
             yield
         finally:
@@ -135,9 +155,31 @@ class IndexFilling:
             # Not cancelled at once: a connection that is just being opened would be lost.
             await asyncio.wait([writing], timeout=stop_within_s)
             writing.cancel()
-            await asyncio.wait([writing])
+            parsing.cancel()
+            await asyncio.wait([writing, parsing])
             self._noted.clear()
+            self._unparsed.clear()
             self._noted_bytes = 0
+
+    async def _parse_on(self) -> None:
+        """Find the facts in the bytes that have passed; what needs more keeps them."""
+        for number in itertools.count(1):
+            if not self._unparsed:
+                self._arrived.clear()
+                await self._arrived.wait()
+            key = self._unparsed.popleft()
+            change = self._noted.get(key)
+            if isinstance(change, _Saved) and change.passed is not None:
+                indexed = None
+                try:
+                    indexed = await _found_in(change.image, change.passed)
+                except Exception:  # a process's edge: it is told when its batch is written
+                    log.debug("parsing failed", exc_info=True)
+                if indexed is not None and self._noted.get(key) is change:
+                    parsed = dataclasses.replace(change, passed=None, indexed=indexed)
+                    self._note(key, self._bounded(parsed))
+            if not number % _SLICE:
+                await asyncio.sleep(0)  # requests go first
 
     async def _write_on(self, storage: ImageStorage) -> None:
         pause = _FIRST_PAUSE_S
@@ -196,11 +238,13 @@ class IndexFilling:
     ) -> Sequence[IndexedImage]:
         """What is to be written of each save; what cannot be read is noted again for a while."""
         found: dict[StorageKey, IndexedImage] = {}
-        for change in changes:
+        for number, change in enumerate(changes, 1):
+            if not number % _SLICE:
+                await asyncio.sleep(0)  # requests go first
             if isinstance(change, Removed):
                 continue
-            indexed = None
-            if change.copied_from is not None:
+            indexed = change.indexed
+            if indexed is None and change.copied_from is not None:
                 key, save_id = change.copied_from.key, change.copied_from.save_id
                 source = found.get(key) or await rows.find(key)
                 if source is not None and source.image.save_id == save_id:
@@ -208,6 +252,7 @@ class IndexFilling:
             try:
                 if indexed is None:
                     indexed = await read_facts(storage, change.image, change.passed)
+                if change.copied_from is None:
                     self._report_mark(indexed.ai_mark)
             except BackendUnavailable:
                 if change.attempts < _MAX_ATTEMPTS:
@@ -241,9 +286,9 @@ async def read_facts(
     Raises:
         BackendUnavailable: as its name says.
     """
-    found = None if passed is None else await _found_in(passed)
-    if found is not None:
-        return IndexedImage.of(image, found.generation, found.ai_mark)
+    indexed = None if passed is None else await _found_in(image, passed)
+    if indexed is not None:
+        return indexed
     opened: OpenedImage | None = None
 
     async def read(start: int, length: int) -> bytes:
@@ -268,19 +313,24 @@ async def read_facts(
 
 
 def _bytes_of(change: _Saved | Removed | None) -> int:
-    if not isinstance(change, _Saved) or change.passed is None:
+    if not isinstance(change, _Saved):
         return 0
-    return len(change.passed.head) + len(change.passed.tail)
+    size = 0 if change.passed is None else len(change.passed.head) + len(change.passed.tail)
+    if change.indexed is not None and (facts := change.indexed.generation) is not None:
+        size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
+    return size
 
 
-async def _found_in(passed: PassedBytes) -> Found | None:
-    """The facts, if both ends of the file are enough to know them."""
+async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
+    """What is kept of the facts, if both ends of the file are enough to know them."""
     parts = FileParts(passed.size, len(passed.head) + len(passed.tail))
     parts.add(0, passed.head)
     parts.add(passed.size - len(passed.tail), passed.tail)
     try:
         if passed.head.find(_PNG_PIXELS, 0, _PARSED_AT_ONCE_BYTES) >= 0:
-            return find(parts)  # there is little text, and a hop to a thread takes longer
-        return await asyncio.to_thread(find, parts)
+            found = find(parts)  # there is little text, and a hop to a thread takes longer
+        else:
+            found = await asyncio.to_thread(find, parts)
     except MoreNeeded:
         return None
+    return IndexedImage.of(image, found.generation, found.ai_mark)

@@ -4,6 +4,7 @@ The databases' own parsers differ, and their query languages are not for clients
 words of letters and digits only.
 """
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -16,6 +17,8 @@ MAX_TEXT: Final = 16 * 1024
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
+_REMEMBERED: Final = 256
+"""Folders, tools and types are the same again and again."""
 
 # Written without blanks: each character is a word, and what is looked for a phrase of them.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -47,6 +50,7 @@ def phrases_of(text: str) -> Iterator[Phrase]:
             yield words
 
 
+@functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
     """A word that stands for a fact with this very value, without regard to case."""
     digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
@@ -68,5 +72,6 @@ def folder_facet(prefix: str) -> str | None:
     return next(iter([*folder_facets(prefix)][::-1]), None)
 
 
+@functools.lru_cache(_REMEMBERED)
 def _folder_facet(folder: str) -> str:
     return hashlib.blake2b(f"folder={folder}".encode(), digest_size=10).hexdigest()
