@@ -1,6 +1,5 @@
 """The gallery's search: by prompt, model and seed, newest first, with what comes meanwhile."""
 
-import time
 import uuid
 from collections.abc import Iterator
 
@@ -8,13 +7,12 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
-from browser.visiting import fragment, visit
+from browser.visiting import fragment, visit, wait_for_index
 from generation.carriers import chunk
 from running import IMAGES, Server, running
 
 pytestmark = pytest.mark.slow
 
-SEARCH = "/api/v1/storage/search"
 PROMPTS = {
     "a/fox.png": "a red fox in the snow",
     "a/hills.png": "rolling hills at dawn, red sky",
@@ -47,15 +45,6 @@ def save(server: Server, path: str, prompt: str, seed: int) -> None:
     data = png[:33] + chunk(b"tEXt", text.encode()) + png[33:]
     with server.client() as client:
         client.post(f"{IMAGES}/{path}", files={"file": data}).raise_for_status()
-
-
-def wait_for_index(server: Server, folder: str, count: int) -> None:
-    """The index is written after the answer to a save; a page of before would lack images."""
-    ends = time.monotonic() + 60
-    with server.client() as client:
-        while len(client.get(SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
-            assert time.monotonic() < ends, "the index was not written"
-            time.sleep(0.02)  # until it holds; there is a deadline
 
 
 def test_images_are_searched_and_shown_newest_first(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ new PerformanceObserver((list) => {
 """
 
 LONGEST_MS = 60_000
+_SEARCH = "/api/v1/storage/search"
 
 expect.set_options(timeout=LONGEST_MS)
 
@@ -117,6 +119,15 @@ class Visit:
 def fragment(path: str) -> str:
     """The address of a folder or an image behind the page's own."""
     return "#/" + "/".join(quote(segment, safe="") for segment in path.split("/"))
+
+
+def wait_for_index(server: Server, folder: str, count: int) -> None:
+    """The index is written after the answer to a save; a page of before would lack images."""
+    ends = time.monotonic() + 60
+    with server.client() as client:
+        while len(client.get(_SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
+            assert time.monotonic() < ends, "the index was not written"
+            time.sleep(0.02)  # until it holds; there is a deadline
 
 
 @contextlib.contextmanager

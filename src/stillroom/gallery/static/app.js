@@ -7,7 +7,7 @@ import { Found } from "./finding.js";
 import { Grid } from "./grid.js";
 import { Folder, Library } from "./listing.js";
 import { Newcomers } from "./newcomers.js";
-import { Router, fragment, keyOf, pictureFragment } from "./router.js";
+import { Router, keyOf, pictureFragment } from "./router.js";
 import { Selection } from "./selection.js";
 import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
@@ -53,7 +53,8 @@ export class App {
     this.states = new States(this);
     this.selection = new Selection(this);
     this.grid = new Grid(by("grid"), {
-      open: (at) => this.open(at),
+      open: (at) => this.router.go(this.addressOf(at)),
+      addressOf: (at) => this.addressOf(at),
       shelf: () => this.shown,
       chosen: () => this.selection.show(),
       remove: () => this.selection.remove([...this.grid.selected]),
@@ -123,8 +124,8 @@ export class App {
     const before = router.place;
     const isSame = this.shelf !== null && router.isHere(wanted);
     if (isSame && before) wanted.begins = before.begins;
+    router.place = wanted; // the cells' addresses depend on it
     if (!isSame || (wanted.picture === null && before?.picture === null && !router.comesBack)) this.showPlace(wanted);
-    router.place = wanted;
     if (wanted.picture !== null) this.showPicture(wanted, wanted.picture);
     else if (this.viewer.isOpen) this.leaveViewer();
     this.tellTitle();
@@ -205,12 +206,6 @@ export class App {
   }
 
   // The pictures ------------------------------------------------------------------------------------
-
-  /** @param {number} at */
-  open(at) {
-    const described = this.shown.describe(at);
-    this.router.go(described.isFolder ? fragment(described.key) : this.addressOf(at));
-  }
 
   /** @param {number} at */
   addressOf(at) { return pictureFragment(this.shown.describe(at), this.router.place); }

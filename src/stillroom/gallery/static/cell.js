@@ -16,9 +16,9 @@ export class Cell {
   /**
    * @param {Described} described
    * @param {number} at
-   * @param {{ isCurrent: boolean, isSelected: boolean }} state
+   * @param {{ href: string, isCurrent: boolean, isSelected: boolean }} state
    */
-  constructor(described, at, { isCurrent, isSelected }) {
+  constructor(described, at, { href, isCurrent, isSelected }) {
     const { key, name, isFolder } = described;
     this.described = described;
     this.asked = false;
@@ -26,9 +26,11 @@ export class Cell {
     this.image.dataset.key = key;
     const frame = make("span", { class: "frame" }, this.image);
     this.element = make(
-      "div",
+      "a", // for a new tab, and for its address
       {
         class: isFolder ? "cell folder" : "cell",
+        href,
+        draggable: false,
         role: "option",
         tabIndex: isCurrent ? 0 : -1,
         "aria-selected": String(isSelected),

@@ -23,6 +23,7 @@ export class Gestures {
   clicked(event) {
     const at = this.grid.indexOf(event.target);
     if (at < 0) return;
+    event.preventDefault(); // a middle click comes as `auxclick`, and the browser opens a tab
     if (this.heldOpen) { this.heldOpen = false; return; } // the end of a long touch
     const onMark = event.target instanceof Element && event.target.closest(".mark") !== null;
     const toggles = onMark || event.ctrlKey || event.metaKey || this.choosing.selected.size > 0;

@@ -19,15 +19,15 @@ const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
 
 /**
  * @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection
- * @typedef {{ open: (at: number) => void, shelf: () => import("./cell.js").Shelf, chosen: () => void, remove: () => void,
- *   trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
+ * @typedef {{ open: (at: number) => void, addressOf: (at: number) => string, shelf: () => import("./cell.js").Shelf,
+ *   chosen: () => void, remove: () => void, trouble: (error: any) => void, grown: () => void, isCovered: () => boolean }} Hooks
  */
 
 export class Grid {
   /**
-   * `host` is the listbox. `open(at)` is called for a cell that is opened, `chosen()` when the selection
-   * has changed, `trouble(error)` when a page cannot be loaded, `grown()` when one was. `shelf()` is where
-   * pictures come from.
+   * `host` is the listbox. `open(at)` is called for a cell that is opened, which has the address `addressOf(at)`.
+   * `chosen()` is called when the selection has changed, `trouble(error)` when a page cannot be loaded, `grown()`
+   * when one was. `shelf()` is where pictures come from.
    * @param {HTMLElement} host
    * @param {Hooks} hooks
    */
@@ -207,7 +207,8 @@ export class Grid {
     }
     const described = this.describe(at);
     const isSelected = this.selected.has(described.key);
-    const cell = new Cell(described, at, { isCurrent: at === this.current, isSelected });
+    const href = this.hooks.addressOf(at);
+    const cell = new Cell(described, at, { href, isCurrent: at === this.current, isSelected });
     this.cells.set(at, cell);
     this.put(cell.element, at);
     // In order, since a screen reader reads the document's.

@@ -51,7 +51,7 @@ export class Router {
     });
     document.addEventListener("click", (event) => {
       const link = event.target instanceof Element ? event.target.closest("a[href^='#']") : null;
-      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      if (!link || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       this.go(link.getAttribute("href") ?? "#");
     });

@@ -1,0 +1,140 @@
+"""Tiles are links, and say of their file what a picture alone does not, in a real Chromium."""
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from browser.scenery import scenery
+from browser.visiting import LONGEST_MS, Visit, fragment, visit, wait_for_index
+from running import IMAGES, Server, running
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("tiles")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def folder(server: Server, client: httpx.Client) -> str:
+    """With a `#` in its name, three images, and one in a folder below."""
+    folder = f"{uuid4().hex[:8]} #1/"
+    for name in ("a.jpg", "b ?&.jpg", "c.jpg", "below/d.jpg"):
+        save(client, f"{folder}{name}", scenery(len(name), edge=300))
+    wait_for_index(server, folder.removesuffix("/"), 4)
+    return folder
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
+    with visit(browser, server) as began:
+        yield began
+
+
+@pytest.fixture
+def remembered(visitor: Visit, server: Server) -> Visit:
+    """Signed in, in new tabs as well."""
+    visitor.go()
+    visitor.page.get_by_label("Remember this device").check()
+    visitor.page.get_by_label("Token", exact=True).fill(server.token())
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.locator("#app")).to_be_visible()
+    return visitor
+
+
+def save(client: httpx.Client, path: str, data: bytes) -> None:
+    answer = client.post(f"{IMAGES}{fragment(path).removeprefix('#')}", files={"file": data})
+    assert answer.status_code == 200, answer.text
+
+
+def opened_by_the_middle_button(visitor: Visit, name: str) -> Page:
+    with visitor.page.context.expect_page(timeout=LONGEST_MS) as opened:
+        visitor.cell(name).click(button="middle")
+    return opened.value
+
+
+# Links
+
+
+def test_a_tile_opens_in_a_new_tab_and_this_one_stays_where_it_is(
+    remembered: Visit, folder: str
+) -> None:
+    remembered.go(fragment(folder))
+    remembered.expect_names("a.jpg", "b ?&.jpg", "below", "c.jpg")
+    href = remembered.cell("b ?&.jpg").evaluate("cell => cell.href")
+    assert href == remembered.url + fragment(f"{folder}b ?&.jpg")
+
+    image = opened_by_the_middle_button(remembered, "b ?&.jpg")
+    expect(image.locator("#viewer-name")).to_have_text("b ?&.jpg")
+    expect(image.locator("#viewer-place")).to_have_text("2 of 4")
+    below = opened_by_the_middle_button(remembered, "below")
+    expect(below.locator('.cell[title="d.jpg"]')).to_be_visible()
+
+    expect(remembered.viewer).to_be_hidden()
+    assert remembered.page.url == remembered.url + fragment(folder)
+    expect(remembered.page.locator('.cell[aria-selected="true"]')).to_have_count(0)
+
+
+def test_a_tile_of_a_search_leads_back_to_it(remembered: Visit, folder: str) -> None:
+    remembered.go(fragment(folder))
+    remembered.page.get_by_role("button", name="Newest first").click()
+    expect(remembered.cells).to_have_count(4)
+    address = urlsplit(remembered.cell("c.jpg").evaluate("cell => cell.href")).fragment
+    assert parse_qs(address.partition("?")[2], keep_blank_values=True)["in"] == [folder]
+
+    image = opened_by_the_middle_button(remembered, "c.jpg")
+    expect(image.locator("#viewer-name")).to_have_text("c.jpg")
+    image.keyboard.press("Escape")
+    expect(image.locator(".cell")).to_have_count(4)
+
+
+def test_clicks_and_keys_do_in_this_tab_what_they_did(remembered: Visit, folder: str) -> None:
+    page = remembered.page
+    remembered.go(fragment(folder))
+    remembered.cell("a.jpg").click(modifiers=["Control"])
+    remembered.cell("c.jpg").click(modifiers=["Shift"])
+    expect(remembered.text("4 selected")).to_be_visible()
+    page.keyboard.press("Escape")
+    remembered.cell("a.jpg").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    expect(remembered.text("1 selected")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    remembered.expect_picture("b ?&.jpg")
+    page.go_back()
+    expect(remembered.cell("b ?&.jpg")).to_be_focused()
+    remembered.cell("below").click()
+    remembered.expect_names("d.jpg")
+    remembered.expect_accessible()
+    assert len(page.context.pages) == 1
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_thumbnail_is_cut_to_the_next_size_up_of_a_short_list(
+    browser: Browser, server: Server, folder: str, scale: int
+) -> None:
+    with visit(browser, server, device_scale_factor=scale) as visitor:
+        visitor.sign_in(server.token(), fragment(folder))
+        tile = visitor.page.locator('.cell[title="a.jpg"].loaded')
+        expect(tile).to_be_visible()
+        edge = tile.evaluate("cell => cell.clientWidth")
+        source = tile.locator("img").get_attribute("src") or ""
+        asked = parse_qs(urlsplit(source).query)
+        wanted = str(next(size for size in (64, 128, 256, 512, 1024) if size >= edge * scale))
+        assert (asked["fit"], asked["width"], asked["height"]) == (["cover"], [wanted], [wanted])
