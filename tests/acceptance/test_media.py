@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -180,6 +181,11 @@ def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> Non
     assert all(resource["content_type"] == "image/webp" for resource in seen)
     found = client.get(LIBRARY, params={"content_hash": made[0]["content_hash"].upper()})
     assert list(map(settled, found.json())) == [settled(made[0])]
+    keys = [f"compute/{folder}/{number}" for number in (0, 2)]
+    url = f"{LIBRARY}?{urlencode([('source_key', key) for key in keys])}&limit=1"
+    page = client.get(url)
+    rest = client.get(f"{LIBRARY}{page.links['next']['url']}")
+    assert list(map(settled, page.json() + rest.json())) == [settled(made[2]), settled(made[0])]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,8 @@ def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> Non
     [
         "limit=0", "limit=x", "start_after=x", "content_hash=abc", "created_from=yesterday",
         "created_before=2026-11-24", "created_from=0001-01-01T00:00:00%2B23:59", "limit=1&limit=2",
-        "content_type=%00", "resource_type=%FF",
+        "content_type=%00", "resource_type=%FF", "source_key=media/a", "source_key=compute/..",
+        "source_key=compute/%00", "&".join(["source_key=compute/a"] * 51),
         "start_after=%7B00000000-0000-7000-8000-000000000000%7D",
     ],
 )  # fmt: skip

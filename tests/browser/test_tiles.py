@@ -14,6 +14,8 @@ from running import IMAGES, Server, running
 
 pytestmark = pytest.mark.slow
 
+LIBRARY = "/api/v1/media-resources"
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -32,7 +34,7 @@ def folder(server: Server, client: httpx.Client) -> str:
     """With a `#` in its name, three images, and one in a folder below."""
     folder = f"{uuid4().hex[:8]} #1/"
     for name in ("a.jpg", "b ?&.jpg", "c.jpg", "below/d.jpg"):
-        save(client, f"{folder}{name}", scenery(len(name), edge=300))
+        save(client, f"{folder}{name}", scenery(uuid4().int % 10**6, edge=300))
     wait_for_index(server, folder.removesuffix("/"), 4)
     return folder
 
@@ -138,3 +140,65 @@ def test_a_thumbnail_is_cut_to_the_next_size_up_of_a_short_list(
         asked = parse_qs(urlsplit(source).query)
         wanted = str(next(size for size in (64, 128, 256, 512, 1024) if size >= edge * scale))
         assert (asked["fit"], asked["width"], asked["height"]) == (["cover"], [wanted], [wanted])
+
+
+# The library
+
+
+def kept(visitor: Visit) -> list[str]:
+    """The tiles that say that the library has them."""
+    tiles = visitor.page.locator(".cell:has(.badge.keep)")
+    return [str(name) for name in tiles.evaluate_all("all => all.map(one => one.title)")]
+
+
+def test_what_was_added_to_the_library_is_marked_in_its_folder_and_keeps_its_name(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder))
+    visitor.cell("b ?&.jpg").click(modifiers=["Control"])
+    visitor.page.get_by_role("button", name="Add to library").click()
+    visitor.page.locator(".question[open]").get_by_role("button", name="Add").click()
+    expect(visitor.cell("b ?&.jpg").locator(".badge.keep")).to_be_visible()
+    label = visitor.cell("b ?&.jpg").get_attribute("aria-label")
+    assert label == "b ?&.jpg, in the library"
+    visitor.picture("kept")
+
+    visitor.page.get_by_role("link", name="Library").click()
+    source = f"compute/{folder}b ?&.jpg"
+    (resource,) = client.get(LIBRARY, params={"source_key": source}).json()
+    client.patch(f"{LIBRARY}/{resource['id']}", json={"alt_text": "A hill"}).raise_for_status()
+    visitor.page.reload()
+    tile = visitor.page.get_by_label("b ?&.jpg, A hill", exact=True)
+    expect(tile.locator(".caption")).to_have_text("b ?&.jpg")
+    tile.click()
+    with visitor.page.expect_download(timeout=LONGEST_MS) as download:
+        visitor.viewer.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith(".jpg")
+    assert not download.value.suggested_filename.startswith(resource["id"])
+
+
+def test_an_image_that_was_replaced_since_is_not_marked(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    items = [{"storage_key": f"compute/{folder}{name}"} for name in ("a.jpg", "c.jpg")]
+    client.post(f"{LIBRARY}/ingest", json={"items": items}).raise_for_status()
+    save(client, f"{folder}a.jpg", scenery(99, edge=300))
+    visitor.sign_in(server.token(), fragment(folder))
+
+    expect(visitor.cell("c.jpg").locator(".badge.keep")).to_be_visible()
+    expect(visitor.cell("a.jpg").locator("img")).to_be_visible()
+    assert kept(visitor) == ["c.jpg"]
+
+
+def test_a_token_that_may_not_see_the_library_asks_nothing_of_it(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    item = {"storage_key": f"compute/{folder}a.jpg"}
+    client.post(f"{LIBRARY}/ingest", json=item).raise_for_status()
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+    visitor.sign_in(server.token("--prefix", folder), fragment(folder))
+
+    expect(visitor.page.locator(".cell.loaded")).to_have_count(4)
+    assert kept(visitor) == []
+    assert [url for url in asked if LIBRARY in url] == []

@@ -187,12 +187,12 @@ def test_the_gallery_shows_videos_among_pictures_and_plays_them(
         for name, length in (("b.mp4", "0:02"), ("c", "0:02"), ("d.webm", "")):
             cell = visitor.cell(name)
             expect(cell.locator("canvas")).to_be_visible()
-            expect(cell.locator(".playable")).to_have_text(re.compile(f"{length}$"))
+            expect(cell.locator(".badge.play")).to_have_text(re.compile(f"{length}$"))
             expect(cell).to_have_attribute("aria-label", f"{name}, video")
         expect(visitor.cell("e.mp4").locator("img")).to_be_visible()
-        expect(visitor.cell("e.mp4").locator(".playable")).to_have_count(0)
+        expect(visitor.cell("e.mp4").locator(".badge.play")).to_have_count(0)
         expect(visitor.cell("f.mov").locator(".kind")).to_have_text("mov")
-        expect(visitor.cell("f.mov").locator(".playable")).to_have_count(0)
+        expect(visitor.cell("f.mov").locator(".badge.play")).to_have_count(0)
         visitor.expect_accessible()
         visitor.picture(f"videos-{server.port}")
 
@@ -249,7 +249,7 @@ def test_a_poster_stands_for_its_video(browser: Browser, disk: Server) -> None:
     with visit(browser, disk) as visitor:
         visitor.sign_in(disk.token(), fragment("posters/"))
         cell = visitor.cell("a.mp4")
-        expect(cell.locator(".playable")).to_have_text("0:02")
+        expect(cell.locator(".badge.play")).to_have_text("0:02")
         visitor.page.wait_for_function(
             "() => document.querySelector('.cell[title=\"a.mp4\"] img').naturalWidth > 0"
         )
@@ -267,7 +267,7 @@ def test_the_library_plays_videos_too(browser: Browser, server: Server) -> None:
             expect(cell.locator(".kind")).to_have_text("mp4")
             return
         expect(cell.locator("canvas")).to_be_visible()
-        expect(cell.locator(".playable")).to_have_text("0:02")
+        expect(cell.locator(".badge.play")).to_have_text("0:02")
         cell.click()
         visitor.page.wait_for_function(
             "() => document.querySelector('video.film').videoHeight === 160"

@@ -818,6 +818,9 @@ class MediaLibraryContract:
         assert await found(ResourceQuery(content_type="image/jpeg")) == [jpeg]
         assert await found(ResourceQuery(content_hash=png.content_hash)) == [png]
         assert await found(ResourceQuery(resource_type="video")) == []
+        assert await found(ResourceQuery(source_keys=[key("a")])) == [png]
+        assert await found(ResourceQuery(source_keys=[key("b"), key("a")])) == [jpeg, png]
+        assert await found(ResourceQuery(source_keys=[key("c")])) == []
         assert await found(ResourceQuery(created_before=jpeg.created_at)) == [png]
         assert await found(ResourceQuery(created_from=jpeg.created_at)) == [jpeg]
 

@@ -116,6 +116,7 @@ class MediaOperations:
                 created_before=asked.created_before,
                 tags=sorted(checked_tags(wanted, ("query", "tag"))),
                 without_tags=sorted(checked_tags(unwanted, ("query", "tag"))),
+                source_keys=asked.source_keys,
                 facts=facts_of(asked.facts),
             )
         )

@@ -22,7 +22,7 @@ from stillroom.http.parameters import (
     resource_id,
     visible_name,
 )
-from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.paths import ImagePath, ImagePrefix, StorageKey, path_of_key
 
 MAX_LIMIT: Final = 10_000
 """A larger `limit` counts as this one."""
@@ -160,6 +160,13 @@ _TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
     _TEXTS,
     "Only what has this tag; `-cat` leaves out what has the tag `cat`. Several must all hold.",
 )
+_SOURCE_KEYS: Final[Parameter[tuple[str, ...]]] = Parameter(
+    "source_key",
+    lambda text, _: (text,),
+    (),
+    _TEXTS,
+    "Only what was first taken from this storage key, or from one of several.",
+)
 MEDIA_QUERY: Final = (
     _RESOURCES,
     _AFTER_ID,
@@ -170,6 +177,7 @@ MEDIA_QUERY: Final = (
     _CREATED_BEFORE,
     *FACTS_QUERY,
     _TAG_FILTER,
+    _SOURCE_KEYS,
 )
 """Of the media library's listing."""
 
@@ -318,6 +326,7 @@ class MediaParameters:
     created_before: datetime | None
     facts: FactsParameters
     tags: tuple[str, ...]
+    source_keys: tuple[StorageKey, ...]
     given: tuple[tuple[str, str], ...]
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
@@ -333,8 +342,9 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         InvalidPath: text that is not valid UTF-8.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = read_query(raw, MEDIA_QUERY[:-1])
-    tags = read_texts(raw, _TAG_FILTER)
+    several = (_TAG_FILTER, _SOURCE_KEYS)
+    given = read_query(raw, [one for one in MEDIA_QUERY if one not in several])
+    tags, sources = (read_texts(raw, one) for one in several)
     return MediaParameters(
         content_hash=_CONTENT_HASH.read(given),
         limit=_RESOURCES.read(given),
@@ -345,8 +355,17 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         created_before=_CREATED_BEFORE.read(given),
         facts=read_facts(given),
         tags=tags,
-        given=(*given.items(), *((_TAG_FILTER.name, tag) for tag in tags)),
+        source_keys=tuple(_source_key(text) for text in sources),
+        given=(
+            *given.items(),
+            *((_TAG_FILTER.name, tag) for tag in tags),
+            *((_SOURCE_KEYS.name, text) for text in sources),
+        ),
     )
+
+
+def _source_key(text: str) -> StorageKey:
+    return StorageKey.of_image(path_of_key(text, at=("query", _SOURCE_KEYS.name)))
 
 
 def parse_change_query(raw: bytes) -> bool:

@@ -308,6 +308,7 @@ class ResourceQuery:
         created_before: Only what was made earlier.
         tags: Only what has all of these.
         without_tags: Only what has none of these.
+        source_keys: Only what was first ingested from one of these; none: from wherever.
         facts: Only what was made like this, as far as the search index knows.
     """
 
@@ -320,6 +321,7 @@ class ResourceQuery:
     created_before: datetime | None = None
     tags: Sequence[str] = ()
     without_tags: Sequence[str] = ()
+    source_keys: Sequence[StorageKey] = ()
     facts: FactsQuery = NO_FACTS
 
 

@@ -87,12 +87,12 @@ export class App {
   // Signing in and out ------------------------------------------------------------------------------
 
   entered() {
-    const { api, claims } = this.session;
+    const { api } = this.session;
     if (!api) return;
     this.pictures = new Thumbnails(api);
     this.libraryPictures = new LibraryPictures(api);
     by("upload").hidden = !this.session.may("storage:write");
-    by("tab-library").hidden = !this.session.may("media") || Boolean(claims.prefix);
+    by("tab-library").hidden = !this.session.seesLibrary;
     this.route();
     this.uploads.start();
   }
@@ -176,6 +176,7 @@ export class App {
     const kept = known?.length ? known : undefined;
     const hooks = {
       may: (/** @type {string} */ scope) => this.session.may(scope),
+      seesLibrary: () => this.session.seesLibrary,
       keep: (/** @type {string[]} */ paths) => this.selection.keep(paths),
       remove: (/** @type {string[]} */ keys) => this.selection.remove(keys),
       edit: (/** @type {string} */ id) => this.selection.editing.edit(id),

@@ -1,7 +1,7 @@
 // One cell of the grid: a picture or a folder with its name.
 
 import { icon, make } from "./elements.js";
-import { badge, clock, firstFrame } from "./films.js";
+import { clock, firstFrame } from "./films.js";
 
 const UNKNOWN_TYPE = "application/octet-stream";
 
@@ -12,6 +12,12 @@ const UNKNOWN_TYPE = "application/octet-stream";
  * @typedef {import("./shelves.js").FolderShelf | import("./shelves.js").LibraryShelf} Shelf
  */
 
+/**
+ * @param {string} drawing names it, too
+ * @param {string} text
+ */
+const badge = (drawing, text = "") => make("span", { class: `badge ${drawing}` }, icon(drawing), text);
+
 export class Cell {
   /**
    * @param {Described} described
@@ -19,12 +25,15 @@ export class Cell {
    * @param {{ href: string, isCurrent: boolean, isSelected: boolean }} state
    */
   constructor(described, at, { href, isCurrent, isSelected }) {
-    const { key, name, isFolder } = described;
+    const { key, name, isFolder, resource } = described;
     this.described = described;
+    /** @type {Set<string>} */
+    this.traits = new Set(resource?.alt_text ? [resource.alt_text] : []); // what is said behind its name
     this.asked = false;
     this.image = make("img", { alt: "", decoding: "async", draggable: false });
     this.image.dataset.key = key;
-    const frame = make("span", { class: "frame" }, this.image);
+    this.badges = make("span", { class: "badges", "aria-hidden": "true" });
+    const frame = make("span", { class: "frame" }, this.image, this.badges);
     this.element = make(
       "a", // for a new tab, and for its address
       {
@@ -35,7 +44,7 @@ export class Cell {
         tabIndex: isCurrent ? 0 : -1,
         "aria-selected": String(isSelected),
         "aria-posinset": String(at + 1),
-        "aria-label": isFolder ? `${name}, folder` : name,
+        "aria-label": isFolder ? `${name}, folder` : [name, ...this.traits].join(", "),
         title: name,
       },
       frame,
@@ -57,6 +66,30 @@ export class Cell {
     if (this.described.isFolder) this.loadFolder(shelf, shape);
     else if (shelf.isVideo(this.described)) this.loadVideo(shelf, shape);
     else this.loadPicture(shelf, shape);
+    this.tellKept(shelf);
+  }
+
+  /** @param {Shelf} shelf */
+  async tellKept(shelf) {
+    if (await shelf.isKept(this.described) && this.element.isConnected) this.mark("in the library", badge("keep"));
+  }
+
+  /**
+   * Say something of it, by a badge and to a screen reader.
+   * @param {string} trait
+   * @param {HTMLElement} shown
+   */
+  mark(trait, shown) {
+    if (this.traits.has(trait)) return;
+    this.badges.append(shown);
+    this.tell(trait);
+  }
+
+  /** @param {string} trait */
+  tell(trait, isSo = true) {
+    if (isSo) this.traits.add(trait);
+    else this.traits.delete(trait);
+    this.element.setAttribute("aria-label", [this.described.name, ...this.traits].join(", "));
   }
 
   /**
@@ -80,9 +113,8 @@ export class Cell {
    */
   async loadVideo(shelf, shape) {
     const { described, element, image } = this;
-    const mark = badge(clock(described.resource?.duration));
-    image.after(mark);
-    element.setAttribute("aria-label", `${described.name}, video`);
+    const mark = badge("play", clock(described.resource?.duration));
+    this.mark("video", mark);
     image.onerror = () => image.removeAttribute("src"); // many have no poster
     shelf.poster(described, shape).then((url) => { if (url && image.dataset.key) image.src = url; }, () => {});
     const url = await shelf.film(described).catch(() => null);
@@ -96,7 +128,7 @@ export class Cell {
     } else if (shelf.isCertain(described)) this.showKind(described.resource);
     else { // only called like one
       mark.remove();
-      element.setAttribute("aria-label", described.name);
+      this.tell("video", false);
       shelf.learn(described, false);
       this.loadPicture(shelf, shape);
     }

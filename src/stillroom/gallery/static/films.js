@@ -1,7 +1,7 @@
 // Videos: what stands for one in the grid, and the one that is played.
 
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
-import { icon, make } from "./elements.js";
+import { make } from "./elements.js";
 import { Turns } from "./turns.js";
 
 const CALLED = /\.(mp4|m4v|mov|webm)$/i;
@@ -40,13 +40,6 @@ export function clock(seconds) {
   const rest = `${Math.floor(whole / 60) % 60}:${String(whole % 60).padStart(2, "0")}`;
   return whole < 3600 ? rest : `${Math.floor(whole / 3600)}:${rest.padStart(5, "0")}`;
 }
-
-/**
- * Says of a tile that it is a video, and how long.
- * @param {string} time
- */
-export const badge = (time) =>
-  make("span", { class: "playable", "aria-hidden": "true" }, icon("play"), time);
 
 /**
  * The first frame of a video and how long it is; null where a browser cannot play it. Its player is given up

@@ -162,6 +162,13 @@ export class Folder extends Pages {
 export const nameBelow = (path, folder) => path.slice(folder.length).replace(/\/$/, "");
 
 /**
+ * The name of the image that it was taken from, as it was in its folder.
+ * @type {(resource: Resource) => string}
+ */
+export const nameInLibrary = ({ source_key: source, id, extension }) =>
+  source?.split("/").at(-1) ?? `${id}.${extension}`;
+
+/**
  * The media library, newest first.
  * @extends {Pages<Resource>}
  */
@@ -175,9 +182,7 @@ export class Library extends Pages {
    */
   describe(at) {
     const resource = this.items[at];
-    const source = resource.source_key?.split("/").at(-1);
-    const name = resource.alt_text || resource.caption || source || `${resource.id}.${resource.extension}`;
-    return { key: resource.id, name, isFolder: false, resource };
+    return { key: resource.id, name: nameInLibrary(resource), isFolder: false, resource };
   }
 
   /** @param {string | null} id */

@@ -105,6 +105,8 @@ export class Selection {
     if (answer !== "keep") return;
     await keepAll(api, paths);
     this.app.visited.delete("library");
+    for (const path of paths) this.app.pictures?.kept.forget(path);
+    for (const cell of this.app.grid.cells.values()) if (this.app.shelf) cell.tellKept(this.app.shelf);
     this.app.grid.choosing.chooseNone();
   }
 

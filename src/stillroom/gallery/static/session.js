@@ -53,6 +53,8 @@ export class Session {
     return typeof named !== "string" || named.split(" ").includes(scope);
   }
 
+  get seesLibrary() { return this.may("media") && !this.claims.prefix; }
+
   /** The folder that the token is confined to, with its slash; "" without one. */
   get folder() {
     const prefix = typeof this.claims.prefix === "string" ? this.claims.prefix : "";

@@ -2,6 +2,7 @@
 
 import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
 import { button, complain, duration, size } from "./elements.js";
+import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
 import { clock } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
@@ -16,7 +17,7 @@ const FOR_GOOD = "This can't be undone.";
  * @typedef {import("./listing.js").Library} Library
  * @typedef {import("./finding.js").Found} Found
  * @typedef {import("./thumbnails.js").Failed} Failed
- * @typedef {{ may: (scope: string) => boolean, keep: (paths: string[]) => void,
+ * @typedef {{ may: (scope: string) => boolean, seesLibrary: () => boolean, keep: (paths: string[]) => void,
  *   remove: (paths: string[]) => void, edit: (id: string) => void }} Hooks
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
@@ -84,6 +85,15 @@ export class FolderShelf extends Shelf {
    * @param {() => void} changed
    */
   folder({ key }, wanted, changed) { return this.pictures.folders.of(key, wanted, changed); }
+
+  /**
+   * Whether the library has it, where this token may see that.
+   * @param {Described} described
+   * @returns {Promise<boolean>}
+   */
+  isKept({ key, isFolder }) {
+    return isFolder || !this.hooks.seesLibrary() ? Promise.resolve(false) : this.pictures.kept.has(key);
+  }
 
   /** @param {Described} described */
   full({ key }) { return this.api.signedUrl(key); }
@@ -178,6 +188,9 @@ export class LibraryShelf extends Shelf {
   /** @returns {Promise<import("./folders.js").Looks | null>} */
   folder() { return Promise.resolve(null); } // the library has none
 
+  /** @returns {Promise<boolean>} */
+  isKept() { return Promise.resolve(false); } // all are
+
   /** @param {Described} described */
   async full({ resource }) { return await this.pictures.url(resource) ?? resource.url; }
 
@@ -208,6 +221,7 @@ export class LibraryShelf extends Shelf {
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
+      ["Name", nameInLibrary(resource)],
       ["Added", when(resource.created_at)],
       ["Caption", resource.caption ?? "none"],
       ["Alt text", resource.alt_text ?? "none"],
@@ -225,7 +239,7 @@ export class LibraryShelf extends Shelf {
       button("Edit", "edit", () => this.hooks.edit(resource.id), { quiet: true }),
       button("Download", "down", async () => {
         try {
-          save(await this.pictures.url(resource) ?? resource.url, `${resource.id}.${resource.extension}`);
+          save(await this.pictures.url(resource) ?? resource.url, nameInLibrary(resource));
         } catch (/** @type {any} */ error) {
           complain(error.message);
         }

@@ -3,6 +3,7 @@
 
 import { Films } from "./films.js";
 import { FolderLooks } from "./folders.js";
+import { Kept } from "./kept.js";
 import { Turns } from "./turns.js";
 
 const LARGEST = 1024;
@@ -43,6 +44,7 @@ export class Thumbnails {
     this.whole = new Set(); // shown by their originals
     this.films = new Films();
     this.folders = new FolderLooks(api);
+    this.kept = new Kept(api);
     this.turns = new Turns(AT_ONCE);
   }
 
@@ -86,6 +88,7 @@ export class Thumbnails {
     this.whole.delete(path);
     this.films.learned.delete(path);
     this.folders.forget(path);
+    this.kept.forget(path);
     this.api.forget(path);
   }
 }

@@ -1,7 +1,7 @@
 """Rows of `media_resources`: the images of the library. The order of locks: `statements.py`."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,19 +78,9 @@ class ResourceRows:
             asked = asked.where(_has(tag))
         for tag in query.without_tags:
             asked = asked.where(~_has(tag))
-        for column, value in (
-            (resources.c.content_hash, query.content_hash),
-            (resources.c.content_type, query.content_type),
-            (resources.c.resource_type, query.resource_type),
-        ):
-            if value is not None:
-                asked = asked.where(column == value)
         if query.after is not None:
             asked = asked.where(identity < query.after)
-        if query.created_from is not None:
-            asked = asked.where(resources.c.created_at >= query.created_from)
-        if query.created_before is not None:
-            asked = asked.where(resources.c.created_at < query.created_before)
+        asked = asked.where(*_conditions(query))
         async with self._engine.reading() as connection:
             rows = (await connection.execute(asked)).all()
         return ResourcePage(
@@ -311,6 +301,23 @@ async def _check(
 
 def _live() -> sa.Select[Any]:
     return select_resources().where(resources.c.deleted_at.is_(None))
+
+
+def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
+    """What is asked for of the columns of a resource."""
+    for column, value in (
+        (resources.c.content_hash, query.content_hash),
+        (resources.c.content_type, query.content_type),
+        (resources.c.resource_type, query.resource_type),
+    ):
+        if value is not None:
+            yield column == value
+    if query.source_keys:
+        yield resources.c.source_key.in_(query.source_keys)
+    if query.created_from is not None:
+        yield resources.c.created_at >= query.created_from
+    if query.created_before is not None:
+        yield resources.c.created_at < query.created_before
 
 
 def _has(tag: str) -> sa.Exists:

@@ -103,6 +103,7 @@ resources: Final = Table(
     UniqueConstraint("content_hash"),
     # Not unique: an image that was recorded in place may since have been saved over.
     Index(None, "storage_key"),
+    Index(None, "source_key"),
     Index(None, "created_at"),
 )
 
