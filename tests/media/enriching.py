@@ -417,6 +417,33 @@ class EnrichmentContract:
 
         assert await library.service.find(made.id) == made
 
+    async def test_the_colour_of_a_video_is_that_of_its_poster(self, library: Library) -> None:
+        for number, name in enumerate(("moved", "kept", "bare", "broken")):
+            await library.save(f"{name}.mp4", Mp4(frames()).file(before=8 + number))
+            await library.ingest(f"{name}.mp4", relocate=name != "kept")
+        for name in ("moved", "kept"):
+            await library.save(f"{name}.mp4.poster.webp", picture())
+        await library.save("broken.mp4.poster.webp", Mp4(frames()).file())  # no picture at all
+
+        healed = await healer(library).heal()
+
+        assert healed == {Outcome.FILLED: 2, Outcome.UNFILLED: 2}
+        expected = {"moved": COLOR, "kept": COLOR, "bare": None, "broken": None}
+        assert await self.colors(library) == expected
+        await library.save("bare.mp4.poster.webp", picture())
+        assert await healer(library).ask() == 2
+        await healer(library).heal()
+        assert await self.colors(library) == expected | {"bare": COLOR}
+
+    async def colors(self, library: Library) -> dict[str, str | None]:
+        """Of all videos, by the names of their sources."""
+        page = await library.service.page(ResourceQuery())
+        return {
+            one.source_key.text.removeprefix("compute/").removesuffix(".mp4"): one.dominant_color
+            for one in page.resources
+            if one.source_key is not None
+        }
+
     async def test_a_resource_says_whether_ai_made_it_and_keeps_its_manifest(
         self, library: Library
     ) -> None:

@@ -219,7 +219,7 @@ class MediaLibraryContract:
             assert await library.service.find(resource.id) == resource
         page = await library.service.page(ResourceQuery(resource_type=VIDEO))
         assert len(page.resources) == len(videos)
-        assert library.table(healing) == [], "nothing decodes a video"
+        assert len(library.table(healing)) == len(videos), "each may have a poster"
 
     async def test_a_film_that_is_no_webm_or_has_no_pictures_is_refused(
         self, library: Library

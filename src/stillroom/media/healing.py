@@ -21,11 +21,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
-from stillroom.errors import ImageNotFound, ResourceNotFound, StillroomError, UnsupportedMedia
+from stillroom.errors import (
+    ImageNotFound,
+    InvalidPath,
+    ResourceNotFound,
+    StillroomError,
+    UnsupportedMedia,
+)
 from stillroom.media.database import MediaDatabase
 from stillroom.media.headers.probe import probe
 from stillroom.media.recorded_bytes import is_intact
-from stillroom.media.resource import Change, HealingJob, MediaResource, now
+from stillroom.media.resource import VIDEO, Change, HealingJob, MediaResource, now
+from stillroom.paths import poster_of
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
@@ -186,31 +193,51 @@ class Healer:
         return Outcome.FILLED if found else Outcome.UNFILLED
 
     async def _found(self, resource: MediaResource, *, reread: bool) -> Change:
-        """What the bytes of a resource say.
+        """What the bytes of a resource say; the colour of a video is that of its poster.
 
         Raises:
             ImageNotFound: they are gone.
             BackendUnavailable: they cannot be read or decoded now.
         """
-        decodes = resource.dominant_color is None and self._colors.decodes(resource.content_type)
-        if not (decodes or reread):
-            return Change()
-        opened = await self._storage.open(resource.storage_key)
-        with contextlib.closing(opened):
-            if not is_intact(opened.image, resource):
-                raise ImageNotFound
-            change = Change()
-            try:
-                if reread:
-                    probed = await probe(opened)
-                    change = Change(
-                        color_profile=probed.color_profile,
-                        duration=probed.duration,
-                        ai_mark=probed.ai_mark,
-                    )
-                if decodes:
-                    color = await self._colors.dominant_color(opened)
-                    change = dataclasses.replace(change, dominant_color=color)
-            except UnsupportedMedia as error:
-                log.info("not all of %s can be healed: %s", resource.id, error)
+        is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
+        decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
+        change = Change()
+        if decodes or reread:
+            opened = await self._storage.open(resource.storage_key)
+            with contextlib.closing(opened):
+                if not is_intact(opened.image, resource):
+                    raise ImageNotFound
+                try:
+                    if reread:
+                        probed = await probe(opened)
+                        change = Change(
+                            color_profile=probed.color_profile,
+                            duration=probed.duration,
+                            ai_mark=probed.ai_mark,
+                        )
+                    if decodes:
+                        color = await self._colors.dominant_color(opened)
+                        change = dataclasses.replace(change, dominant_color=color)
+                except UnsupportedMedia as error:
+                    log.info("not all of %s can be healed: %s", resource.id, error)
+        if is_colorless and is_video:
+            color = await self._color_of_poster(resource)
+            change = dataclasses.replace(change, dominant_color=color)
         return change
+
+    async def _color_of_poster(self, video: MediaResource) -> str | None:
+        """The colour of the picture beside a video, where it came from; None without one.
+
+        Raises:
+            BackendUnavailable: it cannot be read or decoded now.
+        """
+        source = video.source_key or video.storage_key
+        try:
+            with contextlib.closing(await self._storage.open(poster_of(source))) as poster:
+                if self._colors.decodes(poster.image.content_type):
+                    return await self._colors.dominant_color(poster)
+        except (ImageNotFound, InvalidPath):
+            pass
+        except UnsupportedMedia as error:
+            log.info("the poster of %s has no colour: %s", video.id, error)
+        return None

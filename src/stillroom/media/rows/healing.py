@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from stillroom.generation.ai_mark import TYPES
-from stillroom.media.resource import IMAGE, VIDEO, ClaimedHealing, HealingJob, now
+from stillroom.media.resource import VIDEO, ClaimedHealing, HealingJob, now
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.statements import insert_into, resource_of, select_resources
 from stillroom.media.rows.tables import Moment, healing, resources
@@ -41,7 +41,7 @@ class HealingRows:
             Their ids, in order.
         """
         lacking = sa.or_(
-            sa.and_(resources.c.resource_type == IMAGE, resources.c.dominant_color.is_(None)),
+            resources.c.dominant_color.is_(None),
             sa.and_(resources.c.resource_type == VIDEO, resources.c.duration.is_(None)),
             sa.and_(resources.c.content_type.in_(TYPES), resources.c.ai_mark.is_(None)),
         )

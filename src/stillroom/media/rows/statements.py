@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.generation.facts import Generation, generation_of
-from stillroom.media.resource import IMAGE, MediaResource, now
+from stillroom.media.resource import MediaResource, now
 from stillroom.media.rows.tables import (
     dead_letters,
     deletions,
@@ -101,7 +101,7 @@ def values_of(resource: MediaResource) -> dict[str, object]:
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
     """Have computed what only the pixels say, soon and in the background."""
-    if resource.resource_type == IMAGE and resource.dominant_color is None:
+    if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)
             .values(resource_id=resource.id, due_at=now())
