@@ -55,6 +55,23 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
     assert without == {"serve", "token", "cat", "profiles set", "profiles rm"}
 
 
+def test_the_help_of_a_group_says_what_each_command_does_without_dots() -> None:
+    groups = [*_groups(commands)]
+    assert len(groups) > 5
+    for group in groups:
+        helped = CliRunner().invoke(group, ["--help"]).output
+        assert "..." not in helped.partition("Commands:")[2], helped
+        for name in group.commands:
+            assert f"  {name}  " in helped
+
+
+def _groups(group: click.Group) -> Iterator[click.Group]:
+    yield group
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from _groups(command)
+
+
 def _profiles(folder: Path, text: str, mode: int = 0o600) -> dict[str, str]:
     file = folder / "stillroom.conf"
     file.write_text(text)

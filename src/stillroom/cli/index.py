@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stillroom.cli.exits import FAILED
+from stillroom.cli.group import Group
 from stillroom.cli.progress import counted
 
 if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # what needs the server's libraries is imported when a comman
     from stillroom.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
     """Look after the search index, with the settings of the server."""
 

@@ -13,6 +13,7 @@ from stillroom.cli.doctor import doctor
 from stillroom.cli.du import du
 from stillroom.cli.duration import DURATION
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
+from stillroom.cli.group import Group
 from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.index import index
 from stillroom.cli.media import media
@@ -29,7 +30,7 @@ from stillroom.cli.verify import verify
 from stillroom.errors import StillroomError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stillroom")
 def commands() -> None:
     """The image store of an image-generation compute server."""

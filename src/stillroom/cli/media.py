@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from stillroom.cli.group import Group
 from stillroom.cli.progress import counted
 from stillroom.cli.resources import heal, list_resources, show, tag
 from stillroom.errors import StillroomError
@@ -33,7 +34,7 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object
 _EVERYTHING = click.option("--all", "everything", is_flag=True, help="All dead letters.")
 
 
-@click.group()
+@click.group(cls=Group)
 def media() -> None:
     """Manage the media library: resources, ingest, sweep, orphans, dead letters, migrations."""
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from stillroom.cli.group import Group
 from stillroom.client.connection import Connection
 from stillroom.errors import ConfigurationError
 
@@ -184,7 +185,7 @@ def _replace(file: Path, text: str) -> None:
         raise
 
 
-@click.group()
+@click.group(cls=Group)
 def profiles() -> None:
     """Servers by name, with their tokens, in a file that only you can read."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from stillroom.cli.group import Group
 from stillroom.cli.progress import counted, size_text
 
 if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
@@ -35,7 +36,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]  # click is generic on
             self.fail(f"{value!r} is no time such as 2026-12-01 or 2026-12-01T09:00Z", param, ctx)
 
 
-@click.group()
+@click.group(cls=Group)
 def retention() -> None:
     """Rules that let images expire, with the settings of the server: docs/retention.md."""
 

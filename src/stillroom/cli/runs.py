@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from stillroom.cli.group import Group
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.client import DeletedRun, PublishedRun, RunInfo
@@ -14,7 +15,7 @@ from stillroom.client.run_operations import RunState, Sort
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all facts.")
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """Runs: folders whose images are published, and deleted, together."""
 
