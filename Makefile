@@ -13,7 +13,7 @@ help:
 	@echo "make test       install and run the tests; 10 minutes"
 	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
 	@echo "make test-whole of these, what needs no root"
-	@echo "make clients    install what tests/clients needs: generators of clients"
+	@echo "make clients    install what tests/clients needs: generators of clients, Gradio"
 	@echo "make test-root  of these, what mounts filesystems; needs root"
 	@echo "make test-pythons  tests on the other Pythons that are here; 5 minutes for each"
 	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
@@ -89,10 +89,10 @@ test-python-%: $(STAMP)/dev postgresql
 		$(STAMP)/python-$*/bin/pytest -n 4 --dist loadscope $(OF_PYTHON); \
 	fi
 
-test-whole: $(STAMP)/clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
+test-whole: clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
 	$(TESTS) -m "whole and not root and not release"
 
-clients: $(STAMP)/clients
+clients: $(STAMP)/clients $(STAMP)/recipes.installed
 
 # Tests that need them fail without them, and say the same.
 npm: PACKAGE = npm
@@ -230,6 +230,9 @@ lock: $(STAMP)/dev
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --custom-compile-command "make lock" -c requirements/server.txt \
 		-c requirements/dev.txt requirements/clients.in --output-file requirements/clients.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" \
+		pyproject.toml requirements/recipes.in --output-file requirements/recipes.txt
 	npm update --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 	npm update --prefix tests/clients --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
@@ -284,6 +287,13 @@ $(STAMP)/javascript: package.json package-lock.json | npm
 $(STAMP)/clients: $(STAMP)/dev requirements/clients.txt tests/clients/package.json tests/clients/package-lock.json | npm
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	npm ci --prefix tests/clients --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What a recipe runs with that has other versions of what we have.
+$(STAMP)/recipes.installed: requirements/recipes.txt
+	@mkdir -p $(STAMP)
+	$(PYTHON) -m venv --clear $(STAMP)/recipes
+	$(STAMP)/recipes/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/recipes.txt
 	@touch $@
 
 $(STAMP)/release: $(STAMP)/dev requirements/release.txt
