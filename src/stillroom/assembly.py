@@ -18,6 +18,7 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.generation.ai_mark import AiMark
+from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
@@ -83,7 +84,7 @@ class Library:
         database: The rows, opened when they are first needed.
         service: What the API and the commands do with resources.
         healer: Computes what is missing of resources.
-        sweeper: Deletes what is marked and due, and heals.
+        sweeper: Deletes what is marked and due.
         expiry: Marks compute results that have expired; None: no rule ends any.
         ends: Says what the rules end, and when.
         runs: Publishes runs.
@@ -91,6 +92,7 @@ class Library:
         lifetimes: Gives saves an end.
         filling: Writes into the search index what the storage changes.
         index_healing: Compares the search index with the storage.
+        background: Does all that again and again, beside a server.
     """
 
     storage: ImageStorage
@@ -105,6 +107,7 @@ class Library:
     lifetimes: Lifetimes
     filling: IndexFilling
     index_healing: IndexHealing
+    background: Background
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Parts:
                 self.library.filling.running(self.storage, stop_within_s=_INDEX_STOPS_WITHIN_S)
             )
             await stack.enter_async_context(
-                self.library.sweeper.running(
+                self.library.background.running(
                     every_s=self.settings.sweep_interval_seconds,
                     stop_within_s=min(_SWEEPER_STOPS_WITHIN_S, self.settings.drain_seconds),
                 )
@@ -311,21 +314,13 @@ def _library(
     is_bucket = isinstance(settings.storage, R2Config)
     index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
     healer = Healer(storage, database, derived, report=reports.healed)
+    sweeper = Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions)
     return Library(
         storage=storage,
         database=database,
         service=MediaResourceService(storage, database, grace=grace),
         healer=healer,
-        sweeper=Sweeper(
-            storage,
-            database,
-            expiry=expiry,
-            run_deletions=run_deletions,
-            healer=healer,
-            index_healing=index_healing,
-            report=reports.queue,
-            report_swept=reports.swept,
-        ),
+        sweeper=sweeper,
         expiry=expiry,
         ends=Ends(storage, database, rules),
         runs=Runs(storage, database),
@@ -333,4 +328,13 @@ def _library(
         lifetimes=Lifetimes(storage, database),
         filling=filling,
         index_healing=index_healing,
+        background=Background(
+            database,
+            sweeper,
+            expiry=expiry,
+            healer=healer,
+            index_healing=index_healing,
+            report=reports.queue,
+            report_swept=reports.swept,
+        ),
     )

@@ -25,7 +25,7 @@ from stillroom.media.resource import now
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
-from stillroom.media.sweeper import Sweeper, Swept
+from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import ImportedImage
@@ -258,9 +258,9 @@ class ExpiryContract:
     async def test_it_runs_beside_a_server(self, library: Library) -> None:
         for number in range(5):
             await library.save(f"{number}.png", picture())
-        sweeper = Sweeper(library.meddled, library.database, expiry=expiring(library))  # type: ignore[arg-type]  # as good as one
+        library.expiry = expiring(library)
 
-        async with sweeper.running(every_s=0.05, stop_within_s=5):
+        async with library.background().running(every_s=0.05, stop_within_s=5):
             # In a thread: SQLite would make the loop wait for a transaction that runs on it.
             while len(await asyncio.to_thread(library.marked)) < 5:  # noqa: ASYNC110  (they are rows)
                 await asyncio.sleep(0.05)  # until it holds; there is a deadline

@@ -26,6 +26,7 @@ from stillroom.errors import (
     UnsupportedMedia,
 )
 from stillroom.media import service
+from stillroom.media.background import Background
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import VIDEO, Change, Mark, MediaResource, ResourceQuery
@@ -120,7 +121,10 @@ class Library:
     def sweeper(self) -> Sweeper:
         return Sweeper(cast("ImageStorage", self.meddled), self.database, expiry=self.expiry)
 
-    async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
+    def background(self) -> Background:
+        return Background(self.database, self.sweeper(), expiry=self.expiry)
+
+    async def sweep(self, progress: Callable[[Swept], None] = lambda _: None) -> Swept:
         return await self.sweeper().sweep(progress)
 
     async def read(self, where: StorageKey) -> bytes:

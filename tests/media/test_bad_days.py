@@ -118,7 +118,7 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
 
 
 async def _run(library: Library, stopping: asyncio.Event) -> None:
-    async with library.sweeper().running(every_s=0.05, stop_within_s=5):
+    async with library.background().running(every_s=0.05, stop_within_s=5):
         await stopping.wait()
 
 

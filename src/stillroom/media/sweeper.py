@@ -1,7 +1,7 @@
 """The sweeper: deletes marked images when they are due, if they are still the save that was marked.
 
-Every process may run one (docs/adr/0015). The steps, and what each leaves if the process dies
-after it:
+Every process may run one, beside its other work (docs/adr/0015, `media/background.py`). The steps,
+and what each leaves if the process dies after it:
 
 1. claim, in one transaction with the end of a deleted row     a mark with a lease
 2. for a relocated source, look at the library's copy          the same
@@ -14,11 +14,10 @@ source stays, and its mark becomes a dead letter, if the library's copy is not t
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -28,8 +27,6 @@ from stillroom.concurrently import for_each_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
-from stillroom.media.healing import HEAL_EVERY_S, Healer
-from stillroom.media.index.healing import IndexHealing
 from stillroom.media.recorded_bytes import has_its_bytes, hash_of
 from stillroom.media.resource import (
     DELETED,
@@ -37,7 +34,6 @@ from stillroom.media.resource import (
     RULE,
     DueMark,
     MediaResource,
-    QueueMetrics,
     Retry,
     Settlement,
     now,
@@ -68,9 +64,6 @@ _LONGEST_PAUSE: Final = timedelta(hours=6)
 
 EMPTY_FOR: Final = timedelta(hours=1)
 """Folders that have been empty for so long are removed: uploads that race with it are rare then."""
-
-REPORT_S: Final = 30.0
-"""How old the queue's metrics may become; a count of its rows costs milliseconds."""
 
 _MAX_ERROR_LETTERS: Final = 500
 
@@ -124,7 +117,6 @@ class _Outcome(Enum):
     GONE = "gone"
     OTHER_SAVE = "another save"
     KEPT_BY_RULES = "kept by rules"
-    LEFT = "left"
 
 
 class Sweeper:
@@ -137,10 +129,6 @@ class Sweeper:
         *,
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
-        healer: Healer | None = None,
-        index_healing: IndexHealing | None = None,
-        report: Callable[[QueueMetrics], None] | None = None,
-        report_swept: Callable[["Swept"], None] | None = None,
     ) -> None:
         """Delete from `storage` what `database` says.
 
@@ -150,129 +138,47 @@ class Sweeper:
             expiry: What finds compute results that have expired by the rules; None: there are
                 none, and what rules have marked stays.
             run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
-            healer: What computes what is missing of resources; None: it stays missing.
-            index_healing: What compares the search index with the storage.
-            report: Gets the queue's metrics after each sweep of `running`, and at least
-                every `REPORT_S`, so that a scrape never waits for the database.
-            report_swept: Gets what each sweep of `running` has done, also if it broke off.
         """
         self._storage = storage
         self._database = database
         self._expiry = expiry
         self._run_deletions = run_deletions
-        self._healer = healer
-        self._index_healing = index_healing
-        self._report = report
-        self._report_swept = report_swept
-        self._stopping = asyncio.Event()
         self._random = random.SystemRandom()
 
-    # Running beside a server -------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Sweep in the background every `every_s` seconds; never if that is 0.
-
-        When the block ends, deletions under way have `stop_within_s` to finish; then they are
-        abandoned, as in a crash, which costs nothing but the wait for a lease.
-        """
-        jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = []
-        if every_s:
-            jobs.append((every_s, self._sweep_and_report))
-            if self._expiry is not None:
-                jobs.append((every_s, self._expire))
-            if self._healer is not None:
-                jobs.append((min(every_s, HEAL_EVERY_S), self._heal))
-            if self._index_healing is not None:
-                jobs.append((every_s, self._heal_index))
-        if not 0 < every_s <= REPORT_S:
-            jobs.append((REPORT_S, self._report_queue))
-        self._stopping = asyncio.Event()
-        tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            await asyncio.wait(tasks, timeout=stop_within_s)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-    async def _sweep_and_report(self) -> None:
-        swept = Swept()
-        try:
-            await self._sweep(swept)
-        finally:
-            if self._report_swept is not None:
-                self._report_swept(swept)
-        await self._report_queue()
-
-    async def _report_queue(self) -> None:
-        if self._report is not None:
-            self._report(await (await self._database.rows()).queue_metrics())
-
-    async def _expire(self) -> None:
-        if self._expiry is not None:
-            await self._expiry.mark_expired(self._stops_within)
-
-    async def _heal(self) -> None:
-        if self._healer is not None and await self._healer.heal(self._stopping.is_set):
-            await self._report_queue()
-
-    async def _heal_index(self) -> None:
-        if self._index_healing is not None:
-            await self._index_healing.heal(self._stops_within)
-
-    async def _repeat(self, every_s: float, job: Callable[[], Awaitable[None]]) -> None:
-        away = False
-        # Workers that start together do not sweep in step.
-        pause = self._random.uniform(every_s / 2, every_s)
-        while not await self._stops_within(pause):
-            pause = every_s
-            try:
-                await job()
-                away = False
-            except BackendUnavailable as error:
-                if not away:  # else a database that is away for a night fills the log
-                    log.warning("the sweeper waits: %s (%r)", error, error.__cause__)
-                away = True
-            except Exception:  # a process's edge: the next sweep may meet better luck
-                log.exception("a sweep failed")
-
-    async def _stops_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return self._stopping.is_set()
-
-    # One sweep ---------------------------------------------------------------------------
-
-    async def sweep(self, progress: Callable[[Swept], None] | None = None) -> Swept:
+    async def sweep(
+        self,
+        progress: Callable[[Swept], None] = lambda _: None,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> Swept:
         """Delete everything that is due now.
 
         Args:
-            progress: Called after each batch.
+            progress: Called after each batch and at the end, also if the sweep breaks off.
+            is_stopping: True: what is under way ends, and nothing more begins.
 
         Raises:
             BackendUnavailable: the database is away; what was claimed is claimed for a while.
         """
         swept = Swept()
-        await self._sweep(swept, progress)
+        try:
+            rows = await self._database.rows()
+            if self._run_deletions is not None:
+                await self._run_deletions.go_on(is_stopping)
+            for batch in (self._clear_copies, self._delete_marked):
+                while not is_stopping() and await batch(rows, swept, is_stopping):
+                    progress(swept)
+            if isinstance(self._storage, RemovesEmptyFolders) and not is_stopping():
+                swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
+                if swept.folders:
+                    log.info("removed %d folders that were empty", swept.folders)
+        finally:
+            progress(swept)
         return swept
 
-    async def _sweep(self, swept: Swept, progress: Callable[[Swept], None] | None = None) -> None:
-        rows = await self._database.rows()
-        if self._run_deletions is not None:
-            await self._run_deletions.go_on(self._stopping.is_set)
-        for batch in (self._clear_copies, self._delete_marked):
-            while not self._stopping.is_set() and await batch(rows, swept):
-                if progress is not None:
-                    progress(swept)
-        if isinstance(self._storage, RemovesEmptyFolders) and not self._stopping.is_set():
-            swept.folders = await self._storage.remove_empty_folders(EMPTY_FOR)
-            if swept.folders:
-                log.info("removed %d folders that were empty", swept.folders)
-
-    async def _clear_copies(self, rows: "MediaRepository", swept: Swept) -> bool:
+    async def _clear_copies(
+        self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
+    ) -> bool:
         """Delete a batch of copies that no resource has; False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
@@ -281,7 +187,7 @@ class Sweeper:
         cleared: list[StorageKey] = []
 
         async def clear(key: StorageKey) -> None:
-            if await self._clear_copy(key, ends):
+            if not is_stopping() and await self._clear_copy(key, ends):
                 cleared.append(key)
 
         await for_each_concurrently(clear, claimed.media_keys, limit=_AT_ONCE)
@@ -292,8 +198,6 @@ class Sweeper:
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
         """Delete one copy; whether it is gone."""
-        if self._stopping.is_set():
-            return False
         try:
             async with asyncio.timeout_at(ends):
                 # What is found while the lease holds is the copy of an ingest that came to
@@ -313,7 +217,9 @@ class Sweeper:
             log.info("deleted %r: the copy of an ingest that came to nothing", key.text)
         return True
 
-    async def _delete_marked(self, rows: "MediaRepository", swept: Swept) -> bool:
+    async def _delete_marked(
+        self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
+    ) -> bool:
         """Delete some of what is due; False if nothing more is, or if nothing works."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
@@ -324,7 +230,10 @@ class Sweeper:
         settlement = Settlement()
 
         async def delete(mark: DueMark) -> None:
-            await self._delete_one(mark, ends, settlement, swept)
+            if is_stopping() or _clock() >= ends:
+                settlement.left.append(mark)
+            else:
+                await self._delete_one(mark, ends, settlement, swept)
 
         await for_each_concurrently(delete, claimed.marks, limit=_AT_ONCE)
         if claimed.marks:
@@ -352,9 +261,6 @@ class Sweeper:
                 when = retry.due_at.isoformat(timespec="seconds")
                 log.warning("cannot delete %r (%s), again at %s: %s", key, why, when, said)
             return
-        if outcome is _Outcome.LEFT:
-            settlement.left.append(mark)
-            return
         settlement.done.append(mark.id)
         if outcome is _Outcome.DELETED:
             swept.deleted += 1
@@ -370,8 +276,6 @@ class Sweeper:
             log.info("kept %r (%s): it was saved again since", key, why)
 
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
-        if self._stopping.is_set() or _clock() >= ends:
-            return _Outcome.LEFT
         # Such a key is one resource's for ever, whatever lies there; its row went with the claim.
         any_save = mark.reason == DELETED and mark.storage_key.is_media
         try:

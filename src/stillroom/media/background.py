@@ -1,0 +1,139 @@
+"""Work in the background of a server: sweeps, rules of retention, healing, the queue's metrics."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.media.database import MediaDatabase
+from stillroom.media.expiry import Expiry
+from stillroom.media.healing import HEAL_EVERY_S, Healer
+from stillroom.media.index.healing import IndexHealing
+from stillroom.media.resource import QueueMetrics
+from stillroom.media.sweeper import Sweeper, Swept
+
+REPORT_S: Final = 30.0
+"""How old the queue's metrics may become; a count of its rows costs milliseconds."""
+
+log = logging.getLogger("stillroom.media")
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What is done again and again. Any number of processes may do it beside each other.
+
+    Attributes:
+        database: Where the marks are counted.
+        sweeper: Deletes what is due.
+        expiry: Marks what has expired by the rules; None: there are none.
+        healer: Computes what is missing of resources.
+        index_healing: Compares the search index with the storage.
+        report: Gets the queue's metrics after each sweep, and at least every `REPORT_S`, so
+            that a scrape never waits for the database.
+        report_swept: Gets what each sweep has done, also if it broke off.
+    """
+
+    database: MediaDatabase
+    sweeper: Sweeper
+    expiry: Expiry | None = None
+    healer: Healer | None = None
+    index_healing: IndexHealing | None = None
+    report: Callable[[QueueMetrics], None] | None = None
+    report_swept: Callable[[Swept], None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
+        """Do it every `every_s` seconds; if that is 0, only count the queue.
+
+        When the block ends, deletions under way have `stop_within_s` to finish; then they are
+        abandoned, as in a crash, which costs nothing but the wait for a lease.
+        """
+        stopping = asyncio.Event()
+        tasks = [
+            asyncio.create_task(_repeat(stopping, pause_s, job))
+            for pause_s, job in self._jobs(stopping, every_s)
+        ]
+        try:
+            yield
+        finally:
+            stopping.set()
+            await asyncio.wait(tasks, timeout=stop_within_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _jobs(
+        self, stopping: asyncio.Event, every_s: float
+    ) -> "list[tuple[float, Callable[[], Awaitable[object]]]]":
+        """What to do, and how many seconds apart."""
+        expiry, healer, index_healing = self.expiry, self.healer, self.index_healing
+
+        async def stops_within(seconds: float) -> bool:
+            return await _stops_within(stopping, seconds)
+
+        async def sweep() -> None:
+            await self._sweep(stopping.is_set)
+
+        async def heal(healer: Healer) -> None:
+            if await healer.heal(stopping.is_set):
+                await self._report_queue()
+
+        jobs: list[tuple[float, Callable[[], Awaitable[object]]]] = []
+        if every_s:
+            jobs.append((every_s, sweep))
+            if expiry is not None:
+                jobs.append((every_s, lambda: expiry.mark_expired(stops_within)))
+            if healer is not None:
+                jobs.append((min(every_s, HEAL_EVERY_S), lambda: heal(healer)))
+            if index_healing is not None:
+                jobs.append((every_s, lambda: index_healing.heal(stops_within)))
+        if not 0 < every_s <= REPORT_S:
+            jobs.append((REPORT_S, self._report_queue))
+        return jobs
+
+    async def _sweep(self, is_stopping: Callable[[], bool]) -> None:
+        swept = Swept()
+
+        def progress(so_far: Swept) -> None:
+            nonlocal swept
+            swept = so_far
+
+        try:
+            await self.sweeper.sweep(progress, is_stopping=is_stopping)
+        finally:
+            if self.report_swept is not None:
+                self.report_swept(swept)
+        await self._report_queue()
+
+    async def _report_queue(self) -> None:
+        if self.report is not None:
+            self.report(await (await self.database.rows()).queue_metrics())
+
+
+async def _repeat(
+    stopping: asyncio.Event, every_s: float, job: Callable[[], Awaitable[object]]
+) -> None:
+    away = False
+    # Workers that start together do not sweep in step.
+    pause = random.SystemRandom().uniform(every_s / 2, every_s)
+    while not await _stops_within(stopping, pause):
+        pause = every_s
+        try:
+            await job()
+            away = False
+        except BackendUnavailable as error:
+            if not away:  # else a database that is away for a night fills the log
+                log.warning("the sweeper waits: %s (%r)", error, error.__cause__)
+            away = True
+        except Exception:  # a process's edge: the next sweep may meet better luck
+            log.exception("a sweep failed")
+
+
+async def _stops_within(stopping: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+    return stopping.is_set()
