@@ -38,6 +38,13 @@ def run(client: httpx.Client, folder: str) -> str:
     return f"{folder}/run é"
 
 
+def test_without_a_body_what_is_there_is_published(client: httpx.Client, run: str) -> None:
+    published = client.post(f"{RUNS}/{quote(run)}/publish")
+
+    assert (published.status_code, published.json()["count"]) == (200, 4)
+    assert publish(client, run, expected=4).json() == published.json()
+
+
 def test_a_run_is_published_with_what_is_there(client: httpx.Client, run: str) -> None:
     before = client.get(f"{RUNS}/{quote(run)}")
     wrong = publish(client, run, expected=5)

@@ -181,7 +181,7 @@ class RunOperations:
         """Publish a run: write its manifest, once, with all images that are in the folder."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read", "storage:write", ends=_PUBLISH)
-        asked = await call.json(RunToPublish)
+        asked = await call.json(RunToPublish) if call.has_body else RunToPublish()
         published = await self.runs.publish(folder, asked.expected)
         return await answered({}, published, PRIVATE_CACHE, None)
 
@@ -235,6 +235,7 @@ def runs_router(operations: RunOperations) -> OperationRouter:
             operations.publish_run,
             (401, 403, 404, 409, 413, 415, 501, 503, 507),
             body=RunToPublish,
+            may_lack_body=True,
             answer=RunView,
         ),
         passes=("GET", "DELETE"),
