@@ -250,9 +250,18 @@ class MalformedBody(StillroomError):
 
 
 class UnsupportedMedia(StillroomError):
-    """Not multipart/form-data; or not an image where one is required."""
+    """Not multipart/form-data; or not an image where one is required.
+
+    Args:
+        message: One sentence for the caller.
+        is_cut_off: It is an image, whose file ends too early.
+    """
 
     code = "unsupported_media"
+
+    def __init__(self, message: str, *, is_cut_off: bool = False) -> None:
+        super().__init__(message)
+        self.is_cut_off = is_cut_off
 
 
 class TooLarge(StillroomError):

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from browser.scenery import scenery
 from browser.visiting import LONGEST_MS, Visit, fragment, visit, wait_for_index
@@ -140,6 +140,31 @@ def test_a_thumbnail_is_cut_to_the_next_size_up_of_a_short_list(
         asked = parse_qs(urlsplit(source).query)
         wanted = str(next(size for size in (64, 128, 256, 512, 1024) if size >= edge * scale))
         assert (asked["fit"], asked["width"], asked["height"]) == (["cover"], [wanted], [wanted])
+
+
+def test_a_file_that_was_cut_off_says_so_on_its_tile(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    for name, form in (("x.jpg", "JPEG"), ("y.png", "PNG"), ("z.webp", "WEBP")):
+        data = scenery(uuid4().int % 10**6, edge=500, form=form)
+        save(client, f"{folder}{name}", data[: len(data) * 2 // 3])
+    save(client, f"{folder}drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+    visitor.sign_in(server.token(), fragment(folder))
+
+    badges = visitor.page.locator(".badge.cut")
+    expect(badges).to_have_count(3)
+    for name in ("x.jpg", "y.png", "z.webp"):
+        expect(visitor.cell(name).locator(".badge.cut")).to_have_text("Cut off")
+    expect(visitor.cell("x.jpg")).to_have_attribute("aria-label", "x.jpg, cut off")
+    visitor.picture("cut-off")
+    visitor.expect_accessible()
+
+    data = scenery(uuid4().int % 10**6, edge=300)
+    file: FilePayload = {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": data}
+    visitor.page.locator("#files").set_input_files(file)
+    visitor.page.get_by_role("button", name="Replace", exact=True).click()
+    expect(badges).to_have_count(2)
+    expect(visitor.cell("x.jpg").locator(".badge")).to_have_count(0)
 
 
 # The library

@@ -156,6 +156,22 @@ def flood(size: tuple[int, int]) -> bytes:
     return encoded(image)
 
 
+def damaged(data: bytes) -> bytes:
+    """Zeros in place of its header, and its end as it was."""
+    return data[:12] + bytes(48) + data[60:]
+
+
+CUT_OFF = frozenset(
+    (
+        "signature alone",
+        "a short png",
+        "a short jpeg",
+        "a short webp",
+        "a short gif",
+        "a short avif",
+    )
+)
+
 BAD: dict[str, Callable[[], bytes]] = {
     "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>',
     "html": lambda: b"<!DOCTYPE html><script>1</script>",
@@ -169,6 +185,9 @@ BAD: dict[str, Callable[[], bytes]] = {
     "a short jpeg": lambda: picture(form="JPEG", size=(300, 300))[:-5000],
     "a short webp": lambda: picture(form="WEBP", size=(300, 300))[:-5000],
     "a short gif": lambda: picture(form="GIF", size=(300, 300))[:-5000],
+    "a short avif": lambda: picture(form="AVIF", size=(300, 300))[:-5000],
+    "a damaged png": lambda: damaged(picture(size=(300, 300))),
+    "a damaged webp": lambda: damaged(picture(form="WEBP", size=(300, 300))),
     "a flood of pixels": lambda: flood((12_000, 12_000)),
     "a side without end": lambda: flood((2_000_000, 60)),
 }
@@ -182,6 +201,7 @@ async def test_what_cannot_be_decoded_is_415_and_stays_as_it_is(store: Store) ->
             answer = await store.get("bad.png", query)
             assert answer.status_code == 415, (kind, answer.text)
             assert answer.json()["code"] == "unsupported_media"
+            assert answer.json().get("cut_off") == (True if kind in CUT_OFF else None), kind
         headed = await store.client.head(f"{IMAGES}/bad.png?width=64")
 
         assert (headed.status_code, headed.content) == (415, b"")

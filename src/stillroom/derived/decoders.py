@@ -131,6 +131,8 @@ class Decoders:
             raise UnsupportedMedia("the image has too many pixels to be decoded")
         if kind == wire.TOO_MANY_SCANS:
             raise UnsupportedMedia("the image has too many scans to be decoded")
+        if kind == wire.CUT_OFF:
+            raise UnsupportedMedia("the image is cut off: its file ends early", is_cut_off=True)
         raise UnsupportedMedia("the image cannot be decoded")
 
     def _take(self) -> "_Decoder":

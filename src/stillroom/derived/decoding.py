@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
+from stillroom.derived.cut_off import is_cut_off
 from stillroom.derived.wire import COLOR, Job
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
@@ -88,14 +89,30 @@ class TooManyScansError(Exception):
     """A JPEG is spread over more scans than any encoder makes; nothing was decoded."""
 
 
+class CutOffError(Exception):
+    """The file ends before its image does."""
+
+
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     """The picture that `job` describes, encoded, or its colour. Of several frames the first.
 
     Raises:
+        CutOffError: as its name says, and it cannot be read for that.
         TooManyPixelsError: as its name says.
         TooManyScansError: as its name says.
         Exception: whatever Pillow raises about a file that it cannot read.
     """
+    try:
+        return _derived(file, job, max_pixels=max_pixels)
+    except (MemoryError, TooManyPixelsError, TooManyScansError):
+        raise
+    except Exception as error:
+        if is_cut_off(file):
+            raise CutOffError from error
+        raise
+
+
+def _derived(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
     with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # about metadata; pixels are counted here
         if image.width * image.height > max_pixels:

@@ -18,6 +18,9 @@ MADE: Final = b"+"
 
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
+CUT_OFF: Final = b"<"
+"""The file ends before its image does."""
+
 UNDECODABLE: Final = b"-"
 """Nothing follows: whatever a decoder says about a stranger's file stays where it was said."""
 

@@ -21,6 +21,7 @@ from stillroom.derived.confinement import give_up_calls, give_up_files, limit
 from stillroom.derived.wire import (
     ANSWER,
     BROKEN,
+    CUT_OFF,
     JOB,
     MADE,
     OUT_OF_MEMORY,
@@ -73,6 +74,7 @@ def main() -> None:
             return decoding.derive(original, job, max_pixels=max_pixels)
 
     refusals = {
+        decoding.CutOffError: CUT_OFF,
         decoding.TooManyPixelsError: TOO_MANY_PIXELS,
         decoding.TooManyScansError: TOO_MANY_SCANS,
     }

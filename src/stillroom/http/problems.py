@@ -82,6 +82,8 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
     detail: object = str(error)
     if isinstance(error, errors.InvalidInput):
         detail = [{"loc": list(error.at), "msg": str(error), "type": error.code}]
+    if isinstance(error, errors.UnsupportedMedia) and error.is_cut_off:
+        return _problem(status, headers, detail, error.code, request_id, cut_off=True)
     if isinstance(error, errors.RunConflict) and error.count is not None:
         return _problem(status, headers, detail, error.code, request_id, count=error.count)
     return _problem(status, headers, detail, error.code, request_id)

@@ -24,13 +24,14 @@ export class Refused extends Error {
   /**
    * @param {number} status
    * @param {string} detail
-   * @param {{ code?: string, retryAfter?: number }} options
+   * @param {{ code?: string, retryAfter?: number, isCutOff?: boolean }} options
    */
-  constructor(status, detail, { code = "", retryAfter = 0 } = {}) {
+  constructor(status, detail, { code = "", retryAfter = 0, isCutOff = false } = {}) {
     super(detail);
     this.status = status;
     this.code = code;
     this.retryAfter = retryAfter;
+    this.isCutOff = isCutOff;
   }
 }
 
@@ -41,9 +42,9 @@ export class Refused extends Error {
  */
 export function refusalOf(status, body, retryAfter = 0) {
   try {
-    const { detail, code } = JSON.parse(body);
+    const { detail, code, cut_off: isCutOff } = JSON.parse(body);
     const told = Array.isArray(detail) ? detail.map((/** @type {{ msg: string }} */ fault) => fault.msg).join("; ") : String(detail);
-    return new Refused(status, told, { code, retryAfter });
+    return new Refused(status, told, { code, retryAfter, isCutOff });
   } catch {
     return new Refused(status, `The server answered with status ${status}.`, { retryAfter });
   }

@@ -103,7 +103,7 @@ export class Cell {
         shelf.learn(this.described, true);
         this.loadVideo(shelf, shape);
       } else this.showKind(facts);
-    });
+    }, () => { if (this.element.isConnected) this.mark("cut off", badge("cut", "Cut off")); });
   }
 
   /**

@@ -73,9 +73,10 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    * @param {Failed} failed
+   * @param {import("./thumbnails.js").Cut} [cut]
    */
-  show(image, { key, isFolder }, shape, failed) {
-    if (!isFolder) this.pictures.show(image, key, shape, failed);
+  show(image, { key, isFolder }, shape, failed, cut) {
+    if (!isFolder) this.pictures.show(image, key, shape, failed, cut);
   }
 
   /**

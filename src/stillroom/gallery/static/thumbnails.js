@@ -1,6 +1,7 @@
 // Small pictures. An <img> sends no token, so it gets a signed URL: a browser then loads, decodes and
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
+import { imageUrl } from "./api.js";
 import { Films } from "./films.js";
 import { FolderLooks } from "./folders.js";
 import { Kept } from "./kept.js";
@@ -18,6 +19,7 @@ const MOST_BLOBS = 300;
  * @typedef {import("./api.js").Shape} Shape
  * @typedef {import("./listing.js").Resource} Resource
  * @typedef {(error: any, facts?: Facts | null) => void} Failed why there is no picture
+ * @typedef {() => void} Cut hears that the file ends too early
  */
 
 /**
@@ -42,6 +44,8 @@ export class Thumbnails {
     this.api = api;
     /** @type {Set<string>} */
     this.whole = new Set(); // shown by their originals
+    /** @type {Set<string>} */
+    this.cut = new Set(); // end too early
     this.films = new Films();
     this.folders = new FolderLooks(api);
     this.kept = new Kept(api);
@@ -54,9 +58,11 @@ export class Thumbnails {
    * @param {string} path
    * @param {Shape | null} shape
    * @param {Failed} failed
+   * @param {Cut} cut
    */
-  async show(image, path, shape, failed) {
-    image.onerror = () => this.fallBack(image, path, failed);
+  async show(image, path, shape, failed, cut = () => {}) {
+    image.onerror = () => this.fallBack(image, path, shape, failed, cut);
+    if (this.cut.has(path)) cut();
     try {
       const url = await this.api.signedUrl(path, this.whole.has(path) ? null : shape);
       if (image.dataset.key === path) image.src = url;
@@ -69,13 +75,19 @@ export class Thumbnails {
    * There is no smaller one: show a small original, of whatever kind a browser can show.
    * @param {HTMLImageElement} image
    * @param {string} path
+   * @param {Shape | null} shape
    * @param {Failed} failed
+   * @param {Cut} cut
    */
-  fallBack(image, path, failed) {
+  fallBack(image, path, shape, failed, cut) {
     if (this.whole.has(path)) { failed(null); return; }
     this.turns.take(async () => {
       if (image.dataset.key !== path) return; // scrolled past meanwhile
       const facts = await this.api.facts(path);
+      if (shape && facts?.content_type.startsWith("image/") && await this.isCutOff(path, shape)) {
+        this.cut.add(path);
+        cut();
+      }
       if (facts?.content_type.startsWith("image/") && facts.size <= LARGEST_ORIGINAL) {
         this.whole.add(path);
         await this.show(image, path, null, failed);
@@ -83,9 +95,26 @@ export class Thumbnails {
     }).catch(failed);
   }
 
+  /**
+   * Whether the server makes none since the file ends too early. An <img> hears of no reason.
+   * @param {string} path
+   * @param {Shape} shape
+   */
+  async isCutOff(path, shape) {
+    try {
+      const query = new URLSearchParams({ ...shape, width: `${shape.width}`, height: `${shape.height}` });
+      const answer = await this.api.ask(new URL(`${imageUrl(path)}?${query}`));
+      await answer.body?.cancel();
+      return false;
+    } catch (/** @type {any} */ error) {
+      return error.isCutOff === true;
+    }
+  }
+
   /** @param {string} path */
   forget(path) {
     this.whole.delete(path);
+    this.cut.delete(path);
     this.films.learned.delete(path);
     this.folders.forget(path);
     this.kept.forget(path);
