@@ -13,7 +13,7 @@ help:
 	@echo "make test       install and run the tests; 10 minutes"
 	@echo "make test-all   these, and whole deployments, browsers, crashes; needs root, 40 minutes"
 	@echo "make test-whole of these, what needs no root"
-	@echo "make clients    install what tests/clients needs: generators of clients, Gradio"
+	@echo "make clients    install what tests/clients needs: generators of clients, Gradio, Next.js"
 	@echo "make test-root  of these, what mounts filesystems; needs root"
 	@echo "make test-pythons  tests on the other Pythons that are here; 5 minutes for each"
 	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
@@ -283,7 +283,7 @@ $(STAMP)/javascript: package.json package-lock.json | npm
 	npm ci --silent --ignore-scripts --no-audit --no-fund
 	@mkdir -p $(STAMP) && touch $@
 
-# The generators of clients that tests/clients runs.
+# What tests/clients runs: generators of clients, and Next.js.
 $(STAMP)/clients: $(STAMP)/dev requirements/clients.txt tests/clients/package.json tests/clients/package-lock.json | npm
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	npm ci --prefix tests/clients --silent --ignore-scripts --no-audit --no-fund
