@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -245,6 +246,37 @@ def test_ctrl_c_is_130_and_says_that_the_same_command_goes_on(server: Server) ->
 
     assert running.returncode == 130
     assert said.lstrip() == b"stillroom: interrupted; run the same command again to resume\n"
+
+
+def test_what_ctrl_c_has_interrupted_goes_on_with_the_same_command(
+    server: Server, folder: str, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(300):
+        (images / f"{number:03}.png").write_bytes(PNG + number.to_bytes(4, "big") * 16_384)
+    environment = {**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+    command = [STILLROOM, "sync", str(images), f"store:{folder}", "-j", "1"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith(b"saved "), "it is in the middle of it"
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+
+    assert running.returncode == 130
+    assert b"interrupted; run the same command again to resume" in said
+    counts = re.search(r"(\d+) saved, (\d+) there already", again.stderr)
+    assert counts is not None, again.stderr
+    assert int(counts[1]) + int(counts[2]) == 300
+    assert int(counts[1]) > 0
+    assert int(counts[2]) > 0
+    with ImageStore(server.url, server.token()) as store:
+        for file in images.iterdir():
+            assert store.read(f"{folder}/{file.name}") == file.read_bytes()
 
 
 def test_a_token_needs_a_secret_and_makes_none(run: Run, tmp_path: Path) -> None:
