@@ -12,11 +12,13 @@ with A1111's parameters.
 import argparse
 import asyncio
 import contextlib
+import functools
 import io
 import math
 import random
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +27,8 @@ from typing import Final
 
 import sqlalchemy as sa
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from generation.carriers import png
+from generation.carriers import chunk
 from services.postgres import postgresql
 from stillroom.generation.facts import Generation, Lora
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
@@ -51,6 +52,9 @@ _SAVES: Final = ((180, 1), (180, 4), (180, 16), (640, 4))
 """Pixels a side, and saves at once."""
 
 _ROUNDS: Final = 5
+_HEAD: Final = 33
+"""Bytes of a PNG in front of its first text: signature and IHDR."""
+
 _BEGAN_NS: Final = 1_750_000_000 * 10**9
 _EVERYTHING: Final = KeyPrefix("compute/")
 _VOCABULARY: Final = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in range(300)]
@@ -199,14 +203,66 @@ def analyzed(config: RowsConfig) -> None:
             connection.execute(sa.text("ANALYZE search_images"))
 
 
+def walked(folder: Path, word: str) -> int:
+    """How many images below a folder have a word in their facts, as a script finds them."""
+    number = 0
+    for file in folder.rglob("*.png"):
+        with Image.open(file) as image:
+            number += word in str(image.info.get("parameters", "")).split()
+    return number
+
+
+def asked_of_exiftool(folder: Path, word: str) -> int:
+    """The same, by one process of ExifTool that looks no further than it must."""
+    found = f"$Parameters =~ /\\b{word}\\b/"
+    command = [
+        "exiftool",
+        "-q",
+        "-q",
+        "-fast",
+        "-r",
+        "-ext",
+        "png",
+        "-if",
+        found,
+        "-p",
+        "$FileName",
+    ]
+    shown = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    return len(shown.stdout.splitlines())
+
+
+async def beside_others(config: RowsConfig, folder: Path, count: int) -> None:
+    """Print what a question takes that is asked of the index, and of the files themselves."""
+    word, took = _VOCABULARY[500], {}
+    database = MediaDatabase(config)
+    rows = (await database.rows()).search
+    query = SearchQuery(prefix=_EVERYTHING, prompt=((word,),), limit=1000)
+    await rows.search(query)
+    began = time.perf_counter()
+    numbers = [len((await rows.search(query)).images)]
+    took["the index"] = time.perf_counter() - began
+    await database.close()
+    for name, ask in (("a walk with Pillow", walked), ("ExifTool", asked_of_exiftool)):
+        began = time.perf_counter()
+        numbers.append(ask(folder, word))
+        took[name] = time.perf_counter() - began
+    if len(set(numbers)) != 1:
+        raise AssertionError(f"not the same images were found: {numbers}")
+    for name, seconds in took.items():
+        ratio = seconds / took["the index"]
+        print(
+            f"| {count:,} images, {numbers[0]} found by {name} | {seconds:.3f} s | {ratio:,.0f} |"
+        )
+
+
 async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
     """Images a second of a rebuild, of files on a disk."""
     storage = open_storage(DiskConfig(folder, durable=False), SaveRules(2**30))
     made = Rows(5)
     for number in range(count):
         words = " ".join(made.words(_PROMPT_WORDS))
-        text = {"parameters": f"{words}\nSteps: 20, Sampler: Euler a, Seed: {number}, Model: m"}
-        data = png(text) + bytes(20_000)
+        data = noise(80, words, number=number)
         await storage.save(StorageKey(f"compute/{number % 100}/{number}.png"), BytesSource(data))
     database = MediaDatabase(config)
     healing = IndexHealing(storage, database, compares_saves=True)
@@ -218,13 +274,20 @@ async def rebuilt(config: RowsConfig, folder: Path, count: int) -> float:
     return count / seconds
 
 
-def noise(side: int) -> bytes:
+def noise(side: int, words: str = "", *, number: int = 7) -> bytes:
     """A PNG as tools write it: the facts, then pixels that do not shrink, in chunks of 64 KiB."""
-    facts, file = PngInfo(), io.BytesIO()
-    prompt = " ".join(Rows(9).words(_PROMPT_WORDS))
-    facts.add_text("parameters", f"{prompt}\nSteps: 20, Sampler: Euler a, Seed: 7, Model: m")
-    pixels = random.Random(side).randbytes(side * side * 3)
-    Image.frombytes("RGB", (side, side), pixels).save(file, "PNG", pnginfo=facts)
+    words = words or " ".join(Rows(9).words(_PROMPT_WORDS))
+    text = f"parameters\0{words}\nSteps: 20, Sampler: Euler a, Seed: {number}, Model: m"
+    plain = pixels(side)
+    return plain[:_HEAD] + chunk(b"tEXt", text.encode()) + plain[_HEAD:]
+
+
+@functools.cache
+def pixels(side: int) -> bytes:
+    """A PNG that says nothing."""
+    file = io.BytesIO()
+    made = random.Random(side).randbytes(side * side * 3)
+    Image.frombytes("RGB", (side, side), made).save(file, "PNG")
     return file.getvalue()
 
 
@@ -319,8 +382,10 @@ def main() -> None:
             for name, made in found:
                 for side, at_once in _SAVES:
                     saves(name, made, folder, noise(side), at_once)
-                rate = asyncio.run(rebuilt(made(), folder / f"images-{name}", asked.images))
+                config, images = made(), folder / f"images-{name}"
+                rate = asyncio.run(rebuilt(config, images, asked.images))
                 print(f"{name}: {rate:,.0f} images/s rebuilt")
+                asyncio.run(beside_others(config, images, asked.images))
                 asyncio.run(measured(name, made(), asked.rows))
 
 
