@@ -89,6 +89,9 @@ async def test_tags_are_changed_and_filtered_by(
     assert await listed(tag=[folder, "-ä&b"], resource_type="image") == [made[1].id]
     assert await listed(tag=folder, created_from=made[1].created_at) == [made[1].id]
     assert await listed(content_hash=made[2].content_hash) == [made[2].id]
+    keys = [f"compute/{folder}/{number}.png" for number in (0, 2)]
+    assert await listed(source_key=keys) == [made[2].id, made[0].id]
+    assert await listed(source_key=keys[0]) == [made[0].id]
 
 
 async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(

@@ -149,9 +149,11 @@ class ResourceFilters(TypedDict, total=False):
 
     From `q` on they ask how a resource was made, as in a search (docs/search.md).
     `tag` is a tag, or with a `-` ahead one that they must not have; or several such.
+    `source_key` is where they were first ingested from, such as `compute/a.png`, or several such.
     """
 
     tag: str | Iterable[str]
+    source_key: str | Iterable[str]
     resource_type: str
     content_type: str
     content_hash: str
