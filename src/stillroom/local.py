@@ -7,10 +7,12 @@ store.media.ingest_from_storage_key("compute/generations/1/cat.png", relocate=Tr
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +31,9 @@ from stillroom.settings import Settings
 
 T = TypeVar("T")
 
+_INDEXED_WITHIN_S: Final = 10.0
+"""At the end; the database may have to be opened first, which takes a second."""
+
 log = logging.getLogger("stillroom.local")
 
 
@@ -36,7 +41,9 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
     """The store that the variables of docs/reference/settings.md select, as for the server.
 
     Servers, apps and plain processes may use one data directory or bucket at the same time. What is
-    due is deleted by those that serve, or by `stillroom media sweep`; not by this process.
+    due is deleted by those that serve, or by `stillroom media sweep`; not by this process. What is
+    saved here is searched within a second; `close` waits for what was saved last. A script that
+    ends without it leaves that to the servers, which find it within the hour.
 
     Args:
         data_dir: Instead of `STILLROOM_DATA_DIR`.
@@ -133,6 +140,7 @@ class _Opened:
         self.pid = os.getpid()
         self.parts = parts
         self.sender = InProcessSender(parts)
+        self.indexing = contextlib.AsyncExitStack()
         self._started: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
 
     def run(self, job: Callable[["_Opened"], Coroutine[Any, Any, T]]) -> T:
@@ -150,12 +158,22 @@ class _Opened:
                 loop = asyncio.new_event_loop()
                 # It must not keep its process from ending: not every script closes its store.
                 thread = threading.Thread(target=loop.run_forever, name="stillroom", daemon=True)
-                self._started = loop, thread
                 thread.start()
+                asyncio.run_coroutine_threadsafe(_index(self), loop).result()
+                self._started = loop, thread
+                _in_use.add(self)
             return self._started[0]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it belongs to this process, and the caller can wait for its loop."""
+        is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
+        return self.pid == os.getpid() and not is_in_loop
 
     def close(self) -> None:
         """Close the parts, and end the loop."""
+        with _starting:
+            _in_use.discard(self)
         self.run(_close)
         assert self._started is not None  # noqa: S101  (by `run`)
         loop, thread = self._started
@@ -164,12 +182,40 @@ class _Opened:
         loop.close()
 
 
+async def _index(opened: _Opened) -> None:
+    indexing = opened.parts.indexing(stop_within_s=_INDEXED_WITHIN_S)
+    await opened.indexing.enter_async_context(indexing)
+
+
+async def _end_indexing(opened: _Opened) -> None:
+    await opened.indexing.aclose()
+
+
+def _before_fork() -> None:
+    """A child inherits locks of SQLite, which no transaction may hold then."""
+    with _starting:
+        found = [opened for opened in _in_use if opened.is_ours]
+    for opened in found:
+        opened.run(_end_indexing)
+        _paused.append(opened)
+
+
+def _after_fork() -> None:
+    while _paused:
+        _paused.pop().run(_index)
+
+
 async def _close(opened: _Opened) -> None:
     await opened.sender.close()
+    await _end_indexing(opened)
     await opened.parts.close()
 
 
 _starting: Final = threading.Lock()
+_in_use: Final = weakref.WeakSet[_Opened]()
+_paused: Final = list[_Opened]()
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_paused.clear)
 
 
 class _LoopThread:

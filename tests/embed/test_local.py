@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +63,28 @@ def test_it_has_the_media_library(store: LocalImageStore) -> None:
         store.media.delete(resource.id)
         with pytest.raises(ResourceNotFound):
             store.media.find(resource.id)
+
+
+def test_what_it_saves_and_deletes_is_searched_soon(store: LocalImageStore) -> None:
+    def wait_for(expected: list[str]) -> None:
+        ends = time.monotonic() + 60
+        while (found := [image.path for image in store.search("fox")]) != expected:
+            assert time.monotonic() < ends, (found, expected)
+            time.sleep(0.02)  # until it holds; there is a deadline
+
+    with store:
+        store.save("a.png", PNG, generation={"prompt": "a red fox"})
+        wait_for(["a.png"])
+        store.delete("a.png")
+        wait_for([])
+
+
+def test_what_a_script_saves_last_is_searched_once_it_has_closed(store: LocalImageStore) -> None:
+    with store:
+        list(store.search("fox"))  # so that the database is open, however slow this machine is
+        store.save("a.png", PNG, generation={"prompt": "a red fox"})
+    with store:
+        assert [image.path for image in store.search("fox")] == ["a.png"]
 
 
 def test_threads_share_it(store: LocalImageStore) -> None:
