@@ -46,18 +46,21 @@ def sweeping(request: pytest.FixtureRequest, folder: Path) -> Iterator[Server]:
     if "bucket" in request.param:
         variables = bucket_variables(request.getfixturevalue("seaweed"))
         url = request.getfixturevalue("postgres").make_database()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        with running(
-            folder,
-            "--workers",
-            "2",
-            deletion_grace_seconds="1",
-            sweep_interval_seconds="0.2",
-            database_url=url,
-        ) as server:
-            yield server
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            server = stack.enter_context(
+                running(
+                    folder,
+                    "--workers",
+                    "2",
+                    deletion_grace_seconds="1",
+                    sweep_interval_seconds="0.2",
+                    database_url=url,
+                )
+            )
+        yield server
     assert "Traceback" not in server.logged()
     if variables:
         request.getfixturevalue("seaweed").empty()

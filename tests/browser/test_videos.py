@@ -1,5 +1,6 @@
 """A real Chromium plays and seeks stored videos, and the gallery shows them among pictures."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from uuid import uuid4
@@ -68,11 +69,12 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory, seaweed: SeaweedFS) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in bucket_variables(seaweed).items():
-            patch.setenv(name, value)
-        with running(tmp_path_factory.mktemp("bucket")) as started:
-            yield started
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in bucket_variables(seaweed).items():
+                patch.setenv(name, value)
+            started = stack.enter_context(running(tmp_path_factory.mktemp("bucket")))
+        yield started
     seaweed.empty()
 
 

@@ -23,6 +23,7 @@ def variables(
     seaweed: SeaweedFS | None = None
     if request.param == "bucket":
         seaweed = request.getfixturevalue("seaweed")
+        seaweed.empty()  # of folders, too, whose images others have deleted
         found |= bucket_variables(seaweed)
     for name, value in found.items():
         monkeypatch.setenv(name, value)

@@ -1,5 +1,6 @@
 """A server as its users start it, a real bucket behind it, and a CDN in front of that."""
 
+import contextlib
 import io
 import itertools
 import re
@@ -37,11 +38,12 @@ def cdn(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def server(
     seaweed: SeaweedFS, cdn: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as environment:
-        set_r2(environment, seaweed.endpoint_url, cdn)
-        folder = tmp_path_factory.mktemp("server")
-        with running(folder, max_upload_bytes=str(GIB)) as started:
-            yield started
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:
+            set_r2(environment, seaweed.endpoint_url, cdn)
+            folder = tmp_path_factory.mktemp("server")
+            started = stack.enter_context(running(folder, max_upload_bytes=str(GIB)))
+        yield started
     seaweed.empty()
 
 
