@@ -222,7 +222,7 @@ def media_router(operations: MediaOperations) -> OperationRouter:
         Operation(
             "GET",
             operations.list_media_resources,
-            (401, 403, 503),
+            (401, 403, 414, 503),
             answer=list[MediaResourceView],
             query=MEDIA_QUERY,
             is_paged=True,
