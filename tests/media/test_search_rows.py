@@ -150,6 +150,57 @@ async def test_filters_are_exact(rows: SearchRows) -> None:
         assert found == (["a/cat.png"] if is_found else []), filters
 
 
+NAMES: Final = [
+    ("b c d e f", True),
+    ("a b c d e f g", True),
+    ("g", True),
+    ("b d", False),
+    ("a b c d f", False),
+    ("g h", False),  # in two names
+    ("h i", True),
+]
+
+
+async def test_phrases_of_any_length_are_found_in_names(rows: SearchRows) -> None:
+    loras = (Lora("A-b_c d.e f/G"), Lora("h i"))
+    await rows.write([_image("a.png", Generation(loras=loras)), _image("b.png")])
+
+    for asked, is_found in NAMES:
+        found = await _found(rows, lora=tuple(words_of(asked)))
+        assert found == (["a.png"] if is_found else []), asked
+
+
+async def test_names_of_megabytes_are_cut(rows: SearchRows) -> None:
+    loras = tuple(Lora(" ".join(f"w{n}x{at}" for at in range(100))) for n in range(1000))
+    await rows.write([_image("a.png", Generation(model="fox " * 10**6, loras=loras))])
+
+    assert await _found(rows, lora=("w0x0", "w0x1")) == ["a.png"]
+    assert await _found(rows, lora=("w999x0",)) == []
+
+
+async def test_pages_of_a_phrase_are_whole_however_rare_it_is(
+    rows: SearchRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = {n: "snow red fox" if n % 5 == 0 or n > 30 else "fox red snow" for n in range(60)}
+    monkeypatch.setattr("stillroom.media.rows.search._NEAR", 8)
+    await rows.write(
+        [_image(f"{n}.png", Generation(prompt=text), saved_ns=n) for n, text in prompts.items()]
+    )
+    wanted = [f"{n}.png" for n, text in prompts.items() if text == "snow red fox"]
+
+    for limit, descending in itertools.product((1, 3, 50), (True, False)):
+        found: list[str] = []
+        after: str | int | None = None
+        while after is not None or not found:
+            query = SearchQuery(
+                prefix=ALL, words=(("red", "fox"),), limit=limit, descending=descending, after=after
+            )
+            page = await rows.search(query)
+            found += [one.image.key.text.removeprefix("compute/") for one in page.images]
+            after = page.next_after
+        assert found == (wanted[::-1] if descending else wanted)
+
+
 async def test_case_accents_and_scripts_do_not_matter(rows: SearchRows) -> None:
     texts = ["Füchse im Schnee", "ΟΔΟΣ", "Straße", "красная лиса", "赤い狐が雪の中"]
     await rows.write([_image(f"{n}.png", Generation(prompt=text)) for n, text in enumerate(texts)])

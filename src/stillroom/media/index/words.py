@@ -6,9 +6,10 @@ words of letters and digits only.
 
 import functools
 import hashlib
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_TEXT: Final = 16 * 1024
@@ -17,8 +18,14 @@ MAX_TEXT: Final = 16 * 1024
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
+_MAX_NAME: Final = 32
+"""Words of a name of a model or LoRA."""
+
+_TOGETHER: Final = 4
+"""Words of a phrase that one word of the index stands for."""
+
 _REMEMBERED: Final = 256
-"""Folders, tools and types are the same again and again."""
+"""Folders, tools, models and types are the same again and again."""
 
 # Written without blanks: each character is a word, and what is looked for a phrase of them.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -55,6 +62,32 @@ def facet(name: str, value: str) -> str:
     """A word that stands for a fact with this very value, without regard to case."""
     digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
     return digest.hexdigest()
+
+
+def name_facets(kind: str, names: Iterable[str]) -> list[str]:
+    """A word for each phrase in names of models, or of LoRAs.
+
+    A phrase is then looked up, and not found by comparing where its words stand.
+    """
+    found = itertools.chain.from_iterable(_name_facets(kind, name) for name in names)
+    return list(itertools.islice(found, _MAX_WORDS))
+
+
+@functools.lru_cache(_REMEMBERED)
+def _name_facets(kind: str, name: str) -> tuple[str, ...]:
+    words = words_of(name)[:_MAX_NAME]
+    phrases = {
+        " ".join(words[start : start + count])
+        for start in range(len(words))
+        for count in range(1, min(_TOGETHER, len(words) - start) + 1)
+    }
+    return tuple(facet(kind, phrase) for phrase in sorted(phrases))
+
+
+def phrase_facets(kind: str, phrase: Phrase) -> Iterator[str]:
+    """The words of which a name with this phrase has all; a long phrase is asked for in parts."""
+    for start in range(max(len(phrase) - _TOGETHER, 0) + 1):
+        yield facet(kind, " ".join(phrase[start : start + _TOGETHER]))
 
 
 def folder_facets(key: str) -> Iterator[str]:

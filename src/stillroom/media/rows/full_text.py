@@ -12,12 +12,18 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 
 from stillroom.generation.facts import Generation
 from stillroom.media.index.values import FactsQuery, IndexedImage
-from stillroom.media.index.words import Phrase, facet, folder_facets, words_of
+from stillroom.media.index.words import (
+    Phrase,
+    facet,
+    folder_facets,
+    name_facets,
+    phrase_facets,
+    words_of,
+)
 from stillroom.media.rows.tables import search_images
 
-_FOUND_BY_WORDS: Final = ("prompt", "path", "model")
-_COLUMNS: Final = (*_FOUND_BY_WORDS, "lora")
-_CLASSES: Final = dict(zip(_COLUMNS, "ABCD", strict=True))
+_COLUMNS: Final = ("prompt", "path", "model")
+_CLASSES: Final = dict(zip(_COLUMNS, "ABC", strict=True))
 """PostgreSQL's weights say where a word stands."""
 
 _GAP: Final = 2
@@ -28,7 +34,7 @@ full_text: Final = sa.table(
     sa.column("rowid", sa.BigInteger),
     *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
 )
-"""The virtual table of SQLite."""
+"""The virtual table of SQLite. It has a column `lora`, too, which is empty."""
 
 
 def matching(
@@ -50,15 +56,18 @@ def matching(
     return (search_images.c.words.op("@@")(sa.cast(_tsquery(terms, facets), TSQUERY)),)
 
 
+def has_phrase(query: FactsQuery) -> bool:
+    """Whether words must follow each other."""
+    return any(len(phrase) > 1 for phrase, _ in _terms(query))
+
+
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
     """What stands in the full text for an image, by column, words parted by blanks."""
     key, facts = indexed.image.key.text, indexed.generation or Generation()
-    loras = " ".join(one.name for one in facts.loras or ())
     texts = {
         "prompt": facts.prompt or "",
         "path": key.partition("/")[2],
         "model": facts.model or "",
-        "lora": loras,
     }
     found = {name: " ".join(words_of(text)) for name, text in texts.items()}
     exact = [*folder_facets(key), facet("type", indexed.image.content_type)]
@@ -66,6 +75,8 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
         value = getattr(facts, name)
         if value is not None:
             exact.append(facet(name, str(value)))
+    exact += name_facets("model", [texts["model"]])
+    exact += name_facets("lora", [one.name for one in facts.loras or ()])
     if indexed.ai_mark is not None:
         exact.append(facet("mark", indexed.ai_mark))
     return {**found, "facets": " ".join(exact)}
@@ -77,13 +88,9 @@ Term = tuple[Phrase, tuple[str, ...]]
 
 def _terms(query: FactsQuery) -> Iterable[Term]:
     for phrase in query.words:
-        yield phrase, _FOUND_BY_WORDS
+        yield phrase, _COLUMNS
     for phrase in query.prompt:
         yield phrase, ("prompt",)
-    if query.model:
-        yield query.model, ("model",)
-    if query.lora:
-        yield query.lora, ("lora",)
 
 
 def _facets(query: FactsQuery) -> Iterable[str]:
@@ -95,6 +102,9 @@ def _facets(query: FactsQuery) -> Iterable[str]:
     ):
         if value is not None:
             yield facet(name, str(value))
+    for name, phrase in (("model", query.model), ("lora", query.lora)):
+        if phrase:
+            yield from phrase_facets(name, phrase)
 
 
 def _fts5(terms: Sequence[Term], facets: Sequence[str]) -> str:
@@ -108,8 +118,9 @@ def _tsquery(terms: Sequence[Term], facets: Sequence[str]) -> str:
     parts = []
     for phrase, columns in terms:
         # Between columns there is a gap, so that no phrase begins in one and ends in another.
-        classes = "".join(_CLASSES[name] for name in columns)
-        parts.append("(" + " <-> ".join(f"'{word}':{classes}" for word in phrase) + ")")
+        # A class is not in the index of PostgreSQL: each row that has the word is looked at.
+        classes = "" if columns == _COLUMNS else ":" + "".join(_CLASSES[name] for name in columns)
+        parts.append("(" + " <-> ".join(f"'{word}'{classes}" for word in phrase) + ")")
     return " & ".join([*parts, *(f"'={one}'" for one in facets)])
 
 

@@ -18,7 +18,7 @@ from stillroom.generation.facts import generation_of
 from stillroom.media.index.values import FoundPage, Indexed, IndexedImage, Removed, SearchQuery
 from stillroom.media.index.words import facet, folder_facet
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.full_text import full_text, matching, texts_of, tsvector
+from stillroom.media.rows.full_text import full_text, has_phrase, matching, texts_of, tsvector
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
@@ -37,6 +37,12 @@ _SLICE: Final = 16
 
 _AT_ONCE: Final = 100
 """Rows in one statement; the event loop prepares its parameters."""
+
+_NEAR: Final = 5000
+"""Rows next to where a page begins that are looked at one by one: 5 ms."""
+
+_TRIES: Final = 16
+"""As many times `_NEAR` rows are looked at for a page, if so many will do."""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -138,12 +144,28 @@ class SearchRows:
             BackendUnavailable: the database is away, or too slow.
         """
         async with self._engine.reading() as connection:
-            rows = (await connection.execute(self._asked(query))).all()
+            rows = await self._found(connection, query)
         shown = rows[: query.limit]
         next_after: str | int | None = None
         if len(rows) > query.limit:
             next_after = shown[-1].storage_key if query.by_path else shown[-1].id
         return FoundPage([_image_of(row) for row in shown], next_after)
+
+    async def _found(self, connection: AsyncConnection, query: SearchQuery) -> list[sa.Row[Any]]:
+        """The images of a page, and one more if there are more.
+
+        PostgreSQL does not know how often words follow each other. If it takes few images for
+        many, it goes through all rows by age, and if many for few, it looks at each that has the
+        words. So it is told, after a look at the nearest rows.
+        """
+        asked = self._asked(query)
+        if not (self._engine.is_sqlite or query.by_path) and has_phrase(query):
+            await _allow(connection, by_age=True)
+            near = (await connection.execute(asked.where(_is_near(query)))).all()
+            if len(near) > query.limit:
+                return [*near]
+            await _allow(connection, by_age=len(near) > query.limit / _TRIES)
+        return [*(await connection.execute(asked)).all()]
 
     def _asked(self, query: SearchQuery) -> sa.Select[Any]:
         images = search_images.c
@@ -193,6 +215,31 @@ class SearchRows:
         if not self._engine.is_sqlite:
             row["words"] = tsvector(texts)
         return row, texts
+
+
+async def _allow(connection: AsyncConnection, *, by_age: bool) -> None:
+    """Leave PostgreSQL one way to rows in this transaction: by their ids, or by their words.
+
+    https://www.postgresql.org/docs/17/runtime-config-query.html
+    """
+    ways = {"seqscan": False, "indexscan": by_age, "bitmapscan": not by_age}
+    setting = [
+        sa.func.set_config(f"enable_{way}", "on" if is_allowed else "off", True)
+        for way, is_allowed in ways.items()
+    ]
+    await connection.execute(sa.select(*setting))
+
+
+def _is_near(query: SearchQuery) -> sa.ColumnElement[bool]:
+    """Whether a row is one of the `_NEAR` first that a page in the order of saves can have."""
+    id_ = search_images.c.id
+    rows = sa.select(id_).order_by(id_.desc() if query.descending else id_.asc())
+    if query.after is not None:
+        rows = rows.where(id_ < query.after if query.descending else id_ > query.after)
+    last = rows.offset(_NEAR).limit(1).scalar_subquery()
+    if query.descending:
+        return id_ > sa.func.coalesce(last, -1)
+    return id_ < sa.func.coalesce(last, 2**63 - 1)
 
 
 async def _known(

@@ -1,0 +1,23 @@
+"""Phrases in names of models and LoRAs are words of the search index."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0009"
+down_revision: Final = "0008"
+
+
+def upgrade() -> None:
+    """Empty the index, and have it filled from the images at once, in the background."""
+    op.execute("DELETE FROM search_images")
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("DELETE FROM search_words")
+    scans = sa.table("media_scans", sa.column("name"))
+    op.execute(sa.delete(scans).where(scans.c.name.in_(["index", "rebuild"])))
+
+
+def downgrade() -> None:
+    """Empty it again."""
+    upgrade()
