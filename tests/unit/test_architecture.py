@@ -1,4 +1,4 @@
-"""The picture in ARCHITECTURE.md shows the imports as they are."""
+"""The picture in ARCHITECTURE.md shows the imports as they are, and files are short."""
 
 import re
 from pathlib import Path
@@ -80,3 +80,13 @@ def test_each_file_that_the_map_names_exists() -> None:
         name for name in names if not (source / name).exists() and not (ROOT / name).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(("pattern", "most"), [("*.py", 400), ("*.js", 300)])
+def test_no_file_is_longer_than_a_reader_keeps_in_mind(pattern: str, most: int) -> None:
+    lengths = {
+        file.name: len(file.read_text(encoding="utf-8").splitlines())
+        for file in (ROOT / "src/stillroom").rglob(pattern)
+    }
+    assert len(lengths) > 20
+    assert {name: length for name, length in lengths.items() if length > most} == {}

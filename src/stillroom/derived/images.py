@@ -10,15 +10,16 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from stillroom.bounded_cache import BoundedCache
 from stillroom.derived.cache import DerivedCache
+from stillroom.derived.config import DerivedConfig
 from stillroom.derived.decoders import Decoders
+from stillroom.derived.opened import DerivedImage
 from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.generation.ai_mark import TYPES
 from stillroom.generation.reading import by_reading, find_mark, reader_of
@@ -84,57 +85,6 @@ _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class DerivedConfig:
-    """How pictures are made and kept.
-
-    Attributes:
-        folder: Where they are kept.
-        cache_bytes: What they may take there.
-        min_free_bytes: Nothing is kept that would leave less room on the disk.
-        durable: Whether what is kept is synced.
-        processes: Images decoded at once, each in a process.
-        max_pixels: Larger images are not decoded.
-        transformations_url: Cloudflare's CDN, which makes them instead; None: we do.
-    """
-
-    folder: Path
-    cache_bytes: int = 1024**3
-    min_free_bytes: int = 256 * 1024**2
-    durable: bool = True
-    processes: int = 2
-    max_pixels: int = 100_000_000
-    transformations_url: str | None = None
-
-
-class DerivedImage:
-    """A picture that was made: in a file of the cache, or in memory. An `OpenedImage`."""
-
-    def __init__(self, image: StoredImage, source: int | bytes) -> None:
-        self.image = image
-        self._source = source
-
-    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, in pieces."""
-        end = start + length
-        while start < end:
-            size = min(end - start, _READ_BYTES)
-            if isinstance(self._source, bytes):
-                piece = self._source[start : start + size]
-            else:
-                piece = await _read(self._source, start, size)
-            if not piece:
-                raise BackendUnavailable("the file became shorter while it was read")
-            start += len(piece)
-            yield piece
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        source, self._source = self._source, b""
-        if isinstance(source, int):
-            os.close(source)
 
 
 class DerivedImages:
@@ -434,16 +384,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 def _source(original: StoredImage) -> str:
     """An original's own name: its key and the bytes that it has now."""
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
-
-
-async def _read(file: int, start: int, size: int) -> bytes:
-    """Without waiting where the page cache has it, else in a thread."""
-    buffer = bytearray(size)
-    try:
-        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
-        return await asyncio.to_thread(os.pread, file, size, start)
-    return bytes(memoryview(buffer)[:count]) if count else b""
 
 
 def _write(file: int, piece: bytes) -> None:

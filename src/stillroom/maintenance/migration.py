@@ -7,7 +7,7 @@ that was interrupted resumes by running again, and a second run copies what has 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ from stillroom.errors import (
     StorageFull,
     TooLarge,
 )
+from stillroom.maintenance.copies import folders_of
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.paths import KeyPrefix, StorageKey
@@ -391,21 +392,3 @@ class _Reading:
         except BackendUnavailable:
             self.failed = True
             raise
-
-
-def folders_of(key: StorageKey) -> Iterator[str]:
-    """The folders that a key is in, on every level."""
-    folder = key.text
-    while "/" in folder:
-        folder = folder.rpartition("/")[0]
-        yield folder
-
-
-def is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Whether an image is the copy of this very save, as far as times can tell.
-
-    The time of a save goes along with it, to the microsecond at least (`ImportedImage`).
-    """
-    if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
-        return False
-    return copy.sha256 == original.sha256 or None in (copy.sha256, original.sha256)

@@ -16,7 +16,8 @@ from typing import Final
 
 from stillroom.concurrently import map_concurrently
 from stillroom.errors import ConfigurationError
-from stillroom.maintenance.migration import Migration, folders_of, is_copy
+from stillroom.maintenance.copies import folders_of, is_copy
+from stillroom.maintenance.migration import Migration
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.migrations import HEAD, found, migrate
 from stillroom.media.resource import DELETED, MediaResource

@@ -28,7 +28,7 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.headers.probe import Probed, probe
+from stillroom.media.headers.probe import probe
 from stillroom.media.index.filling import read_facts
 from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_intact, is_recorded
 from stillroom.media.resource import (
@@ -44,6 +44,7 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
+from stillroom.media.source import Source, resource_of
 from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
@@ -141,7 +142,7 @@ class MediaResourceService:
             ):
                 return await self._keep(known, source, relocate=relocate)
             if known is None:
-                resource = _resource(new_id(), source)
+                resource = resource_of(new_id(), source)
             else:
                 resource = dataclasses.replace(known, deleted_at=None)
             if relocate:
@@ -150,7 +151,7 @@ class MediaResourceService:
         except (IntentLost, MarkClaimed):
             return None
 
-    async def _look_at(self, key: StorageKey) -> "_Source":
+    async def _look_at(self, key: StorageKey) -> "Source":
         """Read the source's facts, hash and header, all of one save."""
         opened = await self._storage.open(key)
         try:
@@ -158,10 +159,10 @@ class MediaResourceService:
             sha256 = opened.image.sha256 or await hash_opened(opened)
         finally:
             opened.close()
-        return _Source(opened.image, sha256, probed)
+        return Source(opened.image, sha256, probed)
 
     async def _join(
-        self, known: MediaResource, source: "_Source", *, relocate: bool
+        self, known: MediaResource, source: "Source", *, relocate: bool
     ) -> MediaResource | None:
         """Use the resource of another folder: not moved, not revived, and without its texts."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
@@ -187,7 +188,7 @@ class MediaResourceService:
         )
 
     async def _keep(
-        self, known: MediaResource, source: "_Source", *, relocate: bool, revive: bool = True
+        self, known: MediaResource, source: "Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
         rows = await self._database.rows()
         return await rows.resources.keep(
@@ -200,7 +201,7 @@ class MediaResourceService:
         )
 
     async def _record(
-        self, resource: MediaResource, known: MediaResource | None, source: "_Source"
+        self, resource: MediaResource, known: MediaResource | None, source: "Source"
     ) -> MediaResource | None:
         """Record an image in place."""
         rows = await self._database.rows()
@@ -211,7 +212,7 @@ class MediaResourceService:
         return resource if await rows.resources.add(resource) else None
 
     async def _relocate(
-        self, resource: MediaResource, known: MediaResource | None, source: "_Source"
+        self, resource: MediaResource, known: MediaResource | None, source: "Source"
     ) -> MediaResource | None:
         """Intent, copy, transaction."""
         rows = await self._database.rows()
@@ -274,7 +275,7 @@ class MediaResourceService:
             await asyncio.wait([renewing])
 
     async def _copy(
-        self, source: "_Source", media_key: StorageKey, *, is_new: bool
+        self, source: "Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
         """Copy the very save that was looked at; None if the source is another one by now.
 
@@ -291,7 +292,7 @@ class MediaResourceService:
                 return None
             raise
 
-    def _mark(self, source: "_Source") -> Mark:
+    def _mark(self, source: "Source") -> Mark:
         image, due_at = source.image, now() + self._grace
         return Mark(image.key, image.save_id, RELOCATED, due_at, content_hash=source.sha256)
 
@@ -391,36 +392,3 @@ class MediaResourceService:
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    """An image that is being ingested: its facts, hash and header."""
-
-    image: StoredImage
-    sha256: bytes
-    probed: Probed
-
-
-def _resource(resource_id: uuid.UUID, source: _Source) -> MediaResource:
-    probed = source.probed
-    return MediaResource(
-        id=resource_id,
-        resource_type=probed.resource_type,
-        storage_key=source.image.key,
-        save_id=source.image.save_id,
-        content_hash=source.sha256,
-        extension=probed.extension,
-        content_type=probed.content_type,
-        file_size=source.image.size,
-        width=probed.width,
-        height=probed.height,
-        color_profile=probed.color_profile,
-        protected=False,
-        alt_text=None,
-        caption=None,
-        created_at=now(),
-        source_key=source.image.key,
-        duration=probed.duration,
-        ai_mark=probed.ai_mark,
-    )

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic_settings import SettingsError
 
 from stillroom.auth.config import JwksConfig, KeyFileConfig, KeysConfig, SecretConfig
-from stillroom.derived.images import DerivedConfig
+from stillroom.derived.config import DerivedConfig
 from stillroom.errors import ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.paths import COMPUTE_PREFIX

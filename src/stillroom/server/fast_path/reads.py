@@ -19,21 +19,20 @@ import logging
 import os
 import re
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER, without_body
-from stillroom.auth.grants import Grant
 from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
-from stillroom.bounded_cache import BoundedCache, CacheEntry
+from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.http.fields import Fields, combined
 from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answers import Answer, AnswerRecord
+from stillroom.server.fast_path.lines import Line, Rights
 from stillroom.server.fast_path.sendfile import FileExchange, FileSlice
 from stillroom.server.http11.asgi import http_date
 from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
@@ -83,66 +82,12 @@ _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
 """Some 24 MiB; the storage remembers the facts of as many."""
 
-_MAX_ANSWERS: Final = 8
-"""Of one line: for different conditions and ranges."""
-
 _ENTRY_BYTES: Final = 1024
 """What an entry takes beside its bytes, roughly."""
 
 Headers = tuple[tuple[str, str], ...]
 
 _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
-
-
-_Conditions = tuple[str | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rights:
-    """The fields of a head that passed every check, and who its token's holder is."""
-
-    fields: Fields
-    conditions: _Conditions | None  # None: there is none
-    grant: Grant
-    until: float
-
-
-@dataclass(slots=True, eq=False)
-class _Line:
-    """A request line that was checked, and the answers to it while the image is the same.
-
-    Of thousands each is read from memory that no processor cache holds, so what a usual answer
-    needs lies here and not behind one more dictionary.
-    """
-
-    method: str
-    path: ImagePath
-    key: StorageKey
-    image: StoredImage | RemoteImage | None = None
-    is_missing: bool = False  # it was, when it was last looked for
-    answer: Answer | None = None  # without conditions
-    answers: dict[_Conditions, Answer] | None = None  # with conditions
-    body: CacheEntry[bytes] | None = None
-
-    def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Forget the answers, since the image is another one."""
-        self.image, self.is_missing = image, image is None
-        self.answer = self.answers = self.body = None
-
-    def answer_for(self, conditions: _Conditions | None) -> Answer | None:
-        """What was answered to a request with these conditions."""
-        if conditions is None:
-            return self.answer
-        return self.answers.get(conditions) if self.answers else None
-
-    def remember(self, conditions: _Conditions | None, answer: Answer) -> None:
-        """Answer so again."""
-        if conditions is None:
-            self.answer = answer
-            return
-        if self.answers is None or len(self.answers) >= _MAX_ANSWERS:
-            self.answers = {}
-        self.answers[conditions] = answer
 
 
 class FastReads:
@@ -173,9 +118,9 @@ class FastReads:
         self._longest_target = longest_target
         self._extra_lines = "".join(f"{name}: {value}\r\n" for name, value in extra_headers)
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
-        self._rights: BoundedCache[bytes, _Rights] = BoundedCache(_MAX_FIELDS_BYTES)
-        self._lines: BoundedCache[bytes, _Line] = BoundedCache(_MAX_LINES)
-        self._bodies: BoundedCache[_Line, bytes] = BoundedCache(cache_bytes)
+        self._rights: BoundedCache[bytes, Rights] = BoundedCache(_MAX_FIELDS_BYTES)
+        self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES)
+        self._bodies: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
         self._keeps_bodies = cache_bytes > 0
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
@@ -202,7 +147,7 @@ class FastReads:
             return False
         conditions = tuple(map(fields.get, _CONDITIONS))
         given = conditions if any(one is not None for one in conditions) else None
-        rights = _Rights(fields, given, known.grant, known.until)
+        rights = Rights(fields, given, known.grant, known.until)
         self._rights.put(bare[end:], rights, len(bare) + _ENTRY_BYTES)
         return self.answer(connection, data)
 
@@ -249,14 +194,14 @@ class FastReads:
             AnswerRecord(connection.client, data, answer, client_id, began).log(len(body))
         return True
 
-    def _rights_beside_id(self, data: bytes, end: int) -> tuple[_Rights | None, bytes]:
+    def _rights_beside_id(self, data: bytes, end: int) -> tuple[Rights | None, bytes]:
         """The rights of a head with a request id, which is another one each time, and the id."""
         found = request_id.find_field(data)
         if found is None:
             return None, b""
         return self._rights.get(data[end : found.start] + data[found.end :]), found.id
 
-    def _add_line(self, data: bytes, end: int) -> _Line | None:
+    def _add_line(self, data: bytes, end: int) -> Line | None:
         """Remember a request line whose path follows the rules."""
         found = _LINE.fullmatch(data, 0, end)
         if found is None or len(IMAGES_PREFIX) + len(found[2]) > self._longest_target:
@@ -265,11 +210,11 @@ class FastReads:
             path = ImagePath.from_target(found[2])
         except StillroomError:
             return None
-        line = _Line(found[1].decode("ascii"), path, StorageKey.of_image(path))
+        line = Line(found[1].decode("ascii"), path, StorageKey.of_image(path))
         self._lines.put(data[:end], line)
         return line
 
-    def _find(self, line: _Line, rights: _Rights) -> "tuple[Answer, _Body] | None":
+    def _find(self, line: Line, rights: Rights) -> "tuple[Answer, _Body] | None":
         """The answer and its body, if neither must be waited for."""
         known: StoredImage | None = None
         if isinstance(line.image, StoredImage):
@@ -291,7 +236,7 @@ class FastReads:
         return self._open(line, rights, location)
 
     def _find_cached(
-        self, line: _Line, image: StoredImage, rights: _Rights
+        self, line: Line, image: StoredImage, rights: Rights
     ) -> "tuple[Answer, _Body] | None":
         """The answer without opening a file, if it is still the same save."""
         answer = line.answer_for(rights.conditions)
@@ -313,7 +258,7 @@ class FastReads:
         return (answer, body) if self._storage.is_current(image) else None
 
     def _open(
-        self, line: _Line, rights: _Rights, location: LocalImage
+        self, line: Line, rights: Rights, location: LocalImage
     ) -> "tuple[Answer, _Body] | None":
         """The answer from a file; it stays open only for a slice that is sent from it."""
         image, is_known = location.image, location.image is line.image
@@ -340,7 +285,7 @@ class FastReads:
             line.body = self._bodies.put(line, bytes(body), len(body) + _ENTRY_BYTES)
         return answer, body
 
-    def _redirect(self, line: _Line, location: RemoteImage | None) -> "tuple[Answer, _Body] | None":
+    def _redirect(self, line: Line, location: RemoteImage | None) -> "tuple[Answer, _Body] | None":
         if location is None or line.method == "HEAD":
             return None
         if location is not line.image:
@@ -348,7 +293,7 @@ class FastReads:
             line.answer = Answer("get_image", 302, self._head(answer_redirect(location)))
         return (line.answer, b"") if line.answer else None
 
-    def _make(self, line: _Line, image: StoredImage, rights: _Rights) -> Answer:
+    def _make(self, line: Line, image: StoredImage, rights: Rights) -> Answer:
         """The answer to a line with these conditions; it is remembered."""
         try:
             cache_control = self._operations.cache_control

@@ -1,0 +1,49 @@
+"""A derived image that is open: in a file of the cache, or in memory."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.storage.values import StoredImage
+
+_READ_BYTES: Final = 256 * 1024
+
+
+class DerivedImage:
+    """A picture that was made: in a file of the cache, or in memory. An `OpenedImage`."""
+
+    def __init__(self, image: StoredImage, source: int | bytes) -> None:
+        self.image = image
+        self._source = source
+
+    async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` on, in pieces."""
+        end = start + length
+        while start < end:
+            size = min(end - start, _READ_BYTES)
+            if isinstance(self._source, bytes):
+                piece = self._source[start : start + size]
+            else:
+                piece = await _read(self._source, start, size)
+            if not piece:
+                raise BackendUnavailable("the file became shorter while it was read")
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        source, self._source = self._source, b""
+        if isinstance(source, int):
+            os.close(source)
+
+
+async def _read(file: int, start: int, size: int) -> bytes:
+    """Without waiting where the page cache has it, else in a thread."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+        return await asyncio.to_thread(os.pread, file, size, start)
+    return bytes(memoryview(buffer)[:count]) if count else b""

@@ -1,0 +1,42 @@
+"""An image that is being ingested, and the resource that it becomes."""
+
+import uuid
+from dataclasses import dataclass
+
+from stillroom.media.headers.probe import Probed
+from stillroom.media.resource import MediaResource, now
+from stillroom.storage.values import StoredImage
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image that is being ingested: its facts, hash and header."""
+
+    image: StoredImage
+    sha256: bytes
+    probed: Probed
+
+
+def resource_of(resource_id: uuid.UUID, source: Source) -> MediaResource:
+    """The resource that an image becomes, recorded where it lies."""
+    probed = source.probed
+    return MediaResource(
+        id=resource_id,
+        resource_type=probed.resource_type,
+        storage_key=source.image.key,
+        save_id=source.image.save_id,
+        content_hash=source.sha256,
+        extension=probed.extension,
+        content_type=probed.content_type,
+        file_size=source.image.size,
+        width=probed.width,
+        height=probed.height,
+        color_profile=probed.color_profile,
+        protected=False,
+        alt_text=None,
+        caption=None,
+        created_at=now(),
+        source_key=source.image.key,
+        duration=probed.duration,
+        ai_mark=probed.ai_mark,
+    )
