@@ -41,6 +41,7 @@ def test_a_case_runs_beside_nginx_and_every_request_succeeds(slug: str, tmp_path
     assert not list((tmp_path / "stillroom/compute").glob("up*"))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("slug", ["many-zipf", "many-reads", "many-saves"])
 def test_a_case_of_many_images_runs_and_every_request_succeeds(slug: str, tmp_path: Path) -> None:
     (case,) = [case for case in CASES if case.slug == slug]

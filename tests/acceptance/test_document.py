@@ -205,6 +205,7 @@ def test_every_text_in_the_document_has_a_real_example(server: Server) -> None:
     assert bare == []
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(300)  # 50 s on a quiet machine, and each operation adds to it
 def test_a_fuzzer_that_follows_the_document_finds_nothing(
     server: Server, client: httpx.Client, folder: str, tmp_path: Path

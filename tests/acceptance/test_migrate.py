@@ -40,7 +40,7 @@ from stillroom.storage.choose import open_storage
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.values import ListQuery
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.whole]
 
 MANY = 10_000
 

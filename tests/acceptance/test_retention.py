@@ -99,6 +99,7 @@ def fill(client: httpx.Client) -> None:
         client.post(f"{RUNS}/runs/{run}/publish", json={"expected": 3}).raise_for_status()
 
 
+@pytest.mark.whole
 def test_two_servers_and_commands_at_once_delete_what_was_planned_and_each_image_once(
     settings: dict[str, str], tmp_path: Path
 ) -> None:

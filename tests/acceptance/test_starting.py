@@ -174,6 +174,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
                 assert another.get(f"{IMAGES}/a.png").content == b"x"
 
 
+@pytest.mark.whole
 def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         stays, *_ = server.children()

@@ -199,6 +199,7 @@ def test_a_bad_image_is_quarantined_beside_a_running_server(tmp_path: Path) -> N
     assert facts["sha256_when_saved"] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.whole
 def test_traffic_beside_it_is_never_a_finding(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         traffic = Traffic(server, seed=1)

@@ -27,6 +27,7 @@ def model(at: int) -> Image.Image:
 ORDER = "from tasks import generate; generate.delay(7)"
 
 
+@pytest.mark.whole
 def test_a_worker_killed_in_its_task_leaves_no_part_of_a_run_published_and_another_makes_it_whole(
     tmp_path: Path,
 ) -> None:

@@ -75,6 +75,7 @@ def until(found: Callable[[], Any], expected: object) -> None:
         time.sleep(0.1)  # a condition with a deadline: other processes send no event
 
 
+@pytest.mark.whole
 def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_without_a_cdn_the_redirect_is_presigned(
         assert httpx.get(forged).status_code == 403
 
 
+@pytest.mark.whole
 def test_while_a_bucket_hangs_all_that_is_local_stays_quick(
     server: Server, client: httpx.Client, seaweed: SeaweedFS
 ) -> None:
@@ -204,6 +205,7 @@ def post_in_pieces(
     )
 
 
+@pytest.mark.whole
 def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
     server: Server, client: httpx.Client
 ) -> None:
