@@ -112,9 +112,7 @@ class DerivedImages:
         self._flights: dict[str, asyncio.Task[bytes]] = {}
         self._of_one: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._refused: BoundedCache[str, tuple[float, UnsupportedMedia]] = BoundedCache(
-            _MAX_REFUSED
-        )
+        self._refused: BoundedCache[str, tuple[float, str, bool]] = BoundedCache(_MAX_REFUSED)
         self._marked: BoundedCache[str, bool] = BoundedCache(_MAX_MARKED)
         self._threads = _threads()
         self._maker = ""
@@ -265,9 +263,9 @@ class DerivedImages:
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
-        until, why = self._refused.get(_source(original)) or (0.0, None)
-        if why is not None and time.monotonic() < until:
-            raise UnsupportedMedia(str(why), is_cut_off=why.is_cut_off)
+        until, why, is_cut_off = self._refused.get(_source(original)) or (0.0, "", False)
+        if time.monotonic() < until:
+            raise UnsupportedMedia(why, is_cut_off=is_cut_off)
 
     def _start(self, name: str, original: OpenedImage, wanted: Derivation) -> "asyncio.Task[bytes]":
         flight = asyncio.get_running_loop().create_task(self._make(name, original, wanted))
@@ -313,7 +311,9 @@ class DerivedImages:
 
     def _remember(self, original: StoredImage, why: UnsupportedMedia) -> None:
         """Refuse what is asked for of this original from here on."""
-        self._refused.put(_source(original), (time.monotonic() + _REFUSED_FOR_S, why))
+        # Not the error itself: by its traceback it would keep the original's bytes.
+        refused = (time.monotonic() + _REFUSED_FOR_S, str(why), why.is_cut_off)
+        self._refused.put(_source(original), refused)
 
     @contextlib.asynccontextmanager
     async def _turn(self, source: str) -> AsyncIterator[None]:
