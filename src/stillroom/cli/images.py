@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from stillroom.cli.duration import DURATION
+from stillroom.cli.duration import duration
 from stillroom.cli.exits import FAILED
 from stillroom.cli.facts import FACTS
 from stillroom.cli.progress import Transfer, counted, result_line, size_text
@@ -76,7 +76,7 @@ RESULTS = click.option(
     is_flag=True,
     help="Put the mark into each image that says that AI made it, unless it has one.",
 )
-@click.option("--expires-in", type=DURATION, help="Delete the images after this: 90s 15m 12h 7d")
+@click.option("--expires-in", type=duration, help="Delete the images after this: 90s 15m 12h 7d")
 @CONCURRENCY
 @DRY_RUN
 @filter_options
@@ -364,7 +364,7 @@ def rm(
 
 @click.command(epilog=SERVER)
 @click.argument("path", shell_complete=completed)
-@click.option("--expires", type=DURATION, default="1h", show_default=True, help="90s 15m 12h 7d")
+@click.option("--expires", type=duration, default="1h", show_default=True, help="90s 15m 12h 7d")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object: path, url, expires_in.")
 @server_options
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:

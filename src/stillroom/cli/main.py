@@ -11,7 +11,7 @@ from stillroom.auth.grants import SCOPES
 from stillroom.cli.copying import cp, mv
 from stillroom.cli.doctor import doctor
 from stillroom.cli.du import du
-from stillroom.cli.duration import DURATION
+from stillroom.cli.duration import duration
 from stillroom.cli.exits import FAILED, INTERRUPTED, code_of, hint_of
 from stillroom.cli.group import Group
 from stillroom.cli.images import cat, get, ls, put, rm, url
@@ -64,7 +64,7 @@ def serve(*, sign_in_link: bool | None, **flags: object) -> None:
     help="A permission; repeat for several.  [all of them]",
 )
 @click.option("--prefix", "folder", help="Restrict it to this folder.")
-@click.option("--expires", type=DURATION, default="30d", show_default=True, help="90s 15m 12h 30d")
+@click.option("--expires", type=duration, default="30d", show_default=True, help="90s 15m 12h 30d")
 @click.option(
     "--data-dir",
     help="The data directory, with the secret.  [STILLROOM_DATA_DIR, ./stillroom-data]",

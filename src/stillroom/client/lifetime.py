@@ -1,16 +1,12 @@
 """How long a save stays, or a URL works, as callers say it."""
 
-import re
 from datetime import timedelta
-from typing import Final
 
+from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 
 Lifetime = timedelta | int | str
 """A timedelta, seconds, or a text such as `90s`, `15m`, `12h` or `7d`, as `Expires-In` takes it."""
-
-_TEXT: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds_of(lifetime: Lifetime) -> int:
@@ -21,11 +17,11 @@ def seconds_of(lifetime: Lifetime) -> int:
     """
     if isinstance(lifetime, timedelta):
         return int(lifetime.total_seconds())
-    found = _TEXT.fullmatch(str(lifetime))
-    if found is None:
+    duration = parse_duration(str(lifetime), may_lack_unit=True)
+    if duration is None:
         raise InvalidParameter(
             f"expires_in is {lifetime!r}: give a timedelta, a number of seconds, or a text such as "
             "'90s', '15m', '12h' or '7d'",
             at=("argument", "expires_in"),
         )
-    return int(found[1]) * _UNITS[found[2]]
+    return int(duration.total_seconds())

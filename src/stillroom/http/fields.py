@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from stillroom.durations import parse_duration
 from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
@@ -21,10 +22,8 @@ _ENTITY_TAG: Final = re.compile(
 _MEMBER: Final = re.compile(
     r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)", re.ASCII
 )
-_LIFETIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-MAX_LIFETIME_S: Final = 3650 * 86_400
+MAX_LIFETIME: Final = timedelta(days=3650)
 """Of a save that has an end: ten years. What is to stay for longer has none."""
 
 _SHA256_BYTES: Final = 32
@@ -113,15 +112,14 @@ def lifetime(value: str | None) -> timedelta | None:
     """
     if value is None:
         return None
-    found = _LIFETIME.fullmatch(value)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not 0 < seconds <= MAX_LIFETIME_S:
+    lasts = parse_duration(value, may_lack_unit=True)
+    if not lasts or lasts > MAX_LIFETIME:
         raise InvalidParameter(
             "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years at "
             "most",
             at=("header", "expires-in"),
         )
-    return timedelta(seconds=seconds)
+    return lasts
 
 
 def announced_sha256(value: str | None) -> bytes | None:

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stillroom.auth.keys import Algorithm
+from stillroom.durations import parse_duration
 from stillroom.storage.address import Addressing
 
 MIB: Final = 1024**2
@@ -24,8 +25,7 @@ _ORIGIN: Final = re.compile(
 
 _DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
 
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,4})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_MAX_TTL: Final = timedelta(days=99_999)
 
 _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
@@ -272,10 +272,10 @@ class Fields(BaseSettings):
             return value
         if value == "off":
             return None
-        found = _DURATION.fullmatch(value)
-        if found is None:
+        ttl = parse_duration(value)
+        if not ttl or ttl > _MAX_TTL:
             raise ValueError("must be a duration such as 90s, 15m, 12h or 30d, or off")
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return ttl
 
     @field_validator("database_url")
     @classmethod

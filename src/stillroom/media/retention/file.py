@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from stillroom.durations import parse_duration
 from stillroom.errors import ConfigurationError, InvalidInput
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.tags import checked_tags
@@ -22,9 +23,6 @@ _MAX_RULES: Final = 100
 _MAX_RUNS: Final = 10_000
 _MAX_LIFE: Final = timedelta(days=3653)
 """Ten years, as of `Expires-In`."""
-
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _RULE: Final = re.compile(r"\s*\[\[\s*[\"']?rule[\"']?\s*\]\]")
 _LINE: Final = re.compile(r"at line (\d+)")
@@ -123,11 +121,10 @@ def _prefix(name: str, value: object) -> str:
 
 
 def _duration(name: str, value: object) -> timedelta:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    life = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta(0)
+    life = parse_duration(value) if isinstance(value, str) else None
     if _is_count(value):
         life = timedelta(seconds=min(value, 10**9))
-    if not timedelta(0) < life <= _MAX_LIFE:
+    if not life or life > _MAX_LIFE:
         raise _Wrong(
             "expire_after",
             f"expire_after of {name} must be a duration such as '90s', '15m', '12h' or '30d', or "
