@@ -76,7 +76,8 @@ test-newest: $(STAMP)/newest.installed exiftool
 PYTHONS ?= 3.11 3.13
 OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api tests/embed/test_router.py \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
-	hostile_paths keys media operations races serving signed_urls starting sweeping)
+	hostile_paths kept_answers keys media operations races requests_ahead serving signed_urls \
+	slow_and_gone_clients starting sweeping)
 test-pythons: $(PYTHONS:%=test-python-%)
 
 test-python-%: $(STAMP)/dev postgresql

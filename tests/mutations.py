@@ -279,7 +279,7 @@ HTTP: Final = (
         "        return answer, body\n",
         (
             "tests/acceptance/test_operations.py",
-            "tests/acceptance/test_fast_path.py",
+            "tests/acceptance/test_kept_answers.py",
             "-k",
             "saved_listed or kept",
         ),

@@ -17,8 +17,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from acceptance.raw_requests import LARGE, PNG
 from hosting import HOSTS, Host, hosted
-from running import Server, running
+from running import IMAGES, Server, running
 from services.seaweedfs import bucket_variables
 
 
@@ -131,3 +132,27 @@ def client(server: Server) -> Iterator[httpx.Client]:
 def folder() -> str:
     """A folder in the store that no other test uses."""
     return uuid.uuid4().hex
+
+
+@pytest.fixture(scope="session")
+def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers on the same images: one takes the fast path, the other may not."""
+    folder = tmp_path_factory.mktemp("roads")
+    with (
+        running(folder, max_upload_bytes=str(8 * 1024**2)) as short,
+        running(
+            folder, data=short.data, fast_path="false", max_upload_bytes=str(8 * 1024**2),
+            public_base_url=short.url,
+        ) as long,
+    ):  # fmt: skip
+        with short.client() as client:
+            for name, data in (
+                ("a.png", PNG),
+                ("large.bin", LARGE),
+                ("page.html", b"<script>alert(1)</script>"),
+                ("in/side.png", PNG),
+                ("Zoë 1+1.png", PNG),
+            ):
+                client.post(f"{IMAGES}/{name}", files={"file": data}).raise_for_status()
+        (short.data / "compute/empty.bin").touch()
+        yield short, long

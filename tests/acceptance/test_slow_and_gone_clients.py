@@ -1,0 +1,203 @@
+"""Clients that are slow, leave or are refused, and a server that drains, on the fast path."""
+
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from acceptance.raw_requests import LARGE, PNG, ask, one_answer, open_descriptors
+from running import IMAGES, Server, exchange, parsed, running
+
+
+def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    request = (
+        f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+        f"Authorization: Bearer {short.token()}\r\n\r\n"
+    ).encode()
+    ask(short, request, times=2)
+    before = open_descriptors(short)
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
+            connection.sendall(request)
+            connection.recv(10_000)
+    deadline = time.monotonic() + 60
+    while open_descriptors(short) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # until it holds; there is a deadline
+
+
+def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    request = (
+        f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+        f"Authorization: Bearer {short.token()}\r\n\r\n"
+    ).encode()
+    ask(short, request, times=2)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", short.port))
+        connection.sendall(request)
+        stream = connection.makefile("rb", buffering=0)
+        answer = b""
+        while not answer.endswith(LARGE[-100:]):
+            answer += stream.read(7_001) or pytest.fail("closed too early")
+        # The next one on the same connection has its own answer.
+        connection.sendall(request.replace(b"large.bin", b"a.png"))
+        while not answer.endswith(PNG):
+            answer += stream.read(7_001) or pytest.fail("closed too early")
+    assert parsed(answer).body[: len(LARGE)] == LARGE
+
+
+def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:
+    data = os.urandom(16 * 1024**2)
+    with running(tmp_path) as server:
+        with server.client() as client:
+            client.post(f"{IMAGES}/big.bin", files={"file": data}).raise_for_status()
+            client.get(f"{IMAGES}/big.bin")
+        request = (
+            f"GET {IMAGES}/big.bin HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Bearer {server.token()}\r\n\r\n"
+        ).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(request)
+            answer = connection.recv(1000)
+            server.process.terminate()
+            while piece := connection.recv(1_000_000):
+                answer += piece
+        assert parsed(answer).body == data
+        assert server.process.wait(timeout=30) == 0
+
+
+def upload_head(server: Server, path: str, length: int, *fields: str) -> bytes:
+    """The head of an upload whose token the server knows from here on."""
+    with server.client() as client:
+        for _ in range(8):  # on new connections, so that every worker knows it
+            client.head(f"{IMAGES}/a.png")
+    lines = [f"POST {IMAGES}/{path} HTTP/1.1", "Host: a", f"Content-Length: {length}",
+             "Content-Type: multipart/form-data; boundary=b",
+             f"Authorization: Bearer {server.token()}", *fields]  # fmt: skip
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+BODY = (
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    + LARGE
+    + b"\r\n--b--\r\n"
+)
+
+
+def wait_until_nothing_is_accepted(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.01)  # until it holds; there is a deadline
+    pytest.fail("it goes on accepting")
+
+
+def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
+    short, _ = roads
+    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+        stream = connection.makefile("rb")
+        connection.sendall(upload_head(short, "go/on.bin", len(BODY), "Expect: 100-continue"))
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert stream.readline() == b"\r\n"
+        connection.sendall(BODY)
+        assert parsed(one_answer(stream, has_body=True)).status == 200
+        connection.sendall(upload_head(short, "go/on.bin", 2**30, "Expect: 100-continue"))
+        refused = parsed(one_answer(stream, has_body=True))
+        assert (refused.status, refused.headers["connection"]) == (413, "close")
+        assert stream.read() == b""
+
+
+def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+        connection.sendall(upload_head(short, "a.png", len(BODY), "If-None-Match: *"))
+        connection.sendall(BODY[: 512 * 1024])
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    assert parsed(answer).status == 412
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
+    roads: tuple[Server, Server],
+) -> None:
+    short, _ = roads
+    head = upload_head(short, "left/half.bin", len(BODY))
+    before = open_descriptors(short)
+    for sent in (0, 10, 100_000, len(BODY) - 1):
+        with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+            connection.sendall(head + BODY[:sent])
+    deadline = time.monotonic() + 60
+    while open_descriptors(short) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # until it holds; there is a deadline
+    with short.client() as client:
+        assert client.get(IMAGES, params={"prefix": "left/"}).json() == []
+    assert not list((short.data / ".stillroom/staging").iterdir())
+    assert "Traceback" not in short.logged()
+
+
+def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path) -> None:
+    with running(tmp_path, head_timeout_seconds="2") as server:
+        token = server.token("--scope", "storage:read")
+        head = (
+            f"POST {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n"
+        ).encode()
+        with server.client("--scope", "storage:read") as client:
+            client.head(f"{IMAGES}/a.png")
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:  # long enough for some ticks to meet one
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(head)
+        assert parsed(exchange(server.port, b"GET / HTTP/1.1\r\n")).status == 408
+        assert "Traceback" not in server.logged()
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
+    with running(tmp_path, min_body_bytes_per_second="1000000") as server:
+        head = upload_head(server, "slow.bin", len(BODY))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(head + BODY[:1000])
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        assert parsed(answer).status == 408
+        assert not list((server.data / ".stillroom/staging").iterdir())
+        with server.client() as client:
+            assert client.get(IMAGES).json() == []
+
+
+def test_a_draining_server_finishes_an_upload_that_has_begun(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        head = upload_head(server, "last.bin", len(BODY), "Expect: 100-continue")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head)
+            assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(BODY[:100_000])
+            server.process.terminate()
+            wait_until_nothing_is_accepted(server.port)
+            connection.sendall(BODY[100_000:])
+            answer = b""
+            while piece := connection.recv(65_536):
+                answer += piece
+        found = parsed(answer)
+        assert (found.status, found.headers["connection"]) == (200, "close")
+        assert server.process.wait(timeout=30) == 0
+        assert (server.data / "compute/last.bin").read_bytes() == LARGE
