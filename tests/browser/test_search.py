@@ -13,6 +13,7 @@ from running import IMAGES, Server, running
 
 pytestmark = pytest.mark.slow
 
+LIBRARY = "/api/v1/media-resources"
 PROMPTS = {
     "a/fox.png": "a red fox in the snow",
     "a/hills.png": "rolling hills at dawn, red sky",
@@ -36,6 +37,17 @@ def folder(server: Server) -> str:
         save(server, f"{made}/{name}", prompt, seed)
     wait_for_index(server, made, len(PROMPTS))
     return made
+
+
+@pytest.fixture
+def library(server: Server, folder: str) -> Iterator[None]:
+    """The same pictures in a library that has no others."""
+    with server.client() as client:
+        keys = [{"storage_key": f"compute/{folder}/{name}", "relocate": False} for name in PROMPTS]
+        made = client.post(f"{LIBRARY}/ingest", json={"items": keys}).json()["results"]
+        yield
+        for one in made:
+            client.delete(f"{LIBRARY}/{one['resource']['id']}").raise_for_status()
 
 
 def save(server: Server, path: str, prompt: str, seed: int) -> None:
@@ -90,6 +102,42 @@ def test_images_are_searched_and_shown_newest_first(
         visitor.page.get_by_role("link", name="Same prompt").click()
         expect(visitor.cell(f"{folder}/a/fox.png")).to_be_visible()
         expect(search).to_have_value('prompt:"a red fox in the snow"')
+
+
+@pytest.mark.usefixtures("library")
+def test_the_library_is_searched_by_the_same_words(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), "#library")
+        expect(visitor.cells).to_have_count(len(PROMPTS))
+
+        search = visitor.page.get_by_label("Search images by prompt")
+        search.fill('"red fox"')
+        visitor.expect_names("fox.png")
+        search.fill("model:ink_v2 seed:3")
+        visitor.expect_names("lake.png")
+        search.fill("wolf")
+        expect(visitor.text("Nothing found")).to_be_visible()
+        visitor.expect_accessible()
+        search.fill(f"LAKE {folder}")
+        visitor.expect_names("lake.png")
+        visitor.picture("library-search")
+
+        visitor.cell("lake.png").click()
+        visitor.expect_picture("lake.png")
+        visitor.page.reload()
+        visitor.expect_picture("lake.png")
+        visitor.page.keyboard.press("Escape")
+        visitor.expect_names("lake.png")
+        expect(search).to_have_value(f"LAKE {folder}")
+        visitor.page.go_back()
+        expect(visitor.cells).to_have_count(len(PROMPTS))
+        expect(search).to_have_value("")
+
+        search.fill("wolf")
+        visitor.page.get_by_role("link", name="Show the whole library").click()
+        expect(visitor.cells).to_have_count(len(PROMPTS))
 
 
 def test_a_search_that_has_found_nothing_shows_what_comes(

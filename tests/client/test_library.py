@@ -29,9 +29,9 @@ async def media(request: pytest.FixtureRequest, server: Server) -> AsyncIterator
             yield cast("AsyncMediaLibrary", Awaited(waiting.media))
 
 
-def ingested(server: Server, path: str) -> MediaResource:
+def ingested(server: Server, path: str, **facts: Any) -> MediaResource:
     with ImageStore(server.url, server.token()) as store:
-        store.save(path, picture(uuid.uuid4().int))
+        store.save(path, picture(uuid.uuid4().int), **facts)
         return store.ingest(path)
 
 
@@ -147,3 +147,47 @@ def test_the_library_at_the_prompt(server: Server, folder: str, tmp_path: Path, 
     tags = json.loads(run("tag", one.id, "--json"))
     assert tags == {"id": one.id, "tags": sorted(["kept", folder])}
     assert run("tag", one.id, "--replace") == ""
+
+
+@pytest.mark.parametrize("where", ["from afar", "where it lies"])
+def test_the_library_is_searched_at_the_prompt(
+    server: Server, folder: str, tmp_path: Path, where: str
+) -> None:
+    variables = {"STILLROOM_DATA_DIR": str(server.data)}
+    if where == "from afar":
+        variables = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
+
+    def run(*words: str, code: int = 0) -> str:
+        done = ran(tmp_path, ("media", *words), variables)
+        assert done.code == code, done.err
+        return done.out
+
+    texts = {"1.png": f"a red fox {folder}\x1b[31m", "2.png": f"red whale, fox {folder}"}
+    fox, whale = (
+        ingested(
+            server, f"{folder}/{name}", generation={"prompt": text, "seed": seed, "tool": tool}
+        )
+        for seed, (tool, (name, text)) in enumerate(zip("AB", texts.items(), strict=True))
+    )
+    indexed_by = time.monotonic() + 60
+    while len(run("ls", folder).splitlines()) < len(texts):
+        assert time.monotonic() < indexed_by
+
+    def listed(*words: str) -> list[str]:
+        return [line.split()[0] for line in run("ls", folder, *words).splitlines()]
+
+    assert listed("red fox") == [fox.id]
+    assert listed("--prompt", "red", "--seed", "1") == [whale.id]
+    assert listed("--tool", "a", "--type", "image/png") == [fox.id]
+    assert (
+        listed("--type", "video") == listed("--model", "ink") == listed("--ai-mark", "both") == []
+    )
+    assert listed("--source-key", str(whale.source_key)) == [whale.id]
+    assert listed("--content-hash", fox.content_hash, "--from", "2026-01-01") == [fox.id]
+    assert listed("--before", "2026-01-01") == []
+    run("ls", "--type", "movie", code=2)
+    run("ls", "--seed", "-1", code=2)
+    shown = run("show", fox.id)
+    assert f"  prompt        a red fox {folder}\ufffd[31m\n  seed          0\n" in shown
+    assert "raw" not in shown
+    assert json.loads(run("show", fox.id, "--json"))["generation"]["tool"] == "A"

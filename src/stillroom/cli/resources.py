@@ -3,17 +3,20 @@
 import json
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from stillroom.cli.display import progress_bar
+from stillroom.cli.filters import Time, facts_options, query_of
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.server_options import is_server_named, open_store, server_options
+from stillroom.cli.show import facts_lines, labelled, safe_json
 from stillroom.client import HealingProgress, ImageStore
 
 if TYPE_CHECKING:
     from stillroom.client import MediaResource
+    from stillroom.client.values import ResourceFilters
 
 _LINE_EVERY_S: Final = 10.0
 
@@ -30,28 +33,43 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
 
 
 @click.command("ls", epilog=_WHERE)
+@facts_options
 @click.option(
     "--tag", "tags", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
 )
-@click.option("--type", "resource_type", type=click.Choice(("image", "video")), help="Only these.")
+@click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
+@click.option(
+    "--source-key", "source_keys", multiple=True, help="First ingested from there: compute/a.png."
+)
+@click.option("--content-hash", help="With this SHA-256.")
+@click.option("--from", "created_from", type=Time(), help="Added then or later.")
+@click.option("--before", "created_before", type=Time(), help="Added earlier.")
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
 @_DATA_DIR
 @server_options
 def list_resources(
+    words: tuple[str, ...],
     *,
     tags: tuple[str, ...],
-    resource_type: str | None,
+    kind: str | None,
+    source_keys: tuple[str, ...],
     long: bool,
     as_json: bool,
     data_dir: str | None,
+    **filters: object,
 ) -> None:
-    """List the resources of the library, newest first: id and source."""
-    filters: dict[str, Any] = {"tag": tags} if tags else {}
-    if resource_type is not None:
-        filters["resource_type"] = resource_type
+    """List the resources of the library, newest first: id and source.
+
+    WORDS are in the prompt, the path or the model, as in `stillroom search`.
+    """
+    filters |= {"q": query_of(words), "tag": tags, "source_key": source_keys}
+    if kind not in (None, "image", "video") and "/" not in str(kind):
+        raise click.UsageError("--type is image, video, or a type such as image/png")
+    filters["content_type" if kind and "/" in kind else "resource_type"] = kind
+    filters = {name: one for name, one in filters.items() if one not in (None, "", ())}
     with _store(data_dir) as store:
-        for resource in store.media.list(**filters):
+        for resource in store.media.list(**cast("ResourceFilters", filters)):
             click.echo(_json_of(resource) if as_json else _line(resource, long=long))
 
 
@@ -69,7 +87,11 @@ def show(resource_id: str, *, as_json: bool, data_dir: str | None) -> None:
         return
     for name, value in asdict(resource).items():
         text = ", ".join(value) if isinstance(value, tuple) else value
-        click.echo(f"{name:15} {'-' if text in (None, '') else text}")
+        if name == "generation" and resource.generation is not None:
+            text = "as follows"
+        click.echo(labelled(name, "-" if text in (None, "") else str(text)))
+    for label, text in facts_lines(resource.generation) if resource.generation else ():
+        click.echo(labelled(f"  {label}", text))
 
 
 @click.command(epilog=_WHERE)
@@ -100,7 +122,7 @@ def tag(
             replace=tags if replace else None,
         )
     if as_json:
-        click.echo(json.dumps({"id": resource_id, "tags": found}, ensure_ascii=False))
+        click.echo(safe_json({"id": resource_id, "tags": found}))
         return
     for one in found:
         click.echo(one)
@@ -156,4 +178,4 @@ def _line(resource: "MediaResource", *, long: bool) -> str:
 
 
 def _json_of(resource: "MediaResource") -> str:
-    return json.dumps(asdict(resource), ensure_ascii=False, default=lambda at: at.isoformat())
+    return safe_json(asdict(resource))

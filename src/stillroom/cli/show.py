@@ -29,8 +29,7 @@ def show(path: str, *, as_json: bool) -> None:
         click.echo(json_line(found))
         return
     for label, text in _lines(found):
-        below = "\n" + " " * _WIDTH
-        click.echo(f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}")
+        click.echo(labelled(label, text))
 
 
 def json_line(found: ImageMetadata) -> str:
@@ -38,7 +37,19 @@ def json_line(found: ImageMetadata) -> str:
     facts = found.generation.as_json() if found.generation is not None else None
     known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
     known["expires_at"] = found.expires_at.isoformat() if found.expires_at else None
-    return json.dumps(known, ensure_ascii=False, allow_nan=False).translate(_CONTROLS)
+    return safe_json(known)
+
+
+def safe_json(known: object) -> str:
+    """A line of JSON that a terminal may show; times are ISO 8601."""
+    line = json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
+    return line.translate(_CONTROLS)
+
+
+def labelled(label: str, text: str) -> str:
+    """A text out of a file behind its label; its further lines stand below the first."""
+    below = "\n" + " " * _WIDTH
+    return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
 
 
 def printable(text: str) -> str:
@@ -58,10 +69,11 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
     if found.generation is None:
         yield "generation", "unknown"
     else:
-        yield from _facts(found.generation)
+        yield from facts_lines(found.generation)
 
 
-def _facts(facts: Generation) -> Iterator[tuple[str, str]]:
+def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
+    """What is known of how an image was made, as labels and texts; `raw` is left out."""
     for name, value in facts.as_json().items():
         if name == "loras" and facts.loras:
             named = (

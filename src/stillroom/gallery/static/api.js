@@ -152,8 +152,8 @@ export class Api {
    */
   async found(url, signal) { return (await this.ask(url, { signal })).json(); }
 
-  /** @param {number} limit */
-  library(limit) { return new URL(`media-resources?limit=${limit}`, API); }
+  /** @param {Record<string, string | number>} parameters */
+  library(parameters) { return addressOf("media-resources", parameters); }
 
   /**
    * What is known of one image; null if it is gone.

@@ -182,7 +182,7 @@ export class App {
       edit: (/** @type {string} */ id) => this.selection.editing.edit(id),
     };
     if (wanted.view === "library") {
-      return new LibraryShelf(kept instanceof Library ? kept : new Library(api), libraryPictures, hooks);
+      return new LibraryShelf(kept instanceof Library ? kept : new Library(api, wanted.search), libraryPictures, hooks);
     }
     if (wanted.search !== null) {
       const found = kept instanceof Found ? kept : new Found(api, wanted.folder, wanted.search);

@@ -1,7 +1,7 @@
 // The bar at the top, and the keys that work anywhere: finding, theme, density, help.
 
 import { by, make, say } from "./elements.js";
-import { folderFragment } from "./router.js";
+import { folderFragment, libraryFragment } from "./router.js";
 import { RunLine } from "./runs.js";
 
 const THEME = "stillroom.theme";
@@ -40,7 +40,6 @@ export class Bar {
     by("finder").hidden = isLibrary;
     by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
     if (document.activeElement !== by("begins")) by("begins").value = begins;
-    by("searcher").hidden = isLibrary;
     by("newest").hidden = isLibrary;
     if (document.activeElement !== by("search")) by("search").value = search ?? "";
     if (search === "") this.isNewest = true;
@@ -82,8 +81,9 @@ export class Bar {
   /** @param {string | null} text */
   search(text) {
     const { place } = this.app.router;
-    if (!this.app.shelf || place?.view !== "folder" || text === place.search) return;
-    this.app.router.go(folderFragment(place.folder, "", text), { replace: Boolean(place.search) });
+    if (!this.app.shelf || !place || text === place.search) return;
+    const address = place.view === "library" ? libraryFragment(text) : folderFragment(place.folder, "", text);
+    this.app.router.go(address, { replace: Boolean(place.search) });
   }
 
   /** @param {string} begins */

@@ -1,5 +1,7 @@
 // What a folder or the library holds, page by page. The grid asks for more when it comes near the end.
 
+import { parametersOf } from "./terms.js";
+
 const FIRST = 200;
 const THEN = 2000;
 const LARGEST = 10000;
@@ -169,12 +171,18 @@ export const nameInLibrary = ({ source_key: source, id, extension }) =>
   source?.split("/").at(-1) ?? `${id}.${extension}`;
 
 /**
- * The media library, newest first.
+ * The media library, newest first, or what a search finds of it.
  * @extends {Pages<Resource>}
  */
 export class Library extends Pages {
-  /** @param {Api} api */
-  constructor(api) { super(api, api.library(LIBRARY_PAGE)); }
+  /**
+   * @param {Api} api
+   * @param {string | null} search
+   */
+  constructor(api, search) {
+    super(api, api.library({ ...parametersOf(search ?? ""), limit: LIBRARY_PAGE }));
+    this.search = search;
+  }
 
   /**
    * @param {number} at

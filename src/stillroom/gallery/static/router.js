@@ -16,23 +16,29 @@ export const folderFragment = (folder, begins = "", search = null) => {
   return fragment(folder) + (query.size ? `?${query}` : "");
 };
 
+/** @type {(search: string | null, id?: string | null) => string} */
+export const libraryFragment = (search, id = null) => {
+  const address = id === null ? "#library" : `#library/${id}`;
+  return search ? `${address}?${new URLSearchParams({ search })}` : address;
+};
+
 /**
  * A picture, in the search that has found it.
  * @param {import("./listing.js").Described} described
  * @param {Place | null} place
  */
 export const pictureFragment = ({ key, resource }, place) => {
-  if (resource) return `#library/${key}`;
+  if (resource) return libraryFragment(place?.search ?? null, key);
   if (!place || place.search === null) return fragment(key);
   return `${fragment(key)}?${new URLSearchParams({ search: place.search, in: place.folder })}`;
 };
 
 /**
- * One for each folder, text that names begin with, search, and the library.
+ * One for each folder, text that names begin with, search, and the library with each of its searches.
  * @param {Place} place
  */
 export const keyOf = ({ view, folder, begins, search }) =>
-  (view === "library" ? "library" : JSON.stringify([folder, begins, search]));
+  JSON.stringify(view === "library" ? [view, search] : [view, folder, begins, search]);
 
 export class Router {
   /**
@@ -74,14 +80,14 @@ export class Router {
   up() {
     const { view, folder, begins, search } = this.here;
     if (history.state?.inside) history.back();
-    else this.go(view === "library" ? "#library" : folderFragment(folder, begins, search), { replace: true });
+    else this.go(view === "library" ? libraryFragment(search) : folderFragment(folder, begins, search), { replace: true });
   }
 
   /** Whether this is the place that we are at, perhaps with another picture. */
   isHere(/** @type {Place} */ wanted) {
     const { place } = this;
-    if (!place || wanted.view !== place.view) return false;
-    return wanted.view === "library" || (wanted.folder === place.folder && wanted.search === place.search
+    if (!place || wanted.view !== place.view || wanted.search !== place.search) return false;
+    return wanted.view === "library" || (wanted.folder === place.folder
       && (wanted.picture !== null || wanted.begins === place.begins));
   }
 
@@ -91,10 +97,10 @@ export class Router {
    */
   whereabouts() {
     const [address, query = ""] = location.hash.slice(1).split("?");
-    /** @type {(picture: string | null) => Place} */
-    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture, search: null });
     const asked = new URLSearchParams(query);
     const search = asked.get("search");
+    /** @type {(picture: string | null) => Place} */
+    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture, search: search || null });
     /** @type {(folder: string, begins: string, picture?: string | null) => Place} */
     const inFolder = (folder, begins, picture = null) => ({ view: "folder", folder, begins, picture, search });
     try {

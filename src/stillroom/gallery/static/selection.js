@@ -3,6 +3,7 @@
 import { copyLink, download, downloadZip, keepAll } from "./actions.js";
 import { ask, button, by, complain, count, make, nameOf, say, toast } from "./elements.js";
 import { Editing } from "./editing.js";
+import { Library } from "./listing.js";
 import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
 import { grace, removeRuns } from "./runs.js";
@@ -13,7 +14,7 @@ import { Work } from "./work.js";
 const MOST_DOWNLOADS = 20;
 const PART_OF_RUN = "They are part of a published run, whose manifest goes on naming them.";
 
-/** @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection */
+/** @typedef {import("./listing.js").Folder | import("./finding.js").Found | Library} Collection */
 
 export class Selection {
   /** @param {import("./app.js").App} app */
@@ -104,7 +105,7 @@ export class Selection {
     );
     if (answer !== "keep") return;
     await keepAll(api, paths);
-    this.app.visited.delete("library");
+    for (const [key, known] of this.app.visited) if (known instanceof Library) this.app.visited.delete(key);
     for (const path of paths) this.app.pictures?.kept.forget(path);
     for (const cell of this.app.grid.cells.values()) if (this.app.shelf) cell.tellKept(this.app.shelf);
     this.app.grid.choosing.chooseNone();

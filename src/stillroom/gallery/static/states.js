@@ -2,14 +2,13 @@
 
 import { UNREACHABLE } from "./api.js";
 import { button, by, icon, make, say } from "./elements.js";
-import { Found } from "./finding.js";
-import { Library } from "./listing.js";
-import { folderFragment, fragment } from "./router.js";
+import { Folder, Library } from "./listing.js";
+import { folderFragment, fragment, libraryFragment } from "./router.js";
 
 const RETRIED_AFTER_S = 5;
 const EMPTY = "Nothing here yet";
 
-/** @typedef {import("./listing.js").Folder | Found | Library} Collection */
+/** @typedef {Folder | import("./finding.js").Found | Library} Collection */
 
 export class States {
   /** @param {import("./app.js").App} app */
@@ -59,13 +58,15 @@ export class States {
   of(collection) {
     if (this.failure) return this.ofFailure(this.failure);
     if (!collection.complete) return []; // on its way; nothing that would flash
+    if (!(collection instanceof Folder) && collection.search?.trim()) {
+      const texts = ["Whole words are compared, without regard to case."];
+      const [all, address] = collection instanceof Library
+        ? ["Show the whole library", libraryFragment(null)] : ["Show all images", folderFragment(collection.folder)];
+      return state("find", "Nothing found", texts, link(all, address));
+    }
     if (collection instanceof Library) {
       const text = "Select images and add them to the library: they get an address that never changes.";
       return state("keep", "The library is empty", [text], link("Go to images", "#/"));
-    }
-    if (collection instanceof Found && collection.search.trim()) {
-      const texts = ["Whole words are compared, without regard to case."];
-      return state("find", "Nothing found", texts, link("Show all images", folderFragment(collection.folder)));
     }
     if (collection.begins) {
       const everything = link("Show all names", folderFragment(collection.folder));

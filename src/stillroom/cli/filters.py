@@ -1,0 +1,51 @@
+"""The options that say what is searched for: of `stillroom search`, and of `media ls`."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import click
+
+_MAX_SEED: Final = 2**64 - 1
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+class Time(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
+    """A day or a time; without a zone it is of this machine."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:  # noqa: ANN401  (click's signature)
+        """Read an option's text."""
+        try:
+            return datetime.fromisoformat(str(value)).astimezone()
+        except (ValueError, OverflowError):
+            self.fail("must be a time such as 2026-11-24 or 2026-11-24T18:00:00Z", param, ctx)
+
+
+_OPTIONS: Final = (
+    click.option("--prompt", help="Words in the prompt alone."),
+    click.option("--model", help="Words of its name that follow each other."),
+    click.option("--lora", help="The same of the name of a LoRA."),
+    click.option("--sampler", help="Its whole name."),
+    click.option("--seed", type=click.IntRange(0, _MAX_SEED), help="The seed."),
+    click.option("--tool", help="The tool's whole name, such as ComfyUI."),
+    click.option(
+        "--ai-mark",
+        type=click.Choice(("c2pa", "iptc", "both", "none")),
+        help="Whether it says that AI made it.",
+    ),
+)
+
+
+def facts_options(command: _Command) -> _Command:
+    """Words, and options that ask how an image was made, by the names of the API's parameters."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("words", nargs=-1)(command)
+
+
+def query_of(words: Iterable[str]) -> str:
+    """The words of a command as `q`: one with blanks in it is a phrase."""
+    return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
