@@ -1,6 +1,7 @@
 """A server as its users start it: the installed command, and a port."""
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -24,6 +25,10 @@ STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
 READY_WITHIN_S = 60
+
+# Five seconds by default, which one answer may take where many tests run beside each other.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(inspect.signature(httpx.get).parameters["timeout"].default, _phase, 60.0)
 
 
 @dataclass

@@ -40,10 +40,12 @@ def decoders(server: Server) -> list[int]:
 
 
 def made(server: Server) -> int:
+    return sample(server, 'stillroom_derived_images_total{outcome="made"}')
+
+
+def sample(server: Server, name: str) -> int:
     text = httpx.get(f"{server.url}/metrics").text
-    found = re.search(
-        r'^stillroom_derived_images_total\{outcome="made"\} (\d+)', text, re.MULTILINE
-    )
+    found = re.search(rf"^{re.escape(name)} (\d+)", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
@@ -115,6 +117,9 @@ def test_while_decoders_hang_everything_else_is_quick(tmp_path: Path) -> None:
                 pool.submit(client.get, f"{IMAGES}/a.png?width={size}&format=jpeg")
                 for size in (64, 128, 256)
             ]
+            deadline = time.monotonic() + 15  # for a decoder they wait for 20 s
+            while sample(server, "stillroom_requests_in_flight") < 4:  # with the scrape itself
+                assert time.monotonic() < deadline
             for _ in range(5):
                 assert client.get(f"{IMAGES}/a.png").content == image
                 assert client.get(f"{IMAGES}/a.png?width=64").status_code == 200

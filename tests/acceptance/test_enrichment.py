@@ -62,7 +62,7 @@ def test_a_colour_comes_in_the_background_and_is_counted(client: httpx.Client, f
     assert client.get(url).json()["dominant_color"] == f"#{one[:3].hex()}"
     wait_for(lambda: client.get(f"{LIBRARY}/heal").json() == {"count": 0})
     assert client.get(broken).json()["dominant_color"] is None
-    assert sample(client, "stillroom_media_healed_total") >= before + 2
+    wait_for(lambda: sample(client, "stillroom_media_healed_total") >= before + 2)
     wait_for(lambda: sample(client, "stillroom_media_healing") == 0)
 
 

@@ -160,15 +160,16 @@ async def test_while_the_database_is_away_nothing_changes_and_afterwards_all_wor
 async def test_a_slow_postgresql_is_given_up(
     disk: ImageStorage, postgresql: PostgresConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TIMEOUT_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())
     await library.database.rows()
 
     async with await psycopg.AsyncConnection.connect(postgresql.url) as other:
         await other.execute("LOCK TABLE media_intents IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(BackendUnavailable):
-            await library.ingest("a.png")
+        with monkeypatch.context() as hurried:
+            hurried.setattr(engine, "_TIMEOUT_S", 0.5)
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("a.png")
 
     await library.ingest("a.png")
     await library.check()
@@ -183,14 +184,14 @@ async def test_a_postgresql_that_hangs_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Left to itself, the driver waits ten seconds longer for an answer to its cancellation."""
-    monkeypatch.setattr(engine, "_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(engine, "_CANCEL_S", 0.5)
     library = Library(disk, postgresql)
     await library.save("a.png", picture())
     await library.ingest("a.png")  # so that a connection is there, and a statement hangs on it
     await library.save("b.png", picture(2))
 
-    with postgres.hanging():
+    with postgres.hanging(), monkeypatch.context() as hurried:
+        hurried.setattr(engine, "_TIMEOUT_S", 0.5)
+        hurried.setattr(engine, "_CANCEL_S", 0.5)
         async with asyncio.timeout(8):
             with pytest.raises(BackendUnavailable):
                 await library.ingest("b.png")

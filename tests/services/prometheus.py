@@ -27,9 +27,14 @@ def binary(name: str) -> str:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running one."""
+    """A running one.
+
+    Attributes:
+        at: The moment that queries are about, in seconds since 1970; None: each one's own.
+    """
 
     url: str
+    at: float | None = None
 
     def ask(self, what: str, **parameters: str) -> Any:
         """What its API answers (https://prometheus.io/docs/prometheus/latest/querying/api/)."""
@@ -38,8 +43,9 @@ class Prometheus:
         return answer.json()["data"]
 
     def query(self, expression: str) -> list[Any]:
-        """What an expression gives at this moment."""
-        found: list[Any] = self.ask("query", query=expression)["result"]
+        """What an expression gives at that moment."""
+        moment = {} if self.at is None else {"time": str(self.at)}
+        found: list[Any] = self.ask("query", query=expression, **moment)["result"]
         return found
 
 
