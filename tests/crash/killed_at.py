@@ -4,8 +4,9 @@ Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a 
 search for what has expired, `N %FOLDER` for a round of retention, `N $FOLDER` for a sweep by its
 rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one. It works in
 a child of its own (so that all is imported only once), and answers with its return code and the
-points that it passed, or -1. A point is before and after each statement and commit, and around each
-step of the storage.
+points that it passed, or -1. A point is before and after all that changes anything: each commit of
+a transaction that wrote, and each step of the storage that is no reading. What a statement did is
+rolled back until its commit, so a kill between two of these points leaves what the first one left.
 """
 
 import asyncio
@@ -42,9 +43,11 @@ IMPORTED_EARLY = (migrations, repository)
 
 passed = 0
 kill_at = 0
+has_written = False  # in the transaction that is open
+has_committed = False  # and nothing was asked of the database since
 
 
-def point(*_: object) -> None:
+def point() -> None:
     global passed  # noqa: PLW0603  (one counter for all that can happen in this process)
     passed += 1
     if passed == kill_at:
@@ -71,6 +74,25 @@ def around(owner: type, name: str) -> None:
     setattr(owner, name, watched if asyncio.iscoroutinefunction(step) else watched_plain)
 
 
+def before_statement(*_: object) -> None:
+    global has_committed  # noqa: PLW0603  (as above)
+    if has_committed:
+        has_committed = False
+        point()
+
+
+def after_statement(*found: Any) -> None:
+    global has_written  # noqa: PLW0603  (as above)
+    has_written = has_written or found[2].startswith(("INSERT", "UPDATE", "DELETE"))
+
+
+def at_commit(_: sa.Connection) -> None:
+    global has_written, has_committed
+    if has_written:
+        point()
+    has_written, has_committed = False, has_written
+
+
 async def goes_on(_: float) -> bool:
     return False
 
@@ -83,8 +105,9 @@ async def work(key: str) -> None:
     async with opened_library(Settings.read()) as library:
         storage, database = library.storage, library.database
         await database.rows()  # migrating has a test of its own
-        for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
-            event.listen(sa.Engine, moment, point)
+        event.listen(sa.Engine, "before_cursor_execute", before_statement)
+        event.listen(sa.Engine, "after_cursor_execute", after_statement)
+        event.listen(sa.Engine, "commit", at_commit)
         if key == "-":
             await library.sweeper.sweep()
         elif key == "~":
@@ -109,10 +132,9 @@ expiry_module._PAGE = 2  # type: ignore[misc]  # several pages of a few images
 for module in (run_service, run_deletion):
     vars(module)["PAGE"] = 2
 for storage in (DiskImageStorage, R2ImageStorage):
-    for step_name in ("open", "stat", "copy", "delete", "entries", "save", "list"):
+    for step_name in ("copy", "delete", "save"):
         around(storage, step_name)
 around(Publisher, "_publish_in")
-around(Publisher, "delete")
 
 for line in sys.stdin:
     number, storage_key = line.split()

@@ -1,4 +1,4 @@
-"""SIGKILL between every two steps of an ingest: nothing is lost, nothing is forgotten."""
+"""SIGKILL before and after each change of an ingest: nothing is lost, nothing is forgotten."""
 
 import hashlib
 import itertools
@@ -37,7 +37,7 @@ async def test_an_ingest_killed_anywhere_is_made_good_by_the_next_one(scene: Sce
             assert (key(path).text, saved.save_id) in library.marked()
             assert len(library.table(resources)) == number
     await library.check()
-    assert number == launcher.points + 1 > 15
+    assert number == launcher.points + 1 > 5
     assert len(library.table(deletions)) == number
 
 
@@ -58,7 +58,7 @@ async def test_a_move_killed_anywhere_is_made_good_by_the_next_one(scene: Scene)
             assert moved.id == recorded.id
             assert await library.read(moved.storage_key) == data
     await library.check()
-    assert number == launcher.points + 1 > 15
+    assert number == launcher.points + 1 > 5
     # Another mover may still be copying, so an intent stays until its lease is over.
     left: list[Any] = library.table(intents)
     moved_to: list[Any] = library.table(resources)
@@ -72,7 +72,7 @@ async def test_processes_that_race_for_equal_bytes_get_one_resource(scene: Scene
         await library.save(path, picture())
 
     running = [scene.start("ingest", f"compute/{path}") for path in paths]
-    printed = [process.communicate(timeout=60) for process in running]
+    printed = [process.communicate(timeout=300) for process in running]
 
     assert [process.returncode for process in running] == [0] * 4, printed
     ids = {line.split()[0] for line, _ in printed}
@@ -84,7 +84,7 @@ async def test_processes_that_race_for_equal_bytes_get_one_resource(scene: Scene
 
 async def test_processes_that_migrate_at_once_do_it_once(scene: Scene) -> None:
     running = [scene.start("migrate") for _ in range(4)]
-    printed = [process.communicate(timeout=60) for process in running]
+    printed = [process.communicate(timeout=300) for process in running]
 
     assert [process.returncode for process in running] == [0] * 4, printed
     said = sorted(out.strip() for out, _ in printed)
@@ -98,7 +98,7 @@ async def test_the_resource_of_a_command_is_printed_and_errors_end_with_status_1
     await scene.library.save("a.png", picture())
 
     process = scene.start("ingest", "compute/none.png", "compute/a.png", "a.png", "--keep")
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
 
     (resource,) = scene.library.table(resources)
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""SIGKILL between every two steps of a retention round, and of the sweep that follows it."""
+"""SIGKILL before and after each change of a retention round, and of the sweep that follows it."""
 
 import itertools
 
@@ -90,7 +90,7 @@ async def test_a_round_that_is_killed_anywhere_is_gone_on_with(scene: Scene) -> 
             assert (await sweeping.sweep()).deleted == len(gone)
             await check_and_clear(scene, folder, gone, stay)
             let_it_be_time(library)
-    assert number == launcher.points + 1 > 50
+    assert number == launcher.points + 1 > 20
 
 
 async def test_a_sweep_by_rules_that_is_killed_anywhere_is_made_good(scene: Scene) -> None:
@@ -120,4 +120,4 @@ async def test_a_sweep_by_rules_that_is_killed_anywhere_is_made_good(scene: Scen
             make_due(library)
             assert (await sweeping.sweep()).deleted == 1
             await check_and_clear(scene, folder, gone, stay)
-    assert number == launcher.points + 1 > 30
+    assert number == launcher.points + 1 > 10

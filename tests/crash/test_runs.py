@@ -1,4 +1,4 @@
-"""SIGKILL between every two steps of publishing and deleting a run: it is whole, or it goes on."""
+"""SIGKILL before and after each change of a run: published whole or not, deleted in the end."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ async def test_a_run_whose_publishing_is_killed_anywhere_is_open_or_published(
             assert [image["path"] for image in again["images"]] == paths
             if names:
                 assert again == said
-    assert number == launcher.points + 1 > 20
+    assert number == launcher.points + 1 > 3
     assert published_by_the_killed > 1
 
 
@@ -99,7 +99,7 @@ async def test_a_run_whose_deletion_is_killed_anywhere_goes(scene: Scene) -> Non
             assert (await storage.stat(key(f"{folder.text}/here.png"))).save_id == here.save_id
             await library.service.delete(recorded.id)
             await storage.delete(recorded.storage_key)  # else there is ever more
-    assert number == launcher.points + 1 > 25
+    assert number == launcher.points + 1 > 10
 
 
 async def test_a_run_whose_deletion_was_killed_is_not_published_before_its_images_are_gone(
@@ -110,7 +110,7 @@ async def test_a_run_whose_deletion_was_killed_is_not_published_before_its_image
     deleting = RunDeletions(storage, scene.library.database, grace=GRACE)
     kept = 0
     with scene.launcher() as launcher:
-        for number in range(12, 30, 3):
+        for number in range(1, 13, 2):
             folder, _ = await saved(scene, number)
             assert launcher.killed_deleting(number, folder.text)
             if not scene.library.table(run_deletions):

