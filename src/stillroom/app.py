@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -17,18 +16,14 @@ from stillroom import __version__
 from stillroom.api.browsers import ToldToBrowsers, document_router
 from stillroom.api.health import health_router
 from stillroom.api.responses import ProblemResponse
-from stillroom.api.sign_in import SignIn, sign_in_router
+from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import Parts, Reports, assemble
-from stillroom.auth.choose import signing_secrets
-from stillroom.auth.config import SecretConfig
-from stillroom.auth.sign_in_codes import SignInCodes
-from stillroom.auth.tokens import mint_token
 from stillroom.derived import confinement
 from stillroom.errors import StillroomError
 from stillroom.gallery.page import Gallery, gallery_router
 from stillroom.http.problems import internal_error, plain_problem
 from stillroom.media.config import PostgresConfig
-from stillroom.router import image_operations, stillroom_router
+from stillroom.router import image_operations, sign_in_of, stillroom_router
 from stillroom.settings import Settings
 from stillroom.storage.capabilities import TurnsReadOnly
 from stillroom.storage.choose import R2Config
@@ -131,8 +126,8 @@ def create_app(settings: Settings) -> FastAPI:
             deletion_grace_s=settings.deletion_grace_seconds,
         )
         app.include_router(gallery_router(gallery))
-        if isinstance(settings.keys, SecretConfig):
-            app.include_router(sign_in_router(_sign_in(settings)), prefix="/api/v1")
+        if (sign_in := sign_in_of(settings)) is not None:
+            app.include_router(sign_in_router(sign_in), prefix="/api/v1")
     return app
 
 
@@ -149,16 +144,6 @@ def _disk_metrics(parts: Parts) -> Callable[[], None]:
             )
 
     return report
-
-
-def _sign_in(settings: Settings) -> SignIn:
-    (secret, *_), _ = signing_secrets(settings.secret)
-
-    def mint(life: timedelta) -> str:
-        audience, issuer = settings.jwt_audience, settings.jwt_issuer
-        return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
-
-    return SignIn(SignInCodes(settings.sign_in_folder), mint)
 
 
 class Checked(NamedTuple):

@@ -13,14 +13,16 @@ from typing import Final, Literal
 from fastapi import APIRouter, Request
 
 from stillroom.api.operation import raw_target
+from stillroom.api.sign_in import sign_in_router
 from stillroom.assembly import assemble
 from stillroom.auth.grants import Authorize
 from stillroom.client import AsyncImageStore
 from stillroom.derived import confinement
+from stillroom.errors import ConfigurationError
 from stillroom.gallery.page import Gallery, embedded_gallery_router
 from stillroom.in_process import InProcessImageStore
 from stillroom.media.service import MediaResourceService
-from stillroom.router import stillroom_router
+from stillroom.router import sign_in_of, stillroom_router
 from stillroom.settings import Settings
 from stillroom.variables import BUCKET
 
@@ -88,11 +90,32 @@ class Stillroom:
         watch = _FirstSave(parts.images_url if is_local else None, lambda: self._running > 0)
         self.router = APIRouter(lifespan=self.lifespan)
         self.router.include_router(stillroom_router(parts, on_save=watch))
+        self._sign_in = sign_in_of(read) if gallery and authorize is None else None
         if gallery:
             self.router.include_router(_gallery_router(read))
+        if self._sign_in is not None:
+            self.router.include_router(sign_in_router(self._sign_in))
         log.info("storage: %s", parts.storage.description)
         for line in (*read.warnings(), *(f"{gap}: {fix}" for gap, fix in confinement.gaps())):
             log.warning("%s", line)
+
+    def sign_in_link(self, gallery_url: str) -> str:
+        """A link to the gallery that signs in once, within 10 minutes. Its token may do everything.
+
+        Args:
+            gallery_url: Where browsers reach the page of this app, such as
+                `https://compute.example.com/api/v1/gallery/`.
+
+        Raises:
+            ConfigurationError: there is no gallery, or tokens are not signed with our secret.
+            OSError: the data directory cannot be written to.
+        """
+        if self._sign_in is None:
+            raise ConfigurationError(
+                "a sign-in link needs gallery=True, and tokens that are signed with our secret: "
+                "no authorize= of your own, and STILLROOM_JWT_ALGORITHM=HS256"
+            )
+        return f"{gallery_url}#sign-in={self._sign_in.codes.make()}"
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from datetime import timedelta
 
 from fastapi import APIRouter, Request
 
@@ -17,10 +18,16 @@ from stillroom.api.metadata import MetadataOperation, metadata_router
 from stillroom.api.runs import RunOperations, runs_router
 from stillroom.api.search import SearchOperation, search_router
 from stillroom.api.sendfile import ProxySendfile
+from stillroom.api.sign_in import SignIn
 from stillroom.api.signed_urls import UrlSigning, signed_urls_router
 from stillroom.assembly import Parts
+from stillroom.auth.choose import signing_secrets
+from stillroom.auth.config import SecretConfig
 from stillroom.auth.grants import Grant
+from stillroom.auth.sign_in_codes import SignInCodes
+from stillroom.auth.tokens import mint_token
 from stillroom.media.runs.listing import RunListing
+from stillroom.settings import Settings
 from stillroom.storage.capabilities import PinsNames
 
 
@@ -35,6 +42,19 @@ def trusted_router(parts: Parts) -> APIRouter:
     """The same for this process itself: everything is allowed, and bytes come without redirects."""
     parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything(), proxy_key=None)
     return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
+
+
+def sign_in_of(settings: Settings) -> SignIn | None:
+    """What exchanges the codes of sign-in links; None where tokens have no secret of ours."""
+    if not isinstance(settings.keys, SecretConfig):
+        return None
+    (secret, *_), _ = signing_secrets(settings.secret)
+
+    def mint(life: timedelta) -> str:
+        audience, issuer = settings.jwt_audience, settings.jwt_issuer
+        return mint_token(secret, expires_in=life, audience=audience, issuer=issuer)
+
+    return SignIn(SignInCodes(settings.sign_in_folder), mint)
 
 
 def _router(parts: Parts, images: ImageOperations) -> APIRouter:
