@@ -141,6 +141,24 @@ def test_a_link_remembers_the_device_too_and_a_used_one_falls_back_to_that(
     expect(other.locator("#app")).to_be_visible()
 
 
+def test_a_used_link_in_a_tab_that_is_signed_in_signs_nobody_out(
+    visitor: Visit, server: Server, code: str
+) -> None:
+    page = visitor.page
+    httpx.post(f"{server.url}/api/v1/sign-in", json={"code": code}).raise_for_status()
+    visitor.go()
+    page.get_by_label("Remember this device").check()
+    token_field(page).fill(server.token())
+    page.keyboard.press("Enter")
+    expect(page.locator("#app")).to_be_visible()
+
+    page.evaluate("code => { location.hash = `#sign-in=${code}`; }", code)
+    sign_in_button(page).click()
+
+    expect(page.locator("#app")).to_be_visible()
+    assert kept(page) == {"sessionStorage": False, "localStorage": True}
+
+
 def test_a_tab_that_is_not_remembered_stays_when_another_one_signs_out(
     visitor: Visit, server: Server
 ) -> None:

@@ -44,7 +44,10 @@ export class Session {
     if (this.code) history.replaceState(null, "", location.pathname + location.search); // not to be kept or passed on
     const kept = this.code ? null : KEPT_IN.map((one) => one.getItem(TOKEN)).find(Boolean);
     if (kept) this.enter(kept);
-    else this.signOut();
+    else {
+      this.api = null; // what is kept stays, for a link that was used before
+      this.signOut();
+    }
   }
 
   /** Whether the token names this right; the server has the last word. */
