@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from contract.suite import read_key
+from generation import carriers
 from pictures import picture
 from stillroom.errors import (
     BackendUnavailable,
@@ -29,6 +30,7 @@ from stillroom.media import service
 from stillroom.media.background import Background
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
+from stillroom.media.index.words import MAX_TEXT
 from stillroom.media.resource import VIDEO, Change, Mark, MediaResource, ResourceQuery
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, healing, intents, resources
@@ -252,6 +254,20 @@ class MediaLibraryContract:
         assert (await library.ingest("a.png")).id == first.id
         assert library.marked() == [("compute/a.png", saved.save_id)]
         assert library.meddled.copies == 1
+
+    async def test_how_it_was_made_is_known_without_the_index(self, library: Library) -> None:
+        data = carriers.png({"parameters": f"{'a fox ' * 4000}\nSteps: 20, Seed: 7, Model: m"})
+        for path in ("a.png", "ours/b.png"):
+            await library.save(path, data)
+
+        for made in (
+            await library.ingest("a.png"),
+            await library.ingest("a.png"),
+            await library.ingest("ours/b.png", within=OURS),
+        ):
+            assert made.generation is not None
+            assert (made.generation.seed, made.generation.raw) == (7, None)
+            assert len(made.generation.prompt or "") == MAX_TEXT
 
     async def test_equal_bytes_under_another_key_are_the_same_resource_and_not_copied(
         self, library: Library

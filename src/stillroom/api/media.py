@@ -97,7 +97,7 @@ class MediaOperations:
         resource = await self.media.ingest_from_storage_key(
             StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
         )
-        return self._shown(await self.media.with_facts(resource))
+        return self._shown(resource)
 
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""

@@ -147,7 +147,7 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
     for _ in range(_MAX_READS):
         parts.add(start, await read(start, length))
         try:
-            return await _looked(parts, look)
+            return await looked(parts, look)
         except MoreNeeded as more:
             if not parts.allows(more.start, more.length):
                 break
@@ -157,10 +157,11 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
         except BrokenHeader:  # asked about too often
             break
     parts.end()
-    return await _looked(parts, look)
+    return await looked(parts, look)
 
 
-async def _looked(parts: FileParts, look: Callable[[FileParts], T]) -> T:
+async def looked(parts: FileParts, look: Callable[[FileParts], T]) -> T:
+    """What `look` finds in these parts; in a thread if there is much to parse."""
     if parts.held <= _PARSED_AT_ONCE_BYTES:
         return look(parts)
     return await asyncio.get_running_loop().run_in_executor(_parsing, look, parts)

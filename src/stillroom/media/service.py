@@ -28,9 +28,9 @@ from stillroom.errors import (
     StorageFull,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.headers.probe import probe
 from stillroom.media.index.filling import read_facts
-from stillroom.media.recorded_bytes import has_its_bytes, hash_opened, is_intact, is_recorded
+from stillroom.media.index.values import kept_of
+from stillroom.media.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.media.resource import (
     RELOCATED,
     Change,
@@ -44,7 +44,7 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
-from stillroom.media.source import Source, resource_of
+from stillroom.media.source import Source, look_at, resource_of
 from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
@@ -130,36 +130,34 @@ class MediaResourceService:
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
         """One attempt; None where another transaction changed what it relied on."""
-        source = await self._look_at(key)
+        source = await look_at(self._storage, key)
         try:
-            known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
-            if known is not None and within is not None and not known.is_from(within):
-                return await self._join(known, source, relocate=relocate)
-            if (
-                known is not None
-                and await has_its_bytes(self._storage, known)
-                and (known.storage_key.is_media or not relocate)
-            ):
-                return await self._keep(known, source, relocate=relocate)
-            if known is None:
-                resource = resource_of(new_id(), source)
-            else:
-                resource = dataclasses.replace(known, deleted_at=None)
-            if relocate:
-                return await self._relocate(resource, known, source)
-            return await self._record(resource, known, source)
+            resource = await self._ingest(source, relocate=relocate, within=within)
         except (IntentLost, MarkClaimed):
             return None
+        facts = kept_of(source.probed.generation)  # the index may not have them yet
+        return resource and dataclasses.replace(resource, generation=facts or resource.generation)
 
-    async def _look_at(self, key: StorageKey) -> "Source":
-        """Read the source's facts, hash and header, all of one save."""
-        opened = await self._storage.open(key)
-        try:
-            probed = await probe(opened)
-            sha256 = opened.image.sha256 or await hash_opened(opened)
-        finally:
-            opened.close()
-        return Source(opened.image, sha256, probed)
+    async def _ingest(
+        self, source: "Source", *, relocate: bool, within: KeyPrefix | None
+    ) -> MediaResource | None:
+        """As `_try_ingest`, of what was looked at."""
+        known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
+        if known is not None and within is not None and not known.is_from(within):
+            return await self._join(known, source, relocate=relocate)
+        if (
+            known is not None
+            and await has_its_bytes(self._storage, known)
+            and (known.storage_key.is_media or not relocate)
+        ):
+            return await self._keep(known, source, relocate=relocate)
+        if known is None:
+            resource = resource_of(new_id(), source)
+        else:
+            resource = dataclasses.replace(known, deleted_at=None)
+        if relocate:
+            return await self._relocate(resource, known, source)
+        return await self._record(resource, known, source)
 
     async def _join(
         self, known: MediaResource, source: "Source", *, relocate: bool

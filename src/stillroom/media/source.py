@@ -3,8 +3,11 @@
 import uuid
 from dataclasses import dataclass
 
-from stillroom.media.headers.probe import Probed
+from stillroom.media.headers.probe import Probed, probe
+from stillroom.media.recorded_bytes import hash_opened
 from stillroom.media.resource import MediaResource, now
+from stillroom.paths import StorageKey
+from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import StoredImage
 
 
@@ -15,6 +18,21 @@ class Source:
     image: StoredImage
     sha256: bytes
     probed: Probed
+
+
+async def look_at(storage: ImageStorage, key: StorageKey) -> Source:
+    """Read the facts, hash and header of an image, all of one save.
+
+    Raises:
+        ImageNotFound, UnsupportedMedia, BackendUnavailable: as their names say.
+    """
+    opened = await storage.open(key)
+    try:
+        probed = await probe(opened)
+        sha256 = opened.image.sha256 or await hash_opened(opened)
+    finally:
+        opened.close()
+    return Source(opened.image, sha256, probed)
 
 
 def resource_of(resource_id: uuid.UUID, source: Source) -> MediaResource:

@@ -13,8 +13,9 @@ from typing import Final, Literal, TypeVar
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader, MoreNeeded
+from stillroom.generation import reading
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import find_mark
+from stillroom.generation.facts import Generation
 from stillroom.media.headers.color import printable
 from stillroom.media.headers.formats import PARSERS
 from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
@@ -28,7 +29,7 @@ _MAX_DURATION_S: Final = 10**9
 
 ResourceType = Literal["image", "video"]
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Probed:
         color_profile: Its name; None where there is none, and of videos.
         duration: Seconds, to the microsecond; None of images, and where a video does not say it.
         ai_mark: Whether the file says that AI made it; None where that cannot be told.
+        generation: How the file says that it was made; None where it says nothing.
     """
 
     resource_type: ResourceType
@@ -54,6 +56,7 @@ class Probed:
     color_profile: str | None
     duration: float | None
     ai_mark: AiMark | None
+    generation: Generation | None
 
 
 async def probe(image: OpenedImage) -> Probed:
@@ -75,24 +78,32 @@ async def probe(image: OpenedImage) -> Probed:
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
         raise UnsupportedMedia(f"the header of this {kind} says {width} x {height} pixels")
+    color_profile = printable(await _read_if_there(image, header, parser.color_profile))
+    duration = _plausible(await _read_if_there(image, header, parser.duration))
+    facts = await _facts_of(image, header)
     return Probed(
         "video" if kind in content_type.VIDEO else "image",
         kind,
         content_type.EXTENSION[kind],
         width,
         height,
-        printable(await _read_if_there(image, header, parser.color_profile)),
-        _plausible(await _read_if_there(image, header, parser.duration)),
-        await _mark_of(image, header),
+        color_profile,
+        duration,
+        facts.ai_mark,
+        facts.generation,
     )
 
 
-async def _mark_of(image: OpenedImage, header: HeaderBytes) -> AiMark | None:
+async def _facts_of(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     try:
-        return await _read(image, header, find_mark)
+        while True:
+            try:
+                return await reading.looked(header, reading.find)
+            except MoreNeeded as more:
+                await header.read_more(image, more.start, more.length)
     except (BrokenHeader, MoreNeeded):  # it was read and asked about enough
         header.end()
-        return find_mark(header)
+        return await reading.looked(header, reading.find)
 
 
 def _plausible(duration: float | None) -> float | None:
@@ -103,8 +114,8 @@ def _plausible(duration: float | None) -> float | None:
 
 
 async def _read_if_there(
-    image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], Found | None]
-) -> Found | None:
+    image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T | None]
+) -> T | None:
     """What `reader` finds; None where that is broken, or out of reach."""
     try:
         return await _read(image, header, reader)
@@ -112,9 +123,7 @@ async def _read_if_there(
         return None
 
 
-async def _read(
-    image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], Found]
-) -> Found:
+async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T]) -> T:
     """What `reader` finds, reading on in the file for as long as it asks for more."""
     while True:
         try:

@@ -34,14 +34,19 @@ class IndexedImage:
         cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
     ) -> "IndexedImage":
         """What the index keeps of these facts."""
-        if generation is None:
-            return cls(image, None, ai_mark)
-        cut = {
-            name: text[:MAX_TEXT]
-            for name in ("tool", "prompt", "negative_prompt", "sampler", "scheduler", "model")
-            if (text := getattr(generation, name)) is not None
-        }
-        return cls(image, dataclasses.replace(generation, raw=None, **cut), ai_mark)
+        return cls(image, kept_of(generation), ai_mark)
+
+
+def kept_of(generation: Generation | None) -> Generation | None:
+    """Facts as the index and resources have them: without `raw`, long texts cut."""
+    if generation is None:
+        return None
+    cut = {
+        name: text[:MAX_TEXT]
+        for name in ("tool", "prompt", "negative_prompt", "sampler", "scheduler", "model")
+        if (text := getattr(generation, name)) is not None
+    }
+    return dataclasses.replace(generation, raw=None, **cut)
 
 
 @dataclass(frozen=True, slots=True)
