@@ -59,7 +59,7 @@ OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tes
 	--ignore tests/unit/test_architecture.py \
 	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
 	tests/client/test_store.py tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
-	tests/acceptance/test_derived.py tests/acceptance/test_edge.py tests/acceptance/test_media.py \
+	tests/acceptance/test_derived.py tests/acceptance/test_edge.py $(wildcard tests/acceptance/test_media*.py) \
 	tests/acceptance/test_starting.py
 
 test-oldest: $(STAMP)/oldest.installed exiftool
@@ -76,8 +76,8 @@ test-newest: $(STAMP)/newest.installed exiftool
 PYTHONS ?= 3.11 3.13
 OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api tests/embed/test_router.py \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
-	hostile_paths kept_answers keys media operations races requests_ahead serving signed_urls \
-	slow_and_gone_clients starting sweeping)
+	hostile_paths kept_answers keys media media_permissions media_resources operations races \
+	requests_ahead serving signed_urls slow_and_gone_clients starting sweeping)
 test-pythons: $(PYTHONS:%=test-python-%)
 
 test-python-%: $(STAMP)/dev postgresql

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from benchmarks import servers
+from benchmarks import peers, servers
 from benchmarks.cases import KIB, MIB
 from benchmarks.processes import LOAD_CORE, cores, forget_peak, peak_bytes
 from benchmarks.progress import Progress
@@ -215,7 +215,7 @@ def measure(
                     progress.advance(f"listing {shape.name}", _PAGE_S)
                 listed.append(_median(found))
             if shape.count <= REFERENCE_UP_TO:
-                with servers.reference(work / shape.name, images=data / "compute") as server:
+                with peers.reference(work / shape.name, images=data / "compute") as server:
                     page, query = next(iter(shape.pages().items()))
                     listed.append(
                         _pages(server, shape, page, query, data / "compute", saves=0, warm=3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import servers
+from benchmarks import peers, servers
 from benchmarks.cases import (
     ASGI,
     BEHIND_NGINX,
@@ -113,8 +113,8 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
         start = stack.enter_context
         folder = work / team
         found = [
-            start(servers.nginx(folder / "nginx-off", nopush=False, workers=1 + (team == "two"))),
-            start(servers.nginx(folder / "nginx-on", nopush=True, workers=1 + (team == "two"))),
+            start(peers.nginx(folder / "nginx-off", nopush=False, workers=1 + (team == "two"))),
+            start(peers.nginx(folder / "nginx-on", nopush=True, workers=1 + (team == "two"))),
         ]
         if team == "disk":
             found += [
@@ -126,18 +126,16 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
                         variables={"STILLROOM_DURABILITY": "none"},
                     )
                 ),
-                start(servers.copyparty(folder / "copyparty")),
-                start(servers.seaweedfs(folder / "seaweedfs")).filer,
-                start(servers.reference(folder / "reference")),
+                start(peers.copyparty(folder / "copyparty")),
+                start(peers.seaweedfs(folder / "seaweedfs")).filer,
+                start(peers.reference(folder / "reference")),
             ]
         elif team == "many":
             found += _with_many_tokens(stack, folder)
         elif team == "proxy":
             for name in (BYTES_FROM_NGINX, BEHIND_NGINX):
                 below = folder / name.replace(" ", "-")
-                found.append(
-                    start(servers.behind_nginx(below, name, sends=name == BYTES_FROM_NGINX))
-                )
+                found.append(start(peers.behind_nginx(below, name, sends=name == BYTES_FROM_NGINX)))
         elif team == "two":
             found.append(start(servers.stillroom(folder / "stillroom", workers=2)))
         else:
@@ -177,16 +175,16 @@ def _with_many_tokens(stack: contextlib.ExitStack, folder: Path) -> list[Server]
 def _before_bucket(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
     import boto3  # installed by `make bench`; our tests run other teams without it
 
-    seaweed = stack.enter_context(servers.seaweedfs(folder / "seaweedfs", core=LOAD_CORE))
+    seaweed = stack.enter_context(peers.seaweedfs(folder / "seaweedfs", core=LOAD_CORE))
     variables = seaweed.variables
     boto3.client(
         "s3",
         endpoint_url=variables["R2_ENDPOINT_URL"],
-        aws_access_key_id=servers.KEY_ID,
-        aws_secret_access_key=servers.KEY,
+        aws_access_key_id=peers.KEY_ID,
+        aws_secret_access_key=peers.KEY,
         region_name="auto",
-    ).create_bucket(Bucket=servers.BUCKET)
-    images = f"http://127.0.0.1:{seaweed.filer.port}/buckets/{servers.BUCKET}/compute"
+    ).create_bucket(Bucket=peers.BUCKET)
+    images = f"http://127.0.0.1:{seaweed.filer.port}/buckets/{peers.BUCKET}/compute"
     found = [
         stack.enter_context(
             servers.stillroom(
@@ -200,7 +198,7 @@ def _before_bucket(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
                 folder / "presigned", name="Stillroom, presigned URL", variables=variables
             )
         ),
-        stack.enter_context(servers.reference(folder / "reference", bucket=variables)),
+        stack.enter_context(peers.reference(folder / "reference", bucket=variables)),
     ]
     return [server.at(images) for server in found]
 

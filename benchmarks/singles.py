@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import servers
+from benchmarks import peers, servers
 from benchmarks.cases import MIB
 from benchmarks.load import pump
 from benchmarks.measure import write_bodies
@@ -38,12 +38,12 @@ def huge_uploads(size: int, work: Path) -> Iterator[Single]:
 
     Each server is a fresh one: whoever has grown before has less to grow.
     """
-    yield from _alone(servers.nginx(work / "nginx", nopush=False), size, work)
+    yield from _alone(peers.nginx(work / "nginx", nopush=False), size, work)
     yield from _alone(servers.stillroom(work / "stillroom"), size, work)
-    yield from _alone(servers.copyparty(work / "copyparty"), size, work)
-    with servers.seaweedfs(work / "seaweedfs") as seaweed:
+    yield from _alone(peers.copyparty(work / "copyparty"), size, work)
+    with peers.seaweedfs(work / "seaweedfs") as seaweed:
         yield _huge_upload(seaweed.filer, size, work)
-    yield from _alone(servers.reference(work / "reference"), size, work)
+    yield from _alone(peers.reference(work / "reference"), size, work)
 
 
 def _alone(starting: AbstractContextManager[Server], size: int, work: Path) -> Iterator[Single]:
@@ -109,7 +109,7 @@ def start(work: Path, times: int) -> Single:
 
 def signing(times: int) -> Single:
     """One presigned URL, at a new time and for a new key each; the median of some runs."""
-    signer = Signer("account.r2.cloudflarestorage.com", servers.KEY_ID, servers.KEY)
+    signer = Signer("account.r2.cloudflarestorage.com", peers.KEY_ID, peers.KEY)
     taken = []
     for _ in range(times):
         paths = [f"/images/compute/{os.urandom(8).hex()}/{n}.png" for n in range(_CALLS)]

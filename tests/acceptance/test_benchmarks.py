@@ -7,9 +7,10 @@ import pytest
 
 from benchmarks.cases import CASES, SMALL, Case
 from benchmarks.measure import Pace, fill, measure
+from benchmarks.peers import nginx
 from benchmarks.progress import Progress
 from benchmarks.report import judge
-from benchmarks.servers import SECRET, nginx, stillroom
+from benchmarks.servers import SECRET, stillroom
 from benchmarks.traffic import link_corpora, make_corpora
 
 INSTANT = Pace(rounds=2, seconds=0.2, others=0)

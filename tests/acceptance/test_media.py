@@ -1,4 +1,4 @@
-"""The media library over HTTP and at the prompt."""
+"""The media library over HTTP and at the prompt: ingest, files, and where its rows are."""
 
 import json
 import subprocess
@@ -6,41 +6,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 import pytest
 
-from pictures import picture
+from acceptance.library import LIBRARY, ingest, save, settled, unique
 from running import IMAGES, STILLROOM, Server, exchange, free_port, parsed, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
 pytestmark = pytest.mark.hosts
-
-LIBRARY = "/api/v1/media-resources"
-KEEPS = ("--scope", "media", "--scope", "storage:delete")
-
-
-def unique(form: str = "PNG") -> bytes:
-    """An image that no other test has."""
-    return picture(uuid.uuid4().int, form)
-
-
-def save(client: httpx.Client, path: str, data: bytes) -> str:
-    assert client.post(f"{IMAGES}/{path}", files={"file": data}).status_code == 200
-    return f"compute/{path}"
-
-
-def ingest(client: httpx.Client, key: str, **more: Any) -> httpx.Response:
-    return client.post(f"{LIBRARY}/ingest", json={"storage_key": key, **more})
-
-
-def settled(resource: Any) -> Any:
-    """All but the colour, which comes in the background."""
-    return {name: value for name, value in resource.items() if name != "dominant_color"}
 
 
 @pytest.mark.hosts("disk")
@@ -158,223 +134,6 @@ def test_what_is_not_json_is_415_and_what_is_too_large_413(client: httpx.Client)
     assert client.post(f"{LIBRARY}/ingest", content=b"{}").status_code == 415
     long = {"storage_key": "compute/" + "a" * 2_000_000}
     assert client.post(f"{LIBRARY}/ingest", json=long).status_code == 413
-
-
-@pytest.mark.workers
-def test_pages_are_linked_and_filtered(client: httpx.Client, folder: str) -> None:
-    made = [
-        ingest(client, save(client, f"{folder}/{number}", unique("WEBP"))).json()
-        for number in range(3)
-    ]
-
-    seen: list[Any] = []
-    url = f"{LIBRARY}?limit=2&content_type=image%2Fwebp&created_from={made[0]['created_at'][:19]}Z"
-    while url:
-        page = client.get(url)
-        assert page.status_code == 200, page.text
-        seen += page.json()
-        link = page.links.get("next", {}).get("url", "")
-        url = f"{LIBRARY}{link}" if link else ""
-
-    ours = [settled(resource) for resource in seen]
-    assert [one for one in ours if one in map(settled, made)] == list(map(settled, made[::-1]))
-    assert all(resource["content_type"] == "image/webp" for resource in seen)
-    found = client.get(LIBRARY, params={"content_hash": made[0]["content_hash"].upper()})
-    assert list(map(settled, found.json())) == [settled(made[0])]
-    keys = [f"compute/{folder}/{number}" for number in (0, 2)]
-    url = f"{LIBRARY}?{urlencode([('source_key', key) for key in keys])}&limit=1"
-    page = client.get(url)
-    rest = client.get(f"{LIBRARY}{page.links['next']['url']}")
-    assert list(map(settled, page.json() + rest.json())) == [settled(made[2]), settled(made[0])]
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "limit=0", "limit=x", "start_after=x", "content_hash=abc", "created_from=yesterday",
-        "created_before=2026-11-24", "created_from=0001-01-01T00:00:00%2B23:59", "limit=1&limit=2",
-        "content_type=%00", "resource_type=%FF", "source_key=media/a", "source_key=compute/..",
-        "source_key=compute/%00", "&".join(["source_key=compute/a"] * 51),
-        "start_after=%7B00000000-0000-7000-8000-000000000000%7D",
-    ],
-)  # fmt: skip
-def test_a_parameter_of_another_form_is_422(client: httpx.Client, query: str) -> None:
-    assert client.get(f"{LIBRARY}?{query}").status_code == 422
-
-
-def test_texts_are_set_and_taken_away_and_a_protected_resource_stays(
-    client: httpx.Client, folder: str
-) -> None:
-    resource = ingest(client, save(client, f"{folder}/a.png", unique())).json()
-    url = f"{LIBRARY}/{resource['id']}"
-
-    changed = client.patch(url, json={"alt_text": "A cat", "caption": "猫", "protected": True})
-    assert settled(changed.json()) == {
-        **settled(resource), "alt_text": "A cat", "caption": "猫", "protected": True,
-    }  # fmt: skip
-    assert client.patch(url, json={"alt_text": None}).json()["alt_text"] is None
-    assert client.get(url).json()["caption"] == "猫"
-    refused = client.delete(url)
-    assert (refused.status_code, refused.json()["code"]) == (409, "resource_protected")
-    for bad in ({"caption": "\0"}, {"protected": None}, {"id": 1}, {"caption": "x" * 10_001}):
-        assert client.patch(url, json=bad).status_code == 422
-    client.patch(url, json={"protected": False})
-    assert client.delete(url).json() == {"id": resource["id"]}
-
-
-def test_a_change_of_what_was_changed_meanwhile_is_refused(
-    client: httpx.Client, folder: str
-) -> None:
-    resource = ingest(client, save(client, f"{folder}/a.png", unique())).json()
-    url = f"{LIBRARY}/{resource['id']}"
-    seen = client.get(url).headers["etag"]
-    # Computed seconds after the ingest; from here on nothing else changes it.
-    client.patch(url, json={"dominant_color": "#112233"})
-
-    def change(etag: str, **values: object) -> httpx.Response:
-        return client.patch(url, json=values, headers={"If-Match": etag})
-
-    stale = change(seen, caption="theirs is lost")
-    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
-    changed = change(client.get(url).headers["etag"], caption="first")
-    assert changed.json()["caption"] == "first"
-    assert changed.headers["etag"] == client.get(url).headers["etag"]
-    client.post(f"{url}/tags", json={"tags": ["cat"]})
-    for etag in (changed.headers["etag"], 'W/"x"', "x"):
-        assert change(etag, caption="second").status_code == 412
-    assert change("*", alt_text="A cat").status_code == 200
-    assert client.get(url).json()["caption"] == "first"
-    missing = client.patch(f"{LIBRARY}/{uuid.uuid4()}", json={}, headers={"If-Match": "*"})
-    assert missing.status_code == 404
-
-
-def test_a_guard_is_kept_or_refused_and_never_passed_over(
-    client: httpx.Client, folder: str
-) -> None:
-    resource = ingest(client, save(client, f"{folder}/a.png", unique())).json()
-    url = f"{LIBRARY}/{resource['id']}"
-    client.patch(url, json={"dominant_color": "#112233"})  # from here on nothing is computed
-
-    stale = {"If-Match": '"stale"'}
-    refused = client.delete(url, headers=stale)
-    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
-    assert client.delete(url, headers={"If-None-Match": "*"}).status_code == 412
-    assert client.patch(url, json={}, headers={"If-None-Match": "*"}).status_code == 412
-    for method in ("POST", "PUT", "DELETE"):
-        tags = client.request(method, f"{url}/tags", json={"tags": ["cat"]}, headers=stale)
-        assert (tags.status_code, tags.json()["code"]) == (422, "invalid_parameter")
-    assert client.get(f"{url}/tags").json() == {"tags": []}
-    now = {"If-Match": client.get(url).headers["etag"]}
-    assert client.delete(url, headers=now).json() == {"id": resource["id"]}
-
-
-@pytest.mark.workers
-def test_a_deleted_resource_is_gone_until_equal_bytes_come(
-    client: httpx.Client, folder: str
-) -> None:
-    data = unique()
-    resource = ingest(client, save(client, f"{folder}/a.png", data)).json()
-    url = f"{LIBRARY}/{resource['id']}"
-
-    assert client.delete(url).status_code == 200
-    for again in (client.get(url), client.get(f"{url}/file"), client.delete(url)):
-        assert (again.status_code, again.json()["code"]) == (404, "resource_not_found")
-
-    again = ingest(client, save(client, f"{folder}/a.png", data)).json()
-    assert settled(again) == settled(resource)
-    assert client.get(f"{url}/file").content == data
-
-
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [
-        ([], 404),
-        (["--scope", "media"], 404),
-        (["--scope", "storage:read", "--scope", "storage:write"], 403),
-        (["--scope", "media", "--prefix", "a"], 403),
-    ],
-)
-def test_the_library_takes_the_scope_media_and_no_folder(
-    server: Server, options: list[str], status: int
-) -> None:
-    url = f"{LIBRARY}/{uuid.uuid4()}"
-    with server.client(*options) as client:
-        for method, path in (("GET", url), ("GET", f"{url}/file"), ("DELETE", url)):
-            assert client.request(method, path).status_code == status
-        assert client.patch(url, json={}).status_code == status
-        assert client.get(LIBRARY).status_code == (200 if status == 404 else 403)
-    for method, path in (("GET", url), ("GET", LIBRARY), ("POST", f"{LIBRARY}/ingest")):
-        assert httpx.request(method, f"{server.url}{path}").status_code == 401
-
-
-def test_a_token_with_a_prefix_ingests_what_lies_below_it_and_nothing_else(
-    server: Server, client: httpx.Client, folder: str
-) -> None:
-    ours = save(client, f"{folder}/in/a.png", unique())
-    others = save(client, f"{folder}/in-not.png", unique())
-    with server.client(*KEEPS, "--prefix", f"{folder}/in") as confined:
-        assert ingest(confined, ours).status_code == 200
-        assert ingest(confined, others).status_code == 403
-        both = {"items": [{"storage_key": key} for key in (others, ours)]}
-        results = confined.post(f"{LIBRARY}/ingest", json=both).json()["results"]
-    assert [result.get("code") for result in results] == ["forbidden", None]
-
-
-def test_a_token_with_a_folder_sees_and_changes_nothing_of_the_rest_of_the_library(
-    server: Server, client: httpx.Client, folder: str
-) -> None:
-    data = unique()
-    theirs = ingest(client, save(client, f"{folder}/theirs/secret.png", data), relocate=False)
-    url = f"{LIBRARY}/{theirs.json()['id']}"
-    before = client.patch(url, json={"caption": "secret", "alt_text": "secret"}).json()
-    ours = save(client, f"{folder}/ours/a.png", data)
-    with server.client(*KEEPS, "--prefix", f"{folder}/ours") as confined:
-        for relocate in (True, False):
-            got = ingest(confined, ours, relocate=relocate)
-            assert (got.status_code, got.json()["id"]) == (200, before["id"])
-            assert got.json()["content_hash"] == before["content_hash"]
-            assert got.json()["storage_key"] == ours
-            assert "secret" not in got.text
-        assert settled(client.get(url).json()) == settled(before)
-
-        client.delete(url)
-        kept = ingest(client, save(client, f"{folder}/theirs/secret.png", data)).json()
-        client.delete(f"{LIBRARY}/{kept['id']}")
-        refused = ingest(confined, ours)
-        assert (refused.status_code, refused.json()["code"]) == (409, "resource_conflict")
-        assert "secret" not in refused.text
-        both = {"items": [{"storage_key": ours}]}
-        answer = confined.post(f"{LIBRARY}/ingest", json=both)
-        assert answer.json()["results"][0]["code"] == "resource_conflict"
-    assert client.get(f"{LIBRARY}/{kept['id']}").status_code == 404
-
-
-@pytest.mark.parametrize("prefix", [[], ["--prefix", "{folder}"]], ids=["everywhere", "a folder"])
-def test_relocating_takes_the_right_to_delete(
-    server: Server, client: httpx.Client, folder: str, prefix: list[str]
-) -> None:
-    key = save(client, f"{folder}/a.png", unique())
-    confined = [option.format(folder=folder) for option in prefix]
-    with server.client("--scope", "media", *confined) as keeper:
-        refused = ingest(keeper, key)
-        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
-        assert "storage:delete" in refused.json()["detail"]
-        items = {"items": [{"storage_key": key}, {"storage_key": key, "relocate": False}]}
-        results = keeper.post(f"{LIBRARY}/ingest", json=items).json()["results"]
-        assert [result.get("code") for result in results] == ["forbidden", None]
-    with server.client(*KEEPS, *confined) as keeper:
-        assert ingest(keeper, key).json()["storage_key"].startswith("media/")
-
-
-def test_a_resource_remembers_where_it_came_from(client: httpx.Client, folder: str) -> None:
-    data = unique()
-    key = save(client, f"{folder}/a red cat.png", data)
-
-    resource = ingest(client, key).json()
-
-    assert resource["source_key"] == key
-    assert client.get(f"{LIBRARY}/{resource['id']}").json()["source_key"] == key
-    assert client.get(LIBRARY, params={"limit": 1}).json()[0]["source_key"] == key
 
 
 @pytest.mark.parametrize("target", ["%69ngest", "x%2F..", "..", "{}", "0%0a", "%00"])

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from acceptance.test_documentation import DEFAULT_URL, started, wait_for_answer
+from acceptance.pasting import DEFAULT_URL, started, wait_for_answer
 from running import Server, free_port, running
 from stillroom.generation.writing.embed import with_generation
 

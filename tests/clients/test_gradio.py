@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from acceptance.test_documentation import DEFAULT_URL, ROOT, blocks, started, wait_for_answer
+from acceptance.pasting import DEFAULT_URL, ROOT, blocks, started, wait_for_answer
 from running import free_port, running
 from stillroom.client import ImageStore
 

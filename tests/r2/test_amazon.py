@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.test_migrate import migrate, settings_file
+from acceptance.migrating import migrate, settings_file
 from contract.suite import PNG, RULES, key
 from r2.conftest import Running
 from r2.traps import fetched
