@@ -1,6 +1,8 @@
 """What a bucket is asked is counted, and whether it lets us work is found out cheaply."""
 
 import asyncio
+import logging
+import uuid
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from r2.conftest import Running
 from running import IMAGES
 from services import stub_r2
+from services.s3 import Operator
+from services.seaweedfs import SeaweedFS, bucket_variables
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
 from stillroom.app import check_settings
 from stillroom.settings import Settings
@@ -91,6 +95,27 @@ async def test_a_token_that_may_only_read_is_not_ready(running: Running, stub: S
     assert ready.status_code == 503
     assert "needs `Object Read & Write`" in ready.json()["parts"]["storage"]["reason"]
     assert mended.status_code == 200, "trouble is looked at anew each time"
+
+
+async def test_a_bucket_that_is_missing_is_logged_once_and_once_when_it_is_there(
+    running: Running, seaweed: SeaweedFS, operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"later-{uuid.uuid4()}"
+    caplog.set_level(logging.INFO, logger="stillroom.r2")
+
+    def logged() -> list[str]:
+        return [one.message for one in caplog.records if "GetObject" in one.message]
+
+    async with running(**bucket_variables(seaweed, name)) as client:
+        refused = [await client.get("/readyz") for _ in range(5)]
+        (said,) = logged()
+        operator.make_bucket(name)
+        ready = [await client.get("/readyz") for _ in range(5)]
+
+    assert {probe.status_code for probe in refused} == {503}
+    assert "R2_BUCKET_NAME names no bucket" in said
+    assert {probe.status_code for probe in ready} == {200}
+    assert logged()[1:] == ["the bucket carries out GetObject again"]
 
 
 @pytest.mark.parametrize("status", [204, 400, 404, 501])

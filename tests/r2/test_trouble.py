@@ -251,6 +251,7 @@ async def test_no_more_than_64_requests_hang_at_once(
         ((403, "AccessDenied"), "Object Read & Write"),
         ((403, "RequestTimeTooSkewed"), "clock"),
         ((404, "NoSuchBucket"), "R2_BUCKET_NAME"),
+        ((400, "InvalidBucketName"), "R2_BUCKET_NAME"),
     ],
 )
 async def test_a_refusal_names_what_to_mend(

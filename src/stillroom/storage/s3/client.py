@@ -28,10 +28,10 @@ from stillroom.storage.s3.connections import (
 )
 from stillroom.storage.s3.refusals import (
     NOTHING_DONE,
+    Refusals,
     asked_pause,
     failure_of,
     outcome_of,
-    refuse_unexpected,
     transient_code,
     unmasked,
 )
@@ -77,6 +77,7 @@ class BucketClient:
         )
         self._random = random.SystemRandom()
         self._observe = observer
+        self._refusals = Refusals()
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
         """A presigned GET URL of an object, valid for a while; makes no request."""
@@ -107,7 +108,7 @@ class BucketClient:
                 answer = await self._attempt(call, deadline, again=attempt > 0)
                 code = transient_code(answer)
                 if code is None:
-                    refuse_unexpected(call, answer)
+                    self._refusals.raise_unexpected(call, answer)
                     return dataclasses.replace(answer, doubtful=True) if doubtful else answer
                 trouble = BucketError(f"{call.operation}: {answer.status} {code}")
                 why = f"it answers {answer.status} {code}".rstrip()

@@ -40,6 +40,7 @@ _ADVICE: Final = {
         "R2_ENDPOINT_URL knows no such R2_ACCESS_KEY_ID "
         "(the key of temporary credentials needs their R2_SESSION_TOKEN)"
     ),
+    "InvalidBucketName": "R2_BUCKET_NAME is no name of a bucket",
     "InvalidToken": "R2_SESSION_TOKEN does not belong to R2_ACCESS_KEY_ID",
     "NoSuchBucket": "R2_BUCKET_NAME names no bucket behind R2_ENDPOINT_URL",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
@@ -64,24 +65,42 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 log = logging.getLogger("stillroom.r2")
 
 
-def refuse_unexpected(call: Call, answer: Answer) -> None:
-    """Raise for an answer that is no success, and that the caller did not expect.
+class Refusals:
+    """Raises what a bucket refuses, and logs when it begins to and when it ends.
 
-    Raises:
-        BackendUnavailable: with advice where the answer says what is wrong with the settings.
+    Probes ask every few seconds, and each request that fails has a line of its own.
     """
-    if 200 <= answer.status < 300:  # noqa: PLR2004  (2xx)
-        return
-    code = xml.error_code(answer.body)
-    if answer.status in call.expected and code != "NoSuchBucket":
-        return
-    error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
-    advice = _advice(answer, code)
-    if advice is not None:
-        log.error("the bucket refuses us (%s): %s", error, advice)
-        raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
-    log.error("unexpected response from the bucket: %s", error)
-    raise BackendUnavailable("unexpected response from the bucket; see the server log") from error
+
+    def __init__(self) -> None:
+        """Begin with a bucket that refuses nothing."""
+        self._logged: dict[str, str] = {}
+
+    def raise_unexpected(self, call: Call, answer: Answer) -> None:
+        """Raise for an answer that is no success, and that the caller did not expect.
+
+        Raises:
+            BackendUnavailable: with advice where the answer says what is wrong with the settings.
+        """
+        succeeded = 200 <= answer.status < 300  # noqa: PLR2004  (2xx)
+        code = "" if succeeded else xml.error_code(answer.body)
+        if succeeded or (answer.status in call.expected and code != "NoSuchBucket"):
+            if self._logged.pop(call.operation, None) is not None:
+                log.info("the bucket carries out %s again", call.operation)
+            return
+        error = BucketError(f"{call.operation}: {answer.status} {code}".rstrip())
+        advice = _advice(answer, code)
+        if advice is not None:
+            self._log(call, f"the bucket refuses us ({error}): {advice}")
+            raise BackendUnavailable(f"the bucket refuses this server: {advice}") from error
+        self._log(call, f"unexpected response from the bucket: {error}")
+        raise BackendUnavailable(
+            "unexpected response from the bucket; see the server log"
+        ) from error
+
+    def _log(self, call: Call, said: str) -> None:
+        if self._logged.get(call.operation) != said:
+            self._logged[call.operation] = said
+            log.error("%s", said)
 
 
 def _advice(answer: Answer, code: str) -> str | None:
