@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -191,3 +192,19 @@ def test_the_library_is_searched_at_the_prompt(
     assert f"  prompt        a red fox {folder}\ufffd[31m\n  seed          0\n" in shown
     assert "raw" not in shown
     assert json.loads(run("show", fox.id, "--json"))["generation"]["tool"] == "A"
+
+
+def test_dead_letters_are_listed_by_ls_and_by_its_former_name(
+    server: Server, tmp_path: Path
+) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        variables = {"STILLROOM_DATA_DIR": str(server.data)}
+        done = ran(tmp_path, ("media", "dead-letters", *words), variables)
+        return done.code, done.out
+
+    assert run("ls") == run("list") == (0, "")
+    code, said = run("--help")
+    assert code == 0
+    assert re.findall(r"^  (\w+) ", said.partition("Commands:")[2], re.MULTILINE) == [
+        "drop", "ls", "retry",
+    ]  # fmt: skip

@@ -215,12 +215,20 @@ class _StatusLine:
             click.echo(f"{number} {of_what} …", err=True)
 
 
-@media.group("dead-letters")
+class _DeadLetters(Group):
+    """A group whose `ls` also answers to its former name, `list`."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        return super().get_command(ctx, "ls" if cmd_name == "list" else cmd_name)
+
+
+@media.group("dead-letters", cls=_DeadLetters)
 def dead_letters() -> None:
     """List, retry or drop dead letters: deletions that failed for good."""
 
 
-@dead_letters.command("list")
+@dead_letters.command("ls")
 @_AS_JSON
 @_DATA_DIR
 def list_dead_letters(*, as_json: bool, data_dir: str | None) -> None:
