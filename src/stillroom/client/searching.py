@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
 from stillroom.client import answers
 from stillroom.client.exchange import Call, Flow
 from stillroom.client.retries import Attempts, Retries, persistently
-from stillroom.client.values import ImageMetadata
+from stillroom.client.values import FactsFilters, ImageMetadata
 from stillroom.errors import InvalidParameter
-from stillroom.generation.ai_mark import AiMark
 from stillroom.paths import ImagePrefix
 
 SearchSort = Literal["-saved", "saved", "-path", "path"]
@@ -18,32 +17,18 @@ SearchSort = Literal["-saved", "saved", "-path", "path"]
 _A_PAGE: Final = 100
 
 
-class SearchFilters(TypedDict, total=False):
+class SearchFilters(FactsFilters, total=False):
     """What images must have, all of it; see docs/search.md.
 
     Attributes:
-        prompt: Words in the prompt; in double quotes they follow each other.
-        model: Words of its name that follow each other.
-        lora: The same of the name of a LoRA.
-        sampler: Its whole name, in any case.
-        seed: 0 to 2**64 - 1.
-        tool: Its whole name, in any case.
         content_type: Such as `image/png`.
-        ai_mark: Whether they say that AI made them; `none` finds those that do not.
         prefix: Literal text that paths begin with.
         saved_from: Then or later, aware.
         saved_before: Earlier, aware.
         sort: `-saved` is the newest first.
     """
 
-    prompt: str
-    model: str
-    lora: str
-    sampler: str
-    seed: int
-    tool: str
     content_type: str
-    ai_mark: AiMark
     prefix: str
     saved_from: datetime
     saved_before: datetime

@@ -144,10 +144,32 @@ class ResourceChanges(TypedDict, total=False):
     color_profile: str | None
 
 
-class ResourceFilters(TypedDict, total=False):
+class FactsFilters(TypedDict, total=False):
+    """What an image must say of how it was made; see docs/search.md.
+
+    Attributes:
+        prompt: Words in the prompt; in double quotes they follow each other.
+        model: Words of its name that follow each other.
+        lora: The same of the name of a LoRA.
+        sampler: Its whole name, in any case.
+        seed: 0 to 2**64 - 1.
+        tool: Its whole name, in any case.
+        ai_mark: Whether it says that AI made it; `none` finds those that do not.
+    """
+
+    prompt: str
+    model: str
+    lora: str
+    sampler: str
+    seed: int
+    tool: str
+    ai_mark: AiMark
+
+
+class ResourceFilters(FactsFilters, total=False):
     """Which resources are listed; all of these must hold.
 
-    From `q` on they ask how a resource was made, as in a search (docs/search.md).
+    `q` has words of how they were made, as in a search.
     `tag` is a tag, or with a `-` ahead one that they must not have; or several such.
     `source_key` is where they were first ingested from, such as `compute/a.png`, or several such.
     """
@@ -160,13 +182,6 @@ class ResourceFilters(TypedDict, total=False):
     created_from: datetime
     created_before: datetime
     q: str
-    prompt: str
-    model: str
-    lora: str
-    sampler: str
-    seed: int
-    tool: str
-    ai_mark: AiMark
 
 
 @dataclass(frozen=True, slots=True)

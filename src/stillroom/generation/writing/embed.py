@@ -14,6 +14,7 @@ from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers import heif, jpeg, png, webp
 from stillroom.generation.facts import NAMES, Generation, generation_of
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
+from stillroom.generation.writing.packet import with_facts
 
 MAX_FACTS_BYTES: Final = 512 * 1024
 """As JSON; what is read of a file is twice that."""
@@ -44,9 +45,9 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
         if data.startswith(jpeg.SIGNATURE):
             return into_jpeg.embed(data, facts)
         if webp.is_webp(data):
-            return into_webp.embed(data, facts)
+            return into_webp.with_packet(data, lambda packet: with_facts(packet, facts))
         if heif.is_heif(data):
-            return into_avif.embed(data, facts)
+            return into_avif.with_packet(data, lambda packet: with_facts(packet, facts))
     except (BrokenHeader, IndexError, struct.error) as error:
         raise UnsupportedMedia("the image is damaged: no facts can be put into it") from error
     raise UnsupportedMedia(

@@ -14,7 +14,6 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader, FileParts, boxes
 from stillroom.generation.carriers import heif
 from stillroom.generation.writing.item_places import ItemPlaces
-from stillroom.generation.writing.packet import with_facts
 
 _NO_ID: Final = 0xFFFF
 _MAX_BOXES: Final = 256
@@ -28,15 +27,6 @@ class _Box:
     start: int
     inner: int
     end: int
-
-
-def embed(data: bytes, facts: bytes) -> bytes:
-    """The AVIF with the facts in its packet of XMP.
-
-    Raises:
-        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
-    """
-    return with_packet(data, lambda packet: with_facts(packet, facts))
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:

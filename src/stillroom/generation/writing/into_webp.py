@@ -9,19 +9,9 @@ from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers.webp import chunks
-from stillroom.generation.writing.packet import with_facts
 
 _HAS_XMP: Final = 0x04
 _HAS_ALPHA: Final = 0x10
-
-
-def embed(data: bytes, facts: bytes) -> bytes:
-    """The WebP with the facts in its packet of XMP.
-
-    Raises:
-        BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
-    """
-    return with_packet(data, lambda packet: with_facts(packet, facts))
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from stillroom.concurrently import map_concurrently
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.objectstore import DEADLINE_S
@@ -28,20 +29,9 @@ async def described(page: Page, look: Look, slots: asyncio.Semaphore) -> EntryPa
     Raises:
         BackendUnavailable: a look failed. No further one is under way.
     """
-    found: list[Entry | None] = [None] * len(page.entries)
-    waiting = iter(enumerate(page.entries))
-
-    async def work() -> None:
-        for at, text in waiting:  # shared: each takes the next one
-            found[at] = await _described(text, look, slots)
-
-    workers = [asyncio.ensure_future(work()) for _ in range(min(LOOKS_AT_ONCE, len(page.entries)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    found = await map_concurrently(
+        lambda text: _described(text, look, slots), page.entries, limit=LOOKS_AT_ONCE
+    )
     entries = [entry for entry in found if entry is not None]
     return EntryPage(entries, page.entries[-1] if page.more else None)
 
