@@ -1,12 +1,15 @@
-"""A real Chromium."""
+"""A real Chromium, and a server that the tests of a file share."""
 
 import shutil
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from browser.chromium import FLAGS
+from browser.visiting import Visit, visit
+from running import Server, running
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +20,22 @@ def browser() -> Iterator[Browser]:
         launched = driver.chromium.launch(executable_path=binary, args=FLAGS)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("gallery")) as started:
+        yield started
+    assert "Traceback" not in started.logged()
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
+    with visit(browser, server) as began:
+        yield began

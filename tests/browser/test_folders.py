@@ -2,47 +2,30 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, visit
-from running import IMAGES, Server, running
+from browser.visiting import Visit, fragment
+from running import IMAGES, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.slow
 
 STORAGE = IMAGES.removesuffix("/images")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("folders")) as started:
-        yield started
-    assert "Traceback" not in started.logged()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
-
-
 @pytest.fixture
 def top() -> str:
     """A new folder, with its slash."""
     return f"{uuid4().hex[:8]}/"
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 def save(client: httpx.Client, *paths: str) -> None:

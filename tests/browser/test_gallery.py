@@ -38,22 +38,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
-
-
 @pytest.fixture
 def folder() -> str:
     """A new one, with its slash."""
     return f"{uuid4().hex[:8]}/"
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 @pytest.fixture

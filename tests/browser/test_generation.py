@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -13,19 +12,12 @@ from browser.scenery import scenery
 from browser.visiting import fragment, visit
 from generation.carriers import chunk, iptc
 from generation.comfy_graphs import with_loras
-from running import IMAGES, Server, running
+from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
 
 MARKUP = '<img src=x onerror="window.harm = 1"><script>window.harm = 1</script>\nsecond line'
 SEED = 2**64 - 1
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("generation")) as started:
-        yield started
-    assert "Traceback" not in started.logged()
 
 
 def saved(server: Server, texts: dict[str, str]) -> str:

@@ -1,38 +1,18 @@
 """Editing what people say of a resource in the gallery's library."""
 
-from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, visit
-from running import IMAGES, Server, running
+from browser.visiting import Visit
+from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
 
 LIBRARY = "/api/v1/media-resources"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("library")) as started:
-        yield started
-    assert "Traceback" not in started.logged()
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from browser.scenery import scenery
 from browser.visiting import fragment, visit, wait_for_index
 from generation.carriers import chunk
-from running import IMAGES, Server, running
+from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
 
@@ -20,13 +20,6 @@ PROMPTS = {
     "b/fox.png": "a fox, red fur, watercolour",
     "b/lake.png": "a lake at night <b>&amp;</b>",
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("search")) as started:
-        yield started
-    assert "Traceback" not in started.logged()
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browser.visiting import Visit, visit
+from browser.visiting import Visit
 from running import Server, running
 from stillroom.auth.sign_in_codes import SignInCodes
 
@@ -19,12 +19,6 @@ KEPT = "one => window[one].getItem('stillroom.token')"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("signing-in"), access_log="true") as started:
         yield started
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 @pytest.fixture

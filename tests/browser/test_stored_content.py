@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 from playwright.sync_api import Error as PlaywrightError
 
 from browser.site import Site, site
-from running import IMAGES, Server, running
+from running import IMAGES, Server
 from videos import Mp4, box, frames, ftyp
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,6 @@ def page(browser: Browser) -> Iterator[Page]:
 def elsewhere() -> Iterator[Site]:
     with site() as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("browser")) as started:
-        yield started
 
 
 # What is stored

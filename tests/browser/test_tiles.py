@@ -1,6 +1,5 @@
 """Tiles are links, and say of their file what a picture alone does not, in a real Chromium."""
 
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -10,23 +9,11 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from browser.scenery import scenery
 from browser.visiting import LONGEST_MS, Visit, fragment, visit, wait_for_index
-from running import IMAGES, Server, running
+from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
 
 LIBRARY = "/api/v1/media-resources"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("tiles")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
 
 
 @pytest.fixture
@@ -37,12 +24,6 @@ def folder(server: Server, client: httpx.Client) -> str:
         save(client, f"{folder}{name}", scenery(uuid4().int % 10**6, edge=300))
     wait_for_index(server, folder.removesuffix("/"), 4)
     return folder
-
-
-@pytest.fixture
-def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
-    with visit(browser, server) as began:
-        yield began
 
 
 @pytest.fixture

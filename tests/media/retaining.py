@@ -114,6 +114,15 @@ def in_small_pages(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "_PAGE", 3)
 
 
+@pytest.fixture
+async def library_in_small_pages(
+    storage: "ImageStorage", config: RowsConfig, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RetainingLibrary]:
+    in_small_pages(monkeypatch)
+    async with retaining(storage, config, monkeypatch) as library:
+        yield library
+
+
 async def runs_of(library: RetainingLibrary, *folders: str) -> None:
     """Publish runs of two images, one after the other."""
     for number, folder in enumerate(folders):

@@ -1,6 +1,5 @@
 """Rules of retention end what they say and nothing else, on the pairs of `conftest.py`."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -10,32 +9,22 @@ from media.retaining import (
     LAST_TWO,
     WEEK,
     RetainingLibrary,
-    in_small_pages,
+    library_in_small_pages,
     named,
     paths,
-    retaining,
     runs_of,
 )
 from media.suite import key
 from media.sweeping import is_there
 from pictures import picture
-from stillroom.media.config import RowsConfig
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule
 from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.port import ImageStorage
 
-
-@pytest.fixture
-async def library(
-    storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[RetainingLibrary]:
-    in_small_pages(monkeypatch)
-    async with retaining(storage, config, monkeypatch) as library:
-        yield library
+library = library_in_small_pages
 
 
 @pytest.mark.pairs

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from media.retaining import (
     WEEK,
     RetainingLibrary,
     in_small_pages,
+    library_in_small_pages,
     named,
     paths,
     retaining,
@@ -28,7 +28,7 @@ from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable
 from stillroom.media import clock
-from stillroom.media.config import PostgresConfig, RowsConfig
+from stillroom.media.config import PostgresConfig
 from stillroom.media.expiry import never_stops
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
@@ -37,14 +37,7 @@ from stillroom.media.sweeper import Swept
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import EntryPage, ListQuery
 
-
-@pytest.fixture
-async def library(
-    storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[RetainingLibrary]:
-    in_small_pages(monkeypatch)
-    async with retaining(storage, config, monkeypatch) as library:
-        yield library
+library = library_in_small_pages
 
 
 @pytest.mark.pairs
