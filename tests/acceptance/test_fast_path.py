@@ -198,10 +198,15 @@ def test_an_upload_that_says_goodbye_is_answered_and_closed(
 
 def test_a_token_ends_on_the_fast_path_too(roads: tuple[Server, Server]) -> None:
     short, _ = roads
-    with short.client("--expires", "6s") as client:
-        deadline = time.monotonic() + 40
-        assert client.get(f"{IMAGES}/a.png").status_code == 200
-        while client.get(f"{IMAGES}/a.png").status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # until it holds; there is a deadline
-        assert client.get(f"{IMAGES}/a.png").status_code == 401
+    for expires in ("6s", "60s"):  # a busy machine may not get to use the first one
+        with short.client("--expires", expires) as client:
+            deadline = time.monotonic() + 120
+            reads = 0
+            while client.get(f"{IMAGES}/a.png").status_code == 200:
+                reads += 1
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # until it holds; there is a deadline
+            assert client.get(f"{IMAGES}/a.png").status_code == 401
+        if reads > 1:
+            return
+    pytest.fail("the tokens had ended before they were known")

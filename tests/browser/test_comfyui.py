@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
+from browser.visiting import LONGEST_MS
+
 SCRIPT = Path(__file__).parents[2] / "integrations" / "comfyui" / "web" / "stillroom.js"
 ORIGIN = "http://comfyui.example"
 # scripts/app.js as ComfyUI serves it: extensions are registered, and asked about each node's type.
@@ -34,6 +36,7 @@ window.ready = true;
 @pytest.fixture
 def page(browser: Browser) -> Page:
     opened = browser.new_page()
+    opened.set_default_timeout(LONGEST_MS)
     files = {
         "/": (PAGE, "text/html"),
         "/scripts/app.js": (APP, "text/javascript"),

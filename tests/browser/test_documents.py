@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from browser.chromium import FLAGS
+from browser.visiting import LONGEST_MS
 from running import Server, running
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,9 @@ def page() -> Iterator[Page]:
     alone = f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP * ~NOTFOUND"
     with sync_playwright() as driver:
         launched = driver.chromium.launch(executable_path=binary, args=[*FLAGS, alone])
-        yield launched.new_page()
+        page = launched.new_page()
+        page.set_default_timeout(LONGEST_MS)
+        yield page
         launched.close()
 
 

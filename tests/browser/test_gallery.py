@@ -120,14 +120,20 @@ def test_that_a_token_has_ended_is_the_servers_word_whatever_the_clock_here_says
 def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:
-    visitor.sign_in(server.token("--expires", "15s"), fragment(folder_of_ten))
+    began = time.monotonic()
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    expect(visitor.cells).to_have_count(10)
+    lasts_s = max(15, round(5 * (time.monotonic() - began)))  # so slow is this machine just now
+    visitor.page.get_by_role("button", name="Sign out").click()
+    visitor.sign_in(server.token("--expires", f"{lasts_s}s"), fragment(folder_of_ten))
     expect(visitor.cells).to_have_count(10)
     visitor.cell("1.jpg").click(modifiers=["Control"])
     visitor.cell("4.jpg").click()
     visitor.page.wait_for_function(
         """() => { const [, claims] = sessionStorage.getItem("stillroom.token").split(".");
         const { exp } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/")));
-        return Date.now() > exp * 1000 + 50; }"""
+        return Date.now() > exp * 1000 + 50; }""",
+        timeout=2000 * lasts_s,
     )
     visitor.page.locator("#files").set_input_files([a_file("late.png", picture(1))])
 
@@ -943,7 +949,7 @@ def test_a_folder_of_a_hundred_thousand_scrolls_with_a_few_cells(
     with visit(browser, server) as visitor:
         visitor.sign_in(server.token(), fragment("many/"))
         expect(visitor.page.locator(".cell.loaded").first).to_be_visible()
-        most, ends = 0, time.monotonic() + 90
+        most, ends = 0, time.monotonic() + 240
         while visitor.page.locator("#told").text_content() != "100,000 entries":
             assert time.monotonic() < ends
             visitor.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from playwright.sync_api import Error as PlaywrightError
 
 from browser.site import Site, site
+from browser.visiting import LONGEST_MS
 from running import IMAGES, Server
 from videos import Mp4, box, frames, ftyp
 
@@ -21,6 +22,7 @@ SIGNED_URLS = f"{IMAGES.removesuffix('images')}signed-urls"
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
+        context.set_default_timeout(LONGEST_MS)
         yield context.new_page()
 
 

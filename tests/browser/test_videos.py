@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.scenery import scenery
 from browser.site import Site, site
-from browser.visiting import fragment, visit
+from browser.visiting import LONGEST_MS, fragment, visit
 from running import IMAGES, Server, running
 from services.seaweedfs import SeaweedFS, bucket_variables
 from videos import QUARTER, RECORDINGS, Mp4, frames, recorded, webm
@@ -95,6 +95,7 @@ def elsewhere() -> Iterator[Site]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
+        context.set_default_timeout(LONGEST_MS)
         yield context.new_page()
 
 

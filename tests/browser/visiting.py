@@ -137,8 +137,8 @@ def visit(
     """A new browser window, in which nothing is refused, thrown or asked of strangers."""
     how = {"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **how}
     with browser.new_context(**how) as context:
+        context.set_default_timeout(LONGEST_MS)
         page = context.new_page()
-        page.set_default_timeout(LONGEST_MS)
         thrown: list[str] = []
         asked: list[str] = []
         page.on("pageerror", lambda error: thrown.append(str(error)))
