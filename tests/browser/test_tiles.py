@@ -196,6 +196,20 @@ def test_an_image_that_was_replaced_since_is_not_marked(
     assert kept(visitor) == ["c.jpg"]
 
 
+def test_long_paths_are_asked_for_in_requests_that_are_short_enough(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    deep = folder + f"{'é' * 120}/" * 3
+    paths = [f"{deep}{number}{'ü' * 100}.jpg" for number in range(3)]
+    for number, path in enumerate(paths):
+        save(client, path, scenery(uuid4().int % 10**6 + number, edge=300))
+    items = [{"storage_key": f"compute/{path}", "relocate": False} for path in paths]
+    client.post(f"{LIBRARY}/ingest", json={"items": items}).raise_for_status()
+    visitor.sign_in(server.token(), fragment(deep))
+
+    expect(visitor.page.locator(".badge.keep")).to_have_count(3)
+
+
 def test_a_token_that_may_not_see_the_library_asks_nothing_of_it(
     visitor: Visit, server: Server, client: httpx.Client, folder: str
 ) -> None:

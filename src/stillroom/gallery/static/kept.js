@@ -3,7 +3,7 @@
 import { Turns } from "./turns.js";
 
 const ASKED_AT_ONCE = 50; // as often a parameter may be given
-const LONGEST = 6000; // characters of a query; servers take 8 KB of a request's head
+const LONGEST = 5000; // characters of a query before its last path, of up to 3100; servers take 8 KB of a target
 const AT_ONCE = 2;
 
 /**
