@@ -66,11 +66,13 @@ def press(visitor: Visit, name: str) -> None:
 
 def answer(visitor: Visit, button: str, text: str | None = None) -> Any:
     """Answer the question that is asked; returns what it said."""
-    question = visitor.page.locator(".question[open]")
+    # Before it there may be one that counts, whose only button is Stop.
+    chosen = visitor.page.get_by_role("button", name=button, exact=True)
+    question = visitor.page.locator(".question[open]").filter(has=chosen)
     said = question.inner_text()
     if text is not None:
         question.get_by_role("combobox").or_(question.get_by_role("textbox")).fill(text)
-    question.get_by_role("button", name=button, exact=True).click()
+    question.locator(chosen).click()
     return said
 
 
