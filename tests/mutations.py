@@ -131,8 +131,8 @@ MEDIA: Final = (
     Fault(
         "queue: a claimed mark is claimed again at once",
         "media/rows/deletions.py",
-        "return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease < moment))",
-        "return sa.and_(deletions.c.due_at <= moment, sa.or_(lease.is_(None), lease != moment))",
+        "is_free = sa.or_(lease.is_(None), lease < now())",
+        "is_free = sa.or_(lease.is_(None), lease != now())",
         (SWEEPER, "-k", "claimed or sweepers"),
     ),
     Fault(
