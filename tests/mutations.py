@@ -275,8 +275,8 @@ HTTP: Final = (
     Fault(
         "fast path: an answer is kept when its image has changed",
         "server/fast_path/reads.py",
-        "        return (answer, body) if self._storage.is_current(image) else None\n",
-        "        return answer, body\n",
+        "(_KEPT, kept, image.size) if self._storage.is_current(image) else None\n",
+        "_KEPT, kept, image.size\n",
         (
             "tests/acceptance/test_operations.py",
             "tests/acceptance/test_kept_answers.py",

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,34 @@ async def test_an_edited_file_loses_its_remembered_facts_and_changes_its_etag(
 
     assert (image.content_type, image.sha256) == ("image/gif", None)
     assert image.etag != etag
+
+
+async def test_a_known_file_is_read_until_anything_of_it_changes(tmp_path: Path) -> None:
+    storage, into = DiskImageStorage(DataDirectory(tmp_path), RULES), memoryview(bytearray(3))
+    old_ns = time.time_ns() - 10**10
+    files = {name: tmp_path / "compute" / name for name in ("written", "chmod", "renamed", "é")}
+    for name, file in files.items():
+        await save(storage, name, PNG)
+        os.utime(file, ns=(old_ns, old_ns))
+    images = [await storage.stat(key(name)) for name in files]
+    while any(image.version is None for image in images):
+        await asyncio.sleep(0.05)  # until it holds: for two seconds a change could hide
+        images = [await storage.stat(key(name)) for name in files]
+    for image in images:
+        assert storage.is_current(image)
+        assert storage.read_now(image, 2, into)
+        assert into == PNG[2:5]
+
+    files["written"].write_bytes(PNG[::-1])
+    os.utime(files["written"], ns=(old_ns, old_ns))  # the same size and time as before
+    files["chmod"].chmod(0o600)
+    files["renamed"].rename(tmp_path / "aside")
+    await storage.delete(key("é"))
+
+    for image in images:
+        assert not storage.is_current(image)
+        assert not storage.read_now(image, 2, into)
+    await storage.close()
 
 
 async def test_without_attributes_everything_but_the_hash_is_there(

@@ -74,6 +74,13 @@ class ImageStorage(Protocol):
         """
         ...
 
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Fill `into` with the bytes from `start` on, if it is still this very save.
+
+        It waits for nothing and raises nothing; False also says that it cannot be had so cheaply.
+        """
+        ...
+
     def is_missing(self, key: StorageKey) -> bool:
         """Whether there is certainly no image at this moment. As cheap, and as reserved."""
         ...

@@ -27,8 +27,8 @@ class StoredImage:
         content_type: By its content, never by its name.
         sha256: 32 bytes, or None where it has not been hashed yet.
         save_id: Names this very save: the same bytes saved again have another one.
-        version: What a disk compares to tell whether a file is still the same save (inode, size
-            and times); None where that cannot be told.
+        version: What a disk compares to tell whether a file is still the same save
+            (`disk/file_versions.py`); None where that cannot be told.
     """
 
     key: StorageKey
@@ -38,7 +38,7 @@ class StoredImage:
     content_type: str
     sha256: bytes | None
     save_id: str
-    version: tuple[int, int, int, int] | None = field(default=None, compare=False, repr=False)
+    version: tuple[bytes, bytes] | None = field(default=None, compare=False, repr=False)
 
 
 class OpenedImage(Protocol):

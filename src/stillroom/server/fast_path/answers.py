@@ -9,7 +9,7 @@ from stillroom.telemetry.logging import log_access
 
 @dataclass(slots=True)
 class Answer:
-    """An answer up to its request id and date, and what its body is.
+    """An answer behind its status line, date and request id, and what its body is.
 
     Shared, so never changed; but to make a frozen dataclass takes three times as long.
 
@@ -30,7 +30,7 @@ class Answer:
 
     def naming(self, name: str) -> "Answer":
         """The answer for a proxy, with the pinned name of the image in place of its bytes."""
-        head = b"%s%s\r\n" % (self.handed_over, name.encode("ascii"))
+        head = b"%s%s\r\n\r\n" % (self.handed_over, name.encode("ascii"))
         return Answer(self.operation, self.status, head)
 
 

@@ -41,12 +41,12 @@ class Line:
     is_missing: bool = False  # it was, when it was last looked for
     answer: Answer | None = None  # without conditions
     answers: dict[Conditions, Answer] | None = None  # with conditions
-    body: CacheEntry[bytes] | None = None
+    whole: CacheEntry[bytes] | None = None  # the head of `answer`, and all of the image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
         """Forget the answers, since the image is another one."""
         self.image, self.is_missing = image, image is None
-        self.answer = self.answers = self.body = None
+        self.answer = self.answers = self.whole = None
 
     def answer_for(self, conditions: Conditions | None) -> Answer | None:
         """What was answered to a request with these conditions."""

@@ -14,7 +14,6 @@ same rules (`auth`, `paths`, `http.serving`, the storage); what is not simple ta
 path. See docs/adr/0009-the-fast-path.md.
 """
 
-import functools
 import logging
 import os
 import re
@@ -120,8 +119,10 @@ class FastReads:
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
         self._rights: BoundedCache[bytes, Rights] = BoundedCache(_MAX_FIELDS_BYTES)
         self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES)
-        self._bodies: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
+        self._whole: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
         self._keeps_bodies = cache_bytes > 0
+        self._starts: dict[int, bytes] = {}
+        self._second = 0  # of the dates in them
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: "Connection", data: bytes, request: "Request") -> bool:
@@ -173,26 +174,35 @@ class FastReads:
         found = self._find(line, rights)
         if found is None:
             return False
-        answer, body = found
+        answer, body, sent = found
         if answer.status >= 400 and not client_id:
             client_id = request_id.generate_bytes()
         id_line = b"x-request-id: %s\r\n" % client_id if client_id else b""
-        date_line = _date_line(int(now))
+        second = int(now)
+        if second != self._second:
+            self._second, self._starts = second, {}
+        start = self._starts.get(answer.status) or self._start(answer.status)
         if isinstance(body, FileSlice):
             if connection.has_unsent_bytes:
                 body.image.close()
                 return False
             metrics.count(answer.operation, answer.status, time.perf_counter() - began)
             record = AnswerRecord(connection.client, data, answer, client_id, began)
-            head = b"".join((answer.head, id_line, date_line))
+            head = b"".join((start, id_line, answer.head))
             FileExchange.start(connection, head, body, record)
             return True
-        connection.write(b"".join((answer.head, id_line, date_line, body)))
+        connection.write(b"".join((start, id_line, answer.head, body)))
         connection.answered()
-        metrics.count(answer.operation, answer.status, time.perf_counter() - began, len(body))
+        metrics.count(answer.operation, answer.status, time.perf_counter() - began, sent)
         if self._logs_access:
-            AnswerRecord(connection.client, data, answer, client_id, began).log(len(body))
+            AnswerRecord(connection.client, data, answer, client_id, began).log(sent)
         return True
+
+    def _start(self, status: int) -> bytes:
+        """The first lines of answers with this status in this second."""
+        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: ".encode()
+        start = self._starts[status] = b"%s%s\r\n" % (line, http_date(self._second))
+        return start
 
     def _rights_beside_id(self, data: bytes, end: int) -> tuple[Rights | None, bytes]:
         """The rights of a head with a request id, which is another one each time, and the id."""
@@ -214,84 +224,92 @@ class FastReads:
         self._lines.put(data[:end], line)
         return line
 
-    def _find(self, line: Line, rights: Rights) -> "tuple[Answer, _Body] | None":
+    def _find(self, line: Line, rights: Rights) -> "_Found | None":
         """The answer and its body, if neither must be waited for."""
         known: StoredImage | None = None
         if isinstance(line.image, StoredImage):
             known = line.image
-            found = self._find_cached(line, known, rights)
+            found = self._find_known(line, known, rights)
             if found is not None:
                 return found
         elif line.is_missing and self._storage.is_missing(line.key):
-            return self._missing[line.method], self._missing[line.method].body
+            return _in_memory(self._missing[line.method])
         try:
             location = self._storage.locate_now(line.key, known)
         except ImageNotFound:
             line.use(None)
-            return self._missing[line.method], self._missing[line.method].body
+            return _in_memory(self._missing[line.method])
         except StillroomError:
             return None
         if location is None or isinstance(location, RemoteImage):
             return self._redirect(line, location)
         return self._open(line, rights, location)
 
-    def _find_cached(
-        self, line: Line, image: StoredImage, rights: Rights
-    ) -> "tuple[Answer, _Body] | None":
-        """The answer without opening a file, if it is still the same save."""
+    def _find_known(self, line: Line, image: StoredImage, rights: Rights) -> "_Found | None":
+        """The answer that was made before, if it is still the same save."""
+        kept = line.whole.value if line.whole else None
+        if line.whole and kept is not None:
+            line.whole.used = True
+            if rights.conditions is None:
+                return (_KEPT, kept, image.size) if self._storage.is_current(image) else None
         answer = line.answer_for(rights.conditions)
         if answer is None:
             return None
-        body: _Body = answer.body
+        body: bytes | memoryview = answer.body
         if answer.handed_over:
             name = self._known_name(image)
             if name is None:
                 return None
             answer = answer.naming(name)
         elif answer.length:
-            if line.body is None or line.body.value is None:
-                return None
-            line.body.used = True
-            body = line.body.value
-            if answer.length != len(body):
-                body = memoryview(body)[answer.start : answer.start + answer.length]
-        return (answer, body) if self._storage.is_current(image) else None
+            if kept is None:
+                return self._read(line, image, answer)
+            start = len(kept) - image.size + answer.start
+            body = memoryview(kept)[start : start + answer.length]
+        return (answer, body, len(body)) if self._storage.is_current(image) else None
 
-    def _open(
-        self, line: Line, rights: Rights, location: LocalImage
-    ) -> "tuple[Answer, _Body] | None":
+    def _read(self, line: Line, image: StoredImage, answer: Answer) -> "_Found | None":
+        """The answer with its body from the file; it is kept, since it was asked for again."""
+        if answer.length > MAX_COPIED_BYTES:
+            return None
+        body = _buffer[: answer.length]
+        if not self._storage.read_now(image, answer.start, body):
+            return None
+        if self._keeps_bodies and answer is line.answer:
+            whole = b"".join((answer.head, body))
+            line.whole = self._whole.put(line, whole, len(whole) + _ENTRY_BYTES)
+        return answer, body, answer.length
+
+    def _open(self, line: Line, rights: Rights, location: LocalImage) -> "_Found | None":
         """The answer from a file; it stays open only for a slice that is sent from it."""
-        image, is_known = location.image, location.image is line.image
+        image = location.image
         slice_: FileSlice | None = None
         try:
-            if not is_known:
+            if image is not line.image:
                 line.use(image)
             answer = line.answer_for(rights.conditions) or self._make(line, image, rights)
             if answer.handed_over:
                 name = self._known_name(image)
-                return (answer.naming(name), b"") if name else None  # the ASGI path gives it one
+                return _in_memory(answer.naming(name)) if name else None  # the ASGI path names it
             if not answer.length:
-                return answer, answer.body
+                return _in_memory(answer)
             if answer.length > MAX_COPIED_BYTES:
                 slice_ = FileSlice(location, answer.start, answer.length)
-                return answer, slice_
-            body = _read_from_page_cache(location, answer.start, answer.length)
+                return answer, slice_, answer.length
+            body = _buffer[: answer.length]
+            is_read = _read_now(location, answer.start, body)
+            return (answer, body, answer.length) if is_read else None
         finally:
             if slice_ is None:
                 location.close()
-        if body is None:
-            return None
-        if is_known and answer.length == image.size and self._keeps_bodies:  # asked for again
-            line.body = self._bodies.put(line, bytes(body), len(body) + _ENTRY_BYTES)
-        return answer, body
 
-    def _redirect(self, line: Line, location: RemoteImage | None) -> "tuple[Answer, _Body] | None":
+    def _redirect(self, line: Line, location: RemoteImage | None) -> "_Found | None":
         if location is None or line.method == "HEAD":
             return None
         if location is not line.image:
             line.use(location)
             line.answer = Answer("get_image", 302, self._head(answer_redirect(location)))
-        return (line.answer, b"") if line.answer else None
+        return _in_memory(line.answer) if line.answer else None
 
     def _make(self, line: Line, image: StoredImage, rights: Rights) -> Answer:
         """The answer to a line with these conditions; it is remembered."""
@@ -315,7 +333,7 @@ class FastReads:
         if self._sendfile is None or not self._sendfile.suits(fields, answer):
             return b""
         *headers, (field, location) = without_body(answer, "").headers
-        head = self._head(ImageAnswer(answer.status, headers))
+        head = self._head(ImageAnswer(answer.status, headers)).removesuffix(b"\r\n")
         return b"%s%s: %s" % (head, field.encode("ascii"), location.encode("ascii"))
 
     def _known_name(self, image: StoredImage) -> str | None:
@@ -329,15 +347,18 @@ class FastReads:
 
     def _head(self, answer: ImageAnswer) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
-        return f"{_status_line(answer.status)}{lines}{self._extra_lines}".encode("latin-1")
+        return f"{lines}{self._extra_lines}\r\n".encode("latin-1")
 
 
-_Body = bytes | memoryview | FileSlice
+_Found = tuple[Answer, bytes | memoryview | FileSlice, int]
+"""An answer, its body, and how long that is."""
+
+_KEPT: Final = Answer("get_image", HTTPStatus.OK, b"")
+"""An answer that is kept whole: its head is in its body."""
 
 
-@functools.cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+def _in_memory(answer: Answer) -> _Found:
+    return answer, answer.body, len(answer.body)
 
 
 def keeps_alive(fields: Fields) -> bool:
@@ -345,23 +366,13 @@ def keeps_alive(fields: Fields) -> bool:
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
-_read: Final = memoryview(bytearray(MAX_COPIED_BYTES))
+_buffer: Final = memoryview(bytearray(MAX_COPIED_BYTES))
 """Where bodies are read to: each is copied behind its head at once."""
 
 
-def _read_from_page_cache(image: LocalImage, start: int, length: int) -> memoryview | None:
-    """Read without waiting for the disk (RWF_NOWAIT); None: it must be waited for.
-
-    The bytes are valid until the next call.
-    """
-    body = _read[:length]
+def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:
+    """Read without waiting for the disk (RWF_NOWAIT); False: it must be waited for."""
     try:
-        return body if os.preadv(image.fileno(), [body], start, os.RWF_NOWAIT) == length else None
+        return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
     except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
-        return None
-
-
-@functools.lru_cache(maxsize=4)
-def _date_line(second: int) -> bytes:
-    """The end of a head."""
-    return b"date: %s\r\n\r\n" % http_date(second)
+        return False

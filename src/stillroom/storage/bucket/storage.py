@@ -217,6 +217,10 @@ class R2ImageStorage:
         """Only the bucket knows."""
         return False
 
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:  # noqa: ARG002  (the port's signature)
+        """Only the bucket has the bytes."""
+        return False
+
     def is_missing(self, key: StorageKey) -> bool:  # noqa: ARG002  (the port's signature)
         """Only the bucket knows."""
         return False

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import BackendUnavailable, ImageNotFound
@@ -14,7 +14,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
 from stillroom.storage.disk.data_directory import translated
-from stillroom.storage.disk.inotify import tells_all
+from stillroom.storage.disk.known_files import Version, version_of
 from stillroom.storage.disk.openat2 import release
 from stillroom.storage.values import StoredImage
 
@@ -27,8 +27,6 @@ _MAX_FACTS: Final = 16_384
 _SETTLED_NS: Final = 2 * 10**9
 """Two changes within one tick of the filesystem's clock (10 ms at most; two seconds on the
 coarsest, FAT) look like one, so what was read so soon after a change is not sure."""
-
-_Version = tuple[int, int, int, int]
 
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
 """Runs a blocking read where it does not block the event loop."""
@@ -88,24 +86,17 @@ class DiskImage:
             release(fd)
 
 
-class _Facts(NamedTuple):
-    version: _Version
-    image: StoredImage
-    settled: bool
-
-
 class RecentFacts:
     """A cache of the facts of recently opened files.
 
-    Reading them from a file costs more than opening it. A file whose inode, size and times
-    are the same has the same content, as far as a filesystem can tell.
+    Reading them from a file costs more than opening it. A file of the same version has the same
+    content, as far as a filesystem can tell.
     """
 
     def __init__(self, folder_fd: int) -> None:
         """Begin with an empty cache for the files below a folder."""
-        self._folder_fd = folder_fd
-        self._device = os.fstat(folder_fd).st_dev if tells_all(folder_fd) else None
-        self._facts: BoundedCache[str, _Facts] = BoundedCache(_MAX_FACTS)
+        self._device = os.fstat(folder_fd).st_dev
+        self._facts: BoundedCache[str, StoredImage] = BoundedCache(_MAX_FACTS)
 
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
@@ -116,38 +107,20 @@ class RecentFacts:
             OSError: ENXIO for what is no regular file.
         """
         status = os.fstat(fd)
-        version = _version_of(status)
-        if known is not None and known.version == version:
-            return known
-        found = self._facts.get(key.text)
-        settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-        if found is not None and found.version == version and found.settled == settled:
-            return found.image
-        image = _describe_file(key, fd, status, version if settled else None)
-        self._facts.put(key.text, _Facts(version, image, settled))
+        version = version_of(key, status)
+        for found in (known, self._facts.get(key.text)):
+            if found is not None and found.version == version:
+                return found
+        is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        if not is_settled or status.st_dev != self._device:
+            return _describe_file(key, fd, status, None)
+        image = _describe_file(key, fd, status, version)
+        self._facts.put(key.text, image)
         return image
-
-    def are_current(self, image: StoredImage) -> bool:
-        """Whether the path of an image that was described leads to the same file, unchanged.
-
-        Only where files do not change behind this kernel's back. A link on the way is followed,
-        but what it leads to must be the file that was found without it.
-        """
-        if image.version is None:
-            return False
-        try:
-            status = os.stat(image.key.text, dir_fd=self._folder_fd, follow_symlinks=False)
-        except OSError:
-            return False
-        return _version_of(status) == image.version and status.st_dev == self._device
-
-
-def _version_of(status: os.stat_result) -> _Version:
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _describe_file(
-    key: StorageKey, fd: int, status: os.stat_result, version: _Version | None
+    key: StorageKey, fd: int, status: os.stat_result, version: Version | None
 ) -> StoredImage:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -163,7 +136,7 @@ def describe(
     status: os.stat_result,
     kind: str,
     sha256: bytes | None,
-    version: _Version | None = None,
+    version: Version | None = None,
 ) -> StoredImage:
     """The facts of a file with this status, whose content is known."""
     return StoredImage(

@@ -47,11 +47,10 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     Raises:
         OSError: ELOOP or EXDEV for a link or an escape, ENOSYS where the call is missing.
     """
-    how = _how(flags)
     name = path.encode("utf-8", "surrogateescape")  # as os.fsencode, in a third of the time
     tries = 0
     while True:
-        fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, how, _HOW_BYTES)
+        fd = try_open(folder_fd, name, flags)
         if fd >= 0:
             return fd
         number = ctypes.get_errno()
@@ -60,10 +59,15 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
             raise OSError(number, os.strerror(number), path)
 
 
+def try_open(folder_fd: int, name: bytes, flags: int) -> int:
+    """As `open_by_kernel`, with -1 in place of any error."""
+    fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW_BYTES)
+    return fd
+
+
 def is_absent(folder_fd: int, path: str) -> bool:
     """Whether openat2 finds nothing there; False for whatever else it says."""
-    name = path.encode("utf-8", "surrogateescape")
-    fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(os.O_PATH), _HOW_BYTES)
+    fd = try_open(folder_fd, path.encode("utf-8", "surrogateescape"), os.O_PATH)
     if fd >= 0:
         release(fd)
         return False

@@ -28,6 +28,8 @@ from stillroom.storage.disk.image import (
     error_of_open,
     save_id_of,
 )
+from stillroom.storage.disk.inotify import tells_all
+from stillroom.storage.disk.known_files import KnownFiles
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.openat2 import is_absent, open_by_kernel, release
 from stillroom.storage.disk.pinned_names import PinnedNames
@@ -101,6 +103,9 @@ class DiskImageStorage:
         self._changes = changes
         self._publisher = Publisher(data_directory)
         self._facts = RecentFacts(data_directory.fd)
+        self._known_files = KnownFiles(data_directory.fd, _READ_FLAGS)
+        self._tells_all = tells_all(data_directory.fd)
+        self._opens_by_kernel = data_directory.open_contained is open_by_kernel
         self._folder_cache = FolderCache(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
         self._pinned_names = PinnedNames(data_directory, self._threads)
@@ -199,14 +204,16 @@ class DiskImageStorage:
         return self._open(key, known)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Whether the path still leads to this very save, by a stat."""
-        return self._facts.are_current(image)
+        """Whether the path still leads to this very save, if no change is hidden from statx."""
+        return self._tells_all and self._known_files.is_current(image)
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read from the page cache, if the path leads to this very save."""
+        return self._opens_by_kernel and self._known_files.read_now(image, start, into)
 
     def is_missing(self, key: StorageKey) -> bool:
         """Whether there is no such image, without the cost of an exception."""
-        return self._data_directory.open_contained is open_by_kernel and is_absent(
-            self._data_directory.fd, key.text
-        )
+        return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
 
     def known_name(self, image: StoredImage) -> str | None:
         """The pinned name that this save has already."""

@@ -1,0 +1,82 @@
+"""Files that were described before: whether each is still the same, and its bytes if it is.
+
+Of thousands of images each is asked so with each answer. statx(2) says what differs after every
+change as bytes: one comparison, one object in memory. `os.stat` makes twenty objects of it.
+"""
+
+import ctypes
+import os
+import struct
+from typing import Final
+
+from stillroom.paths import StorageKey
+from stillroom.storage.disk.openat2 import release, try_open
+from stillroom.storage.values import StoredImage
+
+Version = tuple[bytes, bytes]
+"""The file's name below the data directory; inode, size, times and device as statx has them."""
+
+_STATX_BYTES: Final = 256
+_INODE_AND_SIZE: Final = 32
+_TIMES_AND_DEVICE: Final = 96
+_STAMP: Final = struct.Struct("=QQqI4xqI4x8xII")
+_MASK: Final = ctypes.c_uint(0x100 | 0x200 | 0x40 | 0x80)  # STATX_INO, SIZE, MTIME and CTIME
+_NO_LINK: Final = ctypes.c_int(0x100 | 0x800)  # AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT
+_DESCRIPTOR: Final = ctypes.c_int(0x1000)  # AT_EMPTY_PATH
+"""Source of the numbers and of the layout: linux/stat.h and linux/fcntl.h."""
+
+_statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 1.2
+
+
+def version_of(key: StorageKey, status: os.stat_result) -> Version:
+    """The version of a regular file under a key, which has this status."""
+    changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
+    device = os.major(status.st_dev), os.minor(status.st_dev)
+    stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
+    return key.text.encode("utf-8", "surrogateescape"), stamp
+
+
+class KnownFiles:
+    """Those below one folder; for one thread, since it has one place in memory for statx."""
+
+    def __init__(self, folder_fd: int, flags: int) -> None:
+        """Look below an open folder; open files with these flags."""
+        self._folder_fd = folder_fd
+        self._folder = ctypes.c_int(folder_fd)
+        self._flags = flags
+        status = ctypes.create_string_buffer(_STATX_BYTES)
+        self._status = ctypes.byref(status)
+        self._file = (ctypes.c_char * 16).from_buffer(status, _INODE_AND_SIZE)
+        self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
+
+    def is_current(self, image: StoredImage) -> bool:
+        """Whether the path of the image leads to the same file, unchanged.
+
+        A link on the way is followed, but what it leads to must be the file that was found
+        without it.
+        """
+        if image.version is None:
+            return False
+        name, stamp = image.version
+        if _statx(self._folder, name, _NO_LINK, _MASK, self._status):
+            return False
+        return self._file.raw + self._rest.raw == stamp
+
+    def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
+        """Read what the page cache has, without waiting for the disk (RWF_NOWAIT)."""
+        if image.version is None:
+            return False
+        name, stamp = image.version
+        fd = try_open(self._folder_fd, name, self._flags)
+        if fd < 0:
+            return False
+        try:
+            if os.preadv(fd, [into], start, os.RWF_NOWAIT) != len(into):
+                return False
+        except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+            return False
+        else:  # asked behind the reading: a file can also be written into by hand
+            failed = _statx(fd, b"", _DESCRIPTOR, _MASK, self._status)
+            return not failed and self._file.raw + self._rest.raw == stamp
+        finally:
+            release(fd)
