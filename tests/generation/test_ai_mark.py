@@ -126,6 +126,16 @@ def test_a_mark_behind_one_chunk_of_pixels_is_found_whatever_the_pixels_look_lik
         assert mark_in(image + plain[-12:]) == "none"
 
 
+@pytest.mark.parametrize("appended", ["chunks", "another image"])
+def test_what_follows_the_end_of_a_png_is_no_part_of_it(appended: str) -> None:
+    text = at.chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + at.iptc().encode())
+    marked = at.png_with(text, behind=True)
+    more = text + marked[-12:] if appended == "chunks" else marked
+
+    assert mark_in(marked) == "iptc"
+    assert mark_in(at.PLAIN["PNG"] + more) == "none"
+
+
 def test_what_is_appended_to_a_png_hides_nothing() -> None:
     packet = at.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + at.iptc().encode())
 

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -128,6 +129,34 @@ async def test_sqlite_keeps_what_it_acknowledges_through_a_power_cut(sqlite: Sql
 
     assert found == ["wal", 2, 1]  # 2: FULL
     assert (sqlite.file.stat().st_mode & 0o777) == 0o640
+
+
+async def test_what_can_be_made_again_waits_for_no_disk_and_is_written_whole_or_not_at_all(
+    sqlite: SqliteConfig,
+) -> None:
+    migrate(sqlite)
+    opened = RowsEngine(sqlite)
+
+    def rules(connection: sa.Connection) -> list[object]:
+        connection.exec_driver_sql("CREATE TABLE half (a)")
+        names = ("journal_mode", "synchronous")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    def fails(connection: sa.Connection) -> None:
+        rules(connection)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await opened.rewrite(fails)
+    assert await opened.rewrite(rules) == ["wal", 1]  # 1: NORMAL
+    with contextlib.closing(sqlite3.connect(sqlite.file, timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.ensure_future(opened.rewrite(lambda _: time.monotonic()))
+        await asyncio.wait([writing], timeout=0.2)
+        ended = time.monotonic()
+        other.rollback()
+    assert await writing > ended
+    await opened.close()
 
 
 @pytest.mark.slow

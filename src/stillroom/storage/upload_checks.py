@@ -16,11 +16,21 @@ TAIL_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PassedBytes:
-    """Both ends of a file that came in; they overlap in a small one."""
+    """Both ends of a file that came in; of a small one both are all of it."""
 
     size: int
     head: bytes
     tail: bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all bytes of the file."""
+        return len(self.head) == self.size
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept."""
+        return self.size if self.is_whole else len(self.head) + len(self.tail)
 
     def at(self, start: int, length: int) -> bytes | None:
         """Those bytes of the file, if they were kept."""
@@ -81,8 +91,9 @@ class UploadChecks:
 
     def passed(self) -> PassedBytes:
         """Both ends of what was counted."""
-        head = b"".join(self._head)[:HEAD_BYTES]
-        tail = head if len(head) == self.size else b"".join(self._tail)[-TAIL_BYTES:]
+        first, *others = self._tail or (b"",)
+        tail = b"".join([first[max(0, self._tail_bytes - TAIL_BYTES) :], *others])
+        head = tail if len(tail) == self.size else b"".join(self._head)[:HEAD_BYTES]
         return PassedBytes(self.size, head, tail)
 
     @property

@@ -21,6 +21,7 @@ _MANIFEST: Final = b"caBX"
 _TEXTS: Final = (b"zTXt", b"iTXt")
 _KINDS: Final = (b"tEXt", *_TEXTS, b"eXIf", b"comf", _MANIFEST)
 _PIXELS: Final = b"IDAT"
+_LAST: Final = b"IEND"
 _MAX_CHUNKS: Final = 4096
 _TAIL_BYTES: Final = 256 * 1024
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
@@ -32,7 +33,7 @@ def read(parts: FileParts, found: Entries) -> None:
     for _ in range(_MAX_CHUNKS):
         (length,) = parts.numbers(">I", at)
         kind = parts.bytes_at(at + 4, 4)
-        if kind in (_PIXELS, b"IEND"):
+        if kind in (_PIXELS, _LAST):
             return
         if kind == _MANIFEST:
             found.take_manifest(parts.bytes_at(at + 8, min(length, c2pa.HEAD_BYTES)))
@@ -58,6 +59,11 @@ def read_tail(parts: FileParts, found: Entries) -> None:
         found.lose()
         return
     tail = parts.bytes_at(start, length)
+    chunks = _plain_end(tail)
+    if chunks is not None:
+        for kind, content in chunks:
+            _take(kind, content, found)
+        return
     end = tail.find(_END)
     if end < 0:
         found.hides_mark = True
@@ -71,6 +77,17 @@ def read_tail(parts: FileParts, found: Entries) -> None:
                 for kind, content in chunks:
                     _take(kind, content, found)
                 return
+
+
+def _plain_end(tail: bytes) -> list[tuple[bytes, bytes]] | None:
+    """The chunks behind the first pixels if these lead to the file's very end, as they mostly do.
+
+    Then what is behind the pixels need not be searched for an end that comes before.
+    """
+    first = tail.find(_PIXELS)
+    if first < 0 or not tail.endswith(_END) or tail.find(_END, 0, first) >= 0:
+        return None
+    return _chain(tail, first - 4, set())
 
 
 def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
@@ -94,7 +111,7 @@ def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]] | 
         passed.append(at)
         end = at + 8 + int.from_bytes(tail[at : at + 4], "big")
         kind = tail[at + 4 : at + 8]
-        if not kind.isalpha():
+        if kind == _LAST or not kind.isalpha():
             break
         if kind in _KINDS:
             chunks.append((kind, tail[at + 8 : end]))

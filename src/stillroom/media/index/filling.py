@@ -31,6 +31,9 @@ from stillroom.storage.values import OpenedImage, StoredImage
 _GATHER_S: Final = 0.15
 """After a change, others that come soon go into the same transaction."""
 
+_PARSE_AFTER_S: Final = 0.02
+"""Files that are parsed one after the other take a third of the time that they take one by one."""
+
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
@@ -167,6 +170,7 @@ class IndexFilling:
             if not self._unparsed:
                 self._arrived.clear()
                 await self._arrived.wait()
+                await asyncio.sleep(_PARSE_AFTER_S)
             key = self._unparsed.popleft()
             change = self._noted.get(key)
             if isinstance(change, _Saved) and change.passed is not None:
@@ -315,7 +319,7 @@ async def read_facts(
 def _bytes_of(change: _Saved | Removed | None) -> int:
     if not isinstance(change, _Saved):
         return 0
-    size = 0 if change.passed is None else len(change.passed.head) + len(change.passed.tail)
+    size = 0 if change.passed is None else change.passed.held
     if change.indexed is not None and (facts := change.indexed.generation) is not None:
         size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
     return size
@@ -323,9 +327,10 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
 
 async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
     """What is kept of the facts, if both ends of the file are enough to know them."""
-    parts = FileParts(passed.size, len(passed.head) + len(passed.tail))
+    parts = FileParts(passed.size, passed.held)
     parts.add(0, passed.head)
-    parts.add(passed.size - len(passed.tail), passed.tail)
+    if not passed.is_whole:
+        parts.add(passed.size - len(passed.tail), passed.tail)
     try:
         if passed.head.find(_PNG_PIXELS, 0, _PARSED_AT_ONCE_BYTES) >= 0:
             found = find(parts)  # there is little text, and a hop to a thread takes longer

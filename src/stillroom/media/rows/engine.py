@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -42,6 +43,8 @@ _FOLDER_MODE: Final = 0o750
 _WRITES: Final = "stillroom_writes"
 _OUR_MISTAKES: Final = (IntegrityError, ProgrammingError, DataError)
 
+T = TypeVar("T")
+
 log = logging.getLogger("stillroom.media")
 
 
@@ -58,8 +61,10 @@ class RowsEngine:
         self._engine = create_async_engine(
             _url(config, driver="aiosqlite"), **_options(config), hide_parameters=True
         )
+        self._rewriting: _Rewriting | None = None
         if isinstance(config, SqliteConfig):
-            _keep_sqlite_rules(self._engine.sync_engine, durable=config.durable)
+            _keep_sqlite_rules(self._engine.sync_engine, synchronous=_full(config))
+            self._rewriting = _Rewriting(config)
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -81,6 +86,22 @@ class RowsEngine:
         async with self._transaction(writes=True) as connection:
             yield connection
 
+    async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction that writes what can be made again from the images.
+
+        With SQLite one thread does all of it, and nothing waits for the disk: after a power cut
+        the transaction may be missing, never half there.
+
+        Raises:
+            BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
+        """
+        if self._rewriting is None:
+            async with self.writing() as connection:
+                return await connection.run_sync(work)
+        with translated():
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await self._rewriting.run(work)
+
     @contextlib.asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         with translated():
@@ -98,6 +119,38 @@ class RowsEngine:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+        if self._rewriting is not None:
+            await asyncio.to_thread(self._rewriting.close)
+
+
+class _Rewriting:
+    """A connection to SQLite in a thread of its own.
+
+    A statement by the asynchronous driver goes to a thread and back several times. And what is
+    committed here may be lost with the power (`synchronous=NORMAL`), so no commit waits for it.
+    """
+
+    def __init__(self, config: SqliteConfig) -> None:
+        self._engine = sa.create_engine(
+            _url(config, driver="pysqlite"), **_options(config), hide_parameters=True
+        )
+        _keep_sqlite_rules(self._engine, synchronous="NORMAL" if config.durable else "OFF")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
+
+    async def run(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def _run(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                return work(connection)
+
+    def close(self) -> None:
+        """Wait for a transaction under way, and close the connection."""
+        self._thread.shutdown()
+        self._engine.dispose()
 
 
 @contextlib.contextmanager
@@ -117,7 +170,7 @@ def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
     with contextlib.ExitStack() as stack, translated():
         if isinstance(config, SqliteConfig):
             stack.enter_context(_locked(config.file))
-            _keep_sqlite_rules(engine, durable=config.durable)
+            _keep_sqlite_rules(engine, synchronous=_full(config))
         connection = stack.enter_context(engine.connect())
         connection = connection.execution_options(**{_WRITES: True})
         stack.enter_context(connection.begin())
@@ -169,9 +222,11 @@ def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
     return options
 
 
-def _keep_sqlite_rules(engine: sa.Engine, *, durable: bool) -> None:
-    synchronous = "FULL" if durable else "OFF"
+def _full(config: SqliteConfig) -> str:
+    return "FULL" if config.durable else "OFF"
 
+
+def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
     @event.listens_for(engine, "connect")
     def opened(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
         connection.isolation_level = None  # the driver begins nothing by itself; see below

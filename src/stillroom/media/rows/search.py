@@ -81,28 +81,40 @@ class SearchRows:
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
                 await asyncio.sleep(0)  # requests go first
-        async with self._engine.writing() as connection:
-            if not self._engine.is_sqlite:
-                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-            known = await _known(connection, [*latest, *(one.key for one in removed)])
-            gone = {
-                known[one.key].id
-                for one in removed
-                if one.key in known and (certain or known[one.key].saved_ns <= one.at_ns)
-            }
-            gone_keys = {one.key: one.at_ns for one in removed}
-            new = [
-                one
-                for key, one in latest.items()
-                if certain
-                or (
-                    _saved_ns(one.image) > gone_keys.get(key, -1)
-                    and (key not in known or known[key].saved_ns <= _saved_ns(one.image))
-                )
-            ]
-            gone |= {known[one.image.key].id for one in new if one.image.key in known}
-            await self._remove(connection, gone)
-            await self._add(connection, [rows[one.image.key] for one in new])
+        return await self._engine.rewrite(
+            lambda connection: self._write(connection, rows, latest, removed, certain=certain)
+        )
+
+    def _write(
+        self,
+        connection: sa.Connection,
+        rows: Mapping[StorageKey, _Row],
+        latest: Mapping[StorageKey, IndexedImage],
+        removed: Sequence[Removed],
+        *,
+        certain: bool,
+    ) -> int:
+        if not self._engine.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        known = _known(connection, [*latest, *(one.key for one in removed)])
+        gone = {
+            known[one.key].id
+            for one in removed
+            if one.key in known and (certain or known[one.key].saved_ns <= one.at_ns)
+        }
+        gone_keys = {one.key: one.at_ns for one in removed}
+        new = [
+            one
+            for key, one in latest.items()
+            if certain
+            or (
+                _saved_ns(one.image) > gone_keys.get(key, -1)
+                and (key not in known or known[key].saved_ns <= _saved_ns(one.image))
+            )
+        ]
+        gone |= {known[one.image.key].id for one in new if one.image.key in known}
+        self._remove(connection, gone)
+        self._add(connection, [rows[one.image.key] for one in new])
         return len(new)
 
     async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
@@ -192,23 +204,23 @@ class SearchRows:
         asked = asked.order_by(order.desc() if query.descending else order.asc())
         return asked.limit(query.limit + 1)
 
-    async def _remove(self, connection: AsyncConnection, ids: Iterable[int]) -> None:
+    def _remove(self, connection: sa.Connection, ids: Iterable[int]) -> None:
         gone = sorted(ids)
         if not gone:
             return
-        await connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
+        connection.execute(sa.delete(search_images).where(search_images.c.id.in_(gone)))
         if self._engine.is_sqlite:
-            await connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
+            connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
 
-    async def _add(self, connection: AsyncConnection, rows: Sequence[_Row]) -> None:
-        ids = await _free_ids(connection, [image["saved_ns"] for image, _ in rows])
+    def _add(self, connection: sa.Connection, rows: Sequence[_Row]) -> None:
+        ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
         for start in range(0, len(rows), _AT_ONCE):
             some = list(zip(rows, ids, strict=True))[start : start + _AT_ONCE]
             images = [{**image, "id": id_} for (image, _), id_ in some]
-            await connection.execute(sa.insert(search_images), images)
+            connection.execute(sa.insert(search_images), images)
             if self._engine.is_sqlite:
                 texts = [{**texts, "rowid": id_} for (_, texts), id_ in some]
-                await connection.execute(sa.insert(full_text), texts)
+                connection.execute(sa.insert(full_text), texts)
 
     def _row_of(self, indexed: IndexedImage) -> _Row:
         row, texts = _row_of(indexed), texts_of(indexed)
@@ -242,24 +254,22 @@ def _is_near(query: SearchQuery) -> sa.ColumnElement[bool]:
     return id_ < sa.func.coalesce(last, 2**63 - 1)
 
 
-async def _known(
-    connection: AsyncConnection, keys: Sequence[StorageKey]
-) -> Mapping[StorageKey, Any]:
+def _known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
     asked = sa.select(
         search_images.c.id, search_images.c.storage_key, search_images.c.saved_ns
     ).where(search_images.c.storage_key.in_([key.text for key in keys]))
     found = {}
-    for row in (await connection.execute(asked)).all():
+    for row in (connection.execute(asked)).all():
         found[StorageKey(row.storage_key)] = row
     return found
 
 
-async def _free_ids(connection: AsyncConnection, wanted: Sequence[int]) -> list[int]:
+def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
     """An id for each time, the time itself if no row has it."""
     ids = list(wanted)
     while True:
         asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
-        taken = set((await connection.execute(asked)).scalars())
+        taken = set((connection.execute(asked)).scalars())
         seen: set[int] = set()
         clashes = []
         for at, id_ in enumerate(ids):

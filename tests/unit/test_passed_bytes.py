@@ -1,0 +1,29 @@
+"""What is kept of an upload's bytes as they pass, for those who look for its facts."""
+
+import random
+
+import pytest
+
+from stillroom.storage.upload_checks import HEAD_BYTES, TAIL_BYTES, UploadChecks
+from stillroom.storage.values import SaveRules
+
+DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
+
+
+@pytest.mark.parametrize("step", [997, HEAD_BYTES, 100_000, len(DATA)])
+@pytest.mark.parametrize(
+    "size", [0, 1, HEAD_BYTES, HEAD_BYTES + 1, TAIL_BYTES, TAIL_BYTES + 1, len(DATA)]
+)
+def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> None:
+    data = DATA[:size]
+    checks = UploadChecks(SaveRules(len(DATA)))
+    for start in range(0, size, step):
+        checks.count(data[start : start + step])
+
+    passed = checks.passed()
+
+    assert passed.tail == data[-TAIL_BYTES:]
+    assert passed.head == (data if size <= TAIL_BYTES else data[:HEAD_BYTES])
+    assert passed.held == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
+    assert passed.at(0, min(size, 10)) == data[:10]
+    assert passed.at(max(0, size - 10), min(size, 10)) == data[-10:]
