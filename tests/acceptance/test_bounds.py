@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from acceptance.conftest import Servers, Way
+from acceptance.test_memory import load_what_is_loaded_late
 from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
@@ -255,7 +256,8 @@ def test_requests_sent_ahead_by_who_reads_no_answer_take_little_memory(
 ) -> None:
     request = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
     with running(tmp_path, fast_path=fast_path) as server:
-        httpx.get(f"{server.url}/healthz")
+        with server.client() as client:
+            load_what_is_loaded_late(client)
         before = resident_bytes(server)
         greedy = [connect(server) for _ in range(10)]
         for connection in greedy:

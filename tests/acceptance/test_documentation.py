@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -224,6 +225,8 @@ def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: P
 
     with started(seaweed, tmp_path, tmp_path / "weed.log"):
         wait_for_answer(f"{bucket}/images", tmp_path / "weed.log")
+        while "S3 Endpoint" not in (tmp_path / "weed.log").read_text():
+            time.sleep(0.1)  # as the page says, it is ready then; the test's time-out ends it
         on_it = serve.replace("http://127.0.0.1:8333", bucket)
         with started(on_it, tmp_path, log, STILLROOM_PORT=str(port)):
             wait_for_answer(f"http://127.0.0.1:{port}/healthz", log)
