@@ -13,6 +13,7 @@ from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, PreconditionFailed
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.s3 import client as client_module
+from stillroom.storage.s3.connections import Connections
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery
 
@@ -216,6 +217,21 @@ async def test_a_bucket_that_is_not_there_is_out_of_reach(stub: StubR2) -> None:
         await storage.save(key("a.png"), BytesSource(PNG))
 
     await storage.close()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_where_no_connection_is_made_in_time_nothing_was_sent_and_that_is_known(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(_: Connections) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Connections, "_connect", hangs)
+
+    with pytest.raises(BackendUnavailable, match="out of reach: it takes no connection"):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert stub.requests == []
 
 
 @pytest.mark.usefixtures("hurried")

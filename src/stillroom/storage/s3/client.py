@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -147,8 +147,7 @@ class BucketClient:
         try:
             timeout_s = _TIMEOUT_S if call.timeout_s is None else call.timeout_s
             timeout_s += len(call.body) / _SLOWEST_BYTES_PER_S
-            async with asyncio.timeout_at(min(deadline, loop.time() + timeout_s)):
-                answer = await self._exchange(call)
+            answer = await self._in_time(call, min(deadline, loop.time() + timeout_s))
             outcome = outcome_of(call, answer)
         except OSError as error:
             outcome = failure_of(error)
@@ -159,7 +158,23 @@ class BucketClient:
             self._slots.release()
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
-    async def _exchange(self, call: Call) -> Answer:
+    async def _in_time(self, call: Call, ends: float) -> Answer:
+        """Exchange it until then.
+
+        Raises:
+            NotConnectedError: there was no connection by then, so nothing was sent.
+            OSError: the connection or the time ran out.
+        """
+        begun = asyncio.Event()
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._exchange(call, begun.set)
+        except TimeoutError as error:
+            if begun.is_set():
+                raise
+            raise NotConnectedError("no connection in time") from error
+
+    async def _exchange(self, call: Call, begins: Callable[[], None]) -> Answer:
         path = self._address.path_of(call.key)
         headers = dict(call.headers)
         headers |= self._signer.sign(
@@ -175,7 +190,10 @@ class BucketClient:
         if call.method in ("PUT", "POST"):
             headers["content-length"] = str(len(call.body))
         response = await self._connections.ask(
-            _head(call.method, target, headers), call.body, has_answer_body=call.method != "HEAD"
+            _head(call.method, target, headers),
+            call.body,
+            has_answer_body=call.method != "HEAD",
+            begins=begins,
         )
         if call.streams and 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
             body = BodyStream(response, timeout_s=_TIMEOUT_S)

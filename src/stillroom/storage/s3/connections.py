@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, cast
 
 import aiohappyeyeballs
@@ -98,19 +98,28 @@ class Connections:
         self._idle: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
 
-    async def ask(self, head: bytes, body: Body, *, has_answer_body: bool) -> Response:
+    async def ask(
+        self,
+        head: bytes,
+        body: Body,
+        *,
+        has_answer_body: bool,
+        begins: Callable[[], None] = lambda: None,
+    ) -> Response:
         """Send one request, once, and wait for the head of its answer.
 
         Args:
             head: Whole, with the empty line behind it.
             body: What its Content-Length says.
             has_answer_body: False for HEAD.
+            begins: Called before the first byte is sent.
 
         Raises:
             NotConnectedError: nothing was sent.
             OSError: it broke off.
         """
         connection = self._free() or await self._connect()
+        begins()
         try:
             await connection.ask(head, body, has_answer_body=has_answer_body)
         except BaseException:
