@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
 
-.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript lint-python format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -48,7 +48,9 @@ unit: $(STAMP)/dev
 check: lint audit
 	$(TESTS) -q -m "not slow and not whole"
 
-test: lint nginx prometheus postgresql rclone exiftool
+# Installing waits for the network, and the linters need one core each.
+test:
+	@$(MAKE) --no-print-directory -j4 lint nginx prometheus postgresql rclone exiftool
 	$(TESTS) -m "not whole and not root and not release"
 
 test-all: test test-whole test-root test-pythons
@@ -90,8 +92,11 @@ test-python-%: $(STAMP)/dev postgresql
 		$(STAMP)/python-$*/bin/pytest -n 4 --dist loadscope $(OF_PYTHON); \
 	fi
 
-test-whole: clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
-	$(TESTS) -m "whole and not root and not release"
+# Its long tests stand together in their files, and share nothing: each process takes what is left.
+test-whole:
+	@$(MAKE) --no-print-directory -j4 \
+		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
+	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed
 
@@ -111,9 +116,12 @@ mmdebstrap: PACKAGE = mmdebstrap
 systemd-analyze: PACKAGE = systemd
 exiftool: PACKAGE = libimage-exiftool-perl
 npm nginx caddy chromium prometheus wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze buildah mmdebstrap exiftool:
-	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || \
-		{ apt-get update -q && apt-get install -qy --no-install-recommends $(PACKAGE); } \
-		> $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
+	@[ -x /usr/sbin/$@ ] || command -v $@ > /dev/null || [ "$$(id -u)" != 0 ] || { $(APT_INSTALL); }
+
+# One after another, and the lists are fetched once.
+APT_INSTALL = mkdir -p $(STAMP) && flock $(STAMP)/apt.lock sh -ec '\
+	[ -n "$$(find $(STAMP)/apt.lists -mmin -60 2> /dev/null)" ] || { apt-get update -q && touch $(STAMP)/apt.lists; }; \
+	apt-get install -qy --no-install-recommends $(PACKAGE)' > $(STAMP)/$@.log 2>&1 || { cat $(STAMP)/$@.log; exit 1; }
 
 # Replaces benchmarks/RESULTS.md, docs/performance.svg and a sentence of README.md. Nothing else should run meanwhile.
 bench: $(STAMP)/bench $(STAMP)/newer-python nginx wrk chromium
@@ -125,11 +133,10 @@ bench-quick: $(STAMP)/bench $(STAMP)/newer-python nginx wrk
 	$(BIN)/python -m benchmarks --quick
 
 # The media library is tested on it, too.
+postgresql: PACKAGE = postgresql-17
 postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || \
-		[ "$$(id -u)" != 0 ] || \
-		{ apt-get update -q && apt-get install -qy --no-install-recommends postgresql-17; } \
-		> $(STAMP)/postgresql.log 2>&1 || { cat $(STAMP)/postgresql.log; exit 1; }
+		[ "$$(id -u)" != 0 ] || { $(APT_INSTALL); }
 
 # Lines and branches of src that `make test` reaches, in servers and commands as well.
 coverage: lint nginx prometheus postgresql rclone exiftool
@@ -190,7 +197,9 @@ lint-javascript: $(STAMP)/javascript
 	node_modules/.bin/eslint --max-warnings 0 src/stillroom/gallery/static integrations/comfyui/web
 	node_modules/.bin/tsc
 
-lint: $(STAMP)/dev lint-javascript
+lint: lint-javascript lint-python
+
+lint-python: $(STAMP)/dev
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
