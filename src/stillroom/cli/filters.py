@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -11,17 +11,13 @@ _MAX_SEED: Final = 2**64 - 1
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
-class Time(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
+def moment(text: str) -> datetime:
     """A day or a time; without a zone it is of this machine."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:  # noqa: ANN401  (click's signature)
-        """Read an option's text."""
-        try:
-            return datetime.fromisoformat(str(value)).astimezone()
-        except (ValueError, OverflowError):
-            self.fail("must be a time such as 2026-11-24 or 2026-11-24T18:00:00Z", param, ctx)
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        said = "must be a time such as 2026-11-24 or 2026-11-24T18:00:00Z"
+        raise click.BadParameter(said) from error
 
 
 _OPTIONS: Final = (

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from stillroom.cli.duration import duration
 from stillroom.cli.exits import FAILED
-from stillroom.cli.facts import FACTS
+from stillroom.cli.facts import json_or_file
 from stillroom.cli.progress import Transfer, counted, result_line, size_text
 from stillroom.cli.selection import (
     Filter,
@@ -68,7 +68,8 @@ RESULTS = click.option(
 @click.argument("target")
 @click.option(
     "--generation",
-    type=FACTS,
+    type=json_or_file,
+    metavar="JSON|FILE",
     help="How one image was made: a JSON object, or a file with one; put into the image itself.",
 )
 @click.option(

@@ -16,7 +16,7 @@ import click
 from stillroom.cli.display import REFRESH_S, shown
 from stillroom.cli.exits import FAILED, STOPPED, code_of
 from stillroom.cli.progress import counted, size_text
-from stillroom.cli.rate import RATE
+from stillroom.cli.rate import rate
 from stillroom.errors import BackendUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _STORE = click.Path(exists=True, path_type=Path)
     "--overwrite", is_flag=True, help="Replace images that differ even if the target's are newer."
 )
 @click.option("--extra", is_flag=True, help="Also list the images that only the target has.")
-@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no limit]")
+@click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @click.option(

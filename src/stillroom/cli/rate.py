@@ -1,7 +1,7 @@
-"""The `--rate` option: bytes a second."""
+"""The type of an option that takes bytes a second."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -9,22 +9,12 @@ _RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kMG]?)(i?)B(?:/s)?
 _POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
 
 
-class Rate(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
+def rate(text: str) -> float:
     """Bytes a second: 50MB/s, 1.5GiB/s."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:  # noqa: ANN401  (click's signature)
-        """Parse an option's text, such as `50MB/s`."""
-        if isinstance(value, float):
-            return value
-        found = _RATE.fullmatch(value)
-        rate = 0.0
-        if found is not None:
-            rate = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2]]
-        if rate < 1:
-            self.fail(f"{value!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s", param, ctx)
-        return rate
-
-
-RATE: Final = Rate()
+    found = _RATE.fullmatch(text)
+    number = 0.0
+    if found is not None:
+        number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2]]
+    if number < 1:
+        raise click.BadParameter(f"{text!r} is not a rate such as 500kB/s, 50MB/s or 1GiB/s")
+    return number

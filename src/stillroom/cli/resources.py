@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 
 from stillroom.cli.display import progress_bar
-from stillroom.cli.filters import Time, facts_options, query_of
+from stillroom.cli.filters import facts_options, moment, query_of
 from stillroom.cli.progress import counted, size_text
 from stillroom.cli.server_options import is_server_named, open_store, server_options
 from stillroom.cli.show import facts_lines, labelled, safe_json
@@ -42,8 +42,8 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
     "--source-key", "source_keys", multiple=True, help="First ingested from there: compute/a.png."
 )
 @click.option("--content-hash", help="With this SHA-256.")
-@click.option("--from", "created_from", type=Time(), help="Added then or later.")
-@click.option("--before", "created_before", type=Time(), help="Added earlier.")
+@click.option("--from", "created_from", type=moment, metavar="TIME", help="Added then or later.")
+@click.option("--before", "created_before", type=moment, metavar="TIME", help="Added earlier.")
 @click.option("-l", "--long", is_flag=True, help="Size, time, type, dimensions and tags as well.")
 @_AS_JSON
 @_DATA_DIR

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,18 +22,14 @@ _SHOWN_EVERY_S: Final = 5.0
 _REDRAWN_EVERY_S: Final = 0.2
 
 
-class _Moment(click.ParamType):  # type: ignore[type-arg]  # click is generic only since 8.4
+def _moment(text: str) -> datetime:
     """A time in ISO 8601; without a zone it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:  # noqa: ANN401  (click's signature)
-        """Parse an option's text, such as `2026-12-01` or `2026-12-01T09:00:00+01:00`."""
-        try:
-            given = datetime.fromisoformat(value)
-            return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time such as 2026-12-01 or 2026-12-01T09:00Z", param, ctx)
+    try:
+        given = datetime.fromisoformat(text)
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        said = f"{text!r} is no time such as 2026-12-01 or 2026-12-01T09:00Z"
+        raise click.BadParameter(said) from error
 
 
 @click.group(cls=Group)
@@ -43,7 +39,10 @@ def retention() -> None:
 
 @retention.command()
 @click.option(
-    "--at", type=_Moment(), help="What would go at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]"
+    "--at",
+    type=_moment,
+    metavar="TIME",
+    help="What would go at this time: 2026-12-01, 2026-12-01T09:00Z.  [now]",
 )
 @click.option("--summary", is_flag=True, help="Only the counts of each rule.")
 @click.option(

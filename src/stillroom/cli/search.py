@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import click
 
-from stillroom.cli.filters import Time, facts_options, query_of
+from stillroom.cli.filters import facts_options, moment, query_of
 from stillroom.cli.images import PROMPT_DEADLINE_S
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.cli.show import json_line, printable
@@ -22,8 +22,8 @@ _PROMPT_LETTERS: Final = 60
 @facts_options
 @click.option("--type", "content_type", help="Such as image/png.")
 @click.option("--prefix", help="Text that paths begin with.")
-@click.option("--from", "saved_from", type=Time(), help="Saved then or later.")
-@click.option("--before", "saved_before", type=Time(), help="Saved earlier.")
+@click.option("--from", "saved_from", type=moment, metavar="TIME", help="Saved then or later.")
+@click.option("--before", "saved_before", type=moment, metavar="TIME", help="Saved earlier.")
 @click.option("--sort", type=click.Choice(_SORTS), default="-saved", show_default=True)
 @click.option(
     "--limit", type=click.IntRange(0), default=100, show_default=True, help="0: all that there are."

@@ -16,7 +16,7 @@ import click
 from stillroom.cli.display import REFRESH_S, Display, shown
 from stillroom.cli.exits import STOPPED
 from stillroom.cli.progress import counted, size_text
-from stillroom.cli.rate import RATE
+from stillroom.cli.rate import rate
 from stillroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _SAVE_EVERY_S: Final = 2.0
 @click.option(
     "--adopt", is_flag=True, help="Record the hashes of images that have none (disk only)."
 )
-@click.option("--rate", type=RATE, help="Read no faster than this: 50MB/s.  [no limit]")
+@click.option("--rate", type=rate, help="Read no faster than this: 50MB/s.  [no limit]")
 @click.option("--restart", is_flag=True, help="Start from the beginning instead of resuming.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
