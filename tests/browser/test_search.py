@@ -128,6 +128,13 @@ def test_the_library_is_searched_by_the_same_words(
         expect(visitor.cells).to_have_count(len(PROMPTS))
         expect(search).to_have_value("")
 
+        visitor.cell("lake.png").click()
+        visitor.page.keyboard.press("i")
+        expect(visitor.page.locator("#facts")).to_contain_text("a lake at night <b>&amp;</b>")
+        visitor.page.get_by_role("link", name="Same seed").click()
+        visitor.expect_names("lake.png")
+        expect(search).to_have_value("seed:3")
+
         search.fill("wolf")
         visitor.page.get_by_role("link", name="Show the whole library").click()
         expect(visitor.cells).to_have_count(len(PROMPTS))

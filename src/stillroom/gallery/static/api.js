@@ -181,6 +181,13 @@ export class Api {
   }
 
   /**
+   * How a resource was made, as it says itself.
+   * @param {string} id
+   * @returns {Promise<import("./generation.js").Metadata>}
+   */
+  async resource(id) { return metadataOf(await (await this.ask(new URL(`media-resources/${id}`, API))).text()); }
+
+  /**
    * A URL that an <img> can load, for an hour; `shape` asks for a smaller picture.
    * @param {string} path
    * @param {Shape | null} shape

@@ -83,21 +83,19 @@ export function rowsOf(made) {
 }
 
 /**
- * Links to searches for images that were made alike.
+ * Links to searches for images that were made alike; `address` is that of a search.
  * @param {Generation | null} made
+ * @param {(search: string) => string} address
  * @returns {Row[]}
  */
-export function alikeOf(made) {
+export function alikeOf(made, address = (search) => folderFragment("", "", search)) {
   const words = made?.prompt?.match(WORD)?.slice(0, MOST_WORDS).join(" ");
   const ways = [
-    words ? searchLink("Same prompt", `prompt:"${words}"`) : null,
-    made?.seed === null || made?.seed === undefined ? null : searchLink("Same seed", `seed:${made.seed}`),
+    words ? make("a", { href: address(`prompt:"${words}"`) }, "Same prompt") : null,
+    made?.seed === null || made?.seed === undefined ? null : make("a", { href: address(`seed:${made.seed}`) }, "Same seed"),
   ].filter((one) => one !== null);
   return ways.length ? [["Find", make("span", { class: "row" }, ...ways)]] : [];
 }
-
-/** @type {(text: string, search: string) => HTMLElement} */
-const searchLink = (text, search) => make("a", { href: folderFragment("", "", search) }, text);
 
 /**
  * What the tool has written, as a fold; it is put into the page when it is opened.

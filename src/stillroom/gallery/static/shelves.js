@@ -6,6 +6,7 @@ import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
 import { clock } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
+import { libraryFragment } from "./router.js";
 
 const FOR_GOOD = "This can't be undone.";
 
@@ -216,9 +217,13 @@ export class LibraryShelf extends Shelf {
    * @returns {Promise<Row[]>}
    */
   async facts({ resource }) {
+    const { generation, ai_mark: mark } = await this.api.resource(resource.id);
     return [
       [DIMENSIONS, dimensions(resource.width, resource.height)],
       ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
+      ...rowsOf(generation),
+      ...alikeOf(generation, libraryFragment),
+      ...markOf(mark),
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
