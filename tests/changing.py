@@ -145,7 +145,7 @@ class OtherProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        assert self._process.wait(timeout=30) == 0
+        assert self._process.wait(timeout=60) == 0
         self._process.stdout.close()
 
 

@@ -198,7 +198,7 @@ def wait_until_ready(server: Server) -> None:
     raise AssertionError(server.logged())
 
 
-def exchange(port: int, request: bytes, *, timeout_s: float = 20) -> bytes:
+def exchange(port: int, request: bytes, *, timeout_s: float = 60) -> bytes:
     """Send bytes as they are, and read until the server closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         connection.sendall(request)

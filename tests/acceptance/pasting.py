@@ -82,7 +82,7 @@ def started(commands: str, folder: Path, log: Path, **environment: str) -> Itera
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(60)
 
 
 def wait_for_answer(url: str, log: Path) -> None:

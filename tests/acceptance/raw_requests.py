@@ -14,7 +14,7 @@ LARGE = os.urandom(3 * 1024**2)
 def ask(server: Server, request: bytes, *, times: int = 1) -> list[bytes]:
     """The whole answers to a request that is sent again and again on one connection."""
     answers = []
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         stream = connection.makefile("rb")
         for _ in range(times):
             connection.sendall(request)

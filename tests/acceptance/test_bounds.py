@@ -23,7 +23,7 @@ MIB = 1024**2
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def upload_head(server: Server, path: str, length: int) -> bytes:
@@ -132,7 +132,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) ->
     request = f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n{authorization}\r\n\r\n"
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        connection.settimeout(30)
+        connection.settimeout(60)
         connection.connect(("127.0.0.1", hasty.port))
         connection.sendall(request.encode())
         assert connection.recv(10)
@@ -297,7 +297,7 @@ def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: 
 
             answer = parsed(connection.recv(65_536))
             assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         assert (server.data / "compute/last.bin").read_bytes() == image
 
 

@@ -88,7 +88,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
                 client.head(f"{IMAGES}/a.png")
                 client.post(INGEST, json={"storage_key": "compute/a.png", "relocate": False})
                 # Five seconds of attempts, each of which is counted.
-                assert httpx.get(f"{lame.url}/readyz", timeout=30).status_code == 503
+                assert httpx.get(f"{lame.url}/readyz", timeout=60).status_code == 503
         yield now
 
 

@@ -55,7 +55,7 @@ def test_the_readmes_first_lines_save_list_and_read_back_a_real_png(tmp_path: Pa
         printed = paste(second, server, tmp_path)
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # make and its server, as Ctrl-C does
-        process.wait(30)
+        process.wait(60)
 
     assert '["generations/1/sample.png"]' in printed
     sample = (ROOT / "docs/sample.png").read_bytes()
@@ -131,7 +131,7 @@ def test_the_readmes_embedding_works(
         assert "public URLs begin with http://127.0.0.1:8000" in server.logged()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_the_readmes_worker_saves_in_three_lines(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_no_framing_hides_a_second_request(
 def trickled(port: int, request: bytes) -> bytes:
     """Send bytes one by one, as long as they are taken; all that came back."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):
             for byte in request:
@@ -207,7 +207,7 @@ def test_small_chunks_are_no_trailers(server: Server, folder: str) -> None:
     chunked = head(f"{folder}/a.png", server.token(), "Connection: close").replace(
         b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(chunked)
         for byte in body:
@@ -269,7 +269,7 @@ def held_open(server: Server, name: str) -> bool:
 
 
 def test_line_ends_between_requests_are_passed_over(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\r\n")
         answer = b""
         while not answer.endswith(b'{"status":"alive"}'):

@@ -26,7 +26,7 @@ from running import Server, running
 
 def ask(server: Server, token: str, method: str = "GET", path: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.request(method, f"{server.images}{path}", headers=headers, timeout=30).status_code
+    return httpx.request(method, f"{server.images}{path}", headers=headers, timeout=60).status_code
 
 
 @pytest.fixture(
@@ -141,7 +141,7 @@ def test_known_keys_answer_while_the_provider_hangs(tmp_path: Path) -> None:
         key_server(ONE) as keys,
         published(tmp_path, keys) as server,
         # Opened before: they have the five seconds of one fetch.
-        httpx.Client(headers=bearer, timeout=30) as client,
+        httpx.Client(headers=bearer, timeout=60) as client,
     ):
         assert client.get(server.images).status_code == 200
         keys.hang()

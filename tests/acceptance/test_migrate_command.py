@@ -74,7 +74,7 @@ def test_stopped_it_ends_with_three_and_goes_on(tmp_path: Path, stop: signal.Sig
         assert process.poll() is None
         time.sleep(0.02)  # a condition with a deadline: folders tell nobody
     process.send_signal(stop)
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=60)
     rest = migrate("--from", tmp_path / "source", "--to", target, "--json")
 
     assert process.returncode == 3
@@ -97,7 +97,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
             shown += piece
     except OSError:
         pass  # the other side is closed: on a terminal that is EIO
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=60)
     os.close(ours)
 
     assert process.returncode == 0

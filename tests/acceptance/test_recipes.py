@@ -175,4 +175,4 @@ def test_the_compute_server_recipe_saves_what_it_makes(tmp_path: Path) -> None:
             assert list(store.iter()) == []
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

@@ -20,7 +20,7 @@ def test_what_is_malformed_behind_a_large_answer_does_not_cut_it_off(
             f"Authorization: Bearer {server.token()}\r\n\r\n"
         ).encode()
         for _ in range(10):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
                 connection.sendall(request if apart else request + b"no HTTP\r\n\r\n")
                 received = 0
                 stream = connection.makefile("rb")
@@ -77,7 +77,7 @@ def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Serv
         ).encode() + body
         get = f"GET {IMAGES}/behind.bin HTTP/1.1\r\nHost: a\r\n{token}\r\n".encode()
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
                 stream = connection.makefile("rb")
                 connection.sendall(post + get + post)
                 answers = [parsed(one_answer(stream, has_body=True)) for _ in range(3)]
@@ -100,7 +100,7 @@ def test_100_continue_goes_to_the_request_that_asked_for_it(roads: tuple[Server,
         head, _, body = asks.partition(b"\r\n\r\n")
         with server.client() as client:
             client.head(f"{IMAGES}/a.png")  # the token is known from here on
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(small_post(server) + head + b"\r\n\r\n")
             stream = connection.makefile("rb")
             assert parsed(one_answer(stream, has_body=True)).status == 200

@@ -41,7 +41,7 @@ def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -
     ask(short, request, times=2)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.connect(("127.0.0.1", short.port))
         connection.sendall(request)
         stream = connection.makefile("rb", buffering=0)
@@ -65,14 +65,14 @@ def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:
             f"GET {IMAGES}/big.bin HTTP/1.1\r\nHost: a\r\n"
             f"Authorization: Bearer {server.token()}\r\n\r\n"
         ).encode()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(request)
             answer = connection.recv(1000)
             server.process.terminate()
             while piece := connection.recv(1_000_000):
                 answer += piece
         assert parsed(answer).body == data
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=60) == 0
 
 
 def upload_head(server: Server, path: str, length: int, *fields: str) -> bytes:
@@ -97,7 +97,7 @@ def wait_until_nothing_is_accepted(port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+            socket.create_connection(("127.0.0.1", port), timeout=60).close()
         except ConnectionRefusedError:
             return
         time.sleep(0.01)  # until it holds; there is a deadline
@@ -106,7 +106,7 @@ def wait_until_nothing_is_accepted(port: int) -> None:
 
 def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
     short, _ = roads
-    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
         stream = connection.makefile("rb")
         connection.sendall(upload_head(short, "go/on.bin", len(BODY), "Expect: 100-continue"))
         assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
@@ -123,7 +123,7 @@ def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
     roads: tuple[Server, Server],
 ) -> None:
     short, _ = roads
-    with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
         connection.sendall(upload_head(short, "a.png", len(BODY), "If-None-Match: *"))
         connection.sendall(BODY[: 512 * 1024])
         answer = b""
@@ -140,7 +140,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
     head = upload_head(short, "left/half.bin", len(BODY))
     before = open_descriptors(short)
     for sent in (0, 10, 100_000, len(BODY) - 1):
-        with socket.create_connection(("127.0.0.1", short.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
             connection.sendall(head + BODY[:sent])
     deadline = time.monotonic() + 60
     while open_descriptors(short) > before:
@@ -187,7 +187,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
 def test_a_draining_server_finishes_an_upload_that_has_begun(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         head = upload_head(server, "last.bin", len(BODY), "Expect: 100-continue")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(head)
             assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
             connection.sendall(BODY[:100_000])
@@ -199,5 +199,5 @@ def test_a_draining_server_finishes_an_upload_that_has_begun(tmp_path: Path) -> 
                 answer += piece
         found = parsed(answer)
         assert (found.status, found.headers["connection"]) == (200, "close")
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=60) == 0
         assert (server.data / "compute/last.bin").read_bytes() == LARGE

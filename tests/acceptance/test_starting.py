@@ -20,7 +20,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         env={**clean, **environment},
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -135,7 +135,7 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
             assert client.get(IMAGES).json() == []
     finally:
         started.terminate()
-        assert started.wait(30) == 0
+        assert started.wait(60) == 0
 
 
 def test_two_workers_share_secret_images_and_locks(tmp_path: Path) -> None:

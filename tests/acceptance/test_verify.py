@@ -228,7 +228,7 @@ def test_a_stopped_one_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals
         assert process.poll() is None
         time.sleep(0.02)  # a condition with a deadline: the file tells nobody
     process.send_signal(stop)
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=60)
     first = json.loads(printed)
     rest = verify(tmp_path)
 
@@ -291,7 +291,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path: Path) -> None:
             shown += piece
     except OSError:
         pass  # the other side is closed: on a terminal that is EIO
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0
     assert b"20 images, 1.0 MB: all right" in printed

@@ -242,7 +242,7 @@ def test_ctrl_c_is_130_and_says_that_the_same_command_goes_on(server: Server) ->
         assert running.stdin is not None
         running.stdin.write(bytes(64 * 1024 + 1))  # more than a pipe holds, so it is being read
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=60)
 
     assert running.returncode == 130
     assert said.lstrip() == b"stillroom: interrupted; run the same command again to resume\n"

@@ -23,7 +23,7 @@ def told(
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address.replace("@", "\0"))
-        listener.settimeout(30)
+        listener.settimeout(60)
         yield listener
 
 

@@ -193,7 +193,7 @@ def test_a_stop_by_systemd_lets_an_upload_end(manager: Manager) -> None:
     assert manager.run("systemctl", "start", "stillroom").returncode == 0
     begin = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     end = b"\r\n--B--\r\n"
-    with socket.create_connection((url.host, url.port or 0), timeout=30) as connection:
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
         connection.sendall(
             f"POST {IMAGES}/late.bin HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token()}\r\n"
             "Content-Type: multipart/form-data; boundary=B\r\nExpect: 100-continue\r\n"

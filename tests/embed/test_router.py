@@ -375,7 +375,7 @@ async def test_the_lifespan_sweeps_also_where_it_is_given_twice(tmp_path: Path) 
             path = f"a/{number}.png"
             await stillroom.images.save(path, picture(size=(8 + number, 8)))
             resource = await stillroom.media.ingest_from_storage_key(f"compute/{path}")
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while await stillroom.images.exists(path):  # noqa: ASYNC110  (it sends no event)
                     await anyio.sleep(0.02)  # until it holds; there is a deadline
             assert (tmp_path / resource.storage_key.text).is_file()

@@ -190,7 +190,7 @@ def test_connections_to_the_server_are_kept(front: Front) -> None:
 
 def upload(front: Front, path: str, token: str, length: int) -> socket.socket:
     """An upload of which the head has been sent."""
-    connection = socket.create_connection(("127.0.0.1", front.port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", front.port), timeout=60)
     connection.sendall(
         f"POST {IMAGES}/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n"
         "Content-Type: multipart/form-data; boundary=B\r\n"

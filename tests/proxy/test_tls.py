@@ -135,7 +135,7 @@ def test_a_larger_body_is_413_and_browsers_are_told_to_come_by_tls(
 def encrypted(url: httpx.URL, trusted: ssl.SSLContext, head: str) -> bytes:
     """The answer to a request of which the head is sent."""
     with (
-        socket.create_connection((url.host, url.port or 0), timeout=20) as plain,
+        socket.create_connection((url.host, url.port or 0), timeout=60) as plain,
         trusted.wrap_socket(plain, server_hostname=url.host) as connection,
     ):
         connection.sendall(f"{head}\r\n\r\n".encode())

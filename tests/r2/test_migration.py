@@ -57,7 +57,7 @@ async def stores(
 
 async def brought(source: Target, target: Target) -> int:
     """Run it until it is content, as an operator would; how often that was."""
-    for number in range(1, 9):
+    for number in range(1, 17):
         stats = MigrationStats()
         migration = Migration(
             source.inspection, target, everything(), rate_limit=RateLimiter(None), stats=stats
@@ -75,8 +75,8 @@ async def brought(source: Target, target: Target) -> int:
 async def test_a_bad_line_costs_no_image_and_damages_none(
     stores: tuple[Target, Target, Target], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 3.0)
-    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("stillroom.storage.s3.client.DEADLINE_S", 6.0)
+    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 1.0)
     source, bucket, back = stores
     for name, image in IMAGES.items():
         await source.storage.save(key(name), source_of(image))

@@ -318,7 +318,7 @@ async def test_a_folder_that_was_read_is_sorted_behind_the_page(
 
     await storage.list(ListQuery(everything(), limit=1))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not storage._folder_cache.is_sorted:  # noqa: ASYNC110  (nobody is told)
             await anyio.sleep(0.005)  # until it holds; there is a deadline
 
@@ -336,7 +336,7 @@ async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_w
     def opens_slowly(image: StorageKey) -> DiskImage:
         opened.append(image.text)
         loop.call_soon_threadsafe(began.set)
-        assert going_on.wait(30)
+        assert going_on.wait(60)
         return opens(image)
 
     monkeypatch.setattr(storage, "_open", opens_slowly)
@@ -589,7 +589,7 @@ async def test_a_save_that_is_cancelled_while_it_is_published_is_published_and_s
     def slow(fd: int) -> None:
         if os.path.isdir(f"/proc/self/fd/{fd}"):
             loop.call_soon_threadsafe(syncing.set)
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(60)
         real_fsync(fd)
         synced.append(os.readlink(f"/proc/self/fd/{fd}"))
 
@@ -620,7 +620,7 @@ async def test_a_save_that_is_cancelled_while_room_is_taken_gives_it_back(
     def slow(fd: int, offset: int, length: int) -> None:
         real(fd, offset, length)
         loop.call_soon_threadsafe(reserving.set)
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(60)
 
     monkeypatch.setattr(os, "posix_fallocate", slow)
     source = Chunks(bytes(2 * 1024**2), max_bytes=50 * 1024**2)

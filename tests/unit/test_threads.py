@@ -27,7 +27,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_threads() -> None:
         with lock:
             at_once += 1
             most = max(most, at_once)
-        full.wait(10)
+        full.wait(60)
         with lock:
             at_once -= 1
 
@@ -44,7 +44,7 @@ async def test_a_cancelled_caller_waits_until_its_job_has_ended() -> None:
 
     def job() -> None:
         loop.call_soon_threadsafe(begun.set)
-        go_on.wait(10)
+        go_on.wait(60)
         ended.append(True)
 
     caller = asyncio.ensure_future(threads.run(job))

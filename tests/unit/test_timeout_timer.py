@@ -33,7 +33,7 @@ async def test_a_connection_that_fails_stops_the_time_outs_of_no_other(
     sound = Sound()
     connections: list[Any] = [Broken(), sound]
     timeout_timer.TimeoutTimer(asyncio.get_running_loop(), connections).start()
-    await asyncio.wait_for(sound.checked.wait(), 10)
+    await asyncio.wait_for(sound.checked.wait(), 60)
     connections.clear()
     assert "checking the time-outs of a connection failed" in caplog.text
 
@@ -60,6 +60,6 @@ async def test_metrics_that_fail_stop_no_time_outs_and_are_logged_once(
     sound = Sound()
     connections: list[Any] = [sound]
     timeout_timer.TimeoutTimer(asyncio.get_running_loop(), connections).start()
-    await asyncio.wait_for(sound.checked.wait(), 10)
+    await asyncio.wait_for(sound.checked.wait(), 60)
     connections.clear()
     assert caplog.text.count("flushing the metrics failed") == 1
