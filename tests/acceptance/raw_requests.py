@@ -1,8 +1,10 @@
 """Requests as bytes, and the whole answers to them."""
 
 import contextlib
+import io
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from running import Server, parsed
@@ -11,11 +13,20 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250))
 LARGE = os.urandom(3 * 1024**2)
 
 
+@contextlib.contextmanager
+def connected(port: int) -> Iterator[tuple[socket.socket, io.BufferedReader]]:
+    """A connection, and what comes on it as a file; both are closed."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        yield connection, stream
+
+
 def ask(server: Server, request: bytes, *, times: int = 1) -> list[bytes]:
     """The whole answers to a request that is sent again and again on one connection."""
     answers = []
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-        stream = connection.makefile("rb")
+    with connected(server.port) as (connection, stream):
         for _ in range(times):
             connection.sendall(request)
             answers.append(one_answer(stream, has_body=not request.startswith(b"HEAD")))

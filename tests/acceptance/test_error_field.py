@@ -1,11 +1,11 @@
 """Every error answer has its code in a field, whichever part of the server gives it."""
 
-import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from acceptance.raw_requests import connected
 from running import Server, running
 
 pytestmark = pytest.mark.hosts
@@ -54,8 +54,8 @@ def test_errors_of_operations_have_their_code(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_early_refusals_have_their_code(server: Server, sent: bytes, code: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+    with connected(server.port) as (connection, stream):
         connection.sendall(sent)
-        answer = connection.makefile("rb").read()
+        answer = stream.read()
 
     assert b"\r\nstillroom-error: %s\r\n" % code in answer

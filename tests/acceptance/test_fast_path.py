@@ -1,13 +1,12 @@
 """Both paths of a request give the same answers; one of two servers may take the fast one."""
 
 import re
-import socket
 import time
 from typing import Any
 
 import pytest
 
-from acceptance.raw_requests import LARGE, PNG, ask, one_answer
+from acceptance.raw_requests import LARGE, PNG, ask, connected, one_answer
 from running import IMAGES, Server, exchange, parsed
 
 
@@ -103,8 +102,7 @@ def test_a_field_behind_a_head_is_no_part_of_it(roads: tuple[Server, Server]) ->
     head = f"GET {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {short.token()}"
     known = head.encode() + b"\r\n\r\n"
     for hidden in (b"x-request-id: hidden\r\n", b"x-request-id: hidden\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
-            stream = connection.makefile("rb")
+        with connected(short.port) as (connection, stream):
             for _ in range(2):
                 connection.sendall(known)
                 one_answer(stream, has_body=True)

@@ -1,12 +1,11 @@
 """Several requests on one connection, and what is malformed behind one."""
 
 import contextlib
-import socket
 import threading
 
 import pytest
 
-from acceptance.raw_requests import LARGE, one_answer
+from acceptance.raw_requests import LARGE, connected, one_answer
 from running import IMAGES, Server, exchange, parsed
 
 
@@ -20,10 +19,9 @@ def test_what_is_malformed_behind_a_large_answer_does_not_cut_it_off(
             f"Authorization: Bearer {server.token()}\r\n\r\n"
         ).encode()
         for _ in range(10):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            with connected(server.port) as (connection, stream):
                 connection.sendall(request if apart else request + b"no HTTP\r\n\r\n")
                 received = 0
-                stream = connection.makefile("rb")
                 while received < len(LARGE):
                     # As long as the answer lasts, more comes; a reset would drop what is unread.
                     with contextlib.suppress(BrokenPipeError):
@@ -53,10 +51,9 @@ def test_requests_sent_ahead_are_all_answered_in_order(roads: tuple[Server, Serv
                 requests.append(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk)
             requests.append(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
             expected.append(content)
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        with connected(server.port) as (connection, stream):
             sending = threading.Thread(target=connection.sendall, args=(b"".join(requests),))
             sending.start()
-            stream = connection.makefile("rb")
             for content in expected:
                 assert parsed(one_answer(stream, has_body=True)).status == 200
                 assert parsed(one_answer(stream, has_body=True)).body == content
@@ -77,8 +74,7 @@ def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Serv
         ).encode() + body
         get = f"GET {IMAGES}/behind.bin HTTP/1.1\r\nHost: a\r\n{token}\r\n".encode()
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-                stream = connection.makefile("rb")
+            with connected(server.port) as (connection, stream):
                 connection.sendall(post + get + post)
                 answers = [parsed(one_answer(stream, has_body=True)) for _ in range(3)]
             assert [answer.status for answer in answers] == [200, 200, 200]
@@ -100,9 +96,8 @@ def test_100_continue_goes_to_the_request_that_asked_for_it(roads: tuple[Server,
         head, _, body = asks.partition(b"\r\n\r\n")
         with server.client() as client:
             client.head(f"{IMAGES}/a.png")  # the token is known from here on
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        with connected(server.port) as (connection, stream):
             connection.sendall(small_post(server) + head + b"\r\n\r\n")
-            stream = connection.makefile("rb")
             assert parsed(one_answer(stream, has_body=True)).status == 200
             assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
             assert stream.readline() == b"\r\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.raw_requests import LARGE, PNG, ask, one_answer, open_descriptors
+from acceptance.raw_requests import LARGE, PNG, ask, connected, one_answer, open_descriptors
 from running import IMAGES, Server, exchange, parsed, running
 
 
@@ -44,14 +44,13 @@ def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -
         connection.settimeout(60)
         connection.connect(("127.0.0.1", short.port))
         connection.sendall(request)
-        stream = connection.makefile("rb", buffering=0)
         answer = b""
         while not answer.endswith(LARGE[-100:]):
-            answer += stream.read(7_001) or pytest.fail("closed too early")
+            answer += connection.recv(7_001) or pytest.fail("closed too early")
         # The next one on the same connection has its own answer.
         connection.sendall(request.replace(b"large.bin", b"a.png"))
         while not answer.endswith(PNG):
-            answer += stream.read(7_001) or pytest.fail("closed too early")
+            answer += connection.recv(7_001) or pytest.fail("closed too early")
     assert parsed(answer).body[: len(LARGE)] == LARGE
 
 
@@ -106,8 +105,7 @@ def wait_until_nothing_is_accepted(port: int) -> None:
 
 def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
     short, _ = roads
-    with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
-        stream = connection.makefile("rb")
+    with connected(short.port) as (connection, stream):
         connection.sendall(upload_head(short, "go/on.bin", len(BODY), "Expect: 100-continue"))
         assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
         assert stream.readline() == b"\r\n"
