@@ -50,7 +50,7 @@ check: lint audit
 
 # Installing waits for the network, and the linters need one core each.
 test:
-	@$(MAKE) --no-print-directory -j4 lint nginx prometheus postgresql rclone exiftool
+	@$(MAKE) --no-print-directory -j4 lint nginx postgresql exiftool
 	$(TESTS) -m "not whole and not root and not release"
 
 test-all: test test-whole test-root test-pythons
@@ -95,7 +95,7 @@ test-python-%: $(STAMP)/dev postgresql
 # Its long tests stand together in their files, and share nothing: each process takes what is left.
 test-whole:
 	@$(MAKE) --no-print-directory -j4 \
-		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 systemd-analyze
+		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze
 	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed
@@ -139,7 +139,7 @@ postgresql:
 		[ "$$(id -u)" != 0 ] || { $(APT_INSTALL); }
 
 # Lines and branches of src that `make test` reaches, in servers and commands as well.
-coverage: lint nginx prometheus postgresql rclone exiftool
+coverage: lint nginx postgresql exiftool
 	@rm -f .coverage .coverage.*
 	COVERAGE_CORE=ctrace $(BIN)/coverage run -m pytest -q -n 2 --dist loadscope -m "not whole and not root and not release"; \
 		$(BIN)/coverage combine -q && $(BIN)/coverage report

@@ -13,6 +13,8 @@ from benchmarks.report import judge
 from benchmarks.servers import SECRET, stillroom
 from benchmarks.traffic import link_corpora, make_corpora
 
+pytestmark = pytest.mark.whole  # corpora of their own
+
 INSTANT = Pace(rounds=2, seconds=0.2, others=0)
 FEW = dataclasses.replace(SMALL, count=40, distinct=20)
 
@@ -42,7 +44,6 @@ def test_a_case_runs_beside_nginx_and_every_request_succeeds(slug: str, tmp_path
     assert not list((tmp_path / "stillroom/compute").glob("up*"))
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("slug", ["many-zipf", "many-reads", "many-saves"])
 def test_a_case_of_many_images_runs_and_every_request_succeeds(slug: str, tmp_path: Path) -> None:
     (case,) = [case for case in CASES if case.slug == slug]

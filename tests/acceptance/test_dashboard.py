@@ -17,6 +17,8 @@ from running import IMAGES, STILLROOM, Server, free_port, running
 from services.prometheus import RULES, Prometheus, binary, prometheus
 from services.proxies import DEPLOY
 
+pytestmark = pytest.mark.whole  # a Prometheus that asks for a while
+
 DASHBOARD = json.loads((DEPLOY / "grafana/stillroom.json").read_text())
 TARGETS = [
     (f"{panel['title']} {target['refId']}", target["expr"])

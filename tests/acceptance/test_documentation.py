@@ -63,6 +63,7 @@ def test_the_readmes_first_lines_save_list_and_read_back_a_real_png(tmp_path: Pa
     assert (tmp_path / "data/compute/generations/1/sample.png").read_bytes() == sample
 
 
+@pytest.mark.whole
 def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     with running(tmp_path) as server:
@@ -72,6 +73,7 @@ def test_every_command_of_the_api_page_runs(tmp_path: Path) -> None:
             assert client.get(IMAGES).json() == ["once.png", "whole.png"]
 
 
+@pytest.mark.whole
 def test_every_command_of_the_media_page_runs(tmp_path: Path) -> None:
     setup = "\n".join(blocks("README.md", "sh")[1].splitlines()[:2])
     commands = "\n".join(blocks("docs/media.md", "sh")).replace("curl ", "curl -f ")
@@ -188,6 +190,7 @@ def test_every_command_of_the_page_on_the_mark_runs(tmp_path: Path) -> None:
     assert '"unmarked": []' in printed
 
 
+@pytest.mark.whole
 def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         printed = paste("\n".join(blocks("docs/cli.md", "sh")), server, tmp_path)

@@ -8,6 +8,8 @@ import pytest
 
 from running import IMAGES, running
 
+pytestmark = pytest.mark.whole  # gibibytes
+
 ENTRIES = "/api/v1/storage/entries"
 GIB = 1024**3
 MIB = 1024**2
@@ -103,7 +105,6 @@ def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> Non
         assert peak_bytes(server.process.pid) - before < 4 * MIB
 
 
-@pytest.mark.whole
 def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page(
     tmp_path: Path,
 ) -> None:

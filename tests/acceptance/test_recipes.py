@@ -19,6 +19,8 @@ from running import Server, free_port, running
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.client import ImageStore
 
+pytestmark = pytest.mark.whole  # tools and apps of others, started as users do
+
 
 @pytest.fixture
 def on_a_bucket(

@@ -13,6 +13,8 @@ import pytest
 from building import ROOT, bare_environment, build, install
 from running import Server
 
+pytestmark = pytest.mark.whole  # environments are installed
+
 SAVING = """
 import sys
 from pathlib import Path
@@ -95,7 +97,14 @@ def test_the_sdk_alone_works_against_a_running_server(
     )
     loaded, _, rooms = run.stdout.partition("/")
     assert not {"fastapi", "pydantic", "starlette", "uvicorn", "jwt"} & set(loaded.split())
-    assert set(rooms.split()) == {"client", "errors", "file_parts", "generation", "paths"}
+    assert set(rooms.split()) == {
+        "client",
+        "durations",
+        "errors",
+        "file_parts",
+        "generation",
+        "paths",
+    }
 
 
 def test_the_commands_work_alone_and_serve_says_what_is_missing(
