@@ -1,4 +1,7 @@
-"""The storages and the databases of a library that processes are killed at."""
+"""A library that processes are killed at: on two pairs of a storage and a database, as in `media`.
+
+What a storage or a database does when a process dies is each one's own; together they keep order.
+"""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -14,18 +17,23 @@ from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def storage_variables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    variables = {
+@pytest.fixture
+def variables(
+    request: pytest.FixtureRequest, pair: tuple[str, str], tmp_path: Path
+) -> Iterator[dict[str, str]]:
+    storage, database = pair
+    found = {
         "STILLROOM_DATA_DIR": str(tmp_path / "data"),
         "STILLROOM_MIN_FREE_BYTES": "0",
         "STILLROOM_JWT_SECRET": "a secret of 32 bytes for tests only",
     }
-    if request.param == "disk":
-        yield variables
+    if database == "postgresql":
+        found["STILLROOM_DATABASE_URL"] = request.getfixturevalue("database_url")
+    if storage == "disk":
+        yield found
         return
     seaweed: SeaweedFS = request.getfixturevalue("seaweed")
-    yield variables | {
+    yield found | {
         "R2_ENDPOINT_URL": seaweed.endpoint_url,
         "R2_ACCESS_KEY_ID": KEY_ID,
         "R2_SECRET_ACCESS_KEY": SECRET,
@@ -34,15 +42,14 @@ def storage_variables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterato
     seaweed.empty()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def scene(
-    request: pytest.FixtureRequest,
-    storage_variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Scene]:
-    variables = dict(storage_variables)
-    if request.param == "postgresql":
-        variables["STILLROOM_DATABASE_URL"] = request.getfixturevalue("database_url")
+@pytest.fixture(params=[("disk", "sqlite"), ("bucket", "postgresql")], ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
+async def scene(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings = Settings.read()
