@@ -139,6 +139,18 @@ def stillroom(
         )
 
 
+def index_images(server: Server) -> None:
+    """Index what was put there by hand, else the server does it beside what is measured."""
+    folder = str(Path(server.folder).parent)
+    variables = {"STILLROOM_DATA_DIR": folder, "STILLROOM_JWT_SECRET": SECRET}
+    subprocess.run(
+        [STILLROOM, "index", "rebuild"],
+        env={**os.environ, **variables},
+        check=True,
+        capture_output=True,
+    )
+
+
 def image_bytes(size: int) -> bytes:
     """Incompressible, behind a PNG's signature."""
     block = b"\x89PNG\r\n\x1a\n" + os.urandom(min(size, MIB))

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.cases import Corpus, Mix
 from benchmarks.pump import Traffic
-from benchmarks.servers import SECRET, Server, image_bytes, minted, stillroom
+from benchmarks.servers import SECRET, Server, image_bytes, index_images, minted, stillroom
 
 FOLDERS: Final = 997
 """A prime: neighbours lie in different folders."""
@@ -48,6 +48,8 @@ def make_corpora(folder: Path, corpora: Sequence[Corpus]) -> Path:
 def link_corpora(images: Path, server: Server) -> None:
     """Give a server all of them, as further names of the same files."""
     subprocess.run(["cp", "-al", f"{images}/.", str(server.folder)], check=True)  # noqa: S607
+    if not server.name.startswith("nginx"):
+        index_images(server)
 
 
 def traffic_of(mix: Mix, seed: int, work: Path) -> Traffic:
