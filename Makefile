@@ -60,7 +60,8 @@ test-all: test test-whole test-root test-pythons
 OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tests/generation tests/api tests/embed/test_router.py \
 	--ignore tests/unit/test_architecture.py \
 	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
-	tests/client/test_store.py tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
+	$(patsubst %,tests/client/test_%.py,connecting many sources store) \
+	tests/acceptance/test_answers.py tests/acceptance/test_bounds.py \
 	tests/acceptance/test_derived.py tests/acceptance/test_edge.py $(wildcard tests/acceptance/test_media*.py) \
 	tests/acceptance/test_starting.py
 

@@ -1,6 +1,7 @@
 """`stillroom` as users type it, in this process: one of its own starts like half a server."""
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -38,6 +39,11 @@ def ran(folder: Path, words: tuple[str, ...], variables: dict[str, str], typed: 
             sys.stdout.flush()
         written = out.getvalue().decode(errors="surrogateescape")  # an image may be in it
         return Ran(code, written, err.getvalue().decode())
+
+
+def lines_of_json(out: str) -> list[dict[str, object]]:
+    """What `--json` wrote."""
+    return [json.loads(line) for line in out.splitlines()]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio.to_thread
 import pytest
@@ -14,6 +14,8 @@ from at_the_prompt import PNG, Ran, Run, ran
 from running import Server, running
 from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.client.library import MediaLibrary
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +71,10 @@ class Awaited:
 async def _iterated(method: Any, *given: Any, **named: Any) -> AsyncIterator[Any]:
     for item in method(*given, **named):
         yield item
+
+
+async def listed(found: AsyncIterator[T]) -> list[T]:
+    return [item async for item in found]
 
 
 @pytest.fixture(params=["sync", "async"])

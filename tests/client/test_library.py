@@ -5,7 +5,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,10 +108,11 @@ async def test_healing_is_waited_for_if_its_progress_is_to_be_seen(
     assert await media.heal([made.id]) == 0
 
 
-@pytest.mark.parametrize("where", ["from afar", "where it lies"])
-def test_the_library_at_the_prompt(server: Server, folder: str, tmp_path: Path, where: str) -> None:
+@pytest.fixture(params=["from afar", "where it lies"])
+def run(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Callable[..., str]:
+    """Runs `stillroom media ...`, which must end with `code`, and gives what it wrote."""
     variables = {"STILLROOM_DATA_DIR": str(server.data)}
-    if where == "from afar":
+    if request.param == "from afar":
         variables = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
 
     def run(*words: str, code: int = 0) -> str:
@@ -119,6 +120,10 @@ def test_the_library_at_the_prompt(server: Server, folder: str, tmp_path: Path, 
         assert done.code == code, done.err
         return done.out
 
+    return run
+
+
+def test_the_library_at_the_prompt(run: Callable[..., str], server: Server, folder: str) -> None:
     one, other = (ingested(server, f"{folder}/{name}.png") for name in "ab")
 
     assert run("tag", one.id, folder, "b a").split("\n") == [*sorted([folder, "b a"]), ""]
@@ -150,19 +155,9 @@ def test_the_library_at_the_prompt(server: Server, folder: str, tmp_path: Path, 
     assert run("tag", one.id, "--replace") == ""
 
 
-@pytest.mark.parametrize("where", ["from afar", "where it lies"])
 def test_the_library_is_searched_at_the_prompt(
-    server: Server, folder: str, tmp_path: Path, where: str
+    run: Callable[..., str], server: Server, folder: str
 ) -> None:
-    variables = {"STILLROOM_DATA_DIR": str(server.data)}
-    if where == "from afar":
-        variables = {"STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()}
-
-    def run(*words: str, code: int = 0) -> str:
-        done = ran(tmp_path, ("media", *words), variables)
-        assert done.code == code, done.err
-        return done.out
-
     texts = {"1.png": f"a red fox {folder}\x1b[31m", "2.png": f"red whale, fox {folder}"}
     fox, whale = (
         ingested(

@@ -1,0 +1,169 @@
+"""Whole folders at the prompt: copied, moved, kept alike, added up, and chosen from by patterns."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from at_the_prompt import PNG, Run, lines_of_json
+from stillroom.cli.selection import Filter
+
+
+@pytest.mark.usefixtures("made")
+def test_cp_and_mv_take_images_folders_and_patterns(run: Run, folder: str) -> None:
+    run("put", "out", f"{folder}/in")
+
+    one = run("cp", f"{folder}/in/a.png", f"{folder}/b.png")
+    into = run("cp", f"{folder}/in/a.png", f"{folder}/deep/")
+    tree = run("cp", f"{folder}/in/", f"{folder}/all", "--exclude", "er/", "--json")
+    itself = run("mv", f"{folder}/in/", f"{folder}/in")
+    dry = run("mv", f"{folder}/in/", f"{folder}/moved", "--dry-run")
+    moved = run("mv", f"{folder}/in/", f"{folder}/moved")
+    missing = run("cp", f"{folder}/none", f"{folder}/x")
+
+    assert (one.code, one.out) == (0, f"copied {folder}/in/a.png\n")
+    assert into.code == 0
+    results = sorted(
+        (found["path"], found["result"], found["size"]) for found in lines_of_json(tree.out)
+    )
+    assert results == [
+        (f"{folder}/in/a.png", "copied", 117),
+        (f"{folder}/in/b b.png", "copied", 119),
+        (f"{folder}/in/deep/c.png", "copied", 122),
+    ]
+    assert (itself.code, "the same" in itself.err) == (2, True)
+    assert f"would move {folder}/in/a.png to {folder}/moved/a.png" in dry.out
+    assert (moved.code, missing.code) == (0, 3)
+    assert run("ls", "-R", folder).out.splitlines() == [
+        f"{folder}/all/a.png",
+        f"{folder}/all/b b.png",
+        f"{folder}/all/deep/c.png",
+        f"{folder}/b.png",
+        f"{folder}/deep/a.png",
+        f"{folder}/moved/a.png",
+        f"{folder}/moved/b b.png",
+        f"{folder}/moved/deep/c.png",
+        f"{folder}/moved/deep/er/d é.png",
+    ]
+
+
+def test_sync_makes_the_store_like_a_folder(run: Run, folder: str, made: Path) -> None:
+    there = f"store:{folder}"
+    first = run("sync", "out", there)
+    (made / "out/a.png").write_bytes(PNG + b"OUT/A.PNG")  # of the same size
+    (made / "out/deep/c.png").unlink()
+    run("put", "e.png", f"{folder}/kept.webp")
+
+    kept = run("sync", "out", there)
+    dry = run("sync", "out", there, "--delete", "--dry-run", "--exclude", "*.webp")
+    second = run("sync", "out", there, "--delete", "--exclude", "*.webp", "--json")
+
+    assert (first.code, len(first.out.splitlines())) == (0, 4)
+    assert f"saved {folder}/a.png" in kept.out
+    assert "1 saved, 2 there already" in kept.err
+    assert f"would delete {folder}/deep/c.png" in dry.out.splitlines()
+    assert {"path": f"{folder}/deep/c.png", "result": "deleted"} in lines_of_json(second.out)
+    assert run("ls", "-R", folder).out.splitlines() == [
+        f"{folder}/a.png",
+        f"{folder}/b b.png",
+        f"{folder}/deep/er/d é.png",
+        f"{folder}/kept.webp",
+    ]
+
+
+def test_sync_makes_a_folder_like_the_store(run: Run, folder: str, made: Path) -> None:
+    run("put", "out", folder)
+    (made / "back/old").mkdir(parents=True)
+    (made / "back/old/x.png").write_bytes(b"x")
+    (made / "elsewhere").mkdir()
+    (made / "elsewhere/y.png").write_bytes(b"y")
+    (made / "back/link").symlink_to(made / "elsewhere")
+
+    down = run("sync", f"store:{folder}/", "back", "--delete")
+    again = run("sync", f"store:{folder}/", "back", "--delete")
+
+    assert (down.code, again.code) == (0, 0)
+    assert "4 fetched" in down.err
+    assert "0 fetched, 4 there already" in again.err
+    names = sorted(str(file.relative_to(made)) for file in (made / "back").rglob("*.png"))
+    assert names == ["back/a.png", "back/b b.png", "back/deep/c.png", "back/deep/er/d é.png"]
+    assert not (made / "back/old").exists()
+    assert (made / "elsewhere/y.png").exists()
+
+
+@pytest.mark.usefixtures("made")
+def test_sync_deletes_nothing_for_an_empty_or_missing_source_or_after_a_failure(
+    run: Run, folder: str, made: Path
+) -> None:
+    run("put", "out", folder)
+    (made / "empty").mkdir()
+    (made / "bad/a.png").mkdir(parents=True)
+    (made / "bad/a.png/below.png").write_bytes(PNG)  # an image is there, where a folder would be
+
+    empty = run("sync", "empty", f"store:{folder}", "--delete")
+    missing = run("sync", "none", f"store:{folder}", "--delete")
+    failed = run("sync", "bad", f"store:{folder}", "--delete")
+    both = run("sync", f"store:{folder}", "store:x")
+
+    assert (empty.code, "SOURCE is empty" in empty.err) == (2, True)
+    assert (missing.code, both.code) == (2, 2)
+    assert failed.code == 1
+    assert len(run("ls", "-R", folder).out.splitlines()) == 4
+
+
+@pytest.mark.usefixtures("made")
+def test_du_adds_up_folders_and_cat_writes_images(run: Run, folder: str) -> None:
+    run("put", "out", folder)
+
+    level = run("du", folder)
+    deep = run("du", folder, "--depth", "2", "--json", "--include", "deep/")
+    shown = run("cat", f"{folder}/a.png", f"{folder}/b b.png")
+
+    assert [line.split(None, 3) for line in level.out.splitlines()] == [
+        ["250", "B", "2", f"{folder}/deep/"],
+        ["486", "B", "4", f"{folder}/"],
+    ]
+    assert lines_of_json(deep.out) == [
+        {"path": f"{folder}/deep/", "size": 250, "images": 2},
+        {"path": f"{folder}/deep/er/", "size": 128, "images": 1},
+        {"path": f"{folder}/", "size": 250, "images": 2},
+    ]
+    assert shown.out.encode(errors="surrogateescape") == PNG + b"out/a.png" + PNG + b"out/b b.png"
+
+
+@pytest.mark.usefixtures("made")
+def test_put_get_and_rm_take_filters_and_answer_in_json(run: Run, folder: str, made: Path) -> None:
+    put = run("put", "out", folder, "--include", "*.png", "--exclude", "/deep/**", "--json")
+    none = run("put", "out", folder, "--include", "*.gif")
+    get = run("get", f"{folder}/", "back", "--exclude", "b*", "--json")
+    url = run("url", f"{folder}/a.png", "--json")
+    rm = run("rm", "-r", "--yes", f"{folder}/", "--include", "a.png", "--json")
+
+    assert sorted(found["path"] for found in lines_of_json(put.out)) == [  # type: ignore[type-var]  # texts
+        f"{folder}/a.png",
+        f"{folder}/b b.png",
+    ]
+    assert (none.code, "no file is left" in none.err) == (2, True)
+    assert lines_of_json(get.out) == [{"path": f"{folder}/a.png", "result": "fetched", "size": 117}]
+    assert os.listdir(made / "back") == ["a.png"]
+    assert json.loads(url.out)["url"].startswith("http")
+    assert lines_of_json(rm.out) == [{"deleted": 1, "missing": 0}]
+    assert run("ls", folder).out == f"{folder}/b b.png\n"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken", "left"),
+    [
+        ("*.png", ["a.png", "x/y/a.png"], ["a.jpg", "a.png/b"]),
+        ("cats/", ["cats/a", "x/cats/y/a"], ["cats", "dogs/a"]),
+        ("/cats/*", ["cats/a"], ["cats/a/b", "x/cats/a"]),
+        ("/**/a?.png", ["a1.png", "x/a2.png"], ["a.png"]),
+        ("x/*.png", ["x/a.png", "y/x/a.png"], ["x/y/a.png"]),
+    ],
+)
+def test_a_pattern_takes_names_like_it(pattern: str, taken: list[str], left: list[str]) -> None:
+    only, but = Filter(include=(pattern,)), Filter(exclude=(pattern,))
+
+    assert [name for name in [*taken, *left] if only.takes(name)] == taken
+    assert [name for name in [*taken, *left] if but.takes(name)] == left
