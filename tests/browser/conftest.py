@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from uuid import uuid4
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from browser.chromium import FLAGS
-from browser.visiting import Visit, visit
+from browser.scenery import scenery
+from browser.site import Site, site
+from browser.visiting import Visit, save, visit
 from running import Server, running
 
 
@@ -39,3 +42,23 @@ def client(server: Server) -> Iterator[httpx.Client]:
 def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
     with visit(browser, server) as began:
         yield began
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Site]:
+    """One that has no policy of its own, as an application would."""
+    with site() as served:
+        yield served
+
+
+@pytest.fixture
+def folder() -> str:
+    """A new one, with its slash."""
+    return f"{uuid4().hex[:8]}/"
+
+
+@pytest.fixture
+def folder_of_ten(client: httpx.Client, folder: str) -> str:
+    for number in range(10):
+        save(client, f"{folder}{number}.jpg", scenery(number, edge=240))
+    return folder

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment
+from browser.visiting import Visit, fragment, stored
 from running import IMAGES, Server
 
 if TYPE_CHECKING:
@@ -43,11 +43,6 @@ def save(client: httpx.Client, *paths: str) -> None:
 def found(client: httpx.Client, prefix: str) -> list[str]:
     answer = client.get(f"{STORAGE}/search", params={"prefix": prefix})
     return [item["path"] for item in answer.json()["items"]]
-
-
-def stored(client: httpx.Client, folder: str) -> list[str]:
-    listed = client.get(IMAGES, params={"prefix": folder, "limit": 1000}).json()
-    return [path.removeprefix(folder) for path in listed]
 
 
 def publish(client: httpx.Client, folder: str) -> None:

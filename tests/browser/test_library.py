@@ -1,4 +1,4 @@
-"""Editing what people say of a resource in the gallery's library."""
+"""The gallery's library: what people say of a resource is edited, and resources are deleted."""
 
 from uuid import uuid4
 
@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit
+from browser.visiting import Visit, confirm, save, stored
+from pictures import picture
 from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def open_form(visitor: Visit, server: Server, url: str) -> None:
     expect(visitor.page.get_by_role("heading", name="Edit", exact=True)).to_be_visible()
 
 
-def save(visitor: Visit) -> None:
+def press_save(visitor: Visit) -> None:
     visitor.page.get_by_role("button", name="Save", exact=True).click()
 
 
@@ -49,7 +50,7 @@ def test_caption_alt_text_tags_and_protection_are_edited(
     form.get_by_label("Protected").check()
     visitor.picture("edit")
     visitor.expect_accessible()
-    save(visitor)
+    press_save(visitor)
 
     expect(visitor.page.locator("#viewer-name")).to_have_text("cat.jpg")
     expect(visitor.page.get_by_role("heading", name="Edit", exact=True)).to_be_hidden()
@@ -74,10 +75,10 @@ def test_caption_alt_text_tags_and_protection_are_edited(
     form.get_by_label("Alt text").fill("")
     form.get_by_label("Protected").uncheck()
     form.get_by_label("Tags").fill("x" * 65)
-    save(visitor)
+    press_save(visitor)
     expect(form.get_by_role("alert")).to_contain_text("64 bytes")
     form.get_by_label("Tags").fill("")
-    save(visitor)
+    press_save(visitor)
     expect(visitor.text("Saved.").last).to_be_visible()
     found = client.get(url).json()
     assert (found["alt_text"], found["tags"], found["protected"]) == (None, [], False)
@@ -93,7 +94,7 @@ def test_what_was_changed_elsewhere_is_shown_and_not_overwritten_in_silence(
     client.post(f"{url}/tags", json={"tags": ["theirs"]}).raise_for_status()
     form.get_by_label("Caption").fill("Mine")
     form.get_by_label("Tags").fill("mine")
-    save(visitor)
+    press_save(visitor)
 
     notice = form.get_by_role("alert")
     expect(notice).to_contain_text("Caption: “Theirs”")
@@ -108,9 +109,9 @@ def test_what_was_changed_elsewhere_is_shown_and_not_overwritten_in_silence(
     form.get_by_label("Caption").fill("Mine")
     form.get_by_label("Tags").fill("theirs\nmine")
     client.patch(url, json={"caption": "Again theirs"}).raise_for_status()
-    save(visitor)
+    press_save(visitor)
     expect(notice).to_contain_text("Caption: “Again theirs”")
-    save(visitor)
+    press_save(visitor)
     expect(form).to_be_hidden()
     found = client.get(url).json()
     assert (found["caption"], found["alt_text"]) == ("Mine", "Their alt")
@@ -126,7 +127,7 @@ def test_a_change_elsewhere_of_something_else_stays_and_asks_nothing(
     client.post(f"{url}/tags", json={"tags": ["theirs"]}).raise_for_status()
     form.get_by_label("Caption").fill("Mine")
     form.get_by_label("Tags").fill("mine")
-    save(visitor)
+    press_save(visitor)
 
     expect(form).to_be_hidden()
     found = client.get(url).json()
@@ -141,8 +142,40 @@ def test_a_resource_that_is_gone_meanwhile_says_so(
     form = visitor.page.locator(".question[open]")
     client.delete(url).raise_for_status()
     form.get_by_label("Caption").fill("Mine")
-    save(visitor)
+    press_save(visitor)
 
     expect(form.get_by_role("alert")).to_contain_text("no such resource")
     form.get_by_role("button", name="Cancel").click()
     expect(form).to_be_hidden()
+
+
+def test_what_is_deleted_from_the_library_can_be_brought_back_for_as_long_as_it_says(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    names = ["first.png", "second.png", "third.png"]
+    for name in names:
+        save(client, f"{folder}{name}", picture(uuid4().int))
+    kept = [
+        client.post(
+            f"{LIBRARY}/ingest",
+            json={"storage_key": f"compute/{folder}{name}", "relocate": False},
+        ).json()["id"]
+        for name in names
+    ]
+    client.patch(f"{LIBRARY}/{kept[0]}", json={"protected": True}).raise_for_status()
+    visitor.sign_in(server.token(), "#library")
+    told = ("from the library?", "deleted in 1 hour", "adding the same image again")
+    visitor.cell("third.png").click()
+    visitor.viewer.get_by_role("button", name="Delete").click()
+    confirm(visitor, "Delete 1 image", *told)
+    visitor.expect_picture("second.png")
+    visitor.page.keyboard.press("Escape")
+    for name in names[:2]:
+        visitor.cell(name).click(modifiers=["Control"])
+    visitor.page.keyboard.press("Delete")
+    confirm(visitor, "Delete 2 images", *told)
+
+    expect(visitor.text("1 image not deleted: the resource is protected")).to_be_visible()
+    found = [client.get(f"{LIBRARY}/{one}").status_code for one in kept]
+    assert found == [200, 404, 404]
+    assert stored(client, folder) == names

@@ -1,14 +1,18 @@
-"""People sign in by a link that works once, and have a device remember them, in a real Chromium."""
+"""People sign in by a token or a link that works once, and have a device remember them."""
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from browser.visiting import Visit
+from browser.visiting import Visit, a_file, fragment
+from pictures import picture
 from running import Server, running
 from stillroom.auth.sign_in_codes import SignInCodes
+from stillroom.auth.tokens import mint_token
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +43,86 @@ def token_field(page: Page) -> Locator:
 
 def sign_in_button(page: Page) -> Locator:
     return page.get_by_role("button", name="Sign in")
+
+
+def test_a_token_signs_in_and_is_kept_for_this_tab_alone(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    token = server.token()
+    visitor.go()
+    expect(visitor.text("stillroom token")).to_be_visible()
+    visitor.picture("sign-in")
+    visitor.sign_in(f"  {token}\n", fragment(folder_of_ten))
+
+    visitor.expect_names(*(f"{number}.jpg" for number in range(10)))
+    expect(visitor.page.locator(".cell.loaded")).to_have_count(10)
+    assert token not in visitor.page.url
+    kept = visitor.page.evaluate(
+        "[JSON.stringify(sessionStorage), JSON.stringify(localStorage), document.cookie]"
+    )
+    assert [token in one for one in kept] == [True, False, False]
+    visitor.page.reload()
+    expect(visitor.cells).to_have_count(10)
+
+    visitor.page.get_by_role("button", name="Sign out").click()
+    expect(visitor.page.get_by_label("Token", exact=True)).to_be_focused()
+    assert visitor.page.evaluate("sessionStorage.length") == 0
+    visitor.page.go_back()
+    expect(visitor.page.locator("#app")).to_be_hidden()
+
+
+def test_a_token_that_is_none_is_refused_and_says_so(visitor: Visit) -> None:
+    visitor.go()
+    visitor.page.get_by_label("Token", exact=True).fill("not.a.token")
+    visitor.page.keyboard.press("Enter")
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("Invalid or expired token.")
+    expect(visitor.page.get_by_label("Token", exact=True)).to_be_focused()
+
+
+def test_that_a_token_has_ended_is_the_servers_word_whatever_the_clock_here_says(
+    visitor: Visit, server: Server
+) -> None:
+    secret = (server.data / ".stillroom/secret").read_text().strip()
+    visitor.page.clock.set_fixed_time(datetime.now(UTC) - timedelta(days=2))
+    visitor.go()
+    visitor.page.get_by_label("Token", exact=True).fill(
+        mint_token(secret, expires_in=timedelta(hours=-1))
+    )
+    visitor.page.keyboard.press("Enter")
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("This token expired on")
+
+
+def test_a_token_that_ends_leads_to_another_and_what_was_begun_goes_on(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    began = time.monotonic()
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    expect(visitor.cells).to_have_count(10)
+    lasts_s = max(15, round(5 * (time.monotonic() - began)))  # so slow is this machine just now
+    visitor.page.get_by_role("button", name="Sign out").click()
+    visitor.sign_in(server.token("--expires", f"{lasts_s}s"), fragment(folder_of_ten))
+    expect(visitor.cells).to_have_count(10)
+    visitor.cell("1.jpg").click(modifiers=["Control"])
+    visitor.cell("4.jpg").click()
+    visitor.page.wait_for_function(
+        """() => { const [, claims] = sessionStorage.getItem("stillroom.token").split(".");
+        const { exp } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/")));
+        return Date.now() > exp * 1000 + 50; }""",
+        timeout=2000 * lasts_s,
+    )
+    visitor.page.locator("#files").set_input_files([a_file("late.png", picture(1))])
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("Your token expired on")
+    assert visitor.page.evaluate("sessionStorage.length") == 0
+    visitor.page.get_by_label("Token", exact=True).fill(server.token())
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.cell("late.png")).to_be_visible()
+    expect(visitor.cells).to_have_count(11)
+    chosen = visitor.page.locator('.cell[aria-selected="true"]')
+    expect(visitor.text("2 selected")).to_be_visible()
+    assert [one.get_attribute("title") for one in chosen.all()] == ["1.jpg", "4.jpg"]
 
 
 def test_a_link_signs_in_once_and_is_in_no_request_but_the_exchange(

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from playwright.sync_api import Error as PlaywrightError
 
-from browser.site import Site, site
+from browser.site import Site
 from browser.visiting import LONGEST_MS
 from running import IMAGES, Server
 from videos import Mp4, box, frames, ftyp
@@ -24,12 +24,6 @@ def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
         context.set_default_timeout(LONGEST_MS)
         yield context.new_page()
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Site]:
-    with site() as served:
-        yield served
 
 
 # What is stored

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from browser.scenery import scenery
-from browser.visiting import LONGEST_MS, Visit, fragment, visit, wait_for_index
-from running import IMAGES, Server
+from browser.visiting import LONGEST_MS, Visit, fragment, save, visit, wait_for_index
+from running import Server
 
 pytestmark = pytest.mark.slow
 
@@ -35,11 +35,6 @@ def remembered(visitor: Visit, server: Server) -> Visit:
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.locator("#app")).to_be_visible()
     return visitor
-
-
-def save(client: httpx.Client, path: str, data: bytes) -> None:
-    answer = client.post(f"{IMAGES}{fragment(path).removeprefix('#')}", files={"file": data})
-    assert answer.status_code == 200, answer.text
 
 
 def opened_by_the_middle_button(visitor: Visit, name: str) -> Page:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from browser.scenery import scenery
-from browser.site import Site, site
+from browser.site import Site
 from browser.visiting import LONGEST_MS, fragment, visit
 from running import IMAGES, Server, running
 from services.seaweedfs import SeaweedFS, bucket_variables
@@ -83,13 +83,6 @@ def server(request: pytest.FixtureRequest) -> Server:
     """On a disk, and in a SeaweedFS, whose presigned URLs a browser is redirected to."""
     server: Server = request.getfixturevalue(request.param)
     return server
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Site]:
-    """A page that has no policy of its own, as an application would."""
-    with site() as served:
-        yield served
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from running import Server
+from running import IMAGES, Server
 
 SCREENSHOTS = Path(__file__).parents[2] / ".make" / "screenshots"
 
@@ -128,6 +129,28 @@ def wait_for_index(server: Server, folder: str, count: int) -> None:
         while len(client.get(_SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
             assert time.monotonic() < ends, "the index was not written"
             time.sleep(0.02)  # until it holds; there is a deadline
+
+
+def save(client: httpx.Client, path: str, data: bytes) -> None:
+    answer = client.post(f"{IMAGES}/{quote(path)}", files={"file": data})
+    assert answer.status_code == 200, answer.text
+
+
+def stored(client: httpx.Client, folder: str) -> list[str]:
+    listed = client.get(IMAGES, params={"prefix": folder, "limit": 1000}).json()
+    return [path.removeprefix(folder) for path in listed]
+
+
+def a_file(name: str, data: bytes) -> Any:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
+
+def confirm(visitor: Visit, *texts: str) -> None:
+    """Delete, once these words were read."""
+    question = visitor.page.locator(".question[open]")
+    for text in texts:
+        expect(question).to_contain_text(text)
+    question.get_by_role("button", name="Delete", exact=True).click()
 
 
 @contextlib.contextmanager

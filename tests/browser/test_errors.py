@@ -1,0 +1,108 @@
+"""What the gallery says when something is wrong, and that it goes on by itself where it can."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browser.scenery import scenery
+from browser.visiting import Visit, fragment, save, visit
+from pictures import picture
+from running import IMAGES, Server, running
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_picture_that_is_gone_meanwhile_says_so(
+    visitor: Visit, server: Server, client: httpx.Client, folder_of_ten: str
+) -> None:
+    client.delete(f"{IMAGES}/{folder_of_ten}5.jpg")
+    visitor.sign_in(server.token(), fragment(f"{folder_of_ten}5.jpg"))
+
+    expect(visitor.page.get_by_role("heading", name="Deleted")).to_be_visible()
+    visitor.picture("gone")
+    visitor.expect_accessible()
+    save(client, f"{folder_of_ten}5.jpg", scenery(5, edge=240))
+    visitor.page.get_by_role("button", name="Try again").click()
+    visitor.expect_picture("5.jpg")
+
+
+def test_a_token_for_a_folder_begins_there_and_says_what_it_may_not(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token("--prefix", folder_of_ten[:-1], "--scope", "storage:read"))
+    expect(visitor.cells).to_have_count(10)
+    for name in ("Upload", "Library"):
+        expect(visitor.page.get_by_text(name, exact=True).first).to_be_hidden()
+    visitor.cell("1.jpg").click(modifiers=["Control"])
+    expect(visitor.page.get_by_role("button", name="Delete")).to_have_count(0)
+
+    visitor.go("#/elsewhere/")
+    expect(visitor.page.get_by_role("heading", name="Not allowed with this token")).to_be_visible()
+    visitor.picture("forbidden")
+    visitor.expect_accessible()
+    visitor.page.get_by_role("link", name="Go to its folder").click()
+    expect(visitor.cells).to_have_count(10)
+
+
+def test_offline_it_says_so_and_goes_on_by_itself(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token())
+    expect(visitor.cell(folder_of_ten[:-1])).to_be_visible()
+    visitor.page.context.set_offline(True)
+    visitor.cell(folder_of_ten[:-1]).click()
+    expect(visitor.page.get_by_role("heading", name="You are offline")).to_be_visible()
+    visitor.picture("offline")
+    visitor.expect_accessible()
+    visitor.page.context.set_offline(False)
+
+    expect(visitor.cells).to_have_count(10)
+
+
+def test_a_server_that_is_away_is_found_again(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path) as server:
+        with server.client() as client:
+            save(client, "a.png", picture(1))
+        with visit(browser, server) as visitor:
+            visitor.sign_in(server.token())
+            expect(visitor.cells).to_have_count(1)
+            server.stop()
+            visitor.page.get_by_role("link", name="Images").click()
+            expect(
+                visitor.page.get_by_role("heading", name="The server cannot be reached")
+            ).to_be_visible()
+            visitor.picture("away")
+            monkeypatch.setattr("running.free_port", lambda: server.port)
+            with running(tmp_path):
+                expect(visitor.cells).to_have_count(1)
+
+
+def test_a_storage_that_is_out_of_reach_is_asked_again_as_it_says(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    broken = {"detail": "the bucket cannot be reached", "code": "backend_unavailable"}
+    visitor.sign_in(server.token())
+    expect(visitor.cell(folder_of_ten[:-1])).to_be_visible()
+    times = 0
+
+    def answer(route: Any) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            route.continue_()
+        else:
+            route.fulfill(status=503, headers={"Retry-After": "1"}, body=json.dumps(broken))
+
+    # Not what a folder's tile asks for, which may still be under way.
+    visitor.page.route(f"**{IMAGES}?prefix={quote(folder_of_ten, safe='')}&delimiter=**", answer)
+    visitor.cell(folder_of_ten[:-1]).click()
+    expect(visitor.text("the bucket cannot be reached")).to_be_visible()
+    visitor.picture("out-of-reach")
+    expect(visitor.cells).to_have_count(10)
