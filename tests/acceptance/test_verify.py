@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import source_of
+from contract.images import source_of
 from crash.traffic import Traffic
 from running import IMAGES, STILLROOM, running, verify
 from stillroom.paths import ImagePath, StorageKey

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contract.suite import RULES, StorageContract
+from contract.images import RULES
+from contract.suite import StorageContract
 from stillroom.errors import ImageNotFound
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.settings import Settings

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import (
-    RULES,
-    DeletingContract,
-    ListingContract,
-    SavingContract,
-    StorageContract,
-)
+from contract.conditions import ConditionsContract
+from contract.copying import CopyingContract
+from contract.deleting import DeletingContract
+from contract.images import RULES
+from contract.listing import ListingContract
+from contract.saving import SavingContract
+from contract.suite import StorageContract
 from stillroom.storage.disk import listing
 from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.openat2 import open_by_walk
@@ -49,7 +49,7 @@ class TestDisk(StorageContract):
             yield storage
 
 
-class TestDiskWithoutOpenat2(SavingContract, DeletingContract):
+class TestDiskWithoutOpenat2(SavingContract, ConditionsContract, CopyingContract, DeletingContract):
     """Paths are walked; `test_an_unusual_name_is_kept_exactly` lists folders a hundred deep."""
 
     @pytest.fixture
@@ -58,7 +58,7 @@ class TestDiskWithoutOpenat2(SavingContract, DeletingContract):
             yield storage
 
 
-class TestDiskWithoutNamelessFiles(SavingContract):
+class TestDiskWithoutNamelessFiles(SavingContract, ConditionsContract, CopyingContract):
     """Files have names in staging until they are published."""
 
     @pytest.fixture
@@ -70,7 +70,7 @@ class TestDiskWithoutNamelessFiles(SavingContract):
             yield storage
 
 
-class TestDiskWithoutSyncs(SavingContract, DeletingContract):
+class TestDiskWithoutSyncs(SavingContract, ConditionsContract, CopyingContract, DeletingContract):
     """Nothing that is written or removed is synced."""
 
     @pytest.fixture

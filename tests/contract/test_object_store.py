@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from contract.images import PNG, RULES, Chunks, everything, key
 from contract.memory_store import MemoryObjectStore
-from contract.suite import PNG, RULES, Chunks, StorageContract, everything, key
+from contract.suite import StorageContract
 from stillroom.storage.bucket.inspection import R2Inspection
 from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.inspection import UnexpectedFile

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import pytest
 
-from contract.suite import RULES, StorageContract
+from contract.images import RULES
+from contract.suite import StorageContract
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.storage.choose import R2Config, open_storage

@@ -94,16 +94,14 @@ def failing(row: Row, folder: Path) -> None:
     asyncio.run(all_of_them())
 
 
-def running_tests(
-    file: str, *, chosen: str = "", **environment: str
-) -> Callable[[Row, Path], None]:
-    """The tests of a file beside this one; those of the bucket are of hundreds of faults each."""
+def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable[[Row, Path], None]:
+    """The tests of files beside this one; those of the bucket are of hundreds of faults each."""
 
     def run(row: Row, folder: Path) -> None:
-        tests = (Path(__file__).parent / file).resolve()
+        tests = [(Path(__file__).parent / file).resolve() for file in files]
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / tests.stem}",
-             "-k", chosen, str(tests)],
+            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / tests[0].stem}",
+             "-k", chosen, *tests],
             env={**os.environ, **environment},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -159,7 +157,12 @@ def main() -> int:
         Row(
             "bucket, bad line (tests)",
             0,
-            running_tests("test_bucket_faults.py", STILLROOM_CRASH_ROUNDS=str(options.rounds)),
+            running_tests(
+                "test_bucket_faults.py",
+                "test_bucket_faults_over_http.py",
+                "test_bucket_outages.py",
+                STILLROOM_CRASH_ROUNDS=str(options.rounds),
+            ),
         ),
         Row(
             "no descriptors (tests)",

@@ -1,6 +1,7 @@
 """A library that processes are killed at: on two pairs of a storage and a database, as in `media`.
 
 What a storage or a database does when a process dies is each one's own; together they keep order.
+A bucket alone is asked through a proxy that fails.
 """
 
 import os
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from crash.scene import Scene
 from media.suite import Library
-from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from services.faulty_proxy import FaultyProxy, faulty_proxy
+from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.settings import Settings
 from stillroom.storage.choose import open_storage
 
@@ -33,12 +35,7 @@ def variables(
         yield found
         return
     seaweed: SeaweedFS = request.getfixturevalue("seaweed")
-    yield found | {
-        "R2_ENDPOINT_URL": seaweed.endpoint_url,
-        "R2_ACCESS_KEY_ID": KEY_ID,
-        "R2_SECRET_ACCESS_KEY": SECRET,
-        "R2_BUCKET_NAME": BUCKET,
-    }
+    yield found | bucket_variables(seaweed)
     seaweed.empty()
 
 
@@ -58,3 +55,10 @@ async def scene(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> A
     yield Scene({**os.environ, **variables}, library)
     await library.database.close()
     await storage.close()
+
+
+@pytest.fixture
+def proxy(seaweed: SeaweedFS) -> Iterator[FaultyProxy]:
+    with faulty_proxy(seaweed.endpoint_url) as running:
+        yield running
+    seaweed.empty()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.suite import PNG, RULES, Chunks, everything, key
+from contract.images import PNG, RULES, Chunks, everything, key
 from crash.faults import Verdict, carry_out, intercept
 from stillroom.errors import (
     BackendUnavailable,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import PNG, SVG
+from contract.images import PNG, SVG
 from crash.traffic import Traffic, digest_of, repr_digest
 from running import IMAGES, running
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import everything, manifest_key, read_key
+from contract.images import everything, manifest_key, read_key
 from crash.scene import Scene
 from media.suite import GRACE, key
 from media.sweeping import is_there, make_due

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import Chunks, document
+from contract.images import Chunks, document
 from media.suite import Library, key
 from media.sweeping import bury_by_hand, is_there, make_due
 from pictures import picture

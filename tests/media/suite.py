@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import read_key
+from contract.images import read_key
 from generation import carriers
 from pictures import picture
 from stillroom.errors import (

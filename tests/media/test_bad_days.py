@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from media.suite import Library, key
 from media.sweeping import is_there, make_due
 from pictures import picture

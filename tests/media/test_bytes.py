@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import read_key
+from contract.images import read_key
 from media.suite import Library, key
 from pictures import picture
 from services.s3 import Operator

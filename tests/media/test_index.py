@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from generation.carriers import png
 from media.suite import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import RULES, manifest_key
+from contract.images import RULES, manifest_key
 from media.suite import Library, key
 from media.sweeping import is_there, make_due
 from pictures import picture

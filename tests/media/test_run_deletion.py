@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from contract.suite import document, manifest_key
+from contract.images import document, manifest_key
 from media.suite import GRACE, Library, key
 from media.sweeping import is_there, make_due
 from pictures import picture

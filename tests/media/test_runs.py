@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.suite import PNG, document, key, manifest_key, read_key, save
+from contract.images import PNG, document, key, manifest_key, read_key, save
 from stillroom.errors import ImageNotFound, RunConflict, RunNotFound, TooLarge
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase

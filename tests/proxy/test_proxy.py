@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from acceptance.test_hostile_paths import METHODS, REFUSED
-from contract.suite import PNG, UNUSUAL_NAMES
+from contract.images import PNG, UNUSUAL_NAMES
 from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from contract.suite import PNG
+from contract.images import PNG
 from pictures import picture
 from running import IMAGES, Server, exchange, parsed, running
 from services.ports import free_ports

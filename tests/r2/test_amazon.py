@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.migrating import migrate, settings_file
-from contract.suite import PNG, RULES, key
+from contract.images import PNG, RULES, key
 from r2.conftest import Running
 from r2.traps import fetched
 from services import stub_r2

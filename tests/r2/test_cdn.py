@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from contract.suite import PNG, SVG, UNUSUAL_NAMES
+from contract.images import PNG, SVG, UNUSUAL_NAMES
 from pictures import picture
 from running import IMAGES, Server, running
 from services.nginx import nginx_cdn

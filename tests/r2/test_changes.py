@@ -6,7 +6,7 @@ import hashlib
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, SVG, Chunks, key
+from contract.images import PNG, SVG, Chunks, key
 from r2.traps import pass_on
 from services import stub_r2
 from services.stub_r2 import StubR2

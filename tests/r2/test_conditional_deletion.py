@@ -6,7 +6,7 @@ import logging
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, key
+from contract.images import PNG, key
 from pictures import picture
 from r2.conftest import Running
 from r2.traps import pass_on

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.test_doctor import doctor
-from contract.suite import PNG, Chunks, key
+from contract.images import PNG, Chunks, key
 from r2.conftest import Running
 from r2.traps import CREATE, MIB
 from services import stub_r2

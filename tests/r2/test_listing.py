@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, everything, key
+from contract.images import PNG, everything, key
 from r2.traps import pass_on
 from services import stub_r2
 from services.stub_r2 import Fault, StubR2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from contract.suite import RULES, everything, key, source_of
+from contract.images import RULES, everything, key, source_of
 from r2.traps import opened
 from services import faulty_proxy, stub_r2
 from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, SVG, Chunks, key
+from contract.images import PNG, SVG, Chunks, key
 from r2.conftest import Running
 from r2.traps import MIB, fetched
 from services import stub_r2

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.suite import PNG
+from contract.images import PNG
 from generation.carriers import png
 from pictures import picture
 from r2.conftest import Running

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client.test_doctor import doctor
-from contract.suite import everything
+from contract.images import everything
 from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from contract.suite import PNG
+from contract.images import PNG
 from r2.conftest import Running
 from services import stub_r2
 from services.stub_r2 import StubR2

@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, Chunks, everything, key
+from contract.images import PNG, Chunks, everything, key
 from r2.traps import CREATE, MIB, opened, pass_on
 from services import stub_r2
 from services.stub_r2 import StubR2

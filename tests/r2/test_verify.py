@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from contract.suite import PNG, RULES, Chunks, everything, key
+from contract.images import PNG, RULES, Chunks, everything, key
 from running import verify
 from services import faulty_proxy, stub_r2
 from services.faulty_proxy import FaultyProxy

@@ -5,7 +5,7 @@ import dataclasses
 import httpx
 from aiohttp import web
 
-from contract.suite import RULES
+from contract.images import RULES
 from services.stub_r2 import KEY_ID, StubR2
 from stillroom.storage.choose import open_storage
 from stillroom.storage.port import ImageStorage

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from contract.suite import PNG, RULES, Chunks, entries, everything, key, read, save
+from contract.images import PNG, RULES, Chunks, entries, everything, key, read, save
 from stillroom.errors import (
     BackendUnavailable,
     ConfigurationError,

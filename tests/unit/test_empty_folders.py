@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.capabilities import RemovesEmptyFolders
 from stillroom.storage.choose import DiskConfig, open_storage

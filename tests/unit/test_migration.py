@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from contract.suite import PNG, RULES, document, everything, key, manifest_key, read
+from contract.images import PNG, RULES, document, everything, key, manifest_key, read
 from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, StorageFull
 from stillroom.maintenance.migration import Migration, Target
 from stillroom.maintenance.migration_report import MigrationOutcome, MigrationStats, ProgressEvent

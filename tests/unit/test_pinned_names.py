@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import RULES
+from contract.images import RULES
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.capabilities import PinsNames
 from stillroom.storage.disk.data_directory import DataDirectory

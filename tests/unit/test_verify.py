@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.suite import everything, key
+from contract.images import everything, key
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.maintenance.rate_limiter import RateLimiter
 from stillroom.maintenance.verify import (
