@@ -76,7 +76,6 @@ MAX_COPIED_BYTES: Final = 64 * 1024
 """Up to this an image is copied behind its head and sent in one call; beyond, sendfile copies it.
 Alone a copy of 100 KB costs no more, but among 32 busy connections a quarter more than sendfile."""
 
-_LONGEST_HEAD: Final = 4096
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
 """Some 24 MiB; the storage remembers the facts of as many."""
@@ -91,6 +90,8 @@ _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 class FastReads:
     """Requests and answers, cached in one process."""
+
+    longest_head = 4096
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class FastReads:
             False: it takes the ASGI path.
         """
         end = data.find(b"\r\n")
-        if len(data) > _LONGEST_HEAD or not _LINE.fullmatch(data, 0, end):
+        if len(data) > self.longest_head or not _LINE.fullmatch(data, 0, end):
             return False
         fields = combined(request.headers)
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):

@@ -146,7 +146,8 @@ class Connection(asyncio.Protocol):
         """Take bytes, as the state has it."""
         state = self._state
         if state is _IDLE:
-            if self._fast_path is None or not self._fast_path.answer(self, data):
+            fast = self._fast_path
+            if fast is None or len(data) > fast.longest_head or not fast.answer(self, data):
                 self._read_head(data)
         elif state is _HEAD:
             self._read_head(data)

@@ -39,7 +39,13 @@ class Responder(Protocol):
 
 
 class FastPath(Protocol):
-    """Answers simple requests at once."""
+    """Answers simple requests at once.
+
+    Attributes:
+        longest_head: It is not asked about more bytes: those of uploads need not be looked through.
+    """
+
+    longest_head: int
 
     def answer(self, connection: "Connection", data: bytes) -> bool:
         """Answer a whole head by its bytes alone; False: nothing was done."""
