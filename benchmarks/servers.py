@@ -6,9 +6,11 @@ import functools
 import http.client
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,6 @@ from typing import Final, Literal, Self
 import httpx
 import jwt
 
-from benchmarks.cases import MIB
 from benchmarks.ports import free_ports
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, cores, pinned
 
@@ -27,6 +28,11 @@ SAVED: Final = (200, 201, 204)
 """What the servers answer to a save that has succeeded."""
 
 CDN: Final = "https://cdn.example.com"
+
+_PIECE_BYTES: Final = 64 * 1024
+"""Of pixels, in one chunk: as Pillow writes them."""
+_FRAME_BYTES: Final = 12
+"""Of a chunk beside its content: length, kind and check sum."""
 
 SECRET: Final = "a secret of 32 bytes for benchmarks only"  # noqa: S105  (on loopback, for minutes)
 """Of the servers that accept the same tokens."""
@@ -152,9 +158,22 @@ def index_images(server: Server) -> None:
 
 
 def image_bytes(size: int) -> bytes:
-    """Incompressible, behind a PNG's signature."""
-    block = b"\x89PNG\r\n\x1a\n" + os.urandom(min(size, MIB))
-    return (block * (size // MIB + 1))[:size]
+    """A PNG of so many bytes as a generator writes it: how it was made, and pixels in pieces."""
+    shape = struct.pack(">IIBBBBB", 1024, 1024, 8, 2, 0, 0, 0)
+    made = b"parameters\0a red fox in the snow\nSteps: 20, Sampler: Euler, Seed: 7, Size: 1024x1024"
+    start = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", shape) + _chunk(b"tEXt", made)
+    end = _chunk(b"IEND", b"")
+    left = size - len(start) - len(end)
+    number = -(-left // _PIECE_BYTES)
+    each, more = divmod(left, number)
+    piece = _chunk(b"IDAT", os.urandom(each - _FRAME_BYTES))
+    last = _chunk(b"IDAT", os.urandom(each + more - _FRAME_BYTES))
+    return b"".join((start, piece * (number - 1), last, end))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
 def minted(secret: str, number: int = 0) -> str:
