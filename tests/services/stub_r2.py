@@ -532,7 +532,7 @@ async def hangs(_: StubR2, request: web.Request) -> web.StreamResponse:
 
 async def does_it_and_hangs(stub: StubR2, request: web.Request) -> web.StreamResponse:
     await stub.carry_out(request)
-    await asyncio.sleep(3600)
+    await asyncio.sleep(3600)  # the fault itself
     raise AssertionError
 
 

@@ -41,6 +41,7 @@ Read = Callable[[int, int], Awaitable[bytes]]
 
 Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
+Parts = TypeVar("Parts", bound=FileParts)
 
 _TOOLS: Final = (
     swarmui.read,
@@ -160,7 +161,7 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
     return await looked(parts, look)
 
 
-async def looked(parts: FileParts, look: Callable[[FileParts], T]) -> T:
+async def looked(parts: Parts, look: Callable[[Parts], T]) -> T:
     """What `look` finds in these parts; in a thread if there is much to parse."""
     if parts.held <= _PARSED_AT_ONCE_BYTES:
         return look(parts)

@@ -28,7 +28,7 @@ class StoredImage:
         sha256: 32 bytes, or None where it has not been hashed yet.
         save_id: Names this very save: the same bytes saved again have another one.
         version: What a disk compares to tell whether a file is still the same save
-            (`disk/file_versions.py`); None where that cannot be told.
+            (`disk/known_files.py`); None where that cannot be told.
     """
 
     key: StorageKey

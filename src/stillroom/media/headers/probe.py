@@ -96,11 +96,7 @@ async def probe(image: OpenedImage) -> Probed:
 
 async def _facts_of(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     try:
-        while True:
-            try:
-                return await reading.looked(header, reading.find)
-            except MoreNeeded as more:
-                await header.read_more(image, more.start, more.length)
+        return await _read(image, header, reading.find)
     except (BrokenHeader, MoreNeeded):  # it was read and asked about enough
         header.end()
         return await reading.looked(header, reading.find)
@@ -127,6 +123,6 @@ async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[Heade
     """What `reader` finds, reading on in the file for as long as it asks for more."""
     while True:
         try:
-            return reader(header)
+            return await reading.looked(header, reader)
         except MoreNeeded as more:
             await header.read_more(image, more.start, more.length)
