@@ -100,7 +100,7 @@ def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable
     def run(row: Row, folder: Path) -> None:
         tests = [(Path(__file__).parent / file).resolve() for file in files]
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rA", f"--basetemp={folder / tests[0].stem}",
+            [sys.executable, "-m", "pytest", "-q", "-rpfE", f"--basetemp={folder / tests[0].stem}",
              "-k", chosen, *tests],
             env={**os.environ, **environment},
             capture_output=True, text=True, check=False,
