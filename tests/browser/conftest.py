@@ -44,9 +44,9 @@ def visitor(browser: Browser, server: Server) -> Iterator[Visit]:
         yield began
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def elsewhere() -> Iterator[Site]:
-    """One that has no policy of its own, as an application would."""
+    """One that has no policy of its own, as an application would; none of another test asks it."""
     with site() as served:
         yield served
 

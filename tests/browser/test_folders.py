@@ -225,6 +225,10 @@ def test_a_move_is_stopped_and_undone(
     expect(stop).to_be_visible()
     visitor.picture("moving")
     visitor.expect_accessible()
+    ends = time.monotonic() + 60
+    while len(held) < 4:  # so many at once; a later one would be held for good
+        assert time.monotonic() < ends, held
+        visitor.page.evaluate("() => new Promise(requestAnimationFrame)")
     stop.click()
     for go_on in held:
         go_on()

@@ -56,6 +56,7 @@ def upload_look_and_delete(visitor: Visit) -> None:
     visitor.page.locator(".question[open]").get_by_role("button", name="Delete", exact=True).click()
     visitor.expect_picture("2 #1%.jpg")
     visitor.page.keyboard.press("Escape")
+    expect(visitor.viewer).to_be_hidden()  # the history closes it, a moment later
     visitor.expect_names("0 #1%.jpg", "2 #1%.jpg")
 
 

@@ -42,6 +42,7 @@ def test_a_picture_says_how_it_was_made_as_text_and_each_fact_can_be_copied(
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(path))
         visitor.expect_picture("a.png")
+        expect(visitor.page.locator("#viewer-place")).to_have_text("1 of 1")  # said last
         visitor.page.keyboard.press("i")
         facts = visitor.page.locator("#facts")
 

@@ -131,6 +131,7 @@ def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(
 ) -> None:
     with visit(browser, server, permissions=["clipboard-read", "clipboard-write"]) as visitor:
         visitor.sign_in(server.token(), fragment(f"{folder_of_ten}1.jpg"))
+        expect(visitor.page.locator("#viewer-place")).to_have_text("2 of 10")  # said last
         visitor.page.get_by_role("button", name="Copy link").click()
         expect(visitor.viewer.locator("#live")).to_contain_text("It works for 24 hours.")
         visitor.page.get_by_role("button", name="Dismiss").click()

@@ -122,6 +122,7 @@ def test_the_library_is_searched_by_the_same_words(
         visitor.page.reload()
         visitor.expect_picture("lake.png")
         visitor.page.keyboard.press("Escape")
+        expect(visitor.viewer).to_be_hidden()  # by the history, before it is gone back in again
         visitor.expect_names("lake.png")
         expect(search).to_have_value(f"LAKE {folder}")
         visitor.page.go_back()

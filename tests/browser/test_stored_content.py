@@ -263,4 +263,4 @@ def test_the_page_of_the_document_works_under_its_policy_and_is_not_framed(
             " frame.onload = loaded; frame.src = source; document.body.append(frame) })",
             f"{server.url}{path}",
         )
-        assert page.frames[-1].url.startswith("chrome-error:"), path
+        page.frames[-1].wait_for_url("chrome-error:**", wait_until="commit")

@@ -38,6 +38,7 @@ def test_ten_files_are_uploaded_shown_opened_and_deleted(
     visitor.cell("7.png").click()
     visitor.expect_picture("7.png")
     visitor.page.keyboard.press("Escape")
+    expect(visitor.viewer).to_be_hidden()  # the history closes it, a moment later
     visitor.page.keyboard.press("Control+a")
     visitor.page.keyboard.press("Delete")
     expect(visitor.page.get_by_role("heading", name="Delete 10 images?")).to_be_visible()

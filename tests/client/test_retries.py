@@ -57,7 +57,9 @@ class Script(httpx.BaseTransport):
 
 
 def store_of(script: Script) -> ImageStore:
-    return ImageStore("https://images.example.com", TOKEN, deadline_s=5, transport=script)
+    return ImageStore(
+        "https://images.example.com", TOKEN, deadline_s=60, connect_deadline_s=60, transport=script
+    )
 
 
 @pytest.mark.parametrize(
