@@ -125,7 +125,8 @@ class Server:
         """SIGKILL to all processes at once; returns when they are gone."""
         processes = [self.process.pid, *self.children()]
         for pid in processes:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # workers end with their supervisor
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
         deadline = time.monotonic() + 60
         while not all(is_gone(pid) for pid in processes):

@@ -66,7 +66,7 @@ def test_stopped_it_ends_with_three_and_goes_on(tmp_path: Path, stop: signal.Sig
     target = tmp_path / "target"
     target.mkdir()
     words = [STILLROOM, "migrate", "--json", f"--from={tmp_path / 'source'}", f"--to={target}"]
-    process = subprocess.Popen([*words, "--rate", "1MB/s"], stdout=subprocess.PIPE)
+    process = subprocess.Popen([*words, "--rate", "250kB/s"], stdout=subprocess.PIPE)
     folder = target / "compute"
     give_up = time.monotonic() + 60
     while not folder.exists() or len(list(folder.iterdir())) < 10:

@@ -219,7 +219,7 @@ def test_a_stopped_one_goes_on_where_it_was(tmp_path: Path, stop: signal.Signals
     for path in ("000.bin", "199.bin"):
         flip(tmp_path / "compute" / path, 5)
     state = tmp_path / ".stillroom/verify.json"
-    command = [STILLROOM, "verify", "--data-dir", str(tmp_path), "--rate", "1MB/s", "--json"]
+    command = [STILLROOM, "verify", "--data-dir", str(tmp_path), "--rate", "250kB/s", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     give_up = time.monotonic() + 60

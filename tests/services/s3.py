@@ -41,12 +41,15 @@ class Operator:
             f"{self._endpoint_url}{quoted}?{encoded_query(query or {})}",
             headers={**(headers or {}), **signed},
             content=body,
-            timeout=30,
+            timeout=60,
         )
 
     def make_bucket(self, name: str = BUCKET) -> None:
+        """Ready for images: SeaweedFS makes volumes at the first save, which may take seconds."""
         answer = self.send("PUT", f"/{name}")
         assert answer.status_code == 200, answer.text
+        self.put("first", bucket=name)
+        self.delete("first", bucket=name)
 
     def keys(self, prefix: str = "", bucket: str = BUCKET) -> list[str]:
         """All of them, page by page."""
