@@ -102,4 +102,5 @@ def _hidden(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # A sweep may be looking into it just now.
+        subprocess.run(["umount", "--lazy", folder], check=True)

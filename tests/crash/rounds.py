@@ -123,7 +123,7 @@ def _kills_of_one_store(
 
 
 def kill_a_worker(server: Server, chance: random.Random) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (workers := server.children()):
         assert time.monotonic() < deadline
         time.sleep(0.01)  # until the supervisor has started one again

@@ -56,7 +56,7 @@ class Traffic:
 
     def wait_until_some_is_promised(self, count: int = 20) -> None:
         """Wait for some acknowledgements since the start."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self._answers < count:
             assert time.monotonic() < deadline
             assert any(thread.is_alive() for thread in self._threads), self.server.logged()

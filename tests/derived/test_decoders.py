@@ -360,9 +360,10 @@ async def test_who_waits_too_long_for_a_decoder_is_told(
 
 
 async def test_idle_decoders_end(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_IDLE_S", 0.05)
     await derive(decoders, picture())
     (pid,) = decoders.pids
+    monkeypatch.setattr(pool, "_IDLE_S", 0.05)
+    await derive(decoders, picture())
     while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110  (nothing tells)
         await asyncio.sleep(0.01)  # until it holds; there is a deadline
 

@@ -144,7 +144,8 @@ async def test_healing_finds_what_no_worker_has_seen(
     monkeypatch.setattr(healing, "_SETTLED_NS", 0)
     for number in range(5):
         await one.save(f"{number}.png", "a fox")
-    await one.finds([f"{number}.png" for number in (4, 3, 2, 1, 0)])
+    saved = [f"{number}.png" for number in range(5)]
+    await one.finds(saved, by_path=True, descending=False)
     unseen = _without_index(one)
     await unseen.delete(key("0.png"))
     await unseen.save(key("new/5.png"), BytesSource(image("a wolf")))

@@ -17,6 +17,7 @@ from media.retaining import (
 from media.suite import key
 from media.sweeping import is_there
 from pictures import picture
+from stillroom.media import clock
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule
@@ -223,7 +224,9 @@ async def test_an_ingest_one_second_before_the_end_keeps_the_bytes(
     library.later(monkeypatch, 8 * DAY)
     await library.round()
     (mark,) = library.table(deletions)
-    library.later(monkeypatch, mark.due_at - now() - timedelta(seconds=1))
+    before = (mark.due_at - timedelta(seconds=1)).timestamp()
+    stands_still = clock.Clock(wall=lambda: before, steady=lambda: 0.0)
+    monkeypatch.setattr(clock, "CLOCK", stands_still)
     assert await library.sweep() == Swept()
 
     resource = await library.ingest("tmp/a.png", relocate=relocate)

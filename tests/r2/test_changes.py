@@ -88,7 +88,7 @@ async def test_a_deletion_gets_through_trouble_that_passes(
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_deletion_with_an_unknown_outcome_is_no_success_and_nothing_is_assumed(
-    storage: ImageStorage, stub: StubR2
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.save(key("a.png"), BytesSource(PNG))
     stub.faults.extend([pass_on, *[stub_r2.does_it_and_hangs] * 50])
@@ -97,6 +97,7 @@ async def test_a_deletion_with_an_unknown_outcome_is_no_success_and_nothing_is_a
         await storage.delete(key("a.png"))
 
     stub.faults.clear()
+    monkeypatch.undo()
     with pytest.raises(ImageNotFound):
         await storage.locate(key("a.png"))
 

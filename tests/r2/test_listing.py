@@ -81,7 +81,6 @@ async def test_no_signature_is_kept_in_an_error(storage: ImageStorage, stub: Stu
     assert cause.__traceback__ is None, "it would hold the request and its body"
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_a_page_in_an_unknown_encoding_is_trouble_like_any_other(
     storage: ImageStorage, stub: StubR2
 ) -> None:
@@ -264,12 +263,14 @@ async def test_a_page_whose_looks_fail_is_no_shorter_page_and_ends_them_all(
     coroutines = [repr(task.get_coro()) for task in asyncio.all_tasks()]
     assert not [name for name in coroutines if "Describer" in name], "nobody goes on looking"
     stub.faults.clear()
+    monkeypatch.undo()
     assert len((await storage.entries(ListQuery(everything()))).entries) == 50
 
 
 async def test_a_page_that_nobody_waits_for_any_more_is_not_read_to_its_end(
-    storage: ImageStorage, stub: StubR2
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 60.0)  # no look is tried again meanwhile
     fill(stub, 50)
     all_wait = asyncio.Barrier(LOOKS_AT_ONCE + 1)
 

@@ -96,13 +96,14 @@ async def test_a_bad_line_costs_no_image_and_damages_none(
             assert found == image, (name, runs)
 
 
-@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("size", [100, 20 * 1024**2])
 async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     def refuse(*_: object) -> web.Response:
-        return stub_r2.error(500, "InternalError")
+        answer = stub_r2.error(500, "InternalError")
+        answer.headers["retry-after"] = "60"  # so that it is not asked again until it is too late
+        return answer
 
     monkeypatch.setattr(StubR2, "_PutObject", refuse)
     monkeypatch.setattr(StubR2, "_UploadPart", refuse)

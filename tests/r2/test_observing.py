@@ -39,15 +39,25 @@ async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
 async def test_each_attempt_is_counted_with_what_became_of_it(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", 1.0)
+    timeout = "stillroom.storage.s3.client._TIMEOUT_S"
+
+    async def hurries_the_next_one(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        monkeypatch.setattr(timeout, 2.0)
+        return await stub_r2.resets_after_the_body(stub, request)
+
+    async def hangs(stub: StubR2, request: web.Request) -> web.StreamResponse:
+        monkeypatch.setattr(timeout, 60.0)
+        return await stub_r2.hangs(stub, request)
+
+    monkeypatch.setattr(timeout, 60.0)
     async with running() as client:
         before = await counted(client)
         stub.faults.extend(
             [
                 stub_r2.answers(503, "SlowDown"),
                 stub_r2.answers(429),
-                stub_r2.resets_after_the_body,
-                stub_r2.hangs,
+                hurries_the_next_one,
+                hangs,
             ]
         )
         (await client.post(f"{IMAGES}/a.png", files={"file": PNG})).raise_for_status()
