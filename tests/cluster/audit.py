@@ -15,7 +15,7 @@ from cluster.deployment import Deployment
 from cluster.load import LIBRARY, Image, Load
 from running import IMAGES
 
-_ALIVE_FOR_S = 5.0
+_ALIVE_FOR_S = 15.0
 """An older claim is that of a process which was killed: a batch takes less when all is well."""
 
 _DRAINED_WITHIN_S = 60
