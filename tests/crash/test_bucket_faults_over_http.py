@@ -40,7 +40,8 @@ def test_over_http_trouble_is_503_in_bounded_memory_and_passes(
 
     def trouble(asked: Asked) -> Fault | None:
         if asked.about == ".stillroom/check":
-            return faults.answers(503, "ServiceUnavailable")
+            # It is not asked again until it is too late: an attempt at the end might be cut off.
+            return faults.answers(503, "ServiceUnavailable", "Retry-After: 60")
         return folders.get(asked.about.split("/")[1])
 
     uses: dict[str, Callable[[httpx.Client, str], httpx.Response]] = {

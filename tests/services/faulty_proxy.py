@@ -342,12 +342,13 @@ def reads_nothing(exchange: Exchange) -> None:
     exchange._proxy.stopped.wait(5)
 
 
-def answers(status: int, code: str) -> Fault:
-    """Refuse, nothing done."""
+def answers(status: int, code: str, *fields: str) -> Fault:
+    """Refuse, nothing done; `fields` are lines of the answer's head."""
 
     def fault(exchange: Exchange) -> None:
         exchange.receive()
-        _say(exchange, status, f"<Error><Code>{code}</Code></Error>" if code else "<html>Bad")
+        body = f"<Error><Code>{code}</Code></Error>" if code else "<html>Bad"
+        _say(exchange, status, body, *fields)
 
     fault.__name__ = f"answers_{status}"
     return fault
@@ -409,9 +410,10 @@ def speaks_no_http(exchange: Exchange) -> None:
     exchange.close()
 
 
-def _say(exchange: Exchange, status: int, body: str) -> None:
+def _say(exchange: Exchange, status: int, body: str, *fields: str) -> None:
     body = "" if exchange.method == "HEAD" else body
-    exchange.send(f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    head = (f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", *fields)
+    exchange.send("\r\n".join((*head, "", body)).encode())
 
 
 FAULTS: Final[tuple[Fault, ...]] = (

@@ -166,7 +166,7 @@ async def test_an_older_one_is_replaced_and_a_newer_one_is_left_alone(
 async def test_what_is_replaced_in_the_source_follows_with_the_next_pass(
     source: Store, target: Store
 ) -> None:
-    await source.save("a.png", b"one")
+    await source.save("a.png", b"one", age_s=10)
     await migrated(source.inspection, target.target)
     await source.save("a.png", b"two")
 
