@@ -106,8 +106,11 @@ def test_no_server_process_loads_a_decoder_and_none_is_left_by_a_stop(tmp_path: 
 
 
 def test_while_decoders_hang_everything_else_is_quick(tmp_path: Path) -> None:
-    hurried = {"derived_processes": "1", "durability": "none"}  # no sync of others takes the 20 s
-    with running(tmp_path, **hurried) as server, server.client() as client:
+    with (
+        # No sync of others takes the 20 s.
+        running(tmp_path, derived_processes="1", durability="none") as server,
+        server.client() as client,
+    ):
         image = picture()
         client.post(f"{IMAGES}/a.png", files={"file": image})
         client.get(f"{IMAGES}/a.png?width=64")
