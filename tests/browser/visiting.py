@@ -89,13 +89,14 @@ class Visit:
 
     def expect_names(self, *names: str) -> None:
         """These show, in this order, and no others."""
-        with contextlib.suppress(PlaywrightTimeoutError):  # then the comparison says what shows
+        try:
             self.page.wait_for_function(
                 """names => JSON.stringify(names) === JSON.stringify(
                 [...document.querySelectorAll(".cell")].map(one => one.title))""",
                 arg=list(names),
             )
-        assert self.names() == list(names)
+        except PlaywrightTimeoutError:  # the comparison says what shows
+            assert self.names() == list(names)
 
     def expect_accessible(self) -> None:
         """axe finds nothing serious."""
