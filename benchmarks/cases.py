@@ -112,6 +112,7 @@ _SAVERS: Final = (
     "nginx, tcp_nopush off",  # an answer to PUT has nothing that it could push
     "not durable Stillroom",
     *_ALL[1:],
+    "durable FastAPI",
 )
 
 IMAGES: Final = {

@@ -129,6 +129,13 @@ def running(team: Team, work: Path) -> Iterator[list[Server]]:
                 start(peers.copyparty(folder / "copyparty")),
                 start(peers.seaweedfs(folder / "seaweedfs")).filer,
                 start(peers.reference(folder / "reference")),
+                start(
+                    peers.reference(
+                        folder / "durable-reference",
+                        name="durable FastAPI",
+                        variables={"REFERENCE_DURABLE": "yes"},
+                    )
+                ),
             ]
         elif team == "many":
             found += _with_many_tokens(stack, folder)
@@ -198,7 +205,9 @@ def _before_bucket(stack: contextlib.ExitStack, folder: Path) -> list[Server]:
                 folder / "presigned", name="Stillroom, presigned URL", variables=variables
             )
         ),
-        stack.enter_context(peers.reference(folder / "reference", bucket=variables)),
+        stack.enter_context(
+            peers.reference(folder / "reference", name="FastAPI and boto3", variables=variables)
+        ),
     ]
     return [server.at(images) for server in found]
 

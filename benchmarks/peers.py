@@ -201,14 +201,18 @@ def seaweedfs(folder: Path, *, core: int = SERVER_CORE) -> Iterator[Seaweed]:
 
 @contextlib.contextmanager
 def reference(
-    folder: Path, *, images: Path | None = None, bucket: dict[str, str] | None = None
+    folder: Path,
+    *,
+    name: str = "plain FastAPI",
+    images: Path | None = None,
+    variables: dict[str, str] | None = None,
 ) -> Iterator[Server]:
     """`benchmarks/reference.py` in uvicorn, on uvloop and httptools as Stillroom is."""
     images = images or folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
-    factory = "before_bucket" if bucket else "on_disk"
+    factory = "before_bucket" if variables and "R2_BUCKET_NAME" in variables else "on_disk"
     command = [
         sys.executable, "-m", "uvicorn", "--factory", f"benchmarks.reference:{factory}",
         "--port", str(port), "--no-access-log", "--log-level", "warning",
@@ -218,7 +222,7 @@ def reference(
         **os.environ,
         "REFERENCE_SECRET": SECRET,
         "REFERENCE_ROOT": str(images),
-        **(bucket or {}),
+        **(variables or {}),
     }
     root = Path(__file__).parents[1]
     log = folder / "log"
@@ -226,5 +230,4 @@ def reference(
         command, port, "/openapi.json", log, environment=environment, cwd=root
     ) as started:
         fields = {"Authorization": f"Bearer {minted(SECRET)}"}
-        name = "FastAPI and boto3" if bucket else "plain FastAPI"
         yield Server(name, started.pid, port, f"{IMAGES}/", images, fields)

@@ -1,13 +1,15 @@
 """The plain reference: what one writes with FastAPI, PyJWT and boto3 without thinking of speed.
 
-`python -m uvicorn --factory benchmarks.reference:on_disk`, or `:before_bucket`. Not durable, not
-safe against hostile paths, and not for use: only for comparison.
+`python -m uvicorn --factory benchmarks.reference:on_disk`, or `:before_bucket`. Durable only with
+REFERENCE_DURABLE, not safe against hostile paths, and not for use: only for comparison.
 """
 
+import hashlib
 import os
 import shutil
+import uuid
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import boto3
 import jwt
@@ -17,6 +19,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 
 ALGORITHM = "HS256"
 IMAGES = "/api/v1/storage/images"
+_PIECE_BYTES = 1024**2
 
 
 def _authorize(authorization: Annotated[str, Header()] = "") -> None:
@@ -32,10 +35,26 @@ def _authorize(authorization: Annotated[str, Header()] = "") -> None:
         raise HTTPException(401) from error
 
 
+def _save_durably(file: BinaryIO, target: Path) -> str:
+    """Another file is written, synced and renamed, and the folder synced; the SHA-256 is known."""
+    staged, digest = target.with_name(f".{uuid.uuid4().hex}"), hashlib.sha256()
+    with staged.open("wb") as out:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
+    staged.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    return digest.hexdigest()
+
+
 def on_disk() -> FastAPI:
     """Images in a folder."""
     app = FastAPI(dependencies=[Depends(_authorize)])
-    root = Path(os.environ["REFERENCE_ROOT"])
+    root, durable = Path(os.environ["REFERENCE_ROOT"]), "REFERENCE_DURABLE" in os.environ
 
     @app.get(IMAGES)
     def list_images(prefix: str = "", start_after: str = "", limit: int = 1000) -> list[str]:
@@ -56,6 +75,8 @@ def on_disk() -> FastAPI:
     @app.post(IMAGES + "/{path:path}")
     def save_image(path: str, file: UploadFile) -> dict[str, str]:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
+        if durable:
+            return {"path": path, "sha256": _save_durably(file.file, root / path)}
         with (root / path).open("wb") as target:
             shutil.copyfileobj(file.file, target)
         return {"path": path}

@@ -41,7 +41,8 @@ def test_a_case_runs_beside_nginx_and_every_request_succeeds(slug: str, tmp_path
         assert row.rate > 0
         assert row.cpu_us > 0
         assert row.peak_mb > 1
-    assert not list((tmp_path / "stillroom/compute").glob("up*"))
+    saved = (tmp_path / "stillroom/compute").glob("up*/*")
+    assert sum(file.stat().st_size for file in saved) == 0
 
 
 @pytest.mark.parametrize("slug", ["many-zipf", "many-reads", "many-saves"])
