@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from stillroom.durations import parse_duration
+from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
@@ -22,9 +22,6 @@ _ENTITY_TAG: Final = re.compile(
 _MEMBER: Final = re.compile(
     r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?(?:,|$)", re.ASCII
 )
-
-MAX_LIFETIME: Final = timedelta(days=3650)
-"""Of a save that has an end: ten years. What is to stay for longer has none."""
 
 _SHA256_BYTES: Final = 32
 _WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -113,7 +110,7 @@ def lifetime(value: str | None) -> timedelta | None:
     if value is None:
         return None
     lasts = parse_duration(value, may_lack_unit=True)
-    if not lasts or lasts > MAX_LIFETIME:
+    if not lasts or lasts > TEN_YEARS:
         raise InvalidParameter(
             "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years at "
             "most",

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from stillroom.durations import parse_duration
+from stillroom.durations import TEN_YEARS, parse_duration
 from stillroom.errors import ConfigurationError, InvalidInput
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
 from stillroom.media.tags import checked_tags
@@ -21,8 +21,6 @@ _MAX_RULES: Final = 100
 """Each image is compared with each of them."""
 
 _MAX_RUNS: Final = 10_000
-_MAX_LIFE: Final = timedelta(days=3653)
-"""Ten years, as of `Expires-In`."""
 
 _RULE: Final = re.compile(r"\s*\[\[\s*[\"']?rule[\"']?\s*\]\]")
 _LINE: Final = re.compile(r"at line (\d+)")
@@ -124,7 +122,7 @@ def _duration(name: str, value: object) -> timedelta:
     life = parse_duration(value) if isinstance(value, str) else None
     if _is_count(value):
         life = timedelta(seconds=min(value, 10**9))
-    if not life or life > _MAX_LIFE:
+    if not life or life > TEN_YEARS:
         raise _Wrong(
             "expire_after",
             f"expire_after of {name} must be a duration such as '90s', '15m', '12h' or '30d', or "
