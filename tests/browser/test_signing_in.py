@@ -222,6 +222,28 @@ def test_a_link_remembers_the_device_too_and_a_used_one_falls_back_to_that(
     expect(other.locator("#app")).to_be_visible()
 
 
+def test_a_link_for_one_tab_leaves_the_device_and_its_other_tabs_signed_in(
+    visitor: Visit, server: Server, code: str
+) -> None:
+    page = visitor.page
+    visitor.go()
+    page.get_by_label("Remember this device").check()
+    token_field(page).fill(server.token())
+    page.keyboard.press("Enter")
+    expect(page.locator("#app")).to_be_visible()
+
+    other = page.context.new_page()
+    other.goto(f"{visitor.url}#sign-in={code}")
+    sign_in_button(other).click()
+    expect(other.locator("#app")).to_be_visible()
+    assert kept(other) == {"sessionStorage": True, "localStorage": True}
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.locator("#app")).to_be_hidden()
+
+    assert kept(other) == {"sessionStorage": False, "localStorage": True}
+    expect(page.locator("#app")).to_be_visible()
+
+
 def test_a_used_link_in_a_tab_that_is_signed_in_signs_nobody_out(
     visitor: Visit, server: Server, code: str
 ) -> None:

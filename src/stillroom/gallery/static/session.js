@@ -146,7 +146,7 @@ export class Session {
   keep(token) {
     const isRemembered = by("remember").checked;
     KEPT_IN[Number(isRemembered)].setItem(TOKEN, token);
-    KEPT_IN[Number(!isRemembered)].removeItem(TOKEN);
+    if (isRemembered) sessionStorage.removeItem(TOKEN); // but this tab alone does not make the device forget
     this.enter(token);
   }
 
