@@ -78,11 +78,6 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             settings.max_connections,
             descriptors_for(settings.max_connections),
         )
-    # uvicorn raises the signal that stopped it again when it is done, which would end this
-    # process before it has cleaned up, and with the status of a crash.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-
     with _shared_metrics() if settings.workers > 1 else contextlib.nullcontext():
         config = uvicorn.Config(
             functools.partial(_create_app_or_exit, settings, os.getpid()),
@@ -100,6 +95,11 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             timeout_keep_alive=bounds.idle_timeout_s,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
+        # uvicorn raises the signal that stopped it again when it is done, which would end this
+        # process before it has cleaned up, and with the status of a crash. Until uvicorn has
+        # handlers of its own a signal is lost, so this is the last thing before it runs.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         if settings.workers > 1:
             supervisor = Supervisor(config, sockets=[listener])
             supervisor.run()
