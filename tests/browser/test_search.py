@@ -1,14 +1,16 @@
 """The gallery's search: by prompt, model and seed, newest first, with what comes meanwhile."""
 
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import APIResponse, Browser, Route, expect
 
 from browser.scenery import scenery
-from browser.visiting import fragment, visit, wait_for_index
+from browser.visiting import a_file, confirm, fragment, visit, wait_for_index
 from generation.carriers import chunk
+from pictures import picture
 from running import IMAGES, Server
 
 pytestmark = pytest.mark.slow
@@ -180,3 +182,54 @@ def test_what_others_save_appears_while_a_place_is_open(
         save(server, f"{folder}/a/newer.png", "a fox", 10)
         visitor.page.get_by_role("button", name="1 new").click()
         visitor.expect_names("newer.png", "new.png", "hills.png", "fox.png")
+
+
+def test_what_was_deleted_meanwhile_does_not_appear_again(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold_what_is_found(route: Route) -> None:
+        found = route.fetch()
+        if "new.png" in found.text() and not held:
+            held.append((route, found))
+        else:
+            route.fulfill(response=found)
+
+    with visit(browser, server) as visitor:
+        visitor.page.route("**/storage/search?*", hold_what_is_found)
+        with visitor.page.expect_response(lambda answer: "storage/search?" in answer.url):
+            visitor.sign_in(server.token(), fragment(f"{folder}/a/"))
+        visitor.page.locator("#files").set_input_files([a_file("new.png", picture(1))])
+        visitor.expect_names("fox.png", "hills.png", "new.png")
+        ends = time.monotonic() + 60
+        while not held:
+            assert time.monotonic() < ends, "no look has found it"
+            visitor.page.wait_for_timeout(50)  # until it holds; there is a deadline
+        visitor.cell("new.png").click(modifiers=["Control"])
+        visitor.page.keyboard.press("Delete")
+        confirm(visitor, "Delete 1 image")
+        visitor.expect_names("fox.png", "hills.png")
+        ((route, found),) = held
+        with visitor.page.expect_response(lambda answer: "saved_from" in answer.url):
+            route.fulfill(response=found)
+        with visitor.page.expect_response(lambda answer: "saved_from" in answer.url):
+            pass  # the next look: what the first one found was shown before it
+        visitor.expect_names("fox.png", "hills.png")
+
+
+def test_a_search_that_is_gone_back_to_shows_nothing_that_was_deleted_since(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), f"{fragment(f'{folder}/')}?search=fox")
+        visitor.expect_names("b/fox.png", "a/fox.png")
+        visitor.page.evaluate("hash => { location.hash = hash; }", fragment(f"{folder}/b/"))
+        visitor.expect_names("fox.png", "lake.png")
+        visitor.cell("fox.png").click(modifiers=["Control"])
+        visitor.page.keyboard.press("Delete")
+        confirm(visitor, "Delete 1 image")
+        visitor.expect_names("lake.png")
+
+        visitor.page.go_back()
+        visitor.expect_names("a/fox.png")

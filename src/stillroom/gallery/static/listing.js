@@ -50,6 +50,8 @@ export class Pages {
     /** @type {string | null} */
     this.current = null; // and where it was left
     this.scrolledTo = 0;
+    /** @type {Set<string>} */
+    this.removed = new Set();
     this.stop = new AbortController();
   }
 
@@ -86,6 +88,7 @@ export class Pages {
   /** @param {string[]} keys */
   remove(keys) {
     const gone = new Set(keys);
+    for (const key of gone) this.removed.add(key);
     this.items = this.items.filter((_, at) => !gone.has(this.describe(at).key));
   }
 

@@ -72,11 +72,25 @@ export class Newcomers {
     const { since, seen } = this.followed;
     const url = api.search({ prefix, saved_from: since, sort: "saved", limit: AT_ONCE });
     const { items } = await api.found(url, collection.stop.signal);
-    if (this.app.shelf?.collection !== collection || !items.length) return;
+    const come = [];
     for (const { path, etag } of items) {
-      if (!seen.has(`${etag}${path}`)) this.app.saved(path);
+      if (!seen.has(`${etag}${path}`) && await isThere(collection, path)) come.push(path);
     }
+    if (this.app.shelf?.collection !== collection || !items.length) return;
+    for (const path of come) this.app.saved(path);
     const last = items[items.length - 1].modified;
     this.followed = { collection, since: last, seen: new Set(items.map(({ path, etag }) => `${etag}${path}`)) };
   }
+}
+
+/**
+ * A search may still find what was deleted here a moment ago; a listing does not.
+ * @param {Folder} collection
+ * @param {string} path
+ */
+async function isThere({ api, removed, stop }, path) {
+  const isIn = (/** @type {string} */ key) => path === key || (key.endsWith("/") && path.startsWith(key));
+  if (![...removed].some(isIn)) return true;
+  const { entries } = await api.page(api.listing({ prefix: path, limit: 1 }), stop.signal);
+  return entries[0] === path;
 }

@@ -124,6 +124,7 @@ export class Selection {
     const gone = new Set(await this.removeTrees(from, trees, work));
     work.close();
     const left = trees.filter(({ paths }) => paths.every((path) => gone.has(path))).map(({ key }) => key);
+    for (const known of this.app.visited.values()) if (known !== collection) known.remove([...gone, ...left]);
     if (this.app.shelf?.collection === collection) this.follow(collection, left);
   }
 
