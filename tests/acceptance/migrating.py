@@ -34,7 +34,7 @@ class Migrated:
 
 def migrate(*words: str | Path) -> Migrated:
     ran = subprocess.run(
-        [STILLROOM, "migrate", *words], capture_output=True, text=True, timeout=250, check=False
+        [STILLROOM, "migrate", *words], capture_output=True, text=True, timeout=500, check=False
     )
     assert "Traceback" not in ran.stderr, ran.stderr
     return Migrated(ran.returncode, ran.stdout, ran.stderr)

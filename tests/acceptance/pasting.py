@@ -39,7 +39,7 @@ def paste(commands: str, server: Server, folder: Path) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -59,7 +59,7 @@ def run_snippets(snippets: list[str], server: Server, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

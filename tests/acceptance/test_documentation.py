@@ -238,7 +238,7 @@ def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: P
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=100,
+                timeout=500,
                 check=False,
             )
 

@@ -44,7 +44,6 @@ def bucket(seaweed: SeaweedFS, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.whole
-@pytest.mark.timeout(400)  # half a minute where nothing else runs
 def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     tmp_path: Path, bucket: Path
 ) -> None:

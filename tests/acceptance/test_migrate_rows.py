@@ -47,7 +47,8 @@ def library_of(data: Path, count: int) -> list[MediaResource]:
     async def remember() -> None:
         engine = RowsEngine(rows)
         handover = RowTransfer(engine)
-        await handover.take(found, set())
+        for first in range(0, count, 200):  # each is a transaction, which has ten seconds
+            await handover.take(found[first : first + 200], set())
         storage = open_storage(
             Settings.of_values(data_dir=data).storage, Settings.of_values(data_dir=data).save_rules
         )

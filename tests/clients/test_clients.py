@@ -157,7 +157,6 @@ def app(server: Server, workspace: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)  # Next.js builds for a minute on a busy machine
 def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
     server: Server, app: Path
 ) -> None:

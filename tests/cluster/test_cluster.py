@@ -14,7 +14,7 @@ from cluster.load import Load
 from cluster.phases import SHORT, Pace
 from services.postgres import PostgreSQL
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 
 def test_whatever_part_fails_nothing_acknowledged_is_lost_and_the_sweepers_are_exact(

@@ -25,7 +25,6 @@ SHIPPED_PORTS = ("8001", "8002", "8003")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_newcomer_gets_from_one_process_to_three_by_the_page(
     tmp_path: Path, seaweed: SeaweedFS, database_url: str
 ) -> None:

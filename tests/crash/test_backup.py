@@ -10,7 +10,7 @@ from contract.images import PNG, SVG
 from crash.traffic import Traffic, digest_of, repr_digest
 from running import IMAGES, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 CARRIES_ATTRIBUTES = {
     "cp -r {source}/. {target}": False,

@@ -42,7 +42,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.storage.bucket.storage import R2ImageStorage
 from stillroom.storage.port import ImageStorage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture

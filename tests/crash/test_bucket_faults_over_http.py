@@ -21,7 +21,7 @@ from stillroom.storage.s3.client import IN_FLIGHT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 def test_over_http_trouble_is_503_in_bounded_memory_and_passes(

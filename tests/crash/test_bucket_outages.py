@@ -23,7 +23,7 @@ from services.faulty_proxy import FaultyProxy
 from services.s3 import Operator
 from stillroom.errors import BackendUnavailable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.mark.parametrize("trouble", ["refused", "black hole", "not taken"])

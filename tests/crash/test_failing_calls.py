@@ -8,7 +8,6 @@ from crash.failing_calls import CASES, FAILURES, FALLBACKS, WAYS, Case, violatio
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_whichever_call_fails_the_store_is_as_before_and_trying_again_helps(

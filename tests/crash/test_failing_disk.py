@@ -12,7 +12,7 @@ from crash.faults import FaultFile
 from crash.rounds import WORKERS
 from running import IMAGES, Server, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 LARGE = bytes(3 * 1024**2)
 

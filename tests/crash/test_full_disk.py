@@ -10,7 +10,7 @@ import pytest
 from crash.loopback import Disk, loop_disk
 from running import IMAGES, Server, running
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 MIB = 1024**2
 

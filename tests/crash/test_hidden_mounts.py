@@ -6,7 +6,7 @@ import pytest
 
 from crash.hidden_mounts import hidden_mounts
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 def test_a_library_that_a_mount_hides_costs_no_source(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pictures import picture
 from stillroom.media.migrations import HEAD
 from stillroom.media.rows.tables import deletions, intents, resources
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a process for each point
+pytestmark = [pytest.mark.slow]  # a process for each point
 
 
 async def test_an_ingest_killed_anywhere_is_made_good_by_the_next_one(scene: Scene) -> None:

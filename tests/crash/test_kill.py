@@ -6,7 +6,7 @@ import pytest
 
 from crash.rounds import kills
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 # They need no root, but minutes: most of them are left to `make test-root`.

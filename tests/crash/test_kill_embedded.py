@@ -24,7 +24,7 @@ from services.seaweedfs import bucket_variables
 from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.mark.parametrize("mount", ["", "/compute"])

@@ -7,7 +7,7 @@ import pytest
 from crash.faults import FaultFile
 from crash.rounds import power_cuts
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])

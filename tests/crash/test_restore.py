@@ -22,7 +22,7 @@ from running import IMAGES, STILLROOM, Server, running
 from services.postgres import PostgreSQL
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = f"{IMAGES.removesuffix('storage/images')}media-resources"
@@ -126,7 +126,7 @@ def run(script: str, environment: dict[str, str]) -> str:
         env={**environment, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -20,7 +20,7 @@ from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 from stillroom.storage.values import ListQuery
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a process for each point
+pytestmark = [pytest.mark.slow]  # a process for each point
 
 IMAGES = 5
 

@@ -13,7 +13,7 @@ from stillroom.media.expiry import never_stops
 from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.media.sweeper import Swept
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a process for each point
+pytestmark = [pytest.mark.slow]  # a process for each point
 
 
 async def test_a_sweep_killed_anywhere_is_made_good_by_the_next_one(scene: Scene) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from running import IMAGES, STILLROOM, Server, running
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 from embed.test_page import BINARIES, blocks, started, until
 from stillroom.local import open_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 MODEL = "Image.effect_noise((256, 256), 64)"
 WAITING = """

@@ -128,7 +128,7 @@ print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)], sorted(store.
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=500,
         )
         names = ["a.png", "one", "parent", "two"] if use else ["a.png", "one", "two"]
         assert (ran.stdout, ran.stderr) == (f"[0, 0] {names}\n", "")

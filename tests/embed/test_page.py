@@ -16,7 +16,7 @@ import pytest
 from running import IMAGES, Server, free_port
 from services.seaweedfs import SeaweedFS, bucket_variables
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
 SECRET = "a secret of 32 bytes for tests only"

@@ -17,7 +17,7 @@ from stillroom.paths import KeyPrefix, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery
 
-pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(600)]  # 10,000 images
+pytestmark = [pytest.mark.slow, pytest.mark.whole]  # 10,000 images
 
 IMAGES = 20
 RULES = (

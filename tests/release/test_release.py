@@ -20,7 +20,7 @@ import stillroom
 from building import ROOT, bare_environment, build, install, newest_python
 from running import Server, free_port, running, wait_until_ready
 
-pytestmark = [pytest.mark.release, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.release]
 
 DIST = ROOT / "dist"
 SAMPLE = ROOT / "docs/sample.png"
