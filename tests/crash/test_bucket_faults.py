@@ -124,7 +124,7 @@ async def test_a_request_that_fails_for_good_ends_in_time_and_the_retry_works(
     hurry(monkeypatch, deadline_s=1.5, timeout_s=0.4)
     trouble = Trouble()
     proxy.choose = trouble.choose
-    turns = asyncio.Semaphore(2 * AT_ONCE)
+    turns = asyncio.Semaphore(AT_ONCE)
 
     async def walk_into(walk: Walk, failing: str, fault: Fault) -> None:
         folder = f"{walk.name}-{failing}-{fault.__name__}"
