@@ -45,6 +45,16 @@ def sign_in_button(page: Page) -> Locator:
     return page.get_by_role("button", name="Sign in")
 
 
+def sign_in_and_be_remembered(visitor: Visit, server: Server) -> Page:
+    page = visitor.page
+    visitor.go()
+    page.get_by_label("Remember this device").check()
+    token_field(page).fill(server.token())
+    page.keyboard.press("Enter")
+    expect(page.locator("#app")).to_be_visible()
+    return page
+
+
 def test_a_token_signs_in_and_is_kept_for_this_tab_alone(
     visitor: Visit, server: Server, folder_of_ten: str
 ) -> None:
@@ -187,12 +197,7 @@ def test_a_link_works_again_once_the_server_is_reached(visitor: Visit, code: str
 def test_a_remembered_device_is_signed_in_in_new_tabs_until_it_signs_out_in_one(
     visitor: Visit, server: Server
 ) -> None:
-    page = visitor.page
-    visitor.go()
-    page.get_by_label("Remember this device").check()
-    token_field(page).fill(server.token())
-    page.keyboard.press("Enter")
-    expect(page.locator("#app")).to_be_visible()
+    page = sign_in_and_be_remembered(visitor, server)
     assert kept(page) == {"sessionStorage": False, "localStorage": True}
 
     other = page.context.new_page()
@@ -225,12 +230,7 @@ def test_a_link_remembers_the_device_too_and_a_used_one_falls_back_to_that(
 def test_a_link_for_one_tab_leaves_the_device_and_its_other_tabs_signed_in(
     visitor: Visit, server: Server, code: str
 ) -> None:
-    page = visitor.page
-    visitor.go()
-    page.get_by_label("Remember this device").check()
-    token_field(page).fill(server.token())
-    page.keyboard.press("Enter")
-    expect(page.locator("#app")).to_be_visible()
+    page = sign_in_and_be_remembered(visitor, server)
 
     other = page.context.new_page()
     other.goto(f"{visitor.url}#sign-in={code}")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from crash.bucket_walks import MIB, NEW, OLD, ROUNDS, no_upload_is_left
-from running import IMAGES, running, wait_until_ready
+from running import IMAGES, peak_bytes, reset_peak, running, wait_until_ready
 from services import faulty_proxy as faults
 from services.faulty_proxy import FAULTS, NOT_DONE, Asked, Fault, FaultyProxy
 from services.s3 import Operator
@@ -109,16 +109,3 @@ def set_r2(environment: pytest.MonkeyPatch, endpoint_url: str) -> None:
     environment.setenv("R2_SECRET_ACCESS_KEY", SECRET)
     environment.setenv("R2_BUCKET_NAME", BUCKET)
     environment.setenv("R2_PUBLIC_URL", "https://cdn.example.com")
-
-
-def reset_peak(pid: int) -> int:
-    """Forget the highest use of memory so far; gives what is used now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return peak_bytes(pid)
-
-
-def peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from contract.images import PNG, SVG, UNUSUAL_NAMES
 from pictures import picture
-from running import IMAGES, Server, running
+from running import IMAGES, Server, peak_bytes, reset_peak, running
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -251,16 +251,3 @@ def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Ope
     # the 256,000 bytes that one read brings; and there are threads, and heads.
     most = BUFFERED_BYTES + 64 * 2 * 256_000 + 8 * MIB
     assert growth < most, f"grew by {growth / MIB:.1f} MiB"
-
-
-def reset_peak(pid: int) -> int:
-    """Forget the highest use of memory so far; gives what is used now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return peak_bytes(pid)
-
-
-def peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")
