@@ -81,6 +81,23 @@ def test_a_token_signs_in_and_is_kept_for_this_tab_alone(
     expect(visitor.page.locator("#app")).to_be_hidden()
 
 
+def test_signing_out_draws_no_more_of_what_was_to_be_drawn(
+    visitor: Visit, server: Server, folder_of_ten: str
+) -> None:
+    visitor.sign_in(server.token(), fragment(folder_of_ten))
+    expect(visitor.cells).to_have_count(10)
+
+    drawn = visitor.page.evaluate(
+        """async () => {
+          dispatchEvent(new Event("scroll")); // draws in the next frame
+          document.getElementById("sign-out").click();
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          return document.querySelectorAll(".cell").length;
+        }"""
+    )
+    assert drawn == 0
+
+
 def test_a_token_that_is_none_is_refused_and_says_so(visitor: Visit) -> None:
     visitor.go()
     visitor.page.get_by_label("Token", exact=True).fill("not.a.token")

@@ -113,7 +113,7 @@ export class App {
     /** @type {NodeListOf<HTMLDialogElement>} */
     const dialogs = document.querySelectorAll("dialog[open]");
     for (const dialog of dialogs) dialog.close();
-    this.grid.clear();
+    this.grid.leave();
   }
 
   // Where we are ------------------------------------------------------------------------------------

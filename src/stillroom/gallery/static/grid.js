@@ -86,6 +86,12 @@ export class Grid {
     this.cells.clear();
   }
 
+  /** Show nothing, whatever was to be drawn. */
+  leave() {
+    this.clear();
+    this.collection = null;
+  }
+
   /** The collection has changed in its middle: draw all cells anew. */
   refresh() {
     const focused = this.host.contains(document.activeElement);
@@ -289,6 +295,4 @@ export class Grid {
     if (where === "start" || y < from) scrollTo(0, y - header - GAP);
     else if (y + this.step > to) scrollTo(0, y + this.step - innerHeight + GAP);
   }
-
-  // Choosing ------------------------------------------------------------------------------------
 }
