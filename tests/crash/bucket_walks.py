@@ -53,6 +53,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) 
     for module in ("client", "store"):
         monkeypatch.setattr(f"stillroom.storage.s3.{module}.DEADLINE_S", deadline_s)
     monkeypatch.setattr("stillroom.storage.s3.client._TIMEOUT_S", timeout_s)
+    monkeypatch.setattr("stillroom.storage.s3.client._LEAST_S", deadline_s / 20)
     monkeypatch.setattr("stillroom.storage.s3.store._LIST_TIMEOUT_S", timeout_s)
     monkeypatch.setattr("stillroom.storage.bucket.abandoned_uploads._LONGEST_PAUSE_S", timeout_s)
 

@@ -84,3 +84,4 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stillroom.storage.bucket.storage.DEADLINE_S", 1.6)
     monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 1.6)
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_module, "_LEAST_S", 0.1)

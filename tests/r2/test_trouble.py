@@ -209,6 +209,30 @@ async def test_trouble_that_stays_ends_in_time(
     assert time.monotonic() - began < 20, "1.6 s, not that of a bucket that is waited for"
 
 
+async def test_no_attempt_begins_that_its_deadline_would_cut_off(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    """The pause asked for ends within the deadline, but leaves no time for an answer."""
+    stub.faults.extend([stub_r2.answers(503, "SlowDown", retry_after="19"), stub_r2.hangs])
+
+    with pytest.raises(BackendUnavailable, match="out of reach: it answers 503 SlowDown"):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert stub.operations == {"PutObject": 1}
+
+
+async def test_a_write_for_which_too_little_is_left_does_not_begin(
+    storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 0.5)
+    stub.faults.append(stub_r2.hangs)
+
+    with pytest.raises(BackendUnavailable, match="out of reach: too many requests wait for it"):
+        await storage.save(key("a.png"), BytesSource(PNG))
+
+    assert stub.requests == []
+
+
 @pytest.mark.usefixtures("hurried")
 async def test_a_bucket_that_is_not_there_is_out_of_reach(stub: StubR2) -> None:
     stub.endpoint_url = "http://127.0.0.1:9"

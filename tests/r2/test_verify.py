@@ -185,6 +185,7 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
     )
     with monkeypatch.context() as hurried:
         hurried.setattr("stillroom.storage.s3.client.DEADLINE_S", 1.0)
+        hurried.setattr("stillroom.storage.s3.client._LEAST_S", 0.1)
         with pytest.raises(BackendUnavailable):
             await verification.run()
 

@@ -43,6 +43,10 @@ IN_FLIGHT: Final = 64
 _TIMEOUT_S: Final = 5.0
 """How long one attempt may take beside its body. R2 answers within a second or two."""
 
+_LEAST_S: Final = 1.0
+"""An attempt with less left of its deadline does not begin: R2 may need that long to answer, and a
+write that is cut off has an unknown outcome."""
+
 _SLOWEST_BYTES_PER_S: Final = 1024**2
 """What the way to the bucket must carry: a full part of 16 MiB, and its answer, in one deadline."""
 
@@ -55,6 +59,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MAX_ANSWER_BYTES: Final = 16 * 1024**2
 """A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
+
+
+class _TooLateError(Exception):
+    """Too little is left of the deadline for an attempt; no byte of it was sent."""
 
 
 class BucketClient:
@@ -102,7 +110,7 @@ class BucketClient:
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + DEADLINE_S if deadline is None else deadline
-        doubtful = False
+        doubtful, why, trouble = False, "too many requests wait for it", None
         for attempt in itertools.count():
             try:
                 answer = await self._attempt(call, deadline, again=attempt > 0)
@@ -114,6 +122,8 @@ class BucketClient:
                 why = f"it answers {answer.status} {code}".rstrip()
                 doubtful |= answer.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
                 pause = asked_pause(answer)
+            except _TooLateError:
+                break
             except NotConnectedError as error:
                 trouble, pause = _without_secrets(call, error), 0.0
                 why = "it takes no connection"
@@ -124,25 +134,27 @@ class BucketClient:
                 why = "it does not answer in time" if silent else "its answers break off"
             longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
             pause = max(pause, self._random.uniform(0, longest))  # "full jitter": see docs/adr/0006
-            if call.once or clock() + pause >= deadline:
-                raise _given_up(why, doubtful=doubtful and call.changes) from trouble
+            if call.once or clock() + pause > deadline - _LEAST_S:
+                break
             await asyncio.sleep(pause)
-        raise AssertionError  # the count above never ends
+        raise _given_up(why, doubtful=doubtful and call.changes) from trouble
 
     async def _attempt(self, call: Call, deadline: float, *, again: bool) -> Answer:
         """Send a call once.
 
         Raises:
-            BackendUnavailable: no slot became free in time.
+            _TooLateError: it would begin too late, or no slot became free in time.
             OSError: the connection or the time ran out.
         """
+        loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
+        if loop.time() > latest:
+            raise _TooLateError
         try:
             waits = self._slots.locked()
-            async with asyncio.timeout_at(deadline) if waits else contextlib.nullcontext():
+            async with asyncio.timeout_at(latest) if waits else contextlib.nullcontext():
                 await self._slots.acquire()
         except TimeoutError:
-            raise BackendUnavailable("too many requests wait for the bucket") from None
-        loop = asyncio.get_running_loop()
+            raise _TooLateError from None
         began, outcome = loop.time(), "cancelled"
         try:
             timeout_s = _TIMEOUT_S if call.timeout_s is None else call.timeout_s
