@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ from click.testing import CliRunner
 from services.ports import free_ports
 from stillroom.cli.main import commands
 
+_TELL_PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
@@ -244,3 +249,12 @@ def peak_bytes(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("no VmHWM")
+
+
+def peak_bytes_of(command: Sequence[str]) -> int:
+    """The highest use of memory of a command that succeeds.
+
+    A small process starts it: the kernel counts a child's memory from that of its parent.
+    """
+    told = subprocess.check_output([sys.executable, "-c", _TELL_PEAK, *command])
+    return int(told) * 1024

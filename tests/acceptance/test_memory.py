@@ -6,20 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running import IMAGES, running
+from running import IMAGES, peak_bytes, running
 
 pytestmark = pytest.mark.whole  # gibibytes
 
 ENTRIES = "/api/v1/storage/entries"
 GIB = 1024**3
 MIB = 1024**2
-
-
-def peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")
 
 
 def page_faults(pid: int) -> int:

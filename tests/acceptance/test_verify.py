@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -16,7 +15,7 @@ import pytest
 
 from contract.images import source_of
 from crash.traffic import Traffic
-from running import IMAGES, STILLROOM, running, verify
+from running import IMAGES, STILLROOM, peak_bytes_of, running, verify
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.choose import DiskConfig, open_storage
 from stillroom.storage.values import SaveRules
@@ -261,20 +260,15 @@ def test_another_prefix_begins_anew(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
-    def peak_bytes(data: Path) -> int:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        assert verify(data).status == 0
-        return max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
-
-    def make(data: Path, count: int) -> Path:
+    def peak_of(data: Path, count: int) -> int:
         for number in range(count):
             folder = data / f"compute/{number // 5000}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number}.png").touch()
-        return data
+        return peak_bytes_of([STILLROOM, "verify", "--data-dir", str(data)])
 
-    few = peak_bytes(make(tmp_path / "few", 11_000))
-    many = peak_bytes(make(tmp_path / "many", 50_000))
+    few = peak_of(tmp_path / "few", 11_000)
+    many = peak_of(tmp_path / "many", 50_000)
 
     assert many - few < 8 * MIB, f"grew by {(many - few) / MIB:.1f} MiB"
 
