@@ -55,9 +55,11 @@ test:
 
 test-all: test test-whole test-root test-pythons
 
+OF_EMBED := $(patsubst %,tests/embed/test_%.py,authorize operations router settings)
+
 # On the oldest versions that pyproject.toml allows; Python 3.11 or 3.12, older wheels know no newer one.
 # And on the newest, as an installation without the locks gets them: looked up anew in each run.
-OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tests/generation tests/api tests/embed/test_router.py \
+OF_DEPENDENCIES := -q -m "not root and not release and not whole" tests/unit tests/generation tests/api $(OF_EMBED) \
 	--ignore tests/unit/test_architecture.py \
 	tests/contract/test_disk.py tests/derived tests/media/test_library.py tests/r2/test_objects.py \
 	$(patsubst %,tests/client/test_%.py,connecting many sources store) \
@@ -77,7 +79,7 @@ test-newest: $(STAMP)/newest.installed exiftool
 # On other Pythons than that of .venv, with the same locks: all of tests/unit, and of the acceptance
 # suite what another asyncio, multiprocessing or os may change. Which are not here is said.
 PYTHONS ?= 3.11 3.13
-OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api tests/embed/test_router.py \
+OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api $(OF_EMBED) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
 	hostile_paths kept_answers keys media media_permissions media_resources operations races \
 	requests_ahead serving signed_urls slow_and_gone_clients starting sweeping)

@@ -217,7 +217,7 @@ MARK: Final = (
         "derived/images.py",
         "                        picture = await self._in_thread(with_ai_mark, picture)\n",
         "                        picture = await self._in_thread(bytes, picture)\n",
-        ("tests/derived/test_pictures.py", "-k", "marked_image_says"),
+        ("tests/derived/test_picture_marks.py", "-k", "marked_image_says"),
     ),
     Fault(
         "SDK: what is to be marked is saved as it is",

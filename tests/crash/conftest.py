@@ -12,7 +12,7 @@ import pytest
 
 from contract.images import RULES
 from crash.scene import Scene
-from media.suite import Library
+from media.library import Library
 from services.faulty_proxy import FaultyProxy, faulty_proxy
 from services.seaweedfs import SeaweedFS, bucket_variables
 from stillroom.settings import Settings

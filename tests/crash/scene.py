@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from media.suite import Library
+from media.library import Library
 from running import STILLROOM
 
 if TYPE_CHECKING:

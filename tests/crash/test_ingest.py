@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crash.scene import Scene
-from media.suite import key
+from media.library import key
 from pictures import picture
 from stillroom.media.migrations import HEAD
 from stillroom.media.rows.tables import deletions, intents, resources

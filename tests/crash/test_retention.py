@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from crash.rules import rules_of
 from crash.scene import Scene
 from media.expiring import by_rules, let_it_be_time
-from media.suite import GRACE, key
-from media.sweeping import is_there, make_due
+from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.media.expiry import never_stops
 from stillroom.media.resource import now

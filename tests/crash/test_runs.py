@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from contract.images import everything, manifest_key, read_key
 from crash.scene import Scene
-from media.suite import GRACE, key
-from media.sweeping import is_there, make_due
+from media.library import GRACE, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import RunConflict
 from stillroom.media.resource import now

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from embed.test_router import IMAGES, client_of
+from embed.clients import IMAGES, client_of
 from stillroom.auth.grants import Grant
 from stillroom.embed import Stillroom
 from stillroom.errors import ConfigurationError

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from contract.images import RULES
+from media.library import Library
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
@@ -47,6 +48,17 @@ def config(request: pytest.FixtureRequest, pair: tuple[str, str]) -> RowsConfig:
     """A database, empty."""
     found: RowsConfig = request.getfixturevalue(pair[1])
     return found
+
+
+@pytest.fixture
+async def library(storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
+    """A library of the two, empty; what holds at every moment must hold at the end."""
+    library = Library(storage, config)
+    await library.database.rows()
+    yield library
+    library.meddled.leave_alone()
+    await library.check()
+    await library.database.close()
 
 
 @pytest.fixture

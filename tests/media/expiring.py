@@ -6,20 +6,17 @@ import asyncio
 import dataclasses
 import time
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import sqlalchemy as sa
 
 from contract.images import Chunks, document
-from media.suite import Library, key
-from media.sweeping import bury_by_hand, is_there, make_due
+from media.library import Library, bury_by_hand, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
 from stillroom.media import expiry
-from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import Expiry, never_stops
 from stillroom.media.resource import now
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule, Rules
@@ -27,9 +24,11 @@ from stillroom.media.rows.tables import deletions, scans
 from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
-from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import EntryPage, ListQuery, StoredImage
+
+if TYPE_CHECKING:
+    from stillroom.storage.port import ImageStorage
 
 OLD_AT_ONCE = timedelta(seconds=-60)  # a bucket's times have whole seconds, and another clock
 
@@ -53,17 +52,10 @@ def let_it_be_time(library: Library) -> None:
 class ExpiryContract:
     """Subclass this, in a file that pytest collects."""
 
-    @pytest.fixture
-    async def library(
-        self, storage: ImageStorage, config: RowsConfig, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[Library]:
+    @pytest.fixture(autouse=True)
+    def in_small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(expiry, "_PAUSE_S", 0.01)
         monkeypatch.setattr(expiry, "_PAGE", 2)
-        library = Library(storage, config)
-        await library.database.rows()
-        yield library
-        await library.check()
-        await library.database.close()
 
     async def test_what_nobody_ingested_goes_through_the_queue(self, library: Library) -> None:
         for number in range(5):

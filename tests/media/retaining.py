@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from media.expiring import by_rules, let_it_be_time
-from media.suite import Library
+from media.library import Library
 from pictures import picture
 from stillroom.media import clock, expiry
 from stillroom.media.config import RowsConfig

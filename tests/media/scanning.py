@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from media.suite import Library, key
-from media.sweeping import bury_by_hand, is_there, left_copy, make_due
+from media.library import Library, bury_by_hand, is_there, key, left_copy, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImplausibleScan
 from stillroom.maintenance import orphans

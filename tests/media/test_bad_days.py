@@ -10,8 +10,7 @@ import psycopg
 import pytest
 
 from contract.images import RULES
-from media.suite import Library, key
-from media.sweeping import is_there, make_due
+from media.library import Library, is_there, key, make_due
 from pictures import picture
 from services.postgres import PostgreSQL
 from services.stub_r2 import BUCKET, KEY_ID, SECRET, Fault, StubR2, answers, stub_r2

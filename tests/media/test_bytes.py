@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.images import read_key
-from media.suite import Library, key
+from media.library import Library, key
 from pictures import picture
 from services.s3 import Operator
 from stillroom.media.config import SqliteConfig

@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from media.suite import Library, key
+from media.library import Library, key
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable, ConfigurationError

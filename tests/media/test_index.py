@@ -12,7 +12,7 @@ import pytest
 
 from contract.images import RULES
 from generation.carriers import png
-from media.suite import key
+from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig

@@ -1,32 +1,22 @@
 """Saves with an end go when it has come, and no others, on the pairs of `conftest.py`."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from media.suite import Library, key
-from media.sweeping import is_there, make_due
+from media.library import Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable
-from stillroom.media.config import RowsConfig
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import now
 from stillroom.media.rows.tables import deletions
 from stillroom.media.sweeper import Swept
-from stillroom.storage.port import ImageStorage
+
+if TYPE_CHECKING:
+    from stillroom.storage.port import ImageStorage
 
 WEEK = timedelta(days=7)
-
-
-@pytest.fixture
-async def library(storage: ImageStorage, config: RowsConfig) -> AsyncIterator[Library]:
-    library = Library(storage, config)
-    await library.database.rows()
-    yield library
-    await library.check()
-    await library.database.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from media.suite import Library
+from media.library import Library
 from pictures import picture
 from stillroom.media.config import PostgresConfig
 from stillroom.media.resource import DELETED, now

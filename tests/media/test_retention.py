@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from media.library import is_there, key
 from media.retaining import (
     DAY,
     LAST_TWO,
@@ -14,8 +15,6 @@ from media.retaining import (
     paths,
     runs_of,
 )
-from media.suite import key
-from media.sweeping import is_there
 from pictures import picture
 from stillroom.media import clock
 from stillroom.media.lifetimes import Lifetimes

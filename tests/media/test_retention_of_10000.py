@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from media.expiring import let_it_be_time
+from media.library import key
 from media.retaining import DAY, RetainingLibrary, named, paths, retaining
-from media.suite import key
 from stillroom.concurrently import for_each_concurrently
 from stillroom.media.config import RowsConfig
 from stillroom.media.retention.rules import COMPUTE_TTL, Rule

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from media.expiring import by_rules
+from media.library import GRACE, is_there, key
 from media.retaining import (
     DAY,
     LAST_TWO,
@@ -22,8 +23,6 @@ from media.retaining import (
     retaining,
     runs_of,
 )
-from media.suite import GRACE, key
-from media.sweeping import is_there
 from pictures import picture
 from services.postgres import PostgreSQL
 from stillroom.errors import BackendUnavailable

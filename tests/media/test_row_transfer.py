@@ -12,8 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from contract.images import RULES, manifest_key
-from media.suite import Library, key
-from media.sweeping import is_there, make_due
+from media.library import Library, is_there, key, make_due
 from pictures import picture
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -31,12 +30,7 @@ from stillroom.media.rows.transfer import TransferOutcome
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath, KeyPrefix, StorageKey
-from stillroom.storage.choose import (
-    DiskConfig,
-    R2Config,
-    open_inspection,
-    open_storage,
-)
+from stillroom.storage.choose import DiskConfig, R2Config, open_inspection, open_storage
 from stillroom.storage.inspection import Inspection
 
 

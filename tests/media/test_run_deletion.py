@@ -11,8 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from contract.images import document, manifest_key
-from media.suite import GRACE, Library, key
-from media.sweeping import is_there, make_due
+from media.library import GRACE, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, RunConflict, RunNotFound
 from stillroom.media.config import RowsConfig

@@ -1,0 +1,113 @@
+"""An app decides itself who is asking, or leaves it to tokens and signed URLs."""
+
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+from fastapi import FastAPI
+
+from embed.clients import PNG, client_of
+from stillroom.auth.grants import Grant
+from stillroom.embed import create_router
+from stillroom.errors import Unauthenticated
+
+
+async def test_an_app_may_decide_itself_who_is_asking(tmp_path: Path) -> None:
+    def my_own_login(authorization: str | None) -> Grant:
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant(frozenset(["storage:read", "storage:write"]), folder="user-42/")
+
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=my_own_login, min_free_bytes=0))
+    async for client in client_of(app, Authorization="Session 42"):
+        url = "/storage/images/user-42/a.png"
+        assert (await client.post(url, files={"file": PNG})).status_code == 200
+        assert (await client.get("/storage/images/else/a.png")).status_code == 403
+        assert (await client.delete(url)).status_code == 403
+        library = "/media-resources"
+        assert (await client.get(library)).status_code == 403
+        ingest = {"storage_key": "compute/user-42/a.png"}
+        assert (await client.post(f"{library}/ingest", json=ingest)).status_code == 403
+        sign = "/storage/signed-urls"
+        mine = await client.post(sign, json={"path": "user-42/a.png"})
+        assert mine.status_code == 200
+        assert (await client.post(sign, json={"path": "else/a.png"})).status_code == 403
+        query = mine.json()["url"].partition("?")[2]
+        del client.headers["authorization"]
+        assert (await client.get(f"{url}?{query}")).content == PNG
+        for closed in (url, library, "/storage/images"):
+            assert (await client.get(closed)).status_code == 401
+        assert (await client.post(sign, json={"path": "user-42/a.png"})).status_code == 401
+
+
+async def test_urls_are_signed_with_the_secret_also_below_a_mount(tmp_path: Path) -> None:
+    inner = FastAPI()
+    inner.include_router(
+        create_router(
+            tmp_path,
+            authorize=lambda field: Grant.everything() if field else refuse(),
+            jwt_secret="s" * 32,
+            public_url="https://img.example/store",
+            min_free_bytes=0,
+        )
+    )
+    outer = FastAPI()
+    outer.mount("/mounted", inner)
+    async for client in client_of(outer):
+        mine = {"Authorization": "me"}
+        base = "/mounted/storage/images"
+        await client.post(f"{base}/a b.png", files={"file": PNG}, headers=mine)
+        signed = await client.post(
+            "/mounted/storage/signed-urls", json={"path": "a b.png"}, headers=mine
+        )
+        url = signed.json()["url"].removeprefix("https://img.example/store")
+        assert (await client.get(f"{base}{url}")).content == PNG
+        assert (await client.get(f"{base}{url}x")).status_code == 401
+        assert (await client.get(f"{base}/a b.png")).status_code == 401
+
+
+def refuse() -> Grant:
+    raise Unauthenticated
+
+
+async def test_an_app_may_wait_for_whoever_knows_who_is_asking(tmp_path: Path) -> None:
+    async def ask_the_directory(authorization: str | None) -> Grant:
+        await anyio.lowlevel.checkpoint()
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant.everything()
+
+    app = FastAPI()
+    app.include_router(create_router(tmp_path, authorize=ask_the_directory, min_free_bytes=0))
+    async for client in client_of(app, Authorization="Session 42"):
+        assert (await client.get("/storage/images")).json() == []
+        other = {"Authorization": "Session 43"}
+        assert (await client.get("/storage/images", headers=other)).status_code == 401
+
+
+async def test_an_app_may_have_its_images_read_by_anybody(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    def my_own_login(authorization: str | None) -> Grant:
+        asked.append(authorization)
+        if authorization != "Session 42":
+            raise Unauthenticated
+        return Grant(frozenset(["storage:write"]))
+
+    app = FastAPI()
+    app.include_router(
+        create_router(tmp_path, authorize=my_own_login, min_free_bytes=0, public_read=True)
+    )
+    async for client in client_of(app):
+        url = "/storage/images/a.png"
+        mine, other = {"Authorization": "Session 42"}, {"Authorization": "Session 43"}
+        assert (await client.post(url, files={"file": PNG}, headers=mine)).status_code == 200
+        asked.clear()
+        found = await client.get(url)
+        assert (found.content, asked) == (PNG, [])
+        assert (await client.get(f"{url}?signature=of-another")).status_code == 401
+        assert found.headers["cache-control"] == "public, max-age=0, must-revalidate"
+        assert (await client.get(url, headers=mine)).content == PNG
+        assert (await client.get(url, headers=other)).status_code == 401
+        assert (await client.get("/storage/images")).status_code == 401

@@ -1,0 +1,212 @@
+"""A media library as its tests see it: the service, a look behind it, and what may befall it."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import sqlalchemy as sa
+
+from contract.images import read_key
+from stillroom.errors import ImageNotFound
+from stillroom.media.background import Background
+from stillroom.media.config import RowsConfig
+from stillroom.media.database import MediaDatabase
+from stillroom.media.resource import Intent, MediaResource, new_id, now
+from stillroom.media.rows.engine import migrating
+from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
+from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import MAX_ATTEMPTS, Sweeper, Swept
+from stillroom.paths import ImagePath, KeyPrefix, StorageKey
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ListQuery, StoredImage
+
+if TYPE_CHECKING:
+    from stillroom.media.expiry import Expiry
+
+GRACE: Final = timedelta(hours=1)
+OURS: Final = KeyPrefix("compute/ours/")
+
+
+def key(path: str) -> StorageKey:
+    return StorageKey.of_image(ImagePath.parse(path))
+
+
+class Meddled:
+    """A storage in which something happens right before or after a copy, or before a deletion."""
+
+    def __init__(self, storage: ImageStorage) -> None:
+        self.storage = storage
+        self.copies = 0
+        self.leave_alone()
+
+    def leave_alone(self) -> None:
+        self.before_copy: Callable[[], Awaitable[object]] | None = None
+        self.after_copy: Callable[[], Awaitable[object]] | None = None
+        self.before_delete: Callable[[StorageKey], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def copy(
+        self, source: StorageKey, target: StorageKey, **which: str | None
+    ) -> StoredImage:
+        self.copies += 1
+        if self.before_copy is not None:
+            await self.before_copy()
+        copied = await self.storage.copy(source, target, **which)
+        if self.after_copy is not None:
+            await self.after_copy()
+        return copied
+
+    async def delete(self, key: StorageKey, *, save_id: str | None = None) -> None:
+        if self.before_delete is not None:
+            await self.before_delete(key)
+        await self.storage.delete(key, save_id=save_id)
+
+
+class Library:
+    """A service, and a look behind it."""
+
+    def __init__(self, storage: ImageStorage, config: RowsConfig) -> None:
+        self.meddled = Meddled(storage)
+        self.config = config
+        self.database = MediaDatabase(config)
+        self.service = self.another()
+        self.expiry: Expiry | None = None
+
+    def another(self) -> MediaResourceService:
+        return MediaResourceService(cast("ImageStorage", self.meddled), self.database, grace=GRACE)
+
+    async def save(self, path: str, data: bytes) -> StoredImage:
+        return await self.meddled.storage.save(key(path), BytesSource(data))
+
+    async def ingest(
+        self, path: str, *, relocate: bool = True, within: KeyPrefix | None = None
+    ) -> MediaResource:
+        return await self.service.ingest_from_storage_key(
+            key(path), relocate=relocate, within=within
+        )
+
+    def sweeper(self) -> Sweeper:
+        return Sweeper(cast("ImageStorage", self.meddled), self.database, expiry=self.expiry)
+
+    def background(self) -> Background:
+        return Background(self.database, self.sweeper(), expiry=self.expiry)
+
+    async def sweep(self, progress: Callable[[Swept], None] = lambda _: None) -> Swept:
+        return await self.sweeper().sweep(progress)
+
+    async def read(self, where: StorageKey) -> bytes:
+        return await read_key(self.meddled.storage, where)
+
+    def table(self, table: sa.Table) -> list[Any]:
+        with migrating(self.config) as connection:
+            return list(connection.execute(sa.select(table)).all())
+
+    def change(self, statement: sa.Update) -> None:
+        with migrating(self.config) as connection:
+            connection.execute(statement)
+
+    def marked(self) -> list[tuple[str, str]]:
+        return sorted((row.storage_key.text, row.save_id) for row in self.table(deletions))
+
+    async def media_keys(self) -> list[str]:
+        page = await self.meddled.storage.list(ListQuery(KeyPrefix("media/"), limit=1000))
+        return list(page.entries)
+
+    async def check(self) -> None:
+        """What holds at every moment: no row without bytes, no bytes that nothing remembers.
+
+        What a killed process has sent to a bucket may still be on its way, so that is waited for.
+        """
+        deadline = asyncio.get_running_loop().time() + 60
+        while unknown := await self._bytes_that_nothing_remembers():
+            assert asyncio.get_running_loop().time() < deadline, unknown
+            await asyncio.sleep(0.1)  # until it holds; there is a deadline
+
+    async def _bytes_that_nothing_remembers(self) -> set[str]:
+        remembered = {row.media_key.text for row in self.table(intents)}
+        for table in (deletions, dead_letters):
+            remembered |= {row.storage_key.text for row in self.table(table)}
+        for row in self.table(resources):
+            data = await self.read(row.storage_key)
+            assert hashlib.sha256(data).digest() == row.content_hash
+            remembered.add(row.storage_key.text)
+        return set(await self.media_keys()) - remembered
+
+
+LONG_AGO = timedelta(days=1)
+
+
+def make_due(library: Library) -> None:
+    """As if the grace period were over, and every lease."""
+    then = now() - LONG_AGO
+    library.change(sa.update(deletions).values(due_at=then))
+    library.change(
+        sa.update(deletions).where(deletions.c.lease_until > then).values(lease_until=then)
+    )
+    library.change(sa.update(intents).values(lease_until=then))
+
+
+async def is_there(library: Library, where: StorageKey) -> bool:
+    try:
+        await library.meddled.storage.stat(where)  # `locate` may remember what others deleted
+    except ImageNotFound:
+        return False
+    return True
+
+
+async def left_copy(
+    library: Library, resource_id: uuid.UUID | None = None, *, source: str = "a.png"
+) -> StorageKey:
+    """What an ingest leaves that dies between the copy and its commit."""
+    media_key = StorageKey.of_media(resource_id or new_id(), "png")
+    rows = await library.database.rows()
+    lease = now() + timedelta(minutes=15)
+    await rows.intents.write(Intent(media_key, resource_id or new_id(), key(source), lease))
+    await library.meddled.storage.copy(key(source), media_key)
+    return media_key
+
+
+def refuse(error: Exception) -> Callable[[StorageKey], Awaitable[None]]:
+    async def before(_: StorageKey) -> None:
+        raise error
+
+    return before
+
+
+def mark_by_hand(library: Library, where: StorageKey, save_id: str) -> None:
+    then = now() - LONG_AGO
+    with migrating(library.config) as connection:
+        connection.execute(
+            sa.insert(deletions).values(
+                id=new_id(),
+                storage_key=where,
+                save_id=save_id,
+                reason="relocated",
+                created_at=then,
+                due_at=then,
+            )
+        )
+
+
+def bury_by_hand(library: Library, where: StorageKey, save_id: str) -> uuid.UUID:
+    dead_letter_id = new_id()
+    with migrating(library.config) as connection:
+        connection.execute(
+            sa.insert(dead_letters).values(
+                id=dead_letter_id,
+                storage_key=where,
+                save_id=save_id,
+                reason="expired",
+                created_at=now(),
+                failed_at=now(),
+                attempts=MAX_ATTEMPTS,
+                last_error="403",
+            )
+        )
+    return dead_letter_id

@@ -1,0 +1,232 @@
+"""The promises of ingests that race: with a save, with each other and with the sweeper."""
+
+import asyncio
+import hashlib
+import uuid
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from media.library import Library
+from pictures import picture
+from stillroom.errors import BackendUnavailable
+from stillroom.media import service
+from stillroom.media.rows.tables import deletions, intents, resources
+from stillroom.media.sweeper import Swept
+from stillroom.paths import StorageKey
+
+
+class RacingIngestContract:
+    """What happens between the steps of an ingest."""
+
+    @pytest.mark.pairs
+    async def test_a_source_that_is_saved_over_before_the_copy_is_looked_at_again(
+        self, library: Library
+    ) -> None:
+        async def meddle() -> None:
+            library.meddled.before_copy = None
+            await library.save("a.png", picture(2))
+
+        await library.save("a.png", picture(1))
+        library.meddled.before_copy = meddle
+
+        resource = await library.ingest("a.png")
+
+        assert resource.content_hash == hashlib.sha256(picture(2)).digest()
+        assert await library.read(resource.storage_key) == picture(2)
+        assert len(library.table(resources)) == 1
+
+    async def test_a_source_that_is_saved_over_after_the_copy_is_not_the_marked_one(
+        self, library: Library
+    ) -> None:
+        async def meddle() -> None:
+            library.meddled.after_copy = None
+            await library.save("a.png", picture(2))
+
+        saved = await library.save("a.png", picture(1))
+        library.meddled.after_copy = meddle
+
+        resource = await library.ingest("a.png")
+
+        assert await library.read(resource.storage_key) == picture(1)
+        assert library.marked() == [("compute/a.png", saved.save_id)]
+
+    async def test_a_source_that_never_stays_the_same_is_given_up(self, library: Library) -> None:
+        seeds = iter(range(2, 100))
+
+        async def meddle() -> None:
+            await library.save("a.png", picture(next(seeds)))
+
+        await library.save("a.png", picture(1))
+        library.meddled.before_copy = meddle
+
+        with pytest.raises(BackendUnavailable, match="again and again"):
+            await library.ingest("a.png")
+
+        assert library.table(resources) == library.marked() == []
+
+    @pytest.mark.pairs
+    async def test_of_two_that_race_for_one_hash_one_wins_and_the_other_gets_its_resource(
+        self, library: Library
+    ) -> None:
+        both = asyncio.Barrier(2)
+
+        async def meet() -> None:
+            await both.wait()
+
+        await library.save("a.png", picture())
+        await library.save("b.png", picture())
+        library.meddled.after_copy = meet
+
+        first, second = await asyncio.gather(library.ingest("a.png"), library.ingest("b.png"))
+
+        assert first.id == second.id
+        assert len(library.table(resources)) == 1
+        assert len(library.marked()) == 2
+        (left,) = library.table(intents)
+        assert left.media_key != first.storage_key
+        assert left.lease_until < left.created_at + timedelta(minutes=1)
+
+    @pytest.mark.pairs
+    async def test_two_that_move_the_same_resource_move_it_once(self, library: Library) -> None:
+        both = asyncio.Barrier(2)
+
+        async def meet() -> None:
+            await both.wait()
+
+        await library.save("a.png", picture())
+        recorded = await library.ingest("a.png", relocate=False)
+        library.meddled.after_copy = meet
+
+        moved = await asyncio.gather(library.ingest("a.png"), library.ingest("a.png"))
+
+        assert {resource.id for resource in moved} == {recorded.id}
+        assert len(library.marked()) == 1
+        (left,) = library.table(intents)  # until its lease is over: a third one may be copying
+        assert left.media_key == moved[0].storage_key
+        library.change(sa.update(intents).values(lease_until=left.created_at))
+        assert await library.sweep() == Swept()
+        assert library.table(intents) == []
+        assert await library.read(moved[0].storage_key) == picture()
+
+    @pytest.mark.pairs
+    @pytest.mark.parametrize("lost", [False, True], ids=["in place", "bytes lost"])
+    async def test_a_slow_mover_whose_source_was_saved_over_leaves_the_moved_bytes_alone(
+        self, library: Library, *, lost: bool
+    ) -> None:
+        seen: list[bytes] = []
+
+        async def moved_and_saved_over() -> None:
+            library.meddled.before_copy = None
+            moved = await library.ingest("a.png")
+            assert moved.id == known.id
+            await library.save("a.png", picture(2))
+            library.meddled.after_copy = look
+
+        async def look() -> None:
+            seen.append(await library.read(StorageKey.of_media(known.id, "png")))
+
+        await library.save("a.png", picture(1))
+        known = await library.ingest("a.png", relocate=lost)
+        if lost:
+            await library.meddled.storage.delete(known.storage_key)
+        library.meddled.before_copy = moved_and_saved_over
+
+        other = await library.ingest("a.png")
+
+        assert other.id != known.id
+        assert await library.read(other.storage_key) == picture(2)
+        moved = await library.service.find(known.id)
+        assert moved.storage_key.is_media
+        assert await library.read(moved.storage_key) == picture(1)
+        assert set(seen) == {picture(1)}
+
+    @pytest.mark.parametrize("dies", [False, True], ids=["in its time", "at its copy"])
+    async def test_what_a_slow_mover_of_a_deleted_resource_copies_is_remembered(
+        self, library: Library, *, dies: bool
+    ) -> None:
+        async def moved_deleted_and_swept() -> None:
+            library.meddled.before_copy = None
+            moved = await library.ingest("a.png")
+            await library.service.delete(moved.id)
+            ours = deletions.c.resource_id == moved.id
+            library.change(sa.update(deletions).where(ours).values(due_at=moved.created_at))
+            assert await library.sweep() == Swept(deleted=1)
+            if dies:
+                library.meddled.after_copy = die
+
+        async def die() -> None:
+            library.meddled.after_copy = None
+            raise BackendUnavailable("as a crash would be")
+
+        await library.save("a.png", picture())
+        recorded = await library.ingest("a.png", relocate=False)
+        library.meddled.before_copy = moved_deleted_and_swept
+
+        if dies:
+            with pytest.raises(BackendUnavailable):
+                await library.ingest("a.png")
+        else:
+            again = await library.ingest("a.png")
+            assert again.id != recorded.id
+
+        copy = StorageKey.of_media(recorded.id, "png")
+        assert copy.text in await library.media_keys()
+        await library.check()  # nothing lies there that nothing remembers
+        (left,) = library.table(intents)
+        library.change(sa.update(intents).values(lease_until=left.created_at))
+        assert (await library.sweep()).copies == 1
+        assert copy.text not in await library.media_keys()
+
+    @pytest.mark.pairs
+    async def test_many_at_once_are_one_resource(self, library: Library) -> None:
+        paths = [f"{number}.png" for number in range(8)]
+        for path in paths:
+            await library.save(path, picture())
+
+        found = await asyncio.gather(*(library.ingest(path) for path in paths * 2))
+
+        assert len({resource.id for resource in found}) == 1
+        assert len(library.marked()) == 8
+
+    async def test_an_intent_that_the_sweeper_took_is_not_relied_on(self, library: Library) -> None:
+        async def swept() -> None:
+            library.meddled.after_copy = None
+            library.change(sa.update(intents).values(sweeping=True))
+
+        await library.save("a.png", picture())
+        library.meddled.after_copy = swept
+
+        resource = await library.ingest("a.png")
+
+        (taken,) = library.table(intents)
+        assert taken.media_key != resource.storage_key
+        assert await library.read(resource.storage_key) == picture()
+
+    async def test_a_copy_that_takes_long_is_not_taken_for_dead(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "LEASE", timedelta(seconds=0.6))
+
+        async def renewed() -> None:
+            (first,) = library.table(intents)
+            while library.table(intents) == [first]:  # noqa: ASYNC110  (no event: it is a row)
+                await asyncio.sleep(0.05)  # until it holds; there is a deadline
+
+        await library.save("a.png", picture())
+        library.meddled.before_copy = renewed
+
+        await library.ingest("a.png")
+
+        assert library.table(intents) == []
+
+    async def test_nothing_is_recorded_where_the_sweeper_is_deleting(
+        self, library: Library
+    ) -> None:
+        await library.save("a.png", picture(1))
+        await library.ingest("a.png")
+        library.change(sa.update(deletions).values(claimed_by=uuid.uuid4()))
+
+        with pytest.raises(BackendUnavailable):
+            await library.ingest("a.png", relocate=False)
