@@ -3,6 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .make
+# Tests start hundreds of processes, and each compiles all of src again where no bytecode is kept.
+export PYTHONDONTWRITEBYTECODE :=
+# What is never imported is not compiled; the rest is when it first is.
+INSTALL := install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript lint-python format reference lock clean
 
@@ -71,7 +75,7 @@ test-oldest: $(STAMP)/oldest.installed exiftool
 	$(STAMP)/oldest/bin/pytest $(OF_DEPENDENCIES)
 
 test-newest: $(STAMP)/newest.installed exiftool
-	$(STAMP)/newest/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	$(STAMP)/newest/bin/pip $(INSTALL) --upgrade --upgrade-strategy eager \
 		--no-build-isolation -e '.[server]' -r requirements/oldest.in
 	$(STAMP)/newest/bin/pip list --disable-pip-version-check --format=freeze > $(STAMP)/newest.txt
 	$(STAMP)/newest/bin/pytest $(OF_DEPENDENCIES)
@@ -260,35 +264,35 @@ $(BIN)/python:
 
 # The version, which pip notes down, is in the package.
 $(STAMP)/server: $(BIN)/python requirements/server.txt requirements/build.txt pyproject.toml src/stillroom/__init__.py
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	$(BIN)/pip $(INSTALL) --require-hashes \
 		-r requirements/build.txt -r requirements/server.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip $(INSTALL) --no-deps --no-build-isolation -e .
 	@mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/dev: $(STAMP)/server requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
 $(STAMP)/oldest.installed: requirements/oldest.txt requirements/build.txt pyproject.toml
 	@mkdir -p $(STAMP)
 	$(PYTHON) -m venv --clear $(STAMP)/oldest
-	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	$(STAMP)/oldest/bin/pip $(INSTALL) --require-hashes \
 		-r requirements/build.txt -r requirements/oldest.txt
-	$(STAMP)/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(STAMP)/oldest/bin/pip $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(STAMP)/newest.installed: requirements/build.txt
 	@mkdir -p $(STAMP)
 	$(PYTHON) -m venv --clear $(STAMP)/newest
-	$(STAMP)/newest/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	$(STAMP)/newest/bin/pip $(INSTALL) --require-hashes -r requirements/build.txt
 	@touch $@
 
 $(STAMP)/python-%.installed: requirements/server.txt requirements/dev.txt requirements/build.txt pyproject.toml
 	@mkdir -p $(STAMP)
 	python$* -m venv --clear $(STAMP)/python-$*
-	$(STAMP)/python-$*/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	$(STAMP)/python-$*/bin/pip $(INSTALL) --require-hashes \
 		-r requirements/build.txt -r requirements/server.txt -r requirements/dev.txt
-	$(STAMP)/python-$*/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(STAMP)/python-$*/bin/pip $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Hashes are checked against the lock; scripts of packages are not run.
@@ -298,7 +302,7 @@ $(STAMP)/javascript: package.json package-lock.json | npm
 
 # What tests/clients runs: generators of clients, and Next.js.
 $(STAMP)/clients: $(STAMP)/dev requirements/clients.txt tests/clients/package.json tests/clients/package-lock.json | npm
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/clients.txt
+	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/clients.txt
 	npm ci --prefix tests/clients --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
@@ -306,15 +310,15 @@ $(STAMP)/clients: $(STAMP)/dev requirements/clients.txt tests/clients/package.js
 $(STAMP)/recipes.installed: requirements/recipes.txt
 	@mkdir -p $(STAMP)
 	$(PYTHON) -m venv --clear $(STAMP)/recipes
-	$(STAMP)/recipes/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/recipes.txt
+	$(STAMP)/recipes/bin/pip $(INSTALL) --require-hashes -r requirements/recipes.txt
 	@touch $@
 
 $(STAMP)/release: $(STAMP)/dev requirements/release.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt
+	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/release.txt
 	@touch $@
 
 $(STAMP)/bench: $(STAMP)/dev requirements/bench.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	$(BIN)/pip $(INSTALL) --require-hashes -r requirements/bench.txt
 	@touch $@
 
 # The newest Python beside the oldest one, where it is there; without it its rows are left out.
