@@ -119,6 +119,22 @@ async def test_what_the_library_has_recorded_in_place_stays_and_is_counted(
     assert await is_there(library, key(paths[2]))
 
 
+@pytest.mark.pairs
+async def test_names_are_marked_and_kept_whatever_letters_they_have(library: RunLibrary) -> None:
+    paths = [f"runs/7/{name}.png" for name in ('"a"', "%(b)s {0} $1", "c é", "d 🦊", "e'')--")]
+    for number, path in enumerate(paths):
+        await library.save(path, picture(number))
+    for path in paths[2:4]:
+        await library.ingest(path, relocate=False)
+
+    assert await library.delete() == (3, 2, 0)
+
+    gone = [paths[0], paths[1], paths[4]]
+    assert [name for name, _ in library.marked()] == sorted(key(path).text for path in gone)
+    make_due(library)
+    assert await library.sweep() == Swept(deleted=3)
+
+
 async def test_what_is_saved_again_stays(library: RunLibrary) -> None:
     paths = await library.filled(2)
     await library.delete()

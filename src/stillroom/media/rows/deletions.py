@@ -27,6 +27,7 @@ from stillroom.media.rows.dead_letters import write_dead_letter
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import (
+    among,
     keys_with_intent,
     keys_with_resource,
     known_keys,
@@ -167,11 +168,10 @@ class DeletionRows:
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
         """The marks of these very saves, due or not."""
-        asked = sa.select(deletions).where(
-            deletions.c.storage_key.in_([image.key for image in images])
-        )
         saves = {(image.key, image.save_id) for image in images}
         async with self._engine.reading() as connection:
+            given = among(connection, [image.key for image in images])
+            asked = sa.select(deletions).where(deletions.c.storage_key.in_(given))
             rows = (await connection.execute(asked)).all()
         return [
             _due_mark(row, attempts=row.attempts)
@@ -186,11 +186,11 @@ class DeletionRows:
 
     async def deleted(self, images: Sequence[StoredImage]) -> int:
         """How many of the images are marked since they, or their run, were deleted."""
-        asked = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
-            deletions.c.storage_key.in_([image.key for image in images]),
-            deletions.c.reason == DELETED,
-        )
         async with self._engine.reading() as connection:
+            given = among(connection, [image.key for image in images])
+            asked = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
+                deletions.c.storage_key.in_(given), deletions.c.reason == DELETED
+            )
             marked = {tuple(row) for row in (await connection.execute(asked)).all()}
         return sum((image.key, image.save_id) in marked for image in images)
 

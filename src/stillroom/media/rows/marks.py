@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import RELOCATED, Mark, MarkClaimed, new_id, now
-from stillroom.media.rows.statements import insert_into
+from stillroom.media.rows.statements import insert_into, table_of
 from stillroom.media.rows.tables import deletions
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
@@ -57,20 +57,25 @@ async def mark_saves(
     if not images:
         return set()
     insert = insert_into(connection, deletions)
+    saves = table_of(
+        connection,
+        ["id", "storage_key", "save_id"],
+        (
+            (new_id().hex, image.key.text, image.save_id)
+            for image in sorted(images, key=lambda image: image.key)
+        ),
+    )
+    marks = {
+        deletions.c.id: sa.cast(saves.c.id, deletions.c.id.type),
+        deletions.c.storage_key: saves.c.storage_key,
+        deletions.c.save_id: saves.c.save_id,
+        deletions.c.reason: sa.literal(reason),
+        deletions.c.created_at: sa.literal(now(), deletions.c.created_at.type),
+        deletions.c.due_at: sa.literal(due_at, deletions.c.due_at.type),
+    }
     made = await connection.execute(
-        insert.values(
-            [
-                {
-                    "id": new_id(),
-                    "storage_key": image.key,
-                    "save_id": image.save_id,
-                    "reason": reason,
-                    "created_at": now(),
-                    "due_at": due_at,
-                }
-                for image in sorted(images, key=lambda image: image.key)
-            ]
-        )
+        # The condition is for SQLite, which takes ON CONFLICT for one of a join without it.
+        insert.from_select([*marks], sa.select(*marks.values()).where(sa.true()))
         .on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
             set_={"due_at": insert.excluded.due_at},

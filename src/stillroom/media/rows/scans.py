@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.media.resource import RULE, now
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
-from stillroom.media.rows.statements import insert_into, keys_with_resource
+from stillroom.media.rows.statements import among, insert_into, keys_with_resource
 from stillroom.media.rows.tables import dead_letters, scans
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
@@ -143,7 +143,7 @@ async def _not_left_alone(
     needed = await keys_with_resource(connection, keys)
     given_up = await connection.execute(
         sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
-            dead_letters.c.storage_key.in_(keys)
+            dead_letters.c.storage_key.in_(among(connection, keys))
         )
     )
     left_alone = {tuple(row) for row in given_up.all()}

@@ -27,13 +27,16 @@ from stillroom.errors import (
 from stillroom.media import clock
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import RunDeletion, now
-from stillroom.media.runs.service import PAGE, Runs
+from stillroom.media.runs.service import Runs
 from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.repository import MediaRepository
+
+PAGE: Final = 1000
+"""Images in one transaction, as many as S3 lists: ten milliseconds of writing, and one sync."""
 
 _LEASE: Final = timedelta(minutes=2)
 """A deletion that has not marked a page for so long is presumed dead."""
