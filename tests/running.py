@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import httpx
 from click.testing import CliRunner
 
 from services.ports import free_ports
+from services.trust import TRUST
 from stillroom.cli.main import commands
 
 _TELL_PEAK = """
@@ -32,14 +32,13 @@ IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
 READY_WITHIN_S = 60
 
-# Five seconds by default, which one answer may take where many tests run beside each other.
+# Five seconds by default, which one answer may take where many tests run beside each other; and
+# certificates are read again in each request.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(inspect.signature(httpx.get).parameters["timeout"].default, _phase, 60.0)
 
-# Certificates are read once: a client that reads them for itself takes 8 ms of processor time.
-_TRUST = ssl.create_default_context()
 for _once in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
-    _once.__kwdefaults__ = {**(_once.__kwdefaults__ or {}), "verify": _TRUST}
+    _once.__kwdefaults__ = {**(_once.__kwdefaults__ or {}), "verify": TRUST}
 
 
 @dataclass
@@ -119,7 +118,7 @@ class Server:
             headers=headers,
             timeout=60,
             follow_redirects=self.follows,
-            verify=_TRUST,
+            verify=TRUST,
         )
 
     def logged(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from services.trust import TRUST
 from stillroom.paths import ImagePath, ImagePrefix, KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource, Document, ImageSource, ImportedImage
@@ -86,7 +87,7 @@ async def read(storage: ImageStorage, path: str) -> bytes:
 async def read_key(storage: ImageStorage, where: StorageKey) -> bytes:
     location = await storage.locate(where)
     if isinstance(location, RemoteImage):
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=TRUST) as client:
             answer = await client.get(location.url)
         assert answer.status_code == 200, answer.text
         return answer.content

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from contract.images import RULES
 from services.stub_r2 import KEY_ID, StubR2
+from services.trust import TRUST
 from stillroom.storage.choose import open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ANY, Condition
@@ -24,7 +25,7 @@ def opened(stub: StubR2, *, key_id: str = KEY_ID, check_exists: bool = True) -> 
 async def fetched(url: str) -> httpx.Response:
     """What a browser gets, which knows that `*.localhost` is this machine."""
     parsed = httpx.URL(url)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=TRUST) as http:
         here = parsed.copy_with(host="127.0.0.1")
         return await http.get(here, headers={"host": parsed.netloc.decode()})
 

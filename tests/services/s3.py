@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import httpx
 
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
+from services.trust import TRUST
 from stillroom.storage.s3.signing import Signer, encoded_query
 
 
@@ -42,6 +43,7 @@ class Operator:
             headers={**(headers or {}), **signed},
             content=body,
             timeout=60,
+            verify=TRUST,
         )
 
     def make_bucket(self, name: str = BUCKET) -> None:

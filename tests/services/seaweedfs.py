@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from services.ports import free_ports
+from services.trust import TRUST
 
 KEY_ID = "test-key-id"
 SECRET = "test-secret-access-key"
@@ -51,6 +52,7 @@ class SeaweedFS:
                 f"{self.filer_url}/buckets/{BUCKET}/{folder}",
                 params={"recursive": "true", "ignoreRecursiveError": "true"},
                 timeout=30,
+                verify=TRUST,
             )
             assert answer.status_code in (204, 404), answer.text
 
@@ -122,7 +124,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: 
     while time.monotonic() < give_up:
         assert process.poll() is None, log.read_text()[-2000:]
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{endpoint_url}/healthz").status_code == 200:
+            if httpx.get(f"{endpoint_url}/healthz", verify=TRUST).status_code == 200:
                 return
         time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
     raise AssertionError(log.read_text()[-2000:])
