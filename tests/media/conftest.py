@@ -5,7 +5,8 @@ most tests, and both storages and both databases are in them. Tests of what goes
 (races, both streams of a scan) are marked `pairs` and run on the other two pairs as well.
 """
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,12 @@ import pytest
 
 from contract.images import RULES
 from media.library import Library
+from services.postgres import PostgreSQL
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
+from stillroom.media.migrations import migrate
+from stillroom.media.rows.tables import metadata
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 
@@ -77,11 +81,42 @@ async def bucket(seaweed: SeaweedFS, operator: Operator) -> AsyncIterator[ImageS
     seaweed.empty()
 
 
-@pytest.fixture
-def sqlite(tmp_path: Path) -> SqliteConfig:
-    return SqliteConfig(tmp_path / "rows" / "library.db")
+# Tables are made once, by the migrations: `test_database.py` holds to what these promise.
+
+
+@pytest.fixture(scope="session")
+def empty_tables(tmp_path_factory: pytest.TempPathFactory) -> SqliteConfig:
+    """A database to be copied."""
+    config = SqliteConfig(tmp_path_factory.mktemp("tables") / "library.db")
+    migrate(config)
+    return config
 
 
 @pytest.fixture
-def postgresql(database_url: str) -> PostgresConfig:
-    return PostgresConfig(database_url)
+def sqlite(tmp_path: Path, empty_tables: SqliteConfig) -> SqliteConfig:
+    """Empty tables."""
+    config = SqliteConfig(tmp_path / "rows" / "library.db")
+    config.file.parent.mkdir()
+    shutil.copy(empty_tables.file, config.file)
+    return config
+
+
+@pytest.fixture(scope="session")
+def unused_tables() -> list[PostgresConfig]:
+    """Databases with empty tables that no test uses just now."""
+    return []
+
+
+@pytest.fixture
+def postgresql(
+    postgres: PostgreSQL, unused_tables: list[PostgresConfig]
+) -> Iterator[PostgresConfig]:
+    """Empty tables."""
+    if unused_tables:
+        config = unused_tables.pop()
+    else:
+        config = PostgresConfig(postgres.make_database())
+        migrate(config)
+    yield config
+    postgres.empty_tables(config.url, (table.name for table in reversed(metadata.sorted_tables)))
+    unused_tables.append(config)

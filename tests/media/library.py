@@ -129,10 +129,14 @@ class Library:
             await asyncio.sleep(0.1)  # until it holds; there is a deadline
 
     async def _bytes_that_nothing_remembers(self) -> set[str]:
-        remembered = {row.media_key.text for row in self.table(intents)}
-        for table in (deletions, dead_letters):
-            remembered |= {row.storage_key.text for row in self.table(table)}
-        for row in self.table(resources):
+        with migrating(self.config) as connection:  # one for all: each costs 15 ms
+            copying, found, marked, buried = (
+                connection.execute(sa.select(table)).all()
+                for table in (intents, resources, deletions, dead_letters)
+            )
+        remembered = {row.media_key.text for row in copying}
+        remembered |= {row.storage_key.text for row in (*marked, *buried)}
+        for row in found:
             data = await self.read(row.storage_key)
             assert hashlib.sha256(data).digest() == row.content_hash
             remembered.add(row.storage_key.text)
@@ -145,11 +149,11 @@ LONG_AGO = timedelta(days=1)
 def make_due(library: Library) -> None:
     """As if the grace period were over, and every lease."""
     then = now() - LONG_AGO
-    library.change(sa.update(deletions).values(due_at=then))
-    library.change(
-        sa.update(deletions).where(deletions.c.lease_until > then).values(lease_until=then)
-    )
-    library.change(sa.update(intents).values(lease_until=then))
+    leased = deletions.c.lease_until > then
+    with migrating(library.config) as connection:
+        connection.execute(sa.update(deletions).values(due_at=then))
+        connection.execute(sa.update(deletions).where(leased).values(lease_until=then))
+        connection.execute(sa.update(intents).values(lease_until=then))
 
 
 async def is_there(library: Library, where: StorageKey) -> bool:

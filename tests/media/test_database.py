@@ -31,6 +31,18 @@ from stillroom.media.rows.tables import metadata
 from stillroom.storage.port import ImageStorage
 
 
+@pytest.fixture
+def sqlite(tmp_path: Path) -> SqliteConfig:
+    """No database yet."""
+    return SqliteConfig(tmp_path / "rows" / "library.db")
+
+
+@pytest.fixture
+def postgresql(database_url: str) -> PostgresConfig:
+    """No tables yet."""
+    return PostgresConfig(database_url)
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def config(request: pytest.FixtureRequest) -> RowsConfig:
     found: RowsConfig = request.getfixturevalue(request.param)

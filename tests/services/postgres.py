@@ -8,11 +8,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from services.ports import free_ports
 
@@ -40,13 +42,24 @@ class PostgreSQL:
 
     def empty_database(self, url: str) -> None:
         """End its sessions and drop all that is in it, in a tenth of the time of a new one."""
+        with self._alone(url) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+
+    def empty_tables(self, url: str, tables: Iterable[str]) -> None:
+        """End its sessions and delete all rows, table by table: a third of making tables anew."""
+        with self._alone(url) as connection, connection.transaction():
+            for table in tables:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+
+    @contextlib.contextmanager
+    def _alone(self, url: str) -> Iterator[psycopg.Connection[Any]]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
+            yield connection
 
     def drop_database(self, url: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
