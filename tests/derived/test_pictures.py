@@ -171,6 +171,7 @@ BAD: dict[str, Callable[[], bytes]] = {
     "a short gif": lambda: picture(form="GIF", size=(300, 300))[:-5000],
     "a short avif": lambda: picture(form="AVIF", size=(300, 300))[:-5000],
     "a damaged png": lambda: damaged(picture(size=(300, 300))),
+    "a damaged jpeg": lambda: damaged(picture(form="JPEG", size=(300, 300))) + bytes(100),
     "a damaged webp": lambda: damaged(picture(form="WEBP", size=(300, 300))),
     "a flood of pixels": lambda: flood((12_000, 12_000)),
     "a side without end": lambda: flood((2_000_000, 60)),

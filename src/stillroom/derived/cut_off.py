@@ -1,4 +1,4 @@
-"""Whether a file ends before its image does: by its last bytes, or by lengths at its beginning.
+"""Whether a file ends before its image does: by its last bytes, by lengths, or by a JPEG's end.
 
 Asked of what a decoder has refused. What is damaged elsewhere is not said to be cut off.
 """
@@ -17,7 +17,16 @@ _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 _JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
-"""The marker EOI of ITU-T T.81, B.1.1.3; no coded data holds it."""
+"""The marker EOI of ITU-T T.81, B.1.1.3. No coded data holds it, but a thumbnail before that does.
+Anything may follow it: more pictures, the video of a motion photo, what editors add."""
+
+_SEGMENT: Final = struct.Struct(">BBH")
+_MARKS: Final = 0xFF
+_START_OF_SCAN: Final = 0xDA
+_LENGTH_BYTES: Final = 2
+_MAX_SEGMENTS: Final = 4096
+_PIECE_BYTES: Final = 1024**2
+_MAX_PIECES: Final = 64
 
 _GIF: Final = (b"GIF87a", b"GIF89a")
 _GIF_END: Final = b";"
@@ -38,7 +47,7 @@ def is_cut_off(file: BinaryIO) -> bool:
     if head.startswith(_PNG):
         return _PNG_END not in tail
     if head.startswith(_JPEG):
-        return _JPEG_END not in tail
+        return _jpeg_goes_on(file)
     if head.startswith(_GIF):
         return not tail.rstrip(_FILLED_WITH).endswith(_GIF_END)
     if head.startswith(b"RIFF"):
@@ -46,6 +55,40 @@ def is_cut_off(file: BinaryIO) -> bool:
     if head.startswith(b"BM"):
         return _BMP.size > len(head) or _BMP.unpack_from(head)[1] > size
     return head[4:8] == b"ftyp" and _box_goes_on(file, size)
+
+
+def _jpeg_goes_on(file: BinaryIO) -> bool:
+    """Whether a JPEG's segments before its first scan, or that scan and all others, do not end."""
+    start = len(_JPEG_END)
+    for _ in range(_MAX_SEGMENTS):
+        head = _read(file, start, _SEGMENT.size)
+        if head.startswith(_JPEG_END):
+            return False
+        if len(head) < _SEGMENT.size:
+            return True
+        marks, marker, length = _SEGMENT.unpack(head)
+        if marks != _MARKS or length < _LENGTH_BYTES:
+            return False
+        if marker == _MARKS:  # one of those that may stand before a marker
+            start += 1
+            continue
+        start += _SEGMENT.size - _LENGTH_BYTES + length
+        if marker == _START_OF_SCAN:
+            return _is_without(_JPEG_END, file, start)
+    return False
+
+
+def _is_without(mark: bytes, file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    before = b""
+    for _ in range(_MAX_PIECES):
+        piece = file.read(_PIECE_BYTES)
+        if not piece:
+            return True
+        if mark in before + piece:
+            return False
+        before = piece[-1:]
+    return False
 
 
 def _box_goes_on(file: BinaryIO, size: int) -> bool:
