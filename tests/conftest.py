@@ -18,7 +18,7 @@ from services.seaweedfs import SeaweedFS, seaweedfs
 
 MARKED: Final = {
     "whole": ("browser", "clients", "cluster", "crash", "deploy", "proxy", "release"),
-    "slow": ("acceptance", "client"),
+    "slow": ("acceptance", "client", "embed"),
 }
 """Marks that all tests of a folder have. `whole` leaves them to `make test-all`."""
 HERE: Final = Path(__file__).parent
@@ -26,8 +26,9 @@ HERE: Final = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        room = item.path.relative_to(HERE).parts[0]
         for mark, folders in MARKED.items():
-            if item.path.relative_to(HERE).parts[0] in folders:
+            if room in folders:
                 item.add_marker(mark)
 
 

@@ -8,12 +8,6 @@ import pytest
 from services.seaweedfs import SeaweedFS, bucket_variables
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture(params=["disk", "bucket"])
 def variables(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
