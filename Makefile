@@ -156,7 +156,7 @@ mutations: $(STAMP)/dev nginx postgresql
 
 test-root: $(STAMP)/dev mkfs.xfs systemd-analyze
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }
-	$(BIN)/pytest -m root
+	$(BIN)/pytest -n 2 --dist loadgroup --maxschedchunk 1 -m root
 
 # CUTS are on each of two filesystems. The defaults take about an hour on two cores.
 CUTS ?= 500

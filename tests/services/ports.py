@@ -1,27 +1,41 @@
 """Free ports outside of the range that the kernel hands to outgoing connections."""
 
+import collections
 import itertools
 import os
 import random
 import socket
 
-# Below 22,700, since SeaweedFS also takes each one plus 10,000. Processes of tests that run beside
-# each other have different ones, and each takes another one every time: between the look and its
-# use nothing holds a port.
-_PART = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
-_CANDIDATES = itertools.cycle(
-    random.Random().sample(range(12_000 + 1070 * _PART, 13_070 + 1070 * _PART), 1070)
-)
+# Below 22,000, since SeaweedFS also takes each one plus 10,000.
+_CANDIDATES = itertools.cycle(random.Random().sample(range(12_000, 22_000), 10_000))
+_HELD: collections.deque[int] = collections.deque()
+_MOST_HELD = 100
 
 
 def free_ports(count: int) -> list[int]:
-    """So many; each of them plus 10,000 is free, too."""
+    """So many; each of them plus 10,000 is free, too.
+
+    No other process of tests gets one of them until this one has asked for 100 more.
+    """
     found: list[int] = []
     while len(found) < count:
         port = next(_CANDIDATES)
-        if all(_is_free(number) for number in (port, port + 10_000)):
+        if _hold(port) and all(_is_free(number) for number in (port, port + 10_000)):
             found.append(port)
     return found
+
+
+def _hold(port: int) -> bool:
+    """Take a name that one process can have: nothing else holds a port before its use."""
+    with socket.socket(socket.AF_UNIX) as name:
+        try:
+            name.bind(f"\0stillroom-test-port-{port}")
+        except OSError:
+            return False
+        _HELD.append(name.detach())
+    if len(_HELD) > _MOST_HELD:
+        os.close(_HELD.popleft())
+    return True
 
 
 def _is_free(port: int) -> bool:
