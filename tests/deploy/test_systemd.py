@@ -22,7 +22,8 @@ from services.seaweedfs import SECRET as SECRET_KEY
 from services.systemd import Manager, systemd
 from stillroom.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("systemd")  # two at once would share one tree of control groups
+# Two at once would share one tree of control groups.
+pytestmark = pytest.mark.xdist_group("systemd")
 
 UNITS = DEPLOY / "systemd"
 SECRET = "a secret of 32 bytes for tests only"
