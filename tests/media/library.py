@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from contract.images import read_key
 from stillroom.errors import ImageNotFound
 from stillroom.media.background import Background
-from stillroom.media.config import RowsConfig
+from stillroom.media.config import RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import Intent, MediaResource, new_id, now
 from stillroom.media.rows.engine import migrating
@@ -104,7 +104,12 @@ class Library:
         return await read_key(self.meddled.storage, where)
 
     def table(self, table: sa.Table) -> list[Any]:
-        with migrating(self.config) as connection:
+        """Its rows. It waits for no transaction: one of this loop's could not end meanwhile."""
+        if isinstance(self.config, SqliteConfig):
+            url = sa.URL.create("sqlite", database=str(self.config.file))
+        else:
+            url = sa.make_url(self.config.url).set(drivername="postgresql+psycopg")
+        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
             return list(connection.execute(sa.select(table)).all())
 
     def change(self, statement: sa.Update) -> None:
