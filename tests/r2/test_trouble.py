@@ -70,6 +70,19 @@ async def test_a_create_only_save_knows_its_own_success(
     assert stub.operations == {"PutObject": 2, "HeadObject": 1}
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_a_save_that_cannot_look_for_its_own_success_is_of_unknown_outcome(
+    storage: ImageStorage, stub: StubR2
+) -> None:
+    refused = stub_r2.answers(412, "PreconditionFailed")
+    stub.faults.extend([stub_r2.does_it_but_says_500, refused, *[stub_r2.answers(503)] * 100])
+
+    with pytest.raises(BackendUnavailable, match="the outcome is unknown"):
+        await storage.save(key("a.png"), BytesSource(PNG), CREATE)
+
+    assert "compute/a.png" in stub.objects
+
+
 async def test_a_kept_connection_that_breaks_is_not_tried_again_in_secret(
     storage: ImageStorage, stub: StubR2
 ) -> None:

@@ -176,14 +176,17 @@ class Upload:
         """Whose save refused ours, when one of our own attempts has had no answer?
 
         Raises:
-            BackendUnavailable: not ours; whether ours was there before is unknown.
+            BackendUnavailable: not ours, or none can be seen; whether ours was there is unknown.
         """
+        unknown = "the connection broke off: the outcome is unknown"
         try:
             found = await look(self._store, self._key, deadline=deadline)
         except ImageNotFound:
             found = None
+        except BackendUnavailable as error:
+            raise BackendUnavailable(unknown) from error
         if found is None or found.save_id != self._save_id:
-            raise BackendUnavailable("the connection broke off: the outcome is unknown")
+            raise BackendUnavailable(unknown)
         return self._described(received, found.etag)
 
     def _described(self, received: Received, etag: str) -> StoredImage:
