@@ -1,7 +1,11 @@
 """The five operations, as the seed has them."""
 
+import contextlib
 import hashlib
+import os
+import signal
 import time
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
@@ -164,6 +168,18 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
         assert httpx.get(f"{server.url}/static-offline-docs/{asset}").status_code == 200
 
 
+@contextlib.contextmanager
+def paused(processes: list[int]) -> Iterator[None]:
+    """They take no connection meanwhile."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.hosts("none")  # the server's own
 @pytest.mark.roads
 @pytest.mark.workers
@@ -176,8 +192,10 @@ def test_requests_are_counted_over_all_workers(server: Server) -> None:
     with server.client() as client:
         save(client, "counted").raise_for_status()
     before = counted()
-    for _ in range(20):
-        with server.client() as another:  # a new connection, so that any worker may take it
+    workers = server.children()
+    for number in range(20):
+        # An idle server's connections would all be one worker's.
+        with paused(workers[number % 2 :: 2]), server.client() as another:
             guard = {"If-Match": '"another"'}  # a status that no other test gives this operation
             another.head(f"{IMAGES}/counted", headers=guard)
     deadline = time.monotonic() + 60
