@@ -32,11 +32,11 @@ IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
 READY_WITHIN_S = 60
 
-# Five seconds by default, which one answer may take where many tests run beside each other; and
-# certificates are read again in each request.
+# Five seconds by default, which one answer may take where many tests run beside each other.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(inspect.signature(httpx.get).parameters["timeout"].default, _phase, 60.0)
 
+# Else the certificates are read for each request.
 for _once in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
     _once.__kwdefaults__ = {**(_once.__kwdefaults__ or {}), "verify": TRUST}
 

@@ -148,13 +148,19 @@ async def test_an_original_that_killed_its_decoder_is_not_decoded_again(
         assert (await store.get("a.png", "width=512")).status_code == 415
 
 
-async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
+async def stopped_decoder(store: Store) -> int:
+    """Of one that is idle, beside a large `a.png` and a small `b.png`."""
     await store.save("warm.png", picture(1))
     await store.save("a.png", picture(2, size=(600, 600)))
     await store.save("b.png", picture(3))
     await store.get("warm.png", "width=64")
     (decoder,) = store.derived.decoder_pids
     os.kill(decoder, signal.SIGSTOP)
+    return decoder
+
+
+async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
+    decoder = await stopped_decoder(store)
     sizes = [
         asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256, 512)
     ]
@@ -173,12 +179,7 @@ async def test_one_original_takes_a_part_of_all_that_may_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "_MAX_FLIGHTS_OF_ONE", 2)
-    await store.save("warm.png", picture(1))
-    await store.save("a.png", picture(2, size=(600, 600)))
-    await store.save("b.png", picture(3))
-    await store.get("warm.png", "width=64")
-    (decoder,) = store.derived.decoder_pids
-    os.kill(decoder, signal.SIGSTOP)
+    decoder = await stopped_decoder(store)
     two = [asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128)]
     while len(store.derived._flights) < 2:  # noqa: ASYNC110  (nothing tells)
         await asyncio.sleep(0.01)  # until it holds; there is a deadline

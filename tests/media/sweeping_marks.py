@@ -14,6 +14,15 @@ from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
 
 
+async def deleted_resource(library: Library) -> None:
+    """One whose bytes are due; the mark of its source is not."""
+    await library.save("a.png", picture())
+    resource = await library.ingest("a.png")
+    await library.service.delete(resource.id)
+    ours = deletions.c.resource_id == resource.id
+    library.change(sa.update(deletions).where(ours).values(due_at=now() - LONG_AGO))
+
+
 class MarksContract:
     """Sources and resources whose time has come."""
 
@@ -161,11 +170,7 @@ class MarksContract:
     async def test_a_source_goes_after_its_resource_was_deleted_and_swept(
         self, library: Library
     ) -> None:
-        await library.save("a.png", picture())
-        resource = await library.ingest("a.png")
-        await library.service.delete(resource.id)
-        ours = deletions.c.resource_id == resource.id
-        library.change(sa.update(deletions).where(ours).values(due_at=now() - LONG_AGO))
+        await deleted_resource(library)
         assert await library.sweep() == Swept(deleted=1)
         make_due(library)
 
@@ -175,11 +180,7 @@ class MarksContract:
     async def test_a_source_that_was_ingested_anew_relies_on_the_new_copy(
         self, library: Library
     ) -> None:
-        await library.save("a.png", picture())
-        resource = await library.ingest("a.png")
-        await library.service.delete(resource.id)
-        ours = deletions.c.resource_id == resource.id
-        library.change(sa.update(deletions).where(ours).values(due_at=now() - LONG_AGO))
+        await deleted_resource(library)
         await library.sweep()
         again = await library.ingest("a.png")
         await library.meddled.storage.delete(again.storage_key)

@@ -165,8 +165,7 @@ async def test_what_is_saved_after_the_deletion_was_asked_for_stays(library: Run
 
     async def later(query: ListQuery) -> EntryPage:
         if not saved_later:
-            # A bucket's times have whole seconds.
-            await asyncio.sleep(1.1 - time.time() % 1)
+            await asyncio.sleep(1.1 - time.time() % 1)  # a bucket's times have whole seconds
             saved_later.append((await library.save("runs/7/later.png", picture())).save_id)
         return await entries(query)
 
