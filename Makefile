@@ -165,7 +165,7 @@ crash: $(STAMP)/dev mkfs.xfs
 	@[ "$$(id -u)" = 0 ] || { echo "make crash mounts filesystems: run it as root"; exit 1; }
 	@PYTHONPATH=tests $(BIN)/python -m crash.campaign --cuts $(CUTS) --kills $(KILLS)
 
-# SAVE=--save replaces the table of either in docs/scaling.md.
+# SAVE=--save replaces their tables in docs/proofs.md and docs/scaling.md.
 SAVE ?=
 cluster: $(STAMP)/dev nginx postgresql
 	@PYTHONPATH=tests $(BIN)/python -m cluster.campaign $(SAVE)
