@@ -1,0 +1,23 @@
+"""Shared by the tests of the disk."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from contract.images import RULES
+from stillroom.storage.disk.data_directory import DataDirectory
+from stillroom.storage.disk.openat2 import Opener, open_by_kernel, open_by_walk
+from stillroom.storage.disk.storage import DiskImageStorage
+
+
+@pytest.fixture(params=[open_by_kernel, open_by_walk])
+async def storage(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[DiskImageStorage]:
+    opener: Opener = request.param
+    storage = DiskImageStorage(DataDirectory(tmp_path, opener=opener), RULES)
+    yield storage
+    assert os.listdir(tmp_path / ".stillroom/staging") == []
+    await storage.close()
