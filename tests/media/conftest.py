@@ -14,6 +14,7 @@ import pytest
 
 from contract.images import RULES
 from media.library import Library
+from media.moving import WAYS, Move, Place, moves, of_disk
 from services.postgres import PostgreSQL
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -79,6 +80,24 @@ async def bucket(seaweed: SeaweedFS, operator: Operator) -> AsyncIterator[ImageS
     await storage.close()
     assert operator.uploads() == []
     seaweed.empty()
+
+
+@pytest.fixture(params=WAYS[:2])
+async def move(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Move]:
+    configs: list[Place] = []
+    for number, words in enumerate(request.param.split(" to ")):
+        folder = tmp_path / f"{number}"
+        storage: DiskConfig | R2Config = of_disk(folder)
+        rows: RowsConfig = SqliteConfig(folder / ".stillroom/library.db", durable=False)
+        if "bucket" in words:
+            seaweed: SeaweedFS = request.getfixturevalue("seaweed")
+            storage = R2Config(seaweed.endpoint_url, KEY_ID, SECRET, BUCKET)
+            rows = PostgresConfig(request.getfixturevalue("database_url"))
+        configs.append((storage, rows))
+    async for opened in moves(configs):
+        yield opened
+    if "bucket" in request.param:
+        request.getfixturevalue("seaweed").empty()
 
 
 # Tables are made once, by the migrations: `test_database.py` holds to what these promise.
