@@ -20,10 +20,10 @@ from pictures import picture
 from running import IMAGES, STILLROOM, running, verify
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
-from services.stub_r2 import BUCKET as STUB_BUCKET
-from services.stub_r2 import KEY_ID as STUB_KEY_ID
-from services.stub_r2 import SECRET as STUB_SECRET
 from services.stub_r2 import Stored, stub_r2
+from services.stub_wire import BUCKET as STUB_BUCKET
+from services.stub_wire import KEY_ID as STUB_KEY_ID
+from services.stub_wire import SECRET as STUB_SECRET
 from stillroom.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]

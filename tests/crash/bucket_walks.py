@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from contract.images import PNG, RULES, Chunks, everything, key
-from services import faulty_proxy as faults
-from services.faulty_proxy import FAULTS, Asked, Fault
+from services import proxy_faults as faults
+from services.faulty_proxy import Asked, Fault
+from services.proxy_faults import FAULTS
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from stillroom.errors import ImageNotFound, PreconditionFailed

@@ -28,14 +28,8 @@ from crash.bucket_walks import (
     save_large,
     succeeds_again,
 )
-from services.faulty_proxy import (
-    CANNOT_BE_MENDED,
-    FAULTS,
-    NOT_DONE,
-    Exchange,
-    Fault,
-    FaultyProxy,
-)
+from services.faulty_proxy import Exchange, Fault, FaultyProxy
+from services.proxy_faults import CANNOT_BE_MENDED, FAULTS, NOT_DONE
 from services.s3 import Operator
 from services.seaweedfs import BUCKET
 from stillroom.errors import BackendUnavailable

@@ -11,8 +11,9 @@ import pytest
 
 from crash.bucket_walks import MIB, NEW, OLD, ROUNDS, no_upload_is_left
 from running import IMAGES, peak_bytes, reset_peak, running, wait_until_ready
-from services import faulty_proxy as faults
-from services.faulty_proxy import FAULTS, NOT_DONE, Asked, Fault, FaultyProxy
+from services import proxy_faults as faults
+from services.faulty_proxy import Asked, Fault, FaultyProxy
+from services.proxy_faults import FAULTS, NOT_DONE
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from stillroom.storage.bucket.storage import BUFFERED_BYTES

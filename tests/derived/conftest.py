@@ -13,7 +13,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, stub_r2
+from services.stub_r2 import stub_r2
+from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.app import create_app
 from stillroom.auth.tokens import mint_token
 from stillroom.derived.images import DerivedImages

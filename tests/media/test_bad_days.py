@@ -13,7 +13,9 @@ from contract.images import RULES
 from media.library import Library, is_there, key, make_due
 from pictures import picture
 from services.postgres import PostgreSQL
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, Fault, StubR2, answers, stub_r2
+from services.stub_faults import answers
+from services.stub_r2 import Fault, StubR2, stub_r2
+from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.errors import BackendUnavailable
 from stillroom.media.config import PostgresConfig, SqliteConfig
 from stillroom.media.rows import engine

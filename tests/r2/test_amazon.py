@@ -10,9 +10,9 @@ from acceptance.migrating import migrate, settings_file
 from contract.images import PNG, RULES, key
 from r2.conftest import Running
 from r2.traps import fetched
-from services import stub_r2
+from services import stub_faults
 from services.stub_amazon import REGION, SESSION_TOKEN, StubAmazonS3
-from services.stub_r2 import BUCKET
+from services.stub_wire import BUCKET
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.address import Addressing, BucketAddress
 from stillroom.storage.choose import open_storage
@@ -132,7 +132,7 @@ async def test_a_region_that_is_not_the_buckets_is_told(stub: StubAmazonS3) -> N
 async def test_what_a_redirect_says_is_not_passed_on_unchecked(
     storage: ImageStorage, stub: StubAmazonS3, region: str
 ) -> None:
-    stub.faults.append(stub_r2.answers(301, "PermanentRedirect", x_amz_bucket_region=region))
+    stub.faults.append(stub_faults.answers(301, "PermanentRedirect", x_amz_bucket_region=region))
 
     with pytest.raises(BackendUnavailable, match="set R2_REGION to its own"):
         await storage.save(key("a.png"), BytesSource(PNG))
@@ -162,7 +162,7 @@ async def test_a_session_token_that_is_missing_or_wrong_is_named(
 async def test_credentials_that_have_expired_are_named_and_not_shown(
     storage: ImageStorage, stub: StubAmazonS3, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stub.faults.append(stub_r2.answers(400, "ExpiredToken"))
+    stub.faults.append(stub_faults.answers(400, "ExpiredToken"))
 
     with pytest.raises(BackendUnavailable, match="restart with new temporary credentials"):
         await storage.save(key("a.png"), BytesSource(PNG))

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from contract.images import PNG, SVG, Chunks, key
 from r2.traps import pass_on
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
 from stillroom.storage.port import ImageStorage
@@ -71,7 +71,8 @@ async def test_a_condition_that_cannot_hold_is_refused_before_the_body_is_read(
 
 
 @pytest.mark.parametrize(
-    "fault", [stub_r2.resets_before_the_body, stub_r2.does_it_and_resets, stub_r2.answers(503)]
+    "fault",
+    [stub_faults.resets_before_the_body, stub_faults.does_it_and_resets, stub_faults.answers(503)],
 )
 async def test_a_deletion_gets_through_trouble_that_passes(
     storage: ImageStorage, stub: StubR2, fault: stub_r2.Fault
@@ -91,7 +92,7 @@ async def test_a_deletion_with_an_unknown_outcome_is_no_success_and_nothing_is_a
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.save(key("a.png"), BytesSource(PNG))
-    stub.faults.extend([pass_on, *[stub_r2.does_it_and_hangs] * 50])
+    stub.faults.extend([pass_on, *[stub_faults.does_it_and_hangs] * 50])
 
     with pytest.raises(BackendUnavailable, match="unknown"):
         await storage.delete(key("a.png"))
@@ -107,7 +108,7 @@ async def test_a_deletion_of_one_very_save_is_not_sent_again_over_another_one(
 ) -> None:
     async def saved_meanwhile(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = newer
-        return await stub_r2.answers(503)(stub, request)
+        return await stub_faults.answers(503)(stub, request)
 
     saved = await storage.save(key("a.png"), BytesSource(PNG))
     newer = dataclasses.replace(stub.objects["compute/a.png"])
@@ -142,9 +143,9 @@ async def test_a_copy_replaces_what_is_stored_with_it(storage: ImageStorage, stu
 @pytest.mark.parametrize(
     "fault",
     [
-        stub_r2.answers(500, "InternalError"),
-        stub_r2.error_in_a_200("InternalError"),
-        stub_r2.does_it_and_resets,
+        stub_faults.answers(500, "InternalError"),
+        stub_faults.error_in_a_200("InternalError"),
+        stub_faults.does_it_and_resets,
     ],
 )
 async def test_a_copy_gets_through_trouble_that_passes(

@@ -10,7 +10,7 @@ from contract.images import PNG, key
 from pictures import picture
 from r2.conftest import Running
 from r2.traps import pass_on
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
 from stillroom.assembly import opened_library
 from stillroom.errors import BackendUnavailable, ImageNotFound, PreconditionFailed
@@ -123,7 +123,7 @@ async def test_a_deletion_whose_answer_was_lost_has_happened(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     saved = await storage.save(key("a.png"), BytesSource(PNG))
-    stub.faults.extend([pass_on, stub_r2.does_it_and_resets])
+    stub.faults.extend([pass_on, stub_faults.does_it_and_resets])
 
     await storage.delete(key("a.png"), Condition(if_match=frozenset((saved.etag,))))
 
@@ -134,7 +134,7 @@ async def test_after_a_lost_answer_another_save_makes_the_outcome_unknown(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     saved = await storage.save(key("a.png"), BytesSource(PNG))
-    stub.faults.extend([pass_on, stub_r2.does_it_and_resets, replaced_first])
+    stub.faults.extend([pass_on, stub_faults.does_it_and_resets, replaced_first])
 
     with pytest.raises(BackendUnavailable, match="the outcome is unknown"):
         await storage.delete(key("a.png"), Condition(if_match=frozenset((saved.etag,))))

@@ -10,7 +10,7 @@ from client.test_doctor import doctor
 from contract.images import PNG, Chunks, key
 from r2.conftest import Running
 from r2.traps import CREATE, MIB
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import Conditions, StubR2
 from stillroom.errors import BackendUnavailable, ConditionUnsupported, PreconditionFailed
 from stillroom.storage.address import BucketAddress
@@ -111,7 +111,7 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
 ) -> None:
     with monkeypatch.context() as probed:
         probed.setattr(stub_r2, "PROBES", "no probe is called so")
-        stub.faults.append(stub_r2.does_it_but_says_500)
+        stub.faults.append(stub_faults.does_it_but_says_500)
         with pytest.raises(BackendUnavailable, match="in trouble"):
             await storage.save(key("a.png"), BytesSource(PNG), CREATE)
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from r2.conftest import Running
-from services import stub_r2
+from services import stub_faults
 from services.stub_r2 import StubR2
 
 pytestmark = pytest.mark.clouds
@@ -48,7 +48,7 @@ async def test_a_bucket_in_trouble_is_not_asked_a_thousand_times(
     running: Running, stub: StubR2
 ) -> None:
     async with running() as client:
-        stub.faults.extend([stub_r2.answers(403, "AccessDenied")] * 1000)
+        stub.faults.extend([stub_faults.answers(403, "AccessDenied")] * 1000)
 
         paths = [f"{number}" for number in range(1000)]
         answer = await client.post(f"{STORAGE}/delete", json={"paths": paths})

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from contract.images import PNG, everything, key
 from r2.traps import pass_on
-from services import stub_r2
+from services import stub_faults, stub_r2, stub_wire
 from services.stub_r2 import Fault, StubR2
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import KeyPrefix
@@ -52,7 +52,7 @@ async def test_a_listing_that_does_not_move_on_is_given_up(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     async def stands_still(_: StubR2, __: web.Request) -> web.StreamResponse:
-        return stub_r2.xml(
+        return stub_wire.xml(
             "<ListBucketResult><IsTruncated>true</IsTruncated>"
             "<NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
         )
@@ -241,7 +241,7 @@ async def test_a_look_for_an_entry_gets_through_trouble_that_passes(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     fill(stub, 3)
-    stub.faults.extend([pass_on, stub_r2.answers(503), stub_r2.resets_after_the_body])
+    stub.faults.extend([pass_on, stub_faults.answers(503), stub_faults.resets_after_the_body])
 
     page = await storage.entries(ListQuery(everything()))
 
@@ -254,7 +254,7 @@ async def test_a_page_whose_looks_fail_is_no_shorter_page_and_ends_them_all(
 ) -> None:
     monkeypatch.setattr("stillroom.storage.bucket.entries.DEADLINE_S", 0.8)
     fill(stub, 50)
-    stub.faults.extend([of_looks(stub_r2.hangs)] * 1000)
+    stub.faults.extend([of_looks(stub_faults.hangs)] * 1000)
 
     pages = [storage.entries(ListQuery(everything())) for _ in range(3)]
     found = await asyncio.gather(*pages, return_exceptions=True)
@@ -276,7 +276,7 @@ async def test_a_page_that_nobody_waits_for_any_more_is_not_read_to_its_end(
 
     async def waits(stub: StubR2, request: web.Request) -> web.StreamResponse:
         await all_wait.wait()
-        return await stub_r2.hangs(stub, request)
+        return await stub_faults.hangs(stub, request)
 
     stub.faults.extend([of_looks(waits)] * LOOKS_AT_ONCE)
     task = asyncio.ensure_future(storage.entries(ListQuery(everything())))

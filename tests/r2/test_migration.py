@@ -10,8 +10,9 @@ from aiohttp import web
 
 from contract.images import RULES, everything, key, source_of
 from r2.traps import opened
-from services import faulty_proxy, stub_r2
-from services.faulty_proxy import CANNOT_BE_MENDED, FAULTS, FaultyProxy
+from services import faulty_proxy, stub_wire
+from services.faulty_proxy import FaultyProxy
+from services.proxy_faults import CANNOT_BE_MENDED, FAULTS
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable
@@ -101,7 +102,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     def refuse(*_: object) -> web.Response:
-        answer = stub_r2.error(500, "InternalError")
+        answer = stub_wire.error(500, "InternalError")
         answer.headers["retry-after"] = "60"  # so that it is not asked again until it is too late
         return answer
 
@@ -109,7 +110,7 @@ async def test_a_target_that_takes_nothing_ends_it_and_its_last_answer_is_said(
     monkeypatch.setattr(StubR2, "_UploadPart", refuse)
     disk = DiskConfig(tmp_path, min_free_bytes=0, durable=False)
     source, bucket = open_storage(disk, RULES), opened(stub)
-    target = R2Config(stub.endpoint_url, stub_r2.KEY_ID, stub_r2.SECRET, stub_r2.BUCKET)
+    target = R2Config(stub.endpoint_url, stub_wire.KEY_ID, stub_wire.SECRET, stub_wire.BUCKET)
     inspections = [open_inspection(disk), open_inspection(target)]
     many = 60 if size == 100 else 10
     for number in range(many):

@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from r2.conftest import Running
 from running import IMAGES
-from services import stub_r2
+from services import stub_faults, stub_wire
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, bucket_variables
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, StubR2
+from services.stub_r2 import StubR2
+from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.app import check_settings
 from stillroom.settings import Settings
 
@@ -43,26 +44,26 @@ async def test_each_attempt_is_counted_with_what_became_of_it(
 
     async def hurries_the_next_one(stub: StubR2, request: web.Request) -> web.StreamResponse:
         monkeypatch.setattr(timeout, 2.0)
-        return await stub_r2.resets_after_the_body(stub, request)
+        return await stub_faults.resets_after_the_body(stub, request)
 
     async def hangs(stub: StubR2, request: web.Request) -> web.StreamResponse:
         monkeypatch.setattr(timeout, 60.0)
-        return await stub_r2.hangs(stub, request)
+        return await stub_faults.hangs(stub, request)
 
     monkeypatch.setattr(timeout, 60.0)
     async with running() as client:
         before = await counted(client)
         stub.faults.extend(
             [
-                stub_r2.answers(503, "SlowDown"),
-                stub_r2.answers(429),
+                stub_faults.answers(503, "SlowDown"),
+                stub_faults.answers(429),
                 hurries_the_next_one,
                 hangs,
             ]
         )
         (await client.post(f"{IMAGES}/a.png", files={"file": PNG})).raise_for_status()
         assert (await client.get(f"{IMAGES}/b.png")).status_code == 404
-        stub.faults.append(stub_r2.answers(403, "AccessDenied"))
+        stub.faults.append(stub_faults.answers(403, "AccessDenied"))
         assert (await client.get(f"{IMAGES}/c.png")).status_code == 503
         after = await counted(client)
 
@@ -95,7 +96,7 @@ async def test_probes_that_come_often_cost_one_operation(
 async def test_a_token_that_may_only_read_is_not_ready(running: Running, stub: StubR2) -> None:
     async def may_not_write(bucket: StubR2, request: web.Request) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
-            return stub_r2.error(403, "AccessDenied")
+            return stub_wire.error(403, "AccessDenied")
         return await bucket.carry_out(request)
 
     stub.faults.extend([may_not_write] * 2)
@@ -148,7 +149,7 @@ async def test_a_bucket_that_hangs_is_one_look_and_an_answer_in_time(
     running: Running, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stillroom.api.health._WAIT_S", 0.2)
-    stub.faults.append(stub_r2.hangs)
+    stub.faults.append(stub_faults.hangs)
     async with running() as client:
         probes = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
 

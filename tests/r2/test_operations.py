@@ -13,7 +13,7 @@ from contract.images import PNG
 from generation.carriers import png
 from pictures import picture
 from r2.conftest import Running
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.assembly import opened_library
 from stillroom.media import clock
@@ -380,7 +380,7 @@ async def test_the_redirect_goes_to_the_cdn_and_is_not_to_be_kept(running: Runni
 async def test_a_bucket_in_trouble_is_a_503_with_retry_after(
     running: Running, stub: StubR2
 ) -> None:
-    stub.faults.extend([stub_r2.answers(503, "SlowDown", retry_after="60")] * 100)
+    stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="60")] * 100)
     async with running() as client:
         answer = await client.get(f"{IMAGES}/a.png")
         ready = await client.get("/readyz")

@@ -7,7 +7,7 @@ import pytest
 
 from pictures import picture
 from r2.conftest import Running
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import ConfigurationError
 from videos import Mp4, frames
@@ -152,7 +152,7 @@ async def test_a_bucket_in_trouble_is_503_and_the_next_one_is_made(
     running: Running, stub: StubR2
 ) -> None:
     async with running() as client:
-        stub.faults.extend([stub_r2.answers(503, "SlowDown", retry_after="60")] * 20)
+        stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="60")] * 20)
         failed = await client.get(f"{IMAGES}/a.png?width=64")
         stub.faults.clear()
         made = await client.get(f"{IMAGES}/a.png?width=64")

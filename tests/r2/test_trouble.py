@@ -8,7 +8,7 @@ from aiohttp import web
 
 from contract.images import PNG, Chunks, everything, key
 from r2.traps import CREATE, MIB, opened, pass_on
-from services import stub_r2
+from services import stub_faults, stub_r2
 from services.stub_r2 import StubR2
 from stillroom.errors import BackendUnavailable, PreconditionFailed
 from stillroom.storage.port import ImageStorage
@@ -25,18 +25,18 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
-        stub_r2.answers(429, "TooManyRequests"),
-        stub_r2.answers(429),
-        stub_r2.answers(500, "InternalError"),
-        stub_r2.answers(503, "SlowDown"),
-        stub_r2.answers(502),
-        stub_r2.answers(520),
-        stub_r2.answers(409, "ConditionalRequestConflict"),
-        stub_r2.answers(400, "RequestTimeout"),
-        stub_r2.resets_before_the_body,
-        stub_r2.resets_after_the_body,
-        stub_r2.does_it_and_resets,
-        stub_r2.does_it_but_says_500,
+        stub_faults.answers(429, "TooManyRequests"),
+        stub_faults.answers(429),
+        stub_faults.answers(500, "InternalError"),
+        stub_faults.answers(503, "SlowDown"),
+        stub_faults.answers(502),
+        stub_faults.answers(520),
+        stub_faults.answers(409, "ConditionalRequestConflict"),
+        stub_faults.answers(400, "RequestTimeout"),
+        stub_faults.resets_before_the_body,
+        stub_faults.resets_after_the_body,
+        stub_faults.does_it_and_resets,
+        stub_faults.does_it_but_says_500,
     ],
 )
 @pytest.mark.parametrize("data", [PNG, bytes(2 * MIB), b"x"])
@@ -55,8 +55,8 @@ async def test_a_save_gets_through_trouble_that_passes(
 @pytest.mark.parametrize(
     "fault",
     [
-        stub_r2.does_it_and_resets,
-        stub_r2.does_it_but_says_500,
+        stub_faults.does_it_and_resets,
+        stub_faults.does_it_but_says_500,
     ],
 )
 async def test_a_create_only_save_knows_its_own_success(
@@ -74,8 +74,10 @@ async def test_a_create_only_save_knows_its_own_success(
 async def test_a_save_that_cannot_look_for_its_own_success_is_of_unknown_outcome(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    refused = stub_r2.answers(412, "PreconditionFailed")
-    stub.faults.extend([stub_r2.does_it_but_says_500, refused, *[stub_r2.answers(503)] * 100])
+    refused = stub_faults.answers(412, "PreconditionFailed")
+    stub.faults.extend(
+        [stub_faults.does_it_but_says_500, refused, *[stub_faults.answers(503)] * 100]
+    )
 
     with pytest.raises(BackendUnavailable, match="the outcome is unknown"):
         await storage.save(key("a.png"), BytesSource(PNG), CREATE)
@@ -88,7 +90,7 @@ async def test_a_kept_connection_that_breaks_is_not_tried_again_in_secret(
 ) -> None:
     """aiohttp would repeat the PUT by itself, and we would take our own success for a 412."""
     await storage.save(key("first.png"), BytesSource(PNG))
-    stub.faults.append(stub_r2.does_it_and_resets)
+    stub.faults.append(stub_faults.does_it_and_resets)
 
     saved = await storage.save(key("a.png"), BytesSource(PNG + b"2"), CREATE)
 
@@ -100,7 +102,7 @@ async def test_a_412_after_a_lost_answer_that_is_not_ours_is_no_answer(
 ) -> None:
     async def somebody_else_comes_first(stub: StubR2, request: web.Request) -> web.StreamResponse:
         stub.objects["compute/a.png"] = stub_r2.Stored(b"theirs", {}, '"theirs"')
-        return await stub_r2.resets_after_the_body(stub, request)
+        return await stub_faults.resets_after_the_body(stub, request)
 
     stub.faults.append(somebody_else_comes_first)
 
@@ -111,7 +113,7 @@ async def test_a_412_after_a_lost_answer_that_is_not_ours_is_no_answer(
 async def test_a_completed_upload_whose_answer_was_lost_is_found(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    stub.faults.extend([pass_on, pass_on, pass_on, stub_r2.does_it_and_resets])
+    stub.faults.extend([pass_on, pass_on, pass_on, stub_faults.does_it_and_resets])
 
     saved = await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
 
@@ -135,7 +137,7 @@ async def test_a_completion_may_take_longer_than_other_requests(
 
 
 async def test_an_error_inside_of_a_200_is_an_error(storage: ImageStorage, stub: StubR2) -> None:
-    stub.faults.extend([pass_on, pass_on, pass_on, stub_r2.error_in_a_200("InternalError")])
+    stub.faults.extend([pass_on, pass_on, pass_on, stub_faults.error_in_a_200("InternalError")])
 
     await storage.save(key("big.bin"), Chunks(bytes(20 * MIB)))
 
@@ -176,7 +178,7 @@ async def test_many_writes_to_one_key_keep_to_one_a_second(
 async def test_a_pause_that_the_bucket_asks_for_is_kept(
     storage: ImageStorage, stub: StubR2
 ) -> None:
-    stub.faults.append(stub_r2.answers(503, "SlowDown", retry_after="1"))
+    stub.faults.append(stub_faults.answers(503, "SlowDown", retry_after="1"))
     began = time.monotonic()
 
     await storage.save(key("a.png"), BytesSource(PNG))
@@ -188,7 +190,7 @@ async def test_a_listing_that_breaks_off_is_asked_for_again(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     await storage.save(key("a.png"), BytesSource(PNG))
-    stub.faults.append(stub_r2.breaks_off_its_answer)
+    stub.faults.append(stub_faults.breaks_off_its_answer)
 
     assert (await storage.list(ListQuery(everything()))).entries == ["compute/a.png"]
 
@@ -201,13 +203,13 @@ async def test_a_listing_that_breaks_off_is_asked_for_again(
     ("fault", "word"),
     [
         # Else the deadline might cut an attempt off, of which nothing is known then.
-        (stub_r2.answers(503, "SlowDown", retry_after="1"), "out of reach"),
-        (stub_r2.answers(429, retry_after="1"), "out of reach"),
-        (stub_r2.answers(500, "InternalError"), "unknown"),
-        (stub_r2.resets_before_the_body, "unknown"),
-        (stub_r2.does_it_and_resets, "unknown"),
-        (stub_r2.hangs, "unknown"),
-        (stub_r2.does_it_and_hangs, "unknown"),
+        (stub_faults.answers(503, "SlowDown", retry_after="1"), "out of reach"),
+        (stub_faults.answers(429, retry_after="1"), "out of reach"),
+        (stub_faults.answers(500, "InternalError"), "unknown"),
+        (stub_faults.resets_before_the_body, "unknown"),
+        (stub_faults.does_it_and_resets, "unknown"),
+        (stub_faults.hangs, "unknown"),
+        (stub_faults.does_it_and_hangs, "unknown"),
     ],
 )
 async def test_trouble_that_stays_ends_in_time(
@@ -226,7 +228,7 @@ async def test_no_attempt_begins_that_its_deadline_would_cut_off(
     storage: ImageStorage, stub: StubR2
 ) -> None:
     """The pause asked for ends within the deadline, but leaves no time for an answer."""
-    stub.faults.extend([stub_r2.answers(503, "SlowDown", retry_after="19"), stub_r2.hangs])
+    stub.faults.extend([stub_faults.answers(503, "SlowDown", retry_after="19"), stub_faults.hangs])
 
     with pytest.raises(BackendUnavailable, match="out of reach: it answers 503 SlowDown"):
         await storage.save(key("a.png"), BytesSource(PNG))
@@ -238,7 +240,7 @@ async def test_a_write_for_which_too_little_is_left_does_not_begin(
     storage: ImageStorage, stub: StubR2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stillroom.storage.bucket.upload.DEADLINE_S", 0.5)
-    stub.faults.append(stub_r2.hangs)
+    stub.faults.append(stub_faults.hangs)
 
     with pytest.raises(BackendUnavailable, match="out of reach: too many requests wait for it"):
         await storage.save(key("a.png"), BytesSource(PNG))
@@ -278,7 +280,7 @@ async def test_no_more_than_64_requests_hang_at_once(
 ) -> None:
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 30)  # so that none is given up and repeated
     monkeypatch.setattr(client_module, "DEADLINE_S", 12)
-    stub.faults.extend([stub_r2.hangs] * 1000)
+    stub.faults.extend([stub_faults.hangs] * 1000)
 
     looks = [asyncio.ensure_future(storage.stat(key(f"{number}.png"))) for number in range(200)]
     while sum(stub.operations.values()) < client_module.IN_FLIGHT:
@@ -315,7 +317,7 @@ async def test_a_refusal_names_what_to_mend(
     refusal: tuple[int, str],
     advice: str,
 ) -> None:
-    stub.faults.append(stub_r2.answers(*refusal))
+    stub.faults.append(stub_faults.answers(*refusal))
 
     with pytest.raises(BackendUnavailable):
         await storage.save(key("a.png"), BytesSource(PNG))

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from contract.images import PNG, RULES, Chunks, everything, key
 from running import verify
-from services import faulty_proxy, stub_r2
+from services import faulty_proxy, proxy_faults, stub_r2, stub_wire
 from services.faulty_proxy import FaultyProxy
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -145,10 +145,10 @@ async def test_a_bad_image_is_copied_aside_with_what_is_known_and_deleted(
 @pytest.mark.parametrize(
     "fault",
     [
-        faulty_proxy.breaks_off_its_body,
-        faulty_proxy.does_it_and_resets,
-        faulty_proxy.announces_too_little,
-        faulty_proxy.answers(503, "ServiceUnavailable"),
+        proxy_faults.breaks_off_its_body,
+        proxy_faults.does_it_and_resets,
+        proxy_faults.announces_too_little,
+        proxy_faults.answers(503, "ServiceUnavailable"),
     ],
 )
 async def test_a_bad_line_is_not_taken_for_a_bad_image(
@@ -174,7 +174,7 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
         await storage.save(key(f"{number:02}.png"), BytesSource(PNG))
     read = iter(range(10))
     proxy.choose = lambda asked: (
-        faulty_proxy.resets_before_the_body
+        proxy_faults.resets_before_the_body
         if asked.operation == "GetObject" and next(read, None) is None
         else None
     )
@@ -202,7 +202,7 @@ async def test_a_bucket_that_goes_away_ends_it_and_blames_no_image(
 
 @pytest.fixture
 async def stubbed(stub: StubR2) -> AsyncIterator[tuple[ImageStorage, Inspection]]:
-    config = R2Config(stub.endpoint_url, stub_r2.KEY_ID, stub_r2.SECRET, stub_r2.BUCKET)
+    config = R2Config(stub.endpoint_url, stub_wire.KEY_ID, stub_wire.SECRET, stub_wire.BUCKET)
     storage, store = open_storage(config, RULES), open_inspection(config)
     yield storage, store
     await store.close()

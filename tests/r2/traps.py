@@ -6,7 +6,8 @@ import httpx
 from aiohttp import web
 
 from contract.images import RULES
-from services.stub_r2 import KEY_ID, StubR2
+from services.stub_r2 import StubR2
+from services.stub_wire import KEY_ID
 from services.trust import TRUST
 from stillroom.storage.choose import open_storage
 from stillroom.storage.port import ImageStorage

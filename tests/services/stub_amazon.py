@@ -17,7 +17,8 @@ from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from services.stub_r2 import BUCKET, KEY_ID, SECRET, Conditions, StubR2, bucket_of, error, xml
+from services.stub_r2 import Conditions, StubR2
+from services.stub_wire import BUCKET, KEY_ID, SECRET, bucket_of, error, xml
 from stillroom.storage.choose import R2Config
 
 REGION = "eu-central-1"

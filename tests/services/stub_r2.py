@@ -3,19 +3,17 @@
 A bucket in memory behind real sockets. It keeps the rules that SeaweedFS does not:
 401 for unknown keys, 400 for expired URLs, 429 for a second write to a key within a
 second, equal parts, one checksum, no chunked bodies, 8,192 bytes of metadata, keys in
-byte order, short pages. And it fails on demand: see the faults at the end.
+byte order, short pages. And it fails on demand: see `stub_faults.py`.
 
 https://developers.cloudflare.com/r2/api/s3/api/, .../api/error-codes/,
 .../objects/multipart-objects/ and .../platform/limits/
 """
 
-import asyncio
 import contextlib
 import hashlib
 import itertools
 import re
 import time
-import unicodedata
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,32 +28,25 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 from services.ports import free_ports
+from services.stub_wire import (
+    BUCKET,
+    CLASS_A,
+    CLASS_B,
+    KEY_ID,
+    SECRET,
+    bucket_of,
+    error,
+    is_number,
+    key_of,
+    operation_of,
+    stored_headers,
+    xml,
+)
 from stillroom.storage.bucket import order
 from stillroom.storage.bucket.conditions import PROBE
 from stillroom.storage.choose import R2Config
 
-KEY_ID = "stub-key-id"
-SECRET = "stub-secret"
-BUCKET = "images"
-
-CLASS_A = frozenset(
-    {
-        "CompleteMultipartUpload",
-        "CopyObject",
-        "CreateMultipartUpload",
-        "ListMultipartUploads",
-        "ListObjectsV2",
-        "ListParts",
-        "PutObject",
-        "UploadPart",
-    }
-)
-"""https://developers.cloudflare.com/r2/pricing/; aborts and deletions are free."""
-
-CLASS_B = frozenset({"HeadObject", "GetObject"})
-
 Fault = Callable[["StubR2", web.Request], Awaitable[web.StreamResponse]]
-
 
 T = TypeVar("T", bound="StubR2")
 
@@ -415,55 +406,6 @@ async def served(stub: T) -> AsyncIterator[T]:
         await runner.cleanup()
 
 
-def operation_of(request: web.Request) -> str:
-    if "uploads" in request.query:
-        return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
-    if not key_of(request):
-        return "ListObjectsV2"
-    if "uploadId" in request.query:
-        return {
-            "PUT": "UploadPart",
-            "POST": "CompleteMultipartUpload",
-            "DELETE": "AbortMultipartUpload",
-            "GET": "ListParts",
-        }[request.method]
-    if "x-amz-copy-source" in request.headers:
-        return "CopyObject"
-    return {
-        "PUT": "PutObject",
-        "HEAD": "HeadObject",
-        "GET": "GetObject",
-        "DELETE": "DeleteObject",
-    }[request.method]
-
-
-def bucket_of(request: web.Request) -> str:
-    """By the host, if that begins with the bucket; else by the path."""
-    label, dot, _ = request.host.partition(".")
-    return label if dot and label == BUCKET else request.path.split("/")[1]
-
-
-def key_of(request: web.Request) -> str:
-    """R2 normalizes keys."""
-    path = request.path[1:]
-    if not request.host.startswith(f"{BUCKET}."):
-        path = path.partition("/")[2]
-    return unicodedata.normalize("NFC", path)
-
-
-def is_number(node: ET.Element) -> bool:
-    return node.tag.rpartition("}")[2] == "PartNumber"
-
-
-def stored_headers(request: web.Request) -> dict[str, str]:
-    kept = ("content-type", "content-disposition", "cache-control")
-    return {
-        name.lower(): value
-        for name, value in request.headers.items()
-        if name.lower() in kept or name.lower().startswith("x-amz-meta-")
-    }
-
-
 def facts(stored: Stored) -> dict[str, str]:
     modified = formatdate(stored.modified, usegmt=True)
     return {
@@ -472,81 +414,3 @@ def facts(stored: Stored) -> dict[str, str]:
         "ETag": stored.etag,
         "Last-Modified": modified,
     }
-
-
-def xml(text: str, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=f'<?xml version="1.0"?>{text}')
-
-
-def error(status: int, code: str) -> web.Response:
-    return xml(f"<Error><Code>{code}</Code><Message>{code}</Message></Error>", status)
-
-
-# Faults
-
-
-def answers(status: int, code: str = "", **headers: str) -> Fault:
-    """Refuse, nothing done."""
-
-    async def fault(_: StubR2, request: web.Request) -> web.StreamResponse:
-        await request.content.read()
-        response = error(status, code) if code else web.Response(status=status)
-        response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
-        return response
-
-    return fault
-
-
-async def does_it_but_says_500(stub: StubR2, request: web.Request) -> web.StreamResponse:
-    await stub.carry_out(request)
-    return error(500, "InternalError")
-
-
-def cut_off(request: web.Request) -> None:
-    assert request.transport is not None
-    request.transport.abort()
-
-
-async def resets_before_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
-    cut_off(request)
-    return web.Response()
-
-
-async def resets_after_the_body(_: StubR2, request: web.Request) -> web.StreamResponse:
-    await request.content.read()
-    cut_off(request)
-    return web.Response()
-
-
-async def does_it_and_resets(stub: StubR2, request: web.Request) -> web.StreamResponse:
-    await stub.carry_out(request)
-    cut_off(request)
-    return web.Response()
-
-
-async def hangs(_: StubR2, request: web.Request) -> web.StreamResponse:
-    await request.content.read()
-    await asyncio.sleep(3600)  # the fault itself
-    raise AssertionError
-
-
-async def does_it_and_hangs(stub: StubR2, request: web.Request) -> web.StreamResponse:
-    await stub.carry_out(request)
-    await asyncio.sleep(3600)  # the fault itself
-    raise AssertionError
-
-
-async def breaks_off_its_answer(_: StubR2, request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-length": "1000"})
-    await response.prepare(request)
-    await response.write(b"<ListBucketResult>")
-    cut_off(request)
-    return response
-
-
-def error_in_a_200(code: str) -> Fault:
-    async def fault(_: StubR2, request: web.Request) -> web.StreamResponse:
-        await request.content.read()
-        return error(200, code)
-
-    return fault

@@ -1,0 +1,83 @@
+"""S3 as the stubs read and write it: what a request asks, of which key, and answers."""
+
+import unicodedata
+from xml.etree import ElementTree as ET
+
+from aiohttp import web
+
+KEY_ID = "stub-key-id"
+SECRET = "stub-secret"
+BUCKET = "images"
+
+CLASS_A = frozenset(
+    {
+        "CompleteMultipartUpload",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "ListMultipartUploads",
+        "ListObjectsV2",
+        "ListParts",
+        "PutObject",
+        "UploadPart",
+    }
+)
+"""https://developers.cloudflare.com/r2/pricing/; aborts and deletions are free."""
+
+CLASS_B = frozenset({"HeadObject", "GetObject"})
+
+
+def operation_of(request: web.Request) -> str:
+    if "uploads" in request.query:
+        return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
+    if not key_of(request):
+        return "ListObjectsV2"
+    if "uploadId" in request.query:
+        return {
+            "PUT": "UploadPart",
+            "POST": "CompleteMultipartUpload",
+            "DELETE": "AbortMultipartUpload",
+            "GET": "ListParts",
+        }[request.method]
+    if "x-amz-copy-source" in request.headers:
+        return "CopyObject"
+    return {
+        "PUT": "PutObject",
+        "HEAD": "HeadObject",
+        "GET": "GetObject",
+        "DELETE": "DeleteObject",
+    }[request.method]
+
+
+def bucket_of(request: web.Request) -> str:
+    """By the host, if that begins with the bucket; else by the path."""
+    label, dot, _ = request.host.partition(".")
+    return label if dot and label == BUCKET else request.path.split("/")[1]
+
+
+def key_of(request: web.Request) -> str:
+    """R2 normalizes keys."""
+    path = request.path[1:]
+    if not request.host.startswith(f"{BUCKET}."):
+        path = path.partition("/")[2]
+    return unicodedata.normalize("NFC", path)
+
+
+def is_number(node: ET.Element) -> bool:
+    return node.tag.rpartition("}")[2] == "PartNumber"
+
+
+def stored_headers(request: web.Request) -> dict[str, str]:
+    kept = ("content-type", "content-disposition", "cache-control")
+    return {
+        name.lower(): value
+        for name, value in request.headers.items()
+        if name.lower() in kept or name.lower().startswith("x-amz-meta-")
+    }
+
+
+def xml(text: str, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=f'<?xml version="1.0"?>{text}')
+
+
+def error(status: int, code: str) -> web.Response:
+    return xml(f"<Error><Code>{code}</Code><Message>{code}</Message></Error>", status)
