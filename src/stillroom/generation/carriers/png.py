@@ -53,7 +53,7 @@ def read_tail(parts: FileParts, found: Entries) -> None:
     chunks are found from the end: a place is one if others follow it up to the last. Mostly a chunk
     of pixels is near; only where there is none the tail is searched for all kinds.
     """
-    start = max(len(SIGNATURE), parts.size - _TAIL_BYTES)
+    start = max(0, parts.size - _TAIL_BYTES)  # all that was kept of an upload: it is not copied
     length = parts.size - start
     if not parts.allows(start, length):
         found.lose()

@@ -31,6 +31,9 @@ from stillroom.storage.values import OpenedImage, StoredImage
 _GATHER_S: Final = 0.15
 """After a change, others that come soon go into the same transaction."""
 
+_GATHER_MORE_S: Final = 0.35
+"""If any did, for still more: half the cost of a row is its share of a transaction."""
+
 _PARSE_AFTER_S: Final = 0.02
 """Files that are parsed one after the other take a third of the time that they take one by one."""
 
@@ -193,6 +196,8 @@ class IndexFilling:
                     self._changed.wait(), _REMOVED_AGAIN_S if self._again else None
                 )
             await self._stops_within(_GATHER_S)
+            if 1 < len(self._noted) < _BATCH:
+                await self._stops_within(_GATHER_MORE_S)
             self._changed.clear()
             if self._stopping.is_set() and not self._noted:
                 return
