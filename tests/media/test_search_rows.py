@@ -178,27 +178,33 @@ async def test_names_of_megabytes_are_cut(rows: SearchRows) -> None:
     assert await _found(rows, lora=("w999x0",)) == []
 
 
+@pytest.mark.parametrize("reach", [1, 64])
 async def test_pages_of_a_phrase_are_whole_however_rare_it_is(
-    rows: SearchRows, monkeypatch: pytest.MonkeyPatch
+    rows: SearchRows, monkeypatch: pytest.MonkeyPatch, reach: int
 ) -> None:
-    prompts = {n: "snow red fox" if n % 5 == 0 or n > 30 else "fox red snow" for n in range(60)}
+    has_it = {n * n: n % 10 == 0 or n > 40 for n in range(60)}
+    texts = {n: "snow red fox" if has_it[n] else "fox red snow" for n in has_it}
     monkeypatch.setattr("stillroom.media.rows.search._NEAR", 8)
+    monkeypatch.setattr("stillroom.media.rows.search._REACH", reach)
     await rows.write(
-        [_image(f"{n}.png", Generation(prompt=text), saved_ns=n) for n, text in prompts.items()]
+        [_image(f"{n}.png", Generation(prompt=text), saved_ns=n) for n, text in texts.items()]
     )
-    wanted = [f"{n}.png" for n, text in prompts.items() if text == "snow red fox"]
 
-    for limit, descending in itertools.product((1, 3, 50), (True, False)):
-        found: list[str] = []
-        after: str | int | None = None
-        while after is not None or not found:
-            query = SearchQuery(
-                prefix=ALL, words=(("red", "fox"),), limit=limit, descending=descending, after=after
-            )
-            page = await rows.search(query)
-            found += [one.image.key.text.removeprefix("compute/") for one in page.images]
-            after = page.next_after
+    for limit, descending, times in itertools.product((1, 3, 50), (True, False), TIMES):
+        since, before = times
+        query = SearchQuery(
+            prefix=ALL, words=(("red", "fox"),), limit=limit, descending=descending,
+            saved_from_ns=since, saved_before_ns=before,
+        )  # fmt: skip
+        wanted = [n for n in has_it if has_it[n] and (since or 0) <= n < (before or 10**6)]
+        pages = [await rows.search(query)]
+        while (after := pages[-1].next_after) is not None:
+            pages.append(await rows.search(replace(query, after=after)))
+        found = [one.image.modified_ns for page in pages for one in page.images]
         assert found == (wanted[::-1] if descending else wanted)
+
+
+TIMES: Final = [(None, None), (100, None), (None, 401), (100, 401), (5000, 6000)]
 
 
 async def test_case_accents_and_scripts_do_not_matter(rows: SearchRows) -> None:
