@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from click.testing import CliRunner
 from services.ports import free_ports
 from services.trust import TRUST
 from stillroom.cli.main import commands
+from waiting import until
 
 _TELL_PEAK = """
 import resource, subprocess, sys
@@ -30,7 +30,6 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 STILLROOM = str(Path(sys.executable).parent / "stillroom")
 IMAGES = "/api/v1/storage/images"
 _MINTING = threading.Lock()  # it sets the environment and the output of the whole process
-READY_WITHIN_S = 60
 
 # Five seconds by default, which one answer may take where many tests run beside each other.
 for _phase in ("connect", "read", "write", "pool"):
@@ -142,10 +141,7 @@ class Server:
             with contextlib.suppress(ProcessLookupError):  # workers end with their supervisor
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        deadline = time.monotonic() + 60
-        while not all(is_gone(pid) for pid in processes):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)  # orphans end when they end, and tell nobody
+        until(lambda: all(is_gone(pid) for pid in processes))
 
     def stop(self) -> int:
         """SIGTERM, and its exit status."""
@@ -203,14 +199,10 @@ def running(
 
 
 def wait_until_ready(server: Server) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        assert server.process.poll() is None, server.logged()
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}/readyz").status_code == 200:
-                return
-        time.sleep(0.05)  # a condition with a deadline: there is no event to wait for
-    raise AssertionError(server.logged())
+    until(
+        lambda: httpx.get(f"{server.url}/readyz").status_code == 200,
+        despite=httpx.TransportError, by=server.process, said=server.logged,
+    )  # fmt: skip
 
 
 def exchange(port: int, request: bytes, *, timeout_s: float = 60) -> bytes:

@@ -5,8 +5,8 @@ import os
 import select
 import signal
 import socket
-import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from running import IMAGES, Server, exchange, parsed, running
 from stillroom.server.descriptors import bounds_of
 from stillroom.server.http11.bounds import BODY_WINDOW_S, Bounds
 from stillroom.settings import Settings
+from waiting import until
 
 MIB = 1024**2
 
@@ -136,11 +137,8 @@ def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) ->
         connection.connect(("127.0.0.1", hasty.port))
         connection.sendall(request.encode())
         assert connection.recv(10)
-        deadline = time.monotonic() + 60
         # The connection goes first; the answer hears of it, and closes its image.
-        while established(hasty.port, connection) or open_images(hasty):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # until the server has given up
+        until(lambda: not established(hasty.port, connection) and not open_images(hasty))
 
 
 def established(port: int, connection: socket.socket) -> bool:
@@ -153,25 +151,24 @@ def established(port: int, connection: socket.socket) -> bool:
 
 def wait_until_unconnected(server: Server) -> None:
     """Until the server has closed its ends of the connections that were closed by its clients."""
-    deadline = time.monotonic() + 60
     ours, open_states = f"0100007F:{server.port:04X}", ("01", "08")  # ESTABLISHED, CLOSE_WAIT
-    while any(
-        line.split()[1] == ours and line.split()[3] in open_states
-        for line in Path("/proc/net/tcp").read_text().splitlines()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+
+    def is_unconnected() -> bool:
+        lines = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+        return not any(fields[1] == ours and fields[3] in open_states for fields in lines)
+
+    until(is_unconnected)
 
 
-def open_images(server: Server) -> list[str]:
-    found = []
+def open_files(server: Server) -> Iterator[str]:
     for pid in [server.process.pid, *server.children()]:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                target = str(descriptor.readlink())
-                if "/compute/" in target and os.path.isfile(target):
-                    found.append(target)
-    return found
+                yield str(descriptor.readlink())
+
+
+def open_images(server: Server) -> list[str]:
+    return [path for path in open_files(server) if "/compute/" in path and os.path.isfile(path)]
 
 
 def test_a_body_that_comes_too_slowly_is_408_and_leaves_nothing(tmp_path: Path) -> None:
@@ -226,13 +223,10 @@ def test_more_connections_than_allowed_get_a_503_that_says_when_to_come_back(
 
 def wait_until_there_is_room(server: Server) -> None:
     """Until connections that have gone, or were told to go, are no longer counted."""
-    deadline = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(httpx.TransportError):  # far too many get no answer at all
-            if httpx.get(f"{server.url}/healthz").status_code == 200:
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+    until(
+        lambda: httpx.get(f"{server.url}/healthz").status_code == 200,
+        despite=httpx.TransportError,  # far too many get no answer at all
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -330,24 +324,10 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers
 
 def wait_for_staging(server: Server) -> None:
     """Until the server has begun to write the upload."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for pid in [server.process.pid, *server.children()]:
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if "/staging/" in str(descriptor.readlink()):
-                        return
-        threading.Event().wait(0.05)
-    raise AssertionError("the upload has not begun")
+    until(lambda: any("/staging/" in path for path in open_files(server)))
 
 
 def wait_until_refused(server: Server) -> None:
     """Until the server accepts no connection any more."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            connect(server).close()
-        except OSError:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("the server still accepts connections")
+    with contextlib.suppress(OSError):
+        until(lambda: connect(server).close())

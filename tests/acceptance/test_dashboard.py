@@ -16,6 +16,7 @@ from pictures import picture
 from running import IMAGES, STILLROOM, Server, free_port, running
 from services.prometheus import RULES, Prometheus, binary, prometheus
 from services.proxies import DEPLOY
+from waiting import until
 
 pytestmark = pytest.mark.whole  # a Prometheus that asks for a while
 
@@ -54,10 +55,11 @@ def without_its_bucket(folder: Path) -> Iterator[Server]:
         process = subprocess.Popen([STILLROOM, "serve"], env=environment, stdout=log, stderr=log)
     try:
         server = Server(process, folder / "data", port, folder / "bucket.log", environment)
-        deadline = time.monotonic() + 60
-        while "bucket is out of reach" not in server.logged() or not answers(server):
-            assert time.monotonic() < deadline, server.logged()
-            time.sleep(0.1)  # until it listens, though it says that the bucket is not there
+        # It listens, though it says that the bucket is not there.
+        until(
+            lambda: "bucket is out of reach" in server.logged() and answers(server),
+            said=server.logged,
+        )
         yield server
     finally:
         process.terminate()

@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import socket
-import time
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from framing import ATTACKS, Attack, hidden, statuses
 from running import IMAGES, Server, exchange, parsed, running
+from waiting import until
 
 MIB = 1024**2
 
@@ -254,10 +254,7 @@ def test_a_precondition_that_fails_on_a_read_keeps_no_file_open(
     for _ in range(20):
         refused = client.get(f"{IMAGES}/{folder}/a.png", headers={"If-Match": '"no"'})
         assert refused.status_code == 412
-    deadline = time.monotonic() + 60
-    while held_open(server, folder):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # the index may be reading it
+    until(lambda: not held_open(server, folder))  # the index may be reading it
 
 
 def held_open(server: Server, name: str) -> bool:

@@ -3,9 +3,7 @@
 import io
 import itertools
 import json
-import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,9 +13,9 @@ from PIL import Image
 
 from pictures import picture
 from running import IMAGES, Server
+from waiting import until
 
 LIBRARY = "/api/v1/media-resources"
-WITHIN_S = 60
 
 
 @pytest.fixture
@@ -32,13 +30,6 @@ def resource_of(client: httpx.Client, path: str, data: bytes) -> str:
     answer = client.post(f"{LIBRARY}/ingest", json={"storage_key": f"compute/{path}"})
     assert answer.status_code == 200, answer.text
     return f"{LIBRARY}/{answer.json()['id']}"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)  # a condition with a deadline: no event tells of a row
 
 
 def sample(client: httpx.Client, name: str) -> float:
@@ -58,23 +49,23 @@ def test_a_colour_comes_in_the_background_and_is_counted(client: httpx.Client, f
     url = resource_of(client, f"{folder}/a.png", out.getvalue())
     broken = resource_of(client, f"{folder}/b.png", picture(uuid.uuid4().int)[:-200])
 
-    wait_for(lambda: client.get(url).json()["dominant_color"] is not None)
+    until(lambda: client.get(url).json()["dominant_color"] is not None)
     assert client.get(url).json()["dominant_color"] == f"#{one[:3].hex()}"
-    wait_for(lambda: client.get(f"{LIBRARY}/heal").json() == {"count": 0})
+    until(lambda: client.get(f"{LIBRARY}/heal").json() == {"count": 0})
     assert client.get(broken).json()["dominant_color"] is None
-    wait_for(lambda: sample(client, "stillroom_media_healed_total") >= before + 2)
-    wait_for(lambda: sample(client, "stillroom_media_healing") == 0)
+    until(lambda: sample(client, "stillroom_media_healed_total") >= before + 2)
+    until(lambda: sample(client, "stillroom_media_healing") == 0)
 
 
 def test_healing_is_asked_for_and_answered_with_a_number(client: httpx.Client, made: str) -> None:
-    wait_for(lambda: client.get(made).json()["dominant_color"] is not None)
+    until(lambda: client.get(made).json()["dominant_color"] is not None)
     assert client.patch(made, json={"dominant_color": None}).json()["dominant_color"] is None
 
     ids = [made.rpartition("/")[2], str(uuid.uuid4())]
     asked = client.post(f"{LIBRARY}/heal", json={"ids": ids})
 
     assert (asked.status_code, asked.json()) == (202, {"count": 1})
-    wait_for(lambda: client.get(made).json()["dominant_color"] is not None)
+    until(lambda: client.get(made).json()["dominant_color"] is not None)
     for everything in (client.post(f"{LIBRARY}/heal", json={}), client.post(f"{LIBRARY}/heal")):
         assert everything.status_code == 202
         assert everything.json()["count"] >= 0

@@ -1,7 +1,6 @@
 """The listing with facts, over HTTP."""
 
 import hashlib
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from generation.carriers import iptc, png, with_xmp
 from running import IMAGES, Server, exchange, parsed, running
+from waiting import until, until_equal
 
 pytestmark = pytest.mark.hosts
 
@@ -75,10 +75,7 @@ def test_an_entry_says_soon_whether_the_image_says_that_ai_made_it(
         client.post(f"{IMAGES}/{folder}/{name}", files={"file": data}).raise_for_status()
 
     def wait_for(expected: dict[str, str | None]) -> None:
-        ends = time.monotonic() + 60
-        while (found := marks()) != expected:
-            assert time.monotonic() < ends, (found, expected)
-            time.sleep(0.02)  # until it holds; there is a deadline
+        until_equal(marks, expected)
 
     save("a.png", with_xmp("PNG", iptc()))
     save("b.png", png({}))
@@ -106,10 +103,7 @@ def test_a_database_that_is_slow_does_not_hold_a_listing_up(
 ) -> None:
     with running(tmp_path, database_url=database_url) as server, server.client() as client:
         client.post(f"{IMAGES}/a.png", files={"file": png({})}).raise_for_status()
-        ends = time.monotonic() + 60
-        while client.get(ENTRIES).json()[0]["ai_mark"] != "none":
-            assert time.monotonic() < ends
-            time.sleep(0.02)  # until it holds; there is a deadline
+        until(lambda: client.get(ENTRIES).json()[0]["ai_mark"] == "none")
         with psycopg.connect(database_url) as other:
             other.execute("LOCK TABLE search_images IN ACCESS EXCLUSIVE MODE")
 

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 
 from running import IMAGES, STILLROOM, Server, running
+from waiting import until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -67,10 +67,7 @@ def test_an_image_is_gone_when_its_end_has_come(tmp_path: Path) -> None:
             client.post(
                 f"{IMAGES}/{name}.png", files={"file": PNG}, headers={"Expires-In": lasts}
             ).raise_for_status()
-        deadline = time.monotonic() + 60
-        while client.head(f"{IMAGES}/a.png").status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # until it holds; there is a deadline
+        until(lambda: client.head(f"{IMAGES}/a.png").status_code != 200)
         assert client.head(f"{IMAGES}/b.png").status_code == 200
 
 

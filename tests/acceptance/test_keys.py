@@ -22,6 +22,7 @@ from issuing import (
     signed_by_secret,
 )
 from running import Server, running
+from waiting import until
 
 
 def ask(server: Server, token: str, method: str = "GET", path: str = "") -> int:
@@ -116,10 +117,7 @@ def test_a_new_key_is_taken_at_once_and_unknown_ones_ask_rarely(
 ) -> None:
     new, bogus = TWO.token(aud="stillroom"), Issuer("ES256", TWO.key, "bogus")
     with key_server(ONE) as keys, published(tmp_path, keys, workers) as server:
-        deadline = time.monotonic() + 60
-        while keys.fetched < int(workers):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # until the last worker is up
+        until(lambda: keys.fetched >= int(workers))
         for _ in range(20):
             assert ask(server, ONE.token(aud="stillroom")) == 200
         assert keys.fetched == int(workers), "each worker has fetched the set once"
@@ -183,10 +181,7 @@ def test_a_provider_that_is_down_at_the_start_is_tried_again(tmp_path: Path) -> 
             assert "none is known yet" in server.logged()
 
             keys.status = 200
-            deadline = time.monotonic() + 60
-            while ask(server, ONE.token(aud="stillroom")) != 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)  # until it has tried again
+            until(lambda: ask(server, ONE.token(aud="stillroom")) == 200)
 
 
 def test_a_stop_does_not_wait_for_a_provider_that_hangs(tmp_path: Path) -> None:

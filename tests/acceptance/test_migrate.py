@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from services.stub_wire import BUCKET as STUB_BUCKET
 from services.stub_wire import KEY_ID as STUB_KEY_ID
 from services.stub_wire import SECRET as STUB_SECRET
 from stillroom.settings import Settings
+from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]
 
@@ -60,11 +60,10 @@ def test_killed_again_and_again_ten_thousand_images_arrive_once_and_whole(
     killed_at = []
     for stop_at in (dice.randrange(100, 900), 2500, 5000):
         process = subprocess.Popen([STILLROOM, "migrate", *words], stdout=subprocess.DEVNULL)
-        give_up = time.monotonic() + 100
-        while (done := report.read_text().count('"copied"')) < stop_at:
-            assert time.monotonic() < give_up
-            assert process.poll() is None
-            time.sleep(0.02)  # a condition with a deadline: the file tells nobody
+        done = until(
+            lambda: max(0, report.read_text().count('"copied"') - stop_at),  # noqa: B023  (at once)
+            by=process,
+        )
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         killed_at.append(done)

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from acceptance.conftest import Servers, Way
 from running import IMAGES, Server, exchange, parsed, running
+from waiting import until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 LARGE = bytes(4 * 1024**2)
@@ -35,13 +34,6 @@ def numbers(server: Server) -> Numbers:
 
 def number(server: Server, name: str, **labels: str) -> float:
     return numbers(server).get((name, tuple(sorted(labels.items()))), 0)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():  # each worker hands its numbers on once a second
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 @pytest.fixture
@@ -85,7 +77,7 @@ def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
 
     missing = len(answers[0].content)
     expected = (body, 6 * len(LARGE) + 3 * missing, 0, len(listed.content))
-    wait_until(lambda: grown() == expected)
+    until(lambda: grown() == expected)
 
 
 @pytest.mark.roads
@@ -98,9 +90,9 @@ def test_what_is_under_way_is_shown_while_it_is(observed: Server) -> None:
         with socket.create_connection(("127.0.0.1", observed.port)) as slow:
             slow.sendall(head + b"\r\n\r\n--x\r\n")
             # The scrape itself is under way, too.
-            wait_until(lambda: number(observed, "stillroom_requests_in_flight") == 2)
-            wait_until(lambda: number(observed, "stillroom_connections") >= 2)
-        wait_until(lambda: number(observed, "stillroom_requests_in_flight") == 1)
+            until(lambda: number(observed, "stillroom_requests_in_flight") == 2)
+            until(lambda: number(observed, "stillroom_connections") >= 2)
+        until(lambda: number(observed, "stillroom_requests_in_flight") == 1)
 
 
 def test_syncs_build_room_and_state_of_the_disk_are_shown(observed: Server) -> None:
@@ -125,22 +117,22 @@ def test_the_numbers_are_whole_over_workers_and_the_dead_are_no_part_of_now(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path, "--workers", "2") as server:
-        wait_until(lambda: number(server, "stillroom_workers") == 2)
+        until(lambda: number(server, "stillroom_workers") == 2)
         for _ in range(20):
             with server.client() as client:
                 client.get(f"{IMAGES}/none.png")
         read = ("stillroom_requests_total", {"operation": "get_image", "status": "404"})
-        wait_until(lambda: number(server, read[0], **read[1]) == 20)
+        until(lambda: number(server, read[0], **read[1]) == 20)
 
         # Whoever dies had connections open, and perhaps a request under way.
         with contextlib.ExitStack() as idle:
             for _ in range(40):
                 idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            wait_until(lambda: number(server, "stillroom_connections") >= 40)
+            until(lambda: number(server, "stillroom_connections") >= 40)
             for worker in server.children():
                 os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: answers(server) and number(server, "stillroom_workers") == 2)
-        wait_until(lambda: number(server, "stillroom_connections") < 10)
+        until(lambda: answers(server) and number(server, "stillroom_workers") == 2)
+        until(lambda: number(server, "stillroom_connections") < 10)
         assert number(server, read[0], **read[1]) == 20, "what was done stays done"
 
 
@@ -170,7 +162,7 @@ def test_a_sane_id_comes_back_with_every_answer(observed: Server) -> None:
                 named = f"{method}-{round_}:{path}/0.=+"
                 answer = client.request(method, f"{IMAGES}/{path}", headers={"X-Request-Id": named})
                 assert answer.headers.get_list("x-request-id") == [named]
-                wait_until(lambda named=named: len(lines(observed, request_id=named)) == 1)  # type: ignore[misc]  # a default binds it
+                until(lambda named=named: len(lines(observed, request_id=named)) == 1)  # type: ignore[misc]  # a default binds it
         for method, path in (("POST", "id/b.png"), ("POST", "id/..%2fb.png")):
             answer = client.request(
                 method,
@@ -243,7 +235,7 @@ def test_every_refusal_has_an_id(observed: Server) -> None:
         answer = parsed(exchange(observed.port, request))
         named = answer.headers["x-request-id"]
         assert answer.status == status
-        wait_until(lambda named=named: bool(lines(observed, request_id=named)))  # type: ignore[misc]  # a default binds it
+        until(lambda named=named: bool(lines(observed, request_id=named)))  # type: ignore[misc]  # a default binds it
 
 
 # Lines
@@ -255,11 +247,11 @@ def test_a_line_of_access_says_who_what_how_much_and_how_long(observed: Server) 
         client.post(f"{IMAGES}/line/a.bin", files={"file": LARGE}).raise_for_status()
         for each in range(3):
             client.get(f"{IMAGES}/line/a.bin", headers={"X-Request-Id": f"line{each}"})
-        wait_until(lambda: bool(lines(observed, request_id="line2")))
+        until(lambda: bool(lines(observed, request_id="line2")))
         (line,) = lines(observed, request_id="line2")
 
         client.get(f"{IMAGES}/a%0ab%1b%5b31m?signature=s3cr3t", headers={"X-Request-Id": "odd"})
-        wait_until(lambda: bool(lines(observed, request_id="odd")))
+        until(lambda: bool(lines(observed, request_id="odd")))
         (odd,) = lines(observed, request_id="odd")
 
     seconds = line.pop("seconds")
@@ -301,7 +293,7 @@ def test_a_failure_is_found_by_the_id_that_its_answer_names(tmp_path: Path, fast
             f"{IMAGES}/c.png", files={"file": PNG}, headers={"X-Request-Id": "mine"}
         )
 
-        wait_until(lambda: bool(lines(server, level="error")))
+        until(lambda: bool(lines(server, level="error")))
         (error,) = lines(server, level="error")
     assert failed.status_code in (503, 507)
     assert failed.headers["x-request-id"] == "mine"
@@ -339,7 +331,7 @@ def test_readiness_names_each_part_its_state_and_the_reason(tmp_path: Path) -> N
         (server.data / ".stillroom/staging").rmdir()
         ready = httpx.get(f"{server.url}/readyz")
         (server.data / ".stillroom/staging").mkdir()
-        wait_until(lambda: "database" in httpx.get(f"{server.url}/readyz").json()["parts"])
+        until(lambda: "database" in httpx.get(f"{server.url}/readyz").json()["parts"])
         again = httpx.get(f"{server.url}/readyz")
 
     assert (ready.status_code, ready.headers["retry-after"]) == (503, "5")

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from running import IMAGES, Server
+from waiting import until
 
 pytestmark = pytest.mark.hosts
 
@@ -198,8 +198,5 @@ def test_requests_are_counted_over_all_workers(server: Server) -> None:
         with paused(workers[number % 2 :: 2]), server.client() as another:
             guard = {"If-Match": '"another"'}  # a status that no other test gives this operation
             another.head(f"{IMAGES}/counted", headers=guard)
-    deadline = time.monotonic() + 60
-    while counted() < before + 20:  # each worker hands its numbers on once a second
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+    until(lambda: counted() >= before + 20)  # each worker hands its numbers on once a second
     assert counted() == before + 20

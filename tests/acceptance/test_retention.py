@@ -3,8 +3,7 @@
 import json
 import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from stillroom.media.resource import now
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import deletions
 from stillroom.paths import image_entry
+from waiting import until
 
 RUNS = "/api/v1/storage/runs"
 RULES = """
@@ -42,13 +42,6 @@ GO = {f"tmp/{n}.png" for n in range(20)} | {
     f"runs/{run}/{n}.png" for run in range(4) for n in range(3)
 }
 CONTENT = {path: picture(number) for number, path in enumerate(sorted(GO | STAY))}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 @pytest.fixture(params=["disk and SQLite", "bucket and PostgreSQL"])

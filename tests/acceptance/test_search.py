@@ -1,7 +1,6 @@
 """GET /storage/search: found within a second of the save, exact, and confined."""
 
 import re
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from acceptance.conftest import Servers, Way
 from generation.carriers import iptc, png, with_xmp
 from running import Server, free_port, running
+from waiting import until_equal
 
 SEARCH = "/api/v1/storage/search"
 LIBRARY = "/api/v1/media-resources"
@@ -37,10 +37,7 @@ def paths(client: httpx.Client, **asked: Any) -> list[str]:
 
 
 def wait_for(client: httpx.Client, expected: list[str], **asked: Any) -> None:
-    ends = time.monotonic() + 60
-    while (found := paths(client, **asked)) != expected:
-        assert time.monotonic() < ends, (found, expected)
-        time.sleep(0.02)  # until it holds; there is a deadline
+    until_equal(lambda: paths(client, **asked), expected)
 
 
 @pytest.mark.workers
@@ -137,10 +134,7 @@ def ids(client: httpx.Client, **asked: Any) -> list[str]:
 
 
 def wait_for_ids(client: httpx.Client, expected: list[str], **asked: Any) -> None:
-    ends = time.monotonic() + 60
-    while (found := ids(client, **asked)) != expected:
-        assert time.monotonic() < ends, (found, expected)
-        time.sleep(0.02)  # until it holds; there is a deadline
+    until_equal(lambda: ids(client, **asked), expected)
 
 
 @pytest.mark.workers

@@ -1,5 +1,6 @@
 """Clients that are slow, leave or are refused, and a server that drains, on the fast path."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ import pytest
 
 from acceptance.raw_requests import LARGE, PNG, ask, connected, one_answer, open_descriptors
 from running import IMAGES, Server, exchange, parsed, running
+from waiting import until
 
 
 def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
@@ -26,10 +28,7 @@ def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
         with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
             connection.sendall(request)
             connection.recv(10_000)
-    deadline = time.monotonic() + 60
-    while open_descriptors(short) > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+    until(lambda: open_descriptors(short) <= before)
 
 
 def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -> None:
@@ -93,14 +92,8 @@ BODY = (
 
 
 def wait_until_nothing_is_accepted(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=60).close()
-        except ConnectionRefusedError:
-            return
-        time.sleep(0.01)  # until it holds; there is a deadline
-    pytest.fail("it goes on accepting")
+    with contextlib.suppress(ConnectionRefusedError):
+        until(lambda: socket.create_connection(("127.0.0.1", port), timeout=60).close())
 
 
 def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
@@ -140,10 +133,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
     for sent in (0, 10, 100_000, len(BODY) - 1):
         with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
             connection.sendall(head + BODY[:sent])
-    deadline = time.monotonic() + 60
-    while open_descriptors(short) > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+    until(lambda: open_descriptors(short) <= before)
     with short.client() as client:
         assert client.get(IMAGES, params={"prefix": "left/"}).json() == []
     assert not list((short.data / ".stillroom/staging").iterdir())

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from running import IMAGES, STILLROOM, free_port, running, wait_until_ready
+from waiting import until
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,14 +120,7 @@ def test_507_below_the_floor_of_free_room(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                ready = httpx.get(f"{server.url}/readyz")
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)  # until it listens
+        ready = until(lambda: httpx.get(f"{server.url}/readyz"), despite=httpx.TransportError)
         assert ready.status_code == 503
         assert "STILLROOM_MIN_FREE_BYTES" in ready.json()["detail"]
         with server.client() as client:
@@ -164,10 +158,7 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
 
         os.kill(victim, signal.SIGKILL)
 
-        deadline = time.monotonic() + 60
-        while len([pid for pid in server.children() if pid != victim]) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # until the supervisor has noticed
+        until(lambda: len([pid for pid in server.children() if pid != victim]) >= 2)
         wait_until_ready(server)
         for _ in range(10):
             with server.client() as another:
@@ -200,10 +191,7 @@ def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) ->
         workers = server.children()
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-        deadline = time.monotonic() + 60
-        while any(Path(f"/proc/{pid}").exists() for pid in workers):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # orphans are reaped by init, which tells nobody
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
 def test_a_stop_ends_all_processes(tmp_path: Path) -> None:

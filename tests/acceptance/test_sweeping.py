@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,16 +24,10 @@ from stillroom.media.resource import new_id, now
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.tables import dead_letters, deletions, scans
 from stillroom.paths import StorageKey
+from waiting import until
 
 LIBRARY = "/api/v1/media-resources"
 LETTERS = "/api/v1/media-dead-letters"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
 
 
 PAIRS = ("disk and SQLite", "bucket and PostgreSQL")

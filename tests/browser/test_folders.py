@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,6 +14,7 @@ from playwright.sync_api import Route, expect
 from browser.scenery import scenery
 from browser.visiting import Visit, fragment, stored
 from running import IMAGES, Server
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +34,8 @@ def save(client: httpx.Client, *paths: str) -> None:
     for number, path in enumerate(paths):
         data = scenery(number, edge=240)
         client.post(f"{IMAGES}/{quote(path)}", files={"file": data}).raise_for_status()
-    ends = time.monotonic() + 60
-    for folder in {path.rpartition("/")[0] for path in paths}:
-        some = sum(path.rpartition("/")[0] == folder for path in paths)
-        while len(found(client, f"{folder}/")) < min(some, 100):
-            assert time.monotonic() < ends, "the index was not written"
-            time.sleep(0.02)  # until it holds; there is a deadline
+    for folder, some in Counter(path.rpartition("/")[0] for path in paths).items():
+        until(lambda: len(found(client, f"{folder}/")) >= min(some, 100))  # noqa: B023  (at once)
 
 
 def found(client: httpx.Client, prefix: str) -> list[str]:

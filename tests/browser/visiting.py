@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from running import IMAGES, Server
+from waiting import until
 
 SCREENSHOTS = Path(__file__).parents[2] / ".make" / "screenshots"
 
@@ -125,11 +125,9 @@ def fragment(path: str) -> str:
 
 def wait_for_index(server: Server, folder: str, count: int) -> None:
     """The index is written after the answer to a save; a page of before would lack images."""
-    ends = time.monotonic() + 60
     with server.client() as client:
-        while len(client.get(_SEARCH, params={"prefix": f"{folder}/"}).json()["items"]) < count:
-            assert time.monotonic() < ends, "the index was not written"
-            time.sleep(0.02)  # until it holds; there is a deadline
+        within = {"prefix": f"{folder}/"}
+        until(lambda: len(client.get(_SEARCH, params=within).json()["items"]) >= count)
 
 
 def save(client: httpx.Client, path: str, data: bytes) -> None:

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from running import STILLROOM, running, wait_until_ready
 from stillroom.client import ImageStore, Outcome, SavedImage
+from waiting import until
 
 IMAGES = 1000
 
@@ -53,11 +53,10 @@ def test_a_worker_killed_and_started_again_ends_with_every_image_whole(tmp_path:
             worker = subprocess.Popen(
                 [sys.executable, "-c", WORKER, f"{stop_at + 200}"], env=environment
             )
-            deadline = time.monotonic() + 60
-            while not folder.exists() or len(list(folder.iterdir())) < stop_at:
-                assert time.monotonic() < deadline
-                assert worker.poll() is None
-                time.sleep(0.01)  # until it is in the middle of it
+            until(
+                lambda: folder.exists() and len(list(folder.iterdir())) >= stop_at,  # noqa: B023  (at once)
+                by=worker,
+            )
             worker.send_signal(signal.SIGKILL)
             assert worker.wait() == -signal.SIGKILL
             kills += 1

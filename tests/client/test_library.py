@@ -18,6 +18,7 @@ from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
 from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
 from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
+from waiting import until
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -146,10 +147,8 @@ def test_the_library_at_the_prompt(run: Callable[..., str], server: Server, fold
     assert "looked at" in run("heal", one.id, other.id)
     assert json.loads(run("heal", one.id, "--json"))["resources"] in (0, 1)
     with ImageStore(server.url, server.token()) as store:
-        deadline = time.monotonic() + 60
-        while store.media.get(one.id).dominant_color is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # the server may have claimed it
+        # The server may have claimed it.
+        until(lambda: store.media.get(one.id).dominant_color is not None)
     tags = json.loads(run("tag", one.id, "--json"))
     assert tags == {"id": one.id, "tags": sorted(["kept", folder])}
     assert run("tag", one.id, "--replace") == ""

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from PIL import Image
 from acceptance.pasting import DEFAULT_URL, started, wait_for_answer
 from running import Server, free_port, running
 from stillroom.generation.writing.embed import with_generation
+from waiting import until
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules"
@@ -173,12 +173,8 @@ def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
 
     with started(f"node_modules/.bin/next start -H 127.0.0.1 -p {port}", app, log, **told):
         wait_for_answer(page, log)
-        deadline = time.monotonic() + 60
-        while not (shown := re.findall(SHOWN, httpx.get(page, timeout=60).text)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # until the index has it; there is a deadline
+        (url,) = until(lambda: re.findall(SHOWN, httpx.get(page).text))
 
-    (url,) = shown
     assert httpx.get(html.unescape(url)).content == image(4)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from PIL import Image
 from acceptance.pasting import DEFAULT_URL, ROOT, blocks, started, wait_for_answer
 from running import free_port, running
 from stillroom.client import ImageStore
+from waiting import until
 
 PYTHON = ROOT / ".make/recipes/bin/python"
 WORDS = "snow"
@@ -44,10 +44,7 @@ def test_the_gradio_recipe_finds_images_by_words_of_their_prompt_and_copies_none
     with running(tmp_path) as server, ImageStore(server.url, server.token()) as store:
         for path, prompt in (("generations/1.png", "a fox in the snow"), ("2.png", "snow")):
             store.save(path, Image.new("RGB", (8, 8), "teal"), generation={"prompt": prompt})
-        deadline = time.monotonic() + 60
-        while len(list(store.search(WORDS))) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # until it holds; there is a deadline
+        until(lambda: len(list(store.search(WORDS))) >= 2)
         script = f"token = {server.token()!r}\n{recipe}".replace(DEFAULT_URL, server.url)
         (tmp_path / "page.py").write_text(script)
         page, log = f"http://127.0.0.1:{port}", tmp_path / "page.log"

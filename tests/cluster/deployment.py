@@ -6,12 +6,9 @@ Nothing of `deploy/cluster` is changed but addresses, secrets, and how long a gr
 import contextlib
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from running import STILLROOM
 from services.ports import free_ports
@@ -20,12 +17,11 @@ from services.process import Process
 from services.proxies import DEPLOY, nginx_cluster
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
-from services.weed_cluster import WeedCluster, weed_cluster
+from services.weed_cluster import WeedCluster, wait_until_well, weed_cluster
 
 SERVERS = 3
 GRACE_S = 2
 SWEEP_EVERY_S = 1
-_READY_WITHIN_S = 60
 
 
 @dataclass
@@ -58,14 +54,7 @@ class Deployment:
     def wait_until_ready(self, server: Process) -> None:
         assert server.environment is not None
         url = f"http://127.0.0.1:{server.environment['STILLROOM_PORT']}/readyz"
-        give_up = time.monotonic() + _READY_WITHIN_S
-        while True:
-            server.check()
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(url).status_code == 200:
-                    return
-            assert time.monotonic() < give_up, server.log.read_text()[-2000:]
-            time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
+        wait_until_well(url, server)
 
 
 def shared_environment(changes: dict[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ import httpx
 
 from pictures import picture
 from running import IMAGES
+from waiting import until
 
 LIBRARY: Final = "/api/v1/media-resources"
 
@@ -114,19 +115,18 @@ class Load:
     def wait_for(self, count: int, within_s: float = 90) -> None:
         """Return when so many more requests have been acknowledged."""
         wanted = self.acknowledged + count
-        give_up = time.monotonic() + within_s
-        while self.acknowledged < wanted:
-            assert time.monotonic() < give_up, f"{count} more answers did not come in {within_s} s"
-            assert all(thread.is_alive() for thread in self._threads), "a client has given up"
-            time.sleep(0.05)  # a condition with a deadline: the threads tell nobody
+        until(
+            lambda: self.acknowledged >= wanted, within_s=within_s,
+            as_long_as=lambda: all(thread.is_alive() for thread in self._threads),
+        )  # fmt: skip
 
     def enter(self, phase: str) -> None:
         """Begin a phase; returns when no request of the one before is under way."""
         self.phase = phase
-        give_up = time.monotonic() + 2 * PATIENCE_S
-        while any(client.busy_since not in ("", phase) for client in self._clients):
-            assert time.monotonic() < give_up, "a request never ends"
-            time.sleep(0.01)  # a condition with a deadline: the threads tell nobody
+        until(
+            lambda: all(client.busy_since in ("", phase) for client in self._clients),
+            within_s=2 * PATIENCE_S,
+        )
 
     def stop(self) -> None:
         """Return when no request is under way."""

@@ -17,6 +17,7 @@ import httpx
 from crash.rounds import Round
 from pictures import picture
 from running import IMAGES, Server, running
+from waiting import until
 
 _LETTERS = f"{IMAGES.removesuffix('storage/images')}media-dead-letters"
 _LIBRARY = f"{IMAGES.removesuffix('storage/images')}media-resources"
@@ -71,13 +72,8 @@ def _make_due(server: Server) -> None:
 
 
 def _wait_until_swept(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        with _rows(server) as rows:
-            if rows.execute("SELECT count(*) FROM media_deletions").fetchone() == (0,):
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # a condition: the sweeper has settled all marks
+    with _rows(server) as rows:
+        until(lambda: rows.execute("SELECT count(*) FROM media_deletions").fetchone() == (0,))
 
 
 @contextlib.contextmanager

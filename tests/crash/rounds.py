@@ -16,6 +16,7 @@ from pathlib import Path
 from crash.loopback import loop_disk
 from crash.traffic import Traffic
 from running import Server, running
+from waiting import until
 
 _CUTS_OF_ONE_DISK = 25
 """Then a fresh one: a store of many rounds takes longer to look through than to break."""
@@ -123,10 +124,7 @@ def _kills_of_one_store(
 
 
 def kill_a_worker(server: Server, chance: random.Random) -> None:
-    deadline = time.monotonic() + 60
-    while not (workers := server.children()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # until the supervisor has started one again
+    workers = until(server.children)  # the supervisor starts one again
     os.kill(chance.choice(workers), signal.SIGKILL)
 
 

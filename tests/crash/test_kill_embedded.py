@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from running import Server, is_gone, running
 from services.seaweedfs import bucket_variables
 from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
+from waiting import until
 
 pytestmark = [pytest.mark.slow]
 
@@ -79,12 +80,13 @@ class Writers:
         return self._folder / f"{name}.said"
 
     def wait_until_each_has_promised(self, count: int) -> None:
-        deadline = time.monotonic() + 120
         for name, process in self._running.items():
-            while self._said(name).read_bytes().count(b'"etag"') < count:
-                assert process.poll() is None, self._said(name).read_text()[-2000:]
-                assert time.monotonic() < deadline
-                time.sleep(0.01)  # a condition with a deadline
+            said = self._said(name).read_text
+            until(
+                lambda: said().count('"etag"') >= count,  # noqa: B023  (at once)
+                by=process,
+                said=said,
+            )
 
     def kill(self, name: str, traffic: Traffic) -> None:
         """SIGKILL, and note what it was promised and what was under way."""
@@ -250,7 +252,7 @@ class CeleryWorkers:
             pids = group_of(worker.pid)
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
-            wait_until(lambda: all(is_gone(pid) for pid in pids))
+            until(lambda: all(is_gone(pid) for pid in pids))
 
     def logged(self) -> str:
         return (self._folder / "worker.log").read_text()
@@ -266,13 +268,6 @@ def group_of(leader: int) -> list[int]:
     return found
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # a condition with a deadline
-
-
 def test_celerys_own_worker_dies_and_nothing_acknowledged_is_lost(
     server: Server, tmp_path: Path
 ) -> None:
@@ -282,7 +277,7 @@ def test_celerys_own_worker_dies_and_nothing_acknowledged_is_lost(
     workers.order()
     for round_ in range(1, 4):
         with workers.running():
-            wait_until(lambda enough=20 * round_: workers.acknowledged > enough)  # type: ignore[misc]  # a default binds it
+            until(lambda enough=20 * round_: workers.acknowledged > enough)  # type: ignore[misc]  # a default binds it
             time.sleep(chance.uniform(0, 0.2))  # the moment is the experiment
 
     promised, kept = Traffic(server, seed=3), dict[str, str]()
@@ -294,7 +289,7 @@ def test_celerys_own_worker_dies_and_nothing_acknowledged_is_lost(
         # What a killed worker had taken from the queue is ordered again, as one does.
         workers.order()
         with workers.running():
-            wait_until(lambda: all_are_there(store))
+            until(lambda: all_are_there(store))
     assert "Traceback" not in server.logged() + workers.logged()
 
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from pictures import picture
 from running import IMAGES, STILLROOM, Server, running
 from services.postgres import PostgreSQL
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from waiting import until
 
 pytestmark = [pytest.mark.slow]
 
@@ -57,11 +57,12 @@ class Ingesting:
 
     def wait_for(self, count: int) -> None:
         """Until so many more resources than there are now were acknowledged."""
-        deadline, enough = time.monotonic() + 100, len(self.resources) + count
-        while len(self.resources) < enough:
-            assert time.monotonic() < deadline, self.server.logged()
-            assert any(thread.is_alive() for thread in self._threads), self.broken
-            time.sleep(0.01)  # a condition with a deadline: the threads tell nobody
+        enough = len(self.resources) + count
+        until(
+            lambda: len(self.resources) >= enough,
+            as_long_as=lambda: any(thread.is_alive() for thread in self._threads),
+            said=lambda: (self.broken, self.server.logged()),
+        )  # fmt: skip
 
     def _run(self, number: int) -> None:
         with self.server.client() as client:

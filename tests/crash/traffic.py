@@ -4,13 +4,13 @@ import base64
 import hashlib
 import random
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
 
 from running import IMAGES, Server
+from waiting import until
 
 Digest = str | None
 """The SHA-256 of what a path holds, or None for nothing."""
@@ -56,11 +56,10 @@ class Traffic:
 
     def wait_until_some_is_promised(self, count: int = 20) -> None:
         """Wait for some acknowledgements since the start."""
-        deadline = time.monotonic() + 60
-        while self._answers < count:
-            assert time.monotonic() < deadline
-            assert any(thread.is_alive() for thread in self._threads), self.server.logged()
-            time.sleep(0.005)  # a condition with a deadline: the threads tell nobody
+        until(
+            lambda: self._answers >= count, said=self.server.logged,
+            as_long_as=lambda: any(thread.is_alive() for thread in self._threads),
+        )  # fmt: skip
 
     def join(self) -> None:
         self._stopped.set()

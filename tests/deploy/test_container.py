@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ from pictures import picture
 from running import IMAGES, free_port
 from services.installed import INSTALL, variables
 from services.proxies import DEPLOY
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
 FILE = DEPLOY / "Containerfile"
-READY_WITHIN_S = 60
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -167,11 +166,11 @@ def container(tmp_path: Path) -> Iterator[Container]:
         )
     started = Container(process, port)
     try:
-        give_up = time.monotonic() + READY_WITHIN_S
-        while started.run(*health_check()).returncode != 0:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up, log.read_text()
-            time.sleep(0.1)  # a condition with a deadline: a runtime asks like this, too
+        until(
+            lambda: started.run(*health_check()).returncode == 0,
+            by=process,
+            said=log.read_text,
+        )
         yield started
         assert "Traceback" not in log.read_text()
     finally:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from embed.test_page import BINARIES, blocks, started, until
+from embed.test_page import BINARIES, blocks, started
 from stillroom.local import open_store
+from waiting import until_equal
 
 pytestmark = [pytest.mark.slow]
 
@@ -51,20 +52,20 @@ def test_a_worker_killed_in_its_task_leaves_no_part_of_a_run_published_and_anoth
         started(worker, tmp_path, environment) as workers,
     ):
         order()
-        until(lambda: len(list(tmp_path.glob("waits-*"))), 1)
+        until_equal(lambda: len(list(tmp_path.glob("waits-*"))), 1)
         (waits,) = tmp_path.glob("waits-*")
         os.kill(int(waits.name.removeprefix("waits-")), signal.SIGKILL)
-        until(lambda: len(list(tmp_path.glob("waits-*"))), 2)  # another one has the task
+        until_equal(lambda: len(list(tmp_path.glob("waits-*"))), 2)  # another one has the task
 
         assert [(run.folder, run.state) for run in store.runs()] == [("generations/7", "open")]
         left = store.run("generations/7").read()
         assert [image.path for image in left.images] == ["generations/7/0.png"]
         (tmp_path / "may-end").touch()
-        until(lambda: [(run.state, run.count) for run in store.runs()], [("published", 2)])
+        until_equal(lambda: [(run.state, run.count) for run in store.runs()], [("published", 2)])
         published = store.run("generations/7").read()
 
         order()  # a second delivery of what is done already
-        until(lambda: workers.logged().count(" succeeded in "), 2)
+        until_equal(lambda: workers.logged().count(" succeeded in "), 2)
 
         assert store.run("generations/7").read() == published
         for image in published.images:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from running import running
 from stillroom.errors import ConfigurationError, ImageNotFound, InvalidPath, ResourceNotFound
 from stillroom.local import LocalImageStore, open_store
 from stillroom.media.resource import Change, ResourceQuery
+from waiting import until_equal
 
 PNG = picture(size=(40, 30))
 
@@ -67,10 +67,7 @@ def test_it_has_the_media_library(store: LocalImageStore) -> None:
 
 def test_what_it_saves_and_deletes_is_searched_soon(store: LocalImageStore) -> None:
     def wait_for(expected: list[str]) -> None:
-        ends = time.monotonic() + 60
-        while (found := [image.path for image in store.search("fox")]) != expected:
-            assert time.monotonic() < ends, (found, expected)
-            time.sleep(0.02)  # until it holds; there is a deadline
+        until_equal(lambda: [image.path for image in store.search("fox")], expected)
 
     with store:
         store.save("a.png", PNG, generation={"prompt": "a red fox"})

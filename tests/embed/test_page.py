@@ -5,16 +5,15 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from running import IMAGES, Server, free_port
 from services.seaweedfs import SeaweedFS, bucket_variables
+from waiting import until_equal
 
 pytestmark = [pytest.mark.slow]
 
@@ -68,13 +67,6 @@ def started(command: str, folder: Path, environment: dict[str, str]) -> Iterator
         process.wait(timeout=60)
 
 
-def until(found: Callable[[], Any], expected: object) -> None:
-    deadline = time.monotonic() + 120
-    while (seen := found()) != expected:
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.1)  # a condition with a deadline: other processes send no event
-
-
 @pytest.mark.whole
 def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
     tmp_path: Path, environment: dict[str, str]
@@ -108,7 +100,7 @@ def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
 
         run(order)
         both = '["generations/7/0.png","generations/7/1.png"]'
-        until(lambda: run(token, look), both)
+        until_equal(lambda: run(token, look), both)
         bearer = f"Bearer {run(token, 'echo $TOKEN').strip()}"
         # Uvicorn closes a connection that waits for five seconds, perhaps just as it is used again.
         fields = {"Authorization": bearer, "Connection": "close"}
@@ -123,7 +115,7 @@ def test_the_compute_server_of_the_page_makes_lists_serves_and_keeps_images(
             assert kept.count("-") == 8
             assert all(resource["id"] in kept for resource in resources)
             assert len(resources) == 2
-            until(lambda: run(token, look), "[]")  # the sweeper of the app
+            until_equal(lambda: run(token, look), "[]")  # the sweeper of the app
             assert client.get("/api/v1/gallery/").status_code == 200
         chosen = "storage: DiskImageStorage" if on_disk else "storage: R2ImageStorage"
         assert chosen in server.logged()
@@ -137,4 +129,4 @@ def wait_until_answered(server: Server) -> None:
             return httpx.get(f"{server.url}/docs").status_code
         return 0
 
-    until(status, 200)
+    until_equal(status, 200)

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from services.ports import free_ports
 from services.proxies import DEPLOY, FRAMING_BYTES, PROXIES
 from stillroom.http import multipart
 from stillroom.settings import Settings
+from waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -257,10 +257,7 @@ def test_an_upload_streams(front: Front, client: httpx.Client) -> None:
         front, "s.bin", front.server.token(), len(begin) + 4 * MIB + len(end)
     ) as connection:
         connection.sendall(begin + bytes(2 * MIB))
-        deadline = time.monotonic() + 60
-        while staged_bytes(front.server) < MIB:  # before the rest has been sent
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # until it holds; there is a deadline
+        until(lambda: staged_bytes(front.server) >= MIB)  # before the rest has been sent
         connection.sendall(bytes(2 * MIB) + end)
         assert parsed(connection.recv(65_536)).status == 200
     assert len(client.get(f"{IMAGES}/s.bin").content) == 4 * MIB
@@ -284,13 +281,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(front: Front, client: httpx.Cl
             b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         )
         connection.sendall(bytes(2 * MIB))
-        deadline = time.monotonic() + 60
-        while staged_bytes(front.server) < MIB:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # until it holds; there is a deadline
-    while staged_bytes(front.server):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # until it holds; there is a deadline
+        until(lambda: staged_bytes(front.server) >= MIB)
+    until(lambda: not staged_bytes(front.server))
     assert client.get(f"{IMAGES}/never.bin").status_code == 404
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,8 +11,7 @@ import httpx
 
 from services.ports import free_ports
 from services.seaweedfs import BUCKET
-
-_READY_WITHIN_S = 60
+from waiting import until
 
 _AROUND = """
 daemon off;
@@ -109,11 +107,7 @@ def _nginx(folder: Path, port: int, site: str) -> Iterator[None]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    give_up = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < give_up:
-        assert process.poll() is None, log.read_text()
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/ready").status_code == 204:
-                return
-        time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
-    raise AssertionError(log.read_text())
+    until(
+        lambda: httpx.get(f"{url}/ready").status_code == 204,
+        despite=httpx.TransportError, by=process, said=log.read_text,
+    )  # fmt: skip

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ import psycopg
 from psycopg import sql
 
 from services.ports import free_ports
-
-_READY_WITHIN_S = 60
+from waiting import until
 
 
 @dataclass
@@ -79,14 +77,16 @@ class PostgreSQL:
                 stderr=log,
                 cwd=self.folder,
             )
-        give_up = time.monotonic() + _READY_WITHIN_S
-        while time.monotonic() < give_up:
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(self.url()).close()
-                return
-            time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
-        raise AssertionError((self.folder / "log").read_text()[-2000:])
+        until(
+            self._answers,
+            despite=psycopg.OperationalError,
+            by=self.process,
+            said=(self.folder / "log").read_text,
+        )
+
+    def _answers(self) -> bool:
+        psycopg.connect(self.url()).close()
+        return True
 
     def stop(self) -> None:
         """At once, as a crash would be."""

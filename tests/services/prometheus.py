@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import httpx
 
 from services.ports import free_ports
 from services.proxies import DEPLOY, changed
+from waiting import until
 
 RULES = DEPLOY / "prometheus"
-_READY_WITHIN_S = 60
 
 
 def binary(name: str) -> str:
@@ -77,11 +76,11 @@ def prometheus(folder: Path, *targets: int) -> Iterator[Prometheus]:
         )
     running = Prometheus(f"http://127.0.0.1:{port}")
     try:
-        give_up = time.monotonic() + _READY_WITHIN_S
-        while not _is_ready(running):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up, log.read_text()
-            time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
+        until(
+            lambda: _is_ready(running),
+            by=process,
+            said=log.read_text,
+        )
         yield running
     finally:
         process.terminate()

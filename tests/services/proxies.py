@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import httpx
 import trustme
 
 from services.ports import free_ports
+from waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FRAMING_BYTES = 256 * 1024
-_READY_WITHIN_S = 60
 
 _NGINX = """
 daemon off;
@@ -278,11 +277,11 @@ def _proxy(
             stderr=stream,
         )
     try:
-        give_up = time.monotonic() + _READY_WITHIN_S
-        while not _answers(port, answer):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up, log.read_text()
-            time.sleep(0.05)  # a condition with a deadline: nothing tells when it is ready
+        until(
+            lambda: _answers(port, answer),
+            by=process,
+            said=log.read_text,
+        )
         yield
     finally:
         process.terminate()

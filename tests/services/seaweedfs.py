@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ import httpx
 
 from services.ports import free_ports
 from services.trust import TRUST
+from waiting import until
 
 KEY_ID = "test-key-id"
 SECRET = "test-secret-access-key"
 BUCKET = "stillroom"
-
-_READY_WITHIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,7 @@ def write_identities(folder: Path) -> Path:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], endpoint_url: str, log: Path) -> None:
-    give_up = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < give_up:
-        assert process.poll() is None, log.read_text()[-2000:]
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{endpoint_url}/healthz", verify=TRUST).status_code == 200:
-                return
-        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
-    raise AssertionError(log.read_text()[-2000:])
+    until(
+        lambda: httpx.get(f"{endpoint_url}/healthz", verify=TRUST).status_code == 200,
+        despite=httpx.TransportError, by=process, said=log.read_text,
+    )  # fmt: skip

@@ -8,15 +8,14 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.installed import INSTALL, variables
 from services.proxies import DEPLOY
+from waiting import until
 
-_READY_WITHIN_S = 60
 _TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user", "timers", "sockets")
 
 _BOOT = (
@@ -101,16 +100,15 @@ def systemd(folder: Path) -> Iterator[Manager]:
 
 def _booted(process: subprocess.Popen[bytes], log: Path) -> int:
     """Wait until it takes commands; its process id."""
-    give_up = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < give_up:
-        assert process.poll() is None, log.read_text()
+
+    def up() -> int | None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if children:
-            manager = Manager(int(children[0]))
-            if manager.shown("multi-user.target", "ActiveState") == "active":
-                return manager.pid
-        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
-    raise AssertionError(log.read_text())
+        for first in map(int, children):
+            if Manager(first).shown("multi-user.target", "ActiveState") == "active":
+                return first
+        return None
+
+    return until(up, by=process, said=log.read_text)
 
 
 @contextlib.contextmanager
@@ -123,9 +121,6 @@ def _cgroup() -> Iterator[Path]:
     try:
         yield ours
     finally:
-        give_up = time.monotonic() + _READY_WITHIN_S
-        while "populated 1" in (ours / "cgroup.events").read_text():
-            assert time.monotonic() < give_up
-            time.sleep(0.05)  # the processes of a namespace end when they end
+        until(lambda: "populated 1" not in (ours / "cgroup.events").read_text())
         for group, _, _ in os.walk(ours, topdown=False):
             os.rmdir(group)

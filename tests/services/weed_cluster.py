@@ -5,8 +5,7 @@ servers may be away. It stands for R2 in what R2 is to Stillroom: a bucket that 
 """
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import httpx
 from services.ports import free_ports
 from services.process import Process
 from services.seaweedfs import weed_binary, write_identities
+from waiting import until
 
 _VOLUME_SERVERS = 3
 _TWO_RACKS = "010"
-_READY_WITHIN_S = 60
 
 
 @dataclass
@@ -44,7 +43,7 @@ class WeedCluster:
             nodes = [node for rack in racks for node in rack["DataNodes"] or []]
             return len(nodes) == len(self.volumes)
 
-        _wait_until(are_there)
+        until(are_there, despite=httpx.TransportError)
 
 
 @contextlib.contextmanager
@@ -91,9 +90,9 @@ def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
         for each in nodes:
             each.start()
         cluster.wait_for_volumes()
-        _wait_until(lambda: _is_well(f"http://127.0.0.1:{filer}/", nodes[-1]))
+        wait_until_well(f"http://127.0.0.1:{filer}/", nodes[-1])
         gateway.start()
-        _wait_until(lambda: _is_well(f"{cluster.endpoint_url}/healthz", gateway))
+        wait_until_well(f"{cluster.endpoint_url}/healthz", gateway)
         yield cluster
     finally:
         for each in (gateway, *reversed(nodes)):
@@ -101,16 +100,11 @@ def weed_cluster(folder: Path) -> Iterator[WeedCluster]:
                 each.kill()  # on SIGTERM they take their time
 
 
-def _is_well(url: str, process: Process) -> bool:
-    process.check()
-    return httpx.get(url).status_code == 200
+def wait_until_well(url: str, process: Process) -> None:
+    """Wait until a process of the cluster answers 200."""
 
+    def is_well() -> bool:
+        process.check()
+        return httpx.get(url).status_code == 200
 
-def _wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + _READY_WITHIN_S
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if condition():
-                return
-        assert time.monotonic() < give_up
-        time.sleep(0.1)  # a condition with a deadline: nothing tells when it is ready
+    until(is_well, despite=httpx.TransportError, said=process.log.read_text)
