@@ -145,6 +145,11 @@ def damaged(data: bytes) -> bytes:
     return data[:12] + bytes(48) + data[60:]
 
 
+def holed(data: bytes) -> bytes:
+    """Ones in place of some of its pixels, and its parts as they were."""
+    return data[:2000] + b"\xff" * 100 + data[2100:]
+
+
 CUT_OFF = frozenset(
     (
         "signature alone",
@@ -171,6 +176,8 @@ BAD: dict[str, Callable[[], bytes]] = {
     "a short gif": lambda: picture(form="GIF", size=(300, 300))[:-5000],
     "a short avif": lambda: picture(form="AVIF", size=(300, 300))[:-5000],
     "a damaged png": lambda: damaged(picture(size=(300, 300))),
+    "a damaged png with a trailer": lambda: holed(picture(size=(300, 300))) + bytes(100_000),
+    "a damaged gif with a trailer": lambda: holed(picture(form="GIF", size=(300, 300))) + b"more",
     "a damaged jpeg": lambda: damaged(picture(form="JPEG", size=(300, 300))) + bytes(100),
     "a damaged webp": lambda: damaged(picture(form="WEBP", size=(300, 300))),
     "a flood of pixels": lambda: flood((12_000, 12_000)),

@@ -119,6 +119,8 @@ def _derived(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
             raise TooManyPixelsError
         if image.format in _JPEGS and _scans(file) > _MAX_SCANS:
             raise TooManyScansError
+        if image.format == "PNG":
+            image.load()  # as its EXIF does, which may follow; broken pixels are told only once
         orientation = _orientation(image)
         profile = image.info.get("icc_profile")
         asked = (job.width, job.height)
