@@ -1,12 +1,16 @@
 """Whether a file ends before its image does, wherever it was cut."""
 
 import io
+import random
 
 import pytest
+from PIL import Image
 
 from pictures import picture
 from stillroom.derived.cut_off import is_cut_off
 
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "AVIF")
 
 
@@ -15,9 +19,103 @@ def test_a_whole_file_is_not_cut_off_and_any_beginning_of_it_is(form: str) -> No
     data = picture(form=form, size=(40, 30))
     assert not is_cut_off(io.BytesIO(data))
 
-    missed = [end for end in range(16, len(data)) if not is_cut_off(io.BytesIO(data[:end]))]
-    # A GIF ends with a byte that stands in its data, too.
-    assert len(missed) <= (len(data) / 32 if form == "GIF" else 0)
+    assert not [end for end in range(16, len(data)) if not is_cut_off(io.BytesIO(data[:end]))]
+
+
+def png(*before: bytes, pixels: bytes = b"") -> bytes:
+    """A picture with these chunks before its pixels, and these of its own if they are given."""
+    whole = picture(size=(40, 30))
+    start = whole.index(b"IDAT") - 4
+    end = len(whole) - len(PNG_END)
+    return whole[:start] + b"".join(before) + (pixels or whole[start:end]) + PNG_END
+
+
+def chunk(kind: bytes, content: bytes, length: int | None = None) -> bytes:
+    """One whose length may be wrong; a decoder looks at the checksum, not this."""
+    size = len(content) if length is None else length
+    return size.to_bytes(4, "big") + kind + content + bytes(4)
+
+
+def animated_gif() -> bytes:
+    """Of pictures with tables of their own, with a comment, and a loop."""
+    pictures = [Image.open(io.BytesIO(picture(seed, size=(20, 10)))) for seed in range(3)]
+    frames = [one.quantize(16 << at) for at, one in enumerate(pictures)]
+    out = io.BytesIO()
+    more = {"append_images": frames[1:], "comment": b";" * 300, "loop": 0, "duration": 50}
+    frames[0].save(out, "GIF", save_all=True, **more)
+    return out.getvalue()
+
+
+STRUCTURED = {
+    "png": png(),
+    "png with another in it": png(chunk(b"teXt", picture()), chunk(b"eXIf", PNG_END)),
+    "png of small chunks": png(pixels=chunk(b"IDAT", b"x") * 20),
+    "gif": picture(form="GIF", size=(40, 30)),
+    "gif without a table for all": b"GIF87a"
+    + bytes(7)
+    + b",%b\x80%b\2\1a\0;" % (bytes(8), bytes(6)),
+    "animated gif": animated_gif(),
+}
+
+
+@pytest.mark.parametrize("image", STRUCTURED.values(), ids=STRUCTURED)
+def test_a_png_or_gif_ends_with_its_last_part_whatever_is_in_front_of_that_and_behind(
+    image: bytes,
+) -> None:
+    start = 8 if image.startswith(PNG) else 6
+    assert not [end for end in range(start, len(image)) if not is_cut_off(io.BytesIO(image[:end]))]
+
+    trailers = (b"\0", b";", bytes(65), b"\xff" * 100_000, random.Random(0).randbytes(100_000))
+    for trailer in (b"", *trailers, image[:-1]):
+        assert not is_cut_off(io.BytesIO(image + trailer))
+
+
+@pytest.mark.parametrize(
+    ("data", "is_it"),
+    [
+        (png(chunk(b"tEXt", b"", length=2**31 - 1)), True),
+        (png(chunk(b"tEXt", b"", length=2**31)), False),
+        (png(chunk(b"tEXt", b"", length=2**32 - 1)), False),
+        (png(chunk(b"tE\0t", b"text")), False),
+        (png(bytes(48)), False),
+        (b"GIF89a" + bytes(7) + b"\0;", False),
+        (b"GIF89a" + bytes(4) + b"\xff\0\0" + bytes(767), True),
+        (b"GIF89a" + bytes(4) + b"\xff\0\0" + bytes(768) + b";", False),
+        (b"GIF89a" + bytes(7) + b"!\xf9\xff" + bytes(254), True),
+    ],
+)
+def test_a_part_that_ends_behind_the_file_is_cut_off_and_what_is_no_part_is_not(
+    data: bytes, *, is_it: bool
+) -> None:
+    assert is_cut_off(io.BytesIO(data)) is is_it
+
+
+class Counted(io.BytesIO):
+    """Counts what is read of it."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PNG + chunk(b"IDAT", b"") * 70_000,
+        b"GIF89a" + bytes(7) + b"!\xff" + b"\1a" * 300_000,
+        b"GIF89a" + bytes(7) + b"!\xff\0" * 300_000,
+    ],
+    ids=["chunks", "blocks of data", "blocks"],
+)
+def test_what_has_parts_without_end_is_not_read_to_its_end_and_not_said_to_be_cut_off(
+    data: bytes,
+) -> None:
+    file = Counted(data)
+    assert not is_cut_off(file)
+    assert file.taken < 3 * 1024**2
 
 
 @pytest.mark.parametrize("progressive", [False, True])

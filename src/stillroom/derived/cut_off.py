@@ -1,6 +1,8 @@
-"""Whether a file ends before its image does: by its last bytes, by lengths, or by a JPEG's end.
+"""Whether a file ends before its image does, by the lengths of its parts or by a JPEG's end.
 
-Asked of what a decoder has refused. What is damaged elsewhere is not said to be cut off.
+Asked of what a decoder has refused. What is damaged elsewhere is not said to be cut off, and what
+has more parts than are looked at is not, either. Anything may follow an image: more pictures, the
+video of a motion photo, what editors add.
 """
 
 import os
@@ -8,17 +10,19 @@ import struct
 from typing import BinaryIO, Final
 
 _HEAD_BYTES: Final = 16
-_TAIL_BYTES: Final = 64
 _MAX_BOXES: Final = 64
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-"""https://www.w3.org/TR/png-3/#11IEND"""
+_PNG_END: Final = b"IEND"
+_CHUNK: Final = struct.Struct(">I4s")
+_CRC_BYTES: Final = 4
+_MAX_CHUNK_BYTES: Final = 2**31 - 1
+_MAX_CHUNKS: Final = 2**16
+"""Half a gigabyte as libpng writes chunks of pixels, by 8 KiB."""
 
 _JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
-"""The marker EOI of ITU-T T.81, B.1.1.3. No coded data holds it, but a thumbnail before that does.
-Anything may follow it: more pictures, the video of a motion photo, what editors add."""
+"""The marker EOI of ITU-T T.81, B.1.1.3. Coded data does not hold it; thumbnails before that do."""
 
 _SEGMENT: Final = struct.Struct(">BBH")
 _MARKS: Final = 0xFF
@@ -29,32 +33,93 @@ _PIECE_BYTES: Final = 1024**2
 _MAX_PIECES: Final = 64
 
 _GIF: Final = (b"GIF87a", b"GIF89a")
-_GIF_END: Final = b";"
+_SCREEN_BYTES: Final = 13
+_EXTENSION: Final = 0x21
+_EXTENSION_BYTES: Final = 2
+_IMAGE: Final = 0x2C
+_IMAGE_BYTES: Final = 10
+_CODE_SIZE_BYTES: Final = 1
+_HAS_TABLE: Final = 0x80
+_TABLE_SIZE: Final = 0x07
+_MAX_BLOCKS: Final = 2**18
+"""64 MiB of full ones, of 255 bytes."""
+
 _RIFF: Final = struct.Struct("<4sI")
 _BMP: Final = struct.Struct("<2sI")
 _BOX: Final = struct.Struct(">I4s")
 _PIXELS: Final = b"mdat"
 _WIDE: Final = 1
 _WIDE_BOX: Final = struct.Struct(">8xQ")
-_FILLED_WITH: Final = b"\0\r\n"
 
 
 def is_cut_off(file: BinaryIO) -> bool:
     """Whether it ends too early; False where that cannot be told."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, _HEAD_BYTES)
-    tail = _read(file, max(0, size - _TAIL_BYTES), _TAIL_BYTES)
     if head.startswith(_PNG):
-        return _PNG_END not in tail
+        return _png_goes_on(file, size)
     if head.startswith(_JPEG):
         return _jpeg_goes_on(file)
     if head.startswith(_GIF):
-        return not tail.rstrip(_FILLED_WITH).endswith(_GIF_END)
+        return len(head) < _SCREEN_BYTES or _gif_goes_on(file, head)
     if head.startswith(b"RIFF"):
         return _RIFF.size > len(head) or _RIFF.unpack_from(head)[1] + _RIFF.size > size
     if head.startswith(b"BM"):
         return _BMP.size > len(head) or _BMP.unpack_from(head)[1] > size
     return head[4:8] == b"ftyp" and _box_goes_on(file, size)
+
+
+def _png_goes_on(file: BinaryIO, size: int) -> bool:
+    """Whether a PNG's chunk ends behind the file, or no last one has come.
+
+    Source: https://www.w3.org/TR/png-3/#5Chunk-layout
+    """
+    start = len(_PNG)
+    for _ in range(_MAX_CHUNKS):
+        head = _read(file, start, _CHUNK.size)
+        if len(head) < _CHUNK.size:
+            return True
+        length, kind = _CHUNK.unpack(head)
+        if length > _MAX_CHUNK_BYTES or not kind.isalpha():
+            return False
+        start += _CHUNK.size + length + _CRC_BYTES
+        if start > size:
+            return True
+        if kind == _PNG_END:
+            return False
+    return False
+
+
+def _gif_goes_on(file: BinaryIO, screen: bytes) -> bool:
+    """Whether a GIF's blocks, and those of data in them, end before its trailer has come.
+
+    Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+    """
+    start = _SCREEN_BYTES + _table_bytes(screen[10])
+    in_data = False
+    for _ in range(_MAX_BLOCKS):
+        head = _read(file, start, _IMAGE_BYTES)
+        if not head:
+            return True
+        if in_data:
+            start += 1 + head[0]
+            in_data = head[0] > 0
+        elif head[0] == _EXTENSION:
+            start += _EXTENSION_BYTES
+            in_data = True
+        elif head[0] == _IMAGE:
+            if len(head) < _IMAGE_BYTES:
+                return True
+            start += _IMAGE_BYTES + _table_bytes(head[9]) + _CODE_SIZE_BYTES
+            in_data = True
+        else:
+            return False  # the trailer, or no block
+    return False
+
+
+def _table_bytes(packed: int) -> int:
+    """The size of the colour table that follows, by its byte of flags."""
+    return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
 
 
 def _jpeg_goes_on(file: BinaryIO) -> bool:
