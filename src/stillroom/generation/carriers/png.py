@@ -31,8 +31,8 @@ def read(parts: FileParts, found: Entries) -> None:
     """What stands in front of the pixels."""
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
-        (length,) = parts.numbers(">I", at)
-        kind = parts.bytes_at(at + 4, 4)
+        head = parts.bytes_at(at, 8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind in (_PIXELS, _LAST):
             return
         if kind == _MANIFEST:

@@ -34,7 +34,7 @@ _GATHER_S: Final = 0.15
 _GATHER_MORE_S: Final = 0.35
 """If any did, for still more: half the cost of a row is its share of a transaction."""
 
-_PARSE_AFTER_S: Final = 0.02
+_PARSE_AFTER_S: Final = 0.1
 """Files that are parsed one after the other take a third of the time that they take one by one."""
 
 _BATCH: Final = 500
