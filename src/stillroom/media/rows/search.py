@@ -220,14 +220,14 @@ class SearchRows:
         if not rows:
             return
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
-        images = [{"id": id_, **image} for id_, (image, _) in zip(ids, rows, strict=True)]
+        images, texts = zip(*rows, strict=True)
         if self._engine.is_sqlite:
-            _insert(connection, search_images, images)
-            words = [{"rowid": id_, **texts} for id_, (_, texts) in zip(ids, rows, strict=True)]
-            _insert(connection, full_text, words)
+            _insert(connection, search_images, "id", ids, images)
+            _insert(connection, full_text, "rowid", ids, texts)
             return
         for start in range(0, len(images), _AT_ONCE):
-            connection.execute(sa.insert(search_images), images[start : start + _AT_ONCE])
+            some = zip(ids[start : start + _AT_ONCE], images[start:], strict=False)
+            connection.execute(sa.insert(search_images), [{"id": id_, **row} for id_, row in some])
 
     def _row_of(self, indexed: IndexedImage) -> _Row:
         row, texts = _row_of(indexed), texts_of(indexed)
@@ -314,13 +314,18 @@ def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
 
 
 def _insert(
-    connection: sa.Connection, table: sa.TableClause, rows: Sequence[Mapping[str, Any]]
+    connection: sa.Connection,
+    table: sa.TableClause,
+    id_name: str,
+    ids: Sequence[int],
+    rows: Sequence[Mapping[str, Any]],
 ) -> None:
     """By SQLite's driver: what SQLAlchemy does with each value takes longer than the insert."""
-    names = ", ".join(rows[0])
-    places = ", ".join("?" * len(rows[0]))
+    names = ", ".join((id_name, *rows[0]))
+    places = "?" + ", ?" * len(rows[0])
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
-    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+    values = [(id_, *row.values()) for id_, row in zip(ids, rows, strict=True)]
+    connection.exec_driver_sql(statement, values)
 
 
 def _saved_ns(image: StoredImage) -> int:
