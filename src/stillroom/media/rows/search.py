@@ -168,8 +168,9 @@ class SearchRows:
 
         PostgreSQL's index of words knows neither which of them follow each other nor which images
         are new: each image that has the words would be looked at. So a phrase is looked for in the
-        nearest rows, then in a time that should have twice the images of a page, then everywhere.
-        In that time a common one is found sooner by age, and a rare one by words.
+        nearest rows, then in more that should have twice the images of a page, then everywhere. A
+        common one is looked for by age in so many rows, and behind them, too, if it goes on there.
+        To count them would take too long for a rare one: it is looked for by words in so much time.
         """
         asked = self._asked(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):
@@ -179,14 +180,19 @@ class SearchRows:
             return []
         edge = end if last is None else last
         await _allow(connection, by_age=True)
-        found = (await connection.execute(_up_to(edge, asked, query))).all()
-        if found and edge != end and len(found) <= query.limit:
-            times = min(2 * (query.limit + 1) / len(found), _REACH)
-            edge = _nearer(first + int((last - first) * times), end, query)
-            await _allow(connection, by_age=len(found) ** 2 > query.limit)  # as measured
+        found = near = (await connection.execute(_up_to(edge, asked, query))).all()
+        is_common = len(near) ** 2 > query.limit  # as measured
+        if near and edge != end and len(near) <= query.limit:
+            times = min(2 * (query.limit + 1) / len(near), _REACH)
+            if is_common:
+                far = _ids(query).offset(int(_NEAR * times)).limit(1)
+                edge = (await connection.execute(far)).scalar_one_or_none() or end
+            else:
+                edge = _nearer(first + int((last - first) * times), end, query)
+            await _allow(connection, by_age=is_common)
             found = (await connection.execute(_up_to(edge, asked, query))).all()
         if edge != end and len(found) <= query.limit:
-            await _allow(connection, by_age=False)
+            await _allow(connection, by_age=is_common and len(found) > 2 * len(near))
             found = (await connection.execute(asked)).all()
         return [*found]
 
@@ -264,15 +270,21 @@ def _bounds(
         yield order < query.after if query.descending else order > query.after
 
 
+def _ids(query: SearchQuery) -> sa.Select[Any]:
+    """Of the rows that a page can have, in its order."""
+    id_ = search_images.c.id
+    ids = sa.select(id_).where(*_bounds(query, id_, id_))
+    return ids.order_by(id_.desc() if query.descending else id_.asc())
+
+
 def _edges(query: SearchQuery) -> sa.Select[Any]:
     """Ids of rows that a page can have: of the first, the last near one, and the last of all."""
-    id_ = search_images.c.id
-    rows = sa.select(id_).where(*_bounds(query, id_, id_))
-    there, back = (id_.desc(), id_.asc()) if query.descending else (id_.asc(), id_.desc())
+    ids, id_ = _ids(query), search_images.c.id
+    back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(
-        rows.order_by(there).limit(1).scalar_subquery(),
-        rows.order_by(there).offset(_NEAR - 1).limit(1).scalar_subquery(),
-        rows.order_by(back).limit(1).scalar_subquery(),
+        ids.limit(1).scalar_subquery(),
+        ids.offset(_NEAR - 1).limit(1).scalar_subquery(),
+        back.limit(1).scalar_subquery(),
     )
 
 
