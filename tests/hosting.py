@@ -85,8 +85,10 @@ def hosted(
             start_new_session=True,  # so that all its processes can be killed at once
         )
     server = Server(
-        process, folder / "data", port, log, environment, root=host.mount, follows=host.bucket
-    )
+        process, folder / "data", port, log, environment, root=host.mount, follows=host.bucket,
+        # After a refusal it closes a connection unannounced if the body was still to come.
+        keeps=host.server != "hypercorn",
+    )  # fmt: skip
     try:
         wait_until_ready(server)
         yield server

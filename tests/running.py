@@ -84,6 +84,9 @@ class Server:
     follows: bool = False
     """Whether a client follows redirects, as one of a bucket's images must."""
 
+    keeps: bool = True
+    """Whether a client sends a second request over a connection."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.root}"
@@ -117,6 +120,7 @@ class Server:
             headers=headers,
             timeout=60,
             follow_redirects=self.follows,
+            limits=httpx.Limits(max_keepalive_connections=20 if self.keeps else 0),
             verify=TRUST,
         )
 
