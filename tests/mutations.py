@@ -53,6 +53,7 @@ DISK: Final = "tests/contract/test_disk.py"
 BUCKET: Final = "tests/contract/test_r2.py"
 LIBRARY: Final = "tests/media/test_library.py"
 SWEEPER: Final = "tests/media/test_sweeper.py"
+LOCKS: Final = "tests/media/test_lock_order.py"
 
 STORAGE: Final = (
     Fault(
@@ -142,7 +143,7 @@ MEDIA: Final = (
         "            .limit(limit)\n"
         "            .with_for_update(skip_locked=True)\n",
         "            .order_by(deletions.c.due_at)\n            .limit(limit)\n",
-        (SWEEPER, "-k", "two_sweepers"),
+        (LOCKS, "-k", "two_sweepers"),
     ),
     Fault(
         "library: a deleted resource is there until it is swept",

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from media.library import Library, key
+from media.library import Library, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceNotFound
 from stillroom.media.config import PostgresConfig
@@ -36,6 +37,29 @@ async def library(disk: ImageStorage, postgresql: PostgresConfig) -> AsyncIterat
     yield library
     await library.check()
     await library.database.close()
+
+
+async def test_two_sweepers_claim_no_mark_together_and_do_not_wait_for_each_other(
+    library: Library, postgresql: PostgresConfig
+) -> None:
+    for number in range(3):
+        await library.save(f"{number}.png", picture(number))
+        await library.ingest(f"{number}.png")
+    make_due(library)
+    rows = await library.database.rows()
+    engine = create_async_engine(
+        sa.make_url(postgresql.url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool
+    )
+
+    async with engine.begin() as other:  # in the middle of a claim
+        first = sa.select(deletions.c.id).order_by(deletions.c.due_at).limit(1)
+        taken = (await other.execute(first.with_for_update())).scalar_one()
+        claimed = await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
+
+    assert len(claimed.marks) == 2
+    assert taken not in [mark.id for mark in claimed.marks]
+    make_due(library)
+    assert (await library.sweep()).deleted == 3
 
 
 async def is_over_or_blocked(config: PostgresConfig, job: asyncio.Task[Any]) -> None:
