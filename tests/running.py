@@ -202,6 +202,18 @@ def running(
             server.stop()
 
 
+@contextlib.contextmanager
+def paused(processes: Sequence[int]) -> Iterator[None]:
+    """They take no connection meanwhile."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+
 def wait_until_ready(server: Server) -> None:
     until(
         lambda: httpx.get(f"{server.url}/readyz").status_code == 200,

@@ -1,16 +1,12 @@
 """The five operations, as the seed has them."""
 
-import contextlib
 import hashlib
-import os
-import signal
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from running import IMAGES, Server
+from running import IMAGES, Server, paused
 from waiting import until
 
 pytestmark = pytest.mark.hosts
@@ -166,18 +162,6 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
     assert "https://" not in page, "the documents need no internet"
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
         assert httpx.get(f"{server.url}/static-offline-docs/{asset}").status_code == 200
-
-
-@contextlib.contextmanager
-def paused(processes: list[int]) -> Iterator[None]:
-    """They take no connection meanwhile."""
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.hosts("none")  # the server's own

@@ -1,16 +1,13 @@
 """A disk that fails under a serving store: which answers, and what goes on."""
 
-import contextlib
 import os
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from crash.faults import FaultFile
 from crash.rounds import WORKERS
-from running import IMAGES, Server, running
+from running import IMAGES, paused, running
 
 pytestmark = [pytest.mark.slow]
 
@@ -20,19 +17,6 @@ LARGE = bytes(3 * 1024**2)
 @pytest.fixture
 def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultFile:
     return FaultFile(tmp_path, monkeypatch)
-
-
-@contextlib.contextmanager
-def only(server: Server, worker: int) -> Iterator[None]:
-    """While this lasts, one worker answers new connections and the others stand still."""
-    others = [pid for pid in server.children() if pid != worker]
-    for pid in others:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in others:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +84,8 @@ def test_after_a_failed_sync_every_worker_is_read_only_and_says_why(
         workers = server.children()
         assert len(workers) == 2
         for worker in workers:
-            with only(server, worker), server.client() as client:
+            others = [pid for pid in server.children() if pid != worker]
+            with paused(others), server.client() as client:
                 ready = client.get("/readyz")
                 assert ready.status_code == 503
                 assert "read-only since a sync to the disk failed" in ready.json()["detail"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from media.library import Library, key, make_due
 from pictures import picture
@@ -47,11 +47,8 @@ async def test_two_sweepers_claim_no_mark_together_and_do_not_wait_for_each_othe
         await library.ingest(f"{number}.png")
     make_due(library)
     rows = await library.database.rows()
-    engine = create_async_engine(
-        sa.make_url(postgresql.url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool
-    )
 
-    async with engine.begin() as other:  # in the middle of a claim
+    async with another_process(postgresql).begin() as other:  # in the middle of a claim
         first = sa.select(deletions.c.id).order_by(deletions.c.due_at).limit(1)
         taken = (await other.execute(first.with_for_update())).scalar_one()
         claimed = await rows.deletions.claim(uuid.uuid4(), limit=10, lease=timedelta(minutes=5))
@@ -62,10 +59,13 @@ async def test_two_sweepers_claim_no_mark_together_and_do_not_wait_for_each_othe
     assert (await library.sweep()).deleted == 3
 
 
+def another_process(config: PostgresConfig) -> AsyncEngine:
+    url = sa.make_url(config.url).set(drivername="postgresql+psycopg")
+    return create_async_engine(url, poolclass=sa.NullPool)
+
+
 async def is_over_or_blocked(config: PostgresConfig, job: asyncio.Task[Any]) -> None:
-    engine = create_async_engine(
-        sa.make_url(config.url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool
-    )
+    engine = another_process(config)
     while not job.done():
         async with engine.connect() as connection:
             if (await connection.execute(sa.text(BLOCKED))).scalar_one():

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from services.ports import free_ports
+from services.stub_wire import operation
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER, on, no time: close sends RST. https://man7.org/linux/man-pages/man7/socket.7.html"""
@@ -77,25 +78,7 @@ class Exchange:
 
     @property
     def operation(self) -> str:
-        if "uploads" in self.query:
-            return "CreateMultipartUpload" if self.method == "POST" else "ListMultipartUploads"
-        if "uploadId" in self.query:
-            return {
-                "PUT": "UploadPart",
-                "POST": "CompleteMultipartUpload",
-                "DELETE": "AbortMultipartUpload",
-                "GET": "ListParts",
-            }[self.method]
-        if not self.key:
-            return "ListObjectsV2"
-        if "x-amz-copy-source" in self.headers:
-            return "CopyObject"
-        return {
-            "PUT": "PutObject",
-            "HEAD": "HeadObject",
-            "GET": "GetObject",
-            "DELETE": "DeleteObject",
-        }[self.method]
+        return operation(self.method, self.key, self.query, self.headers)
 
     @property
     def about(self) -> str:

@@ -1,6 +1,7 @@
 """S3 as the stubs read and write it: what a request asks, of which key, and answers."""
 
 import unicodedata
+from collections.abc import Container
 from xml.etree import ElementTree as ET
 
 from aiohttp import web
@@ -27,25 +28,30 @@ CLASS_B = frozenset({"HeadObject", "GetObject"})
 
 
 def operation_of(request: web.Request) -> str:
-    if "uploads" in request.query:
-        return "CreateMultipartUpload" if request.method == "POST" else "ListMultipartUploads"
-    if not key_of(request):
+    return operation(request.method, key_of(request), request.query, request.headers)
+
+
+def operation(method: str, key: str, query: Container[object], headers: Container[object]) -> str:
+    """As S3's documents call it."""
+    if "uploads" in query:
+        return "CreateMultipartUpload" if method == "POST" else "ListMultipartUploads"
+    if not key:
         return "ListObjectsV2"
-    if "uploadId" in request.query:
+    if "uploadId" in query:
         return {
             "PUT": "UploadPart",
             "POST": "CompleteMultipartUpload",
             "DELETE": "AbortMultipartUpload",
             "GET": "ListParts",
-        }[request.method]
-    if "x-amz-copy-source" in request.headers:
+        }[method]
+    if "x-amz-copy-source" in headers:
         return "CopyObject"
     return {
         "PUT": "PutObject",
         "HEAD": "HeadObject",
         "GET": "GetObject",
         "DELETE": "DeleteObject",
-    }[request.method]
+    }[method]
 
 
 def bucket_of(request: web.Request) -> str:

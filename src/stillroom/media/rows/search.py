@@ -232,7 +232,8 @@ class SearchRows:
             _insert(connection, full_text, "rowid", ids, texts)
             return
         for start in range(0, len(images), _AT_ONCE):
-            some = zip(ids[start : start + _AT_ONCE], images[start:], strict=False)
+            until = start + _AT_ONCE
+            some = zip(ids[start:until], images[start:until], strict=True)
             connection.execute(sa.insert(search_images), [{"id": id_, **row} for id_, row in some])
 
     def _row_of(self, indexed: IndexedImage) -> _Row:
