@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What is never imported is not compiled; the rest is when it first is.
 INSTALL := install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript lint-python format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations flakes test-surroundings npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript lint-python format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -23,6 +23,8 @@ help:
 	@echo "make test-oldest  tests on the oldest versions of the dependencies that are allowed"
 	@echo "make test-newest  tests on the newest versions of them, whatever the locks say"
 	@echo "make coverage   what of src the tests reach, lines and branches; 20 minutes"
+	@echo "make flakes     tests again and again, in random order, under load: which fail by chance?"
+	@echo "make test-surroundings  make test as another user, with small limits, odd paths and variables; needs root"
 	@echo "make mutations  thirty planted faults: does a test find each?"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
@@ -82,17 +84,22 @@ test-newest: $(STAMP)/newest.installed exiftool
 
 # On other Pythons than that of .venv, with the same locks: all of tests/unit, and of the acceptance
 # suite what another asyncio, multiprocessing or os may change. Which are not here is said.
-PYTHONS ?= 3.11 3.13
+PYTHONS ?= 3.11 3.12 3.13 3.14
 OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api $(OF_EMBED) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
 	hostile_paths kept_answers keys media media_permissions media_resources operations races \
 	requests_ahead serving signed_urls slow_and_gone_clients starting sweeping)
 test-pythons: $(PYTHONS:%=test-python-%)
 
+# A command `python3.12`, or what pyenv has of it. The recipe needs it twice: `$$python`.
+FIND_PYTHON = for python in python$* "$$HOME"/.pyenv/versions/$*.*/bin/python3 none; do \
+	"$$python" -c "import venv, ensurepip" 2> /dev/null && break; done
+
 test-python-%: $(STAMP)/dev postgresql
-	@if $(BIN)/python -c 'import sys; sys.exit("$*" != "%d.%d" % sys.version_info[:2])'; then \
+	@$(FIND_PYTHON); \
+	if $(BIN)/python -c 'import sys; sys.exit("$*" != "%d.%d" % sys.version_info[:2])'; then \
 		echo "Python $*: that of .venv"; \
-	elif ! python$* -c "" 2> /dev/null; then \
+	elif [ "$$python" = none ]; then \
 		echo "NOT TESTED on Python $*: there is no python$* here"; \
 	else \
 		$(MAKE) --no-print-directory $(STAMP)/python-$*.installed && \
@@ -150,6 +157,15 @@ coverage: lint nginx postgresql exiftool
 	@rm -f .coverage .coverage.*
 	COVERAGE_CORE=ctrace $(BIN)/coverage run -m pytest -q -n 2 --dist loadscope -m "not whole and not root and not release"; \
 		$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+# FLAKES are its options: make flakes FLAKES="--runs 10 tests/media"
+FLAKES ?=
+flakes: $(STAMP)/dev nginx postgresql exiftool
+	@PYTHONPATH=tests $(BIN)/python -m flakes $(FLAKES)
+
+test-surroundings: nginx postgresql exiftool
+	@[ "$$(id -u)" = 0 ] || { echo "make test-surroundings becomes another user: run it as root"; exit 1; }
+	@tests/surroundings.sh
 
 mutations: $(STAMP)/dev nginx postgresql
 	@$(BIN)/python tests/mutations.py
@@ -289,7 +305,7 @@ $(STAMP)/newest.installed: requirements/build.txt
 
 $(STAMP)/python-%.installed: requirements/server.txt requirements/dev.txt requirements/build.txt pyproject.toml
 	@mkdir -p $(STAMP)
-	python$* -m venv --clear $(STAMP)/python-$*
+	@$(FIND_PYTHON); "$$python" -m venv --clear $(STAMP)/python-$*
 	$(STAMP)/python-$*/bin/pip $(INSTALL) --require-hashes \
 		-r requirements/build.txt -r requirements/server.txt -r requirements/dev.txt
 	$(STAMP)/python-$*/bin/pip $(INSTALL) --no-deps --no-build-isolation -e .

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,13 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
+import repeating
 from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
+from surroundings import normalise
+
+normalise()
 
 MARKED: Final = {
     "whole": ("browser", "clients", "cluster", "crash", "deploy", "proxy", "release"),
@@ -22,6 +26,14 @@ MARKED: Final = {
 }
 """Marks that all tests of a folder have. `whole` leaves them to `make test-all`."""
 HERE: Final = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--repeat-failed",
+        metavar="FILE",
+        help="repeat failed tests, and add those that pass then to FILE, below the root",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,9 +108,28 @@ def _peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # of xdist: handed to the process that started it
         session.config.workeroutput["peak"] = f"{_peak.mib} MiB at {_peak.test}"
+    elif file := session.config.getoption("repeat_failed"):
+        repeating.repeat(session, session.config.rootpath / file)
+
+
+# A failed test shows what its servers have logged since it began.
+
+
+def pytest_runtest_setup() -> None:
+    if running := sys.modules.get("running"):
+        running.remember_logs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and (running := sys.modules.get("running")):
+        report.sections += running.new_log_lines()
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)  # where xdist is
@@ -119,6 +150,29 @@ settings.load_profile("stillroom")
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
+
+
+PATIENT: Final = {
+    "stillroom.auth.jwks.FETCH_TIMEOUT_S": 60.0,
+    "stillroom.derived.decoders._WAIT_S": 60.0,
+    "stillroom.derived.images._TURN_S": 60.0,
+    "stillroom.media.rows.engine._BUSY_S": 60,
+    "stillroom.media.rows.engine._CONNECT_S": 60,
+    "stillroom.media.rows.engine._TIMEOUT_S": 60.0,
+    "stillroom.storage.s3.client._TIMEOUT_S": 60.0,
+    "stillroom.storage.s3.connections.CONNECT_S": 60.0,
+}
+"""Deadlines of the product in seconds, since a step may take long on a busy machine.
+
+A test that is about a deadline sets its own."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, seconds in PATIENT.items():
+            patched.setattr(name, seconds)
+        yield
 
 
 @pytest.fixture(scope="session")

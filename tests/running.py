@@ -40,6 +40,30 @@ for _once in (httpx.get, httpx.head, httpx.post, httpx.delete, httpx.request):
     _once.__kwdefaults__ = {**(_once.__kwdefaults__ or {}), "verify": TRUST}
 
 
+_log_sizes: dict[Path, int] = {}
+"""The log of each server that this process has started, and its size when the test began."""
+_MOST_SHOWN_LINES = 60
+
+
+def remember_logs() -> None:
+    """Note how long the logs of servers are as a test begins."""
+    for log in list(_log_sizes):
+        if log.exists():
+            _log_sizes[log] = log.stat().st_size
+        else:
+            del _log_sizes[log]
+
+
+def new_log_lines() -> list[tuple[str, str]]:
+    """Return what servers have logged since the test began, each with a title."""
+    found = []
+    for log, size in _log_sizes.items():
+        if log.exists() and (text := log.read_bytes()[size:].decode(errors="replace")):
+            lines = text.splitlines()[-_MOST_SHOWN_LINES:]
+            found.append((f"log of the server in {log.parent.name}", "\n".join(lines)))
+    return found
+
+
 @dataclass
 class Verified:
     """What `stillroom verify` said, and how it ended."""
@@ -86,6 +110,9 @@ class Server:
 
     keeps: bool = True
     """Whether a client sends a second request over a connection."""
+
+    def __post_init__(self) -> None:
+        _log_sizes.setdefault(self.log, 0)
 
     @property
     def url(self) -> str:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -26,6 +25,7 @@ from running import IMAGES, Server, free_port, running, wait_until_ready
 from services.ports import free_ports
 from services.seaweedfs import bucket_variables
 from stillroom.media.migrations import HEAD
+from waiting import until
 
 
 def test_the_readmes_first_lines_save_list_and_read_back_a_real_png(tmp_path: Path) -> None:
@@ -228,8 +228,7 @@ def test_the_page_about_trying_a_bucket_starts_one_and_saves_into_it(tmp_path: P
 
     with started(seaweed, tmp_path, tmp_path / "weed.log"):
         wait_for_answer(f"{bucket}/images", tmp_path / "weed.log")
-        while "S3 Endpoint" not in (tmp_path / "weed.log").read_text():
-            time.sleep(0.1)  # as the page says, it is ready then; the test's time-out ends it
+        until(lambda: "S3 Endpoint" in (tmp_path / "weed.log").read_text())  # ready, the page says
         on_it = serve.replace("http://127.0.0.1:8333", bucket)
         with started(on_it, tmp_path, log, STILLROOM_PORT=str(port)):
             wait_for_answer(f"http://127.0.0.1:{port}/healthz", log)

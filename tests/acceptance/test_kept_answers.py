@@ -11,6 +11,7 @@ import pytest
 
 from acceptance.raw_requests import LARGE, PNG
 from running import IMAGES, Server
+from waiting import until
 
 
 def test_what_another_process_saves_or_deletes_is_seen_at_once(
@@ -157,10 +158,11 @@ def test_a_deleted_image_gives_its_room_back(roads: tuple[Server, Server]) -> No
             client.get(f"{IMAGES}/room.bin").raise_for_status()
         client.delete(f"{IMAGES}/room.bin").raise_for_status()
 
-        deadline = time.monotonic() + 60
-        while is_open(short, "room.bin"):
-            assert time.monotonic() < deadline
+        def is_closed_after_another_read() -> bool:
             client.get(f"{IMAGES}/a.png")
+            return not is_open(short, "room.bin")
+
+        until(is_closed_after_another_read)
 
 
 def is_open(server: Server, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from running import IMAGES, STILLROOM, Server, exchange, free_port, parsed, runn
 from services.nginx import nginx_cdn
 from services.s3 import Operator
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
+from waiting import until
 
 pytestmark = pytest.mark.hosts
 
@@ -194,8 +194,7 @@ def test_without_its_database_the_library_is_503_and_everything_else_works(
         assert ready.json()["parts"]["storage"] == {"state": "ok"}
         assert ready.json()["parts"]["database"]["state"] == "backend_unavailable"
         assert "s3cret" not in ready.text
-        while "the media library cannot serve yet" not in server.logged():
-            time.sleep(0.05)  # a condition: the test's time-out ends it
+        until(lambda: "the media library cannot serve yet" in server.logged())
     assert "s3cret" not in server.logged()
 
 

@@ -4,13 +4,13 @@ import concurrent.futures
 import os
 import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
-from running import IMAGES, STILLROOM, free_port, running, wait_until_ready
+from running import IMAGES, STILLROOM, Server, free_port, running, wait_until_ready
 from waiting import until
 
 
@@ -165,19 +165,20 @@ def test_a_worker_that_is_killed_is_replaced_and_what_it_acknowledged_is_there(
                 assert another.get(f"{IMAGES}/a.png").content == b"x"
 
 
+def has_logged(server: Server, words: str) -> bool:
+    return words in server.logged()
+
+
 @pytest.mark.whole
 def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         stays, *_ = server.children()
         for expected in ("at once", "in 1 s", "in 2 s"):
-            deadline = time.monotonic() + 60
-            while len(others := [pid for pid in server.children() if pid != stays]) < 1:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)  # until the supervisor has started another
+            others = until(
+                lambda: [pid for pid in server.children() if pid != stays], said=server.logged
+            )
             os.kill(others[0], signal.SIGBUS)
-            while f"another is started {expected}" not in server.logged():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)  # until it has noticed
+            until(partial(has_logged, server, f"another is started {expected}"))
         said = [line for line in server.logged().splitlines() if "another is started" in line]
         assert len(said) == 3, said
         assert all(" ERROR worker " in line and "SIGBUS" in line for line in said), said

@@ -80,8 +80,8 @@ async def listed(found: AsyncIterator[T]) -> list[T]:
 @pytest.fixture(params=["sync", "async"])
 async def store(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[AsyncImageStore]:
     if request.param == "async":
-        async with AsyncImageStore(server.url, server.token(), deadline_s=30) as opened:
+        async with AsyncImageStore(server.url, server.token(), deadline_s=120) as opened:
             yield opened
     else:
-        with ImageStore(server.url, server.token(), deadline_s=30) as waiting:
+        with ImageStore(server.url, server.token(), deadline_s=120) as waiting:
             yield cast("AsyncImageStore", Awaited(waiting))

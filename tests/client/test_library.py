@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -164,9 +163,7 @@ def test_the_library_is_searched_at_the_prompt(
         )
         for seed, (tool, (name, text)) in enumerate(zip("AB", texts.items(), strict=True))
     )
-    indexed_by = time.monotonic() + 60
-    while len(run("ls", folder).splitlines()) < len(texts):
-        assert time.monotonic() < indexed_by
+    until(lambda: len(run("ls", folder).splitlines()) == len(texts))
 
     def listed(*words: str) -> list[str]:
         return [line.split()[0] for line in run("ls", folder, *words).splitlines()]

@@ -289,7 +289,7 @@ def test_redirects_that_never_end_and_a_cdn_that_refuses_are_told() -> None:
 def test_a_token_may_be_renewed_between_attempts() -> None:
     tokens = iter(["first", "second"])
     script = Script(UNAVAILABLE, httpx.Response(200, headers=FACTS))
-    ImageStore("http://a", lambda: next(tokens), transport=script, deadline_s=30).stat("a")
+    ImageStore("http://a", lambda: next(tokens), transport=script, deadline_s=120).stat("a")
     sent = [request.headers["authorization"] for request in script.requests]
     assert sent == ["Bearer first", "Bearer second"]
 

@@ -21,7 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 @pytest.fixture
 def waiting(server: Server) -> Iterator[ImageStore]:
-    with ImageStore(server.url, server.token(), deadline_s=30) as opened:
+    with ImageStore(server.url, server.token(), deadline_s=120) as opened:
         yield opened
 
 
@@ -108,7 +108,7 @@ def test_one_image_is_said_as_one(waiting: ImageStore, folder: str) -> None:
 
 
 async def test_a_run_in_an_event_loop(server: Server, folder: str) -> None:
-    async with AsyncImageStore(server.url, server.token(), deadline_s=30) as store:
+    async with AsyncImageStore(server.url, server.token(), deadline_s=120) as store:
         async with store.run(folder) as run:
             await run.save("a.png", PNG, expires_in=timedelta(days=1))
         assert run.published is not None

@@ -1,7 +1,6 @@
 """The SDK's search, `stillroom search`, and `stillroom index rebuild`."""
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from generation.carriers import png
 from running import Server
 from stillroom.client import AsyncImageStore
 from stillroom.errors import InvalidParameter, InvalidPath
+from waiting import eventually
 
 
 async def found(store: AsyncImageStore, *words: str, **asked: Any) -> list[str]:
@@ -23,9 +23,11 @@ async def saved(store: AsyncImageStore, folder: str, prompts: dict[str, str]) ->
     for seed, (name, prompt) in enumerate(prompts.items()):
         parameters = f"{prompt}\nSteps: 20, Seed: {seed}, Model: ink_v2"
         await store.save(f"{folder}/{name}", png({"parameters": parameters}))
-    ends = time.monotonic() + 60
-    while len(await found(store, prefix=f"{folder}/")) < len(prompts):
-        assert time.monotonic() < ends
+
+    async def are_found() -> bool:
+        return len(await found(store, prefix=f"{folder}/")) == len(prompts)
+
+    await eventually(are_found)
 
 
 async def test_images_are_found_by_what_they_say(store: AsyncImageStore, folder: str) -> None:

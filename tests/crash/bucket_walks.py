@@ -23,6 +23,7 @@ from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ANY, Condition, ListQuery
+from waiting import until_equal
 
 ROUNDS = int(os.environ.get("STILLROOM_CRASH_ROUNDS", "1"))
 MIB = 1024**2
@@ -60,9 +61,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, deadline_s: float, timeout_s: float) 
 
 
 async def no_upload_is_left(operator: Operator) -> None:
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(operator.uploads):  # noqa: ASYNC110  (the bucket tells nobody)
-            await asyncio.sleep(0.1)  # until it holds; there is a deadline
+    await asyncio.to_thread(until_equal, operator.uploads, [])
 
 
 @dataclass

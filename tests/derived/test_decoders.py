@@ -32,6 +32,7 @@ from stillroom.errors import BackendUnavailable, UnsupportedMedia
 from stillroom.http.derivation import Derivation
 from stillroom.settings import Settings
 from stillroom.telemetry.metrics import report_confinement
+from waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -318,8 +319,7 @@ async def test_an_image_that_takes_too_much_time_is_refused(decoders: Decoders) 
     (pid,) = decoders.pids
     os.kill(pid, signal.SIGSTOP)
     slow = asyncio.ensure_future(derive(decoders, picture()))
-    while not decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    await eventually(lambda: decoders._busy)
     os.kill(pid, signal.SIGXCPU)  # as the kernel does when its time is over
     os.kill(pid, signal.SIGCONT)
 
@@ -349,8 +349,7 @@ async def test_who_waits_too_long_for_a_decoder_is_told(
     monkeypatch.setattr(pool, "_WAIT_S", 0.1)
     os.kill(pid, signal.SIGSTOP)
     first = asyncio.ensure_future(derive(decoders, picture()))
-    while not decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    await eventually(lambda: decoders._busy)
 
     with pytest.raises(BackendUnavailable, match="too many"):
         await derive(decoders, picture())
@@ -364,8 +363,7 @@ async def test_idle_decoders_end(decoders: Decoders, monkeypatch: pytest.MonkeyP
     (pid,) = decoders.pids
     monkeypatch.setattr(pool, "_IDLE_S", 0.05)
     await derive(decoders, picture())
-    while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())
 
     assert decoders.pids == []
     assert await derive(decoders, picture())
@@ -395,5 +393,6 @@ async def test_a_decoder_ends_with_its_server(tmp_path: Path) -> None:
     )
     printed, _ = await server.communicate()
     process = Path(f"/proc/{int(printed)}")
-    while process.exists() and "State:\tZ" not in (process / "status").read_text():  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    await eventually(
+        lambda: not process.exists() or "State:\tZ" in (process / "status").read_text()
+    )

@@ -11,6 +11,7 @@ from pictures import picture
 from stillroom.derived import images
 from stillroom.derived.decoders import Decoders
 from stillroom.http.derivation import Derivation
+from waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -48,8 +49,7 @@ async def test_one_decoding_does_for_all_who_wait(
 async def test_whoever_gives_up_leaves_the_others_their_picture(store: Store) -> None:
     await store.save("a.png", picture(size=(1000, 1000)))
     first = asyncio.ensure_future(store.get("a.png", "width=512"))
-    while not store.derived.decoder_pids:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.001)  # until it holds; there is a deadline
+    await eventually(lambda: store.derived.decoder_pids)
     second = asyncio.ensure_future(store.get("a.png", "width=512"))
     await asyncio.sleep(0)  # one turn of the event loop
     first.cancel()
@@ -100,8 +100,7 @@ async def test_a_decoder_that_dies_takes_one_answer_with_it(
         (decoder,) = store.derived.decoder_pids
         os.kill(decoder, signal.SIGSTOP)
         both = [asyncio.ensure_future(store.get(path, "width=64")) for path in ("a.png", "b.png")]
-        while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-            await asyncio.sleep(0.01)  # until it holds; there is a deadline
+        await eventually(lambda: store.derived._decoders._busy)
         os.kill(decoder, number)
         os.kill(decoder, signal.SIGCONT)
 
@@ -138,8 +137,7 @@ async def test_an_original_that_killed_its_decoder_is_not_decoded_again(
         sizes = [
             asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256)
         ]
-        while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-            await asyncio.sleep(0.01)  # until it holds; there is a deadline
+        await eventually(lambda: store.derived._decoders._busy)
         os.kill(decoder, signal.SIGXCPU)
         os.kill(decoder, signal.SIGCONT)
 
@@ -164,8 +162,7 @@ async def test_one_original_never_keeps_two_decoders_busy(store: Store) -> None:
     sizes = [
         asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128, 256, 512)
     ]
-    while not store.derived._decoders._busy:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    await eventually(lambda: store.derived._decoders._busy)
 
     for width in (64, 128, 256, 512):
         assert (await store.get("b.png", f"width={width}")).status_code == 200
@@ -181,8 +178,8 @@ async def test_one_original_takes_a_part_of_all_that_may_wait(
     monkeypatch.setattr(images, "_MAX_FLIGHTS_OF_ONE", 2)
     decoder = await stopped_decoder(store)
     two = [asyncio.ensure_future(store.get("a.png", f"width={width}")) for width in (64, 128)]
-    while len(store.derived._flights) < 2:  # noqa: ASYNC110  (nothing tells)
-        await asyncio.sleep(0.01)  # until it holds; there is a deadline
+    # Both wait, and the stopped decoder is taken: else `b.png` could be given to it.
+    await eventually(lambda: len(store.derived._flights) == 2 and store.derived._decoders._busy)
 
     third, other = await store.get("a.png", "width=256"), await store.get("b.png", "width=64")
 

@@ -26,6 +26,7 @@ from stillroom.media.sweeper import Swept
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import EntryPage, ListQuery, StoredImage
+from waiting import until
 
 if TYPE_CHECKING:
     from stillroom.storage.port import ImageStorage
@@ -254,5 +255,4 @@ class ExpiryContract:
 
         async with library.background().running(every_s=0.05, stop_within_s=5):
             # In a thread: SQLite would make the loop wait for a transaction that runs on it.
-            while len(await asyncio.to_thread(library.marked)) < 5:  # noqa: ASYNC110  (they are rows)
-                await asyncio.sleep(0.05)  # until it holds; there is a deadline
+            await asyncio.to_thread(until, lambda: len(library.marked()) >= 5)

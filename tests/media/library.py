@@ -1,6 +1,5 @@
 """A media library as its tests see it: the service, a look behind it, and what may befall it."""
 
-import asyncio
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
@@ -23,6 +22,7 @@ from stillroom.paths import ImagePath, KeyPrefix, StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery, StoredImage
+from waiting import eventually
 
 if TYPE_CHECKING:
     from stillroom.media.expiry import Expiry
@@ -128,10 +128,14 @@ class Library:
 
         What a killed process has sent to a bucket may still be on its way, so that is waited for.
         """
-        deadline = asyncio.get_running_loop().time() + 60
-        while unknown := await self._bytes_that_nothing_remembers():
-            assert asyncio.get_running_loop().time() < deadline, unknown
-            await asyncio.sleep(0.1)  # until it holds; there is a deadline
+        unknown: set[str] = set()
+
+        async def is_all_known() -> bool:
+            unknown.clear()
+            unknown.update(await self._bytes_that_nothing_remembers())
+            return not unknown
+
+        await eventually(is_all_known, said=lambda: unknown)
 
     async def _bytes_that_nothing_remembers(self) -> set[str]:
         with migrating(self.config) as connection:  # one for all: each costs 15 ms
@@ -159,6 +163,10 @@ def make_due(library: Library) -> None:
         connection.execute(sa.update(deletions).values(due_at=then))
         connection.execute(sa.update(deletions).where(leased).values(lease_until=then))
         connection.execute(sa.update(intents).values(lease_until=then))
+
+
+async def is_missing(library: Library, where: StorageKey) -> bool:
+    return not await is_there(library, where)
 
 
 async def is_there(library: Library, where: StorageKey) -> bool:

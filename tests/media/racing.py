@@ -15,6 +15,7 @@ from stillroom.media import service
 from stillroom.media.rows.tables import deletions, intents, resources
 from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
+from waiting import eventually
 
 
 class RacingIngestContract:
@@ -211,8 +212,7 @@ class RacingIngestContract:
 
         async def renewed() -> None:
             (first,) = library.table(intents)
-            while library.table(intents) == [first]:  # noqa: ASYNC110  (no event: it is a row)
-                await asyncio.sleep(0.05)  # until it holds; there is a deadline
+            await eventually(lambda: library.table(intents) != [first])
 
         await library.save("a.png", picture())
         library.meddled.before_copy = renewed

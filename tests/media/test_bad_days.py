@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from contract.images import RULES
-from media.library import Library, is_there, key, make_due
+from media.library import Library, is_missing, is_there, key, make_due
 from pictures import picture
 from services.postgres import PostgreSQL
 from services.stub_faults import answers
@@ -24,6 +24,7 @@ from stillroom.media.sweeper import MAX_ATTEMPTS, Swept
 from stillroom.paths import StorageKey
 from stillroom.storage.choose import R2Config, open_storage
 from stillroom.storage.port import ImageStorage
+from waiting import eventually
 
 
 @pytest.fixture
@@ -106,11 +107,9 @@ async def test_while_the_database_is_away_nothing_is_deleted_and_afterwards_all_
         stopping = asyncio.Event()
         with postgres.away():
             running = asyncio.create_task(_run(library, stopping))
-            while "the sweeper waits" not in caplog.text:  # noqa: ASYNC110  (a line in a log)
-                await asyncio.sleep(0.05)  # until it holds; there is a deadline
+            await eventually(lambda: "the sweeper waits" in caplog.text)
             assert await is_there(library, key("a.png"))
-        while await is_there(library, key("a.png")):  # noqa: ASYNC110  (a file that goes)
-            await asyncio.sleep(0.05)  # until it holds; there is a deadline
+        await eventually(lambda: is_missing(library, key("a.png")))
         stopping.set()
         await running
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,7 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
-
-SOON_S = 60.0
+from waiting import eventually
 
 
 @dataclass
@@ -48,10 +46,13 @@ class Worker:
         return [one.image.key.text.removeprefix("compute/") for one in page.images]
 
     async def finds(self, expected: list[str], **asked: Any) -> None:
-        ends = time.monotonic() + SOON_S
-        while (found := await self.found(**asked)) != expected:
-            assert time.monotonic() < ends, (found, expected)
-            await asyncio.sleep(0.02)  # until it holds; there is a deadline
+        found: list[str] = []
+
+        async def is_found() -> bool:
+            found[:] = await self.found(**asked)
+            return found == expected
+
+        await eventually(is_found, said=lambda: (found, expected))
 
 
 def image(prompt: str | None) -> bytes:

@@ -58,7 +58,7 @@ def test_the_sdk_and_the_commands_go_through_tls_with_an_authority_of_ones_own(
     with fronted(name, tmp_path, shown) as server:
         url, token = server.environment["STILLROOM_URL"], server.token()
         monkeypatch.setenv("SSL_CERT_FILE", str(shown.authority))
-        with ImageStore(url, token, deadline_s=30) as store:
+        with ImageStore(url, token, deadline_s=120) as store:
             saved = store.save("a b/cat.png", file)
             assert saved.url == f"{url}{IMAGES}/a%20b/cat.png"
             assert store.read("a b/cat.png") == file.read_bytes()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 import uuid
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from services.stub_r2 import StubR2
 from services.stub_wire import BUCKET, KEY_ID, SECRET
 from stillroom.app import check_settings
 from stillroom.settings import Settings
+from waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +68,15 @@ async def test_each_attempt_is_counted_with_what_became_of_it(
         after = await counted(client)
 
     grown = {name: after[name] - before.get(name, 0) for name in after}
+    # On a busy machine an attempt may not even connect in two seconds; then there is one more.
+    late = grown.pop(("PutObject", "unreachable"), 0)
     assert {name: number for name, number in grown.items() if number} == {
         ("PutObject", "error"): 1,
         ("PutObject", "throttled"): 1,
         ("PutObject", "broken"): 1,
         ("PutObject", "timeout"): 1,
         ("PutObject", "ok"): 1,
-        ("PutObject", "again"): 4,
+        ("PutObject", "again"): 4 + late,
         ("HeadObject", "missing"): 1,
         ("HeadObject", "refused"): 1,
     }
@@ -122,9 +124,11 @@ async def test_a_bucket_that_is_missing_is_logged_once_and_once_when_it_is_there
         refused = [await client.get("/readyz") for _ in range(5)]
         (said,) = logged()
         operator.make_bucket(name)
-        ready_by = time.monotonic() + 60
-        while (await client.get("/readyz")).status_code != 200:  # it remembers what is missing
-            assert time.monotonic() < ready_by
+
+        async def is_ready() -> bool:  # not at once: it remembers what is missing
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(is_ready)
 
     assert {probe.status_code for probe in refused} == {503}
     assert "R2_BUCKET_NAME names no bucket" in said

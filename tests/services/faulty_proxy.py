@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from services.ports import free_ports
 from services.stub_wire import operation
+from waiting import until
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER, on, no time: close sends RST. https://man7.org/linux/man-pages/man7/socket.7.html"""
@@ -204,10 +204,7 @@ class FaultyProxy:
 
     def wait_until_idle(self, most: int = 0, within_s: float = 60) -> None:
         """Return when no more than `most` connections are open."""
-        give_up = time.monotonic() + within_s
-        while self.connections > most:
-            assert time.monotonic() < give_up, f"{self.connections} connections are open"
-            time.sleep(0.01)  # a condition with a deadline: sockets tell nobody
+        until(lambda: self.connections <= most, within_s=within_s, said=lambda: self.connections)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:

@@ -7,7 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import anyio
 import pytest
 
 from contract.images import PNG, RULES, everything, key, read, save
@@ -19,6 +18,7 @@ from stillroom.storage.disk.image import DiskImage
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.values import EntryPage, ListQuery, Page, StoredImage
+from waiting import eventually
 
 
 async def test_a_file_copied_in_by_hand_is_an_image_without_a_hash(
@@ -137,9 +137,7 @@ async def test_a_folder_that_was_read_is_sorted_behind_the_page(
 
     await storage.list(ListQuery(everything(), limit=1))
 
-    with anyio.fail_after(60):
-        while not storage._folder_cache.is_sorted:  # noqa: ASYNC110  (nobody is told)
-            await anyio.sleep(0.005)  # until it holds; there is a deadline
+    await eventually(lambda: storage._folder_cache.is_sorted)
 
 
 async def test_describing_a_long_page_gives_others_a_turn_and_ends_when_nobody_waits(

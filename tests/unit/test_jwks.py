@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stillroom.auth.jwks import MAX_AGE_S, MAX_SET_BYTES, KeySet, PublishedKeys,
 from stillroom.auth.keys import Algorithm
 from stillroom.auth.tokens import TokenVerifier
 from stillroom.errors import Unauthenticated
+from waiting import eventually
 
 NOTHING = Grant(frozenset())
 
@@ -203,7 +204,7 @@ async def test_many_unknown_keys_at_once_cause_one_fetch_and_known_ones_do_not_w
     provider.gate.clear()
 
     waiting = [asyncio.create_task(provider.accepts(token(TWO))) for _ in range(100)]
-    await until(lambda: provider.asked == 2)
+    await eventually(lambda: provider.asked == 2)
     assert await provider.accepts(token(ONE)), "while the fetch hangs"
     waiting[0].cancel()
     provider.gate.set()
@@ -276,28 +277,22 @@ async def test_keys_are_fetched_in_the_background(
     provider.answer = OSError("not there yet")
 
     async with provider.keys.kept_fresh():
-        await until(lambda: provider.asked > 2)
+        await eventually(lambda: provider.asked > 2)
         provider.publish(ONE)
-        await until(lambda: "1 usable" in caplog.text)
+        await eventually(lambda: "1 usable" in caplog.text)
         assert await provider.accepts(token(ONE))
         provider.publish(TWO)
         asked = provider.asked
-        await until(lambda: provider.asked > asked + 1)
+        await eventually(lambda: provider.asked > asked + 1)
         assert not await provider.accepts(token(ONE))
         assert await provider.accepts(token(TWO))
         provider.gate.clear()
         asked = provider.asked
-        await until(lambda: provider.asked > asked)
+        await eventually(lambda: provider.asked > asked)
     asked = provider.asked
     provider.gate.set()
     await asyncio.sleep(0.05)  # time to ask once more, if it did
     assert provider.asked == asked, "it ends with the application, also in the middle of a fetch"
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110  (conditions of plain values: nobody sets an event)
-            await asyncio.sleep(0.001)  # until it holds; there is a deadline
 
 
 class TestFetching:

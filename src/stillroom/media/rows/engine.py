@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,8 +59,11 @@ class RowsEngine:
             ConfigurationError: the URL cannot be used.
         """
         self.is_sqlite = isinstance(config, SqliteConfig)
+        options = _options(config)
+        if self.is_sqlite:
+            options["connect_args"]["factory"] = _SqliteConnection
         self._engine = create_async_engine(
-            _url(config, driver="aiosqlite"), **_options(config), hide_parameters=True
+            _url(config, driver="aiosqlite"), **options, hide_parameters=True
         )
         self._rewriting: _Rewriting | None = None
         if isinstance(config, SqliteConfig):
@@ -121,6 +125,16 @@ class RowsEngine:
         await self._engine.dispose()
         if self._rewriting is not None:
             await asyncio.to_thread(self._rewriting.close)
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """Connection that closes itself when nothing refers to it.
+
+    aiosqlite drops the connection that its thread opens for a caller that is cancelled meanwhile.
+    """
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Rewriting:
