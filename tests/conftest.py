@@ -12,13 +12,13 @@ from typing import Any, Final
 import pytest
 from hypothesis import settings
 
-import repeating
 from services.postgres import PostgreSQL, postgresql
 from services.s3 import Operator
 from services.seaweedfs import SeaweedFS, seaweedfs
 from surroundings import normalise
 
 normalise()
+pytest_plugins = ["repeating"]
 
 MARKED: Final = {
     "whole": ("browser", "clients", "cluster", "crash", "deploy", "proxy", "release"),
@@ -26,14 +26,6 @@ MARKED: Final = {
 }
 """Marks that all tests of a folder have. `whole` leaves them to `make test-all`."""
 HERE: Final = Path(__file__).parent
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--repeat-failed",
-        metavar="FILE",
-        help="repeat failed tests, and add those that pass then to FILE, below the root",
-    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,12 +100,9 @@ def _peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # of xdist: handed to the process that started it
         session.config.workeroutput["peak"] = f"{_peak.mib} MiB at {_peak.test}"
-    elif file := session.config.getoption("repeat_failed"):
-        repeating.repeat(session, session.config.rootpath / file)
 
 
 # A failed test shows what its servers have logged since it began.

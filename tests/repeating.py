@@ -17,19 +17,33 @@ MOST_FLAKY: Final = 3
 REPEATS: Final = 2
 
 
-def repeat(session: pytest.Session, file: Path) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--repeat-failed",
+        metavar="FILE",
+        help="repeat failed tests, and add those that pass then to FILE, below the root",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # when the processes of xdist have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    file = session.config.getoption("repeat_failed")
+    # An interrupted run, or an error of pytest itself, is not made good.
+    if file and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminal = session.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None and not hasattr(session.config, "workerinput"):
+            _repeat(session, terminal, session.config.rootpath / file)
+
+
+def _repeat(session: pytest.Session, terminal: pytest.TerminalReporter, file: Path) -> None:
     """Repeat the failed tests of a session that has ended, and change its outcome."""
-    terminal: pytest.TerminalReporter | None
-    terminal = session.config.pluginmanager.getplugin("terminalreporter")
-    if terminal is None or session.exitstatus != pytest.ExitCode.TESTS_FAILED:
-        return  # an interrupted run, or an error of pytest itself, is not made good
     failed = {
-        _without_group(session.config, report.nodeid): report.longreprtext
+        _without_group(session.config, report.nodeid)
         for outcome in ("failed", "error")
         for report in terminal.stats.get(outcome, [])
     }
     flaky = []
-    for test in list(failed)[: MOST_FLAKY + 1]:
+    for test in sorted(failed)[: MOST_FLAKY + 1]:
         passed_at = _first_pass(session, test)
         if passed_at is None:
             break
