@@ -21,6 +21,7 @@ from stillroom.assembly import Parts, Reports, assemble
 from stillroom.derived import confinement
 from stillroom.errors import StillroomError
 from stillroom.gallery.page import Gallery, gallery_router
+from stillroom.generation.reading import exceeded_reports
 from stillroom.http.problems import internal_error, plain_problem
 from stillroom.media.config import PostgresConfig
 from stillroom.router import image_operations, sign_in_of, stillroom_router
@@ -81,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: the settings cannot work.
     """
     parts = assemble(settings, reports=_METRICS)
+    exceeded_reports.add(metrics.count_exceeded)
     metrics.report_confinement(confinement.missing())
     metrics.report_build(
         __version__,

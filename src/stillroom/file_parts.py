@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from stillroom.work_budget import WorkBudget
+
 _WIDE: Final = 1
 _MAX_SEGMENTS: Final = 4096
 """Of a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
@@ -18,10 +20,6 @@ _END_OF_IMAGE: Final = 0xD9
 _START_OF_SCAN: Final = 0xDA
 _WITHOUT_CONTENT: Final = (0x01, *range(0xD0, 0xD9))
 _LENGTH_BYTES: Final = 2
-
-_MAX_LOOKS: Final = 50_000
-"""How often a parser may ask for bytes, also for those at hand: some 50 ms. Files that are not made
-to take time ask some hundred times."""
 
 
 class BrokenHeader(Exception):
@@ -43,6 +41,7 @@ class FileParts:
     Attributes:
         size: Of the whole file, in bytes.
         held: How many bytes were added.
+        budget: Work that parsing them may still cause.
     """
 
     def __init__(self, size: int, most: int) -> None:
@@ -50,7 +49,7 @@ class FileParts:
         self.size = size
         self.held = 0
         self._most = most
-        self._looks = 0
+        self.budget = WorkBudget()
         self._has_all = False
         self._parts: list[tuple[int, bytes]] = []
 
@@ -69,7 +68,6 @@ class FileParts:
     def end(self) -> None:
         """No more is read: from here on what is missing counts as broken."""
         self._has_all = True
-        self._looks = 0
 
     def allows(self, start: int, length: int) -> bool:
         """Whether these bytes are here, or may still be asked for."""
@@ -80,17 +78,19 @@ class FileParts:
         """Those bytes of the file.
 
         Raises:
-            BrokenHeader: the file is shorter, or was asked about too often, or no more is read.
+            BrokenHeader: the file is shorter, or no more is read.
             MoreNeeded: they were not read yet.
+            TooMuchWork: the budget is spent.
         """
-        self._looks += 1
-        if start < 0 or length < 0 or start + length > self.size or self._looks > _MAX_LOOKS:
+        self.budget.look()
+        if start < 0 or length < 0 or start + length > self.size:
             raise BrokenHeader
         found = self._found(start, length)
         if found is None:
             if self._has_all:
                 raise BrokenHeader
             raise MoreNeeded(start, length)
+        self.budget.hand_out(length)
         at, part = found
         return part[start - at : start - at + length]
 

@@ -104,6 +104,7 @@ def test_the_sdk_alone_works_against_a_running_server(
         "file_parts",
         "generation",
         "paths",
+        "work_budget",
     }
 
 

@@ -21,6 +21,7 @@ from stillroom.generation.reading import (
     find_in,
     interpret,
 )
+from stillroom.work_budget import WorkBudget
 
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 8x6"
 
@@ -214,7 +215,9 @@ def test_no_change_of_a_type_makes_an_error() -> None:
                 for name, value in texts.items()
             }
             tool = {"Software": "NovelAI", "xmp:xmp:CreatorTool": "Draw Things"}
-            facts = interpret({**tool, **{name: str(one) for name, one in other.items()}})
+            facts = interpret(
+                {**tool, **{name: str(one) for name, one in other.items()}}, WorkBudget()
+            )
             if facts.generation is not None:
                 json.dumps(facts.generation.as_json(), allow_nan=False).encode()
 

@@ -27,6 +27,7 @@ from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.http.derivation import Derivation
 from stillroom.paths import StorageKey
 from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, StoredImage
+from stillroom.work_budget import TooMuchWork
 
 _REVISION: Final = 1
 """Goes up when the same request is to come out otherwise, with the same Pillow."""
@@ -196,7 +197,9 @@ class DerivedImages:
         source = _source(original.image)
         known = self._marked.get(source)
         if known is None:
-            mark = await by_reading(original.image.size, reader_of(original), find_mark)
+            mark = None
+            with contextlib.suppress(TooMuchWork):
+                mark = await by_reading(original.image.size, reader_of(original), find_mark)
             known = mark not in (None, "none")
             self._marked.put(source, known)
         return known

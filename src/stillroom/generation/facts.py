@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from stillroom.generation.texts import Unreadable, clean, clean_text, json_object
+from stillroom.work_budget import WorkBudget
 
 MAX_SEED: Final = 2**64 - 1
 """The largest that any of the tools has: ComfyUI's."""
@@ -141,7 +142,7 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value if isinstance(value, int | float) else value.strip()[:40])
+        found = float(value if isinstance(value, int | float) else value[:200].strip()[:40])
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
@@ -186,12 +187,13 @@ def _origins(value: object) -> tuple[str, ...] | None:
     return tuple(clean_text(one) for one in value[:_MAX_ORIGINS] if isinstance(one, str))
 
 
-def object_in(text_: str | None) -> dict[str, Any] | None:
+def object_in(text_: str | None, budget: WorkBudget) -> dict[str, Any] | None:
     """The JSON object that a text is; None where it does not look like one.
 
     Raises:
         Unreadable: it begins like one.
+        TooMuchWork: the budget is spent.
     """
     if text_ is None or not text_.lstrip().startswith("{"):
         return None
-    return json_object(text_)
+    return json_object(text_, budget)

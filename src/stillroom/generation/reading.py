@@ -22,6 +22,7 @@ from stillroom.generation.tools import (
     own,
     swarmui,
 )
+from stillroom.work_budget import TooMuchWork, WorkBudget
 
 MAX_BYTES: Final = 1024**2
 """Of one file, all reads together."""
@@ -30,11 +31,11 @@ _FIRST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
-_PARSED_AT_ONCE_BYTES: Final = 16 * 1024
-"""More is parsed in a thread, while the event loop serves others."""
-
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
 """One: each more that computes makes the event loop wait for another slice of 5 ms."""
+
+exceeded_reports: Final[set[Callable[[], None]]] = set()
+"""Called for each file that takes more work than one file may."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
 """Reads so many bytes of a file, from a place on."""
@@ -70,13 +71,17 @@ class Found:
 
     Attributes:
         generation: None where there is nothing that any tool has written.
-        broken: Whether something was malformed, or larger than is read.
+        broken: Whether something was malformed, larger than is read, or too much work.
         ai_mark: None where it cannot be told, also of a format that is not read.
     """
 
     generation: Generation | None
     broken: bool = False
     ai_mark: AiMark | None = None
+
+
+UNKNOWN: Final = Found(None, broken=True)
+"""Nothing is known of a file that takes too much work."""
 
 
 class Readable(Protocol):
@@ -100,6 +105,7 @@ def find(parts: FileParts) -> Found:
 
     Raises:
         MoreNeeded: more of it must be read to know.
+        TooMuchWork: the budget of the parts is spent.
     """
     broken, generation, gathered = False, None, []
     for carrier in _carriers(parts):
@@ -109,7 +115,7 @@ def find(parts: FileParts) -> Found:
         gathered.append(entries)
         broken = broken or entries.broken
         if generation is None:
-            found = interpret(entries.texts)
+            found = interpret(entries.texts, parts.budget)
             broken, generation = broken or found.broken, found.generation
     return Found(generation, broken, mark_of(gathered))
 
@@ -119,13 +125,17 @@ def find_mark(parts: FileParts) -> AiMark | None:
 
     Raises:
         MoreNeeded: more of the file must be read to know.
+        TooMuchWork: the budget of the parts is spent.
     """
     return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
 
 
 def find_in(data: bytes) -> Found:
     """The facts in a whole file, or in its beginning if that is all that there is."""
-    return find(FileParts.whole(data))
+    try:
+        return find(FileParts.whole(data))
+    except TooMuchWork:
+        return UNKNOWN
 
 
 def texts_in(data: bytes) -> Mapping[str, str]:
@@ -138,11 +148,18 @@ def texts_in(data: bytes) -> Mapping[str, str]:
 
 async def find_by_reading(size: int, read: Read) -> Found:
     """The facts in a file of `size` bytes, and its mark, as `by_reading`."""
-    return await by_reading(size, read, find)
+    try:
+        return await by_reading(size, read, find)
+    except TooMuchWork:
+        return UNKNOWN
 
 
 async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T:
-    """What `look` finds in a file of `size` bytes, of which `read` is asked for 1 MiB at most."""
+    """What `look` finds in a file of `size` bytes, of which `read` is asked for 1 MiB at most.
+
+    Raises:
+        TooMuchWork: as `looked`.
+    """
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
     for _ in range(_MAX_READS):
@@ -155,22 +172,40 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
             start = more.start
             room = max(more.length, min(_READ_BYTES, MAX_BYTES - parts.held))
             length = min(room, size - start)
-        except BrokenHeader:  # asked about too often
-            break
     parts.end()
     return await looked(parts, look)
 
 
 async def looked(parts: Parts, look: Callable[[Parts], T]) -> T:
-    """What `look` finds in these parts; in a thread if there is much to parse."""
-    if parts.held <= _PARSED_AT_ONCE_BYTES:
+    """What `look` finds in these parts: here if it takes a millisecond, else in a thread.
+
+    Raises:
+        TooMuchWork: it takes more work than one file may cause; this is counted.
+    """
+    whole = parts.budget
+    parts.budget = part = whole.part_at_once()
+    try:
         return look(parts)
-    return await asyncio.get_running_loop().run_in_executor(_parsing, look, parts)
+    except (TooMuchWork, RecursionError):
+        pass  # it is tried again with all that is left
+    finally:
+        whole.put_back(part)
+        parts.budget = whole
+    return await asyncio.get_running_loop().run_in_executor(_parsing, _look_in_full, parts, look)
+
+
+def _look_in_full(parts: Parts, look: Callable[[Parts], T]) -> T:
+    try:
+        return look(parts)
+    except (TooMuchWork, RecursionError) as error:
+        for report in exceeded_reports:
+            report()
+        raise TooMuchWork from error
 
 
 def _gather(carrier: Carrier, parts: FileParts) -> Entries:
     """What one carrier holds, as far as it can be read."""
-    entries = Entries()
+    entries = Entries(parts.budget)
     try:
         carrier(parts, entries)
     except BrokenHeader:
@@ -178,14 +213,17 @@ def _gather(carrier: Carrier, parts: FileParts) -> Entries:
     return entries
 
 
-def interpret(texts: Mapping[str, str]) -> Found:
+def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
     """The facts in the texts of one file, by name as `carriers` gives them.
 
     What the SDK has written stands above what a tool has: of a fact that it lacks, the tool's.
+
+    Raises:
+        TooMuchWork: the budget is spent.
     """
-    ours, broken = _read_by(own.read, texts)
+    ours, broken = _read_by(own.read, texts, budget)
     for tool in _TOOLS:
-        theirs, unreadable = _read_by(tool, texts)
+        theirs, unreadable = _read_by(tool, texts, budget)
         broken = broken or unreadable
         if theirs is not None:
             return Found(ours.over(theirs) if ours else theirs, broken)
@@ -195,10 +233,12 @@ def interpret(texts: Mapping[str, str]) -> Found:
 
 
 def _read_by(
-    tool: Callable[[Mapping[str, str]], Generation | None], texts: Mapping[str, str]
+    tool: Callable[[Mapping[str, str], WorkBudget], Generation | None],
+    texts: Mapping[str, str],
+    budget: WorkBudget,
 ) -> tuple[Generation | None, bool]:
     try:
-        return tool(texts), False
+        return tool(texts, budget), False
     except Unreadable:
         return None, True
 

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stillroom.work_budget import WorkBudget
+
 _MAX_VALUES: Final = 200_000
 """Some 50 ms of parsing; a ComfyUI graph of 200 KB has a tenth of that."""
 
@@ -16,14 +18,18 @@ class Unreadable(Exception):
     """What stands where a tool keeps its facts is not of the tool's form."""
 
 
-def json_object(text: str) -> dict[str, Any]:
+def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
     """A JSON object; NaN, infinities and endless numbers in it are null, lone surrogates U+FFFD.
 
     Raises:
         Unreadable: it is none, or larger or deeper than any tool writes.
+        TooMuchWork: the budget is spent.
     """
-    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+    budget.produce(len(text))
+    values = sum(map(text.count, ",[{"))
+    if values > _MAX_VALUES:
         raise Unreadable
+    budget.look(values)
     try:
         found = json.loads(
             text, parse_constant=lambda _: None, parse_int=_whole, parse_float=_finite

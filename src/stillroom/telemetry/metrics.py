@@ -91,6 +91,11 @@ _READINGS = Counter(
     ("outcome",),
 )
 
+_EXCEEDED = Counter(
+    "stillroom_parsing_exceeded",
+    "Files whose header or metadata take more work than one file may: nothing is known of them.",
+)
+
 _AI_MARKS = Counter(
     "stillroom_ai_mark_readings",
     "Images whose metadata were asked for, by their mark that says made by AI: c2pa, iptc, both, "
@@ -354,6 +359,11 @@ def count_picture(outcome: str) -> None:
 def count_reading(outcome: str) -> None:
     """Count what came of looking for generation metadata in one image."""
     _READINGS.labels(outcome).inc()
+
+
+def count_exceeded() -> None:
+    """Count one file whose parsing was given up, since it would take too much work."""
+    _EXCEEDED.inc()
 
 
 def count_saved_mark(mark: str | None) -> None:

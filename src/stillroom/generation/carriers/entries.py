@@ -5,6 +5,7 @@ from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import c2pa
+from stillroom.work_budget import WorkBudget
 
 MAX_TEXT_BYTES: Final = 1024**2
 """Of one text, inflated; the largest graphs of ComfyUI have some hundred kilobytes."""
@@ -26,17 +27,20 @@ class Entries:
         broken: Whether something could not be read.
         has_c2pa: Whether there is a manifest of C2PA; nothing of it is verified.
         hides_mark: Whether what could not be read may have said that AI made the image.
+        budget: Work that finding more may still cause.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: WorkBudget) -> None:
         self.texts: dict[str, str] = {}
         self.broken = False
         self.has_c2pa = False
         self.hides_mark = False
+        self.budget = budget
         self._inflated = 0
 
     def add(self, name: str, text: str) -> None:
         """One more text; empty ones, and those beyond the bound, are left out."""
+        self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
@@ -61,12 +65,11 @@ class Entries:
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader
-        inflater = zlib.decompressobj()
         try:
-            text = inflater.decompress(packed, room + 1)
+            text, is_whole = self.budget.inflate(packed, room + 1)
         except zlib.error as error:
             raise BrokenHeader from error
         self._inflated += len(text)
-        if len(text) > room or not inflater.eof:
+        if len(text) > room or not is_whole:
             raise BrokenHeader
         return text

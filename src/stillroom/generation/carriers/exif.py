@@ -11,6 +11,7 @@ from typing import Final
 from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.texts import decoded
+from stillroom.work_budget import WorkBudget
 
 _USER_COMMENT: Final = 0x9286
 _EXIF_IFD: Final = 0x8769
@@ -33,7 +34,11 @@ def read(data: bytes, found: Entries) -> None:
     """What is in an EXIF block, with or without its label; whatever is not EXIF is nothing."""
     data = data.removeprefix(b"Exif\0\0")
     try:
-        for tag, value in _values(data):
+        for tag, start, length in _values(data, found.budget):
+            if _NAMES[tag] in found.texts:
+                continue
+            found.budget.hand_out(length)
+            value = data[start : start + length]
             said = comment(value) if tag == _USER_COMMENT else decoded(value.rstrip(b"\0"))
             found.add(_NAMES[tag], said)
     except (struct.error, BrokenHeader):
@@ -60,28 +65,29 @@ def _utf16(text: bytes) -> str:
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace").rstrip("\0")
-    high_first = sum(1 for byte in text[::2] if byte == 0)
-    low_first = sum(1 for byte in text[1::2] if byte == 0)
-    order = "utf-16-le" if low_first > high_first else "utf-16-be"
+    order = "utf-16-le" if text[1::2].count(0) > text[::2].count(0) else "utf-16-be"
     return text.decode(order, "replace").rstrip("\0")
 
 
-def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and bytes of each text in the first directory, and in the one of EXIF."""
+def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
+    """Tag, start and length of each text in the first directory, and in the one of EXIF."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
         raise BrokenHeader
     (start,) = struct.unpack_from(order + "I", data, 4)
-    below = yield from _directory(data, order, start)
+    below = yield from _directory(data, order, start, budget)
     if below:
-        yield from _directory(data, order, below)
+        yield from _directory(data, order, below, budget)
 
 
-def _directory(data: bytes, order: str, start: int) -> Generator[tuple[int, bytes], None, int]:
+def _directory(
+    data: bytes, order: str, start: int, budget: WorkBudget
+) -> Generator[tuple[int, int, int], None, int]:
     """Returns where the directory of EXIF is; 0 where this one names none."""
     below = 0
     (count,) = struct.unpack_from(order + "H", data, start)
     for index in range(min(count, _MAX_ENTRIES)):
+        budget.look()
         at = start + 2 + 12 * index
         tag, kind, length = struct.unpack_from(order + "HHI", data, at)
         if tag == _EXIF_IFD:
@@ -92,5 +98,5 @@ def _directory(data: bytes, order: str, start: int) -> Generator[tuple[int, byte
                 (place,) = struct.unpack_from(order + "I", data, place)
             if place + length > len(data):
                 raise BrokenHeader
-            yield tag, data[place : place + length]
+            yield tag, place, length
     return below

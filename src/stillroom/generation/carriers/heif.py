@@ -11,7 +11,7 @@ from typing import Final
 
 from stillroom.file_parts import BrokenHeader, FileParts, boxes
 from stillroom.generation.carriers import c2pa, exif, xmp
-from stillroom.generation.carriers.entries import Entries, is_readable
+from stillroom.generation.carriers.entries import MAX_TEXT_BYTES, Entries, is_readable
 
 XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -20,8 +20,10 @@ _HASHES: Final = b"merkle\0"
 """What else a box of C2PA's can be for: sums of a fragmented video."""
 
 _MAX_BOXES: Final = 256
-_MAX_ITEMS: Final = 4096
-_MAX_EXTENTS: Final = 64
+MAX_ITEMS: Final = 4096
+MAX_EXTENTS: Final = 64
+"""Of one item."""
+
 _IN_FILE, _IN_IDAT = 0, 1
 
 
@@ -81,7 +83,8 @@ def _read_items(parts: FileParts, start: int, end: int, found: Entries) -> None:
     for number, extents in locations(parts, *places, inner[0] if inner else 0):
         if number not in wanted:
             continue
-        if not all(is_readable(parts, at, length) for at, length in extents):
+        is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
+        if not is_small or not all(is_readable(parts, at, length) for at, length in extents):
             found.lose(with_mark=wanted[number].kind != b"Exif")
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
@@ -103,7 +106,7 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
     """The items that `iinf` describes; those of other kinds than text are left out."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
-    for kind, at, until in itertools.islice(boxes(parts, start + head, end), _MAX_ITEMS):
+    for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):
         form = parts.numbers("B", at)[0]
         if kind != b"infe" or form < 2:
             continue
@@ -133,13 +136,13 @@ def locations(
     of_offset, of_length, of_base = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     of_index = sizes & 15 if version in (1, 2) else 0
     reader = _Fields(parts, start + 6, end)
-    for _ in range(min(reader.number(4 if version == 2 else 2), _MAX_ITEMS)):
+    for _ in range(min(reader.number(4 if version == 2 else 2), MAX_ITEMS)):
         item = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version in (1, 2) else _IN_FILE
         reader.number(2)  # the file that it is in; 0 is this one
         base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
         count = reader.number(2)
-        if count > _MAX_EXTENTS:
+        if count > MAX_EXTENTS:
             raise BrokenHeader
         extents = []
         for _ in range(count):

@@ -13,6 +13,7 @@ from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 from stillroom.generation.texts import decoded
+from stillroom.work_budget import WorkBudget
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD: Final = "XML:com.adobe.xmp"
@@ -59,10 +60,10 @@ def read_tail(parts: FileParts, found: Entries) -> None:
         found.lose()
         return
     tail = parts.bytes_at(start, length)
-    chunks = _plain_end(tail)
+    chunks = _plain_end(tail, found.budget)
     if chunks is not None:
-        for kind, content in chunks:
-            _take(kind, content, found)
+        for kind, begin, end in chunks:
+            _take(kind, tail[begin:end], found)
         return
     end = tail.find(_END)
     if end < 0:
@@ -71,15 +72,16 @@ def read_tail(parts: FileParts, found: Entries) -> None:
     tail = tail[: end + len(_END)]  # what stands behind it is no part of the image
     dead: set[int] = set()
     for kinds in ((_PIXELS,), _KINDS):
+        found.budget.hand_out(len(tail) * len(kinds))
         for place in itertools.islice(_places(tail, kinds), _MAX_CHUNKS):
-            chunks = _chain(tail, place - 4, dead)
+            chunks = _chain(tail, place - 4, dead, found.budget)
             if chunks is not None:
-                for kind, content in chunks:
-                    _take(kind, content, found)
+                for kind, begin, end in chunks:
+                    _take(kind, tail[begin:end], found)
                 return
 
 
-def _plain_end(tail: bytes) -> list[tuple[bytes, bytes]] | None:
+def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] | None:
     """The chunks behind the first pixels if these lead to the file's very end, as they mostly do.
 
     Then what is behind the pixels need not be searched for an end that comes before.
@@ -87,7 +89,7 @@ def _plain_end(tail: bytes) -> list[tuple[bytes, bytes]] | None:
     first = tail.find(_PIXELS)
     if first < 0 or not tail.endswith(_END) or tail.find(_END, 0, first) >= 0:
         return None
-    return _chain(tail, first - 4, set())
+    return _chain(tail, first - 4, set(), budget)
 
 
 def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
@@ -102,19 +104,30 @@ def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
     return heapq.merge(*map(places, kinds))
 
 
-def _chain(tail: bytes, at: int, dead: set[int]) -> list[tuple[bytes, bytes]] | None:
-    """The chunks from `at` on, if they lead to the end exactly; `dead` are places that do not."""
+def _chain(
+    tail: bytes, at: int, dead: set[int], budget: WorkBudget
+) -> list[tuple[bytes, int, int]] | None:
+    """Kind, start and end of the content of each chunk from `at` on, if they end with the file.
+
+    Args:
+        tail: End of the file.
+        at: Start of the first chunk.
+        dead: Places whose chunks do not end with the file; more are added.
+        budget: Spent by each chunk.
+    """
     passed: list[int] = []
-    chunks: list[tuple[bytes, bytes]] = []
+    chunks: list[tuple[bytes, int, int]] = []
     last = len(tail) - len(_END)
+    budget.look()
     while 0 <= at < last and at not in dead:
+        budget.look()
         passed.append(at)
         end = at + 8 + int.from_bytes(tail[at : at + 4], "big")
         kind = tail[at + 4 : at + 8]
         if kind == _LAST or not kind.isalpha():
             break
         if kind in _KINDS:
-            chunks.append((kind, tail[at + 8 : end]))
+            chunks.append((kind, at + 8, end))
         at = end + 4
     if at == last:
         return chunks

@@ -27,6 +27,7 @@ _NAMES: Final = {
     f"{NAMESPACE} generation": "xmp:stillroom:generation",
     f"{IPTC_EXTENSION} DigitalSourceType": SOURCE_TYPE,
 }
+_SPACES: Final = frozenset(name.partition(" ")[0] for name in (_DESCRIPTION, *_NAMES))
 _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
 
@@ -49,6 +50,7 @@ class _Packet:
     def __init__(self, found: Entries) -> None:
         self._found = found
         self._said: list[tuple[str, str]] = []
+        self._declared: list[dict[str, str]] = []
         self._open: list[str] = []
         self._elements = 0
         self._property: str | None = None
@@ -56,7 +58,9 @@ class _Packet:
         self._text: list[str] = []
 
     def parse(self, packet: bytes) -> None:
-        parser = expat.ParserCreate(namespace_separator=" ")
+        # Expat would put the whole address of a namespace in front of each name in it: a packet of
+        # 1 MiB would become gigabytes.
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
@@ -66,10 +70,19 @@ class _Packet:
         for name, value in self._said:  # other readers take nothing from a broken packet, either
             self._found.add(name, value)
 
-    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+    def _begin(self, prefixed: str, given: dict[str, str]) -> None:
         self._elements += 1
+        self._found.budget.look(1 + len(given))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise _Refused
+        declared = {one for one in given if one == "xmlns" or one.startswith("xmlns:")}
+        self._declared.append({one[6:]: given[one] for one in declared})
+        name = self._resolved(prefixed)
+        attributes = {
+            self._resolved(one) if ":" in one else one: value
+            for one, value in given.items()
+            if one not in declared
+        }
         if name == _DESCRIPTION and self._property is None:  # else it is of an ingredient
             for attribute, value in attributes.items():
                 if attribute in _NAMES:
@@ -82,9 +95,21 @@ class _Packet:
             self._items += 1
         self._open.append(name)
 
-    def _end(self, name: str) -> None:
-        self._open.pop()
-        if name == self._property and self._open[-1] == _DESCRIPTION:
+    def _resolved(self, prefixed: str) -> str:
+        """The name with the address of its namespace, if that is one of those that are read."""
+        prefix, _, local = prefixed.rpartition(":")
+        for declared in reversed(self._declared):
+            if prefix in declared:
+                space = declared[prefix]
+                return f"{space} {local}" if space in _SPACES else prefixed
+        if prefix not in ("", "xml"):
+            raise _Refused
+        return prefixed
+
+    def _end(self, _: str) -> None:
+        name = self._open.pop()
+        self._declared.pop()
+        if name == self._property and self._open[-1:] == [_DESCRIPTION]:
             if name in _NAMES:
                 self._said.append((_NAMES[name], "".join(self._text).strip()))
             self._property = None

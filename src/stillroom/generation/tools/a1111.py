@@ -10,17 +10,18 @@ from typing import Final
 
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, size, text, whole
 from stillroom.generation.tools.settings_text import loras_in, parse
+from stillroom.work_budget import WorkBudget
 
 KEY: Final = "parameters"
 _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment")
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if these texts are in the form of the web UI."""
     for key in (KEY, *_ELSEWHERE):
         said = texts.get(key, "")
         if said and not said.lstrip().startswith("{"):
-            found = _of(said, key)
+            found = _of(said, key, budget)
             # A comment of a camera is no prompt; `parameters` is one also without its settings.
             if found.steps is not None or found.seed is not None or key == KEY:
                 return _named(found, texts)
@@ -34,8 +35,8 @@ def _named(found: Generation, texts: Mapping[str, str]) -> Generation:
     return found
 
 
-def _of(said: str, key: str) -> Generation:
-    parts = parse(said)
+def _of(said: str, key: str, budget: WorkBudget) -> Generation:
+    parts = parse(said, budget)
     settings = parts.settings
     width, height = size(settings.get("Size"))
     return Generation(
@@ -48,7 +49,7 @@ def _of(said: str, key: str) -> Generation:
         sampler=name(settings.get("Sampler")),
         scheduler=name(settings.get("Schedule type") or settings.get("Scheduler")),
         model=name(settings.get("Model")),
-        loras=loras_in(parts.prompt),
+        loras=loras_in(parts.prompt, budget),
         width=width,
         height=height,
         raw={key: text(said)},

@@ -4,12 +4,19 @@ Where what an input has cannot be told without running the node, it is `Ambiguou
 Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
 """
 
+import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from stillroom.work_budget import WorkBudget
+
 MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
+
+_MAX_KIND: Final = 256
+"""Characters of the name of a class that are searched for words."""
 
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
@@ -27,26 +34,37 @@ class Node:
     Attributes:
         kind: Its class.
         inputs: Literals, and links as they stand in the file.
+        number: Its id.
     """
 
     kind: str
     inputs: Mapping[str, Any]
+    number: str
 
 
 class Graph:
-    """The nodes of a graph, and what can be told about their inputs."""
+    """The nodes of a graph, and what can be told about their inputs.
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    Links and texts of a node are found once, whatever leads to it: the paths through a graph are
+    not bounded by its nodes.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], budget: WorkBudget) -> None:
         self.nodes = nodes
+        self.budget = budget
+        self._links: dict[str, Mapping[str, str]] = {}
+        self._texts: dict[str, str | None] = {}
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Graph":
+    def of(cls, given: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
         """The graph in a JSON object; what is no node in it is left out."""
-        nodes = {}
-        for number, node in list(given.items())[:MAX_NODES]:
+        nodes, budget = {}, budget or WorkBudget()
+        for number, node in itertools.islice(given.items(), MAX_NODES):
+            budget.look()
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict):
-                nodes[number] = Node(str(node.get("class_type", "")), node["inputs"])
-        return cls(nodes)
+                kind = str(node.get("class_type", ""))[:_MAX_KIND]
+                nodes[number] = Node(kind, node["inputs"], number)
+        return cls(nodes, budget)
 
     def target(self, value: object) -> str | None:
         """The id of the node that an input is linked to; None of a literal."""
@@ -57,22 +75,29 @@ class Graph:
 
     def link(self, node: Node, *names: str) -> str | None:
         """Where the first of these inputs that is linked leads to."""
+        self.budget.look()
         targets = (self.target(node.inputs.get(name)) for name in names)
         return next((one for one in targets if one is not None), None)
 
-    def links(self, node: Node) -> dict[str, str]:
+    def links(self, node: Node) -> Mapping[str, str]:
         """Where each linked input leads to."""
-        found = {name: self.target(value) for name, value in node.inputs.items()}
-        return {name: target for name, target in found.items() if target is not None}
+        found = self._links.get(node.number)
+        if found is None:
+            self.budget.look(len(node.inputs))
+            every = ((name, self.target(value)) for name, value in node.inputs.items())
+            found = {name: target for name, target in every if target is not None}
+            self._links[node.number] = found
+        self.budget.look(1 + len(found))
+        return found
 
     def passed(self, number: str) -> str:
         """The node behind those that only give on what they get."""
         for _ in range(MAX_DEPTH):
             node = self.nodes[number]
-            links = list(self.links(node).values())
+            links = self.links(node)
             if not is_passing(node) or len(links) != 1:
                 return number
-            number = links[0]
+            (number,) = links.values()
         raise Ambiguous
 
     def text(self, value: object, depth: int = 0) -> str:
@@ -82,15 +107,28 @@ class Graph:
             Ambiguous: it comes out of a node that would have to run.
         """
         if isinstance(value, str):
+            self.budget.produce(len(value))
             return value
         target = self.target(value)
         if target is None or depth > MAX_DEPTH:
             raise Ambiguous
-        node = self.nodes[self.passed(target)]
+        number = self.passed(target)
+        if number not in self._texts:
+            self._texts[number] = None  # met again on the way, it is a circle
+            with contextlib.suppress(Ambiguous):
+                self._texts[number] = self._text_of(self.nodes[number], depth)
+        found = self._texts[number]
+        if found is None:
+            raise Ambiguous
+        self.budget.produce(len(found))
+        return found
+
+    def _text_of(self, node: Node, depth: int) -> str:
         if node.kind == "StringConcatenate":
-            parts = [node.inputs.get(name, "") for name in ("string_a", "string_b")]
-            between = self.text(node.inputs.get("delimiter", ""), depth + 1)
-            return between.join(self.text(part, depth + 1) for part in parts)
+            names = ("string_a", "delimiter", "string_b")
+            parts = [self.text(node.inputs.get(name, ""), depth + 1) for name in names]
+            self.budget.produce(sum(map(len, parts)))
+            return "".join(parts)
         if isinstance(node.inputs.get("populated_text"), str):  # a wildcard that was drawn
             return str(node.inputs["populated_text"])
         if len(node.inputs) != 1:  # what more there is may change the text
@@ -128,6 +166,7 @@ class Graph:
         if target is None:
             raise Ambiguous
         node = self.nodes[self.passed(target)]
+        self.budget.look(len(node.inputs))
         literals = {
             name: one
             for name, one in node.inputs.items()

@@ -4,7 +4,6 @@ Of several savers those facts are told that all agree about: the file does not s
 written it. Of two samplers at the same distance, none.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
@@ -23,8 +22,13 @@ from stillroom.generation.tools.comfy_graph import MAX_DEPTH, Ambiguous, Graph, 
 
 T = TypeVar("T")
 
-_SAVER: Final = re.compile(r"save.*(?:image|webp|png|jpe?g|avif)|image.*sav", re.IGNORECASE)
-_PREVIEW: Final = re.compile(r"preview.*image|image.*preview", re.IGNORECASE)
+_SAVER: Final = (
+    *(("save", form) for form in ("image", "webp", "png", "jpeg", "jpg", "avif")),
+    ("image", "sav"),
+)
+_PREVIEW: Final = (("preview", "image"), ("image", "preview"))
+"""Words that follow each other in the name of a class."""
+
 _PICTURES: Final = ("images", "image")
 _NO_PICTURE: Final = frozenset(
     (
@@ -54,10 +58,11 @@ _MAX_LORAS: Final = 50
 
 def walk(graph: Graph) -> Generation:
     """The facts of the image that a graph has saved."""
-    found = [_Walk(graph, saver).facts() for saver in _savers(graph)]
+    walk_ = _Walk(graph)
+    found = {id(one): one for one in map(walk_.facts, _savers(graph))}
     if not found:
         return Generation()
-    first, *others = found
+    first, *others = found.values()
     return Generation(
         **{
             one: getattr(first, one)
@@ -72,27 +77,37 @@ def _savers(graph: Graph) -> list[Node]:
     ends = {
         at: node for at, node in graph.nodes.items() if graph.link(node, *_PICTURES) is not None
     }
-    named = [node for node in ends.values() if _SAVER.search(node.kind)]
+    named = [node for node in ends.values() if _has_words(node, _SAVER)]
     if named:
         return named
     used = {target for node in graph.nodes.values() for target in graph.links(node).values()}
     last = [node for at, node in ends.items() if at not in used]
-    return [node for node in last if not _PREVIEW.search(node.kind)] or last
+    return [node for node in last if not _has_words(node, _PREVIEW)] or last
+
+
+def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
+    called = node.kind.lower()
+    return any(second in called.partition(first)[2] for first, second in pairs)
 
 
 class _Walk:
-    """The way from one saver."""
+    """The ways from the savers; what lies on several of them is looked at once."""
 
-    def __init__(self, graph: Graph, saver: Node) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._saver = saver
         self._texts: dict[tuple[str, str], str | None] = {}
+        self._samplers: dict[frozenset[str], Node | None] = {}
+        self._facts: dict[str | None, Generation] = {None: Generation()}
 
-    def facts(self) -> Generation:
+    def facts(self, saver: Node) -> Generation:
         """What the nearest sampler was given."""
-        sampler = _told(lambda: self._nearest(self._saver, _PICTURES))
-        if sampler is None:
-            return Generation()
+        sampler = _told(lambda: self._nearest(saver, _PICTURES))
+        number = None if sampler is None else sampler.number
+        if sampler is not None and number not in self._facts:
+            self._facts[number] = self._facts_of(sampler)
+        return self._facts[number]
+
+    def _facts_of(self, sampler: Node) -> Generation:
         guider = self._linked(sampler, "guider") or sampler
         scheduler = self._behind(sampler, "sigmas", ("scheduler", "steps")) or sampler
         algorithm = self._behind(sampler, "sampler", ("sampler_name",)) or sampler
@@ -116,6 +131,15 @@ class _Walk:
     def _nearest(self, start: Node, names: tuple[str, ...]) -> Node:
         """The sampler with the fewest links between; pixels and latents are followed alone."""
         level = {at for one in names if (at := self._graph.link(start, one)) is not None}
+        began = frozenset(level)
+        if began not in self._samplers:
+            self._samplers[began] = _told(lambda: self._nearest_from(level))
+        found = self._samplers[began]
+        if found is None:
+            raise Ambiguous
+        return found
+
+    def _nearest_from(self, level: set[str]) -> Node:
         seen = set(level)
         while level:
             samplers = [at for at in level if _is_sampler(self._graph, self._graph.nodes[at])]
@@ -166,7 +190,9 @@ class _Walk:
         at = self._graph.link(guider, *_ROLES[role])
         if at is None:
             raise Ambiguous
-        return self._text_at(at, role, 0)
+        found = self._text_at(at, role, 0)
+        self._graph.budget.produce(len(found))
+        return found
 
     def _text_at(self, at: str, role: str, depth: int) -> str:
         """The text that a conditioning was encoded from."""
@@ -242,13 +268,17 @@ class _Walk:
         for node in self._chain(guider):
             for one in self._stacked(node):
                 found = [*_loras_of(self._graph, one), *found]
-        if len(found) > _MAX_LORAS:
-            raise Ambiguous
+                if len(found) > _MAX_LORAS:
+                    raise Ambiguous
         return tuple(found)
 
     def _stacked(self, node: Node) -> Iterator[Node]:
         """A node, and those that hand it a stack of LoRAs."""
+        passed: set[str] = set()
         for _ in range(MAX_DEPTH):
+            if node.number in passed:
+                raise Ambiguous
+            passed.add(node.number)
             yield node
             at = self._graph.link(node, "lora_stack")
             if at is None:
@@ -270,8 +300,8 @@ class _Walk:
             found = self._graph.nodes[at]
             if any(name_ in found.inputs for name_ in names):
                 return found
-            links = list(self._graph.links(found).values())
-            at = links[0] if len(links) == 1 else None
+            links = self._graph.links(found)
+            at = next(iter(links.values())) if len(links) == 1 else None
         return None
 
 
@@ -293,6 +323,7 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
 def _loras_of(graph: Graph, node: Node) -> list[Lora]:
     """What one node adds: a single LoRA, several numbered ones, or objects with a switch."""
     given = node.inputs
+    graph.budget.look(len(given) + _MAX_LORAS)
     found = [
         lora(one.get("lora"), one.get("strength"))
         for one in given.values()
@@ -305,7 +336,9 @@ def _loras_of(graph: Graph, node: Node) -> list[Lora]:
         if called is None or is_beyond or given.get(f"switch{end}") == "Off":
             continue
         found.append(lora(graph.text(called), _weight(graph, node, end)))
-    return [one for one in found if one is not None]
+    loras = [one for one in found if one is not None]
+    graph.budget.produce(sum(len(one.name) for one in loras))
+    return loras
 
 
 def _weight(graph: Graph, node: Node, end: str) -> float | None:

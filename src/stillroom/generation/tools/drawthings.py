@@ -20,6 +20,7 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.tools.settings_text import parse
+from stillroom.work_budget import WorkBudget
 
 _TOOL: Final = "Draw Things"
 _COMMENT: Final = "xmp:exif:UserComment"
@@ -27,7 +28,7 @@ _DESCRIPTION: Final = "xmp:dc:description"
 _MAX_LORAS: Final = 100
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if the packet names this app.
 
     Raises:
@@ -35,10 +36,10 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     """
     if not texts.get("xmp:xmp:CreatorTool", "").startswith(_TOOL):
         return None
-    given = object_in(texts.get(_COMMENT))
+    given = object_in(texts.get(_COMMENT), budget)
     if given is not None:
         return _of(given)
-    return _of_text(texts[_DESCRIPTION]) if _DESCRIPTION in texts else None
+    return _of_text(texts[_DESCRIPTION], budget) if _DESCRIPTION in texts else None
 
 
 def _of(given: dict[str, Any]) -> Generation:
@@ -59,9 +60,9 @@ def _of(given: dict[str, Any]) -> Generation:
     )
 
 
-def _of_text(said: str) -> Generation:
+def _of_text(said: str, budget: WorkBudget) -> Generation:
     """As the web UI's, but for a hyphen in front of the negative prompt."""
-    parts = parse(said, negative="-")
+    parts = parse(said, budget, negative="-")
     settings = parts.settings
     width, height = size(settings.get("Size"))
     is_certain = said.count("\n-") <= 1  # a prompt may have lines that begin so

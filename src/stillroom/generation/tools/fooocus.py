@@ -21,6 +21,7 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.tools.settings_text import parse
+from stillroom.work_budget import WorkBudget
 
 _KEYS: Final = ("parameters", "exif:UserComment", "Comment", "jpeg:comment")
 _MARKS: Final = ("base_model", "base_model_name", "full_prompt", "Base Model")
@@ -28,7 +29,7 @@ _RESOLUTION: Final = re.compile(r"\(?'?(\d{1,9})'?\s*[,x]\s*'?(\d{1,9})'?\)?")
 _MAX_LORAS: Final = 32
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if these texts are Fooocus's.
 
     Raises:
@@ -38,10 +39,10 @@ def read(texts: Mapping[str, str]) -> Generation | None:
         said = texts.get(key, "")
         if not said.lstrip().startswith("{"):
             if key != "Comment" and ("Version: Fooocus" in said or 'Version: "Fooocus' in said):
-                return _of_text(said, key)
+                return _of_text(said, key, budget)
             continue
         if any(f'"{mark}"' in said for mark in _MARKS):
-            given = object_in(said) or {}
+            given = object_in(said, budget) or {}
             if any(mark in given for mark in _MARKS):
                 return _of(given, {key: given})
     return None
@@ -66,12 +67,13 @@ def _of(given: dict[str, Any], raw: dict[str, object]) -> Generation:
     )
 
 
-def _of_text(said: str, key: str) -> Generation:
+def _of_text(said: str, key: str, budget: WorkBudget) -> Generation:
     """The web UI's text; it holds the prompt as written beside the one with styles in it."""
-    parts = parse(said)
+    parts = parse(said, budget)
     settings = parts.settings
     width, height = size(settings.get("Size"))
-    pairs = (one.rpartition(":") for one in settings.get("Lora weights", "").split(","))
+    listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]
+    pairs = (one.rpartition(":") for one in listed)
     loras = (lora(called.strip(), weight) for called, _, weight in pairs)
     return Generation(
         tool="Fooocus",

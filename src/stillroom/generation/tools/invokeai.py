@@ -21,6 +21,7 @@ from stillroom.generation.facts import (
     whole,
 )
 from stillroom.generation.texts import Unreadable
+from stillroom.work_budget import WorkBudget
 
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"
@@ -30,7 +31,7 @@ _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
 _MAX_LORAS: Final = 100
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if there is one of the three names.
 
     Raises:
@@ -38,7 +39,7 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     """
     for key, reader in ((_KEY, _of), (_KEY_2, _of_version_2)):
         if key in texts:
-            given = object_in(texts[key])
+            given = object_in(texts[key], budget)
             if given is None:
                 raise Unreadable
             return reader(given)

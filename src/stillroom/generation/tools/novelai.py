@@ -10,21 +10,22 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, object_in, text, whole
+from stillroom.work_budget import WorkBudget
 
 _KEY: Final = "Comment"
 _FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if `Software` says that they are NovelAI's.
 
     Raises:
         Unreadable: it does, and the comment is no JSON object.
     """
-    texts = _unfolded(texts)
+    texts = _unfolded(texts, budget)
     if texts.get("Software") != "NovelAI" or _KEY not in texts:
         return None
-    given = object_in(texts[_KEY]) or {}
+    given = object_in(texts[_KEY], budget) or {}
     prompt = given.get("prompt")
     return Generation(
         tool="NovelAI",
@@ -42,9 +43,9 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     )
 
 
-def _unfolded(texts: Mapping[str, str]) -> Mapping[str, str]:
+def _unfolded(texts: Mapping[str, str], budget: WorkBudget) -> Mapping[str, str]:
     said = texts.get("exif:UserComment", "")
     if '"NovelAI"' not in said:
         return texts
-    given: dict[str, Any] = object_in(said) or {}
+    given: dict[str, Any] = object_in(said, budget) or {}
     return {one: value for one, value in given.items() if isinstance(value, str)}

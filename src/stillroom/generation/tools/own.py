@@ -8,12 +8,13 @@ from typing import Final
 
 from stillroom.generation.facts import Generation, generation_of, object_in
 from stillroom.generation.texts import Unreadable
+from stillroom.work_budget import WorkBudget
 
 KEY: Final = "stillroom:generation"
 _IN_XMP: Final = f"xmp:{KEY}"
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if the SDK has written any; their tool is Stillroom, if they name no other.
 
     Raises:
@@ -22,7 +23,7 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     said = texts.get(KEY, texts.get(_IN_XMP))
     if said is None:
         return None
-    given = object_in(said)
+    given = object_in(said, budget)
     if given is None:
         raise Unreadable
     return generation_of(given)

@@ -19,14 +19,16 @@ from stillroom.generation.facts import (
     text,
     whole,
 )
+from stillroom.work_budget import WorkBudget
 
 _KEYS: Final = ("parameters", "exif:UserComment", "exif:Model")
 _MARK: Final = "sui_image_params"
 _SAMPLERS: Final = ("sampler", "comfyuisampler", "comfyui_sampler", "autowebuisampler")
 _SCHEDULERS: Final = ("scheduler", "comfyuischeduler", "comfyui_scheduler")
+_MAX_LORAS: Final = 100
 
 
-def read(texts: Mapping[str, str]) -> Generation | None:
+def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """The facts, if one of these texts has the mark.
 
     Raises:
@@ -34,7 +36,7 @@ def read(texts: Mapping[str, str]) -> Generation | None:
     """
     for key in _KEYS:
         if _MARK in texts.get(key, ""):
-            whole_object = object_in(texts[key])
+            whole_object = object_in(texts[key], budget)
             given = (whole_object or {}).get(_MARK)
             if isinstance(given, dict):
                 return _of(given, {key: whole_object})
@@ -72,5 +74,6 @@ def _loras(given: dict[str, Any]) -> tuple[Lora, ...]:
 def _listed(value: object) -> list[object]:
     """A list, or a text with commas, which the format allows as well."""
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value[:100] if isinstance(value, list) else []
+        parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
+        return [part.strip() for part in parts if part.strip()]
+    return value[:_MAX_LORAS] if isinstance(value, list) else []

@@ -12,6 +12,7 @@ from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.png import SIGNATURE, XMP_KEYWORD, itxt_text
 from stillroom.generation.tools.own import KEY
+from stillroom.work_budget import WorkBudget
 
 _HEAD: Final = KEY.encode("ascii") + b"\0"
 _PACKET: Final = XMP_KEYWORD.encode("ascii") + b"\0"
@@ -45,7 +46,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     ]
     if packets:
         start, end = packets[0]
-        packet: bytes | None = itxt_text(data[start + 8 : end - 4], Entries())
+        packet: bytes | None = itxt_text(data[start + 8 : end - 4], Entries(WorkBudget()))
     else:
         start = end = next(start for kind, start, _ in chunks if kind in (b"IDAT", b"IEND"))
         packet = None

@@ -9,6 +9,7 @@ from typing import Self
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader
+from stillroom.generation.carriers.heif import MAX_EXTENTS, MAX_ITEMS
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class ItemPlaces:
         """Read the content of the box, which begins at `start`.
 
         Raises:
-            BrokenHeader: it ends too early.
+            BrokenHeader: it ends too early, or has more items or extents than are read.
         """
         found = cls(data[start : start + 6])
         at = start + 6
@@ -59,11 +60,17 @@ class ItemPlaces:
             at += width
             return int.from_bytes(data[at - width : at], "big")
 
-        for _ in range(take(found._number)):
+        items = take(found._number)
+        if items > MAX_ITEMS:
+            raise BrokenHeader
+        for _ in range(items):
             number = take(found._number)
             method = take(2) if found._version in (1, 2) else 0
             place = _Place(method, take(2), take(found._base), [])
-            for _ in range(take(2)):
+            extents = take(2)
+            if extents > MAX_EXTENTS:  # their numbers may have no bytes at all
+                raise BrokenHeader
+            for _ in range(extents):
                 index = take(found._index)
                 place.extents.append((index, take(found._offset), take(found._length)))
             found._places[number] = place

@@ -38,7 +38,7 @@ def printable(name: str | None) -> str | None:
     """A stranger's text, made fit to stand in a row, an answer and a log."""
     if name is None:
         return None
-    clean = "".join(char for char in name if char.isprintable()).strip()
+    clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()
     return clean[:_MAX_NAME] or None
 
 

@@ -33,7 +33,7 @@ def color_profile(header: HeaderBytes) -> str | None:
     if b"iCCP" in found:
         _, _, packed = header.bytes_at(*found[b"iCCP"]).partition(b"\0")
         try:
-            profile = zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE_BYTES)
+            profile, _ = header.budget.inflate(packed[1:], _MAX_PROFILE_BYTES)
         except zlib.error:
             raise BrokenHeader from None
         return icc_name(profile)

@@ -6,6 +6,7 @@ Orientation of images (EXIF, `irot`) is not applied, and an EXIF colour space is
 The rotation of a video is applied, as all players do: a browser says the same width and height.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from stillroom.media.headers.formats import PARSERS
 from stillroom.media.headers.header_bytes import PREFIX_BYTES, HeaderBytes
 from stillroom.storage import content_type
 from stillroom.storage.values import OpenedImage
+from stillroom.work_budget import TooMuchWork
 
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
@@ -74,7 +76,7 @@ async def probe(image: OpenedImage) -> Probed:
         raise UnsupportedMedia("not a raster image or a video by its content")
     try:
         width, height = await _read(image, header, parser.size)
-    except (BrokenHeader, MoreNeeded):
+    except (BrokenHeader, MoreNeeded, TooMuchWork):
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
         raise UnsupportedMedia(f"the header of this {kind} says {width} x {height} pixels")
@@ -95,9 +97,15 @@ async def probe(image: OpenedImage) -> Probed:
 
 
 async def _facts_of(image: OpenedImage, header: HeaderBytes) -> reading.Found:
+    with contextlib.suppress(TooMuchWork):
+        return await _facts_read(image, header)
+    return reading.UNKNOWN
+
+
+async def _facts_read(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     try:
         return await _read(image, header, reading.find)
-    except (BrokenHeader, MoreNeeded):  # it was read and asked about enough
+    except (BrokenHeader, MoreNeeded):  # enough was read
         header.end()
         return await reading.looked(header, reading.find)
 
@@ -115,7 +123,7 @@ async def _read_if_there(
     """What `reader` finds; None where that is broken, or out of reach."""
     try:
         return await _read(image, header, reader)
-    except (BrokenHeader, MoreNeeded):
+    except (BrokenHeader, MoreNeeded, TooMuchWork):
         return None
 
 

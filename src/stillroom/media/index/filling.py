@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import find, find_by_reading
+from stillroom.generation.reading import UNKNOWN, find, find_by_reading, looked
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -27,6 +27,7 @@ from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
+from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
 """After a change, others that come soon go into the same transaction."""
@@ -47,8 +48,6 @@ _NOTE_BYTES: Final = 2048
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
-_PNG_PIXELS: Final = b"IDAT"
-_PARSED_AT_ONCE_BYTES: Final = 8 * 1024
 _MAX_ATTEMPTS: Final = 5
 _SLICE: Final = 8
 """Files parsed in one go: half a millisecond, for which requests wait."""
@@ -337,10 +336,9 @@ async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | N
     if not passed.is_whole:
         parts.add(passed.size - len(passed.tail), passed.tail)
     try:
-        if passed.head.find(_PNG_PIXELS, 0, _PARSED_AT_ONCE_BYTES) >= 0:
-            found = find(parts)  # there is little text, and a hop to a thread takes longer
-        else:
-            found = await asyncio.to_thread(find, parts)
+        found = await looked(parts, find)
     except MoreNeeded:
         return None
+    except TooMuchWork:
+        found = UNKNOWN
     return IndexedImage.of(image, found.generation, found.ai_mark)
