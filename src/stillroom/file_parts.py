@@ -12,6 +12,7 @@ from typing import Final
 from stillroom.work_budget import WorkBudget
 
 _WIDE: Final = 1
+_LOOKS_OF_A_READ: Final = 3
 _MAX_SEGMENTS: Final = 4096
 """Of a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
 
@@ -82,7 +83,7 @@ class FileParts:
             MoreNeeded: they were not read yet.
             TooMuchWork: the budget is spent.
         """
-        self.budget.look()
+        self.budget.look(_LOOKS_OF_A_READ)
         if start < 0 or length < 0 or start + length > self.size:
             raise BrokenHeader
         found = self._found(start, length)

@@ -87,7 +87,7 @@ def _directory(
     below = 0
     (count,) = struct.unpack_from(order + "H", data, start)
     for index in range(min(count, _MAX_ENTRIES)):
-        budget.look()
+        budget.look(3)
         at = start + 2 + 12 * index
         tag, kind, length = struct.unpack_from(order + "HHI", data, at)
         if tag == _EXIF_IFD:

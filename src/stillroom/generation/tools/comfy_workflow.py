@@ -110,6 +110,7 @@ class _Subgraphs:
         Raises:
             TooMuchWork: there are more than any workflow has.
         """
+        self.budget.look(5)
         self._left -= 1
         if self._left < 0:
             raise TooMuchWork

@@ -101,7 +101,7 @@ def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
     """What `<lora:name:weight>` in a prompt names; of several weights the first."""
     found: dict[Lora, None] = {}
     for match in _LORA.finditer(prompt):
-        budget.look()
+        budget.look(3)
         weight = match[2].partition(":")[0].rpartition("=")[2]
         one = lora(match[1], weight)
         if one is not None:

@@ -1,0 +1,113 @@
+"""The work that parsing a file causes, counted from outside of the parsers: not in seconds.
+
+Lines that Python runs are what a parser does in loops of its own; memory is what it keeps. Both are
+the same on every machine.
+"""
+
+import sys
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
+from stillroom.generation.reading import find, find_mark
+from stillroom.media.headers.formats import PARSERS
+from stillroom.media.headers.header_bytes import HeaderBytes
+from stillroom.storage import content_type
+from stillroom.work_budget import (
+    MAX_BYTES,
+    MAX_CHARACTERS,
+    MAX_LOOKS,
+    TooMuchWork,
+    WorkBudget,
+)
+
+LINES_PER_LOOK: Final = 16
+"""At most, in what all parsers do together; each look stands for a few lines."""
+
+LINES_BESIDE: Final = 10_000
+"""What they do without a look, for a bounded number of things."""
+
+MOST_MEMORY: Final = 100 * 1024**2
+
+
+class Unbounded(BaseException):
+    """More lines were run than anything may; no parser catches it."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Work that was done, and the looks that were counted; memory in bytes, at its peak."""
+
+    lines: int
+    memory: int
+    looks: int
+    exceeded: bool
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether all of it was counted, and it is no more than one file may cause."""
+        counted = LINES_BESIDE + LINES_PER_LOOK * self.looks
+        return self.lines <= counted and self.memory <= MOST_MEMORY
+
+
+def effort_of(parse: Callable[[FileParts], object], parts: FileParts) -> Effort:
+    """Parse, and count; what parsers may raise is no error.
+
+    Raises:
+        Unbounded: it does not end.
+    """
+    lines, allowed = 0, parts.budget.looks
+    most = LINES_BESIDE + LINES_PER_LOOK * allowed
+
+    def count(_frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal lines
+        if event == "line":
+            lines += 1
+            if lines > most:
+                raise Unbounded
+        return count
+
+    exceeded, before = False, sys.gettrace()
+    tracemalloc.start()
+    sys.settrace(count)
+    try:
+        parse(parts)
+    except TooMuchWork:
+        exceeded = True
+    except (BrokenHeader, MoreNeeded):
+        pass
+    finally:
+        sys.settrace(before)
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return Effort(lines, memory, allowed - parts.budget.looks, exceeded)
+
+
+def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts]]:
+    """All that a server parses of a file: facts, mark, and header."""
+    found: dict[str, tuple[Callable[[Any], object], FileParts]] = {
+        "facts": (find, FileParts.whole(data)),
+        "mark": (find_mark, FileParts.whole(data)),
+    }
+    parser = PARSERS.get(content_type.by_content(data[: content_type.SNIFFED_BYTES]))
+    if parser is not None:
+        header = HeaderBytes(len(data))
+        header.add(0, data)
+
+        def all_of_it(header: HeaderBytes) -> None:
+            for one in (parser.size, parser.color_profile, parser.duration):
+                try:
+                    one(header)
+                except (BrokenHeader, MoreNeeded):
+                    continue
+
+        found["header"] = (all_of_it, header)
+    return found
+
+
+def some_of_it() -> WorkBudget:
+    """A tenth of what one file may cause: its work is counted as that of the whole is."""
+    return WorkBudget(MAX_LOOKS // 10, MAX_BYTES // 10, MAX_CHARACTERS // 10)

@@ -1,0 +1,116 @@
+"""Whatever is in a file, parsing it takes no more work than is counted, and allowed."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generation import carriers as at
+from generation.effort import effort_of, parses_of, some_of_it
+from generation.hostile_files import HOSTILE, many_savers
+from generation.made_files import files, graphs, workflows
+from in_memory import OpenedBytes
+from stillroom.errors import UnsupportedMedia
+from stillroom.file_parts import FileParts
+from stillroom.generation import reading
+from stillroom.generation.reading import by_reading, exceeded_reports, find, find_in
+from stillroom.generation.writing.mark import with_ai_mark
+from stillroom.media.headers.probe import probe
+from stillroom.work_budget import TooMuchWork, WorkBudget
+
+SLOW_TO_TRACE = settings(deadline=None, max_examples=40)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_that_says_much_takes_little_work(name: str) -> None:
+    for what, (parse, parts) in parses_of(HOSTILE[name]()).items():
+        parts.budget = some_of_it()
+
+        effort = effort_of(parse, parts)
+
+        assert effort.is_bounded, (what, effort)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_event_loop_does_a_small_part_of_it(name: str) -> None:
+    for what, (parse, parts) in parses_of(HOSTILE[name]()).items():
+        parts.budget = WorkBudget().part_at_once()
+
+        effort = effort_of(parse, parts)
+
+        assert effort.lines < 20_000, (what, effort)
+
+
+@given(files)
+@SLOW_TO_TRACE
+def test_all_work_on_a_file_is_counted(data: bytes) -> None:
+    for what, (parse, parts) in parses_of(data).items():
+        effort = effort_of(parse, parts)
+
+        assert effort.is_bounded, (what, effort)
+
+
+@given(graphs, st.integers(1, 2000))
+@SLOW_TO_TRACE
+def test_a_graph_takes_no_more_looks_than_are_left(graph: dict[str, object], looks: int) -> None:
+    parts = FileParts.whole(at.png({"prompt": json.dumps(graph)}))
+    parts.budget = WorkBudget(looks)
+
+    effort = effort_of(find, parts)
+
+    assert effort.lines < 10_000 + 16 * looks
+
+
+@given(workflows)
+@SLOW_TO_TRACE
+def test_subgraphs_in_subgraphs_are_counted(workflow: dict[str, object]) -> None:
+    parts = FileParts.whole(at.png({"workflow": json.dumps(workflow)}))
+
+    effort = effort_of(find, parts)
+
+    assert effort.is_bounded, effort
+
+
+def test_a_file_within_the_millisecond_is_parsed_in_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "_parsing", None)  # there is no thread
+    data = at.png({"parameters": "a fox\nSteps: 20, Seed: 5, Size: 8x6"})
+
+    async def read(start: int, length: int) -> bytes:
+        return data[start : start + length]
+
+    assert asyncio.run(by_reading(len(data), read, find)) == find_in(data)
+
+
+def test_a_file_that_takes_too_much_has_no_facts_and_is_counted() -> None:
+    counted: list[None] = []
+    data = many_savers()
+
+    async def read(start: int, length: int) -> bytes:
+        return data[start : start + length]
+
+    exceeded_reports.add(report := lambda: counted.append(None))
+    try:
+        found = asyncio.run(reading.find_by_reading(len(data), read))
+        with pytest.raises(TooMuchWork):
+            asyncio.run(by_reading(len(data), read, find))
+    finally:
+        exceeded_reports.discard(report)
+
+    assert (found.generation, found.ai_mark, found.broken) == (None, None, True)
+    assert len(counted) == 2
+
+
+async def test_an_image_whose_facts_take_too_much_is_ingested_without_them() -> None:
+    probed = await probe(OpenedBytes(many_savers()))
+
+    assert (probed.width, probed.height) == (8, 6)
+    assert (probed.generation, probed.ai_mark) == (None, None)
+
+
+def test_a_mark_is_put_into_no_avif_with_endless_extents() -> None:
+    with pytest.raises(UnsupportedMedia):
+        with_ai_mark(HOSTILE["extents without numbers"]())
