@@ -114,6 +114,20 @@ def running_tests(*files: str, chosen: str = "", **environment: str) -> Callable
     return run
 
 
+def fuzzing(seconds: int, seed: int) -> Callable[[Row, Path], None]:
+    """The parsers of headers and metadata, in a process that a file may take with it."""
+
+    def run(row: Row, _: Path) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-m", "generation.fuzzing", str(seconds), str(seed)],
+            capture_output=True, text=True, check=True, timeout=10 * seconds + 60,
+        )  # fmt: skip
+        tried, *violations = ran.stdout.splitlines()
+        row.done, row.violations = int(tried), violations
+
+    return run
+
+
 def show_progress(rows: list[Row], begun: float, ended: threading.Event) -> None:
     while not ended.wait(_PROGRESS_EVERY_S):
         passed = (time.monotonic() - begun) / 60
@@ -146,6 +160,7 @@ def main() -> int:
     asked.add_argument("--kills", type=int, default=2000)
     asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
+    asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
@@ -170,6 +185,7 @@ def main() -> int:
             running_tests("../acceptance/test_bounds.py", chosen="descriptors"),
         ),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
+        Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),
         Row("failing calls", 0, failing),
     ]
     print(f"seed {options.seed}", file=sys.stderr)

@@ -8,7 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 from stillroom.file_parts import BrokenHeader, FileParts, MoreNeeded
@@ -53,8 +53,17 @@ class Effort:
         return self.lines <= counted and self.memory <= MOST_MEMORY
 
 
-def effort_of(parse: Callable[[FileParts], object], parts: FileParts) -> Effort:
+def effort_of(
+    parse: Callable[[FileParts], object],
+    parts: FileParts,
+    reached: set[tuple[CodeType, int]] | None = None,
+) -> Effort:
     """Parse, and count; what parsers may raise is no error.
+
+    Args:
+        parse: Parses.
+        parts: Of the file.
+        reached: Gets the lines that were run.
 
     Raises:
         Unbounded: it does not end.
@@ -62,10 +71,12 @@ def effort_of(parse: Callable[[FileParts], object], parts: FileParts) -> Effort:
     lines, allowed = 0, parts.budget.looks
     most = LINES_BESIDE + LINES_PER_LOOK * allowed
 
-    def count(_frame: FrameType, event: str, _arg: object) -> Any:
+    def count(frame: FrameType, event: str, _arg: object) -> Any:
         nonlocal lines
         if event == "line":
             lines += 1
+            if reached is not None:
+                reached.add((frame.f_code, frame.f_lineno))
             if lines > most:
                 raise Unbounded
         return count

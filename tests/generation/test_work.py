@@ -1,7 +1,9 @@
 """Whatever is in a file, parsing it takes no more work than is counted, and allowed."""
 
 import asyncio
+import itertools
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from generation import carriers as at
 from generation.effort import effort_of, parses_of, some_of_it
+from generation.fuzzing import KEPT, Fuzzer
 from generation.hostile_files import HOSTILE, many_savers
 from generation.made_files import files, graphs, workflows
 from in_memory import OpenedBytes
@@ -41,6 +44,19 @@ def test_the_event_loop_does_a_small_part_of_it(name: str) -> None:
         effort = effort_of(parse, parts)
 
         assert effort.lines < 20_000, (what, effort)
+
+
+@pytest.mark.parametrize("file", sorted(KEPT.glob("*.bin")), ids=lambda file: file.stem)
+def test_what_fuzzing_found_is_mended(file: Path) -> None:
+    assert Fuzzer(0).tried(file.read_bytes())[0] == ""
+
+
+def test_files_made_by_chance_are_parsed_within_bounds() -> None:
+    fuzzer = Fuzzer(7)
+    for _ in itertools.islice(fuzzer.run(), 150):
+        pass
+
+    assert fuzzer.violations == []
 
 
 @given(files)
