@@ -16,7 +16,7 @@ MAX_BYTES: Final = 16 * 1024**2
 MAX_CHARACTERS: Final = 8 * 1024**2
 """Text is decoded once, and parsed by several tools."""
 
-_AT_ONCE: Final = (1_000, 512 * 1024, 32 * 1024)
+_AT_ONCE: Final = (1_000, 384 * 1024, 32 * 1024)
 """Looks, bytes and characters that together take about a millisecond."""
 
 

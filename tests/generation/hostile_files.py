@@ -119,6 +119,13 @@ def same_comment(entries: int = 511, length: int = 400_000) -> bytes:
     return at.png_with(at.chunk(b"eXIf", block + b"UNICODE\0" + bytes(length)))
 
 
+def lone_surrogates(length: int = 400_000) -> bytes:
+    """A comment in UTF-16 in which no code unit is a character: each was an exception."""
+    block = b"MM\0*" + struct.pack(">IH", 8, 1)
+    block += struct.pack(">HHII", at.USER_COMMENT, at.UNDEFINED, length, 22)
+    return at.png_with(at.chunk(b"eXIf", block + b"UNICODE\0" + b"\xd8\0" * (length // 2)))
+
+
 def overlapping_items(items: int = 180, extents: int = 64, length: int = 1_000_000) -> bytes:
     """HEIF items whose extents all lie at the same place."""
     described = b"".join(
@@ -198,6 +205,7 @@ HOSTILE: Final[dict[str, Callable[[], bytes]]] = {
     "bypassed nodes": bypassed_nodes,
     "widgets": widgets,
     "the same comment 511 times": same_comment,
+    "lone surrogates": lone_surrogates,
     "overlapping items": overlapping_items,
     "extents without numbers": empty_extents,
     "long address of a namespace": long_namespace,

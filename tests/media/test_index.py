@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.errors import BackendUnavailable
+from stillroom.generation import reading
+from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import never_stops
@@ -25,6 +27,7 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
+from stillroom.work_budget import WorkBudget
 from waiting import eventually
 
 
@@ -222,3 +225,19 @@ async def made(worker: Worker) -> StorageKey:
     await _without_index(worker).save(key("unseen.png"), BytesSource(parameters))
     worker.filling._is_running = True
     return key("unseen.png")
+
+
+async def test_a_file_that_no_parser_expected_holds_up_no_other(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+
+    def surprised(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
+        del budget
+        raise AssertionError(texts)
+
+    monkeypatch.setattr(reading, "_TOOLS", (surprised,))
+    await one.save("1.png", "a red fox")
+    await one.save("2.png", "a blue whale")
+
+    await other.finds(["2.png", "1.png"])

@@ -27,6 +27,7 @@ _BYTES: Final = (1, 2, 7)
 """BYTE, ASCII and UNDEFINED: types of one byte each."""
 
 _MAX_ENTRIES: Final = 512
+_LOOKS_OF_AN_ENTRY: Final = 3
 _CODE_BYTES: Final = 8
 
 
@@ -38,6 +39,7 @@ def read(data: bytes, found: Entries) -> None:
             if _NAMES[tag] in found.texts:
                 continue
             found.budget.hand_out(length)
+            found.budget.produce(length)  # each code unit that is none takes an exception
             value = data[start : start + length]
             said = comment(value) if tag == _USER_COMMENT else decoded(value.rstrip(b"\0"))
             found.add(_NAMES[tag], said)
@@ -87,7 +89,7 @@ def _directory(
     below = 0
     (count,) = struct.unpack_from(order + "H", data, start)
     for index in range(min(count, _MAX_ENTRIES)):
-        budget.look(3)
+        budget.look(_LOOKS_OF_AN_ENTRY)
         at = start + 2 + 12 * index
         tag, kind, length = struct.unpack_from(order + "HHI", data, at)
         if tag == _EXIF_IFD:

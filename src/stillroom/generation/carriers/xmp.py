@@ -34,6 +34,7 @@ _MAX_ELEMENTS: Final = 20_000
 
 def read(packet: bytes, found: Entries) -> None:
     """What is in a packet; whatever is no XMP is nothing."""
+    found.budget.produce(len(packet))
     try:
         _Packet(found).parse(packet)
     except (expat.ExpatError, _Refused, ValueError, LookupError):  # an encoding of no such name

@@ -58,8 +58,8 @@ _MAX_LORAS: Final = 50
 
 def walk(graph: Graph) -> Generation:
     """The facts of the image that a graph has saved."""
-    walk_ = _Walk(graph)
-    found = {id(one): one for one in map(walk_.facts, _savers(graph))}
+    ways = _Walk(graph)
+    found = {id(one): one for one in map(ways.facts, _savers(graph))}
     if not found:
         return Generation()
     first, *others = found.values()

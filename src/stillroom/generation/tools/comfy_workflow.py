@@ -23,6 +23,8 @@ _MAX_LEVELS: Final = 8
 _MAX_SUBGRAPHS: Final = 2000
 """Nodes that stand for subgraphs, those in subgraphs counted again for each."""
 
+_LOOKS_OF_A_LEVEL: Final = 5
+
 _CONTROLS: Final = ("fixed", "increment", "decrement", "randomize")
 """What an editor does to a seed after each run: it stands behind the seed, without a name."""
 
@@ -110,7 +112,7 @@ class _Subgraphs:
         Raises:
             TooMuchWork: there are more than any workflow has.
         """
-        self.budget.look(5)
+        self.budget.look(_LOOKS_OF_A_LEVEL)
         self._left -= 1
         if self._left < 0:
             raise TooMuchWork

@@ -19,6 +19,7 @@ _KNOWN: Final = {"Steps", "Seed", "Size", "Sampler", "CFG scale", "Guidance Scal
 _MIN_SETTINGS: Final = 3
 _MAX_SETTINGS: Final = 256
 _MAX_LORAS: Final = 100
+_LOOKS_OF_A_LORA: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
     """What `<lora:name:weight>` in a prompt names; of several weights the first."""
     found: dict[Lora, None] = {}
     for match in _LORA.finditer(prompt):
-        budget.look(3)
+        budget.look(_LOOKS_OF_A_LORA)
         weight = match[2].partition(":")[0].rpartition("=")[2]
         one = lora(match[1], weight)
         if one is not None:

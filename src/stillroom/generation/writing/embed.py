@@ -15,6 +15,7 @@ from stillroom.generation.carriers import heif, jpeg, png, webp
 from stillroom.generation.facts import NAMES, Generation, generation_of
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
 from stillroom.generation.writing.packet import with_facts
+from stillroom.work_budget import TooMuchWork
 
 MAX_FACTS_BYTES: Final = 512 * 1024
 """As JSON; what is read of a file is twice that."""
@@ -48,7 +49,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
             return into_webp.with_packet(data, lambda packet: with_facts(packet, facts))
         if heif.is_heif(data):
             return into_avif.with_packet(data, lambda packet: with_facts(packet, facts))
-    except (BrokenHeader, IndexError, struct.error) as error:
+    except (BrokenHeader, IndexError, TooMuchWork, struct.error) as error:
         raise UnsupportedMedia("the image is damaged: no facts can be put into it") from error
     raise UnsupportedMedia(
         "facts about the generation can be put into PNG, JPEG, WebP and AVIF: save it as one of "

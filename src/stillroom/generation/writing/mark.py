@@ -13,6 +13,7 @@ from stillroom.generation.carriers.xmp import SOURCE_TYPE
 from stillroom.generation.reading import find_mark, texts_in
 from stillroom.generation.writing import into_avif, into_jpeg, into_png, into_webp
 from stillroom.generation.writing.packet import with_mark
+from stillroom.work_budget import TooMuchWork
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
 _TAKEN: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of these, or unmarked"
@@ -25,15 +26,20 @@ def with_ai_mark(data: bytes) -> bytes:
         InvalidParameter: it says that it has another source.
         UnsupportedMedia: of a format that cannot take the mark, or damaged.
     """
-    if find_mark(FileParts.whole(data)) not in (None, "none"):
-        return data
-    other = texts_in(data).get(SOURCE_TYPE)
+    try:
+        if find_mark(FileParts.whole(data)) not in (None, "none"):
+            return data
+        other = texts_in(data).get(SOURCE_TYPE)
+    except TooMuchWork:
+        raise UnsupportedMedia(
+            "its metadata take too much work to read: no mark is put in"
+        ) from None
     if other:
         said = f"its XMP says another source, {other[:100]!r}: take that out, or save it unmarked"
         raise InvalidParameter(said, at=("ai_generated",))
     try:
         marked = _with_packet(data)
-    except (BrokenHeader, IndexError, StopIteration, struct.error) as error:
+    except (BrokenHeader, IndexError, StopIteration, TooMuchWork, struct.error) as error:
         raise UnsupportedMedia("the image is damaged: it cannot be marked") from error
     if find_mark(FileParts.whole(marked)) not in ("iptc", "both"):
         raise UnsupportedMedia("the image is damaged, or its XMP is: no reader would find the mark")

@@ -48,5 +48,5 @@ def _icc_text(entry: bytes) -> str | None:
         return entry[12 : 12 + length].partition(b"\0")[0].decode("latin-1")
     if entry[:4] == b"mluc":
         length, start = struct.unpack_from(">II", entry, 20)
-        return entry[start : start + length].decode("utf-16-be", "replace")
+        return entry[start : start + min(length, 8 * _MAX_NAME)].decode("utf-16-be", "replace")
     return None

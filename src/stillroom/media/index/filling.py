@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stillroom.errors import BackendUnavailable, ImageNotFound
+from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.reading import UNKNOWN, find, find_by_reading, looked
@@ -294,6 +294,20 @@ async def read_facts(
     Raises:
         BackendUnavailable: as its name says.
     """
+    try:
+        return await _read_facts(storage, image, passed)
+    except StillroomError:
+        raise
+    except Exception:  # a process's edge: one file keeps no other out of the index
+        log.exception(
+            "%s cannot be parsed: the search does not know how it was made", image.key.text
+        )
+        return IndexedImage(image, None)
+
+
+async def _read_facts(
+    storage: ImageStorage, image: StoredImage, passed: PassedBytes | None
+) -> IndexedImage:
     indexed = None if passed is None else await _found_in(image, passed)
     if indexed is not None:
         return indexed
