@@ -20,10 +20,8 @@ _HASHES: Final = b"merkle\0"
 """What else a box of C2PA's can be for: sums of a fragmented video."""
 
 _MAX_BOXES: Final = 256
-MAX_ITEMS: Final = 4096
-MAX_EXTENTS: Final = 64
-"""Of one item."""
-
+_MAX_ITEMS: Final = 4096
+_MAX_EXTENTS: Final = 64
 _IN_FILE, _IN_IDAT = 0, 1
 
 
@@ -106,7 +104,7 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
     """The items that `iinf` describes; those of other kinds than text are left out."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
-    for kind, at, until in itertools.islice(boxes(parts, start + head, end), MAX_ITEMS):
+    for kind, at, until in itertools.islice(boxes(parts, start + head, end), _MAX_ITEMS):
         form = parts.numbers("B", at)[0]
         if kind != b"infe" or form < 2:
             continue
@@ -136,13 +134,13 @@ def locations(
     of_offset, of_length, of_base = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     of_index = sizes & 15 if version in (1, 2) else 0
     reader = _Fields(parts, start + 6, end)
-    for _ in range(min(reader.number(4 if version == 2 else 2), MAX_ITEMS)):
+    for _ in range(min(reader.number(4 if version == 2 else 2), _MAX_ITEMS)):
         item = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version in (1, 2) else _IN_FILE
         reader.number(2)  # the file that it is in; 0 is this one
         base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
         count = reader.number(2)
-        if count > MAX_EXTENTS:
+        if count > _MAX_EXTENTS:
             raise BrokenHeader
         extents = []
         for _ in range(count):

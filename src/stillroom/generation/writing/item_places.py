@@ -9,7 +9,6 @@ from typing import Self
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader
-from stillroom.generation.carriers.heif import MAX_EXTENTS, MAX_ITEMS
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class ItemPlaces:
         """Read the content of the box, which begins at `start`.
 
         Raises:
-            BrokenHeader: it ends too early, or has more items or extents than are read.
+            BrokenHeader: it ends too early.
         """
         found = cls(data[start : start + 6])
         at = start + 6
@@ -60,17 +59,11 @@ class ItemPlaces:
             at += width
             return int.from_bytes(data[at - width : at], "big")
 
-        items = take(found._number)
-        if items > MAX_ITEMS:
-            raise BrokenHeader
-        for _ in range(items):
+        for _ in range(take(found._number)):
             number = take(found._number)
             method = take(2) if found._version in (1, 2) else 0
             place = _Place(method, take(2), take(found._base), [])
-            extents = take(2)
-            if extents > MAX_EXTENTS:  # their numbers may have no bytes at all
-                raise BrokenHeader
-            for _ in range(extents):
+            for _ in range(take(2)):
                 index = take(found._index)
                 place.extents.append((index, take(found._offset), take(found._length)))
             found._places[number] = place
