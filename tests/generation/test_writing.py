@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -201,6 +203,41 @@ def test_a_damaged_image_is_refused_or_taken_and_never_a_crash(form: str) -> Non
             with_generation(broken, {"seed": 1})
         except (UnsupportedMedia, InvalidParameter):
             continue
+
+
+def avif(widths: int, *items: tuple[int, bytes]) -> bytes:
+    """An AVIF whose items have so many places, the numbers of which have these widths."""
+    places = struct.pack(">IHH", 0, widths, len(items)) + b"".join(
+        struct.pack(">HHH", number, 0, count) + extents
+        for number, (count, extents) in enumerate(items, 1)
+    )
+    entry = struct.pack(">IHH4s", 2 << 24, 1, 0, b"mime") + b"\0application/rdf+xml\0"
+    inner = (
+        at.box(b"pitm", struct.pack(">IH", 0, 1)),
+        at.box(b"iinf", struct.pack(">IH", 0, 1) + at.box(b"infe", entry)),
+        at.box(b"iloc", places),
+    )
+    kind = at.box(b"ftyp", b"avif\0\0\0\0avif")
+    return kind + at.box(b"meta", bytes(4) + b"".join(inner)) + at.box(b"mdat", bytes(10_000))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        avif(0, *[(65_535, b"")] * 20),
+        avif(0x4400, (1000, struct.pack(">II", 0, 10_000) * 1000)),
+    ],
+    ids=["of no width", "overlapping"],
+)
+def test_an_avif_of_more_places_than_bytes_costs_no_memory(data: bytes) -> None:
+    tracemalloc.start()
+
+    with pytest.raises(UnsupportedMedia):
+        with_generation(data, FACTS)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 1024**2
 
 
 def test_xmp_that_nothing_can_be_put_into_is_refused() -> None:

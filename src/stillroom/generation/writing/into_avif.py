@@ -78,7 +78,12 @@ def _present(data: bytes, inner: list[_Box], places: ItemPlaces) -> tuple[int | 
     for item in heif.items(parts, information.inner, information.end):
         if item.content_type == heif.XMP_TYPE:
             extents = places.extents(item.number)
-            if extents is None or any(at + length > len(data) for at, length in extents):
+            # Parts that overlap could be any number of times the file.
+            if (
+                extents is None
+                or any(at + length > len(data) for at, length in extents)
+                or sum(length for _, length in extents) > len(data)
+            ):
                 raise UnsupportedMedia("the AVIF keeps its XMP where it cannot be replaced")
             return item.number, b"".join(data[at : at + length] for at, length in extents)
     return None, None

@@ -5,10 +5,13 @@ Source: ISO/IEC 14496-12, 8.11.3.
 
 import struct
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader
+
+_MAX_PLACES: Final = 65_536
+"""Items and parts of them; a part whose numbers have no width takes no byte of the box."""
 
 
 @dataclass(slots=True)
@@ -47,10 +50,10 @@ class ItemPlaces:
         """Read the content of the box, which begins at `start`.
 
         Raises:
-            BrokenHeader: it ends too early.
+            BrokenHeader: it ends too early, or has more places than an image needs.
         """
         found = cls(data[start : start + 6])
-        at = start + 6
+        at, left = start + 6, _MAX_PLACES
 
         def take(width: int) -> int:
             nonlocal at
@@ -59,11 +62,18 @@ class ItemPlaces:
             at += width
             return int.from_bytes(data[at - width : at], "big")
 
-        for _ in range(take(found._number)):
+        def bounded(count: int) -> range:
+            nonlocal left
+            left -= count
+            if left < 0:
+                raise BrokenHeader
+            return range(count)
+
+        for _ in bounded(take(found._number)):
             number = take(found._number)
             method = take(2) if found._version in (1, 2) else 0
             place = _Place(method, take(2), take(found._base), [])
-            for _ in range(take(2)):
+            for _ in bounded(take(2)):
                 index = take(found._index)
                 place.extents.append((index, take(found._offset), take(found._length)))
             found._places[number] = place
