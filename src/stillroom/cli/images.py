@@ -226,6 +226,7 @@ def get(
                 lambda: store.download_many(
                     planned.items(),
                     concurrency=concurrency,
+                    within=Path(target),
                     each=each,
                     progress=transfer.progress,
                 )

@@ -137,7 +137,9 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
     jobs = {
         path: (
             partial(_is_same, file, image),
-            partial(store.save, path, file) if is_up else partial(_fetch, store, path, file),
+            partial(store.save, path, file)
+            if is_up
+            else partial(_fetch, store, path, file, sides.local),
         )
         for file, image, path in named.values()
     }
@@ -154,10 +156,10 @@ def _is_same(file: Path, image: ImageInfo | None) -> bool:
     return image is not None and is_same(file, size=image.size, sha256=image.sha256)
 
 
-def _fetch(store: ImageStore, path: str, file: Path, *, progress: OnProgress) -> None:
+def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: OnProgress) -> None:
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is in the way", str(file))
-    store.download(path, file, progress=progress)
+    store.download(path, file, within=within, progress=progress)
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:

@@ -134,26 +134,38 @@ def saved(answer: Answer, path: str) -> SavedImage:
         raise _foreign(answer, path) from None
 
 
-def info_of_entry(entry: Mapping[str, Any]) -> ImageInfo | Folder:
-    """One entry of a page.
+def listed_path(path: str, prefix: str) -> str:
+    """Return the path of an image or folder that a server lists; callers make file names of it.
+
+    Raises:
+        AttributeError: it is no text.
+        InvalidPath: no image or folder has this path.
+        UnexpectedAnswer: it does not begin with the prefix that was requested.
+    """
+    ImagePath.parse(path.removesuffix("/"))
+    if not path.startswith(prefix):
+        raise UnexpectedAnswer(f"the server lists {path!r}, which does not begin with {prefix!r}")
+    return path
+
+
+def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
+    """One entry of a page; its path is checked by `listed_path`.
 
     Raises:
         KeyError, TypeError, ValueError: it is none.
-        InvalidPath: a name that no image has, and that may be no file of ours either.
     """
-    path = entry["path"]
+    path = listed_path(entry["path"], prefix)
     if path.endswith("/"):
-        return Folder(ImagePath.parse(path[:-1]).text + "/")
+        return Folder(path)
     known = {name: entry[name] for name in names_of(ImageInfo) if name in entry}
-    ImagePath.parse(path)
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
 
 
-def found(answer: Answer) -> tuple[list[ImageMetadata], str | None]:
+def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
     """The images of a page of a search, and the cursor of the next one."""
     said = document(answer, "search")
     try:
-        return [_metadata_of(item) for item in said["items"]], said["next"]
+        return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
     except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
         raise _foreign(answer, "search") from None
 
@@ -162,15 +174,15 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
     """What an image's metadata was answered with."""
     said = document(answer, path)
     try:
-        return _metadata_of(said)
+        return _metadata_of(said, path)
     except (AttributeError, KeyError, TypeError, ValueError, errors.InvalidPath):
         raise _foreign(answer, path) from None
 
 
-def _metadata_of(said: Mapping[str, Any]) -> ImageMetadata:
+def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
     # A server of before has no mark.
     known = {name: said[name] for name in names_of(ImageInfo) if name in said}
-    ImagePath.parse(said["path"])
+    listed_path(said["path"], prefix)
     facts = said["generation"]
     return ImageMetadata(
         **{**known, "modified": datetime.fromisoformat(said["modified"])},

@@ -24,7 +24,7 @@ from stillroom.client.operations import (
 )
 from stillroom.client.pictures import Picture, picture_query
 from stillroom.client.retries import Retries
-from stillroom.client.sinks import Sink, check_target, replacing, spool
+from stillroom.client.sinks import Sink, check_target, check_within, replacing, spool
 from stillroom.client.sources import Facts, ImagePayload, Source, is_same, named, opened
 from stillroom.client.values import (
     DownloadedImage,
@@ -153,27 +153,38 @@ class AsyncOneImageCalls:
             return await anyio.to_thread.run_sync(file.read)
 
     async def download(
-        self, path: str, target: Path | IO[bytes], *, progress: OnProgress | None = None
+        self,
+        path: str,
+        target: Path | IO[bytes],
+        *,
+        within: Path | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """See `ImageStore.download`."""
         check_target(target)
         if not isinstance(target, Path):
             await self._download(path, target, progress)
             return
-        with replacing(target, named(path)) as file:
+        with replacing(target, named(path), within) as file:
             await self._download(path, file, progress)
 
     async def download_unless_same(
-        self, path: str, file: Path, *, progress: OnProgress | None = None
+        self,
+        path: str,
+        file: Path,
+        *,
+        within: Path | None = None,
+        progress: OnProgress | None = None,
     ) -> DownloadedImage:
         """See `ImageStore.download_unless_same`."""
         check_target(file)
+        check_within(file, within)
         if await anyio.to_thread.run_sync(file.exists):
             found = await self.stat(path)
             same = partial(is_same, file, size=found.size, sha256=found.sha256)
             if await anyio.to_thread.run_sync(same):
                 return DownloadedImage(path, file, skipped=True)
-        await self.download(path, file, progress=progress)
+        await self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
 
     async def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:

@@ -58,7 +58,7 @@ class AsyncImageStore(AsyncOneImageCalls):
             prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
         )
         while query is not None:
-            names, query = await self._run(self._operations.page_of_names(query))
+            names, query = await self._run(self._operations.page_of_names(prefix, query))
             for name in names:
                 yield name
 
@@ -92,7 +92,7 @@ class AsyncImageStore(AsyncOneImageCalls):
             prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
         )
         while query is not None:
-            entries, query = await self._run(self._operations.page_of_entries(query))
+            entries, query = await self._run(self._operations.page_of_entries(prefix, query))
             for entry in entries:
                 yield entry
 
@@ -122,15 +122,14 @@ class AsyncImageStore(AsyncOneImageCalls):
         images: Mapping[str, Path] | Iterable[tuple[str, Path]],
         *,
         concurrency: int = 8,
+        within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[DownloadedImage]:
         """See `ImageStore.download_many`."""
         pairs = images.items() if isinstance(images, Mapping) else images
-        jobs = (
-            partial(_done, path, partial(self.download_unless_same, path, file, progress=progress))
-            for path, file in pairs
-        )
+        download = partial(self.download_unless_same, within=within, progress=progress)
+        jobs = (partial(_done, path, partial(download, path, file)) for path, file in pairs)
         return await self._many(jobs, concurrency, each)
 
     async def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
@@ -180,7 +179,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         """See `ImageStore.runs`."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
-            found, query = await self._run(page_of_runs(self._operations.retries, query))
+            found, query = await self._run(page_of_runs(self._operations.retries, prefix, query))
             for run in found:
                 yield run
 

@@ -21,7 +21,7 @@ from stillroom.client.operations import (
 from stillroom.client.pictures import Picture, picture_query
 from stillroom.client.retries import Retries
 from stillroom.client.sender import Sender
-from stillroom.client.sinks import Sink, check_target, replacing, spool
+from stillroom.client.sinks import Sink, check_target, check_within, replacing, spool
 from stillroom.client.sources import Facts, Source, is_same, named, opened
 from stillroom.client.values import (
     DownloadedImage,
@@ -200,30 +200,53 @@ class OneImageCalls:
             return file.read()
 
     def download(
-        self, path: str, target: Path | IO[bytes], *, progress: OnProgress | None = None
+        self,
+        path: str,
+        target: Path | IO[bytes],
+        *,
+        within: Path | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Write the image to a file, a folder (under its own name) or an open binary file.
 
         A file is there whole or not at all, and folders above it are made. Where a connection
         breaks off, the download goes on from there. A hash that the server knows is checked.
+
+        Args:
+            path: Of the image.
+            target: Where it goes.
+            within: The folder that a file must be in, if its name comes from the server.
+            progress: Called after each piece.
+
+        Raises:
+            PermissionError: the way to the file leads out of `within`, by `..` or by a link.
         """
         check_target(target)
         if not isinstance(target, Path):
             self._download(path, target, progress)
             return
-        with replacing(target, named(path)) as file:
+        with replacing(target, named(path), within) as file:
             self._download(path, file, progress)
 
     def download_unless_same(
-        self, path: str, file: Path, *, progress: OnProgress | None = None
+        self,
+        path: str,
+        file: Path,
+        *,
+        within: Path | None = None,
+        progress: OnProgress | None = None,
     ) -> DownloadedImage:
-        """Download, but fetch nothing if `file` has the same bytes; the result says so."""
+        """Download, but fetch nothing if `file` has the same bytes; the result says so.
+
+        See `download` for the arguments.
+        """
         check_target(file)
+        check_within(file, within)
         if file.exists():
             found = self.stat(path)
             if is_same(file, size=found.size, sha256=found.sha256):
                 return DownloadedImage(path, file, skipped=True)
-        self.download(path, file, progress=progress)
+        self.download(path, file, within=within, progress=progress)
         return DownloadedImage(path, file)
 
     def _download(self, path: str, file: IO[bytes], progress: OnProgress | None) -> None:

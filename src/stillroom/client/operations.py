@@ -287,23 +287,25 @@ class Operations:
         yield from self.delete(source, Condition(if_match=found.etag), missing_ok=False)
         return image
 
-    def page_of_names(self, query: str) -> Flow[tuple[list[str], str | None]]:
-        """The paths of a page, and the query of the next one."""
+    def page_of_names(self, prefix: str, query: str) -> Flow[tuple[list[str], str | None]]:
+        """The paths of a page, which all begin with the prefix; and the query of the next one."""
         call = Call("GET", f"{IMAGES}{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
         try:
-            return [_checked(entry) for entry in entries], more
+            return [answers.listed_path(entry, prefix) for entry in entries], more
         except (AttributeError, InvalidPath) as error:
             raise UnexpectedAnswer(f"the server lists what is no path: {error}") from error
 
-    def page_of_entries(self, query: str) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
-        """The entries of a page, and the query of the next one."""
+    def page_of_entries(
+        self, prefix: str, query: str
+    ) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
+        """The entries of a page, all of which begin with the prefix; and the next one's query."""
         call = Call("GET", f"/storage/entries{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
         try:
-            return [answers.info_of_entry(entry) for entry in entries], more
+            return [answers.info_of_entry(entry, prefix) for entry in entries], more
         except (AttributeError, KeyError, TypeError, ValueError, InvalidPath) as error:
             raise UnexpectedAnswer(f"the server lists what is no entry: {error}") from error
 
@@ -390,8 +392,3 @@ def _told(progress: OnProgress | None, path: ImagePath) -> Callable[[int, int | 
     if progress is None:
         return None
     return lambda done, total: progress(Progress(path.text, done, total))
-
-
-def _checked(entry: str) -> str:
-    ImagePath.parse(entry.removesuffix("/"))
-    return entry

@@ -11,6 +11,7 @@ from stillroom.client.exchange import Call, Flow
 from stillroom.client.operations import posting
 from stillroom.client.retries import Attempts, Retries, persistently
 from stillroom.client.values import DeletedRun, PublishedRun, RunImage, RunInfo
+from stillroom.errors import InvalidPath
 from stillroom.paths import ImagePath, ImagePrefix
 
 RUNS: Final = "/storage/runs"
@@ -39,11 +40,16 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
     return "?" + urlencode(given, quote_via=quote, safe="")
 
 
-def page_of_runs(retries: Retries, query: str) -> Flow[tuple[list[RunInfo], str | None]]:
-    """The runs of a page, and the query of the next one."""
+def page_of_runs(
+    retries: Retries, prefix: str, query: str
+) -> Flow[tuple[list[RunInfo], str | None]]:
+    """The runs of a page, whose folders begin with the prefix; and the query of the next one."""
     answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
     entries, more = answers.listed(answer, "listing runs")
-    return [_read(RunInfo, entry, "listing runs") for entry in entries], more
+    runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
+    for run in runs:
+        _check(f"{run.folder}/", prefix)  # `generations/7/` finds the run in that folder as well
+    return runs, more
 
 
 def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
@@ -75,8 +81,17 @@ def _run(said: Any, folder: ImagePath) -> PublishedRun:  # noqa: ANN401  (JSON)
     images = said.get("images")
     if not isinstance(images, list):
         raise UnexpectedAnswer(f"{folder.text}: this is no run: it has no images")
-    found = [_read(RunImage, image, folder.text) for image in images]
+    found: list[RunImage] = [_read(RunImage, image, folder.text) for image in images]
+    for image in found:
+        _check(image.path, f"{folder.text}/")
     return PublishedRun(known.folder, known.state, known.published_at, len(found), found)
+
+
+def _check(path: str, prefix: str) -> None:
+    try:
+        answers.listed_path(path, prefix)
+    except (AttributeError, InvalidPath) as error:
+        raise UnexpectedAnswer(f"the server lists what is no path: {error}") from error
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)

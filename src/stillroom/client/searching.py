@@ -59,5 +59,5 @@ def page_of_found(
     """The images of a page, and the parameters of the next one."""
     asked = urlencode(query, quote_via=quote, safe="")
     answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
-    found, cursor = answers.found(answer)
+    found, cursor = answers.found(answer, query.get("prefix", ""))
     return found, None if cursor is None else {**query, "cursor": cursor}

@@ -1,6 +1,7 @@
 """Where a download goes: a file that fills up, also over several attempts."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -64,16 +65,32 @@ def check_target(target: object) -> None:
         )
 
 
+def check_within(file: Path, folder: Path | None) -> None:
+    """Return if a file is in `folder`, or is `folder` itself; always if that is None.
+
+    Raises:
+        PermissionError: the way to the file leads out of the folder, by `..` or by a link.
+    """
+    if folder is None or file == folder:
+        return
+    if not file.parent.resolve().is_relative_to(folder.resolve()) or file.name in ("", ".."):
+        raise PermissionError(errno.EPERM, f"the way there leads out of {folder}", str(file))
+
+
 @contextlib.contextmanager
-def replacing(target: Path, path: ImagePath) -> Iterator[IO[bytes]]:
+def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
     """A file that takes the place of `target` once it is complete; else nothing is left.
 
     A target that is a folder stands for the image's own name in it.
 
     After a SIGKILL a hidden `.stillroom-….part` may stay beside it.
+
+    Raises:
+        PermissionError: see `check_within`; nothing was made.
     """
     if target.is_dir():
         target /= path.text.rpartition("/")[2]
+    check_within(target, within)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".stillroom-{secrets.token_hex(8)}.part")
     file = part.open("x+b")

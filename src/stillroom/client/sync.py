@@ -63,7 +63,7 @@ class ImageStore(OneImageCalls):
             prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
         )
         while query is not None:
-            names, query = self._run(self._operations.page_of_names(query))
+            names, query = self._run(self._operations.page_of_names(prefix, query))
             yield from names
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
@@ -106,7 +106,7 @@ class ImageStore(OneImageCalls):
             prefix, start_after=start_after, page_size=ENTRIES_A_PAGE, fold=fold
         )
         while query is not None:
-            entries, query = self._run(self._operations.page_of_entries(query))
+            entries, query = self._run(self._operations.page_of_entries(prefix, query))
             yield from entries
 
     def save_many(
@@ -154,10 +154,18 @@ class ImageStore(OneImageCalls):
         images: Mapping[str, Path] | Iterable[tuple[str, Path]],
         *,
         concurrency: int = 8,
+        within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> list[DownloadedImage]:
         """Download many to files, but for those that are there with the same bytes.
+
+        Args:
+            images: Paths and the file that each becomes.
+            concurrency: At a time.
+            within: See `download`; for all of them.
+            each: See `save_many`.
+            progress: See `save_many`.
 
         Raises:
             SomeFailed: as `save_many`.
@@ -165,12 +173,8 @@ class ImageStore(OneImageCalls):
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
         told = partial(progress_unless, stop, progress)
-        jobs = (
-            partial(
-                outcomes_of, path, partial(self.download_unless_same, path, file, progress=told)
-            )
-            for path, file in pairs
-        )
+        download = partial(self.download_unless_same, within=within, progress=told)
+        jobs = (partial(outcomes_of, path, partial(download, path, file)) for path, file in pairs)
         return run_many(jobs, concurrency, each, stop)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
@@ -213,5 +217,5 @@ class ImageStore(OneImageCalls):
         """All runs whose folder begins with `prefix`; by time, the first 10,000."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
-            found, query = self._run(page_of_runs(self._operations.retries, query))
+            found, query = self._run(page_of_runs(self._operations.retries, prefix, query))
             yield from found
