@@ -1,15 +1,20 @@
 """The bytes of ZIP files, and what becomes of one whose images cannot be read."""
 
 import io
+import re
 import tracemalloc
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 
+from generation import carriers
 from stillroom.api import zip_format
 from stillroom.api.archives import Archives, archives_router
 from stillroom.api.zip_format import ZipWriter, safe_name
@@ -22,6 +27,9 @@ from stillroom.storage.values import Page, SaveRules, StoredImage
 
 MODIFIED_NS = 1_764_115_200_000_000_000
 """2025-11-26T00:00:00Z."""
+
+TOLD = carriers.png({"parameters": "a red fox\nSteps: 20, Sampler: Euler, Seed: 7, Size: 64x64"})
+"""An image with a prompt."""
 
 
 def zipped(images: Iterable[tuple[str, bytes]]) -> bytes:
@@ -71,10 +79,35 @@ def test_sizes_and_places_beyond_32_bits(limit: int, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("C:/x.png", "C%3A/x.png"), ("c:x", "c%3Ax"), ("a/C:/x", "a/C:/x"), ("ab:c", "ab:c")],
+    [
+        ("C:/x.png", "C%3A/x.png"),
+        ("C%3A/x.png", "C%253A/x.png"),
+        ("a.png:b", "a.png%3Ab"),
+        ('<">|?*', "%3C%22%3E%7C%3F%2A"),
+        ("a./b /c..", "a%2E/b%20/c.%2E"),
+        ("NUL", "%4EUL"),
+        ("a/con.txt/Lpt1 .png", "a/%63on.txt/%4Cpt1 .png"),
+        ("COM\u00b9", "%43OM\u00b9"),
+        ("100%.png", "100%.png"),
+        ("cons/nul2/console.png/a b.c", "cons/nul2/console.png/a b.c"),
+    ],
 )
-def test_no_name_is_a_drive(path: str, name: str) -> None:
+def test_a_name_is_written_so_that_windows_can_write_it(path: str, name: str) -> None:
     assert safe_name(path) == name
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"%:.?/ aA2", "%3A", "%25", "nul", "COM1", "CONIN$", "\u00e9"]), max_size=8
+    ).map("".join)
+)
+def test_no_two_paths_have_one_name_and_none_is_reserved(path: str) -> None:
+    name = safe_name(path)
+
+    assert unquote(name) == path
+    for segment in name.split("/"):
+        assert segment.partition(".")[0].rstrip(" ").upper() not in ("NUL", "COM1", "CONIN$")
+        assert not re.search(r'[<>:"|?*]|[. ]$', segment)
 
 
 class Storage:
@@ -111,14 +144,14 @@ class _Cut:
 Send = Callable[[Any], Awaitable[None]]
 
 
-async def answered(storage: Any, send: Send) -> None:
+async def answered(storage: Any, send: Send, query: bytes = b"") -> None:
     """Have an application answer with an archive of all that a storage has."""
     app = FastAPI()
     app.include_router(archives_router(Archives(storage, lambda _: Grant.everything())))
     path = "/storage/archive"
     scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
-        "query_string": b"", "root_path": "", "headers": [], "scheme": "http",
+        "query_string": query, "root_path": "", "headers": [], "scheme": "http",
         "http_version": "1.1", "server": None, "client": None,
     }  # fmt: skip
 
@@ -126,6 +159,22 @@ async def answered(storage: Any, send: Send) -> None:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     await app(scope, receive, send)
+
+
+async def archive_of(storage: Any, query: bytes) -> bytes:
+    """The archive of all that a storage has."""
+    received = bytearray()
+
+    async def send(message: Any) -> None:
+        received.extend(message.get("body", b""))
+
+    await answered(storage, send, query)
+    return bytes(received)
+
+
+def names_in(archive: bytes) -> list[str]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as found:
+        return found.namelist()
 
 
 @pytest.mark.anyio
@@ -194,3 +243,54 @@ async def test_memory_does_not_grow_with_the_number_of_images() -> None:
         assert received > count * 100
 
     assert peaks[1] < peaks[0] + 200_000, peaks
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["cat", "cat-1.png", "cat.png"],
+        ["cat.png", "cat.webp", "cat.webp.png"],
+        ["cat.png", "cat.png.png", "cat.png.txt.png"],
+    ],
+)
+async def test_no_two_captions_have_one_name(tmp_path: Path, paths: list[str]) -> None:
+    disk = open_storage(DiskConfig(tmp_path, min_free_bytes=0, durable=False), SaveRules(10_000))
+    for path in paths:
+        await disk.save(StorageKey.of_image(ImagePath.parse(path)), BytesSource(TOLD))
+
+    names = names_in(await archive_of(disk, b"sidecars=captions"))
+
+    assert len(names) == len(set(names)) == 2 * len(paths)
+    await disk.close()
+
+
+class Growing:
+    """A store in which an image is saved while the archive is sent."""
+
+    def __init__(self, disk: Any, path: str) -> None:
+        self._disk = disk
+        self._late = StorageKey.of_image(ImagePath.parse(path))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    async def list(self, query: Any) -> Page:
+        page: Page = await self._disk.list(query)
+        if query.after:
+            await self._disk.save(self._late, BytesSource(TOLD))
+            return Page([self._late.text], more=False)
+        return Page(page.entries, more=True)
+
+
+@pytest.mark.anyio
+async def test_an_image_saved_under_the_name_of_a_caption_meanwhile_is_left_out(
+    tmp_path: Path,
+) -> None:
+    disk = open_storage(DiskConfig(tmp_path, min_free_bytes=0, durable=False), SaveRules(10_000))
+    await disk.save(StorageKey.of_image(ImagePath.parse("cat.png")), BytesSource(TOLD))
+
+    names = names_in(await archive_of(Growing(disk, "cat.txt"), b"sidecars=captions"))
+
+    assert names == ["cat.png", "cat.txt"]
+    await disk.close()

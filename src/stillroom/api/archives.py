@@ -172,7 +172,7 @@ class _ArchiveResponse(Response):
             keys: Of the images, in order.
             name: Of the file, without `.zip`.
             captions: Whether prompts go along.
-            may_lack: Whether an image that is deleted meanwhile is left out.
+            may_lack: Whether an image that is deleted or saved meanwhile is left out.
         """
         super().__init__()
         file = _ODD.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -211,6 +211,10 @@ class _ArchiveResponse(Response):
 
     async def _image(self, key: StorageKey) -> AsyncGenerator[bytes, None]:
         path = image_entry(key.text)
+        if self._captions is not None and self._captions.has(path):
+            if self._may_lack:
+                return
+            raise BackendUnavailable(f"{path}: saved again while the archive was sent")
         try:
             opened = await self._storage.open(key)
         except ImageNotFound as error:
@@ -285,13 +289,17 @@ class _Captions:
     """Texts of prompts, and the names of their files.
 
     The caption of `cat.png` is `cat.txt`, as trainers look for it; where that is another image or
-    another's caption it is `cat.png.txt`. All names that begin with `cat.` follow each other in a
-    listing, so that only what is around has to be remembered.
+    another's caption it is `cat.png.txt`. Only images from `cat` to `cat.…` can collide with
+    `cat.txt`, and a listing has those in a row, so that only names around have to be remembered.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
         self._storage = storage
-        self._taken: list[str] = []
+        self._names: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Return whether this name was written as that of a caption."""
+        return name in self._names
 
     async def of(self, opened: OpenedImage) -> tuple[str, bytes] | None:
         """Name and text of an image's caption; None where it tells no prompt."""
@@ -300,12 +308,15 @@ class _Captions:
             return None
         path = image_entry(opened.image.key.text)
         folder, slash, file = path.rpartition("/")
-        stem = f"{folder}{slash}{file.rpartition('.')[0] or file}."
-        self._taken = [one for one in self._taken if path.startswith(one)]
-        names = [f"{path}.txt"] if stem in self._taken else [f"{stem}txt", f"{path}.txt"]
-        self._taken.append(stem)
-        for name in names:
-            if not await self._is_image(name):
+        stem = f"{folder}{slash}{file.rpartition('.')[0] or file}"
+        self._names = [
+            name
+            for name in self._names
+            if path.startswith(begun := name.removesuffix("txt")) or path < begun
+        ]
+        for name in (f"{stem}.txt", f"{path}.txt"):
+            if name not in self._names and not await self._is_image(name):
+                self._names.append(name)
                 return name, found.generation.prompt.encode("utf-8", "replace")
         return None
 

@@ -25,7 +25,15 @@ _MADE_ON_UNIX: Final = 3 << 8
 _FILE_MODE: Final = 0o100644 << 16
 _FIRST_YEAR: Final = 1980
 _LAST_YEAR: Final = 2107
-_DRIVE: Final = re.compile(r"([A-Za-z]):")
+_DEVICE: Final = r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])"
+_ESCAPED: Final = re.compile(
+    r"%(?=[0-9a-f]{2})"  # else the escape of one name could be another name
+    r'|[<>:"|?*]'
+    r"|[. ](?=/|\Z)"
+    rf"|(?<![^/])(?={_DEVICE} *(?:[./]|\Z))[a-z]",
+    re.IGNORECASE,
+)
+"""https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions"""
 
 
 class ZipWriter:
@@ -133,12 +141,13 @@ class ZipWriter:
 
 
 def safe_name(path: str) -> str:
-    """The name of an entry: the image's path, which no tool extracts outside of its folder.
+    """Return the name of an entry: the image's path, as every system can write it.
 
     A path has no `..`, no backslash, no control character, and no slash ahead (`paths.py`). What
-    Windows takes for a drive (`C:/x`) is left of what could lead outside.
+    Windows refuses, drops or takes for a drive, a stream or a device is percent-encoded, and so
+    is a `%` that would read as such an escape: different paths have different names.
     """
-    return _DRIVE.sub(r"\1%3A", path, count=1) if _DRIVE.match(path) else path
+    return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", path)
 
 
 def _dos_time(modified_ns: int) -> tuple[int, int]:
