@@ -273,11 +273,21 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
     Raises:
         ConfigurationError: the settings cannot work, or there is no store yet.
     """
-    inspection = open_inspection(settings.storage)
+    inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
         yield inspection
     finally:
         await inspection.close()
+
+
+def _names_in_data_dir(settings: Settings) -> list[str]:
+    """Names of what operators put into the data directory: the rules of retention."""
+    files = [settings.data_dir / FILE_NAME]
+    if settings.retention_file is not None:
+        files.append(settings.retention_file)
+    top = settings.data_dir.absolute()
+    inside = (file.absolute() for file in files)
+    return [file.relative_to(top).parts[0] for file in inside if top in file.parents]
 
 
 def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[MediaResource], str]:

@@ -141,6 +141,23 @@ def test_a_file_that_was_written_in_place_is_changed_and_never_adopted(tmp_path:
     assert verified.report["adopted"] == 1, "the other one is what it was"
 
 
+@pytest.mark.parametrize("named", ["", "rules.toml", "rules/of/retention.toml"])
+def test_what_the_documentation_puts_into_the_data_directory_is_no_stray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    fill(tmp_path, {"a.png": b"one"})
+    (tmp_path / "lost+found").mkdir()  # of an ext4 of its own
+    (tmp_path / "retention.toml").touch()
+    if named:
+        monkeypatch.setenv("STILLROOM_RETENTION_FILE", str(tmp_path / named))
+        (tmp_path / named).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / named).touch()
+
+    verified = verify(tmp_path)
+
+    assert (verified.status, verified.names("stray")) == (0, [])
+
+
 def test_whatever_is_no_image_is_astray(tmp_path: Path) -> None:
     fill(tmp_path, {"a/b.png": b"one"})
     folder = tmp_path / "compute/a"

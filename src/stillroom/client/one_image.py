@@ -212,14 +212,8 @@ class OneImageCalls:
         A file is there whole or not at all, and folders above it are made. Where a connection
         breaks off, the download goes on from there. A hash that the server knows is checked.
 
-        Args:
-            path: Of the image.
-            target: Where it goes.
-            within: The folder that a file must be in, if its name comes from the server.
-            progress: Called after each piece.
-
         Raises:
-            PermissionError: the way to the file leads out of `within`, by `..` or by a link.
+            PermissionError: the way to the file leads out of the folder `within`.
         """
         check_target(target)
         if not isinstance(target, Path):

@@ -1,5 +1,6 @@
 """The start-up rule: which backend keeps the bytes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -108,8 +109,12 @@ def open_storage(
     )
 
 
-def open_inspection(config: DiskConfig | R2Config) -> Inspection:
+def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
     """Open the configured backend to look after it, not to serve from it.
+
+    Args:
+        config: The backend.
+        known: Names of files in the data directory that are no images and belong there.
 
     Raises:
         ConfigurationError: it cannot work; one sentence says why and what to do.
@@ -120,7 +125,7 @@ def open_inspection(config: DiskConfig | R2Config) -> Inspection:
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_object_store(config), description=description)
     require_begun(config)
-    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable))
+    return DiskInspection(DataDirectory(config.data_dir, durable=config.durable), known)
 
 
 def require_begun(config: DiskConfig | R2Config) -> None:

@@ -10,7 +10,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Final, ParamSpec, TypeVar
 
 from stillroom.errors import ConfigurationError
@@ -37,7 +37,8 @@ from stillroom.storage.inspection import Inspected, UnexpectedFile
 from stillroom.storage.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
-_KNOWN_FOLDERS: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER)
+_KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
+"""In the data directory; the last is of ext4, in the top folder of each filesystem."""
 
 _STAGED_FOR_S: Final = 3600
 """A staging file has a name for milliseconds, or for the time of an upload (without O_TMPFILE)."""
@@ -51,10 +52,16 @@ class DiskInspection:
 
     at_once = 2  # one is hashed while the other waits for the disk
 
-    def __init__(self, data_directory: DataDirectory) -> None:
-        """Inspect `data_directory`; `close` closes it."""
+    def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
+        """Inspect `data_directory`; `close` closes it.
+
+        Args:
+            data_directory: The folder of the store.
+            known: Names of other files that belong there.
+        """
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
+        self._known = frozenset((*_KNOWN_NAMES, *known))
         self._storage = DiskImageStorage(data_directory, SaveRules(max_bytes=0))
         self._pool = concurrent.futures.ThreadPoolExecutor(2, thread_name_prefix="inspect")
 
@@ -67,7 +74,7 @@ class DiskInspection:
         while batch := await self._run(_take, keys):
             for key in batch:
                 yield StorageKey(key)
-        others = _unexpected_files(self._data_directory, prefix.text)
+        others = _unexpected_files(self._data_directory, self._known, prefix.text)
         while found := await self._run(_take, others):
             for unexpected in found:
                 yield unexpected
@@ -186,11 +193,13 @@ def _take(entries: Iterator[T]) -> list[T]:
         return list(itertools.islice(entries, _BATCH))
 
 
-def _unexpected_files(data_directory: DataDirectory, prefix: str) -> Iterator[UnexpectedFile]:
+def _unexpected_files(
+    data_directory: DataDirectory, known: Collection[str], prefix: str
+) -> Iterator[UnexpectedFile]:
     """Find files that cannot be images, in the images' folders and beside them."""
     if prefix == COMPUTE_PREFIX:  # once, though there may be more prefixes
         for name in _names_in(data_directory.fd):
-            if name not in _KNOWN_FOLDERS:
+            if name not in known:
                 yield UnexpectedFile(_shown(name), "no image can be here")
         yield from _left_in_staging(data_directory)
     yield from _unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
