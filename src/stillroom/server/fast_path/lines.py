@@ -1,7 +1,6 @@
 """What the fast path knows of a request that came before: its fields, and its line."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from stillroom.auth.grants import Grant
 from stillroom.bounded_cache import CacheEntry
@@ -9,9 +8,6 @@ from stillroom.http.fields import Fields
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answers import Answer
 from stillroom.storage.values import RemoteImage, StoredImage
-
-_MAX_ANSWERS: Final = 8
-"""Of one line: for different conditions and ranges."""
 
 Conditions = tuple[str | None, ...]
 
@@ -28,7 +24,7 @@ class Rights:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A request line that was checked, and the answers to it while the image is the same.
+    """A request line that was checked, and the answer to it while the image is the same.
 
     Of thousands each is read from memory that no processor cache holds, so what a usual answer
     needs lies here and not behind one more dictionary.
@@ -40,25 +36,9 @@ class Line:
     image: StoredImage | RemoteImage | None = None
     is_missing: bool = False  # it was, when it was last looked for
     answer: Answer | None = None  # without conditions
-    answers: dict[Conditions, Answer] | None = None  # with conditions
     whole: CacheEntry[bytes] | None = None  # the head of `answer`, and all of the image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Forget the answers, since the image is another one."""
+        """Forget the answer, since the image is another one."""
         self.image, self.is_missing = image, image is None
-        self.answer = self.answers = self.whole = None
-
-    def answer_for(self, conditions: Conditions | None) -> Answer | None:
-        """What was answered to a request with these conditions."""
-        if conditions is None:
-            return self.answer
-        return self.answers.get(conditions) if self.answers else None
-
-    def remember(self, conditions: Conditions | None, answer: Answer) -> None:
-        """Answer so again."""
-        if conditions is None:
-            self.answer = answer
-            return
-        if self.answers is None or len(self.answers) >= _MAX_ANSWERS:
-            self.answers = {}
-        self.answers[conditions] = answer
+        self.answer = self.whole = None

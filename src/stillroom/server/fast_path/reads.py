@@ -31,7 +31,7 @@ from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answers import Answer, AnswerRecord
-from stillroom.server.fast_path.lines import Line, Rights
+from stillroom.server.fast_path.lines import Conditions, Line, Rights
 from stillroom.server.fast_path.sendfile import FileExchange, FileSlice
 from stillroom.server.http11.asgi import http_date
 from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
@@ -80,6 +80,9 @@ _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
 """Some 24 MiB; the storage remembers the facts of as many."""
 
+_MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
+"""Of answers to conditions and ranges, whose texts clients choose: up to 4 KiB for each."""
+
 _ENTRY_BYTES: Final = 1024
 """What an entry takes beside its bytes, roughly."""
 
@@ -120,6 +123,8 @@ class FastReads:
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
         self._rights: BoundedCache[bytes, Rights] = BoundedCache(_MAX_FIELDS_BYTES)
         self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES)
+        self._conditional: BoundedCache[tuple[Line, Conditions], tuple[object, Answer]]
+        self._conditional = BoundedCache(_MAX_CONDITIONAL_BYTES)
         self._whole: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
         self._keeps_bodies = cache_bytes > 0
         self._starts: dict[int, bytes] = {}
@@ -253,7 +258,7 @@ class FastReads:
             line.whole.used = True
             if rights.conditions is None:
                 return (_KEPT, kept, image.size) if self._storage.is_current(image) else None
-        answer = line.answer_for(rights.conditions)
+        answer = self._known_answer(line, rights.conditions)
         if answer is None:
             return None
         body: bytes | memoryview = answer.body
@@ -288,7 +293,8 @@ class FastReads:
         try:
             if image is not line.image:
                 line.use(image)
-            answer = line.answer_for(rights.conditions) or self._make(line, image, rights)
+            known = self._known_answer(line, rights.conditions)
+            answer = known or self._make(line, image, rights)
             if answer.handed_over:
                 name = self._known_name(image)
                 return _in_memory(answer.naming(name)) if name else None  # the ASGI path names it
@@ -326,8 +332,23 @@ class FastReads:
                 _OPERATION[line.method], found.status, self._head(found), b"",
                 found.start, length, handed,
             )  # fmt: skip
-        line.remember(rights.conditions, answer)
+        self._remember(line, rights.conditions, answer)
         return answer
+
+    def _known_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
+        """What was answered to a request with these conditions, while the image is the same."""
+        if conditions is None:
+            return line.answer
+        found = self._conditional.get((line, conditions))
+        return found[1] if found is not None and found[0] is line.image else None
+
+    def _remember(self, line: Line, conditions: Conditions | None, answer: Answer) -> None:
+        """Answer so again."""
+        if conditions is None:
+            line.answer = answer
+            return
+        size = sum(len(one) for one in conditions if one) + len(answer.head) + len(answer.body)
+        self._conditional.put((line, conditions), (line.image, answer), size + _ENTRY_BYTES)
 
     def _handed_over(self, fields: Fields, answer: ImageAnswer) -> bytes:
         """The head for a proxy, up to the image's name; empty where none sends it."""
