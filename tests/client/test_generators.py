@@ -1,8 +1,10 @@
 """What generators ask of the SDK: encodings, floats, names that are new, URLs of providers."""
 
 import asyncio
+import contextlib
 import io
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -259,12 +261,57 @@ async def test_the_url_of_a_provider_is_saved_within_bounds(
     assert not await store.exists(f"{folder}/b")
 
 
+@contextmanager
+def dripping(start: bytes, drop: bytes) -> Iterator[str]:
+    """A server that sends this beginning, and then a piece again and again for ten seconds."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(start)
+            for _ in range(200):
+                connection.sendall(drop)
+                time.sleep(0.05)  # as a slow server does
+            connection.sendall(b"\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nx: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),  # of no length: it ends with the connection
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    ],
+    ids=["head", "body", "hints"],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_in_time(
+    start: bytes, drop: bytes
+) -> None:
+    bounds: dict[str, Any] = {"max_bytes": 10_000, "deadline_s": 0.5, "timeout_s": 30}
+
+    with (
+        dripping(start, drop) as url,
+        pytest.raises(ServerUnreachable, match="too slowly"),
+        fetched(url, allow_private=True, **bounds),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.1/", "http://localhost/", "http://169.254.169.254/latest/meta-data/",
         "http://10.0.0.1/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/",
-        "http://[64:ff9b::a00:1]/", "http://[2002:a00:1::]/", "http://2130706433/", "http://0x7f.1/",
+        "http://[::127.0.0.1]/", "http://[::ffff:0:127.0.0.1]/", "http://[fec0::1]/",
+        "http://[64:ff9b:1::a00:1]/", "http://[64:ff9b::a00:1]/", "http://[2002:a00:1::]/",
+        "http://2130706433/", "http://0x7f.1/",
         "file:///etc/passwd", "ftp://example.com/x", "http://user:pass@example.com/", "no url",
         "http://", "http://[::1", f"http://{'a' * 70}.example/",
     ],

@@ -8,9 +8,10 @@ allows them, at every redirect, and the connection goes to the very address that
 import contextlib
 import ipaddress
 import socket
-import time
-from collections.abc import Iterator
-from typing import IO, Final
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import IO, Any, Final, Self
 from urllib.parse import urljoin
 
 import httpx
@@ -21,6 +22,10 @@ from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2
 """As much as a server takes unless it is set otherwise (`STILLROOM_MAX_UPLOAD_BYTES`)."""
+
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All that is routed in the internet; the rest has sites of old, and other ways to IPv4.
+https://www.iana.org/assignments/ipv6-address-space/"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """Leads to the IPv4 address in its end (RFC 6052)."""
@@ -43,21 +48,81 @@ def fetched(
         UnsupportedMedia: a text, and no image.
         TooLarge: it has more than `max_bytes`.
     """
-    until = time.monotonic() + deadline_s
-    with spool() as file, _client(timeout_s, allow_private=allow_private) as client:
-        for _ in range(_MAX_HOPS):
-            answer = _answer(client, _parsed(url), allow_private=allow_private)
-            with contextlib.closing(answer):
-                if answer.status_code not in _REDIRECTS:
-                    _receive(answer, file, max_bytes, until)
-                    file.seek(0)
-                    yield file
-                    return
-                there = urljoin(url, answer.headers.get("location", ""))
-            if url.startswith("https:") and not there.startswith("https:"):
-                raise InvalidParameter("redirected to a URL that is not https", at=("url",))
-            url = there
-        raise UnexpectedAnswer(f"{_parsed(url).host}: redirected more than {_MAX_HOPS} times")
+    with spool() as file:
+        with (
+            _Deadline(deadline_s) as deadline,
+            _client(timeout_s, allow_private=allow_private) as client,
+        ):
+            _fetch(client, url, file, max_bytes, deadline, allow_private=allow_private)
+        file.seek(0)
+        yield file
+
+
+def _fetch(
+    client: httpx.Client,
+    url: str,
+    file: IO[bytes],
+    max_bytes: int,
+    deadline: "_Deadline",
+    *,
+    allow_private: bool,
+) -> None:
+    for _ in range(_MAX_HOPS):
+        here = _parsed(url)
+        answer = _answer(client, here, deadline, allow_private=allow_private)
+        with contextlib.closing(answer):
+            if answer.status_code not in _REDIRECTS:
+                _receive(answer, file, max_bytes, deadline)
+                return
+            url = urljoin(url, answer.headers.get("location", ""))
+        if here.scheme == "https" and _parsed(url).scheme != "https":
+            raise InvalidParameter("redirected to a URL that is not https", at=("url",))
+    raise UnexpectedAnswer(f"{_parsed(url).host}: redirected more than {_MAX_HOPS} times")
+
+
+class _Deadline:
+    """Ends the connections of a fetch when its time is over.
+
+    A time-out is that of one read: a server that sends a byte now and then is never late, be it
+    in a handshake, a head or a body.
+
+    Attributes:
+        is_over: Whether it has ended them.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        for one in self._sockets:
+            one.close()
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of a connection: https://www.encode.io/httpcore/extensions/#trace."""
+        if event == "connection.connect_tcp.complete":
+            # Another descriptor of the same connection: TLS takes the first one over.
+            self._sockets.append(info["return_value"].get_extra_info("socket").dup())
+            if self.is_over:
+                self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for one in tuple(self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 def _client(timeout_s: float, *, allow_private: bool) -> httpx.Client:
@@ -79,21 +144,25 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
-def _answer(client: httpx.Client, url: httpx.URL, *, allow_private: bool) -> httpx.Response:
+def _answer(
+    client: httpx.Client, url: httpx.URL, deadline: _Deadline, *, allow_private: bool
+) -> httpx.Response:
     fields = {"accept": "image/*,video/*;q=0.9,*/*;q=0.5", "accept-encoding": "identity"}
-    target, extensions = url, {}
+    target = url
+    extensions: dict[str, Any] = {"trace": deadline.watch}
     try:
         if not allow_private:
             fields["host"] = url.netloc.decode("ascii")
             target = url.copy_with(host=_public_address(url))
-            extensions = {"sni_hostname": url.raw_host.decode("ascii")}
+            extensions["sni_hostname"] = url.raw_host.decode("ascii")
         request = client.build_request("GET", target, headers=fields, extensions=extensions)
         return client.send(request, stream=True)
     except UnicodeError as error:
         raise InvalidParameter("no host has this name", at=("url",)) from error
     except (httpx.TransportError, OSError) as error:
         # The URL itself may hold a signature: only its host is shown.
-        raise ServerUnreachable(f"{url.host}: {type(error).__name__}") from error
+        why = "sends too slowly" if deadline.is_over else type(error).__name__
+        raise ServerUnreachable(f"{url.host}: {why}") from error
 
 
 def _public_address(url: httpx.URL) -> str:
@@ -124,12 +193,12 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.teredo is not None:
+        if address.teredo is not None or address not in _UNICAST:
             return False
     return address.is_global and not address.is_multicast
 
 
-def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, until: float) -> None:
+def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: _Deadline) -> None:
     host = answer.request.headers.get("host", answer.request.url.host)
     if answer.status_code != 200:
         raise UnexpectedAnswer(f"{host} answers {answer.status_code}")
@@ -148,8 +217,9 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, until: flo
             size += len(chunk)
             if size > max_bytes:
                 raise too_large
-            if time.monotonic() > until:
-                raise ServerUnreachable(f"{host} sends too slowly")
             file.write(chunk)
     except httpx.TransportError as error:
-        raise ServerUnreachable(f"{host} broke off: {type(error).__name__}") from error
+        why = "sends too slowly" if deadline.is_over else f"broke off: {type(error).__name__}"
+        raise ServerUnreachable(f"{host} {why}") from error
+    if deadline.is_over:  # what has no length seems to be whole then
+        raise ServerUnreachable(f"{host} sends too slowly")
