@@ -82,21 +82,30 @@ def _found(image: str) -> _Found:
         return _resource(store().media.get(image))
     if _SHA256.fullmatch(image):
         for resource in store().media.list(content_hash=image.lower()):
-            return _resource(resource)
+            if resource.content_hash == image.lower():
+                return _resource(resource)
         raise RuntimeError("no image of the media library has this SHA-256")
     found = store().stat(image)
     return _Found(found.sha256 or found.etag, lambda: store().read(image))
 
 
 def _resource(resource: MediaResource) -> _Found:
-    if resource.storage_key.startswith(COMPUTE_PREFIX):  # recorded in place
-        path = resource.storage_key.removeprefix(COMPUTE_PREFIX)
-        return _Found(resource.content_hash, lambda: store().read(path))
-    return _Found(resource.content_hash, lambda: _fetched(resource))
+    return _Found(resource.content_hash, lambda: _checked(resource))
+
+
+def _checked(resource: MediaResource) -> bytes:
+    """The bytes of a resource; what is recorded in place may be another image by now."""
+    if resource.storage_key.startswith(COMPUTE_PREFIX):
+        content = store().read(resource.storage_key.removeprefix(COMPUTE_PREFIX))
+    else:
+        content = _fetched(resource)
+    if hashlib.sha256(content).hexdigest() != resource.content_hash:
+        raise DigestMismatch("the bytes that came are others than those that were ingested")
+    return content
 
 
 def _fetched(resource: MediaResource) -> bytes:
-    """The bytes of a resource, checked; where they are in a bucket, the server leads there."""
+    """The bytes of a resource; where they are in a bucket, the server leads there."""
     call = Call("GET", f"/media-resources/{resource.id}/file")
     server = Connection.to(None, None)
     answer = httpx.get(  # which sends the token to no other host
@@ -106,6 +115,4 @@ def _fetched(resource: MediaResource) -> bytes:
         timeout=_FETCH_TIMEOUT_S,
     )
     answer.raise_for_status()
-    if hashlib.sha256(answer.content).hexdigest() != resource.content_hash:
-        raise DigestMismatch("the bytes that came are others than those that were ingested")
     return answer.content

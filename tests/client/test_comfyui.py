@@ -364,6 +364,18 @@ def test_an_image_of_the_library_is_loaded_by_its_id_and_by_its_hash(
         assert load.IS_CHANGED(name) == resource.content_hash
 
 
+def test_an_image_that_was_replaced_where_it_was_recorded_is_not_loaded_as_the_old_one(
+    comfyui: ComfyUI, images: ImageStore, folder: str
+) -> None:
+    images.save(f"{folder}/cat.png", Image.new("RGB", (3, 2), f"#{folder[:6]}"))
+    resource = images.ingest(f"{folder}/cat.png", relocate=False)
+    images.save(f"{folder}/cat.png", Image.new("RGB", (5, 4), "white"))
+
+    for name in (resource.id, resource.content_hash):
+        with pytest.raises(RuntimeError, match="others than those that were ingested"):
+            comfyui.run("StillroomLoadImage", image=name)
+
+
 @pytest.mark.parametrize("name", ["none.png", "0" * 64, "00000000-0000-4000-8000-000000000000"])
 def test_what_is_not_there_is_said_in_a_sentence(comfyui: ComfyUI, name: str) -> None:
     with pytest.raises(RuntimeError, match=r"(?i)no such resource|no image"):
