@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What is never imported is not compiled; the rest is when it first is.
 INSTALL := install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations flakes test-surroundings npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation release-check image-check audit lint lint-javascript lint-python format reference lock clean
+.PHONY: help install serve unit check test test-all test-whole clients test-pythons test-oldest test-newest coverage mutations flakes test-surroundings npm nginx caddy chromium prometheus postgresql wrk mkfs.xfs rsync rclone sqlite3 systemd-analyze exiftool buildah mmdebstrap bench bench-quick bench-half-open test-root crash cluster saturation soak release-check image-check audit lint lint-javascript lint-python format reference lock clean
 
 help:
 	@echo "make serve      install and start the server (http://127.0.0.1:8000)"
@@ -29,6 +29,7 @@ help:
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
 	@echo "make saturation what each kind of work costs a process; a minute"
+	@echo "make soak       memory and descriptors of each process under mixed load; an hour, or MINUTES=15"
 	@echo "make bench-half-open  what 1,000 half-open connections, and attacks, cost others; two minutes"
 	@echo "make bench      Stillroom beside nginx and others, a table of ratios; 25 minutes"
 	@echo "make bench-quick  the same in 3 minutes, less exact, nothing written"
@@ -188,6 +189,11 @@ cluster: $(STAMP)/dev nginx postgresql
 
 saturation: $(STAMP)/dev postgresql
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.saturation $(SAVE)
+
+# Memory and descriptors of each process over time; an hour is enough for all caches to fill.
+MINUTES ?= 60
+soak: $(STAMP)/dev
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SAVE)
 
 # Nothing else should run meanwhile.
 bench-half-open: install

@@ -11,6 +11,7 @@ from benchmarks.peers import nginx
 from benchmarks.progress import Progress
 from benchmarks.report import judge
 from benchmarks.servers import SECRET, stillroom
+from benchmarks.soak import WORKERS, Client
 from benchmarks.traffic import link_corpora, make_corpora
 
 pytestmark = pytest.mark.whole  # corpora of their own
@@ -64,3 +65,15 @@ def test_a_case_of_many_images_runs_and_every_request_succeeds(slug: str, tmp_pa
 
 def _with_few(case: Case) -> Case:
     return dataclasses.replace(case, mix=case.mix and dataclasses.replace(case.mix, corpus=FEW))
+
+
+def test_a_server_takes_each_deed_of_the_soak(tmp_path: Path) -> None:
+    with stillroom(tmp_path / "stillroom", workers=WORKERS) as server:
+        client = Client(0, server.port, server.fields, seed=1)
+        for _ in range(3):
+            for deed in client.deeds:
+                client.save()
+                deed()
+        client.close()
+
+    assert client.unexpected == {}
