@@ -139,6 +139,24 @@ async def test_a_listing_of_what_was_not_asked_for_is_refused(
         await listed(LISTINGS[listing](store))
 
 
+@pytest.mark.parametrize(
+    "command", [("ls", "-lR", "generations/"), ("runs", "ls"), ("runs", "show", "generations/7")]
+)
+def test_no_text_of_a_server_reaches_a_terminal_with_a_control_character(
+    hostile: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    hostile.names = [f"{ASKED}a.png"]
+    assert at_the_prompt(tmp_path, hostile, *command).code == 0
+
+    escape = "\x1b]0;title\x07"
+    monkeypatch.setitem(FACTS, "content_type", f"image/{escape}")
+    monkeypatch.setitem(RUN, "state", escape)
+    done = at_the_prompt(tmp_path, hostile, *command)
+
+    assert done.code == 1
+    assert "\x1b" not in done.out + done.err
+
+
 @pytest.mark.parametrize("name", [*ELSEWHERE, "../up.png", 7])
 def test_a_run_with_an_image_outside_of_its_folder_is_refused(hostile: Hostile, name: str) -> None:
     hostile.names = [f"{ASKED}a.png", name]

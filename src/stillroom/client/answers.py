@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -43,7 +43,7 @@ _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
-_SHOWN: Final = 300
+_SHOWN_CHARS: Final = 300
 """Characters of a foreign answer that an error shows."""
 
 
@@ -66,7 +66,7 @@ def refused(answer: Answer, subject: str) -> StillroomError:
         )
     return UnexpectedAnswer(
         f"{subject}: the server answers {answer.status}"
-        f" {detail or answer.body[:_SHOWN].decode('utf-8', 'replace')!r}"
+        f" {detail or answer.body[:_SHOWN_CHARS].decode('utf-8', 'replace')!r}"
     )
 
 
@@ -127,7 +127,7 @@ def saved(answer: Answer, path: str) -> SavedImage:
     """What a save was answered with."""
     said = document(answer, path)
     try:
-        known = {name: said[name] for name in names_of(SavedImage) - {"skipped", "expires_at"}}
+        known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
         ends = said.get("expires_at")
         return SavedImage(**known, expires_at=ends and datetime.fromisoformat(ends))
     except (KeyError, TypeError, ValueError):
@@ -157,7 +157,7 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
     path = listed_path(entry["path"], prefix)
     if path.endswith("/"):
         return Folder(path)
-    known = {name: entry[name] for name in names_of(ImageInfo) if name in entry}
+    known = shown_fields(ImageInfo, entry, without=names_of(ImageInfo) - set(entry))
     return ImageInfo(**{**known, "modified": datetime.fromisoformat(entry["modified"])})
 
 
@@ -181,7 +181,7 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
 
 def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
     # A server of before has no mark.
-    known = {name: said[name] for name in names_of(ImageInfo) if name in said}
+    known = shown_fields(ImageInfo, said, without=names_of(ImageInfo) - set(said))
     listed_path(said["path"], prefix)
     facts = said["generation"]
     return ImageMetadata(
@@ -201,8 +201,8 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
             path=path,
             size=int(answer.headers["content-length"]),
             modified=parsedate_to_datetime(answer.headers["last-modified"]).astimezone(UTC),
-            content_type=answer.headers["content-type"],
-            etag=answer.headers["etag"],
+            content_type=_shown(answer.headers["content-type"]),
+            etag=_shown(answer.headers["etag"]),
             sha256=sha256.hex() if sha256 else None,
         )
     except (KeyError, ValueError):
@@ -263,6 +263,24 @@ def names_of(kind: type) -> set[str]:
     return {field.name for field in fields(kind)}
 
 
+def shown_fields(
+    kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the fields of a value that commands show as they are.
+
+    Raises:
+        KeyError: one is missing.
+        ValueError: a text has characters that a terminal would obey.
+    """
+    return {name: _shown(said[name]) for name in names_of(kind) - set(without)}
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401  (JSON)
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("a text has control characters")
+    return value
+
+
 def _foreign(answer: Answer, subject: str) -> UnexpectedAnswer:
-    shown = answer.body[:_SHOWN].decode("utf-8", "replace")
+    shown = answer.body[:_SHOWN_CHARS].decode("utf-8", "replace")
     return UnexpectedAnswer(f"{subject}: this is no answer of Stillroom's: {shown!r}")

@@ -97,7 +97,7 @@ def _check(path: str, prefix: str) -> None:
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
     """A value of a class, whose fields have the names of the answer's."""
     try:
-        known = {name: said[name] for name in answers.names_of(kind) - {"expires_at"}}
+        known = answers.shown_fields(kind, said, without={"expires_at"})
         known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}
         for name in ("published_at", "expires_at"):
             if known.get(name) is not None:
