@@ -25,7 +25,7 @@ help:
 	@echo "make coverage   what of src the tests reach, lines and branches; 20 minutes"
 	@echo "make flakes     tests again and again, in random order, under load: which fail by chance?"
 	@echo "make test-surroundings  make test as another user, with small limits, odd paths and variables; needs root"
-	@echo "make mutations  thirty planted faults: does a test find each?"
+	@echo "make mutations  plants more than a hundred faults: does a test find each?"
 	@echo "make crash      power cuts, kills and failing calls by the thousand; needs root, about an hour"
 	@echo "make cluster    three servers on a cluster while its parts fail; 3 minutes"
 	@echo "make saturation what each kind of work costs a process; a minute"
@@ -169,7 +169,7 @@ test-surroundings: nginx postgresql exiftool
 	@tests/surroundings.sh
 
 mutations: $(STAMP)/dev nginx postgresql
-	@$(BIN)/python tests/mutations.py
+	@PYTHONPATH=tests $(BIN)/python -m mutations
 
 test-root: $(STAMP)/dev mkfs.xfs systemd-analyze
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root mounts filesystems: run it as root"; exit 1; }

@@ -1,0 +1,162 @@
+"""Faults of the search: words, rows, index, and the operation."""
+
+from typing import Final
+
+from mutations.fault import Fault
+
+ROWS: Final = "tests/media/test_search_rows.py"
+INDEX: Final = "tests/media/test_index.py"
+SEARCH: Final = "tests/acceptance/test_search.py"
+
+FAULTS: Final = (
+    Fault(
+        "search, words: accents count",
+        "media/index/words.py",
+        '"".join(one for one in spread if not unicodedata.combining(one))',
+        '"".join(spread)',
+        (ROWS, "-k", "accents"),
+    ),
+    Fault(
+        "search, words: of a long phrase only the first words count",
+        "media/index/words.py",
+        "range(max(len(phrase) - _TOGETHER, 0) + 1)",
+        "range(1)",
+        (ROWS, "-k", "length"),
+    ),
+    Fault(
+        "search, rows: a late removal takes a later save",
+        "media/rows/search.py",
+        "(certain or known[one.key].saved_ns <= one.at_ns)",
+        "known[one.key].saved_ns",
+        (ROWS, "-k", "removal"),
+    ),
+    Fault(
+        "search, rows: an older save that comes late replaces a newer one",
+        "media/rows/search.py",
+        "(key not in known or known[key].saved_ns <= _saved_ns(one.image))",
+        "(key not in known or known[key].saved_ns)",
+        (ROWS, "-k", "later_save"),
+    ),
+    Fault(
+        "search, rows: what is behind a prefix is found, too",
+        "media/rows/search.py",
+        "asked.where(key >= prefix, key < prefix + _BEHIND_ALL)",
+        "asked.where(key >= prefix)",
+        (ROWS, "-k", "filters"),
+    ),
+    Fault(
+        "search, rows: a page begins with the last image of the one before",
+        "media/rows/search.py",
+        "yield order < query.after if query.descending",
+        "yield order <= query.after if query.descending",
+        (ROWS, "-k", "page_by_page"),
+    ),
+    Fault(
+        "search, rows: the mark of an older save is told",
+        "media/rows/search.py",
+        "            if row.etag == etags[row.storage_key]\n",
+        "",
+        (ROWS, "tests/acceptance/test_entries.py", "-k", "ai_made or mark"),
+    ),
+    Fault(
+        "search, rows: the words of an image stay behind it",
+        "media/rows/search.py",
+        "            connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))\n",
+        "            pass\n",
+        (ROWS, INDEX),
+    ),
+    Fault(
+        "search, rows: images saved at one moment replace each other",
+        "media/rows/search.py",
+        "            if id_ in taken or id_ in seen:\n",
+        "            if id_ in seen:\n",
+        (ROWS, "-k", "one_moment or newest"),
+    ),
+    Fault(
+        "search, words: a prompt is looked for in paths, too",
+        "media/rows/full_text.py",
+        '        yield phrase, ("prompt",)\n',
+        "        yield phrase, _COLUMNS\n",
+        (ROWS, "-k", "words_and_phrases or filters"),
+    ),
+    Fault(
+        "search, words: a phrase begins in a prompt and ends in a path",
+        "media/rows/full_text.py",
+        "        position += _GAP\n",
+        "",
+        (ROWS, "-k", "phrases"),
+    ),
+    Fault(
+        "index: a copy has the facts of what was saved over its source",
+        "media/index/filling.py",
+        "                if source is not None and source.image.save_id == save_id:\n",
+        "                if source is not None:\n",
+        (INDEX,),
+    ),
+    Fault(
+        "index: what could not be written replaces what came since",
+        "media/index/filling.py",
+        "        if key not in self._noted:\n",
+        "        if key:\n",
+        (INDEX,),
+    ),
+    Fault(
+        "index: the row of a save that is written late stays",
+        "media/index/filling.py",
+        "if one.at_ns > due] + removed\n",
+        "if one.at_ns > due]\n",
+        (INDEX,),
+    ),
+    Fault(
+        "index: manifests are images",
+        "media/index/filling.py",
+        "        if not self._is_running or key.is_manifest:\n",
+        "        if not self._is_running:\n",
+        (INDEX, "tests/acceptance/test_runs.py", "-k", "manifest"),
+    ),
+    Fault(
+        "index: a change that could not be noted is not healed",
+        "media/index/filling.py",
+        "        if self.lost:\n"
+        "            self.lost = 0\n"
+        "            await self._ask_for_healing()\n",
+        "        self.lost = 0\n",
+        (INDEX,),
+    ),
+    Fault(
+        "index: healing looks at compute results alone",
+        "media/index/healing.py",
+        "            if next_after is None and tree != _TREES[-1]:\n"
+        "                next_after = MEDIA_PREFIX\n",
+        "",
+        (INDEX, "-k", "healing"),
+    ),
+    Fault(
+        "index: healing keeps the rows of what is gone",
+        "media/index/healing.py",
+        "self._looked_at(known.keys() - seen)",
+        "self._looked_at(known.keys() & set())",
+        (INDEX, "-k", "healing"),
+    ),
+    Fault(
+        "index: healing leaves out what was saved over",
+        "media/index/healing.py",
+        "(key not in known or not known[key].is_of(one))",
+        "key not in known",
+        (INDEX, "-k", "healing"),
+    ),
+    Fault(
+        "search: a confined token finds what others have",
+        "api/search.py",
+        "prefix=KeyPrefix.of_images(visible)",
+        "prefix=KeyPrefix.of_images(asked.prefix)",
+        (SEARCH, "-k", "confined"),
+    ),
+    Fault(
+        "search: the cursor of one order is taken for another's",
+        "http/search_query.py",
+        "    if by_path or not _PLACE.fullmatch(text) or int(text) > _LAST_PLACE:\n",
+        "    if by_path or not text.isdigit():\n",
+        (SEARCH, "-k", "bad_value"),
+    ),
+)
