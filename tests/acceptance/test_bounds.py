@@ -126,6 +126,20 @@ def test_a_head_that_begins_behind_another_request_has_no_more_time(tmp_path: Pa
     assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 408 ") == 1
 
 
+def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path: Path) -> None:
+    patience = {"head_timeout_seconds": "1", "write_timeout_seconds": "1"}
+    with (
+        running(tmp_path, idle_timeout_seconds="600", **patience) as server,
+        connect(server) as kept,
+    ):
+        kept.sendall(ASK)
+        assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        with connect(server) as silent:
+            assert silent.recv(1) == b"", "the time of a head is over, for both"
+        kept.sendall(ASK)
+        assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.roads
 def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:

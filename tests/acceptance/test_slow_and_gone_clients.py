@@ -53,6 +53,28 @@ def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -
     assert parsed(answer).body[: len(LARGE)] == LARGE
 
 
+@pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection(
+    roads: tuple[Server, Server], folder: str, road: int
+) -> None:
+    server = roads[road]
+    file = server.data / f"compute/{folder}.bin"
+    with file.open("wb") as opened:
+        opened.truncate(64 * 1024**2)  # more than all buffers on the way
+    request = (
+        f"GET {IMAGES}/{folder}.bin HTTP/1.1\r\nHost: a\r\n"
+        f"Authorization: Bearer {server.token()}\r\n\r\n"
+    ).encode()
+    with connected(server.port) as (connection, stream):
+        connection.sendall(request)
+        received = len(stream.read(1000))
+        os.truncate(file, 1000)
+        while piece := stream.read1():
+            received += len(piece)
+    assert received < 64 * 1024**2
+    file.unlink()
+
+
 def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:
     data = os.urandom(16 * 1024**2)
     with running(tmp_path) as server:
@@ -91,6 +113,18 @@ BODY = (
 )
 
 
+@pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+def test_a_client_that_says_that_it_sends_no_more_gets_its_answer(
+    roads: tuple[Server, Server], folder: str, road: int
+) -> None:
+    server = roads[road]
+    head = upload_head(server, f"{folder}/a.bin", len(BODY))
+    with connected(server.port) as (connection, stream):
+        connection.sendall(head + BODY)
+        connection.shutdown(socket.SHUT_WR)
+        assert parsed(stream.read()).status == 200
+
+
 def wait_until_nothing_is_accepted(port: int) -> None:
     with contextlib.suppress(ConnectionRefusedError):
         until(lambda: socket.create_connection(("127.0.0.1", port), timeout=60).close())
@@ -110,17 +144,20 @@ def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, S
         assert stream.read() == b""
 
 
+@pytest.mark.parametrize(
+    ("length", "status"), [(len(BODY), 412), (2**30, 413)], ids=["condition", "length"]
+)
 def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
-    roads: tuple[Server, Server],
+    roads: tuple[Server, Server], length: int, status: int
 ) -> None:
     short, _ = roads
     with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
-        connection.sendall(upload_head(short, "a.png", len(BODY), "If-None-Match: *"))
+        connection.sendall(upload_head(short, "a.png", length, "If-None-Match: *"))
         connection.sendall(BODY[: 512 * 1024])
         answer = b""
         while piece := connection.recv(65_536):
             answer += piece
-    assert parsed(answer).status == 412
+    assert parsed(answer).status == status
     assert answer.count(b"HTTP/1.1") == 1
 
 

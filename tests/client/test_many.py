@@ -70,17 +70,28 @@ async def test_what_fails_among_many_leaves_the_others_alone(
 async def test_many_stop_where_each_would_fail_alike(server: Server, folder: str) -> None:
     taken: list[str] = []
 
-    def endless() -> Any:
-        while True:
-            taken.append(f"{folder}/{len(taken)}")
+    def many() -> Any:
+        for number in range(100):
+            taken.append(f"{folder}/{number}")
             yield taken[-1], PNG
 
     with ImageStore(server.url, "x.y.z") as store, pytest.raises(SomeFailed, match="not tried"):
-        store.save_many(endless(), concurrency=4)
+        store.save_many(many(), concurrency=4)
     assert len(taken) < 20
     async with AsyncImageStore(server.url, "x.y.z") as other:
         with pytest.raises(SomeFailed, match="the rest was not tried"):
-            await other.save_many(endless(), concurrency=4)
+            await other.save_many(many(), concurrency=4)
+
+
+def test_a_batch_that_is_refused_is_an_outcome_of_each_image_in_it(
+    server: Server, folder: str
+) -> None:
+    paths = [f"{folder}/{number}" for number in range(150)]
+    reader = server.token("--scope", "storage:read")
+    with ImageStore(server.url, reader) as store, pytest.raises(SomeFailed) as raised:
+        store.delete_many(paths)
+    assert [outcome.path for outcome in raised.value.outcomes] == paths
+    assert {type(outcome.error) for outcome in raised.value.outcomes} == {errors.Forbidden}
 
 
 def test_a_callers_mistake_among_many_is_raised_as_it_is(server: Server, folder: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from running import free_port
 from stillroom import errors
 from stillroom.client import ImageStore, ServerUnreachable, UnexpectedAnswer
-from stillroom.client.exchange import Answer, Failure
+from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.retries import Attempts, Retries
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -173,14 +173,31 @@ def test_waits_are_random_grow_and_keep_what_the_server_asks() -> None:
         waits.append(wait.seconds)
     assert all(wait <= min(10, 0.2 * 2**n) for n, wait in enumerate(waits))
     assert len(set(waits)) == 12
-    asked = attempts.wait_after(Answer(503, {"retry-after": "7"}, b""))
+    asked = Attempts(retries).wait_after(Answer(503, {"retry-after": "7"}, b""))
     assert asked is not None
-    assert 7 <= asked.seconds <= 17
+    assert 7 <= asked.seconds <= 7.2
     dated = attempts.wait_after(Answer(503, {"retry-after": "Tue, 24 Nov 2026 20:00:00 GMT"}, b""))
     assert dated is not None
     assert dated.seconds <= 10
     now[0] = 999.9
     assert attempts.wait_after(Answer(503, {"retry-after": "7"}, b"")) is None
+
+
+def test_no_attempt_has_more_time_than_is_left() -> None:
+    now = [0.0]
+    attempts = Attempts(Retries(deadline_s=100, timeout_s=60, clock=lambda: now[0]))
+    for now[0], left in ((0, 60), (70, 30), (99.95, 0.1), (200, 0.1)):
+        assert attempts.prepared(Call("GET", "/")).timeout_s == pytest.approx(left)
+
+
+def test_the_deadline_of_a_download_counts_from_its_last_byte() -> None:
+    now = [0.0]
+    attempts = Attempts(Retries(deadline_s=100, clock=lambda: now[0]))
+    now[0] = 90
+    attempts.progressed()
+    for now[0], goes_on in ((150, True), (189.9, False)):
+        outcome = Answer(503, {"retry-after": "1"}, b"")
+        assert (attempts.wait_after(outcome) is not None) is goes_on
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

@@ -13,10 +13,9 @@ from PIL import Image
 from at_the_prompt import PNG
 from client.conftest import listed
 from stillroom import errors
-from stillroom.client import (
-    AsyncImageStore,
-    Source,
-)
+from stillroom.client import AsyncImageStore, Source
+from stillroom.client.sources import opened
+from stillroom.paths import ImagePath
 
 
 async def test_every_kind_of_source_is_saved_whole(
@@ -34,14 +33,25 @@ async def test_every_kind_of_source_is_saved_whole(
             pipe.write(data)
 
     threading.Thread(target=fill).start()
-    with file.open("rb") as opened, os.fdopen(reader, "rb") as pipe:
+    with file.open("rb") as read, os.fdopen(reader, "rb") as pipe:
         sources: list[Source] = [
-            data, bytearray(data), memoryview(data), file, opened, behind, pipe
+            data, bytearray(data), memoryview(data), file, read, behind, pipe
         ]  # fmt: skip
         for number, source in enumerate(sources):
             path = f"{folder}/{number}.bin"
             await store.save(path, source)
             assert await store.read(path) == data, source
+
+
+def test_a_file_that_becomes_shorter_is_not_sent_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    data = os.urandom(1024**2)
+    file.write_bytes(data)
+    with opened(file, ImagePath.parse("a.bin")) as upload:
+        assert b"".join(upload.chunks()) == data
+        os.truncate(file, len(data) // 2)
+        with pytest.raises(errors.DigestMismatch, match="shorter"):
+            list(upload.chunks())
 
 
 @pytest.mark.parametrize(

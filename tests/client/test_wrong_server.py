@@ -56,6 +56,9 @@ def file_server(tmp_path: Path) -> Iterator[str]:
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
+    def do_DELETE(self) -> None:
+        self.send_error(404)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's)
         """No line for each request."""
 
@@ -81,7 +84,10 @@ def test_a_404_of_another_server_is_no_missing_image(file_server: str) -> None:
 
 
 def test_another_server_deletes_nothing_in_silence(file_server: str) -> None:
-    with ImageStore(file_server, "token") as store, pytest.raises(UnexpectedAnswer):
+    with (
+        ImageStore(file_server, "token") as store,
+        pytest.raises(UnexpectedAnswer, match="no Stillroom"),
+    ):
         store.delete("a.png", missing_ok=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contract.images import RULES
+from contract.images import RULES, document, manifest_key
 from generation.carriers import png
 from media.library import key
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
@@ -19,10 +19,11 @@ from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import never_stops
-from stillroom.media.index import healing
+from stillroom.media.index import filling, healing
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import Healed, IndexHealing
 from stillroom.media.index.values import SearchQuery
+from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
@@ -141,6 +142,68 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
     await other.finds(["1.png"], words=(("fox",),))
 
 
+async def test_the_manifest_of_a_run_is_no_image(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+
+    await one.storage.save(manifest_key("runs/7"), document(b"{}"))
+    await one.save("runs/7/1.png", "a fox")
+
+    await other.finds(["runs/7/1.png"])
+
+
+async def test_what_is_saved_while_a_batch_fails_is_not_replaced_by_it(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    write = SearchRows.write
+
+    async def fails_once(*_: object, **__: object) -> int:
+        monkeypatch.setattr(SearchRows, "write", write)
+        await one.save("1.png", "a blue whale")
+        raise BackendUnavailable("away")
+
+    monkeypatch.setattr(SearchRows, "write", fails_once)
+    await one.save("1.png", "a red fox")
+
+    await other.finds(["1.png"], words=(("whale",),))
+
+
+async def test_a_copy_has_the_facts_of_what_was_copied_and_not_of_what_came_since(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+    await one.save("1.png", "a red fox")
+    source = await one.storage.stat(key("1.png"))
+    copied = await _without_index(one).copy(source.key, key("2.png"))
+    one.filling._is_running = True
+
+    await one.save("1.png", "a blue whale")
+    one.filling.copied(copied, source)
+
+    await other.finds(["2.png"], words=(("fox",),))
+
+
+async def test_what_was_too_much_to_note_is_healed_at_once(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    assert (await one.healing.heal(_at_once)).is_whole, "and again in an hour"
+    with monkeypatch.context() as patched:
+        patched.setattr(filling, "_MAX_NOTED", 0)
+        await one.save("1.png", "a fox")
+    await one.save("2.png")
+
+    async def healed() -> int:
+        return (await other.healing.heal(_at_once)).written
+
+    ends = time.monotonic() + SOON_S
+    while not await healed():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.02)  # until it holds; there is a deadline
+    await other.finds(["1.png"], words=(("fox",),))
+
+
 async def test_healing_finds_what_no_worker_has_seen(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,11 +216,13 @@ async def test_healing_finds_what_no_worker_has_seen(
     unseen = _without_index(one)
     await unseen.delete(key("0.png"))
     await unseen.save(key("new/5.png"), BytesSource(image("a wolf")))
+    await unseen.copy(key("new/5.png"), StorageKey("media/0197/file.png"))
     monkeypatch.setattr(healing, "_PAGE", 2)
 
     healed = await other.healing.heal(_at_once)
 
-    assert (healed.written, healed.removed, healed.is_whole) == (1, 1, True)
+    assert (healed.written, healed.removed, healed.is_whole) == (2, 1, True)
+    assert len(await other.found(prefix=KeyPrefix("media/"))) == 1
     assert await other.found(words=(("wolf",),)) == ["new/5.png"]
     assert len(await other.found()) == 5
     assert await one.healing.heal(_at_once) == Healed(), "it is not time for another one"

@@ -104,6 +104,16 @@ async def test_an_open_run_is_deleted_and_again_with_the_same_answer(library: Ru
     assert library.table(deletions) == marks
 
 
+async def test_what_is_marked_can_be_ingested_for_a_minute_at_least(library: RunLibrary) -> None:
+    await library.filled(1)
+    storage, began = cast("ImageStorage", library.meddled), now()
+
+    await RunDeletions(storage, library.database, grace=timedelta(0)).delete(RUN)
+
+    (mark,) = library.table(deletions)
+    assert mark.due_at >= began + timedelta(minutes=1)
+
+
 async def test_what_the_library_has_recorded_in_place_stays_and_is_counted(
     library: RunLibrary,
 ) -> None:
@@ -174,6 +184,23 @@ async def test_what_is_saved_after_the_deletion_was_asked_for_stays(library: Run
         assert await library.delete() == (2, 0, 1)
 
     assert [name for name, _ in library.marked()] == [key(path).text for path in paths]
+
+
+async def test_a_manifest_that_is_written_while_its_run_is_deleted_goes(
+    library: RunLibrary,
+) -> None:
+    await library.filled(2)
+    entries = library.meddled.storage.entries
+
+    async def written_meanwhile(query: ListQuery) -> EntryPage:
+        await library.meddled.storage.save(manifest_key("runs/7"), document(b"{}"))
+        return await entries(query)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library.meddled.storage, "entries", written_meanwhile)
+        assert await library.delete() == (2, 0, 0)
+
+    assert not await is_there(library, manifest_key("runs/7"))
 
 
 async def test_a_deletion_that_breaks_off_is_gone_on_with_by_the_sweeper(

@@ -157,7 +157,7 @@ FAULTS: Final = (
         "client/fetching.py",
         '            if url.startswith("https:") and not there.startswith("https:"):\n',
         "            if not there:\n",
-        (GENERATORS, "-k", "url"),
+        (GENERATORS, "-k", "address"),
     ),
     Fault(
         "SDK: any 404 is a missing image",

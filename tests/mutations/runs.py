@@ -23,14 +23,14 @@ FAULTS: Final = (
         "media/runs/deletion.py",
         "        await self._delete_manifest(deletion)\n        ended =",
         "        ended =",
-        (DELETION, "-k", "while_it_is_published"),
+        (DELETION, "-k", "written_while"),
     ),
     Fault(
         "runs: a deletion has no shortest grace",
         "media/runs/deletion.py",
         "max(grace, _SHORTEST_GRACE)",
         "grace",
-        (DELETION,),
+        (DELETION, "-k", "minute"),
     ),
     Fault(
         "runs: one with a published run in it is deleted",
@@ -51,7 +51,7 @@ FAULTS: Final = (
         "media/rows/run_deletions.py",
         "sa.case((known > given, known), else_=given)",
         "sa.case((known > given, given), else_=known)",
-        (DELETION,),
+        (DELETION, "-k", "one_process"),
     ),
     Fault(
         "runs: a listing of a published folder gives it on each page",
@@ -118,13 +118,6 @@ FAULTS: Final = (
         "        if folder in newest:\n            return None\n",
         "",
         (RETENTION, "-k", "last_runs"),
-    ),
-    Fault(
-        "retention: beyond the last runs others have no time",
-        "media/retention/ends.py",
-        "                end_ns = max(end_ns, int(since.timestamp()) * _SECOND_NS)\n",
-        "",
-        (RETENTION, "-k", "plan or last_runs"),
     ),
     Fault(
         "retention: a tag on equal bytes from elsewhere keeps no run",

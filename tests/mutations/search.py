@@ -91,28 +91,28 @@ FAULTS: Final = (
         "media/index/filling.py",
         "                if source is not None and source.image.save_id == save_id:\n",
         "                if source is not None:\n",
-        (INDEX,),
+        (INDEX, "-k", "copy"),
     ),
     Fault(
         "index: what could not be written replaces what came since",
         "media/index/filling.py",
         "        if key not in self._noted:\n",
         "        if key:\n",
-        (INDEX,),
+        (INDEX, "-k", "batch"),
     ),
     Fault(
         "index: the row of a save that is written late stays",
         "media/index/filling.py",
         "if one.at_ns > due] + removed\n",
         "if one.at_ns > due]\n",
-        (INDEX,),
+        (INDEX, "-k", "before_it_is_written"),
     ),
     Fault(
         "index: manifests are images",
         "media/index/filling.py",
         "        if not self._is_running or key.is_manifest:\n",
         "        if not self._is_running:\n",
-        (INDEX, "tests/acceptance/test_runs.py", "-k", "manifest"),
+        (INDEX, "-k", "manifest"),
     ),
     Fault(
         "index: a change that could not be noted is not healed",
@@ -121,7 +121,7 @@ FAULTS: Final = (
         "            self.lost = 0\n"
         "            await self._ask_for_healing()\n",
         "        self.lost = 0\n",
-        (INDEX,),
+        (INDEX, "-k", "too_much"),
     ),
     Fault(
         "index: healing looks at compute results alone",

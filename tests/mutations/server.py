@@ -56,18 +56,11 @@ FAULTS: Final = (
         (AHEAD, "-k", "in_order"),
     ),
     Fault(
-        "connection: it goes on behind a body that was not read",
-        "server/http11/connection.py",
-        "        if not exchange.keep_alive or self._state is _BODY:\n",
-        "        if not exchange.keep_alive:\n",
-        (SLOW, ANSWERS, "-k", "early_refusal or 413"),
-    ),
-    Fault(
         "connection: a client that half-closes gets no answer",
         "server/http11/connection.py",
         "            self._exchange.keep_alive = False\n            return True\n",
         "            return False\n",
-        (ANSWERS, AHEAD),
+        (SLOW, "-k", "sends_no_more"),
     ),
     Fault(
         "connection: a refused upload is reset before its client reads why",
@@ -84,18 +77,11 @@ FAULTS: Final = (
         (BOUNDS, "-k", "503"),
     ),
     Fault(
-        "connection: a refusal is put into the middle of an answer",
-        "server/http11/connection.py",
-        "            if self._exchange.has_begun:\n",
-        "            if not self._exchange:\n",
-        (AHEAD,),
-    ),
-    Fault(
         "time-outs: an idle connection has only the time of a head",
         "server/http11/connection.py",
         "(bounds.idle_timeout_s if self.served else bounds.head_timeout_s)",
         "bounds.head_timeout_s",
-        (BOUNDS, "-k", "idle"),
+        (BOUNDS, "-k", "outlives"),
     ),
     Fault(
         "time-outs: a body may come a thirtieth as fast",
@@ -109,7 +95,7 @@ FAULTS: Final = (
         "server/http11/connection.py",
         "        if unsent == 0 or unsent != self._unsent:\n",
         "        if unsent != self._unsent:\n",
-        (BOUNDS, "-k", "idle"),
+        (BOUNDS, "-k", "outlives"),
     ),
     Fault(
         "time-outs: one connection's fault stops those of all others",
@@ -180,13 +166,6 @@ FAULTS: Final = (
         'self._request.method == "HEAD" or self._status in (204, 304)',
         "self._status in (204, 304)",
         ("tests/acceptance/test_both_paths.py",),
-    ),
-    Fault(
-        "ASGI path: an answer may be shorter than it says",
-        "server/http11/asgi.py",
-        "            if self._left < 0 or (self._left and is_last):\n",
-        "            if self._left < 0:\n",
-        ("tests/unit/test_http11.py",),
     ),
     Fault(
         "ASGI path: a refused upload leaves its client to guess that the connection closes",
@@ -270,7 +249,7 @@ FAULTS: Final = (
         "server/fast_path/sendfile.py",
         "        if sent == 0:\n            raise OSError",
         "        if sent < 0:\n            raise OSError",
-        (SLOW,),
+        (SLOW, "-k", "shorter"),
     ),
     Fault(
         "fast path: an upload that was not read leaves its connection open",

@@ -30,7 +30,7 @@ def test_a_body_comes_out_as_it_went_in_and_what_is_behind_it_comes_back(
 def test_nothing_is_asked_of_the_client_before_a_reader_waits() -> None:
     async def run() -> None:
         begun: list[bool] = []
-        body = Body(1)
+        body = Body(2)
         body.on_first_read = lambda: begun.append(True)
         assert not begun
         waiting = asyncio.ensure_future(anext(body))
@@ -40,6 +40,9 @@ def test_nothing_is_asked_of_the_client_before_a_reader_waits() -> None:
         body.feed(b"x")
         assert await waiting == b"x"
         assert not body.is_awaited
+        body.feed(b"y")
+        assert await anext(body) == b"y"
+        assert begun == [True], "the client is asked once"
 
     asyncio.run(run())
 

@@ -31,10 +31,11 @@ def test_two_starters_end_up_with_one_secret(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["secret"]
 
 
-def test_a_secret_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620], ids=oct)
+def test_a_secret_that_others_can_read_stops_the_start(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "secret"
     load_or_make_secret(file)
-    file.chmod(0o644)
+    file.chmod(mode)
 
     with pytest.raises(ConfigurationError, match="chmod 600"):
         load_or_make_secret(file)

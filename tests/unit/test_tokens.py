@@ -217,6 +217,12 @@ def test_a_folder_covers_what_lies_in_it_and_nothing_beside_it() -> None:
         with pytest.raises(Forbidden):
             grant.require("storage:read", ImagePath.parse(path))
 
+    for folder in ("a", "a/b"):
+        grant.require_folder("storage:read", ImagePath.parse(folder))
+    for folder in ("ab", "b", "b/a"):
+        with pytest.raises(Forbidden):
+            grant.require_folder("storage:read", ImagePath.parse(folder))
+
 
 def test_a_scope_covers_itself_alone() -> None:
     grant = Grant(frozenset(["storage:read"]))

@@ -88,6 +88,14 @@ def test_a_token_is_not_known_past_its_end() -> None:
         asyncio.run(tokens.verify(ending))
 
 
+def test_a_token_that_takes_much_room_is_checked_each_time() -> None:
+    keys = Counted([SECRET])
+    tokens = memory(Clock(), keys)
+    for _ in range(2):
+        assert asyncio.run(tokens.verify(field(note="x" * 2048))) == Grant.everything()
+    assert keys.checks == 2
+
+
 def test_a_clock_that_is_set_back_makes_no_token_live_longer() -> None:
     clock = Clock()
     tokens = memory(clock)
