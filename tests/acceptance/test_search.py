@@ -197,6 +197,7 @@ BAD: tuple[dict[str, Any], ...] = (
     {"cursor": "Li4vYQ", "sort": "path"},
     {"cursor": "YS5wbmc"},
     {"cursor": "A" * 5000},
+    {"cursor": "OTk5OTk5OTk5OTk5OTk5OTk5OQ"},  # later than any row can be
     {"saved_from": "yesterday"},
     {"q": "x" * 1001},
     {"q": "!?"},

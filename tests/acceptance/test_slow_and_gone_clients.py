@@ -13,6 +13,8 @@ from acceptance.raw_requests import LARGE, PNG, ask, connected, one_answer, open
 from running import IMAGES, Server, exchange, parsed, running
 from waiting import until
 
+both_roads = pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+
 
 def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
     roads: tuple[Server, Server],
@@ -53,7 +55,7 @@ def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -
     assert parsed(answer).body[: len(LARGE)] == LARGE
 
 
-@pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+@both_roads
 def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection(
     roads: tuple[Server, Server], folder: str, road: int
 ) -> None:
@@ -113,7 +115,7 @@ BODY = (
 )
 
 
-@pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+@both_roads
 def test_a_client_that_says_that_it_sends_no_more_gets_its_answer(
     roads: tuple[Server, Server], folder: str, road: int
 ) -> None:
@@ -144,20 +146,22 @@ def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, S
         assert stream.read() == b""
 
 
+@both_roads
 @pytest.mark.parametrize(
     ("length", "status"), [(len(BODY), 412), (2**30, 413)], ids=["condition", "length"]
 )
 def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
-    roads: tuple[Server, Server], length: int, status: int
+    roads: tuple[Server, Server], road: int, length: int, status: int
 ) -> None:
-    short, _ = roads
-    with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
-        connection.sendall(upload_head(short, "a.png", length, "If-None-Match: *"))
+    server = roads[road]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(upload_head(server, "a.png", length, "If-None-Match: *"))
         connection.sendall(BODY[: 512 * 1024])
         answer = b""
         while piece := connection.recv(65_536):
             answer += piece
-    assert parsed(answer).status == status
+    refused = parsed(answer)
+    assert (refused.status, refused.headers["connection"]) == (status, "close")
     assert answer.count(b"HTTP/1.1") == 1
 
 

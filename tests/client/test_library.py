@@ -1,6 +1,5 @@
 """The media library in both faces of the SDK, and at the prompt: from afar, and where it lies."""
 
-import inspect
 import json
 import re
 import uuid
@@ -15,7 +14,7 @@ from client.conftest import Awaited
 from pictures import picture
 from running import Server
 from stillroom.client import AsyncImageStore, HealingProgress, ImageStore, MediaResource
-from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
+from stillroom.client.library import AsyncMediaLibrary
 from stillroom.errors import InvalidParameter, ResourceNotFound, ResourceProtected
 from waiting import until
 
@@ -34,18 +33,6 @@ def ingested(server: Server, path: str, **facts: Any) -> MediaResource:
     with ImageStore(server.url, server.token()) as store:
         store.save(path, picture(uuid.uuid4().int), **facts)
         return store.ingest(path)
-
-
-def test_both_faces_have_the_same_names_and_parameters() -> None:
-    def signatures(kind: type) -> dict[str, Any]:
-        return {
-            name: [(p.name, p.kind, p.default) for p in inspect.signature(one).parameters.values()]
-            for name, one in inspect.getmembers(kind, inspect.isfunction)
-            if not name.startswith("_")
-        }
-
-    assert signatures(MediaLibrary) == signatures(AsyncMediaLibrary)
-    assert signatures(MediaLibrary).keys() == {"list", "get", "update", "delete", "tags", "heal"}
 
 
 async def test_a_resource_is_read_changed_and_deleted(

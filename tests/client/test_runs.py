@@ -1,6 +1,5 @@
 """Runs and ends by the SDK and by the commands, against a running server."""
 
-import inspect
 import json
 import time
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ import pytest
 
 from at_the_prompt import Run
 from running import Server
-from stillroom.client import AsyncImageStore, AsyncRun, ImageStore
-from stillroom.client import Run as RunOfImages
+from stillroom.client import AsyncImageStore, ImageStore
 from stillroom.errors import InvalidParameter, InvalidPath, RunConflict, RunNotFound
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -23,18 +21,6 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 def waiting(server: Server) -> Iterator[ImageStore]:
     with ImageStore(server.url, server.token(), deadline_s=120) as opened:
         yield opened
-
-
-def test_both_faces_of_a_run_have_the_same_names_and_parameters() -> None:
-    def signatures(kind: type) -> dict[str, list[str]]:
-        methods = inspect.getmembers(kind, inspect.isfunction)
-        return {
-            name: list(inspect.signature(method).parameters)
-            for name, method in methods
-            if not name.startswith("_")
-        }
-
-    assert signatures(RunOfImages) == signatures(AsyncRun)
 
 
 def test_a_run_is_published_at_the_end_of_its_block(waiting: ImageStore, folder: str) -> None:

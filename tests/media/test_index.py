@@ -217,11 +217,14 @@ async def test_healing_finds_what_no_worker_has_seen(
     await unseen.delete(key("0.png"))
     await unseen.save(key("new/5.png"), BytesSource(image("a wolf")))
     await unseen.copy(key("new/5.png"), StorageKey("media/0197/file.png"))
+    await unseen.save(key("1.png"), BytesSource(image("a bear")))
+    saved_over = 1 if one.healing._compares_saves else 0  # in a bucket only new ones are read
     monkeypatch.setattr(healing, "_PAGE", 2)
 
     healed = await other.healing.heal(_at_once)
 
-    assert (healed.written, healed.removed, healed.is_whole) == (2, 1, True)
+    assert (healed.written, healed.removed, healed.is_whole) == (2 + saved_over, 1, True)
+    assert await other.found(words=(("bear",),)) == ["1.png"] * saved_over
     assert len(await other.found(prefix=KeyPrefix("media/"))) == 1
     assert await other.found(words=(("wolf",),)) == ["new/5.png"]
     assert len(await other.found()) == 5

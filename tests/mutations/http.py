@@ -37,7 +37,7 @@ FAULTS: Final = (
         '        if self._seen_file:\n            raise InvalidUpload("the form has two',
         "        if not self._seen_file and self._skipped < 0:\n"
         '            raise InvalidUpload("the form has two',
-        ("tests/acceptance/test_answers.py", "-k", "422"),
+        (MULTIPART, "-k", "two_files"),
     ),
     Fault(
         "listings: the link to the next page forgets the prefix",

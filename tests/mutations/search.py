@@ -153,10 +153,10 @@ FAULTS: Final = (
         (SEARCH, "-k", "confined"),
     ),
     Fault(
-        "search: the cursor of one order is taken for another's",
+        "search: a cursor that no row can have reaches the database",
         "http/search_query.py",
         "    if by_path or not _PLACE.fullmatch(text) or int(text) > _LAST_PLACE:\n",
-        "    if by_path or not text.isdigit():\n",
+        "    if by_path or not _PLACE.fullmatch(text):\n",
         (SEARCH, "-k", "bad_value"),
     ),
 )
