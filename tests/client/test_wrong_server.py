@@ -103,34 +103,27 @@ def test_a_head_is_known_to_be_ours_by_its_error_field(server: Server, folder: s
     assert found.headers["stillroom-error"] == "not_found"
 
 
-def test_a_server_that_was_never_there_is_given_up_early() -> None:
+REFUSED = httpx.ConnectError("Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("had_answers", "outcome", "least_s", "most_s"),
+    [
+        (False, Failure(REFUSED, sent=False), 1, 10),
+        (True, Failure(REFUSED, sent=False), 60, 120),
+        (True, Failure(REFUSED, sent=False, permanent=True), 1, 10),
+        (False, Answer(503, {}, b""), 60, 120),
+    ],
+    ids=["it was never there", "it has gone away", "its host is unknown", "it is busy"],
+)
+def test_a_server_is_waited_for_where_that_may_help(
+    had_answers: bool, outcome: Answer | Failure, least_s: float, most_s: float
+) -> None:
     retries = Retries(clock=Clock())
+    if had_answers:
+        Attempts(retries).wait_after(Answer(200, {}, b""))
 
-    refused = Failure(httpx.ConnectError("Connection refused"), sent=False)
-
-    assert 1 < waited(retries, refused) < 10
-
-
-def test_a_server_that_goes_away_is_waited_for() -> None:
-    retries = Retries(clock=Clock())
-    Attempts(retries).wait_after(Answer(200, {}, b""))
-
-    refused = Failure(httpx.ConnectError("Connection refused"), sent=False)
-
-    assert 60 < waited(retries, refused) < 120
-
-
-def test_an_unknown_host_is_given_up_early_also_by_a_store_that_had_answers() -> None:
-    retries = Retries(clock=Clock())
-    Attempts(retries).wait_after(Answer(200, {}, b""))
-
-    unknown = Failure(httpx.ConnectError("unknown"), sent=False, permanent=True)
-
-    assert 1 < waited(retries, unknown) < 10
-
-
-def test_a_busy_server_is_waited_for() -> None:
-    assert 60 < waited(Retries(clock=Clock()), Answer(503, {}, b"")) < 120
+    assert least_s < waited(retries, outcome) < most_s
 
 
 def test_the_first_repetition_is_a_warning_that_says_why(

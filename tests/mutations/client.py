@@ -45,7 +45,7 @@ FAULTS: Final = (
         "client/retries.py",
         "outcome.permanent or not (outcome.sent or self._retries.answered.is_set())",
         "outcome.permanent",
-        (WRONG_SERVER, "-k", "never_there"),
+        (WRONG_SERVER, "-k", "waited_for"),
     ),
     Fault(
         "SDK: the last attempt may take longer than the deadline",

@@ -91,15 +91,12 @@ def test_an_accepted_path_is_kept_exactly(text: str) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"%", b"a%2", b"a%zz", b"%ff", b"%c3", b"%c0%ae", b"%ed%a0%80", b"%f4%90%80%80", b"\xff"],
-)
-def test_a_target_with_a_broken_escape_or_invalid_utf8_is_refused(raw: bytes) -> None:
-    with pytest.raises(InvalidPath):
-        ImagePath.from_target(raw)
-
-
-@pytest.mark.parametrize("raw", [b"..%2f..%2fetc", b"%2e%2e/x", b"a%2f%2fb", b"a%5cb", b"a%00"])
-def test_escaping_does_not_smuggle_anything_past_the_rules(raw: bytes) -> None:
+    [
+        b"%", b"a%2", b"a%zz", b"%ff", b"%c3", b"%c0%ae", b"%ed%a0%80", b"%f4%90%80%80", b"\xff",
+        b"..%2f..%2fetc", b"%2e%2e/x", b"a%2f%2fb", b"a%5cb", b"a%00",
+    ],
+)  # fmt: skip
+def test_escapes_are_whole_and_utf8_and_smuggle_nothing_past_the_rules(raw: bytes) -> None:
     with pytest.raises(InvalidPath):
         ImagePath.from_target(raw)
 
