@@ -17,7 +17,7 @@ StillroomError
 ├── ResourceNotFound        no such resource in the media library
 ├── DeadLetterNotFound      no deletion with this id was given up
 ├── ResourceProtected       the resource may not be deleted
-├── ResourceConflict        a resource from outside of the token's folder has these bytes
+├── ResourceConflict        bytes to be ingested are being deleted, or a resource has lost them
 ├── ImplausibleScan         so much seems to be wrong that the scan itself must be
 ├── PathConflict            a folder stands where a file should go, or the other way round
 ├── ConditionUnsupported    the bucket cannot hold to the request's condition
@@ -198,16 +198,17 @@ class ResourceProtected(StillroomError):
 
 
 class ResourceConflict(StillroomError):
-    """A resource from outside of the token's folder has these bytes, and cannot be relied on."""
+    """The bytes cannot be relied on: they are being deleted, or a resource has lost them."""
 
     code = "resource_conflict"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a resource from outside of the token's folder has the same bytes, and is being "
-            "deleted or has lost them: try again later, or ingest with a token for the whole "
-            "library"
-        )
+    def __init__(
+        self,
+        message: str = "a resource from outside of the token's folder has the same bytes, and is "
+        "being deleted or has lost them: try again later, or ingest with a token for the whole "
+        "library",
+    ) -> None:
+        super().__init__(message)
 
 
 class ImplausibleScan(StillroomError):

@@ -161,6 +161,12 @@ def main() -> int:
     asked.add_argument("--mounts", type=int, default=50, help="that hide the library's copies")
     asked.add_argument("--rounds", type=int, default=10, help="of random trouble with the bucket")
     asked.add_argument("--fuzz-seconds", type=int, default=120, help="for the parsers")
+    asked.add_argument(
+        "--coincidences",
+        type=int,
+        default=2000,
+        help="of an ingest in place with a deletion, on each storage and database",
+    )
     asked.add_argument("--seed", type=int, default=int(time.time()))
     options = asked.parse_args()
     logging.disable()  # what the storage in this process says of the failures that we make
@@ -183,6 +189,13 @@ def main() -> int:
             "no descriptors (tests)",
             0,
             running_tests("../acceptance/test_bounds.py", chosen="descriptors"),
+        ),
+        Row(
+            "ingest in place (tests)",
+            0,
+            running_tests(
+                "test_coincidences.py", STILLROOM_CRASH_COINCIDENCES=str(options.coincidences)
+            ),
         ),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),

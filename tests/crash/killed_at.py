@@ -2,9 +2,9 @@
 
 Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a sweep, `N ~` for a
 search for what has expired, `N %FOLDER` for a round of retention, `N $FOLDER` for a sweep by its
-rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one. It works in
-a child of its own (so that all is imported only once), and answers with its return code and the
-points that it passed, or -1. A point is before and after all that changes anything: each commit of
+rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one, and `N =KEY` to ingest a key in
+place. It works in a child of its own (so that all is imported only once), and answers with its
+return code and the points that it passed, or -1. A point is before and after all that changes anything: each commit of
 a transaction that wrote, and each step of the storage that is no reading. What a statement did is
 rolled back until its commit, so a kill between two of these points leaves what the first one left.
 """
@@ -123,8 +123,10 @@ async def work(key: str) -> None:
             await library.run_deletions.delete(ImagePath.parse(key[1:]))
         else:
             service = MediaResourceService(storage, database, grace=timedelta(hours=1))
-            path = path_of_key(key, at=("argument", "KEY"))
-            await service.ingest_from_storage_key(StorageKey.of_image(path))
+            path = path_of_key(key.removeprefix("="), at=("argument", "KEY"))
+            await service.ingest_from_storage_key(
+                StorageKey.of_image(path), relocate=not key.startswith("=")
+            )
         point()
 
 

@@ -28,6 +28,10 @@ class Launcher:
         """Whether there was such a point; else the ingest has ended well."""
         return self._killed(number, f"compute/{path}")
 
+    def killed_in_place(self, number: int, path: str) -> bool:
+        """The same for an ingest in place."""
+        return self._killed(number, f"=compute/{path}")
+
     def killed_sweep(self, number: int) -> bool:
         """The same for a sweep."""
         return self._killed(number, "-")

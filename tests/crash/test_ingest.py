@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from crash.scene import Scene
-from media.library import key
+from media.library import is_there, key, make_due
 from pictures import picture
 from stillroom.media.migrations import HEAD
+from stillroom.media.resource import EXPIRED, now
 from stillroom.media.rows.tables import deletions, intents, resources
 
 pytestmark = [pytest.mark.slow]  # a process for each point
@@ -63,6 +64,32 @@ async def test_a_move_killed_anywhere_is_made_good_by_the_next_one(scene: Scene)
     left: list[Any] = library.table(intents)
     moved_to: list[Any] = library.table(resources)
     assert {row.media_key for row in left} <= {row.storage_key for row in moved_to}
+
+
+async def test_an_ingest_in_place_killed_anywhere_records_nothing_that_is_deleted(
+    scene: Scene,
+) -> None:
+    library = scene.library
+    rows = await library.database.rows()
+    with scene.launcher() as launcher:
+        for number in itertools.count(1):
+            path = f"{number}.png"
+            saved = await library.save(path, picture(number))
+            await rows.deletions.mark_save(saved, EXPIRED, now())
+            if not launcher.killed_in_place(number, path):
+                break
+
+            await library.sweep()
+            await library.check()  # each row has its bytes
+            make_due(library)  # as the lease of its intent is
+            await library.sweep()
+
+            await library.check()
+            recorded: list[Any] = library.table(resources)
+            is_recorded = key(path) in [row.storage_key for row in recorded]
+            assert await is_there(library, key(path)) == is_recorded
+            assert library.table(intents) == library.marked() == []
+    assert number == launcher.points + 1 > 5
 
 
 async def test_processes_that_race_for_equal_bytes_get_one_resource(scene: Scene) -> None:

@@ -1,21 +1,62 @@
 """The promises of ingests that race: with a save, with each other and with the sweeper."""
 
 import asyncio
+import functools
 import hashlib
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from media.library import Library
+from media.library import LONG_AGO, Library, is_there, key, make_due
 from pictures import picture
-from stillroom.errors import BackendUnavailable
+from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceConflict
 from stillroom.media import service
+from stillroom.media.resource import EXPIRED, IN_PLACE, Intent, Settlement, new_id, now
+from stillroom.media.rows.deletions import DeletionRows
+from stillroom.media.rows.intents import IntentRows
+from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.tables import deletions, intents, resources
 from stillroom.media.sweeper import Swept
 from stillroom.paths import StorageKey
 from waiting import eventually
+
+STEPS = {
+    "before its intent": (IntentRows, "write", False),
+    "after its intent": (IntentRows, "write", True),
+    "after its look at the claims": (DeletionRows, "require_unclaimed", True),
+    "before its commit": (ResourceRows, "add", False),
+    "after its commit": (ResourceRows, "add", True),
+    "after it has found a claim": (IntentRows, "remove", True),
+}
+"""Where an ingest in place is held: the class, its method, and whether after it."""
+
+
+def held(patch: pytest.MonkeyPatch, step: str, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Hold the next ingest at a step, once, and do something else meanwhile."""
+    owner, name, is_after = STEPS[step]
+    method = getattr(owner, name)
+
+    @functools.wraps(method)
+    async def holding(*args: Any, **kwargs: Any) -> Any:
+        patch.setattr(owner, name, method)
+        if not is_after:
+            await meanwhile()
+        found = await method(*args, **kwargs)
+        if is_after:
+            await meanwhile()
+        return found
+
+    patch.setattr(owner, name, holding)
+
+
+async def save_due(library: Library, path: str = "a.png") -> None:
+    """Save an image whose deletion is due."""
+    rows = await library.database.rows()
+    await rows.deletions.mark_save(await library.save(path, picture()), EXPIRED, now() - LONG_AGO)
 
 
 class RacingIngestContract:
@@ -221,12 +262,133 @@ class RacingIngestContract:
 
         assert library.table(intents) == []
 
-    async def test_nothing_is_recorded_where_the_sweeper_is_deleting(
+    # In place, while a deletion of the image is due
+
+    @pytest.mark.pairs
+    @pytest.mark.parametrize("step", [*STEPS][:5])
+    async def test_what_is_recorded_in_place_is_there_wherever_a_sweep_falls(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        await save_due(library)
+        held(monkeypatch, step, library.sweep)
+
+        if step == "before its intent":
+            with pytest.raises(ImageNotFound):
+                await library.ingest("a.png", relocate=False)
+            assert library.table(resources) == library.marked() == []
+        else:
+            await library.ingest("a.png", relocate=False)
+            assert await library.sweep() == Swept()
+            assert await library.read(key("a.png")) == picture()
+            assert library.marked() == []
+        assert library.table(intents) == []
+
+    @pytest.mark.pairs
+    async def test_what_is_ingested_in_place_a_second_time_stays_as_well(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its bytes are a resource's, whose copy has another key."""
+        await library.save("b.png", picture())
+        known = await library.ingest("b.png")
+        await save_due(library)
+        held(monkeypatch, "after its intent", library.sweep)
+
+        again = await library.ingest("a.png", relocate=False)
+
+        assert again.id == known.id
+        assert await is_there(library, key("a.png"))
+        assert [where for where, _ in library.marked()] == ["compute/b.png"]
+        assert library.table(intents) == []
+
+    @pytest.mark.pairs
+    @pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "left"])
+    async def test_an_ingest_in_place_waits_for_a_claim_that_was_there_before(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch, *, is_deleted: bool
+    ) -> None:
+        await save_due(library)
+        rows, claim = await library.database.rows(), uuid.uuid4()
+        claimed = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
+
+        async def settle() -> None:
+            settlement = Settlement(left=[*claimed.marks])
+            if is_deleted:
+                await library.meddled.storage.delete(key("a.png"))
+                settlement = Settlement(done=[mark.id for mark in claimed.marks])
+            await rows.deletions.settle(claim, settlement)
+
+        held(monkeypatch, "after it has found a claim", settle)
+
+        if is_deleted:
+            with pytest.raises(ImageNotFound):
+                await library.ingest("a.png", relocate=False)
+            assert library.table(resources) == []
+        else:
+            await library.ingest("a.png", relocate=False)
+            assert await library.sweep() == Swept()
+            assert await library.read(key("a.png")) == picture()
+        assert library.marked() == library.table(intents) == []
+
+    async def test_an_image_whose_deletion_stays_claimed_is_refused(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await save_due(library)
+        rows, claim = await library.database.rows(), uuid.uuid4()
+        claimed = await rows.deletions.claim(claim, limit=1, lease=timedelta(minutes=5))
+
+        async def delete() -> None:
+            await library.meddled.storage.delete(key("a.png"))
+            await rows.deletions.settle(claim, Settlement(done=[claimed.marks[0].id]))
+
+        held(monkeypatch, "before its commit", delete)  # it must not come so far
+
+        with pytest.raises(ResourceConflict, match="being deleted"):
+            await library.ingest("a.png", relocate=False)
+
+        assert library.table(resources) == library.table(intents) == []
+
+    @pytest.mark.pairs
+    async def test_an_ingest_in_place_that_outlives_its_intent_relies_on_nothing(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def its_lease_ends() -> None:
+            make_due(library)
+            assert await library.sweep() == Swept(copies=1, deleted=1)
+
+        await save_due(library)
+        held(monkeypatch, "before its commit", its_lease_ends)
+
+        with pytest.raises(ImageNotFound):
+            await library.ingest("a.png", relocate=False)
+
+        assert library.table(resources) == library.table(intents) == []
+
+    @pytest.mark.pairs
+    async def test_an_ingest_in_place_that_dies_delays_a_deletion_until_its_lease_is_over(
         self, library: Library
     ) -> None:
-        await library.save("a.png", picture(1))
-        await library.ingest("a.png")
-        library.change(sa.update(deletions).values(claimed_by=uuid.uuid4()))
+        await save_due(library)
+        await library.save("live.png", picture())
+        rows = await library.database.rows()
+        for path in ("a.png", "live.png"):
+            intent = StorageKey.of_media(new_id(), "png")
+            lease = now() + timedelta(minutes=15)
+            await rows.intents.write(Intent(intent, IN_PLACE, key(path), lease))
 
-        with pytest.raises(BackendUnavailable):
-            await library.ingest("a.png", relocate=False)
+        assert await library.sweep() == Swept()
+        assert await is_there(library, key("a.png"))
+        make_due(library)
+
+        assert await library.sweep() == Swept(copies=2, deleted=1)
+        assert not await is_there(library, key("a.png"))
+        assert await is_there(library, key("live.png")), "its intent is no deletion"
+
+    async def test_a_source_that_is_saved_again_before_it_is_recorded_is_read_again(
+        self, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await library.save("a.png", picture(1))
+        held(monkeypatch, "after its intent", lambda: library.save("a.png", picture(2)))
+
+        resource = await library.ingest("a.png", relocate=False)
+
+        assert resource.content_hash == hashlib.sha256(picture(2)).digest()
+        assert library.table(intents) == []

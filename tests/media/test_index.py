@@ -197,10 +197,7 @@ async def test_what_was_too_much_to_note_is_healed_at_once(
     async def healed() -> int:
         return (await other.healing.heal(_at_once)).written
 
-    ends = time.monotonic() + SOON_S
-    while not await healed():
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.02)  # until it holds; there is a deadline
+    await eventually(healed)
     await other.finds(["1.png"], words=(("fox",),))
 
 

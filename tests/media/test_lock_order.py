@@ -16,12 +16,15 @@ from media.library import Library, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceNotFound
 from stillroom.media.config import PostgresConfig
-from stillroom.media.resource import DELETED, ResourceQuery, now
+from stillroom.media.resource import DELETED, EXPIRED, ResourceQuery, now
+from stillroom.media.rows import deletions as rows_deletions
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import write_mark
+from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.tables import deletions, resources
 from stillroom.media.rows.transfer import RowTransfer
 from stillroom.media.service import MediaResourceService
+from stillroom.media.sweeper import Swept
 from stillroom.storage.port import ImageStorage
 
 pytestmark = pytest.mark.slow
@@ -124,6 +127,57 @@ async def test_a_deletion_and_an_ingest_of_the_same_bytes_do_not_deadlock(
     go_on.set()
 
     await asyncio.gather(deleting, keeping)
+
+
+@pytest.mark.parametrize(
+    ("step", "is_first"),
+    [("_find_ingested", False), ("keys_with_resource", True)],
+    ids=["before it looks at the intents", "after it has looked at the intents"],
+)
+async def test_an_ingest_in_place_waits_for_a_claim_that_is_not_committed(
+    library: Library,
+    postgresql: PostgresConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    *,
+    is_first: bool,
+) -> None:
+    """The claim is held open with the mark locked; of the two, the first look decides."""
+    rows = await library.database.rows()
+    saved = await library.save("a.png", picture())
+    await rows.deletions.mark_save(saved, EXPIRED, now() - timedelta(days=1))
+    method, locked, go_on = getattr(rows_deletions, step), asyncio.Event(), asyncio.Event()
+
+    async def look_later(*given: Any) -> Any:
+        locked.set()
+        await go_on.wait()
+        return await method(*given)
+
+    add = ResourceRows.add
+
+    async def add_after_the_sweep(*given: Any, **named: Any) -> bool:
+        go_on.set()
+        await asyncio.wait([sweeping])
+        return await add(*given, **named)
+
+    monkeypatch.setattr(rows_deletions, step, look_later)
+    monkeypatch.setattr(ResourceRows, "add", add_after_the_sweep)
+    sweeping = asyncio.create_task(library.sweep())
+    await locked.wait()
+    ingesting = asyncio.create_task(library.ingest("a.png", relocate=False))
+    await is_over_or_blocked(postgresql, ingesting)
+    go_on.set()
+
+    swept, ingested = await asyncio.gather(sweeping, ingesting, return_exceptions=True)
+
+    if is_first:
+        assert swept == Swept(deleted=1)
+        assert isinstance(ingested, ImageNotFound)
+        assert library.table(resources) == []
+    else:
+        assert swept == Swept()
+        assert await library.read(key("a.png")) == picture()
+        assert len(library.table(resources)) == 1
 
 
 async def test_rows_that_follow_lock_marks_before_resources(

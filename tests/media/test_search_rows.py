@@ -12,8 +12,16 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import FactsQuery, IndexedImage, Removed, SearchQuery
 from stillroom.media.index.words import phrases_of, words_of
-from stillroom.media.resource import IMAGE, MediaResource, ResourceQuery, new_id, now
-from stillroom.media.rows.resources import ResourceRows
+from stillroom.media.resource import (
+    IMAGE,
+    IN_PLACE,
+    Intent,
+    MediaResource,
+    ResourceQuery,
+    new_id,
+    now,
+)
+from stillroom.media.rows.repository import MediaRepository
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
@@ -44,9 +52,9 @@ async def rows(config: RowsConfig) -> AsyncIterator[SearchRows]:
 
 
 @pytest.fixture
-async def resources(config: RowsConfig) -> AsyncIterator[ResourceRows]:
+async def library(config: RowsConfig) -> AsyncIterator[MediaRepository]:
     database = MediaDatabase(config)
-    yield (await database.rows()).resources
+    yield await database.rows()
     await database.close()
 
 
@@ -271,11 +279,14 @@ async def test_a_removal_takes_what_was_saved_before_it(rows: SearchRows) -> Non
 
 
 async def test_resources_are_found_by_the_facts_of_their_very_save(
-    rows: SearchRows, resources: ResourceRows
+    rows: SearchRows, library: MediaRepository
 ) -> None:
+    resources = library.resources
     await rows.write([_image("a.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
     for number, path in enumerate(("a.png", "b.png", "c.png", "d.png")):
-        await resources.add(_recorded(path, number))
+        recorded, intent = _recorded(path, number), StorageKey.of_media(new_id(), "png")
+        await library.intents.write(Intent(intent, IN_PLACE, recorded.storage_key, now()))
+        await resources.add(recorded, intent=intent)
 
     page = await resources.page(ResourceQuery())
     assert [one.generation for one in page.resources] == [None, None, None, FOX]

@@ -96,15 +96,22 @@ class MediaResource:
         )
 
 
+IN_PLACE: Final = uuid.UUID(int=0)
+"""`Intent.resource_id` of an ingest that makes no copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A copy that is about to be made: its row is committed before it.
+    """Announcement of an ingest: its row is committed before the ingest relies on anything.
 
     Attributes:
-        media_key: Where the copy will be.
-        resource_id: Whose bytes it will be.
-        source_key: What is copied.
-        lease_until: Then the ingest is presumed dead, and the sweeper deletes the copy.
+        media_key: Where the copy will be; nothing is ever written there if `resource_id` is
+            `IN_PLACE`.
+        resource_id: Resource that will have the copy; `IN_PLACE`: the source is recorded where it
+            is, and no sweeper claims a pending deletion of it meanwhile.
+        source_key: Image that is ingested.
+        lease_until: Then the ingest is presumed dead, and the sweeper deletes the copy, if any,
+            and the intent.
     """
 
     media_key: StorageKey
@@ -364,6 +371,10 @@ class IntentLost(Exception):
 
 class MarkClaimed(Exception):
     """The sweeper is deleting an image that was about to be recorded in place."""
+
+
+class SourceChanged(Exception):
+    """The image was saved again after the ingest had read it: start again."""
 
 
 def new_id() -> uuid.UUID:

@@ -8,6 +8,9 @@ The steps of an ingest, and what each leaves if the process dies after it (docs/
 4. one transaction: resource, mark of the source, end of the intent  everything
 
 A second run starts at 1; the sweeper deletes the copies of intents that are left.
+
+An ingest in place makes no copy. Its intent keeps sweepers from claiming a pending deletion of the
+image, and step 3 is another look: no sweeper has claimed one before, and the image is still there.
 """
 
 import asyncio
@@ -32,6 +35,7 @@ from stillroom.media.index.filling import read_facts
 from stillroom.media.index.values import kept_of
 from stillroom.media.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.media.resource import (
+    IN_PLACE,
     RELOCATED,
     Change,
     Intent,
@@ -41,6 +45,7 @@ from stillroom.media.resource import (
     MediaResource,
     ResourcePage,
     ResourceQuery,
+    SourceChanged,
     new_id,
     now,
 )
@@ -106,7 +111,8 @@ class MediaResourceService:
         Raises:
             InvalidPath: the key is no image's.
             ImageNotFound: nothing at the key.
-            ResourceConflict: such a resource is being deleted, or has lost its bytes.
+            ResourceConflict: such a resource is being deleted, or has lost its bytes; or the
+                sweeper is deleting the image, which should be recorded in place.
             UnsupportedMedia: neither a raster image nor a video.
             StorageFull, BackendUnavailable: as their names say; try again.
         """
@@ -116,25 +122,35 @@ class MediaResourceService:
             deadline = asyncio.get_running_loop().time() + INGEST_S
         try:
             async with asyncio.timeout_at(deadline):
+                is_claimed = False
                 for attempt in range(_ATTEMPTS):
                     if attempt:
                         await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # for the others to finish
-                    resource = await self._try_ingest(storage_key, relocate=relocate, within=within)
+                    try:
+                        resource = await self._try_ingest(
+                            storage_key, relocate=relocate, within=within
+                        )
+                    except (IntentLost, SourceChanged, MarkClaimed) as error:
+                        is_claimed = isinstance(error, MarkClaimed)
+                        continue
                     if resource is not None:
                         return resource
         except TimeoutError:
             raise BackendUnavailable("the ingest has taken too long: try again later") from None
+        if is_claimed:
+            raise ResourceConflict("the image is being deleted: save it again, and ingest it then")
         raise BackendUnavailable("the image is changed again and again while it is ingested")
 
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """One attempt; None where another transaction changed what it relied on."""
+        """One attempt; None where another transaction changed what it relied on.
+
+        Raises:
+            IntentLost, SourceChanged, MarkClaimed: as None, with the reason.
+        """
         source = await look_at(self._storage, key)
-        try:
-            resource = await self._ingest(source, relocate=relocate, within=within)
-        except (IntentLost, MarkClaimed):
-            return None
+        resource = await self._ingest(source, relocate=relocate, within=within)
         facts = kept_of(source.probed.generation)  # the index may not have them yet
         return resource and dataclasses.replace(resource, generation=facts or resource.generation)
 
@@ -188,15 +204,21 @@ class MediaResourceService:
     async def _keep(
         self, known: MediaResource, source: "Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
-        rows = await self._database.rows()
-        return await rows.resources.keep(
-            known,
-            storage_key=known.storage_key,
-            save_id=known.save_id,
-            source=self._mark(source) if relocate else None,
-            skipped=None if relocate else source.image.key,
-            revive=revive,
-        )
+        resources = (await self._database.rows()).resources
+        key, save_id = known.storage_key, known.save_id
+        if relocate:
+            return await resources.keep(
+                known, storage_key=key, save_id=save_id, source=self._mark(source), revive=revive
+            )
+        async with self._protected(source) as intent:
+            return await resources.keep(
+                known,
+                storage_key=key,
+                save_id=save_id,
+                skipped=source.image.key,
+                in_place=intent,
+                revive=revive,
+            )
 
     async def _record(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
@@ -204,10 +226,37 @@ class MediaResourceService:
         """Record an image in place."""
         rows = await self._database.rows()
         key, save_id = source.image.key, source.image.save_id
-        if known is not None:
-            return await rows.resources.keep(known, storage_key=key, save_id=save_id)
         resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
-        return resource if await rows.resources.add(resource) else None
+        async with self._protected(source) as intent:
+            if known is not None:
+                return await rows.resources.keep(
+                    known, storage_key=key, save_id=save_id, in_place=intent
+                )
+            return resource if await rows.resources.add(resource, intent=intent) else None
+
+    @contextlib.asynccontextmanager
+    async def _protected(self, source: "Source") -> AsyncIterator[StorageKey]:
+        """Keep sweepers from claiming a pending deletion of the source, until the block ends.
+
+        Yields:
+            The `media_key` of the intent, which the transaction that relies on the source ends.
+
+        Raises:
+            ImageNotFound: the source was deleted meanwhile.
+            SourceChanged, MarkClaimed: as their names say; nothing is changed.
+        """
+        rows = await self._database.rows()
+        image = source.image
+        intent = StorageKey.of_media(new_id(), source.probed.extension)
+        await rows.intents.write(Intent(intent, IN_PLACE, image.key, now() + LEASE))
+        try:
+            await rows.deletions.require_unclaimed(image.key)
+            if (await self._storage.stat(image.key)).save_id != image.save_id:
+                raise SourceChanged
+            yield intent
+        finally:  # the transaction may have been rolled back; what a crash leaves has a lease
+            with contextlib.suppress(BackendUnavailable):
+                await rows.intents.remove(intent)
 
     async def _relocate(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
@@ -234,7 +283,7 @@ class MediaResourceService:
             return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
-            added = await rows.resources.add(resource, source=mark)
+            added = await rows.resources.add(resource, intent=media_key, source=mark)
         except IntentLost:  # the sweeper may have looked before the copy came, and looks no more
             with contextlib.suppress(ImageNotFound):
                 await self._storage.delete(media_key)

@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stillroom.media import clock
 from stillroom.media.resource import (
     DELETED,
+    IN_PLACE,
     ORPHAN,
     RELOCATED,
     ClaimedMarks,
     DueMark,
+    MarkClaimed,
     MediaResource,
     Settlement,
     now,
@@ -34,7 +36,7 @@ from stillroom.media.rows.statements import (
     resource_of,
     select_resources,
 )
-from stillroom.media.rows.tables import dead_letters, deletions, resources
+from stillroom.media.rows.tables import dead_letters, deletions, intents, resources
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -50,7 +52,8 @@ class DeletionRows:
         """Claim marks that are due; from here on they cannot be cancelled.
 
         The row of a deleted resource goes in the same transaction: before it equal bytes keep
-        the resource, and after it they make another one.
+        the resource, and after it they make another one. Marks of an image that is being ingested
+        in place are left out: see `require_unclaimed`.
 
         Args:
             claim: Of this call alone; `settle` wants it.
@@ -60,13 +63,17 @@ class DeletionRows:
         moment = now()
         due = (
             sa.select(deletions)
-            .where(_is_due())
+            .where(_is_due(), deletions.c.storage_key.not_in(_ingested_in_place()))
             .order_by(deletions.c.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         async with self._engine.writing() as connection:
             rows = (await connection.execute(due)).all()
+            # Once more, now that the rows are locked: PostgreSQL has looked at the intents before.
+            # And before the resources, since an ingest writes one when it removes its intent.
+            ingested = await _find_ingested(connection)
+            rows = [row for row in rows if row.storage_key not in ingested]
             copies = await _with_hashes(
                 connection, [row.content_hash for row in rows if row.content_hash is not None]
             )
@@ -150,6 +157,23 @@ class DeletionRows:
             return
         await write_dead_letter(connection, mark, error)
 
+    async def require_unclaimed(self, key: StorageKey) -> None:
+        """Return if no sweeper has claimed a mark of this key; wait for a claim that is being made.
+
+        If an intent of an ingest in place was committed before, none can be claimed afterwards.
+
+        Raises:
+            MarkClaimed: a sweeper has; it deletes the image, or settles the mark otherwise.
+        """
+        async with self._engine.writing() as connection:
+            found = await connection.execute(
+                sa.select(deletions.c.claimed_by)
+                .where(deletions.c.storage_key == key)
+                .with_for_update(read=True)
+            )
+            if any(claimed is not None for claimed in found.scalars()):
+                raise MarkClaimed
+
     async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
         """A page of marks that are due and unclaimed, the longest due first; none is claimed."""
         asked = sa.select(deletions).where(_is_due())
@@ -224,6 +248,15 @@ async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.
                 sa.update(queue).where(queue.c.id.in_(ids)).values(reason=DELETED)
             )
     await connection.execute(sa.delete(resources).where(*gone))
+
+
+def _ingested_in_place() -> sa.Select[Any]:
+    """Select the images that are being ingested in place."""
+    return sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
+
+
+async def _find_ingested(connection: AsyncConnection) -> set[StorageKey]:
+    return set((await connection.execute(_ingested_in_place())).scalars())
 
 
 def _is_due() -> sa.ColumnElement[bool]:

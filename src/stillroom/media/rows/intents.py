@@ -1,4 +1,6 @@
-"""Rows of `media_intents`: which copies are being made, so that a crash leaves none unknown.
+"""Rows of `media_intents`: copies that are being made, and images that are recorded in place.
+
+A crash leaves no copy unknown, and no sweeper deletes an image that is about to be recorded.
 
 The order of locks: `statements.py`.
 """
@@ -102,7 +104,7 @@ class IntentRows:
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Remove the intent of a copy that a resource now has.
+    """Remove the intent of an ingest whose resource is written in this transaction.
 
     Raises:
         IntentLost: the sweeper has claimed it.

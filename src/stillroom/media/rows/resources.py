@@ -101,11 +101,14 @@ class ResourceRows:
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
-    async def add(self, resource: MediaResource, *, source: Mark | None = None) -> bool:
-        """Make a resource, end the intent of its copy, and mark the source, all or nothing.
+    async def add(
+        self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
+    ) -> bool:
+        """Make a resource, end the intent of its ingest, and mark the source, all or nothing.
 
         Args:
-            resource: With a key below `media/` it needs the intent that was made for that key.
+            resource: What was copied, or is recorded in place.
+            intent: Its `media_key`.
             source: What is to be deleted some day, now that the library has a copy.
 
         Returns:
@@ -127,8 +130,7 @@ class ResourceRows:
                 await connection.rollback()
                 return False
             await await_healing(connection, resource)
-            if resource.storage_key.is_media:
-                await end_intent(connection, resource.storage_key)
+            await end_intent(connection, intent)
         return True
 
     async def keep(
@@ -139,6 +141,7 @@ class ResourceRows:
         save_id: str,
         source: Mark | None = None,
         skipped: StorageKey | None = None,
+        in_place: StorageKey | None = None,
         revive: bool = True,
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again: a deletion that is due is cancelled.
@@ -154,6 +157,7 @@ class ResourceRows:
             save_id: Of the save there.
             source: As in `add`.
             skipped: A key below `compute/` that is not to be deleted after all.
+            in_place: The `media_key` of the intent of an ingest in place, which ends here.
             revive: False: a resource whose deletion is due stays deleted.
 
         Returns:
@@ -191,6 +195,8 @@ class ResourceRows:
                 .where(resources.c.id == known.id)
                 .values(storage_key=storage_key, save_id=save_id, deleted_at=None)
             )
+            if in_place is not None:
+                await end_intent(connection, in_place)
             changed = select_resources().where(resources.c.id == known.id)
             return resource_of((await connection.execute(changed)).one())
 
