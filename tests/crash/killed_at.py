@@ -4,9 +4,10 @@ Reads `N KEY` from each line of its input, and ingests that key; or `N -` for a 
 search for what has expired, `N %FOLDER` for a round of retention, `N $FOLDER` for a sweep by its
 rules, `N +FOLDER` to publish a run and `N !FOLDER` to delete one, and `N =KEY` to ingest a key in
 place. It works in a child of its own (so that all is imported only once), and answers with its
-return code and the points that it passed, or -1. A point is before and after all that changes anything: each commit of
-a transaction that wrote, and each step of the storage that is no reading. What a statement did is
-rolled back until its commit, so a kill between two of these points leaves what the first one left.
+return code and the points that it passed, or -1. A point is before and after all that changes
+anything: each commit of a transaction that wrote, and each step of the storage that is no reading.
+What a statement did is rolled back until its commit, so a kill between two of these points leaves
+what the first one left.
 """
 
 import asyncio

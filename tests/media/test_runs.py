@@ -3,21 +3,21 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 
 from contract.images import PNG, document, key, manifest_key, read_key, save
-from stillroom.errors import ImageNotFound, RunConflict, RunNotFound, TooLarge
+from stillroom.errors import BackendUnavailable, ImageNotFound, RunConflict, RunNotFound, TooLarge
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.runs import manifest, service
 from stillroom.media.runs.listing import RunListing
 from stillroom.media.runs.service import Runs
-from stillroom.paths import ImagePath, ImagePrefix
+from stillroom.paths import ImagePath, ImagePrefix, StorageKey
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.values import EntryPage, ListQuery, StoredImage
+from stillroom.storage.values import EntryPage, ListQuery, Page, StoredImage
 
 RUN = ImagePath.parse("runs/7")
 
@@ -157,6 +157,110 @@ async def test_no_run_is_in_another_one(storage: ImageStorage, runs: Runs) -> No
     for inner in ("runs/7/inner", "runs/7/deep/er"):
         with pytest.raises(RunConflict, match="in the run 'runs/7'"):
             await runs.publish(ImagePath.parse(inner), 0)
+
+
+INNER = ImagePath.parse("runs/7/deep/inner")
+NESTED = [RUN, INNER]
+
+
+class PublishedTogether:
+    """A storage in which something happens before or after the next manifest is written."""
+
+    def __init__(self, storage: ImageStorage) -> None:
+        self.storage = storage
+        self.before: Callable[[], Awaitable[object]] | None = None
+        self.after: Callable[[], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def save(self, where: StorageKey, *given: Any) -> StoredImage:
+        before, self.before = self.before, None
+        if before is not None:
+            await before()
+        saved = await self.storage.save(where, *given)
+        if self.after is not None:
+            await self.after()
+        return saved
+
+
+@pytest.fixture
+def together(storage: ImageStorage, runs: Runs) -> PublishedTogether:
+    runs._storage = meddled = cast("Any", PublishedTogether(storage))
+    return cast("PublishedTogether", meddled)
+
+
+@pytest.mark.pairs
+async def test_a_run_and_one_inside_that_are_written_at_the_same_moment_are_not_both_published(
+    storage: ImageStorage, runs: Runs, together: PublishedTogether
+) -> None:
+    await filled(storage, INNER.text)
+    together.after = asyncio.Barrier(2).wait
+
+    said = await asyncio.gather(
+        *(published(runs, folder) for folder in NESTED), return_exceptions=True
+    )
+
+    are_published = [await runs.is_published(folder) for folder in NESTED]
+    assert sum(are_published) <= 1, "perhaps both have seen each other"
+    for is_published, one in zip(are_published, said, strict=True):
+        assert isinstance(one, dict if is_published else RunConflict), one
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("first", NESTED, ids=["the outer one", "the inner one"])
+async def test_of_a_run_and_one_inside_the_one_that_is_written_first_stays(
+    storage: ImageStorage, runs: Runs, together: PublishedTogether, first: ImagePath
+) -> None:
+    await filled(storage, INNER.text)
+    together.before = lambda: published(runs, first)  # all of it, before the other is written
+    (second,) = {*NESTED} - {first}
+
+    with pytest.raises(RunConflict, match="is in"):
+        await runs.publish(second, 4)
+
+    assert await runs.is_published(first)
+    assert not await runs.is_published(second)
+
+
+async def test_one_that_finds_its_own_run_written_does_not_rely_on_it_if_another_is_around(
+    storage: ImageStorage, runs: Runs, together: PublishedTogether
+) -> None:
+    """The process that has written it is about to see the other one, too, and to remove it."""
+    await filled(storage, INNER.text)
+
+    await published(runs, INNER)
+    written = await read_key(storage, manifest_key(INNER.text))
+    await storage.delete(manifest_key(INNER.text))
+
+    async def both_are_written() -> None:
+        for folder in NESTED:
+            await storage.save(manifest_key(folder.text), document(written))
+
+    together.before = both_are_written
+    with pytest.raises(RunConflict, match="is in the run"):
+        await runs.publish(INNER, 4)
+
+
+async def test_a_run_whose_place_cannot_be_looked_at_is_not_left_published(
+    storage: ImageStorage, runs: Runs, together: PublishedTogether, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(storage)
+
+    async def fail(_: ListQuery) -> Page:
+        raise BackendUnavailable("the bucket is away")
+
+    async def goes_away() -> None:
+        monkeypatch.setattr(storage, "list", fail)
+
+    together.after = goes_away
+    with pytest.raises(BackendUnavailable):
+        await runs.publish(RUN, 4)
+    monkeypatch.undo()
+    together.after = None
+
+    assert not await runs.is_published(RUN)
+    assert (await published(runs))["count"] == 4
 
 
 async def test_a_run_that_changes_while_it_is_published_stays_open(

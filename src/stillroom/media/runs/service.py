@@ -21,6 +21,7 @@ from stillroom.errors import (
     PreconditionFailed,
     RunConflict,
     RunNotFound,
+    StillroomError,
 )
 from stillroom.media.database import MediaDatabase
 from stillroom.media.recorded_bytes import hash_opened
@@ -101,15 +102,24 @@ class Runs:
             published = await self.open_manifest(folder)
             if published is None:
                 raise _deleted() from None
-            return await self._compared(folder, published)
+            compared = await self._compared(folder, published)
+            try:
+                await self._require_unnested(folder)
+            except BaseException:
+                compared.close()
+                raise
+            return compared
         try:
             # A deletion that has begun since removes the manifest itself, but for one that is over.
             await self._require_kept(folder, last)
-            opened = await self._storage.open(key)
-        except RunConflict:
-            with contextlib.suppress(ImageNotFound, PreconditionFailed):
+            # Of two that are published at once, the one that is written last finds the other.
+            await self._require_unnested(folder)
+        except BaseException:
+            with contextlib.suppress(StillroomError):
                 await self._storage.delete(key, save_id=saved.save_id)
             raise
+        try:
+            opened = await self._storage.open(key)
         except ImageNotFound:
             raise _deleted() from None
         log.info("published the run %r with %s", folder.text, _images(count))
@@ -125,6 +135,11 @@ class Runs:
             raise RunConflict(
                 f"{_images(count)} of the run are about to be deleted: save them again first"
             )
+
+    async def _require_unnested(self, folder: ImagePath) -> None:
+        """Return if no published run is around a folder or in it."""
+        await self._require_alone(folder)
+        await self.require_none_inside(folder)
 
     async def _require_alone(self, folder: ImagePath) -> None:
         """Return if no folder above is a published run, whose images these are."""
