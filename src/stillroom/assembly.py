@@ -156,7 +156,13 @@ class Parts:
             if self.keys is not None:
                 await stack.enter_async_context(self.keys.kept_fresh())
             await stack.enter_async_context(self.library.database.kept_open())
-            await stack.enter_async_context(self.indexing())
+            await stack.enter_async_context(
+                self.library.filling.running(
+                    self.storage,
+                    stop_within_s=_INDEX_STOPS_WITHIN_S,
+                    before_writing=self.library.index_healing.note_start,
+                )
+            )
             await stack.enter_async_context(
                 self.library.background.running(
                     every_s=self.settings.sweep_interval_seconds,
@@ -169,7 +175,7 @@ class Parts:
     def indexing(
         self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Write into the search index what the storage changes, as `running` does among others."""
+        """Write into the search index what the storage changes, in a process that is no server."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:

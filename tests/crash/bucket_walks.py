@@ -25,7 +25,7 @@ from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ANY, Condition, ListQuery
 from waiting import until_equal
 
-ROUNDS = int(os.environ.get("STILLROOM_CRASH_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 MIB = 1024**2
 OLD = PNG + b"old"
 NEW = PNG + b"new"

@@ -182,7 +182,7 @@ def main() -> int:
                 "test_bucket_faults.py",
                 "test_bucket_faults_over_http.py",
                 "test_bucket_outages.py",
-                STILLROOM_CRASH_ROUNDS=str(options.rounds),
+                CRASH_ROUNDS=str(options.rounds),
             ),
         ),
         Row(
@@ -194,7 +194,7 @@ def main() -> int:
             "ingest in place (tests)",
             0,
             running_tests(
-                "test_coincidences.py", STILLROOM_CRASH_COINCIDENCES=str(options.coincidences)
+                "test_coincidences.py", CRASH_COINCIDENCES=str(options.coincidences)
             ),
         ),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),

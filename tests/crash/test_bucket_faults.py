@@ -1,7 +1,7 @@
 """A real bucket at the end of a bad way: whatever breaks, and when, ends in time and in the truth.
 
 Each way of saving, deleting, copying and looking is walked with every request of it failing once,
-in every manner, and then with one of its requests failing for good. `STILLROOM_CRASH_ROUNDS` above
+in every manner, and then with one of its requests failing for good. `CRASH_ROUNDS` above
 the 1 of `make test-all` repeats that, and adds rounds of random trouble.
 """
 

@@ -9,7 +9,7 @@ from crash.scene import Scene
 
 pytestmark = [pytest.mark.slow]
 
-COUNT = int(os.environ.get("STILLROOM_CRASH_COINCIDENCES", "60"))
+COUNT = int(os.environ.get("CRASH_COINCIDENCES", "60"))
 """`make crash` sets more."""
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
+from stillroom.storage.values import ListQuery
 from stillroom.work_budget import WorkBudget
 from waiting import eventually
 
@@ -306,3 +308,163 @@ async def test_a_file_that_no_parser_expected_holds_up_no_other(
     await one.save("2.png", "a blue whale")
 
     await other.finds(["2.png", "1.png"])
+
+
+# After a start
+
+
+def lost(worker: Worker) -> ImageStorage:
+    """The storage of a process that dies before it has written what it has noted."""
+    return _without_index(worker)
+
+
+def started(worker: Worker) -> IndexHealing:
+    """The comparison of a process that has started now."""
+    return IndexHealing(
+        worker.storage, worker.database, compares_saves=worker.healing._compares_saves
+    )
+
+
+@pytest.mark.pairs
+async def test_a_start_finds_what_the_crash_before_it_has_left_out(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+    for number in range(5):
+        await one.save(f"a/{number}.png", "a fox")
+    await one.finds([f"a/{number}.png" for number in range(5)], by_path=True, descending=False)
+    dying = lost(one)
+    await dying.delete(key("a/0.png"))
+    await dying.save(key("a/1.png"), BytesSource(image("a wolf")))
+    await dying.save(key("new/deep/5.png"), BytesSource(image("a wolf")))
+    one.filling._is_running = True
+
+    healed = await started(other).catch_up(_at_once)
+
+    assert healed is not None
+    assert (healed.written, healed.removed, healed.is_whole) == (2, 1, True)
+    found = await other.found(words=(("wolf",),), by_path=True, descending=False)
+    assert found == ["a/1.png", "new/deep/5.png"]
+    assert len(await other.found()) == 5
+
+
+@pytest.mark.pairs
+async def test_of_the_processes_that_start_together_one_compares(
+    workers: tuple[Worker, Worker],
+) -> None:
+    one, other = workers
+    await one.save("a.png")
+    await one.finds(["a.png"])
+    together = [started(one), started(other), started(one)]
+
+    healed = await asyncio.gather(*(each.catch_up(_at_once) for each in together))
+
+    assert sum(each is not None for each in healed) == 1
+    assert await together[0].catch_up(_at_once) is None, "it does so once"
+    assert await started(other).catch_up(_at_once) is not None, "another start, another comparison"
+
+
+@pytest.mark.pairs
+async def test_the_first_save_after_a_start_does_not_hide_what_was_lost_before(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process notes how far the index goes before it writes; another one compares later."""
+    one, other = workers
+    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    await one.save("a/1.png")
+    await one.finds(["a/1.png"])
+    await lost(one).save(key("b/2.png"), BytesSource(image("a wolf")))
+    one.filling._before_writing, one.filling._is_running = started(one).note_start, True
+    await one.save("c/3.png", "a fox")
+    await one.finds(["c/3.png", "a/1.png"])
+
+    assert await started(other).catch_up(_at_once) is not None
+
+    assert await other.found(words=(("wolf",),)) == ["b/2.png"]
+
+
+@pytest.mark.pairs
+async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    monkeypatch.setattr(healing, "_START_LEASE", timedelta(seconds=-1))  # as if it were over
+    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    await one.save("a/1.png")
+    await one.finds(["a/1.png"])
+    await lost(one).save(key("b/2.png"), BytesSource(image("a wolf")))
+    dying = started(other)
+
+    async def dies(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dying, "_page", dies)
+        with pytest.raises(asyncio.CancelledError):
+            await dying.catch_up(_at_once)
+    one.filling._is_running = True
+    await one.save("c/3.png")  # newer than what was lost
+    await one.finds(["c/3.png", "a/1.png"])
+
+    assert await started(other).catch_up(_at_once) is not None
+
+    assert await other.found(words=(("wolf",),)) == ["b/2.png"]
+
+
+async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = workers
+    await lost(one).save(key("b/2.png"), BytesSource(image("a wolf")))
+    comparison = started(one)
+
+    async def away(*_: object, **__: object) -> None:
+        raise BackendUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(comparison, "_page", away)
+        with pytest.raises(BackendUnavailable):
+            await comparison.catch_up(_at_once)
+    await comparison.catch_up(_at_once)
+
+    assert await one.found() == ["b/2.png"]
+
+
+async def test_after_a_start_only_folders_that_have_changed_are_listed(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    for number in range(20):
+        await one.save(f"a/{number}/1.png")
+    await one.save("b/1.png")
+    await one.save("b/c/2.png")
+
+    async def all_are_found() -> bool:
+        return len(await one.found()) == 22
+
+    await eventually(all_are_found)
+    dying = lost(one)
+    await dying.save(key("b/c/3.png"), BytesSource(image("a wolf")))
+    await dying.delete(key("a/7/1.png"))
+    new, looks = ["compute/b/c/3.png", "compute/a/7/1.png"], list[str]()
+    for name in ("list", "stat"):
+        method = getattr(other.storage, name)
+
+        async def look(what: ListQuery | StorageKey, method: Any = method) -> Any:
+            looks.append(what.prefix.text if isinstance(what, ListQuery) else what.text)
+            return await method(what)
+
+        monkeypatch.setattr(other.storage, name, look)
+
+    healed = await started(other).catch_up(_at_once)
+
+    assert healed is not None
+    assert (healed.written, healed.removed) == (1, 1)
+    if other.healing._compares_saves:  # a disk
+        changed = {"compute/b/c/", "compute/a/7/", *new}
+        assert changed <= set(looks)
+        # A folder has changed as well when one was made in it.
+        assert set(looks) <= changed | {"compute/", "compute/a/", "compute/b/", "media/"}
+    else:
+        assert sorted(looks) == sorted(["compute/", "media/", *new])

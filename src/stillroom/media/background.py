@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,9 @@ from stillroom.media.sweeper import Sweeper, Swept
 
 REPORT_S: Final = 30.0
 """How old the queue's metrics may become; a count of its rows costs milliseconds."""
+
+_CATCH_UP_S: Final = 5.0
+"""Between attempts to compare after a start, while the database is away."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -57,6 +61,14 @@ class Background:
             asyncio.create_task(_repeat(stopping, pause_s, job))
             for pause_s, job in self._jobs(stopping, every_s)
         ]
+        if every_s and (index_healing := self.index_healing) is not None:
+            catch_up = _repeat(
+                stopping,
+                min(every_s, _CATCH_UP_S),
+                lambda: index_healing.catch_up(functools.partial(_stops_within, stopping)),
+                at_once=True,
+            )
+            tasks.append(asyncio.create_task(catch_up))
         try:
             yield
         finally:
@@ -115,11 +127,15 @@ class Background:
 
 
 async def _repeat(
-    stopping: asyncio.Event, every_s: float, job: Callable[[], Awaitable[object]]
+    stopping: asyncio.Event,
+    every_s: float,
+    job: Callable[[], Awaitable[object]],
+    *,
+    at_once: bool = False,
 ) -> None:
     away = False
     # Workers that start together do not sweep in step.
-    pause = random.SystemRandom().uniform(every_s / 2, every_s)
+    pause = 0.0 if at_once else random.SystemRandom().uniform(every_s / 2, every_s)
     while not await _stops_within(stopping, pause):
         pause = every_s
         try:

@@ -1,23 +1,20 @@
 """The media library's database: opened, and migrated, when it is first needed.
 
 SQLAlchemy and its drivers take a quarter of a second to import. A process that only saves and reads
-images never waits for that; a server opens the database in the background once it serves.
+images never waits for that; a server imports them before it serves, and then opens the database.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from stillroom.errors import BackendUnavailable, StillroomError
 from stillroom.media.config import PostgresConfig, RowsConfig
 
 if TYPE_CHECKING:
     from stillroom.media.rows.repository import MediaRepository
-
-_AFTER_START_S: Final = 1.0
-"""Importing takes a quarter of a second: the first answers of a new server come before that."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -78,7 +75,12 @@ class MediaDatabase:
 
     @contextlib.asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
-        """Open it in the background, and close it when the block ends."""
+        """Open it in the background, and close it when the block ends.
+
+        The block begins when what opening needs is imported: on a busy machine that takes seconds,
+        for which the first saves would wait until they are found.
+        """
+        await asyncio.to_thread(_import)
         opening = asyncio.create_task(self._open_early())
         try:
             yield
@@ -88,7 +90,6 @@ class MediaDatabase:
             await self.close()
 
     async def _open_early(self) -> None:
-        await asyncio.sleep(_AFTER_START_S)
         try:
             await self.rows()
         except StillroomError as error:
@@ -101,6 +102,11 @@ class MediaDatabase:
                 await self._repository.close()
                 self._repository = None
         self._opening = asyncio.Lock()  # the next use may be in another event loop
+
+
+def _import() -> None:
+    from stillroom.media import migrations  # noqa: F401  (for its effect)
+    from stillroom.media.rows import repository  # noqa: F401  (for its effect)
 
 
 def _open(config: RowsConfig) -> "MediaRepository":

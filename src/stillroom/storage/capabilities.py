@@ -1,11 +1,11 @@
 """What some backends can do beyond the port, and what observes their calls."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol, runtime_checkable
 
-from stillroom.paths import StorageKey
+from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.upload_checks import PassedBytes
 from stillroom.storage.values import OpenedImage, StoredImage
 
@@ -116,6 +116,22 @@ class RemovesEmptyFolders(Protocol):
 
         Returns:
             How many were removed.
+
+        Raises:
+            BackendUnavailable: the medium failed.
+        """
+        ...
+
+
+@runtime_checkable
+class FindsChangedFolders(Protocol):
+    """Optional power: a disk has folders, each with the time of its last change."""
+
+    def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
+        """Folders in which an image may have been saved or deleted then or later, in no order.
+
+        Args:
+            since_ns: Nanoseconds since the epoch.
 
         Raises:
             BackendUnavailable: the medium failed.

@@ -126,10 +126,13 @@ class ListedPage:
         entries: Keys, and folders (these end in a slash), in the bucket's order; None
             stands for a key that is no text, or is a web console's stand-in for a folder.
         next_token: Where the bucket goes on; None on the last page.
+        modified_ns: When each key was saved, nanoseconds since the epoch by the bucket's clock,
+            as far as the bucket says it.
     """
 
     entries: Sequence[str | None]
     next_token: str | None
+    modified_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The values that cross the storage port: images, conditions, queries, pages."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, runtime_checkable
 
@@ -151,10 +151,16 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries in the byte order of whole keys, and whether more follow."""
+    """Entries in the byte order of whole keys, and whether more follow.
+
+    Attributes:
+        modified_ns: When an image was saved, where a bucket says it by the way: nanoseconds since
+            the epoch, by the bucket's clock.
+    """
 
     entries: Sequence[str]
     more: bool = False
+    modified_ns: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 Entry = StoredImage | KeyPrefix

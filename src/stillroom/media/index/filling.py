@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -61,6 +61,10 @@ if TYPE_CHECKING:  # else every start would wait for the database's import
 log = logging.getLogger("stillroom.media")
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class _Saved:
     image: StoredImage
@@ -100,6 +104,7 @@ class IndexFilling:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._is_running = False
+        self._before_writing: Callable[[], Awaitable[object]] = _nothing
         self.lost = 0
 
     # A storage's `ChangeObserver` --------------------------------------------------------
@@ -144,8 +149,21 @@ class IndexFilling:
     # Writing -----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def running(self, storage: ImageStorage, *, stop_within_s: float) -> AsyncIterator[None]:
-        """Write in the background what is noted; what is left at the end has so many seconds."""
+    async def running(
+        self,
+        storage: ImageStorage,
+        *,
+        stop_within_s: float,
+        before_writing: Callable[[], Awaitable[object]] = _nothing,
+    ) -> AsyncIterator[None]:
+        """Write in the background what is noted.
+
+        Args:
+            storage: What is indexed.
+            stop_within_s: For what is left at the end.
+            before_writing: Called before each batch.
+        """
+        self._before_writing = before_writing
         self._changed, self._stopping = asyncio.Event(), asyncio.Event()
         self._arrived = asyncio.Event()
         self._is_running = True
@@ -220,6 +238,7 @@ class IndexFilling:
         return self._stopping.is_set()
 
     async def _write_batch(self, storage: ImageStorage) -> None:
+        await self._before_writing()
         rows = (await self.database.rows()).search
         batch = {key: self._noted[key] for key in list(self._noted)[:_BATCH]}
         for key, change in batch.items():

@@ -3,9 +3,10 @@
 The order of locks: `statements.py`.
 """
 
+import time
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from stillroom.media.resource import RULE, now
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.marks import mark_saves
 from stillroom.media.rows.statements import among, insert_into, keys_with_resource
-from stillroom.media.rows.tables import dead_letters, scans
+from stillroom.media.rows.tables import dead_letters, scans, search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
@@ -27,6 +28,12 @@ INDEX: Final = "index"
 
 REBUILD: Final = "rebuild"
 """The same, on an operator's order: every image is read again."""
+
+START: Final = "start"
+"""The same after a start, for what the crash before it has left out. `next_at` is when the latest
+one began. `after` is since when, in nanoseconds, changes may be missing; empty: it is over."""
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class ScanRows:
@@ -76,6 +83,69 @@ class ScanRows:
             )
             after: str | None = taken.scalar_one_or_none()
         return after
+
+    async def note_start(self, started: datetime) -> str:
+        """Note since when changes may be missing, before this process writes into the index.
+
+        Args:
+            started: When this process began.
+
+        Returns:
+            `after` for `claim_start`: the time of the latest save in the index.
+        """
+        since = str(await self._latest_save())
+        async with self._engine.writing() as connection:
+            await connection.execute(
+                insert_into(connection, scans)
+                .values(name=START, after="", next_at=_EPOCH)
+                .on_conflict_do_nothing(index_elements=[scans.c.name])
+            )
+            await connection.execute(
+                sa.update(scans)
+                .where(_needs_start(started), scans.c.after == "")
+                .values(after=since)
+            )
+        return since
+
+    async def needs_start(self, started: datetime) -> bool:
+        """Return whether no comparison has begun since this process did."""
+        asked = sa.select(scans.c.name).where(_needs_start(started))
+        async with self._engine.reading() as connection:
+            return (await connection.execute(asked)).first() is not None
+
+    async def claim_start(
+        self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
+    ) -> tuple[str, datetime] | None:
+        """Claim the comparison after a start.
+
+        Returns:
+            Since when changes may be missing, at most `since`, and `next_at` for `end`; None:
+            another process has claimed it.
+        """
+        moment = now()
+        free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
+        async with self._engine.writing() as connection:
+            taken = await connection.execute(
+                sa.update(scans)
+                .where(_needs_start(started), free)
+                .values(
+                    claimed_by=claim,
+                    lease_until=moment + lease,
+                    next_at=moment,
+                    after=sa.case((scans.c.after == "", since), else_=scans.c.after),
+                )
+                .returning(scans.c.after)
+            )
+            after: str | None = taken.scalar_one_or_none()
+        return None if after is None else (after, moment)
+
+    async def _latest_save(self) -> int:
+        """When the newest image of the index was saved, in nanoseconds; 0: there is none."""
+        images = search_images.c
+        asked = sa.select(images.saved_ns).where(images.id <= time.time_ns())
+        async with self._engine.reading() as connection:
+            latest = await connection.execute(asked.order_by(images.id.desc()).limit(1))
+            return latest.scalar_one_or_none() or 0
 
     async def mark_ended(
         self,
@@ -131,6 +201,12 @@ class ScanRows:
                 .where(scans.c.name == name, scans.c.claimed_by.is_(None))
                 .values(after="", next_at=at)
             )
+
+
+def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
+    """Whether no comparison has begun since `started`; one of the future is a clock's mistake."""
+    began = scans.c.next_at
+    return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
 
 
 async def _not_left_alone(

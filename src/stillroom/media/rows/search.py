@@ -64,6 +64,7 @@ class SearchRows:
         removed: Sequence[Removed] = (),
         *,
         certain: bool = False,
+        compared_with: Mapping[str, Indexed] | None = None,
     ) -> int:
         """Write saves and removals in one transaction; of two saves of a key the later one stays.
 
@@ -71,18 +72,21 @@ class SearchRows:
             images: As they were saved.
             removed: Images that are gone.
             certain: They were looked at just now: they stand whatever the rows say.
+            compared_with: Rows as they were before that; what has another one now is left out.
 
         Returns:
             How many rows were written.
         """
         latest = {one.image.key: one for one in images}
-        rows = {}
+        rows: dict[StorageKey, _Row] = {}
         for number, one in enumerate(latest.values(), 1):
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
                 await asyncio.sleep(0)  # requests go first
         return await self._engine.rewrite(
-            lambda connection: self._write(connection, rows, latest, removed, certain=certain)
+            lambda connection: self._write(
+                connection, rows, latest, removed, certain=certain, compared_with=compared_with
+            )
         )
 
     def _write(
@@ -93,10 +97,20 @@ class SearchRows:
         removed: Sequence[Removed],
         *,
         certain: bool,
+        compared_with: Mapping[str, Indexed] | None,
     ) -> int:
         if not self._engine.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         known = _known(connection, [*latest, *(one.key for one in removed)])
+        if compared_with is not None:
+            same = {
+                key
+                for key in (*latest, *(one.key for one in removed))
+                if (known[key].save_id if key in known else None)
+                == (compared_with[key.text].save_id if key.text in compared_with else None)
+            }
+            latest = {key: one for key, one in latest.items() if key in same}
+            removed = [one for one in removed if one.key in same]
         gone = {
             known[one.key].id
             for one in removed
@@ -117,12 +131,23 @@ class SearchRows:
         self._add(connection, [rows[one.image.key] for one in new])
         return len(new)
 
-    async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
-        """Which saves the index has behind `after` up to `last` (None: to the end of `prefix`)."""
+    async def between(
+        self, after: str, last: str | None, prefix: str, *, directly: bool = False
+    ) -> Mapping[str, Indexed]:
+        """Which saves the index has behind `after` up to `last` (None: to the end of `prefix`).
+
+        Args:
+            after: A key.
+            last: Another one.
+            prefix: Of all of them.
+            directly: Only those without a slash behind the prefix.
+        """
         key = search_images.c.storage_key
         asked = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
             key > after, key >= prefix, key <= (prefix + _BEHIND_ALL if last is None else last)
         )
+        if directly:
+            asked = asked.where(~sa.func.substr(key, len(prefix) + 1).contains("/"))
         async with self._engine.reading() as connection:
             rows = (await connection.execute(asked)).all()
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
@@ -300,7 +325,10 @@ def _nearer(one: int, other: int, query: SearchQuery) -> int:
 
 def _known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
     asked = sa.select(
-        search_images.c.id, search_images.c.storage_key, search_images.c.saved_ns
+        search_images.c.id,
+        search_images.c.storage_key,
+        search_images.c.saved_ns,
+        search_images.c.save_id,
     ).where(search_images.c.storage_key.in_([key.text for key in keys]))
     found = {}
     for row in (connection.execute(asked)).all():

@@ -25,6 +25,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         ListingUnsupported, BackendUnavailable: as their names say.
     """
     entries: list[str] = []
+    modified_ns: dict[str, int] = {}
     skipped = 0
     token: str | None = None
     passed = (
@@ -44,6 +45,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         is_part = page.next_token is not None or bool(token or query.after)
         order.check(page.entries, is_part=is_part)
         found = len(entries)
+        modified_ns |= page.modified_ns
         for entry in page.entries:
             if entry is not None and is_manifest(entry):
                 if query.manifests:
@@ -59,9 +61,9 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         # Where keys are left out, small pages would cost a request each.
         wanted = MAX_LISTED if len(entries) == found else min(missing, MAX_LISTED)
         if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys where 1,000 were asked for
-            return Page(entries[: query.limit], more=True), skipped
+            return Page(entries[: query.limit], more=True, modified_ns=modified_ns), skipped
         if token is None or len(entries) == query.limit:
-            return Page(entries, more=token is not None), skipped
+            return Page(entries, more=token is not None, modified_ns=modified_ns), skipped
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:

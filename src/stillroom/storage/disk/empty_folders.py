@@ -13,13 +13,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from stillroom.storage.disk.changed_folders import LINKS_OF_A_LEAF
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"
 """Locked by the process that walks, and as old as the last walk."""
-
-_LINKS_OF_A_LEAF: Final = 2
-"""Of a folder without folders in it, on filesystems that count them (stat(2), st_nlink)."""
 
 
 def remove_empty_folders(
@@ -89,7 +87,7 @@ class _Walk:
                     return False
                 if not entry.is_dir(follow_symlinks=False):
                     is_empty = False
-                    if status.st_nlink == _LINKS_OF_A_LEAF:
+                    if status.st_nlink == LINKS_OF_A_LEAF:
                         break
                 elif not (self.visit(f"{path}/{entry.name}") and self._remove(path, entry.name)):
                     is_empty = False

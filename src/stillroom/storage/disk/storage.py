@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
@@ -18,6 +19,7 @@ from stillroom.errors import (
 )
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver
+from stillroom.storage.disk.changed_folders import changed_folders
 from stillroom.storage.disk.data_directory import DataDirectory, translated
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folder_cache import FolderCache
@@ -68,6 +70,10 @@ _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_WALKED_AT_ONCE: Final = 1000
+"""Folders in one job of a thread: some ten milliseconds."""
 
 
 class DiskImageStorage:
@@ -252,6 +258,16 @@ class DiskImageStorage:
     def _list(self, query: ListQuery) -> Page:
         with translated():
             return list_page(self._data_directory, query, self._folder_cache)
+
+    async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
+        """Walk all folders, many at a time: see `changed_folders.py`."""
+        walk = changed_folders(self._data_directory, since_ns)
+        while some := await self._run(self._walk, walk):
+            yield [KeyPrefix(path) for path in some if path is not None]
+
+    def _walk(self, walk: Iterator[str | None]) -> Sequence[str | None]:
+        with translated():
+            return [*itertools.islice(walk, _WALKED_AT_ONCE)]
 
     async def entries(self, query: ListQuery) -> EntryPage:
         """List a page of images with their facts, by opening each file."""

@@ -6,6 +6,7 @@ entities are how small documents become large ones, and no bucket sends any.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
@@ -106,7 +107,13 @@ def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> Liste
         raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
     encoded = root.find("EncodingType") == "url"
     decode = _decoded if encoded else str
-    keys = [decode(node.find("Key") or "") for node in root.all("Contents")]
+    contents = [*root.all("Contents")]
+    keys = [decode(node.find("Key") or "") for node in contents]
+    modified_ns = {}
+    for key, node in zip(keys, contents, strict=True):
+        moment = _nanoseconds(node.find("LastModified") or "")
+        if key is not None and moment is not None:
+            modified_ns[key] = moment
     folders = [decode(node.find("Prefix") or "") for node in root.all("CommonPrefixes")]
     entries = [None if key is None or key.endswith("/") else key for key in keys] + folders
     if folders:
@@ -116,7 +123,16 @@ def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> Liste
         next_token = root.find("NextContinuationToken")
         if not next_token:
             raise BrokenXml("a cut page without NextContinuationToken")
-    return ListedPage(entries, next_token)
+    return ListedPage(entries, next_token, modified_ns)
+
+
+def _nanoseconds(text: str) -> int | None:
+    """Parse a time in ISO 8601; None: it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return int(moment.timestamp() * 1000) * 10**6
+    except (ValueError, OverflowError):
+        return None
 
 
 def uploads_page(document: bytes) -> UploadsPage:
