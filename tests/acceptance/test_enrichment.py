@@ -174,6 +174,10 @@ def test_tags_are_added_replaced_and_taken_away(client: httpx.Client, made: str)
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
     assert len(sent("GET")["tags"]) == 50
     assert client.put(url, json={"tags": ["a"] * 51}).status_code == 422
+    for method in ("POST", "PUT", "DELETE"):
+        guarded = client.request(method, url, json={"tags": ["00"]}, headers={"If-Match": '"x"'})
+        assert (guarded.status_code, guarded.json()["detail"][0]["loc"][1]) == (422, "if-match")
+    assert len(sent("GET")["tags"]) == 50
 
 
 BAD_TAGS = [

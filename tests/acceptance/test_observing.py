@@ -81,6 +81,25 @@ def test_bytes_are_counted_as_they_come_and_go(observed: Server) -> None:
 
 
 @pytest.mark.roads
+def test_of_a_download_that_breaks_off_no_more_is_counted_than_was_sent(observed: Server) -> None:
+    size = 64 * 1024**2  # more than all buffers on the way
+    with (observed.data / "compute/broken.bin").open("wb") as opened:
+        opened.truncate(size)
+    head = f"GET {IMAGES}/broken.bin HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "
+
+    def counted() -> float:
+        return number(observed, "stillroom_sent_bytes_total", operation="get_image")
+
+    for _ in range(5):  # it goes before the buffers on the way are full, or when they are
+        before = counted()
+        with socket.create_connection(("127.0.0.1", observed.port), timeout=60) as connection:
+            connection.sendall(f"{head}{observed.token()}\r\n\r\n".encode())
+            assert connection.recv(1000)
+        until(lambda: counted() > before)  # noqa: B023  (called at once)
+        assert counted() - before < size
+
+
+@pytest.mark.roads
 def test_what_is_under_way_is_shown_while_it_is(observed: Server) -> None:
     token = observed.token().encode()
     head = b"POST " + IMAGES.encode() + b"/slow.bin HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"

@@ -381,7 +381,7 @@ async def test_a_prefix_is_compared_with_the_folder_and_its_slash(
     assert sorted(await found(storage, prefix)) == sorted(expected)
 
 
-@pytest.mark.parametrize("prefix", ["", "b/", "a/", "c"])
+@pytest.mark.parametrize("prefix", ["", "b/", "b/2/", "a/", "c"])
 async def test_a_listing_goes_on_behind_each_run(
     storage: ImageStorage, several: list[tuple[str, str]], prefix: str
 ) -> None:

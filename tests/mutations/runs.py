@@ -58,7 +58,7 @@ FAULTS: Final = (
         "media/runs/listing.py",
         "                if not behind:\n                    yield found\n                return\n",
         "                yield found\n                return\n",
-        (RUNS, "-k", "listing or prefix or behind"),
+        (RUNS, "-k", "behind"),
     ),
     Fault(
         "runs: a listing goes on inside of a published run",
@@ -138,7 +138,7 @@ FAULTS: Final = (
         "media/retention/plan.py",
         "                    if image.key not in recorded:\n",
         "                    if image.key:\n",
-        (RETENTION, "-k", "plan"),
+        (RETENTION, "-k", "last_runs_stay"),
     ),
     Fault(
         "retention: true is a number of runs",
@@ -153,13 +153,6 @@ FAULTS: Final = (
         "        if not is_named and isinstance(",
         "        if isinstance(",
         (RULES,),
-    ),
-    Fault(
-        "expiry: what was saved over is deleted by the mark of the old save",
-        "media/expiry.py",
-        "        if image.save_id != mark.save_id:\n            raise PreconditionFailed\n",
-        "",
-        (RETENTION, EXPIRY, "-k", "saved_over or saved_again"),
     ),
     Fault(
         "lifetimes: a save whose end cannot be noted takes a newer one with it",

@@ -77,6 +77,15 @@ FAULTS: Final = (
         (BOUNDS, "-k", "503"),
     ),
     Fault(
+        "connection: an image is read to its end for a client that is gone",
+        "server/http11/connection.py",
+        "waits for one.\n"
+        "        if self._exchange is not None:\n"
+        "            self._exchange.disconnect()\n",
+        "waits for one.\n",
+        (OBSERVING, "-k", "breaks_off"),
+    ),
+    Fault(
         "time-outs: an idle connection has only the time of a head",
         "server/http11/connection.py",
         "(bounds.idle_timeout_s if self.served else bounds.head_timeout_s)",
@@ -242,7 +251,7 @@ FAULTS: Final = (
         "server/fast_path/sendfile.py",
         "        sent = self._length - self._left\n",
         "        sent = self._length\n",
-        (OBSERVING, "-k", "counted"),
+        (OBSERVING, "-k", "breaks_off"),
     ),
     Fault(
         "sendfile: a file that became shorter is waited for",
@@ -263,7 +272,7 @@ FAULTS: Final = (
         "server/supervisor.py",
         "        if worker.exitcode == STARTUP_FAILURE:\n",
         "        if worker.exitcode is None:\n",
-        (STARTING, "-k", "worker or stop"),
+        (STARTING, "-k", "again_and_again"),
     ),
     Fault(
         "workers: one that dies again and again is replaced at once",

@@ -339,6 +339,9 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; what is not sent is dropped."""
         self._transport.abort()
+        # Now, and not with the loop's next turn: an answer from the page cache never waits for one.
+        if self._exchange is not None:
+            self._exchange.disconnect()
 
     def _linger(self) -> None:
         """Lingering close: send FIN, drop what still arrives for a while, then close.
