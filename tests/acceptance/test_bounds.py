@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -127,7 +128,7 @@ def test_a_head_that_begins_behind_another_request_has_no_more_time(tmp_path: Pa
 
 
 def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path: Path) -> None:
-    patience = {"head_timeout_seconds": "1", "write_timeout_seconds": "1"}
+    patience: dict[str, Any] = {"head_timeout_seconds": "1", "write_timeout_seconds": "1"}
     with (
         running(tmp_path, idle_timeout_seconds="600", **patience) as server,
         connect(server) as kept,

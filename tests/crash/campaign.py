@@ -193,9 +193,7 @@ def main() -> int:
         Row(
             "ingest in place (tests)",
             0,
-            running_tests(
-                "test_coincidences.py", CRASH_COINCIDENCES=str(options.coincidences)
-            ),
+            running_tests("test_coincidences.py", CRASH_COINCIDENCES=str(options.coincidences)),
         ),
         Row("no temporary room (tests)", 0, running_tests("test_temporary_space.py")),
         Row("files made by chance", 0, fuzzing(options.fuzz_seconds, options.seed)),

@@ -4,9 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.bounded_cache import BoundedCache
-from stillroom.paths import ImagePath, StorageKey
-from stillroom.server.fast_path.answers import Answer
-from stillroom.server.fast_path.lines import Line
 
 
 @given(st.lists(st.tuples(st.sampled_from("gpr"), st.integers(0, 9), st.integers(0, 12))))
@@ -45,13 +42,3 @@ def test_what_is_larger_than_the_cache_replaces_nothing() -> None:
     nothing: BoundedCache[str, str] = BoundedCache(0)
     nothing.put("a", "small", 1)
     assert nothing.get("a") is None
-
-
-def test_a_line_remembers_few_answers_however_many_conditions_are_sent() -> None:
-    path = ImagePath.parse("a.png")
-    line = Line("GET", path, StorageKey.of_image(path))
-    for number in range(100):
-        answer = Answer("get_image", 200, b"")
-        line.remember((f'"{number}"',), answer)
-        assert line.answer_for((f'"{number}"',)) is answer
-    assert len(line.answers or ()) <= 8

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mutations import ROOT, Fault, chosen
+from mutations import ROOT, chosen
+from mutations.fault import Fault
 
 
 @pytest.mark.parametrize("fault", list(chosen([])), ids=lambda fault: fault.name)
