@@ -55,8 +55,8 @@ class Times:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[int, str]]:
-    """A server as shipped, on a data directory of its own; its port and a token."""
+def serving() -> Iterator[tuple[int, str, int]]:
+    """A server as shipped, on a data directory of its own; its port, a token, its first process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -76,7 +76,7 @@ def serving() -> Iterator[tuple[int, str]]:
             minted = subprocess.run(
                 [STILLROOM, "token"], env=environment, check=True, capture_output=True, text=True
             )
-            yield port, minted.stdout.strip()
+            yield port, minted.stdout.strip(), process.pid
         finally:
             process.terminate()
             process.wait()
@@ -139,7 +139,7 @@ def endings(connections: list[socket.socket]) -> Counter[str]:
 def main() -> None:
     """Measure and print."""
     with (
-        serving() as (port, token),
+        serving() as (port, token, _),
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {token}"},

@@ -4,8 +4,9 @@ Starts `stillroom serve` as shipped and GETs an image of 100 KB, one after anoth
 connection: alone, then while another process does what once held the server for seconds: requests
 without end on one connection after the other whose answers nobody reads (pipelining), one picture
 of thousands of scans asked for in every size (picture), lists of 4 MiB of names that mean nothing,
-eight at once (JSON), and small files whose metadata take endless work, saved and read (metadata).
-Prints the times of each; the goal is a p99 under 100 ms, and an answer to a save of such a file
+eight at once (JSON), small files whose metadata take endless work, saved and read (metadata), and
+eight uploads of 1 MB in chunks of one byte (chunks). Prints the times of each, and by how much the
+server's memory grew. The goal is a p99 under 100 ms, and an answer to a save of a hostile file
 within a second.
 """
 
@@ -18,6 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
 from typing import Final
 
 import click
@@ -25,6 +27,7 @@ import httpx
 from PIL import Image
 
 from benchmarks.half_open import IMAGE, IMAGE_BYTES, WARM_UP_GETS, Times, serving, timed_gets
+from benchmarks.processes import forget_peak, peak_bytes
 from generation.hostile_files import HOSTILE
 
 GETS: Final = 600
@@ -46,6 +49,12 @@ _FILES: Final = "/api/v1/storage/images/hostile"
 
 _SAVERS: Final = 4
 _HOSTILE: Final = tuple(made() for made in HOSTILE.values())
+_UPLOADS: Final = 8
+_UPLOAD_BYTES: Final = 1_000_000
+_CHUNKED_HEAD: Final = (
+    "POST {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n"
+    "Content-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 
 Attack = Callable[[int, str], None]
 
@@ -133,11 +142,32 @@ def _upload(number: int) -> dict[str, bytes]:
     return {"file": _HOSTILE[number % len(_HOSTILE)]}
 
 
+def chunks(port: int, token: str) -> None:
+    """Save an image in chunks of one byte, all of it sent at once, again and again."""
+    form = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    form += os.urandom(_UPLOAD_BYTES) + b"\r\n--B--\r\n"
+    chunked = bytearray(b"1\r\nX\r\n" * len(form))
+    chunked[3::6] = form
+    body = bytes(chunked) + b"0\r\n\r\n"
+
+    def save() -> None:
+        for number in itertools.count():
+            target = f"/api/v1/storage/images/{threading.get_ident()}/{number}.bin"
+            head = _CHUNKED_HEAD.format(target=target, token=token).encode()
+            with socket.create_connection(("127.0.0.1", port)) as one:
+                one.sendall(head + body)
+                if not one.recv(65_536).startswith(b"HTTP/1.1 200"):
+                    raise SystemExit("an upload in chunks was refused")
+
+    _at_once(_UPLOADS, save)
+
+
 ATTACKS: Final[dict[str, Attack]] = {
     "pipelining": pipelining,
     "scans": picture,
     "names": lists,
     "metadata": metadata,
+    "chunks": chunks,
 }
 
 
@@ -154,14 +184,20 @@ def _at_once(count: int, act: Callable[[], None]) -> None:
         thread.join()
 
 
+def _begin(attack: Attack, begun: Event, port: int, token: str) -> None:
+    begun.set()
+    attack(port, token)
+
+
 @contextlib.contextmanager
 def under(attack: Attack, port: int, token: str) -> Iterator[None]:
     """While a process of its own does that."""
-    attacker = multiprocessing.get_context("spawn").Process(
-        target=attack, args=(port, token), daemon=True
-    )
+    spawn = multiprocessing.get_context("spawn")
+    begun = spawn.Event()
+    attacker = spawn.Process(target=_begin, args=(attack, begun, port, token), daemon=True)
     attacker.start()
     try:
+        begun.wait()
         time.sleep(_LEAD_S)
         yield
         if not attacker.is_alive():
@@ -179,15 +215,18 @@ def main(names: tuple[str, ...]) -> None:
     attacks = {name: attack for name, attack in ATTACKS.items() if name in (names or ATTACKS)}
     click.echo(f"GET of {IMAGE_BYTES:,} bytes, {GETS} times, one after another")
     for name, attack in {"alone": None, **attacks}.items():
-        with serving() as (port, token), _client(port, token) as client:
+        with serving() as (port, token, root), _client(port, token) as client:
             client.post(IMAGE, files={"file": os.urandom(IMAGE_BYTES)}).raise_for_status()
             client.post(_PICTURE, files={"file": of_scans(_SCANS)}).raise_for_status()
             timed_gets(client, WARM_UP_GETS)
+            forget_peak(root)
+            memory = peak_bytes(root)
             with under(attack, port, token) if attack else contextlib.nullcontext():
                 taken = timed_gets(client, GETS)
                 saves = timed_saves(client) if attack is metadata else []
-        times = Times.of(taken)
-        click.echo(f"  {name:12}{times}   most {max(taken) * 1e3:8.2f} ms")
+            grown = (peak_bytes(root) - memory) / 1024**2
+        times, most = Times.of(taken), max(taken) * 1e3
+        click.echo(f"  {name:12}{times}   most {most:8.2f} ms   memory +{grown:.0f} MiB")
         if times.p99 > GOAL_S:
             missed.append(name)
         if saves:

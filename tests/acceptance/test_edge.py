@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -197,6 +198,24 @@ def test_fields_behind_a_body_are_bounded_and_count_for_nothing(
     for trailer in (b"X: y\r\n" * 20_000, b"X: " + b"y" * 1_000_000):
         assert exchange(server.port, chunked + trailer)[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 400")
     assert client.get(IMAGES, params={"prefix": folder}).json() == []
+
+
+def test_an_upload_in_chunks_of_one_byte_is_whole_and_the_request_behind_it_is_answered(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    image = os.urandom(60_000)
+    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%s\r\n--B--\r\n'
+    request = head(f"{folder}/a.png", server.token()).replace(
+        b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
+    )
+    request += b"".join(b"1\r\n%c\r\n" % byte for byte in body % image) + b"0\r\n\r\n"
+    last = b"GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    answer = exchange(server.port, request + last)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.rpartition(b"HTTP/1.1 ")[2].startswith(b"404")
+    assert client.get(f"{IMAGES}/{folder}/a.png").content == image
 
 
 def test_small_chunks_are_no_trailers(server: Server, folder: str) -> None:

@@ -165,3 +165,26 @@ async def test_the_disk_begins_with_a_large_image_while_it_comes_in(
     for (start, length), (following, _) in itertools.pairwise(begun):
         assert start + length == following
     await storage.close()
+
+
+async def test_an_image_that_comes_in_tiny_pieces_is_written_in_few_calls_and_short_writes_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(DiskConfig(tmp_path, 0), RULES)
+    data = os.urandom(3000)
+    written: list[list[bytes | memoryview]] = []
+    real_writev = os.writev
+
+    def short(fd: int, buffers: list[bytes | memoryview]) -> int:
+        written.append([*buffers])
+        return real_writev(fd, buffers[: len(buffers) - len(buffers) // 3])
+
+    monkeypatch.setattr(os, "writev", short)
+    source = Chunks(*(data[at : at + 1] for at in range(len(data))))
+    await storage.save(key("a.png"), source)
+
+    assert await read(storage, "a.png") == data
+    assert len(written) < 100
+    assert all(len(call) <= 1024 for call in written)
+    assert not any(isinstance(buffer, memoryview) for call in written for buffer in call)
+    await storage.close()

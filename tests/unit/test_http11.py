@@ -83,7 +83,7 @@ def by_us(pieces: list[bytes]) -> tuple[bytes, bytes | None] | None:
             data, rest = decoder.feed(piece)
         except BadRequest:
             return None
-        body += b"".join(data)
+        body += data
         if rest is not None:
             return body, rest + b"".join(pieces[number + 1 :])
     return body, None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, UnsupportedMedia
 from stillroom.http.fields import as_repr_digest
-from stillroom.http.multipart import MAX_PARTS, MAX_SKIPPED_BYTES, FilePart, boundary_of
+from stillroom.http.multipart import MAX_FOLDS, MAX_PARTS, MAX_SKIPPED_BYTES, FilePart, boundary_of
 
 BOUNDARY = b"----b0undary"
 
@@ -189,3 +189,12 @@ def test_anything_but_a_form_is_unsupported(content_type: str) -> None:
 def test_a_form_without_a_usable_boundary_is_malformed(rest: str) -> None:
     with pytest.raises(MalformedBody):
         boundary_of({"content-type": "multipart/form-data" + rest})
+
+
+def test_a_folded_field_is_read_and_one_of_many_lines_is_refused() -> None:
+    fold = "\r\n " + "a"
+    assert received([form(part("file", b"x", "X-Note: a" + fold * MAX_FOLDS))]) == b"x"
+
+    half = "X-Note: a" + fold * (MAX_FOLDS // 2 + 1)
+    with pytest.raises(MalformedBody, match="folded"):
+        received([form(part("note", b"x", half), part("file", b"x", half))])

@@ -1,6 +1,7 @@
 """What is kept of an upload's bytes as they pass, for those who look for its facts."""
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -10,7 +11,7 @@ from stillroom.storage.values import SaveRules
 DATA = random.Random(1).randbytes(TAIL_BYTES + 2 * HEAD_BYTES)
 
 
-@pytest.mark.parametrize("step", [997, HEAD_BYTES, 100_000, len(DATA)])
+@pytest.mark.parametrize("step", [2, 997, HEAD_BYTES, 100_000, len(DATA)])
 @pytest.mark.parametrize(
     "size", [0, 1, HEAD_BYTES, HEAD_BYTES + 1, TAIL_BYTES, TAIL_BYTES + 1, len(DATA)]
 )
@@ -27,3 +28,16 @@ def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> Non
     assert passed.held == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
     assert passed.at(0, min(size, 10)) == data[:10]
     assert passed.at(max(0, size - 10), min(size, 10)) == data[-10:]
+
+
+def test_many_small_pieces_take_no_more_memory_than_their_bytes() -> None:
+    checks = UploadChecks(SaveRules(len(DATA)))
+    tracemalloc.start()
+    try:
+        for start in range(0, len(DATA), 2):
+            checks.count(DATA[start : start + 2])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 2 * (HEAD_BYTES + TAIL_BYTES)

@@ -1,6 +1,7 @@
 """The body of an upload, however it is cut."""
 
 import asyncio
+import os
 
 import pytest
 from hypothesis import given
@@ -72,5 +73,55 @@ def test_reading_stops_while_too_much_waits_and_goes_on_behind_it() -> None:
         for _ in range(5):
             await anext(body)
         assert set_to[-1:] == [True]
+
+    asyncio.run(run())
+
+
+def in_chunks(data: bytes, size: int) -> bytes:
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def test_chunks_of_one_byte_become_few_pieces_and_others_have_turns_between_these() -> None:
+    async def run() -> None:
+        data, set_to = os.urandom(40_000), list[bool]()
+        body = Body(None, max_overhead=1000)
+        body.set_reading = set_to.append
+        rest, decoded = body.feed(in_chunks(data, 1) + b"GET"), [body.received]
+        assert set_to == [False]
+        while rest is None:
+            assert body.has_undecoded_chunks
+            rest = body.feed(b"")
+            decoded.append(body.received - sum(decoded))
+        assert rest == b"GET"
+        assert max(decoded) <= 256
+        pieces = [piece async for piece in body]
+        assert b"".join(pieces) == data
+        assert len(pieces) <= 40_000 // 256 + 1
+
+    asyncio.run(run())
+
+
+def test_chunks_of_one_read_are_one_piece() -> None:
+    async def run() -> None:
+        body = Body(None, max_overhead=1000)
+        assert body.feed(in_chunks(bytes(200_000), 4096)) == b""
+        assert [len(piece) async for piece in body] == [200_000]
+
+    asyncio.run(run())
+
+
+def test_reading_goes_on_once_all_chunks_of_a_read_are_decoded() -> None:
+    async def run() -> None:
+        set_to: list[bool] = []
+        body = Body(None, max_overhead=1000)
+        body.set_reading = set_to.append
+        body.feed(in_chunks(bytes(500), 1)[: 400 * 6])
+        await anext(body)
+        assert set_to == [False]
+        body.feed(b"")
+        assert not body.has_undecoded_chunks
+        await anext(body)
+        assert set_to == [False, True]
 
     asyncio.run(run())

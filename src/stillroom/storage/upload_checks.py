@@ -13,6 +13,9 @@ HEAD_BYTES: Final = 64 * 1024
 TAIL_BYTES: Final = 256 * 1024
 """Kept of an upload's ends: nearly all that an image says of itself stands there."""
 
+_MAX_PIECES: Final = 512
+"""Kept apart of each end: many small ones would take more memory than their bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class PassedBytes:
@@ -84,10 +87,15 @@ class UploadChecks:
 
         if self.size - len(chunk) < HEAD_BYTES:
             self._head.append(chunk)
+            if len(self._head) > _MAX_PIECES:
+                self._head = [b"".join(self._head)]
         self._tail.append(chunk)
         self._tail_bytes += len(chunk)
         while self._tail_bytes - len(self._tail[0]) >= TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
+        if len(self._tail) > _MAX_PIECES:
+            joined = b"".join(self._tail)[-TAIL_BYTES:]
+            self._tail, self._tail_bytes = deque([joined]), len(joined)
 
     def passed(self) -> PassedBytes:
         """Both ends of what was counted."""

@@ -11,6 +11,9 @@ from stillroom.server.http11.head import BadRequest
 _MAX_BYTES: Final = 64 * 1024
 """Queued bytes beyond which a connection is not read. One read brings up to 256,000 more."""
 
+_CHUNKS_AT_ONCE: Final = 256
+"""Chunks decoded before other connections have their turn; about 0.4 ms."""
+
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """A size and extensions, which are ignored (RFC 9112, 7.1.1)."""
 
@@ -56,8 +59,13 @@ class RequestBody:
         """Whether the reader has all of it."""
         return self.is_complete and not self._pieces
 
+    @property
+    def has_undecoded_chunks(self) -> bool:
+        """Whether `feed` must be called again, without data, in another turn of the loop."""
+        return self._chunks is not None and self._chunks.has_more
+
     def feed(self, data: bytes) -> bytes | None:
-        """Queue what belongs to the body.
+        """Queue what belongs to the body, as one piece.
 
         Returns:
             What follows the body, once it is complete: the next request; None before.
@@ -66,10 +74,13 @@ class RequestBody:
             BadRequest: a chunked body is malformed.
         """
         if self._chunks is not None:
-            pieces, rest = self._chunks.feed(data)
-            for piece in pieces:
+            had_more = self._chunks.has_more
+            piece, rest = self._chunks.feed(data)
+            if piece:
                 self._queue(piece)
             self.is_complete = rest is not None
+            if had_more and not self._pieces:
+                self._read_on()
         else:
             piece = data if len(data) <= self._remaining else data[: self._remaining]
             self._remaining -= len(piece)
@@ -78,7 +89,8 @@ class RequestBody:
             rest = data[len(piece) :] if self.is_complete else None
         self._wake()
         # Many reads may come in one turn of the loop.
-        if self._queued_bytes > _MAX_BYTES and not self.is_complete:
+        is_full = self._queued_bytes > _MAX_BYTES or self.has_undecoded_chunks
+        if is_full and not self.is_complete:
             self.set_reading(False)
         return rest
 
@@ -111,9 +123,13 @@ class RequestBody:
                 self._waiter = None
         piece = self._pieces.popleft()
         self._queued_bytes -= len(piece)
-        if not self._pieces and not self.is_complete:
-            self.set_reading(True)
+        if not self._pieces:
+            self._read_on()
         return piece
+
+    def _read_on(self) -> None:
+        if not self.is_complete and not self.has_undecoded_chunks:
+            self.set_reading(True)
 
     def _queue(self, piece: bytes) -> None:
         self.received += len(piece)
@@ -130,27 +146,39 @@ class ChunkedDecoder:
 
     httptools would not say where in its input a message ends, so that a pipelined request
     behind it would be lost.
+
+    Attributes:
+        has_more: There is undecoded input, because it has too many chunks for one call.
     """
 
     def __init__(self, max_overhead: int) -> None:
         """Begin before the first chunk; `max_overhead` as in `RequestBody`."""
+        self.has_more = False
         self._max_overhead = max_overhead
         self._overhead = 0
-        self._held = b""  # a line that is not complete
+        self._held = b""  # a line that is not complete, or more chunks
+        self._at = 0  # in what is held
         self._left = 0  # of the chunk that is read
         self._next = self._read_size
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes | None]:
-        """Decode a piece: the data in it, and what follows the body once it is complete.
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Decode what came: the data in it, joined, and what follows a complete body.
 
         Raises:
             BadRequest: 400 for what is malformed, 431 for too much that is no data.
         """
-        data, self._held = self._held + data, b""
+        held, at = self._held, self._at
+        self.has_more, self._held, self._at = False, b"", 0
+        if data:
+            data, at = held[at:] + data, 0
+        else:
+            data = held
         pieces: list[bytes] = []
-        at = 0
         while at < len(data):
             if self._left:
+                if len(pieces) == _CHUNKS_AT_ONCE:
+                    self.has_more, self._held, self._at = True, data, at
+                    return b"".join(pieces), None
                 piece = data[at : at + self._left]
                 at += len(piece)
                 self._left -= len(piece)
@@ -167,8 +195,8 @@ class ChunkedDecoder:
             self._overhead += len(line) + 2
             self._check_overhead(0)
             if self._next(line):
-                return pieces, data[at:]
-        return pieces, None
+                return b"".join(pieces), data[at:]
+        return b"".join(pieces), None
 
     def _read_size(self, line: bytes) -> bool:
         found = _CHUNK_SIZE.fullmatch(line)

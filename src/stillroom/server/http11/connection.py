@@ -17,7 +17,8 @@ import logging
 import socket
 import termios
 import time
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -67,10 +68,23 @@ class Service:
     responder: Responder
     fast_path: FastPath | None = None
     timer: TimeoutTimer = field(init=False)
+    _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         """Add the timer of all connections."""
         self.timer = TimeoutTimer(self.loop, self.connections)
+
+    def run_in_turn(self, work: Callable[[], None]) -> None:
+        """Run `work` later; of all such work one in each turn of the loop, however many wait."""
+        self._waiting.append(work)
+        if len(self._waiting) == 1:
+            self.loop.call_soon(self._run_next)
+
+    def _run_next(self) -> None:
+        work = self._waiting.popleft()
+        if self._waiting:
+            self.loop.call_soon(self._run_next)
+        work()
 
 
 class Connection(asyncio.Protocol):
@@ -231,6 +245,12 @@ class Connection(asyncio.Protocol):
             self._state = _ANSWER
             if rest:
                 self.data_received(rest)
+        elif self._body.has_undecoded_chunks:
+            self._service.run_in_turn(self._decode_more)
+
+    def _decode_more(self) -> None:
+        if self._state is _BODY:
+            self._read_body(b"")
 
     def _set_reading(self, reads: bool) -> None:  # noqa: FBT001  (the name says it)
         if self._state is _BODY and not self._transport.is_closing():

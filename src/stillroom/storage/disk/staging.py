@@ -19,7 +19,11 @@ from stillroom.storage.upload_checks import UploadChecks
 _BEGUN_BYTES: Final = 4 * 1024**2
 """As much is given to the disk at once while the rest is still coming."""
 
-_MAX_IN_A_CALL: Final = 1024  # IOV_MAX of Linux
+_MAX_BYTES: Final = 1024**2
+"""Written and hashed in one go off the loop; the most that one upload keeps in memory."""
+
+_MAX_CHUNKS: Final = 1024
+"""IOV_MAX of Linux: as many are written in one call."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
 """Room that is taken ahead: what a client announces costs it nothing, and may never come."""
@@ -40,6 +44,11 @@ class Batch:
         """Add a chunk."""
         self.chunks.append(chunk)
         self.size += len(chunk)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be written before more is added."""
+        return self.size >= _MAX_BYTES or len(self.chunks) >= _MAX_CHUNKS
 
 
 class Staged:
@@ -79,13 +88,15 @@ class Staged:
         for chunk in batch.chunks:
             checks.digest(chunk)
         with translated():
-            rest = [memoryview(chunk) for chunk in batch.chunks]
-            while rest:
-                written = os.writev(self.fd, rest[:_MAX_IN_A_CALL])
-                while rest and written >= len(rest[0]):
-                    written -= len(rest.pop(0))
+            rest: list[bytes | memoryview] = [*batch.chunks]
+            first = 0
+            while first < len(rest):
+                written = os.writev(self.fd, rest[first : first + _MAX_CHUNKS])
+                while first < len(rest) and written >= len(rest[first]):
+                    written -= len(rest[first])
+                    first += 1
                 if written:
-                    rest[0] = rest[0][written:]
+                    rest[first] = memoryview(rest[first])[written:]
         self._written += batch.size
         waiting = self._written - self._begun
         if waiting >= _BEGUN_BYTES:

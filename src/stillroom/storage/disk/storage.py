@@ -52,9 +52,6 @@ from stillroom.storage.values import (
     StoredImage,
 )
 
-_BATCH_BYTES: Final = 1024**2
-"""Written and hashed in one go off the loop; the most that one upload keeps in memory."""
-
 _THREADS: Final = 16
 """Syncs under way at once. A disk takes 8 to 16 before they queue up in the device."""
 
@@ -133,7 +130,7 @@ class DiskImageStorage:
             async for chunk in source:
                 pending.checks.count(chunk)
                 batch.add(chunk)
-                if batch.size >= _BATCH_BYTES:
+                if batch.is_full:
                     if staged is None:
                         staged = self._stage()
                     full, batch = batch, Batch()
