@@ -40,6 +40,38 @@ def test_a_head_is_the_same_however_it_is_cut(cuts: list[int], behind: bytes) ->
     assert request.headers[2] == (b"x-of-ours", b"two words ")
 
 
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", b"/", b""),
+        (b"//a?b?c", b"//a", b"b?c"),
+        (b"/?", b"/", b""),
+        (b"http://a/x?y", b"/x", b"y"),
+        (b"HTTP://a.example:8000/", b"/", b""),
+        (b"http://a:/x", b"/x", b""),
+        (b"http://[::1]:80/x", b"/x", b""),
+        (b"http://a_b%20~/x", b"/x", b""),
+    ],
+)
+def test_a_target_is_a_path_and_a_query(target: bytes, path: bytes, query: bytes) -> None:
+    request, _ = parse([b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"])
+    assert (request.target, request.path, request.query) == (target, path, query)
+
+
+@given(
+    st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=20),
+    st.sampled_from(["", "/", "http://", "http:///", "http://a", "http://[::1"]),
+)
+def test_whatever_the_target_the_head_is_parsed_or_refused(text: str, scheme: str) -> None:
+    head = f"GET {scheme}{text}/x HTTP/1.1\r\nHost: a\r\n\r\n"
+    try:
+        request, _ = parse([head.encode()])
+    except BadRequest as refused:
+        assert refused.status == 400
+    else:
+        assert request.path.startswith(b"/")
+
+
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\n", b"\n\r\n", b"\r\r\n\r\n", b"\r\n \r\n\r\n"])
 def test_a_head_that_ends_otherwise_is_malformed_and_hides_nothing(end: bytes) -> None:
     head = b"GET / HTTP/1.1\r\nHost: a" + end + b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"

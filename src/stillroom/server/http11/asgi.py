@@ -11,8 +11,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-import httptools
-
 from stillroom.api.responses import OPERATION
 from stillroom.http.problems import internal_error
 from stillroom.telemetry import metrics, request_id
@@ -246,17 +244,15 @@ class AsgiExchange:
 
 def scope_of(request: "Request", connection: "Connection", state: dict[str, Any]) -> dict[str, Any]:
     """The ASGI scope of a request whose head is checked."""
-    url = httptools.parse_url(request.target)
-    raw_path = url.path or b"/"
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.version,
         "method": request.method,
         "scheme": "http",
-        "path": unquote(raw_path.decode("ascii")),
-        "raw_path": raw_path,
-        "query_string": url.query or b"",
+        "path": unquote(request.path.decode("ascii")),
+        "raw_path": request.path,
+        "query_string": request.query,
         "root_path": "",
         "headers": request.headers,
         "client": connection.client,

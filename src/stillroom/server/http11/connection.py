@@ -17,6 +17,7 @@ import logging
 import socket
 import termios
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from stillroom.telemetry import metrics
 from stillroom.telemetry.logging import access_log, log_access
 
 Address = tuple[str, int]
+
+log = logging.getLogger("stillroom.server")
 
 
 class State(Enum):
@@ -157,7 +160,13 @@ class Connection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, as the state has it."""
+        """Take bytes, as the state has it; an error of ours is answered 500."""
+        try:
+            self._take(data)
+        except Exception as error:  # else the loop would close the connection without an answer
+            self._fail(error)
+
+    def _take(self, data: bytes) -> None:
         state = self._state
         if state is _IDLE:
             fast = self._fast_path
@@ -323,14 +332,18 @@ class Connection(asyncio.Protocol):
 
     # Refusing and closing ----------------------------------------------------------------
 
-    def refuse(self, status: int, message: str) -> None:
-        """Answer without the application, and close."""
+    def refuse(self, status: int, message: str) -> str:
+        """Answer without the application, and close.
+
+        Returns:
+            The id in the response; empty if another one had begun.
+        """
         if self._exchange is not None:
             self._body.abort()
             if self._exchange.has_begun:
                 self._exchange.keep_alive = False  # nothing may come between
                 self._state = _ANSWER
-                return
+                return ""
             self._exchange.disconnect()
             self._exchange = None
         metrics.count("connection", status)
@@ -344,6 +357,20 @@ class Connection(asyncio.Protocol):
                 sent=len(response.body),
             )  # fmt: skip
         self._linger()
+        return response.request_id
+
+    def _fail(self, error: Exception) -> None:
+        """Respond 500 and log one line: a client that finds such a request can repeat it.
+
+        The error's message may contain the request, with the signature of a URL.
+        """
+        request_id = self.refuse(500, "internal server error; see the server log")
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
+        log.error(
+            "a request failed: %(error)s in %(file)s, line %(line)d",
+            {**facts, "request_id": request_id},
+        )
 
     def close(self) -> None:
         """Close behind what was sent; linger if the client may be sending."""

@@ -7,8 +7,12 @@ import httptools
 
 from stillroom.server.http11.bounds import Bounds
 
-_TARGET: Final = re.compile(rb"(?:http://[^/?#]*)?/[\x21\x22\x24-\x7e]*", re.IGNORECASE)
-"""Origin form or absolute form, ASCII, without a fragment."""
+_TARGET: Final = re.compile(
+    rb"(?:http://(?:\[[0-9a-f:.]+\]|[a-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]{0,5})?)?"
+    rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?",
+    re.IGNORECASE,
+)
+"""Origin form or absolute form (RFC 9112, 3.2), ASCII, without a fragment: path and query."""
 
 _END: Final = b"\r\n\r\n"
 
@@ -27,6 +31,8 @@ class Request(NamedTuple):
 
     Attributes:
         target: As it came.
+        path: Of the target.
+        query: Of the target, without `?`.
         version: "1.0" or "1.1".
         headers: Names in lower case, in their order.
         keep_alive: Whether the client can send another request on this connection.
@@ -36,6 +42,8 @@ class Request(NamedTuple):
 
     method: str
     target: bytes
+    path: bytes
+    query: bytes
     version: str
     headers: list[tuple[bytes, bytes]]
     keep_alive: bool
@@ -88,12 +96,14 @@ class HeadParser:
         """
         version = self._parser.get_http_version()
         names = [name for name, _ in self._headers]
-        self._check(version, names)
+        path, query = self._check(version, names)
         fields = dict(self._headers)
         length = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
         return Request(
             method=self._parser.get_method().decode("ascii"),
             target=self._target,
+            path=path,
+            query=query,
             version=version,
             headers=self._headers,
             keep_alive=(
@@ -141,7 +151,7 @@ class HeadParser:
         if self._is_complete is not is_last:
             raise BadRequest(400, "malformed HTTP request")
 
-    def _check(self, version: str, names: list[bytes]) -> None:
+    def _check(self, version: str, names: list[bytes]) -> tuple[bytes, bytes]:
         if version not in ("1.0", "1.1"):
             raise BadRequest(400, "another version of HTTP: send 1.1 or 1.0")
         if len(names) > self._bounds.header_fields:
@@ -149,7 +159,8 @@ class HeadParser:
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and version != "1.0"):
             raise BadRequest(400, "exactly one Host field is required")
-        if not _TARGET.fullmatch(self._target):
+        target = _TARGET.fullmatch(self._target)
+        if target is None:
             raise BadRequest(400, "the request target is not an ASCII path")
         lengths = names.count(b"content-length")
         codings = [value.lower() for name, value in self._headers if name == b"transfer-encoding"]
@@ -162,3 +173,4 @@ class HeadParser:
             raise BadRequest(
                 400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
             )
+        return target[1], target[2] or b""

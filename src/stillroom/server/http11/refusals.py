@@ -1,4 +1,4 @@
-"""Refusals by the connection, which reach no operation: 400, 408, 414, 431 and 503."""
+"""Refusals by the connection, which reach no operation: 400, 408, 414, 431, 500 and 503."""
 
 import time
 from http import HTTPStatus
@@ -13,9 +13,10 @@ _CODES: Final = {
     408: "request_timeout",
     414: "uri_too_long",
     431: "request_header_fields_too_large",
+    500: "bug",  # as of an operation
     503: "service_unavailable",
 }
-"""Source: https://www.iana.org/assignments/http-status-codes."""
+"""Source of the others: https://www.iana.org/assignments/http-status-codes."""
 
 
 class Refusal(NamedTuple):
