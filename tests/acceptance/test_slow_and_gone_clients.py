@@ -1,7 +1,9 @@
 """Clients that are slow, leave or are refused, and a server that drains, on the fast path."""
 
 import contextlib
+import itertools
 import os
+import resource
 import socket
 import struct
 import time
@@ -75,6 +77,36 @@ def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection(
             received += len(piece)
     assert received < 64 * 1024**2
     file.unlink()
+
+
+def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(tmp_path: Path) -> None:
+    data = os.urandom(16 * 1024**2)
+    with running(tmp_path) as server, server.client() as client, socket.socket() as connection:
+        client.post(f"{IMAGES}/large.bin", files={"file": data}).raise_for_status()
+        assert client.get("/api/v1/media-resources").json() == []  # its files are open now
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.recv(65_536)
+        folder = Path(f"/proc/{server.process.pid}/fd")
+        used = {int(entry.name) for entry in folder.iterdir()}
+        free = next(number for number in itertools.count() if number not in used)
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        for_the_image = (free + 1, hard)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, for_the_image)
+
+        connection.sendall(
+            f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Bearer {server.token()}\r\n\r\n".encode()
+        )
+        until(lambda: "goes on without a descriptor: Too many open files" in server.logged())
+        answer = bytearray()
+        while not answer.endswith(data[-100:]):
+            answer += connection.recv(1024**2) or pytest.fail("closed too early")
+
+        assert parsed(bytes(answer)).body == data
+        assert server.logged().count("goes on without a descriptor") == 1
 
 
 def test_a_draining_server_finishes_what_it_sends(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ _WINDOW_BYTES: Final = 1024**2
 """Sent in one call, before other connections have their turn, however fast this client reads.
 nginx: `sendfile_max_chunk`, 2 MiB."""
 
+_WITHOUT_DESCRIPTOR_S: Final = 0.1
+"""A client is looked at so often while no descriptor is left to wait for it."""
+
 _ONE_BYTE: Final = [bytearray(1)]
+
+log = logging.getLogger("stillroom.server")
 
 
 class FileSlice(NamedTuple):
@@ -56,6 +61,7 @@ class FileExchange:
         # must not find that number reused for another file.
         self._socket: socket.socket | None = None
         self._is_in_thread = False
+        self._is_polling = False  # no descriptor was left
         self._has_ended = False
 
     @classmethod
@@ -90,9 +96,8 @@ class FileExchange:
                 return
         except BlockingIOError:
             pass
-        except OSError:
-            self._end()
-            self._connection.abort()
+        except OSError as error:
+            self._cut_off(error)
             return
         if not self._left:
             self._end()
@@ -100,8 +105,26 @@ class FileExchange:
         elif takes_more and self._socket is None:
             self._loop.call_soon(self._send, to)  # others first; a writer costs twelve system calls
         elif self._socket is None:
+            self._wait_for(to)
+
+    def _wait_for(self, to: socket.socket) -> None:
+        """Go on once the client takes more; without a descriptor, now and then."""
+        try:
             self._socket = to.dup()
+        except OSError as error:
+            if not self._is_polling:
+                self._is_polling = True
+                log.warning("a slow download goes on without a descriptor: %s", error.strerror)
+            self._loop.call_later(_WITHOUT_DESCRIPTOR_S, self._send, to)
+        else:
             self._loop.add_writer(self._socket, self._send, self._socket)
+
+    def _cut_off(self, error: BaseException) -> None:
+        """End an answer in the middle; a client that has gone is no error."""
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("a download was cut off: %r", error)
+        self._end()
+        self._connection.abort()
 
     def _send_in_thread(self, to: socket.socket) -> None:
         """Send a window in a thread, where waiting for the disk blocks no other connection."""
@@ -116,8 +139,7 @@ class FileExchange:
         if self._has_ended:
             self._close()
         elif error is not None and not isinstance(error, BlockingIOError):
-            self._end()
-            self._connection.abort()
+            self._cut_off(error)
         elif not self._left:
             self._end()
             self._connection.finish(self)

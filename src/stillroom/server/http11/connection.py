@@ -365,6 +365,8 @@ class Connection(asyncio.Protocol):
         The error's message may contain the request, with the signature of a URL.
         """
         request_id = self.refuse(500, "internal server error; see the server log")
+        if not request_id:
+            self.abort()
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
         facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
         log.error(
