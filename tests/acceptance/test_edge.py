@@ -204,7 +204,9 @@ def test_an_upload_in_chunks_of_one_byte_is_whole_and_the_request_behind_it_is_a
     server: Server, client: httpx.Client, folder: str
 ) -> None:
     image = os.urandom(60_000)
-    body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%s\r\n--B--\r\n'
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%s\r\n--B--\r\n'
+    )
     request = head(f"{folder}/a.png", server.token()).replace(
         b"Content-Length: 1073741824", b"Transfer-Encoding: chunked"
     )

@@ -141,8 +141,8 @@ FAULTS: Final = (
     Fault(
         "index: healing leaves out what was saved over",
         "media/index/healing.py",
-        "(key not in known or not known[key].is_of(one))",
-        "key not in known",
+        "return image.key.text in known and known[image.key.text].is_of(image)",
+        "return image.key.text in known",
         (INDEX, "-k", "healing"),
     ),
     Fault(

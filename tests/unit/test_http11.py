@@ -1,5 +1,7 @@
 """Heads and bodies of HTTP/1.1, however they are cut."""
 
+import contextlib
+
 import httptools
 import pytest
 from hypothesis import given
@@ -64,11 +66,8 @@ def test_a_target_is_a_path_and_a_query(target: bytes, path: bytes, query: bytes
 )
 def test_whatever_the_target_the_head_is_parsed_or_refused(text: str, scheme: str) -> None:
     head = f"GET {scheme}{text}/x HTTP/1.1\r\nHost: a\r\n\r\n"
-    try:
+    with contextlib.suppress(BadRequest):  # no other error
         request, _ = parse([head.encode()])
-    except BadRequest as refused:
-        assert refused.status == 400
-    else:
         assert request.path.startswith(b"/")
 
 

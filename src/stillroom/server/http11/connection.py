@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         """Take bytes, as the state has it; an error of ours is answered 500."""
         try:
             self._take(data)
-        except Exception as error:  # else the loop would close the connection without an answer
+        except Exception as error:  # noqa: BLE001  (the loop would close without an answer)
             self._fail(error)
 
     def _take(self, data: bytes) -> None:
