@@ -155,8 +155,8 @@ FAULTS: Final = (
     Fault(
         "SDK: a redirect leaves https",
         "client/fetching.py",
-        '            if url.startswith("https:") and not there.startswith("https:"):\n',
-        "            if not there:\n",
+        'if here.scheme == "https" and _parsed(url).scheme != "https":',
+        'if here.scheme == "https" and not _parsed(url).scheme:',
         (GENERATORS, "-k", "address"),
     ),
     Fault(

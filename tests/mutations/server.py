@@ -165,8 +165,8 @@ FAULTS: Final = (
     Fault(
         "body: what nobody reads piles up in memory",
         "server/http11/body.py",
-        "        if self._queued_bytes > _MAX_BYTES and not self.is_complete:\n",
-        "        if self._queued_bytes < 0:\n",
+        "is_full = self._queued_bytes > _MAX_BYTES or self.has_undecoded_chunks",
+        "is_full = self.has_undecoded_chunks",
         (BODY,),
     ),
     Fault(
@@ -220,10 +220,10 @@ FAULTS: Final = (
     ),
     Fault(
         "fast path: answers to conditions pile up",
-        "server/fast_path/lines.py",
-        "        if self.answers is None or len(self.answers) >= _MAX_ANSWERS:\n",
-        "        if self.answers is None:\n",
-        ("tests/unit/test_bounded_cache.py",),
+        "server/fast_path/reads.py",
+        "(line.image, answer), size + _ENTRY_BYTES)",
+        "(line.image, answer), 0)",
+        ("tests/unit/test_fast_reads.py",),
     ),
     Fault(
         "fast path: an evicted answer goes on taking room",
