@@ -39,18 +39,16 @@ class Unbounded(BaseException):
 
 @dataclass(frozen=True)
 class Effort:
-    """Work that was done, and the looks that were counted; memory in bytes, at its peak."""
+    """Work that was done, and the looks that were counted."""
 
     lines: int
-    memory: int
     looks: int
     exceeded: bool
 
     @property
     def is_bounded(self) -> bool:
-        """Whether all of it was counted, and it is no more than one file may cause."""
-        counted = LINES_BESIDE + LINES_PER_LOOK * self.looks
-        return self.lines <= counted and self.memory <= MOST_MEMORY
+        """Whether all of it was counted."""
+        return self.lines <= LINES_BESIDE + LINES_PER_LOOK * self.looks
 
 
 def effort_of(
@@ -82,7 +80,6 @@ def effort_of(
         return count
 
     exceeded, before = False, sys.gettrace()
-    tracemalloc.start()
     sys.settrace(count)
     try:
         parse(parts)
@@ -92,9 +89,17 @@ def effort_of(
         pass
     finally:
         sys.settrace(before)
-        memory = tracemalloc.get_traced_memory()[1]
+    return Effort(lines, allowed - parts.budget.looks, exceeded)
+
+
+def memory_of(act: Callable[[], object]) -> int:
+    """Bytes that it keeps at its peak."""
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
         tracemalloc.stop()
-    return Effort(lines, memory, allowed - parts.budget.looks, exceeded)
 
 
 def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts]]:
@@ -119,6 +124,6 @@ def parses_of(data: bytes) -> dict[str, tuple[Callable[[Any], object], FileParts
     return found
 
 
-def some_of_it() -> WorkBudget:
-    """A tenth of what one file may cause: its work is counted as that of the whole is."""
-    return WorkBudget(MAX_LOOKS // 10, MAX_BYTES // 10, MAX_CHARACTERS // 10)
+def some_of_it(share: int = 10) -> WorkBudget:
+    """A part of what one file may cause: its work is counted as that of the whole is."""
+    return WorkBudget(MAX_LOOKS // share, MAX_BYTES // share, MAX_CHARACTERS // share)

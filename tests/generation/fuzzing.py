@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from damaged import IDS, NAMES, ORIGINALS
 from generation import carriers as at
+from generation import hostile_files as hostile
 from generation.comfy_graphs import GRAPHS
 from generation.comfy_workflows import WORKFLOWS
 from generation.corpus import corpus
-from generation.effort import Unbounded, effort_of, parses_of, some_of_it
-from generation.hostile_files import HOSTILE
+from generation.effort import MOST_MEMORY, Unbounded, effort_of, memory_of, parses_of, some_of_it
 from pictures import picture, srgb_profile
 from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.file_parts import BrokenHeader, MoreNeeded
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KEPT: Final = Path(__file__).parent / "fuzzed"
 
-_MOST_BYTES: Final = 200_000
+_MOST_BYTES: Final = 60_000
 _MOST_CPU_S: Final = 5.0
 """Ten times what the budget allows on one core, since others may keep its caches cold."""
 
@@ -67,7 +67,13 @@ def seeds() -> list[bytes]:
     found += [picture(form=form) for form in forms]
     found += [picture(form=form, icc_profile=srgb_profile()) for form in profiles]
     found += [make() for make in ORIGINALS.values()]
-    found += [made() for made in HOSTILE.values()]
+    found += [
+        hostile.doubled_text(5, "a"), hostile.subgraph_in_itself(3), hostile.many_savers(6, 8),
+        hostile.lora_circles(3, 3), hostile.long_kinds(5), hostile.bypassed_nodes(5, 5),
+        hostile.widgets(20), hostile.same_comment(5, 100), hostile.overlapping_items(3, 3, 100),
+        hostile.empty_extents(2), hostile.long_namespace(20, 50), hostile.same_loras(20),
+        hostile.listed_loras(10), hostile.icons(3), hostile.directory_of_tiff(20),
+    ]  # fmt: skip
     found += [at.with_c2pa(form, at.jumbf()) for form in ("PNG", "JPEG", "WEBP", "AVIF")]
     found += [file.read_bytes() for file in sorted(KEPT.glob("*.bin"))]
     return [data for data in found if len(data) <= _MOST_BYTES]
@@ -111,17 +117,18 @@ class Fuzzer:
         try:
             wrong, is_new = self._counted(data)
             began = time.thread_time()
-            if not wrong:
-                _use(data)
+            memory = 0 if wrong else memory_of(lambda: _use(data))
         except (Exception, Unbounded) as error:  # noqa: BLE001  (each is a finding)
             return repr(error), False
         taken = time.thread_time() - began
-        return (wrong or f"{taken:.1f} s of CPU" * (taken > _MOST_CPU_S)), is_new
+        if taken > _MOST_CPU_S or memory > MOST_MEMORY:
+            wrong = f"{taken:.1f} s of CPU, {memory:,} bytes"
+        return wrong, is_new
 
     def _counted(self, data: bytes) -> tuple[str, bool]:
         is_new = False
         for what, (parse, parts) in parses_of(data).items():
-            parts.budget = some_of_it()
+            parts.budget = some_of_it(40)
             lines: set[tuple[CodeType, int]] = set()
             effort = effort_of(parse, parts, lines)
             if not effort.is_bounded:

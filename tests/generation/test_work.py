@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generation import carriers as at
-from generation.effort import effort_of, parses_of, some_of_it
+from generation.effort import MOST_MEMORY, effort_of, memory_of, parses_of, some_of_it
 from generation.fuzzing import KEPT, Fuzzer
 from generation.hostile_files import HOSTILE, many_savers
 from generation.made_files import files, graphs, workflows
@@ -34,6 +34,13 @@ def test_a_file_that_says_much_takes_little_work(name: str) -> None:
         effort = effort_of(parse, parts)
 
         assert effort.is_bounded, (what, effort)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_that_says_much_takes_little_memory(name: str) -> None:
+    data = HOSTILE[name]()
+
+    assert memory_of(lambda: find_in(data)) < MOST_MEMORY
 
 
 @pytest.mark.parametrize("name", HOSTILE)
