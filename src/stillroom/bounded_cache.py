@@ -1,6 +1,7 @@
 """A cache bounded in size that evicts entries one by one (second chance, also called CLOCK)."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _K = TypeVar("_K")
@@ -32,14 +33,16 @@ class BoundedCache(Generic[_K, _V]):
     docs/adr/0028-a-connection-of-our-own.md.
     """
 
-    __slots__ = ("_entries", "_max_size", "_size")
+    __slots__ = ("_entries", "_evicted", "_max_size", "_size")
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, evicted: Callable[[_V], None] | None = None) -> None:
         """Begin empty.
 
         Args:
             max_size: Of all entries together, in the unit that `put` is told sizes in.
+            evicted: Called with each value that is evicted.
         """
+        self._evicted = evicted
         self._max_size = max_size
         self._size = 0
         # A dict's first key is behind the places of all that were evicted: each look at it walks
@@ -77,7 +80,9 @@ class BoundedCache(Generic[_K, _V]):
             key, entry = self._entries.popitem(last=False)
             if not entry.used:
                 self._size -= entry.size
-                entry.value = None
+                value, entry.value = entry.value, None
+                if self._evicted is not None and value is not None:
+                    self._evicted(value)
                 return
             entry.used = False
             self._entries[key] = entry

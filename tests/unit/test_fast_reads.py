@@ -13,9 +13,9 @@ from stillroom.storage.values import StoredImage
 MIB = 1024**2
 
 
-def reads() -> FastReads:
+def reads(cache_bytes: int = 0) -> FastReads:
     operations = cast("Any", SimpleNamespace(storage=None, sendfile=None))
-    return FastReads(operations, cast("Any", None), longest_target=8192, cache_bytes=0)
+    return FastReads(operations, cast("Any", None), longest_target=8192, cache_bytes=cache_bytes)
 
 
 def line(name: str) -> Line:
@@ -48,3 +48,14 @@ def test_an_answer_to_a_condition_is_of_one_save() -> None:
 
     assert known._known_answer(one, ('"e"',)) is None
     assert known._known_answer(one, ('"f"',)) is None
+
+
+def test_a_line_that_is_forgotten_takes_its_body_along() -> None:
+    known = reads(cache_bytes=64 * MIB)
+    for number in range(20_000):
+        target = b"GET /api/v1/storage/images/%d.png HTTP/1.1" % number
+        one = known._add_line(target, len(target))
+        assert one is not None
+        one.whole = known._whole.put(one, b"body", 100)
+
+    assert len(known._whole) == len(known._lines) == 16_384

@@ -122,10 +122,10 @@ class FastReads:
         self._extra_lines = "".join(f"{name}: {value}\r\n" for name, value in extra_headers)
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
         self._rights: BoundedCache[bytes, Rights] = BoundedCache(_MAX_FIELDS_BYTES)
-        self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES)
         self._conditional: BoundedCache[tuple[Line, Conditions], tuple[object, Answer]]
         self._conditional = BoundedCache(_MAX_CONDITIONAL_BYTES)
         self._whole: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
+        self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, self._whole.remove)
         self._keeps_bodies = cache_bytes > 0
         self._starts: dict[int, bytes] = {}
         self._second = 0  # of the dates in them
@@ -293,8 +293,7 @@ class FastReads:
         try:
             if image is not line.image:
                 line.use(image)
-            known = self._known_answer(line, rights.conditions)
-            answer = known or self._make(line, image, rights)
+            answer = self._known_answer(line, rights.conditions) or self._make(line, image, rights)
             if answer.handed_over:
                 name = self._known_name(image)
                 return _in_memory(answer.naming(name)) if name else None  # the ASGI path names it
