@@ -22,6 +22,7 @@ from stillroom.media.background import Background
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import Healer, Outcome
+from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
@@ -92,6 +93,7 @@ class Library:
         lifetimes: Gives saves an end.
         filling: Writes into the search index what the storage changes.
         index_healing: Compares the search index with the storage.
+        catching_up: The same once, after a start.
         background: Does all that again and again, beside a server.
     """
 
@@ -107,6 +109,7 @@ class Library:
     lifetimes: Lifetimes
     filling: IndexFilling
     index_healing: IndexHealing
+    catching_up: CatchingUp
     background: Background
 
 
@@ -160,7 +163,7 @@ class Parts:
                 self.library.filling.running(
                     self.storage,
                     stop_within_s=_INDEX_STOPS_WITHIN_S,
-                    before_writing=self.library.index_healing.note_start,
+                    before_writing=self.library.catching_up.note_start,
                 )
             )
             await stack.enter_async_context(
@@ -333,6 +336,7 @@ def _library(
     run_deletions = RunDeletions(storage, database, grace=grace)
     is_bucket = isinstance(settings.storage, R2Config)
     index_healing = IndexHealing(storage, database, compares_saves=not is_bucket)
+    catching_up = CatchingUp(storage, database)
     healer = Healer(storage, database, derived, report=reports.healed)
     sweeper = Sweeper(storage, database, expiry=expiry, run_deletions=run_deletions)
     return Library(
@@ -348,12 +352,14 @@ def _library(
         lifetimes=Lifetimes(storage, database),
         filling=filling,
         index_healing=index_healing,
+        catching_up=catching_up,
         background=Background(
             database,
             sweeper,
             expiry=expiry,
             healer=healer,
             index_healing=index_healing,
+            catching_up=catching_up,
             report=reports.queue,
             report_swept=reports.swept,
         ),

@@ -7,10 +7,10 @@ import pytest
 from crash.coincidences import coincide
 from crash.scene import Scene
 
-pytestmark = [pytest.mark.slow]
-
 COUNT = int(os.environ.get("CRASH_COINCIDENCES", "60"))
 """`make crash` sets more."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + COUNT)]
 
 
 @pytest.mark.parametrize(

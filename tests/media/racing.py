@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from media.library import LONG_AGO, Library, is_there, key, make_due
 from pictures import picture
 from stillroom.errors import BackendUnavailable, ImageNotFound, ResourceConflict
-from stillroom.media import service
+from stillroom.media import intents as media_intents
 from stillroom.media.resource import EXPIRED, IN_PLACE, Intent, Settlement, new_id, now
 from stillroom.media.rows.deletions import DeletionRows
 from stillroom.media.rows.intents import IntentRows
@@ -249,7 +249,7 @@ class RacingIngestContract:
     async def test_a_copy_that_takes_long_is_not_taken_for_dead(
         self, library: Library, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(service, "LEASE", timedelta(seconds=0.6))
+        monkeypatch.setattr(media_intents, "LEASE", timedelta(seconds=0.6))
 
         async def renewed() -> None:
             (first,) = library.table(intents)

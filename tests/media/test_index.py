@@ -20,9 +20,11 @@ from stillroom.generation.facts import Generation
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import never_stops
-from stillroom.media.index import filling, healing
+from stillroom.media.index import catching_up, comparing, filling, healing
+from stillroom.media.index.catching_up import CatchingUp
+from stillroom.media.index.comparing import Healed
 from stillroom.media.index.filling import IndexFilling
-from stillroom.media.index.healing import Healed, IndexHealing
+from stillroom.media.index.healing import IndexHealing
 from stillroom.media.index.values import SearchQuery
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
@@ -207,7 +209,7 @@ async def test_healing_finds_what_no_worker_has_seen(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = workers
-    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    monkeypatch.setattr(comparing, "SETTLED_NS", 0)
     for number in range(5):
         await one.save(f"{number}.png", "a fox")
     saved = [f"{number}.png" for number in range(5)]
@@ -318,11 +320,9 @@ def lost(worker: Worker) -> ImageStorage:
     return _without_index(worker)
 
 
-def started(worker: Worker) -> IndexHealing:
+def started(worker: Worker) -> CatchingUp:
     """The comparison of a process that has started now."""
-    return IndexHealing(
-        worker.storage, worker.database, compares_saves=worker.healing._compares_saves
-    )
+    return CatchingUp(worker.storage, worker.database)
 
 
 @pytest.mark.pairs
@@ -370,7 +370,7 @@ async def test_the_first_save_after_a_start_does_not_hide_what_was_lost_before(
 ) -> None:
     """A process notes how far the index goes before it writes; another one compares later."""
     one, other = workers
-    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    monkeypatch.setattr(catching_up, "SETTLED_NS", 0)
     await one.save("a/1.png")
     await one.finds(["a/1.png"])
     await lost(one).save(key("b/2.png"), BytesSource(image("a wolf")))
@@ -388,8 +388,8 @@ async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = workers
-    monkeypatch.setattr(healing, "_START_LEASE", timedelta(seconds=-1))  # as if it were over
-    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    monkeypatch.setattr(catching_up, "_LEASE", timedelta(seconds=-1))  # as if it were over
+    monkeypatch.setattr(catching_up, "SETTLED_NS", 0)
     await one.save("a/1.png")
     await one.finds(["a/1.png"])
     await lost(one).save(key("b/2.png"), BytesSource(image("a wolf")))
@@ -399,7 +399,7 @@ async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(dying, "_page", dies)
+        patched.setattr(dying, "_compare", dies)
         with pytest.raises(asyncio.CancelledError):
             await dying.catch_up(_at_once)
     one.filling._is_running = True
@@ -422,7 +422,7 @@ async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(
         raise BackendUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(comparison, "_page", away)
+        patched.setattr(comparison, "_compare", away)
         with pytest.raises(BackendUnavailable):
             await comparison.catch_up(_at_once)
     await comparison.catch_up(_at_once)
@@ -434,7 +434,7 @@ async def test_after_a_start_only_folders_that_have_changed_are_listed(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = workers
-    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    monkeypatch.setattr(catching_up, "SETTLED_NS", 0)
     for number in range(20):
         await one.save(f"a/{number}/1.png")
     await one.save("b/1.png")

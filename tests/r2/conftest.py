@@ -52,6 +52,7 @@ def running(stub: StubR2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
             "R2_PUBLIC_URL": "https://cdn.example.com",
             "STILLROOM_DATA_DIR": str(tmp_path),
             "STILLROOM_JWT_SECRET": JWT_SECRET,
+            "STILLROOM_SWEEP_INTERVAL_SECONDS": "0",  # else a start compares, and is counted
             **variables,
         }.items():
             monkeypatch.setenv(name, value)

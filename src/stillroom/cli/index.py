@@ -13,7 +13,7 @@ from stillroom.cli.group import Group
 from stillroom.cli.progress import counted
 
 if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
-    from stillroom.media.index.healing import Healed
+    from stillroom.media.index.comparing import Healed
     from stillroom.settings import Settings
 
 

@@ -16,10 +16,10 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, ImplausibleScan, ResourceNotFound
 from stillroom.media.database import MediaDatabase
+from stillroom.media.intents import LEASE
 from stillroom.media.recorded_bytes import is_recorded
 from stillroom.media.resource import MediaResource, now
 from stillroom.media.rows.repository import MediaRepository
-from stillroom.media.service import LEASE
 from stillroom.paths import MEDIA_PREFIX, KeyPrefix, StorageKey
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage

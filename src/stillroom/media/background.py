@@ -13,6 +13,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.database import MediaDatabase
 from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
+from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
@@ -36,6 +37,7 @@ class Background:
         expiry: Marks what has expired by the rules; None: there are none.
         healer: Computes what is missing of resources.
         index_healing: Compares the search index with the storage.
+        catching_up: The same once, after a start.
         report: Gets the queue's metrics after each sweep, and at least every `REPORT_S`, so
             that a scrape never waits for the database.
         report_swept: Gets what each sweep has done, also if it broke off.
@@ -46,6 +48,7 @@ class Background:
     expiry: Expiry | None = None
     healer: Healer | None = None
     index_healing: IndexHealing | None = None
+    catching_up: CatchingUp | None = None
     report: Callable[[QueueMetrics], None] | None = None
     report_swept: Callable[[Swept], None] | None = None
 
@@ -61,14 +64,18 @@ class Background:
             asyncio.create_task(_repeat(stopping, pause_s, job))
             for pause_s, job in self._jobs(stopping, every_s)
         ]
-        if every_s and (index_healing := self.index_healing) is not None:
-            catch_up = _repeat(
-                stopping,
-                min(every_s, _CATCH_UP_S),
-                lambda: index_healing.catch_up(functools.partial(_stops_within, stopping)),
-                at_once=True,
+        if every_s and (catching_up := self.catching_up) is not None:
+            stops_within = functools.partial(_stops_within, stopping)
+            tasks.append(
+                asyncio.create_task(
+                    _repeat(
+                        stopping,
+                        min(every_s, _CATCH_UP_S),
+                        lambda: catching_up.catch_up(stops_within),
+                        at_once=True,
+                    )
+                )
             )
-            tasks.append(asyncio.create_task(catch_up))
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -33,9 +33,9 @@ from stillroom.errors import (
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.filling import read_facts
 from stillroom.media.index.values import kept_of
+from stillroom.media.intents import lease_end, protected, renewed
 from stillroom.media.recorded_bytes import has_its_bytes, is_intact, is_recorded
 from stillroom.media.resource import (
-    IN_PLACE,
     RELOCATED,
     Change,
     Intent,
@@ -54,9 +54,6 @@ from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, StoredImage
-
-LEASE: Final = timedelta(minutes=15)
-"""An ingest that does not renew its intent is presumed dead then. R2 copies 5 GiB in less."""
 
 _ATTEMPTS: Final = 5
 """Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
@@ -204,14 +201,14 @@ class MediaResourceService:
     async def _keep(
         self, known: MediaResource, source: "Source", *, relocate: bool, revive: bool = True
     ) -> MediaResource | None:
-        resources = (await self._database.rows()).resources
+        rows = await self._database.rows()
         key, save_id = known.storage_key, known.save_id
         if relocate:
-            return await resources.keep(
+            return await rows.resources.keep(
                 known, storage_key=key, save_id=save_id, source=self._mark(source), revive=revive
             )
-        async with self._protected(source) as intent:
-            return await resources.keep(
+        async with protected(self._storage, rows, source) as intent:
+            return await rows.resources.keep(
                 known,
                 storage_key=key,
                 save_id=save_id,
@@ -227,36 +224,12 @@ class MediaResourceService:
         rows = await self._database.rows()
         key, save_id = source.image.key, source.image.save_id
         resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
-        async with self._protected(source) as intent:
+        async with protected(self._storage, rows, source) as intent:
             if known is not None:
                 return await rows.resources.keep(
                     known, storage_key=key, save_id=save_id, in_place=intent
                 )
             return resource if await rows.resources.add(resource, intent=intent) else None
-
-    @contextlib.asynccontextmanager
-    async def _protected(self, source: "Source") -> AsyncIterator[StorageKey]:
-        """Keep sweepers from claiming a pending deletion of the source, until the block ends.
-
-        Yields:
-            The `media_key` of the intent, which the transaction that relies on the source ends.
-
-        Raises:
-            ImageNotFound: the source was deleted meanwhile.
-            SourceChanged, MarkClaimed: as their names say; nothing is changed.
-        """
-        rows = await self._database.rows()
-        image = source.image
-        intent = StorageKey.of_media(new_id(), source.probed.extension)
-        await rows.intents.write(Intent(intent, IN_PLACE, image.key, now() + LEASE))
-        try:
-            await rows.deletions.require_unclaimed(image.key)
-            if (await self._storage.stat(image.key)).save_id != image.save_id:
-                raise SourceChanged
-            yield intent
-        finally:  # the transaction may have been rolled back; what a crash leaves has a lease
-            with contextlib.suppress(BackendUnavailable):
-                await rows.intents.remove(intent)
 
     async def _relocate(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
@@ -264,10 +237,10 @@ class MediaResourceService:
         """Intent, copy, transaction."""
         rows = await self._database.rows()
         media_key = StorageKey.of_media(resource.id, resource.extension)
-        intent = Intent(media_key, resource.id, source.image.key, now() + LEASE)
+        intent = Intent(media_key, resource.id, source.image.key, lease_end())
         if not await rows.intents.write(intent):
             return None
-        async with self._renewed(intent):
+        async with renewed(rows, intent):
             copied = await self._copy(source, media_key, is_new=known is None)
         if copied is None:
             return None
@@ -297,29 +270,11 @@ class MediaResourceService:
         """Write the intent of a copy that no resource has, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
-            if await rows.intents.write(dataclasses.replace(intent, lease_until=now() + LEASE)):
+            if await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end())):
                 return
             # The sweeper may have looked before the copy came: it must look once more.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
         raise BackendUnavailable("the sweeper is clearing an earlier copy away")
-
-    @contextlib.asynccontextmanager
-    async def _renewed(self, intent: Intent) -> AsyncIterator[None]:
-        """Keep the sweeper away for as long as this process lives and copies."""
-        rows = await self._database.rows()
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(LEASE.total_seconds() / 3)  # so that two may fail
-                with contextlib.suppress(BackendUnavailable):  # perhaps the next time
-                    await rows.intents.write(dataclasses.replace(intent, lease_until=now() + LEASE))
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.wait([renewing])
 
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool

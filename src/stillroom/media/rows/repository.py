@@ -10,6 +10,7 @@ from stillroom.media.rows.dead_letters import DeadLetterRows
 from stillroom.media.rows.deletions import DeletionRows
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.healing import HealingRows
+from stillroom.media.rows.indexed import IndexedRows
 from stillroom.media.rows.intents import IntentRows
 from stillroom.media.rows.resources import ResourceRows
 from stillroom.media.rows.run_deletions import RunDeletionRows
@@ -36,6 +37,7 @@ class MediaRepository:
         self.scans = ScanRows(engine)
         self.run_deletions = RunDeletionRows(engine)
         self.search = SearchRows(engine)
+        self.indexed = IndexedRows(engine)
 
     async def close(self) -> None:
         """Close all connections."""

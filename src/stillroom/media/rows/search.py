@@ -29,7 +29,7 @@ _SPREAD: Final = 10**7
 
 _LATEST_NS: Final = 2**63 - 1 - _SPREAD
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
-_BEHIND_ALL: Final = "\U0010ffff"
+BEHIND_ALL: Final = "\U0010ffff"
 """No key has it: all keys with a prefix come before the prefix and this."""
 
 _SLICE: Final = 16
@@ -131,27 +131,6 @@ class SearchRows:
         self._add(connection, [rows[one.image.key] for one in new])
         return len(new)
 
-    async def between(
-        self, after: str, last: str | None, prefix: str, *, directly: bool = False
-    ) -> Mapping[str, Indexed]:
-        """Which saves the index has behind `after` up to `last` (None: to the end of `prefix`).
-
-        Args:
-            after: A key.
-            last: Another one.
-            prefix: Of all of them.
-            directly: Only those without a slash behind the prefix.
-        """
-        key = search_images.c.storage_key
-        asked = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
-            key > after, key >= prefix, key <= (prefix + _BEHIND_ALL if last is None else last)
-        )
-        if directly:
-            asked = asked.where(~sa.func.substr(key, len(prefix) + 1).contains("/"))
-        async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
-        return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
-
     async def find(self, key: StorageKey) -> IndexedImage | None:
         """One image as the index has it."""
         asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
@@ -204,7 +183,7 @@ class SearchRows:
         if first is None:
             return []
         edge = end if last is None else last
-        await _allow(connection, by_age=True)
+        await allow(connection, by_age=True)
         found = near = (await connection.execute(_up_to(edge, asked, query))).all()
         is_common = len(near) ** 2 > query.limit  # as measured
         if near and edge != end and len(near) <= query.limit:
@@ -214,10 +193,10 @@ class SearchRows:
                 edge = (await connection.execute(far)).scalar_one_or_none() or end
             else:
                 edge = _nearer(first + int((last - first) * times), end, query)
-            await _allow(connection, by_age=is_common)
+            await allow(connection, by_age=is_common)
             found = (await connection.execute(_up_to(edge, asked, query))).all()
         if edge != end and len(found) <= query.limit:
-            await _allow(connection, by_age=is_common and len(found) > 2 * len(near))
+            await allow(connection, by_age=is_common and len(found) > 2 * len(near))
             found = (await connection.execute(asked)).all()
         return [*found]
 
@@ -233,7 +212,7 @@ class SearchRows:
             key = sa.literal_column("+search_images.storage_key", sa.String)
             place = full_text.c.rowid
         prefix = query.prefix.text
-        asked = asked.where(key >= prefix, key < prefix + _BEHIND_ALL)
+        asked = asked.where(key >= prefix, key < prefix + BEHIND_ALL)
         order = images.storage_key if query.by_path else place
         asked = asked.where(*_bounds(query, place, order))
         asked = asked.order_by(order.desc() if query.descending else order.asc())
@@ -268,7 +247,7 @@ class SearchRows:
         return row, texts
 
 
-async def _allow(connection: AsyncConnection, *, by_age: bool) -> None:
+async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
     """Leave PostgreSQL one way to rows in this transaction: by their ids, or by their words.
 
     https://www.postgresql.org/docs/17/runtime-config-query.html

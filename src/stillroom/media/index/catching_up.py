@@ -1,0 +1,203 @@
+"""The comparison after a start: what the index may lack since its latest save.
+
+A process that dies takes with it what it has noted and not written. After a start one process
+compares what has changed since, without pauses.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.media.database import MediaDatabase
+from stillroom.media.index.comparing import SETTLED_NS, Comparing, Healed
+from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
+from stillroom.media.index.values import Indexed
+from stillroom.media.resource import now
+from stillroom.paths import KeyPrefix
+from stillroom.storage.capabilities import FindsChangedFolders
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ListQuery, StoredImage
+
+_LEASE: Final = timedelta(seconds=30)
+"""A process that is killed in its comparison is soon followed by another one."""
+
+_RENEW_S: Final = 5.0
+_TRY_AGAIN_S: Final = 5.0
+_PAGE: Final = 1000
+"""As many as a bucket lists in one request."""
+
+log = logging.getLogger("stillroom.media")
+
+
+class CatchingUp:
+    """Compares one storage with its index after a start of this process."""
+
+    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
+        """Compare `storage`, and write into `database`. This process has started now."""
+        self._storage = storage
+        self._database = database
+        self._comparing = Comparing(storage, database)
+        self._started = now()
+        self._since: str | None = None
+        self._noting = asyncio.Lock()
+        self._has_caught_up = False
+
+    async def note_start(self) -> str:
+        """Note since when changes may be missing, before this process writes into the index.
+
+        Raises:
+            BackendUnavailable: the database is away.
+        """
+        async with self._noting:
+            if self._since is None:
+                scans = (await self._database.rows()).scans
+                self._since = await scans.note_start(self._started)
+        return self._since
+
+    async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
+        """Compare what has changed since the latest save in the index, once after a start.
+
+        On a disk the folders that have changed since are compared, in a bucket all names, and the
+        images that were saved since. Of several processes that start together one does it.
+
+        Args:
+            stops_within: Waits for so many seconds, and says whether to stop.
+
+        Returns:
+            None: another process has done it.
+
+        Raises:
+            BackendUnavailable: the storage or the database failed; the next call begins anew.
+        """
+        from stillroom.media.rows.scans import START
+
+        if self._has_caught_up:
+            return None
+        since, healed = await self.note_start(), None
+        scans = (await self._database.rows()).scans
+        while await scans.needs_start(self._started):
+            claim = uuid.uuid4()
+            claimed = await scans.claim_start(
+                claim, started=self._started, since=since, lease=_LEASE
+            )
+            if claimed is not None:
+                try:
+                    healed = await self._catch_up(claim, *claimed, stops_within)
+                except BackendUnavailable:
+                    self._started = now()  # that comparison does not count
+                    with contextlib.suppress(BackendUnavailable):
+                        await scans.end(claim, next_at=None, name=START)
+                    raise
+                break
+            if await stops_within(_TRY_AGAIN_S):
+                return None
+        self._has_caught_up = True
+        return healed
+
+    async def _catch_up(
+        self, claim: uuid.UUID, since: str, began: datetime, stops_within: StopsWithin
+    ) -> Healed | None:
+        from stillroom.media.rows.scans import START
+
+        healed = Healed()
+        scans = (await self._database.rows()).scans
+        page_began = renewed = began_s = time.monotonic()
+        async for found_some in self._changed_pages(int(since) - SETTLED_NS, healed):
+            took_s = time.monotonic() - page_began
+            # An index without a row is not caught up with, but made: that has time.
+            pause_s = healing_pause(found_some, took_s) if since == "0" else 0
+            if await stops_within(pause_s):
+                await scans.end(claim, next_at=None, name=START)
+                return healed
+            page_began = time.monotonic()
+            if page_began - renewed > _RENEW_S:
+                if not await scans.keep(START, claim, after=since, lease=_LEASE):
+                    return None  # it took too long, and another process begins anew
+                renewed = page_began
+        healed.is_whole = True
+        await scans.end(claim, next_at=began, name=START)
+        log.info(
+            "compared %d images with the search index after the start in %.1f s: %d rows are "
+            "written, %d removed",
+            healed.images, time.monotonic() - began_s, healed.written, healed.removed,
+        )  # fmt: skip
+        return healed
+
+    async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
+        """Compare what may have changed since then, page by page; yield whether anything had."""
+        if isinstance(self._storage, FindsChangedFolders):
+            async for folders in self._storage.changed_folders(since_ns):
+                async for found_some in self._folders(folders, healed):
+                    yield found_some
+                yield False
+            return
+        for tree in TREES:
+            after: str | None = ""
+            while after is not None:
+                query = ListQuery(KeyPrefix(tree), after, _PAGE)
+                found_some, after = await self._names(query, since_ns, healed)
+                yield found_some
+
+    async def _names(
+        self, query: ListQuery, since_ns: int, healed: Healed
+    ) -> tuple[bool, str | None]:
+        """Compare a page of names; whether anything differed, and where the next one begins."""
+        began_ns = time.time_ns()
+        page = await self._storage.list(query)
+        after = page.entries[-1] if page.more else None
+        rows = (await self._database.rows()).indexed
+        known = await rows.between(query.after, after, query.prefix.text)
+        suspected = [
+            key
+            for key in page.entries
+            if key not in known or page.modified_ns.get(key, 0) >= since_ns
+        ]
+        there = dict.fromkeys(page.entries)
+        return await self._compare(there, known, began_ns, healed, suspected), after
+
+    async def _compare(
+        self,
+        there: Mapping[str, StoredImage | None],
+        known: Mapping[str, Indexed],
+        began_ns: int,
+        healed: Healed,
+        suspected: Collection[str] | None = None,
+    ) -> bool:
+        started_ns = int(self._started.timestamp() * 1e9)
+        return await self._comparing.compare(
+            there, known, began_ns, healed, suspected=suspected, saved_until_ns=started_ns
+        )
+
+    async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
+        """Compare what is directly in some folders: many small ones together, a large one alone."""
+        rows = (await self._database.rows()).indexed
+        group, there, began_ns = list[KeyPrefix](), dict[str, StoredImage](), time.time_ns()
+        for number, folder in enumerate(folders, 1):
+            query = ListQuery(folder, limit=_PAGE, delimited=True)
+            images, after = await self._comparing.described(query)
+            if after is None:
+                group.append(folder)
+                there |= images
+            else:
+                async for found_some in self._large_folder(query, healed):
+                    yield found_some
+            if len(there) + len(group) >= _PAGE or number == len(folders):
+                known = await rows.directly_in(group)
+                yield await self._compare(there, known, began_ns, healed)
+                group, there, began_ns = [], {}, time.time_ns()
+
+    async def _large_folder(self, query: ListQuery, healed: Healed) -> AsyncIterator[bool]:
+        rows = (await self._database.rows()).indexed
+        after: str | None = ""
+        while after is not None:
+            began_ns, last = time.time_ns(), after
+            images, after = await self._comparing.described(dataclasses.replace(query, after=last))
+            known = await rows.directly_in([query.prefix], last, after)
+            yield await self._compare(images, known, began_ns, healed)

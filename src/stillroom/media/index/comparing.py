@@ -1,0 +1,137 @@
+"""Compare images with their rows in the search index, and write what differs."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from stillroom.concurrently import for_each_concurrently
+from stillroom.errors import ImageNotFound
+from stillroom.media.database import MediaDatabase
+from stillroom.media.index.filling import read_facts
+from stillroom.media.index.values import Indexed, IndexedImage, Removed
+from stillroom.paths import StorageKey
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import ListQuery, StoredImage
+
+SETTLED_NS: Final = 10 * 10**9
+"""What was saved in the last seconds is on its way into the index by itself."""
+
+_READ_AT_ONCE: Final = 8
+
+
+@dataclass(slots=True)
+class Healed:
+    """What a scan did.
+
+    Attributes:
+        images: Looked at.
+        written: Rows written.
+        removed: Rows of images that are not there.
+        is_whole: Whether it came to the end; else the next one goes on from there.
+        after: Where it goes on.
+    """
+
+    images: int = 0
+    written: int = 0
+    removed: int = 0
+    is_whole: bool = False
+    after: str = ""
+
+
+class Comparing:
+    """Compares images of one storage with its index."""
+
+    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
+        """Compare `storage`, and write into `database`."""
+        self._storage = storage
+        self._database = database
+
+    async def described(self, query: ListQuery) -> tuple[dict[str, StoredImage], str | None]:
+        """The images of a page, by their keys, and where the next one begins."""
+        page = await self._storage.entries(query)
+        images = {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
+        return images, page.next_after
+
+    async def compare(
+        self,
+        there: Mapping[str, StoredImage | None],
+        known: Mapping[str, Indexed],
+        began_ns: int,
+        healed: Healed,
+        *,
+        suspected: Collection[str] | None = None,
+        anew: bool = False,
+        saved_until_ns: int | None = None,
+    ) -> bool:
+        """Compare images with their rows, and write what differs.
+
+        Args:
+            there: The images, as they were listed; None: without their facts.
+            known: The rows, which were read later.
+            began_ns: Before the listing.
+            healed: Is added to.
+            suspected: Which images may differ; None: those whose facts do.
+            anew: Read each image.
+            saved_until_ns: After a start, when that was. What was saved right before is compared
+                as well, since the process that has saved it may have died. Rows that others write
+                meanwhile stay.
+
+        Returns:
+            Whether anything differed.
+        """
+        images: Sequence[StoredImage] = [one for one in there.values() if one is not None]
+        if not anew:
+            if suspected is None:
+                suspected = [one.key.text for one in images if not _is_known(one, known)]
+            # Looked at after the rows were read, so that none is older than its row.
+            images, _ = await self._looked_at(suspected)
+            images = [one for one in images if not _is_known(one, known)]
+        settled_ns = began_ns - SETTLED_NS if saved_until_ns is None else saved_until_ns
+        changed = [one for one in images if anew or one.modified_ns < settled_ns]
+        # A row may be newer than the listing.
+        _, gone = await self._looked_at(known.keys() - there.keys())
+        healed.images += len(there)
+        healed.removed += len(gone)
+        removed = [Removed(key, began_ns) for key in gone]
+        healed.written += await self._write(
+            changed, removed, None if saved_until_ns is None else known
+        )
+        return bool(changed or gone)
+
+    async def _looked_at(
+        self, keys: Collection[str]
+    ) -> tuple[Sequence[StoredImage], Sequence[StorageKey]]:
+        """The images that these keys have, and the keys that have none."""
+        images: list[StoredImage] = []
+        gone: list[StorageKey] = []
+
+        async def look(text: str) -> None:
+            key = StorageKey(text)
+            try:
+                images.append(await self._storage.stat(key))
+            except ImageNotFound:
+                gone.append(key)
+
+        await for_each_concurrently(look, sorted(keys), limit=_READ_AT_ONCE)
+        return images, gone
+
+    async def _write(
+        self,
+        images: Sequence[StoredImage],
+        removed: Sequence[Removed],
+        compared_with: Mapping[str, Indexed] | None,
+    ) -> int:
+        if not images and not removed:
+            return 0
+        indexed: list[IndexedImage] = []
+
+        async def read(image: StoredImage) -> None:
+            indexed.append(await read_facts(self._storage, image))
+
+        await for_each_concurrently(read, images, limit=_READ_AT_ONCE)
+        rows = (await self._database.rows()).search
+        return await rows.write(indexed, removed, certain=True, compared_with=compared_with)
+
+
+def _is_known(image: StoredImage, known: Mapping[str, Indexed]) -> bool:
+    return image.key.text in known and known[image.key.text].is_of(image)

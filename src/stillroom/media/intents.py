@@ -1,0 +1,69 @@
+"""Intents of ingests: renewed while a copy is made, or protecting an image recorded in place."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from stillroom.errors import BackendUnavailable
+from stillroom.media.resource import IN_PLACE, Intent, SourceChanged, new_id, now
+from stillroom.media.source import Source
+from stillroom.paths import StorageKey
+from stillroom.storage.port import ImageStorage
+
+if TYPE_CHECKING:  # else every start would wait for the database's import
+    from stillroom.media.rows.repository import MediaRepository
+
+LEASE: Final = timedelta(minutes=15)
+"""An ingest that does not renew its intent is presumed dead then. R2 copies 5 GiB in less."""
+
+
+def lease_end() -> datetime:
+    """Return when the lease of an intent that is written now is over."""
+    return now() + LEASE
+
+
+@contextlib.asynccontextmanager
+async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
+    """Keep the sweeper away for as long as this process lives and copies."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)  # so that two may fail
+            with contextlib.suppress(BackendUnavailable):  # perhaps the next time
+                await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end()))
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+
+@contextlib.asynccontextmanager
+async def protected(
+    storage: ImageStorage, rows: "MediaRepository", source: Source
+) -> AsyncIterator[StorageKey]:
+    """Keep sweepers from claiming a pending deletion of the source, until the block ends.
+
+    Yields:
+        The `media_key` of the intent, which the transaction that relies on the source ends.
+
+    Raises:
+        ImageNotFound: the source was deleted meanwhile.
+        SourceChanged, MarkClaimed: as their names say; nothing is changed.
+    """
+    image = source.image
+    intent = StorageKey.of_media(new_id(), source.probed.extension)
+    await rows.intents.write(Intent(intent, IN_PLACE, image.key, lease_end()))
+    try:
+        await rows.deletions.require_unclaimed(image.key)
+        if (await storage.stat(image.key)).save_id != image.save_id:
+            raise SourceChanged
+        yield intent
+    finally:  # the transaction may have been rolled back; what a crash leaves has a lease
+        with contextlib.suppress(BackendUnavailable):
+            await rows.intents.remove(intent)
