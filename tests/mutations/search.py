@@ -40,7 +40,7 @@ FAULTS: Final = (
     Fault(
         "search, rows: what is behind a prefix is found, too",
         "media/rows/search.py",
-        "asked.where(key >= prefix, key < prefix + _BEHIND_ALL)",
+        "asked.where(key >= prefix, key < prefix + BEHIND_ALL)",
         "asked.where(key >= prefix)",
         (ROWS, "-k", "filters"),
     ),
@@ -126,21 +126,21 @@ FAULTS: Final = (
     Fault(
         "index: healing looks at compute results alone",
         "media/index/healing.py",
-        "            if next_after is None and tree != _TREES[-1]:\n"
+        "            if next_after is None and tree != TREES[-1]:\n"
         "                next_after = MEDIA_PREFIX\n",
         "",
         (INDEX, "-k", "healing"),
     ),
     Fault(
         "index: healing keeps the rows of what is gone",
-        "media/index/healing.py",
-        "self._looked_at(known.keys() - seen)",
+        "media/index/comparing.py",
+        "self._looked_at(known.keys() - there.keys())",
         "self._looked_at(known.keys() & set())",
         (INDEX, "-k", "healing"),
     ),
     Fault(
         "index: healing leaves out what was saved over",
-        "media/index/healing.py",
+        "media/index/comparing.py",
         "return image.key.text in known and known[image.key.text].is_of(image)",
         "return image.key.text in known",
         (INDEX, "-k", "healing"),
