@@ -91,7 +91,7 @@ class Moment:
             f"{one.private / _MIB:,.0f} MiB, {one.descriptors}, {one.threads}"
             for one in self.processes.values()
         )
-        return f"| {self.after_s / 60:,.0f} | {self.operations:,} | {' | '.join(cells)} |"
+        return f"| {self.after_s / 60:,.1f} | {self.operations:,} | {' | '.join(cells)} |"
 
 
 @dataclass
@@ -374,7 +374,8 @@ def main(*, minutes: float, rate: float, steps: int, seed: int, save: bool) -> N
     made = f"Made by `make soak MINUTES={minutes:g}` on {today}"
     load_average = f"load average in the end: {os.getloadavg()[0]:.0f}"
     lines = [
-        f"{made} ({load_average}). Each cell: private memory, descriptors, threads.",
+        f"{made} ({load_average}).",
+        "Each cell: private memory, descriptors, threads.",
         "",
         f"| minutes | operations | {' | '.join(roles)} |",
         f"|---:|---:|{'---:|' * len(roles)}",
