@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -128,9 +127,13 @@ def test_a_head_that_begins_behind_another_request_has_no_more_time(tmp_path: Pa
 
 
 def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path: Path) -> None:
-    patience: dict[str, Any] = {"head_timeout_seconds": "1", "write_timeout_seconds": "1"}
     with (
-        running(tmp_path, idle_timeout_seconds="600", **patience) as server,
+        running(
+            tmp_path,
+            head_timeout_seconds="2",
+            write_timeout_seconds="2",
+            idle_timeout_seconds="600",
+        ) as server,
         connect(server) as kept,
     ):
         kept.sendall(ASK)
@@ -325,9 +328,15 @@ def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers: str) -> None:
-    with running(tmp_path, "--workers", workers) as server:
+    with running(tmp_path, "--workers", workers, drain_seconds="600") as server:
         begun = upload_head(server, "never.bin", 10 * MIB) + BEGIN + bytes(2 * MIB)
         with connect(server) as connection:
+
+            def has_ended() -> bool:
+                with contextlib.suppress(OSError):
+                    connection.sendall(bytes(1000))  # an upload that is too slow ends by itself
+                return server.process.poll() is not None
+
             connection.sendall(begun)
             wait_for_staging(server)
             server.process.send_signal(signal.SIGTERM)
@@ -335,7 +344,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path, workers
 
             server.process.send_signal(signal.SIGTERM)
 
-            server.process.wait(60)
+            until(has_ended)
         assert not (server.data / "compute/never.bin").exists()
         assert list((server.data / ".stillroom/staging").iterdir()) == []
         assert "Traceback" not in server.logged()

@@ -187,6 +187,18 @@ def test_a_worker_that_dies_again_and_again_is_replaced_later_each_time(tmp_path
         assert server.stop() == 0
 
 
+def test_a_worker_that_cannot_start_ends_the_server_and_says_why(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as server:
+        aside = server.data.rename(tmp_path / "aside")
+        server.data.touch()  # no folder
+        os.kill(server.children()[0], signal.SIGKILL)
+        until(lambda: server.process.poll() is not None)
+        assert server.process.returncode == 3
+        assert "STILLROOM_DATA_DIR" in server.logged()
+        server.data.unlink()
+        aside.rename(server.data)
+
+
 def test_workers_end_with_their_supervisor_however_that_ended(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as server:
         workers = server.children()

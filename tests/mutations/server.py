@@ -272,7 +272,7 @@ FAULTS: Final = (
         "server/supervisor.py",
         "        if worker.exitcode == STARTUP_FAILURE:\n",
         "        if worker.exitcode is None:\n",
-        (STARTING, "-k", "again_and_again"),
+        (STARTING, "-k", "cannot_start"),
     ),
     Fault(
         "workers: one that dies again and again is replaced at once",
@@ -314,6 +314,6 @@ FAULTS: Final = (
         "server/descriptors.py",
         "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))",
         "resource.getrlimit(resource.RLIMIT_NOFILE)",
-        (BOUNDS, "-k", "descriptors"),
+        ("tests/unit/test_descriptors.py",),
     ),
 )
