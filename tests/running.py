@@ -155,15 +155,22 @@ class Server:
         return self.log.read_text()
 
     def children(self) -> list[int]:
-        """The worker processes."""
+        """The worker processes: a single one is a fork of the supervisor, others are spawned."""
+        own = Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 command = (entry / "cmdline").read_bytes()
-                if int(fields[1]) == self.process.pid and b"spawn_main" in command:
+                is_worker = command == own or b"spawn_main" in command
+                if int(fields[1]) == self.process.pid and is_worker:
                     found.append(int(entry.name))
         return found
+
+    @property
+    def pid(self) -> int:
+        """The process that responds: the first worker, or the host that has the store in it."""
+        return next(iter(self.children()), self.process.pid)
 
     def kill(self) -> None:
         """SIGKILL to all processes at once; returns when they are gone."""
@@ -177,7 +184,7 @@ class Server:
     def stop(self) -> int:
         """SIGTERM, and its exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=120)
 
 
 def is_gone(pid: int) -> bool:

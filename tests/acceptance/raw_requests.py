@@ -47,7 +47,7 @@ def one_answer(stream: "socket.SocketIO | object", *, has_body: bool) -> bytes:
 def open_descriptors(server: Server) -> int:
     """Of connections and images; those of the library come when its rows are first needed."""
     found = 0
-    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             found += "/library.db" not in os.readlink(descriptor)
     return found

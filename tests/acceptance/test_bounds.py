@@ -302,12 +302,15 @@ def test_requests_sent_ahead_by_who_reads_no_answer_take_little_memory(
 
 
 def resident_bytes(server: Server) -> int:
-    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    pages = Path(f"/proc/{server.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize("on_a_terminal", [False, True])
+def test_a_stop_refuses_the_new_and_finishes_what_runs(
+    tmp_path: Path, workers: str, on_a_terminal: bool
+) -> None:
     image = bytes(2 * MIB)
     with running(tmp_path, "--workers", workers) as server:
         length = len(BEGIN) + len(image) + len(END)
@@ -316,7 +319,11 @@ def test_a_stop_refuses_the_new_and_finishes_what_runs(tmp_path: Path, workers: 
             connection.sendall(begun)
             wait_for_staging(server)
 
-            server.process.send_signal(signal.SIGTERM)
+            if on_a_terminal:  # Ctrl-C is told to all of its processes
+                for pid in (server.process.pid, *server.children()):
+                    os.kill(pid, signal.SIGINT)
+            else:
+                server.process.send_signal(signal.SIGTERM)
             wait_until_refused(server)
             connection.sendall(image[MIB:] + END)
 

@@ -100,7 +100,7 @@ def test_no_server_process_loads_a_decoder_and_none_is_left_by_a_stop(tmp_path: 
         assert client.get(f"{IMAGES}/a.png?width=64").status_code == 200
         (decoder,) = decoders(server)
 
-        assert "/PIL/" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "/PIL/" not in Path(f"/proc/{server.pid}/maps").read_text()
         assert "/PIL/" in Path(f"/proc/{decoder}/maps").read_text()
         assert server.stop() == 0
         assert is_gone(decoder)

@@ -279,7 +279,7 @@ def test_a_precondition_that_fails_on_a_read_keeps_no_file_open(
 
 
 def held_open(server: Server, name: str) -> bool:
-    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             if name in str(descriptor.readlink()):
                 return True

@@ -221,5 +221,5 @@ def test_a_page_of_ten_thousand_is_whole_and_leaves_no_file_open(tmp_path: Path)
         assert httpx.URL(page.links["next"]["url"]).params["start_after"] == entries[-1]["path"]
         rest = client.get(ENTRIES, params={"limit": 20_000, "start_after": entries[-1]["path"]})
         assert len(rest.json()) == 2000
-        descriptors = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        descriptors = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
         assert descriptors < 100

@@ -166,7 +166,7 @@ def test_a_deleted_image_gives_its_room_back(roads: tuple[Server, Server]) -> No
 
 
 def is_open(server: Server, name: str) -> bool:
-    for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir():
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             if name in os.readlink(descriptor):
                 return True

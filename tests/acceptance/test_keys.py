@@ -187,17 +187,15 @@ def test_a_provider_that_is_down_at_the_start_is_tried_again(tmp_path: Path) -> 
 def test_a_stop_does_not_wait_for_a_provider_that_hangs(tmp_path: Path) -> None:
     with key_server(ONE) as keys:
         keys.hang()
-        seconds = []
-        for attempt in range(3):  # on a busy machine the end of a process alone takes some
+        for attempt in range(3):  # on a busy machine a fetch may end just before the server does
             folder = tmp_path / f"{attempt}"
             folder.mkdir()
             with published(folder, keys) as server:
-                began = time.monotonic()
+                before = server.logged().count("cannot be fetched")
                 assert server.stop() == 0
-                seconds.append(time.monotonic() - began)
-            if seconds[-1] < 4:
-                return
-    pytest.fail(f"it waits, or takes very long: {seconds}")
+                if server.logged().count("cannot be fetched") == before:
+                    return
+    pytest.fail("each time it has waited for the end of the fetch")
 
 
 def test_a_secret_is_changed_without_a_gap(tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ def test_uploads_find_the_memory_of_those_before_them(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         upload(10)
         load_what_is_loaded_late(client)
-        before = page_faults(server.process.pid)
+        before = page_faults(server.pid)
 
         upload(20)
 
         # Given back each time, it was 1,400 to 2,500 pages an upload.
-        assert page_faults(server.process.pid) - before < 20 * 200
+        assert page_faults(server.pid) - before < 20 * 200
 
 
 def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Path) -> None:
@@ -64,14 +64,14 @@ def test_a_gibibyte_up_and_down_grows_the_server_by_less_than_8_mib(tmp_path: Pa
             client.post(f"{IMAGES}/warm.bin", files={"file": bytes(4 * MIB)})
             client.get(f"{IMAGES}/warm.bin")
         load_what_is_loaded_late(client)
-        before = peak_bytes(server.process.pid)
+        before = peak_bytes(server.pid)
 
         saved = client.post(f"{IMAGES}/big.bin", content=body(), headers=fields)
         assert saved.json()["size"] == GIB
         with client.stream("GET", f"{IMAGES}/big.bin") as answer:
             assert sum(len(chunk) for chunk in answer.iter_raw(MIB)) == GIB
 
-        growth = peak_bytes(server.process.pid) - before
+        growth = peak_bytes(server.pid) - before
         assert growth < 8 * MIB, f"grew by {growth / MIB:.1f} MiB"
 
 
@@ -86,7 +86,7 @@ def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> Non
         load_what_is_loaded_late(client)
         client.get(IMAGES, params={"limit": 100})
         client.get(ENTRIES, params={"limit": 100})
-        before = peak_bytes(server.process.pid)
+        before = peak_bytes(server.pid)
 
         ask: dict[str, str | int] = {"limit": 100, "start_after": "many/025000.png"}
         page = client.get(IMAGES, params=ask)
@@ -95,7 +95,7 @@ def test_listing_many_images_takes_the_memory_of_one_page(tmp_path: Path) -> Non
         entries = client.get(ENTRIES, params=ask).json()
         assert [entry["path"] for entry in entries] == page.json()
 
-        assert peak_bytes(server.process.pid) - before < 4 * MIB
+        assert peak_bytes(server.pid) - before < 4 * MIB
 
 
 def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page(
@@ -117,7 +117,7 @@ def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page
         client.timeout = 300
         load_what_is_loaded_late(client)
         read("GET", run)  # while it is open: each image is looked at by some thread
-        before = peak_bytes(server.process.pid)
+        before = peak_bytes(server.pid)
 
         for method, path in (
             ("POST", f"{run}/publish"),
@@ -128,4 +128,4 @@ def test_a_run_of_many_images_is_published_and_deleted_in_the_memory_of_one_page
         assert client.delete(run).json()["marked"] == 30_000
 
         # It was 10 MiB, and as many with 100,000 images. A list of them would be 30.
-        assert peak_bytes(server.process.pid) - before < 16 * MIB
+        assert peak_bytes(server.pid) - before < 16 * MIB

@@ -89,12 +89,12 @@ def test_a_slow_download_goes_on_without_a_descriptor_and_the_log_says_so(tmp_pa
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         connection.recv(65_536)
-        folder = Path(f"/proc/{server.process.pid}/fd")
+        folder = Path(f"/proc/{server.pid}/fd")
         used = {int(entry.name) for entry in folder.iterdir()}
         free = next(number for number in itertools.count() if number not in used)
-        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         for_the_image = (free + 1, hard)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, for_the_image)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, for_the_image)
 
         connection.sendall(
             f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"

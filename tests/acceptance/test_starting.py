@@ -212,3 +212,12 @@ def test_a_stop_ends_all_processes(tmp_path: Path) -> None:
         workers = server.children()
         assert server.stop() == 0
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_single_worker_ends_with_its_terminal(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        worker = server.pid
+        for pid in (server.process.pid, worker):
+            os.kill(pid, signal.SIGHUP)
+        assert server.process.wait(60) == 0
+        assert not Path(f"/proc/{worker}").exists()

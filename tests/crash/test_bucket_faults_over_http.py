@@ -60,7 +60,7 @@ def test_over_http_trouble_is_503_in_bounded_memory_and_passes(
     }
     with running(tmp_path) as server, server.client() as client:
         assert uses["save 17 MiB"](client, "warm").status_code == 200
-        before = reset_peak(server.process.pid)
+        before = reset_peak(server.pid)
         proxy.choose = trouble
 
         def use(case: tuple[str, str]) -> httpx.Response:
@@ -79,7 +79,7 @@ def test_over_http_trouble_is_503_in_bounded_memory_and_passes(
         with ThreadPoolExecutor(len(cases)) as pool:
             answers = list(pool.map(use, cases))
             ready = client.get("/readyz")
-        growth = peak_bytes(server.process.pid) - before
+        growth = peak_bytes(server.pid) - before
 
         assert {answer.status_code for answer in answers} == {503}
         assert {answer.headers["retry-after"] for answer in answers} == {"5"}

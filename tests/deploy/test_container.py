@@ -21,6 +21,7 @@ import pytest
 from pictures import picture
 from running import IMAGES, free_port
 from services.installed import INSTALL, variables
+from services.process import signal_all, with_children
 from services.proxies import DEPLOY
 from waiting import until
 
@@ -208,9 +209,10 @@ def test_it_works_as_nobody_on_a_root_that_nobody_can_write_to(container: Contai
 @pytest.mark.root
 @pytest.mark.slow
 def test_the_health_check_sees_a_server_that_hangs(container: Container) -> None:
-    os.kill(container.process.pid, signal.SIGSTOP)
+    processes = with_children(container.process.pid)
+    signal_all(processes, signal.SIGSTOP)
     try:
         assert container.run(*health_check()).returncode != 0
     finally:
-        os.kill(container.process.pid, signal.SIGCONT)
+        signal_all(processes, signal.SIGCONT)
     assert container.run(*health_check()).returncode == 0

@@ -219,9 +219,9 @@ def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
     piece = bytes(range(256)) * 4096
 
     client.post(f"{IMAGES}/warm.bin", files={"file": bytes(20 * MIB)})
-    before = reset_peak(server.process.pid)
+    before = reset_peak(server.pid)
     answer = post_in_pieces(client, "big.bin", piece, GIB // len(piece), timeout_s=300)
-    growth = peak_bytes(server.process.pid) - before
+    growth = peak_bytes(server.pid) - before
 
     assert answer.json()["size"] == GIB, answer.text
     assert int(client.head(f"{IMAGES}/big.bin").headers["content-length"]) == GIB
@@ -231,7 +231,7 @@ def test_a_gibibyte_grows_the_server_by_less_than_64_mib(
 def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Operator) -> None:
     piece = bytes(range(256)) * 4096
     start = threading.Barrier(64)
-    before = reset_peak(server.process.pid)
+    before = reset_peak(server.pid)
 
     def upload(number: int) -> int:
         with server.client() as client:
@@ -243,7 +243,7 @@ def test_64_uploads_at_once_stay_within_the_budget(server: Server, operator: Ope
 
     with ThreadPoolExecutor(64) as pool:
         statuses = set(pool.map(upload, range(64)))
-    growth = peak_bytes(server.process.pid) - before
+    growth = peak_bytes(server.pid) - before
 
     assert statuses == {200}
     assert len(operator.keys("compute/many/")) == 64

@@ -40,17 +40,31 @@ class Process:
         assert self.running.poll() is None, f"{self.name}: {self.log.read_text()[-2000:]}"
 
     def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
+        """SIGKILL to it and its workers; returns when it is gone."""
         assert self.running is not None, self.name
-        self.running.kill()
+        signal_all(with_children(self.running.pid), signal.SIGKILL)
         self.running.wait()
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """Its connections stay open and are accepted; nothing is ever answered."""
         assert self.running is not None, self.name
-        os.kill(self.running.pid, signal.SIGSTOP)
+        processes = with_children(self.running.pid)
+        signal_all(processes, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self.running.pid, signal.SIGCONT)
+            signal_all(processes, signal.SIGCONT)
+
+
+def with_children(pid: int) -> list[int]:
+    """A process and those that it has started, such as the workers of a server."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [pid, *map(int, children.split())]
+
+
+def signal_all(processes: Sequence[int], number: int) -> None:
+    """Send a signal to all that are still there."""
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,6 +1,5 @@
 """Start the server: check settings, bind, run uvicorn in one process or several workers."""
 
-import asyncio
 import contextlib
 import ctypes
 import functools
@@ -24,15 +23,11 @@ from stillroom.errors import ConfigurationError
 from stillroom.server.allocator import freeze_startup_objects, keep_freed_memory
 from stillroom.server.connections import ConnectionFactory
 from stillroom.server.descriptors import bounds_of, descriptors_for, raise_descriptor_limit
-from stillroom.server.notify import READY, STOPPING, notify
 from stillroom.server.supervisor import Supervisor
 from stillroom.settings import Settings
-from stillroom.telemetry import metrics
 from stillroom.telemetry.logging import log_config
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from fastapi import FastAPI
 
 _BACKLOG = 2048
@@ -95,18 +90,11 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             timeout_keep_alive=bounds.idle_timeout_s,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
-        # uvicorn raises the signal that stopped it again when it is done, which would end this
-        # process before it has cleaned up, and with the status of a crash. Until uvicorn has
-        # handlers of its own a signal is lost, so this is the last thing before it runs.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        if settings.workers > 1:
-            supervisor = Supervisor(config, sockets=[listener])
-            supervisor.run()
-            if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-                sys.exit(STARTUP_FAILURE)
-        else:
-            _Server(config).run(sockets=[listener])
+        freeze_startup_objects()  # a worker that is forked shares their memory
+        supervisor = Supervisor(config, sockets=[listener], hang_s=settings.hang_seconds)
+        supervisor.run()
+        if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+            sys.exit(STARTUP_FAILURE)
 
 
 def _print_sign_in_link(settings: Settings) -> None:
@@ -130,30 +118,6 @@ def _gallery_url(settings: Settings) -> str:
         return settings.public_base_url
     host = _OF_ANY_ADDRESS.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-
-
-class _Server(uvicorn.Server):
-    """One process. A second signal ends it without waiting for answers under way (no drain)."""
-
-    def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-        self.force_exit = self.should_exit
-        super().handle_exit(sig, frame)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            notify(READY)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        notify(STOPPING)
-        await super().shutdown(sockets)
-        metrics.flush()
-        if self.force_exit:  # uvicorn would leave what runs, and the storage, to the interpreter
-            tasks = list(self.server_state.tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.lifespan.shutdown()
 
 
 @contextlib.contextmanager

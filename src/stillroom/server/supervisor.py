@@ -1,4 +1,4 @@
-"""Supervisor of the worker processes: starts, health checks, restarts with backoff, shutdown.
+"""Supervisor of the worker processes: starts, watchdog, restarts with backoff, shutdown.
 
 It leans on uvicorn's `Multiprocess` and its `Process`; the pin in requirements/ and
 tests/acceptance/test_starting.py guard that.
@@ -16,17 +16,17 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
 
 from stillroom.server.notify import READY, STOPPING, notify
+from stillroom.server.worker import Worker
 
-_JOIN_POLL_S: Final = 0.05
+_TICK_S: Final = 0.1
 
 _STABLE_AFTER_S: Final = 60.0
 """After so long a life, an end is no early death: the next worker starts without backoff."""
 
-_START_TIMEOUT_S: Final = 30.0
-"""On a busy machine the imports alone take longer than the health check of a worker that serves."""
+_START_TIMEOUT_S: Final = 120.0
+"""On a busy machine the imports alone take longer than a loop that serves may be silent."""
 
 _MAX_BACKOFF_S: Final = 30.0
 
@@ -46,10 +46,6 @@ class _WorkerSlot:
     early_deaths: int = 0
     restart_at: float | None = None  # while there is no worker
 
-    def is_starting(self) -> bool:
-        """Whether a worker may not respond yet, because it has only begun."""
-        return time.monotonic() - self.started < _START_TIMEOUT_S
-
     def backoff_s(self) -> float:
         """How long the next start waits, now that the worker has died: longer each time."""
         if time.monotonic() - self.started >= _STABLE_AFTER_S:
@@ -61,44 +57,70 @@ class _WorkerSlot:
 
 
 class Supervisor(Multiprocess):
-    """Several processes. A second signal ends them without waiting for answers under way."""
+    """One worker or several. A second signal ends them without waiting for answers under way."""
+
+    processes: list[Worker]  # type: ignore[assignment]  # of our own class
 
     _has_notified_ready = False
 
-    def __init__(self, config: Config, sockets: list[socket.socket]) -> None:
-        """Start nothing yet."""
+    def __init__(self, config: Config, sockets: list[socket.socket], *, hang_s: float) -> None:
+        """Start nothing yet.
+
+        Args:
+            config: Of the workers, and their number.
+            sockets: They listen to these.
+            hang_s: A worker whose event loop has not run for so long is killed; 0: none is.
+        """
         super().__init__(config, sockets)
+        self._hang_s = hang_s
         self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
+
+    def run(self) -> None:
+        """Serve until a signal says stop."""
+        self.init_processes()
+        while not self.should_exit.wait(_TICK_S):
+            self.handle_signals()
+            self.keep_subprocess_alive()
+        self.terminate_all()
+        self.join_all()
 
     def init_processes(self) -> None:
         """Start all workers."""
-        super().init_processes()
-        for index in range(len(self.processes)):
+        for index in range(self.processes_num):
+            self.processes.append(self._start_worker())
             self._slots[index] = _WorkerSlot()
 
+    def _start_worker(self) -> Worker:
+        worker = Worker(self.config, self.sockets)
+        worker.start()
+        return worker
+
     def keep_subprocess_alive(self) -> None:
-        """Log which workers have died, and start others in their slots."""
+        """Log which workers have died or hang, and start others in their slots."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
             slot = self._slots[index]
             if slot.restart_at is None:
-                if worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                is_alive = worker.process.is_alive()
+                starting_s = 0.0 if worker.has_started else _START_TIMEOUT_S
+                if is_alive and not self._is_hung(worker, at_least_s=starting_s):
                     continue
-                if worker.process.is_alive() and slot.is_starting():
-                    continue
-                self._reap(worker, slot)
+                self._reap(worker, slot, is_hung=is_alive)
             if slot.restart_at is not None and time.monotonic() >= slot.restart_at:
-                self.processes[index] = Process(self.config, self.sockets)
-                self.processes[index].start()
+                self.processes[index] = self._start_worker()
                 slot.started, slot.restart_at = time.monotonic(), None
-        if not self._has_notified_ready and all(worker.is_ready() for worker in self.processes):
+        if not self._has_notified_ready and all(worker.has_started for worker in self.processes):
             self._has_notified_ready = True
             notify(READY)
 
-    def _reap(self, worker: Process, slot: _WorkerSlot) -> None:
-        is_hung = worker.process.is_alive()
-        worker.kill()
+    def _is_hung(self, worker: Worker, *, at_least_s: float = 0.0) -> bool:
+        worker.listen(_TICK_S)
+        return self._hang_s > 0 and worker.silent_s >= max(self._hang_s, at_least_s)
+
+    def _reap(self, worker: Worker, slot: _WorkerSlot, *, is_hung: bool) -> None:
+        how = self._kill_hung(worker) if is_hung else ""
+        worker.kill()  # closes the ways to one that has ended, too
         worker.join()
         if self._has_failed_to_start(worker):
             return
@@ -107,12 +129,24 @@ class Supervisor(Multiprocess):
         log.error(
             "worker %d %s; another is started %s",
             worker.pid,
-            "stopped responding and was killed" if is_hung else how_it_ended(worker.exitcode),
+            how or how_it_ended(worker.exitcode),
             f"in {backoff_s:.0f} s" if backoff_s else "at once",
         )
-        _clear_gauges_of(worker.pid)
+        self._clear_gauges_of(worker)
 
-    def _has_failed_to_start(self, worker: Process) -> bool:
+    def _kill_hung(self, worker: Worker) -> str:
+        """Log what all its threads do, and kill it.
+
+        Returns:
+            How it ended, in words.
+        """
+        for line in worker.read_stacks().splitlines() or ["(it wrote no stacks)"]:
+            log.error("worker %d hangs: %s", worker.pid, line)
+        worker.kill()
+        worker.join()
+        return f"was killed: its event loop had not run for {worker.silent_s:.0f} s"
+
+    def _has_failed_to_start(self, worker: Worker) -> bool:
         """Whether a worker could not start; then no other can, and it has logged why."""
         if worker.exitcode == STARTUP_FAILURE:
             self.should_exit.set()
@@ -125,24 +159,51 @@ class Supervisor(Multiprocess):
             listener.close()  # else the kernel goes on accepting connections that no process serves
         super().terminate_all()
 
+    def handle_hup(self) -> None:
+        """Replace all workers; stop a single one, as a terminal that is closed expects."""
+        if self.config.workers == 1:
+            self.should_exit.set()
+        else:
+            self.restart_all()
+
+    def handle_ttin(self) -> None:
+        """Start no more workers than were configured."""
+
+    def handle_ttou(self) -> None:
+        """Stop none of the workers that were configured."""
+
     def restart_all(self) -> None:
-        """Replace all workers."""
-        before = list(self.processes)
-        super().restart_all()
-        for index, (old, new) in enumerate(zip(before, self.processes, strict=True)):
-            if new is not old:
-                self._slots[index] = _WorkerSlot()
-                _clear_gauges_of(old.pid)
+        """Replace all workers, each once another one serves."""
+        for index, old in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            new = self._start_worker()
+            if not new.wait_until_ready(_START_TIMEOUT_S, self.should_exit):
+                new.kill()
+                new.join()
+                log.error("worker %s stays: the one to replace it did not start", old.pid)
+                return
+            old.terminate()
+            old.join()
+            old.kill()
+            self.processes[index], self._slots[index] = new, _WorkerSlot()
+            self._clear_gauges_of(old)
 
     def join_all(self) -> None:
         """Wait for all workers to end."""
-        while any(worker.process.is_alive() for worker in self.processes):
-            if self.signal_queue:
-                for worker in self.processes:
+        while alive := [worker for worker in self.processes if worker.process.is_alive()]:
+            for worker in alive:
+                if self.signal_queue:
                     worker.kill()
-                break
-            time.sleep(_JOIN_POLL_S)  # signals wake it; the workers have no common event
+                elif self._is_hung(worker):
+                    log.error("worker %d %s", worker.pid, self._kill_hung(worker))
+            time.sleep(_TICK_S)
         super().join_all()
+
+    def _clear_gauges_of(self, worker: Worker) -> None:
+        """Drop the gauges of a worker that is gone (connections, in flight); its counters stay."""
+        if self.config.workers > 1:
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library types it not
 
 
 def how_it_ended(status: int | None) -> str:
@@ -154,8 +215,3 @@ def how_it_ended(status: int | None) -> str:
     except ValueError:  # a real-time signal
         return f"was ended by signal {-status}"
     return f"was ended by {number.name}{_HINTS.get(number, '')}"
-
-
-def _clear_gauges_of(pid: int | None) -> None:
-    """Drop the gauges of a worker that is gone (connections, in flight); its counters stay."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library types it not

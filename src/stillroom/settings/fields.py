@@ -179,6 +179,13 @@ class Fields(BaseSettings):
     drain_seconds: int = Field(default=30, ge=0)
     """How long a shutdown waits for requests in progress."""
 
+    hang_seconds: int = Field(default=30, ge=0)
+    """A worker that has answered nothing for so long is killed and replaced; 0 turns that off.
+
+    Time in which the worker is stopped, or waits for a disk, does not count.
+    docs/running.md#a-worker-that-hangs.
+    """
+
     public_read: bool = False
     """Read images (GET, HEAD) by path without a token; everything else still needs one.
 

@@ -1,5 +1,6 @@
 """Request ids: accepted from `X-Request-Id` or generated; logged and returned."""
 
+import os
 import random
 import re
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ current: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this task, or thread, works for; empty where there is none."""
 
 _random = random.Random()  # noqa: S311  (tells requests apart, and hides nothing)
+os.register_at_fork(after_in_child=_random.seed)  # a worker that replaces another has other ids
 
 
 GENERATED_BYTES: Final = 16
