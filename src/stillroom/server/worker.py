@@ -2,7 +2,7 @@
 
 The event loop itself answers the supervisor's pings, so that silence means that the loop does not
 run. On SIGQUIT the worker writes the stacks of all its threads, whatever it is doing: the handler
-is in C and needs no lock of the interpreter. See docs/adr/0037.
+is in C and needs no lock of the interpreter. See docs/adr/0038.
 """
 
 import asyncio
