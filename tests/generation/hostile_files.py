@@ -56,9 +56,8 @@ def lora_circles(models: int = 90, stack: int = 90) -> bytes:
         below = f"m{place + 1}" if place < models - 1 else "4"
         graph[f"m{place}"] = node("X", model=[below, 0], lora_stack=["c0", 0])
     for place in range(stack):
-        off = {f"lora_name_{one}": "a" for one in range(1, 51)}
-        following = f"c{(place + 1) % stack}"
-        graph[f"c{place}"] = node("X", lora_count=0, lora_stack=[following, 0], **off)
+        named = {f"lora_name_{one}": "a" for one in range(1, 51)}
+        graph[f"c{place}"] = node("X", lora_stack=[f"c{(place + 1) % stack}", 0], **named)
     return graph_png(graph)
 
 
