@@ -39,12 +39,13 @@ def _write(folder: Path, numbers: range, in_folder: int) -> None:
 
 
 def _age(folder: Path) -> None:
-    """Make all files and folders an hour old."""
+    """Make all files and folders an hour old, but for one image, which was saved later."""
     then = time.time() - _AN_HOUR_S
     for parent, _, files in os.walk(folder, topdown=False):
         for name in files:
             os.utime(Path(parent, name), (then, then))
         os.utime(parent, (then, then))
+    os.utime(folder / "0/0/0.png", (then + 60, then + 60))
 
 
 def _lose(folder: Path, images: int, in_folder: int) -> None:
