@@ -2,7 +2,8 @@
 
 It changes files by chance, and keeps those that reach lines of the parsers that no other has
 reached, or take more looks. So it finds its way into formats as Atheris does, whose wheel would be
-one more thing to install and pin. What it found is in `fuzzed/`, and parsed by `test_work.py`.
+one more thing to install and pin. `fuzzed/` has the smallest files that reach what the others here
+do not, and those that something was wrong with; `test_work.py` parses them.
 """
 
 import json
@@ -28,6 +29,7 @@ from stillroom.errors import InvalidParameter, UnsupportedMedia
 from stillroom.file_parts import BrokenHeader, MoreNeeded
 from stillroom.generation.reading import find_in
 from stillroom.generation.writing.mark import with_ai_mark
+from stillroom.storage import content_type
 from stillroom.work_budget import TooMuchWork
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Fuzzer:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
         self._reached: set[tuple[CodeType, int]] = set()
-        self._most_looks: dict[bytes, int] = {}
+        self._most_looks: dict[tuple[str, str | None], int] = {}
         self.pool = seeds()
         self._graphs: list[tuple[str, Any]] = [
             *(("prompt", made("a fox", "blurry", 7)) for made in GRAPHS.values()),
@@ -133,10 +135,10 @@ class Fuzzer:
             effort = effort_of(parse, parts, lines)
             if not effort.is_bounded:
                 return f"{what}: {effort}", False
-            magic = what.encode() + data[:4]
-            most = self._most_looks.get(magic, 0)
+            form = what, content_type.by_content(data[: content_type.SNIFFED_BYTES])
+            most = self._most_looks.get(form, 0)
             is_new = is_new or not lines <= self._reached or effort.looks > 2 * most
-            self._most_looks[magic] = max(most, effort.looks)
+            self._most_looks[form] = max(most, effort.looks)
             self._reached |= lines
         return "", is_new
 
