@@ -32,7 +32,7 @@ _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""One: each more that computes makes the event loop wait for another slice of 5 ms."""
+"""One: each more that computes makes the event loop wait for another turn of a thread."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
 """Called for each file that takes more work than one file may."""

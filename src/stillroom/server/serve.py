@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
+_SWITCH_S = 0.001
+"""A thread that parses or hashes gives way after so long, a fifth of Python's default: an answer
+waits for that several times (https://docs.python.org/3/library/sys.html#sys.setswitchinterval)."""
+
 _OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (told apart, not bound)
 
 log = logging.getLogger("stillroom.server")
@@ -139,6 +143,7 @@ def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
     """The application; a worker that cannot have one must not be started again and again."""
     if os.getpid() != starter_pid:
         _stop_with_parent(starter_pid)
+    sys.setswitchinterval(_SWITCH_S)
     keep_freed_memory()
     try:
         app = create_app(settings)
