@@ -29,6 +29,7 @@ from stillroom.media.index.values import SearchQuery
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.choose import DiskConfig, R2Config, open_storage
+from stillroom.storage.disk.storage import DiskImageStorage
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.sources import BytesSource
 from stillroom.storage.values import ListQuery
@@ -44,6 +45,7 @@ class Worker:
     database: MediaDatabase
     filling: IndexFilling = field(repr=False)
     healing: IndexHealing
+    folder: Path
 
     async def save(self, path: str, prompt: str | None = None) -> None:
         await self.storage.save(key(path), BytesSource(image(prompt)))
@@ -88,7 +90,7 @@ async def workers(
             await stack.enter_async_context(filling.running(storage, stop_within_s=5))
             compares = isinstance(where, DiskConfig)
             made = IndexHealing(storage, database, compares_saves=compares)
-            opened.append(Worker(storage, database, filling, made))
+            opened.append(Worker(storage, database, filling, made, tmp_path / "data"))
         yield opened[0], opened[1]
     if pair[0] == "bucket":
         request.getfixturevalue("seaweed").empty()
@@ -428,6 +430,32 @@ async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(
     await comparison.catch_up(_at_once)
 
     assert await one.found() == ["b/2.png"]
+
+
+async def test_a_start_finds_the_folders_that_are_gone_and_pages_of_large_ones(
+    workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = workers
+    monkeypatch.setattr(catching_up, "_PAGE", 3)
+    stay = [f"a/{name}" for name in ("0.png", "b/1.png", "c.png", "d/e/2.png", "f.png", "g/3.png")]
+    gone = ["a/0/1.png", "a/b.png", "a/d/e/f/4.png", "a/ez/5.png", "a/z/6.png"]
+    for path in (*stay, *gone):
+        await one.save(path)
+    await one.finds(sorted([*stay, *gone]), by_path=True, descending=False)
+    dying = lost(one)
+    for path in gone:
+        await dying.delete(key(path))
+    if isinstance(dying, DiskImageStorage):
+        for file in (one.folder / "compute" / path for path in gone):
+            with contextlib.suppress(OSError):  # others are in it
+                file.parent.rmdir()
+    await dying.save(key("a/h/7.png"), BytesSource(image("a wolf")))
+
+    healed = await started(other).catch_up(_at_once)
+
+    assert healed is not None
+    assert (healed.written, healed.removed) == (1, len(gone))
+    assert await other.found(by_path=True, descending=False) == [*stay, "a/h/7.png"]
 
 
 async def test_after_a_start_only_folders_that_have_changed_are_listed(

@@ -6,7 +6,6 @@ compares what has changed since, without pauses.
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 import uuid
@@ -18,7 +17,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.comparing import SETTLED_NS, Comparing, Healed
 from stillroom.media.index.healing import TREES, StopsWithin, healing_pause
-from stillroom.media.index.values import Indexed
+from stillroom.media.index.values import BEHIND_ALL, Indexed, KeyRange, ranges_between
 from stillroom.media.resource import now
 from stillroom.paths import KeyPrefix
 from stillroom.storage.capabilities import FindsChangedFolders
@@ -176,28 +175,22 @@ class CatchingUp:
         )
 
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
-        """Compare what is directly in some folders: many small ones together, a large one alone."""
-        rows = (await self._database.rows()).indexed
-        group, there, began_ns = list[KeyPrefix](), dict[str, StoredImage](), time.time_ns()
-        for number, folder in enumerate(folders, 1):
-            query = ListQuery(folder, limit=_PAGE, delimited=True)
-            images, after = await self._comparing.described(query)
-            if after is None:
-                group.append(folder)
-                there |= images
-            else:
-                async for found_some in self._large_folder(query, healed):
-                    yield found_some
-            if len(there) + len(group) >= _PAGE or number == len(folders):
-                known = await rows.directly_in(group)
-                yield await self._compare(there, known, began_ns, healed)
-                group, there, began_ns = [], {}, time.time_ns()
+        """Compare what is directly in some folders: many small ones together, page by page.
 
-    async def _large_folder(self, query: ListQuery, healed: Healed) -> AsyncIterator[bool]:
-        rows = (await self._database.rows()).indexed
-        after: str | None = ""
-        while after is not None:
-            began_ns, last = time.time_ns(), after
-            images, after = await self._comparing.described(dataclasses.replace(query, after=last))
-            known = await rows.directly_in([query.prefix], last, after)
-            yield await self._compare(images, known, began_ns, healed)
+        Of a folder that is gone the rows are found, since no listed folder has them.
+        """
+        there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
+        for number, folder in enumerate(folders, 1):
+            after: str | None = ""
+            while after is not None:
+                page = await self._storage.entries(ListQuery(folder, after, _PAGE, delimited=True))
+                there |= {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
+                inner = [one.text for one in page.entries if isinstance(one, KeyPrefix)]
+                behind = after + BEHIND_ALL if after.endswith("/") else after or folder.text
+                ranges += ranges_between(inner, behind, page.next_after or folder.text + BEHIND_ALL)
+                after = page.next_after
+                is_last = number == len(folders) and after is None
+                if is_last or len(there) + len(ranges) >= _PAGE:
+                    known = await (await self._database.rows()).indexed.in_ranges(ranges)
+                    yield await self._compare(there, known, began_ns, healed)
+                    there, ranges, began_ns = {}, [], time.time_ns()

@@ -74,6 +74,28 @@ class Indexed:
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 
+BEHIND_ALL: Final = "\U0010ffff"
+"""No key has it: all keys with a prefix come before the prefix and this."""
+
+KeyRange = tuple[str, str]
+"""Keys behind the one text, up to the other one."""
+
+
+def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRange]:
+    """Return the ranges of keys that are in none of some folders.
+
+    Args:
+        folders: What the keys in each begin with, with a slash at the end.
+        behind: The first range begins behind this text.
+        last: The last range ends with this text.
+    """
+    ranges = []
+    for folder in sorted(folders):
+        ranges.append((behind, folder))
+        behind = folder + BEHIND_ALL
+    return [*ranges, (behind, last)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsQuery:
     """What images must have; None and empty tuples ask for nothing.

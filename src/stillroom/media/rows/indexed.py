@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from stillroom.media.index.values import Indexed
+from stillroom.media.index.values import BEHIND_ALL, Indexed, KeyRange
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.search import BEHIND_ALL, allow
+from stillroom.media.rows.search import allow
 from stillroom.media.rows.statements import table_of
 from stillroom.media.rows.tables import search_images
-from stillroom.paths import KeyPrefix
 
 
 class IndexedRows:
@@ -29,30 +28,18 @@ class IndexedRows:
             rows = (await connection.execute(asked)).all()
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}
 
-    async def directly_in(
-        self, folders: Sequence[KeyPrefix], after: str = "", last: str | None = None
-    ) -> Mapping[str, Indexed]:
-        """Return which saves the index has in some folders, without those in folders below them.
-
-        Args:
-            folders: None of them twice.
-            after: Only keys behind this one.
-            last: Only keys up to this one; None: all.
-        """
+    async def in_ranges(self, ranges: Sequence[KeyRange]) -> Mapping[str, Indexed]:
+        """Return which saves the index has in ranges that do not overlap."""
         key = search_images.c.storage_key
         async with self._engine.reading() as connection:
-            given = table_of(connection, ["prefix"], ([folder.text] for folder in folders))
-            prefix: sa.ColumnElement[str] = given.c.prefix
+            given = table_of(connection, ["behind", "last"], ranges)
+            behind: sa.ColumnElement[str] = given.c.behind
+            last: sa.ColumnElement[str] = given.c.last
             if not self._engine.is_sqlite:
-                await allow(connection, by_age=True)  # it does not know how few rows are in each
-                prefix = sa.collate(prefix, "C")
-            name = sa.func.substr(key, sa.func.length(prefix) + 1)
-            asked = (
-                sa.select(key, search_images.c.save_id, search_images.c.etag)
-                .join_from(given, search_images, sa.and_(key > prefix, key < prefix + BEHIND_ALL))
-                .where(key > after, ~name.contains("/"))
+                await allow(connection, by_age=True)  # it expects many rows in each
+                behind, last = sa.collate(behind, "C"), sa.collate(last, "C")
+            asked = sa.select(key, search_images.c.save_id, search_images.c.etag).join_from(
+                given, search_images, sa.and_(key > behind, key <= last)
             )
-            if last is not None:
-                asked = asked.where(key <= last)
             rows = (await connection.execute(asked)).all()
         return {row.storage_key: Indexed(row.save_id, row.etag) for row in rows}

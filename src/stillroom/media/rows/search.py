@@ -15,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import generation_of
-from stillroom.media.index.values import FoundPage, Indexed, IndexedImage, Removed, SearchQuery
+from stillroom.media.index.values import (
+    BEHIND_ALL,
+    FoundPage,
+    Indexed,
+    IndexedImage,
+    Removed,
+    SearchQuery,
+)
 from stillroom.media.index.words import facet, folder_facet
 from stillroom.media.rows.engine import RowsEngine
 from stillroom.media.rows.full_text import full_text, has_phrase, matching, texts_of, tsvector
@@ -29,9 +36,6 @@ _SPREAD: Final = 10**7
 
 _LATEST_NS: Final = 2**63 - 1 - _SPREAD
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
-BEHIND_ALL: Final = "\U0010ffff"
-"""No key has it: all keys with a prefix come before the prefix and this."""
-
 _SLICE: Final = 16
 """Rows that are made of images in one go: half a millisecond, for which requests wait."""
 
