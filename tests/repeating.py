@@ -43,7 +43,7 @@ def _repeat(session: pytest.Session, terminal: pytest.TerminalReporter, file: Pa
         for report in terminal.stats.get(outcome, [])
     }
     flaky = []
-    for test in sorted(failed)[: MOST_FLAKY + 1]:
+    for test in sorted(failed) if len(failed) <= MOST_FLAKY else ():
         passed_at = _first_pass(session, test)
         if passed_at is None:
             break

@@ -202,7 +202,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
 ) -> None:
     short, _ = roads
     head = upload_head(short, "left/half.bin", len(BODY))
-    before = open_descriptors(short)
+    before, logged = open_descriptors(short), len(short.logged())
     for sent in (0, 10, 100_000, len(BODY) - 1):
         with socket.create_connection(("127.0.0.1", short.port), timeout=60) as connection:
             connection.sendall(head + BODY[:sent])
@@ -210,7 +210,7 @@ def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
     with short.client() as client:
         assert client.get(IMAGES, params={"prefix": "left/"}).json() == []
     assert not list((short.data / ".stillroom/staging").iterdir())
-    assert "Traceback" not in short.logged()
+    assert "Traceback" not in short.logged()[logged:]
 
 
 def test_uploads_that_are_refused_and_reset_leave_the_clock_alone(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ async def test_what_was_too_much_to_note_is_healed_at_once(
     workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = workers
-    monkeypatch.setattr(healing, "_SETTLED_NS", 0)
+    monkeypatch.setattr(comparing, "SETTLED_NS", 0)
     assert (await one.healing.heal(_at_once)).is_whole, "and again in an hour"
     with monkeypatch.context() as patched:
         patched.setattr(filling, "_MAX_NOTED", 0)

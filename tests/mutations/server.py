@@ -284,7 +284,7 @@ FAULTS: Final = (
     Fault(
         "workers: the connections of a dead one are counted for ever",
         "server/supervisor.py",
-        "        _clear_gauges_of(worker.pid)\n",
+        "        self._clear_gauges_of(worker)\n",
         "",
         (OBSERVING, "-k", "the_dead"),
     ),
@@ -298,8 +298,8 @@ FAULTS: Final = (
     Fault(
         "workers: a second signal changes nothing",
         "server/supervisor.py",
-        "            if self.signal_queue:\n                for worker",
-        "            if not self.processes:\n                for worker",
+        "                if self.signal_queue:\n                    worker.kill()",
+        "                if not self.processes:\n                    worker.kill()",
         (BOUNDS, "-k", "second_signal"),
     ),
     Fault(

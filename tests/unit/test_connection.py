@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.connection import Connection, Service
+from stillroom.server.http11.connection import Connection
+from stillroom.server.http11.service import Service
 
 
 class Failing:

@@ -7,7 +7,8 @@ from stillroom.server.fast_path.reads import FastReads
 from stillroom.server.fast_path.uploads import FastUploads
 from stillroom.server.http11.asgi import AsgiPath
 from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.connection import Connection, Service
+from stillroom.server.http11.connection import Connection
+from stillroom.server.http11.service import Service
 from stillroom.settings import Settings
 
 if TYPE_CHECKING:

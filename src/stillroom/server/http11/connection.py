@@ -17,23 +17,18 @@ import logging
 import socket
 import termios
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from enum import Enum
 from typing import Any, Final
 
 from stillroom.server.http11.body import RequestBody
-from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S, Bounds
-from stillroom.server.http11.exchange import Exchange, FastPath, Responder
+from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
+from stillroom.server.http11.exchange import Exchange
 from stillroom.server.http11.head import BadRequest, HeadParser, Request
 from stillroom.server.http11.refusals import refusal
-from stillroom.server.http11.timeout_timer import TimeoutTimer
+from stillroom.server.http11.service import Address, Service, address_of, log_failure
 from stillroom.telemetry import metrics
 from stillroom.telemetry.logging import access_log, log_access
-
-Address = tuple[str, int]
 
 log = logging.getLogger("stillroom.server")
 
@@ -51,43 +46,6 @@ class State(Enum):
 
 _IDLE, _HEAD, _BODY, _ANSWER = State.IDLE, State.HEAD, State.BODY, State.ANSWER
 _LINGER, _CLOSED = State.LINGER, State.CLOSED
-
-
-@dataclass(slots=True)
-class Service:
-    """What all connections of a process share.
-
-    Attributes:
-        connections: The open ones.
-        tasks: That answer requests; a shutdown waits for them.
-        responder: Answers what `fast_path` does not: the ASGI application, or also uploads.
-        fast_path: None: it is switched off.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    bounds: Bounds
-    connections: "set[Connection]"
-    tasks: set[asyncio.Task[None]]
-    responder: Responder
-    fast_path: FastPath | None = None
-    timer: TimeoutTimer = field(init=False)
-    _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)
-
-    def __post_init__(self) -> None:
-        """Add the timer of all connections."""
-        self.timer = TimeoutTimer(self.loop, self.connections)
-
-    def run_in_turn(self, work: Callable[[], None]) -> None:
-        """Run `work` later; of all such work one in each turn of the loop, however many wait."""
-        self._waiting.append(work)
-        if len(self._waiting) == 1:
-            self.loop.call_soon(self._run_next)
-
-    def _run_next(self) -> None:
-        work = self._waiting.popleft()
-        if self._waiting:
-            self.loop.call_soon(self._run_next)
-        work()
 
 
 class Connection(asyncio.Protocol):
@@ -128,8 +86,8 @@ class Connection(asyncio.Protocol):
         # The transport's own, for as long as it lives: answers go past its buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
         self._socket.setblocking(False)  # as it is; else `dup` would make it block
-        self.client = _address(transport.get_extra_info("peername"))
-        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = address_of(transport.get_extra_info("peername"))
+        self.server = address_of(transport.get_extra_info("sockname"))
         service = self._service
         service.connections.add(self)
         service.timer.start()
@@ -360,19 +318,11 @@ class Connection(asyncio.Protocol):
         return response.request_id
 
     def _fail(self, error: Exception) -> None:
-        """Respond 500 and log one line: a client that finds such a request can repeat it.
-
-        The error's message may contain the request, with the signature of a URL.
-        """
+        """Respond 500 and log one line: a client that finds such a request can repeat it."""
         request_id = self.refuse(500, "internal server error; see the server log")
         if not request_id:
             self.abort()
-        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-        facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
-        log.error(
-            "a request failed: %(error)s in %(file)s, line %(line)d",
-            {**facts, "request_id": request_id},
-        )
+        log_failure(error, request_id)
 
     def close(self) -> None:
         """Close behind what was sent; linger if the client may be sending."""
@@ -440,10 +390,6 @@ class Connection(asyncio.Protocol):
     def _has_unacknowledged_bytes(self) -> bool:
         """Whether bytes of the last answer are not acknowledged (TIOCOUTQ); a reset drops them."""
         return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
-
-
-def _address(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    return (str(name[0]), int(name[1])) if name else None
 
 
 _NO_BODY: Final = RequestBody(0)

@@ -1,0 +1,75 @@
+"""What all connections of a process share: bounds, the timer, and who answers."""
+
+import asyncio
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stillroom.server.http11.bounds import Bounds
+from stillroom.server.http11.exchange import FastPath, Responder
+from stillroom.server.http11.timeout_timer import TimeoutTimer
+
+if TYPE_CHECKING:
+    from stillroom.server.http11.connection import Connection
+
+Address = tuple[str, int]
+
+log = logging.getLogger("stillroom.server")
+
+
+@dataclass(slots=True)
+class Service:
+    """What all connections of a process share.
+
+    Attributes:
+        connections: The open ones.
+        tasks: That answer requests; a shutdown waits for them.
+        responder: Answers what `fast_path` does not: the ASGI application, or also uploads.
+        fast_path: None: it is switched off.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    bounds: Bounds
+    connections: "set[Connection]"
+    tasks: set[asyncio.Task[None]]
+    responder: Responder
+    fast_path: FastPath | None = None
+    timer: TimeoutTimer = field(init=False)
+    _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Add the timer of all connections."""
+        self.timer = TimeoutTimer(self.loop, self.connections)
+
+    def run_in_turn(self, work: Callable[[], None]) -> None:
+        """Run `work` later; of all such work one in each turn of the loop, however many wait."""
+        self._waiting.append(work)
+        if len(self._waiting) == 1:
+            self.loop.call_soon(self._run_next)
+
+    def _run_next(self) -> None:
+        work = self._waiting.popleft()
+        if self._waiting:
+            self.loop.call_soon(self._run_next)
+        work()
+
+
+def log_failure(error: Exception, request_id: str) -> None:
+    """Log an error of ours in one line, without its message.
+
+    The message may contain the request, with the signature of a URL.
+    """
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
+    log.error(
+        "a request failed: %(error)s in %(file)s, line %(line)d",
+        {**facts, "request_id": request_id},
+    )
+
+
+def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
+    """Return host and port of a socket's name; None: it has none any more."""
+    return (str(name[0]), int(name[1])) if name else None
