@@ -110,7 +110,7 @@ test-python-%: $(STAMP)/dev postgresql
 # Its long tests stand together in their files, and share nothing: each process takes what is left.
 test-whole:
 	@$(MAKE) --no-print-directory -j4 \
-		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze
+		clients nginx caddy chromium prometheus postgresql rsync rclone sqlite3 exiftool systemd-analyze wrk
 	$(BIN)/pytest -n 4 --dist worksteal -m "whole and not root and not release"
 
 clients: $(STAMP)/clients $(STAMP)/recipes.installed

@@ -78,9 +78,9 @@ def test_the_sdk_alone_brings_no_library_of_the_server(installed: Path) -> None:
     }
     assert len(server) > 10
     assert names & server == set()
-    assert names == {
-        "anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "pip", "setuptools",
-        "stillroom", "typing_extensions",
+    assert names - {"setuptools"} == {  # which a new environment of Python 3.11 has
+        "anyio", "certifi", "click", "h11", "httpcore", "httpx", "idna", "pip", "stillroom",
+        "typing_extensions",
     }  # fmt: skip
 
 
