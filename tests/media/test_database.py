@@ -49,6 +49,31 @@ def config(request: pytest.FixtureRequest) -> RowsConfig:
     return found
 
 
+IMPORTED_WHEN_IT_SERVES = """
+import asyncio, sys
+from pathlib import Path
+from stillroom.media.config import SqliteConfig
+from stillroom.media.database import MediaDatabase
+
+async def serve():
+    async with MediaDatabase(SqliteConfig(Path(sys.argv[1]))).kept_open():
+        print("sqlalchemy" in sys.modules, "stillroom.media.rows.repository" in sys.modules)
+
+print("sqlalchemy" in sys.modules)
+asyncio.run(serve())
+"""
+
+
+def test_what_opening_needs_is_imported_before_a_server_serves(tmp_path: Path) -> None:
+    """It holds up all else for a while: the first saves would wait for it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED_WHEN_IT_SERVES, tmp_path / "library.db"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert ran.stdout.split() == ["False", "True", "True"]
+
+
 async def test_the_migrations_make_the_tables_that_the_code_knows(config: RowsConfig) -> None:
     assert migrate(config) == (None, HEAD)
     assert migrate(config) == (HEAD, HEAD)
