@@ -1,9 +1,9 @@
 """Tokens whose check was passed a moment ago, so that a busy one is not checked each time.
 
 A full check costs some 50 µs (HS256) to 130 µs (EdDSA), more than everything else that a
-read does (../shared/design/measured-performance.md, "JWT price"). Only what passed is
-remembered, under the whole field, so that a forged token gains nothing; never past the
-token's own end; and never for long, so that a withdrawn key stops working soon.
+read does. Only what passed is remembered, under the whole field, so that a forged token gains
+nothing; never past the token's own end; and never for long, so that a withdrawn key stops
+working soon.
 """
 
 import time
