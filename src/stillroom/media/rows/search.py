@@ -105,11 +105,12 @@ class SearchRows:
     ) -> int:
         if not self._engine.is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        known = _known(connection, [*latest, *(one.key for one in removed)])
+        keys = [*latest, *(one.key for one in removed)]
+        known = _known(connection, keys)
         if compared_with is not None:
             same = {
                 key
-                for key in (*latest, *(one.key for one in removed))
+                for key in keys
                 if (known[key].save_id if key in known else None)
                 == (compared_with[key.text].save_id if key.text in compared_with else None)
             }
@@ -313,10 +314,7 @@ def _known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[Sto
         search_images.c.saved_ns,
         search_images.c.save_id,
     ).where(search_images.c.storage_key.in_([key.text for key in keys]))
-    found = {}
-    for row in (connection.execute(asked)).all():
-        found[StorageKey(row.storage_key)] = row
-    return found
+    return {StorageKey(row.storage_key): row for row in connection.execute(asked).all()}
 
 
 def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
