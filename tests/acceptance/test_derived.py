@@ -1,4 +1,4 @@
-"""Smaller pictures from a server as its users start it."""
+"""Thumbnails from a server as its users start it."""
 
 import io
 import os

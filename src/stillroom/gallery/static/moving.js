@@ -40,7 +40,7 @@ export class Moving {
     if (!trees) return;
     const here = folderOf(keys[0]);
     const how = { label: "To the folder", value: here, go: "Move", known: this.foldersNear(here, keys) };
-    const note = make("p", {}, "A folder that is not there yet is made. Empty is the top.");
+    const note = make("p", {}, "New folders are created. Leave empty for the top level.");
     const answer = await askText(`Move ${count(pathsOf(trees).length, "image")}`, [note], how);
     if (answer === null) return;
     const folder = answer.replace(/^\/+|\/+$/g, "");
