@@ -86,7 +86,7 @@ test-newest: $(STAMP)/newest.installed exiftool
 # On other Pythons than that of .venv, with the same locks: all of tests/unit, and of the acceptance
 # suite what another asyncio, multiprocessing or os may change. Which are not here is said.
 PYTHONS ?= 3.11 3.12 3.13 3.14
-OF_PYTHON := -q -k "not long-road" -m "not root and not release and not whole" tests/unit tests/generation tests/api $(OF_EMBED) \
+OF_PYTHON := -q -k "not asgi-path" -m "not root and not release and not whole" tests/unit tests/generation tests/api $(OF_EMBED) \
 	$(patsubst %,tests/acceptance/test_%.py,answers bounds copy_and_delete derived edge fast_path \
 	hostile_paths kept_answers keys media media_permissions media_resources operations races \
 	requests_ahead serving signed_urls slow_and_gone_clients starting sweeping)

@@ -110,7 +110,7 @@ class ImageOperations:
             response.headers["link"] = listing.asked.link_to_next(entries[-1])
         return response
 
-    # Every road to an image asks these two: who may GET and HEAD, and what caches may do with it.
+    # Both request paths call these two: who may GET and HEAD, and what caches may do with it.
 
     async def reader(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
         """Who may read an image: the holder of a token or a signature, or all.
