@@ -18,8 +18,7 @@ BANNED = {
     "somebody": "name the caller, client, process or operator",
     "nobody": "say that it does not happen, or what does it instead",
     "anybody": "say `any client`, or `without a token`",
-    "short road": "fast path",
-    "long road": "ASGI path",
+    "roads?": "path",
     "at the prompt": "on the command line; a prompt is what an image was made of",
     "smaller pictures?": "thumbnail",
 }
