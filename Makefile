@@ -231,6 +231,7 @@ lint: lint-javascript lint-python
 lint-python: $(STAMP)/dev
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
+	$(BIN)/codespell *.md Makefile benchmarks deploy docs integrations src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports > $(STAMP)/imports.log || { cat $(STAMP)/imports.log; exit 1; }
 
