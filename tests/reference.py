@@ -182,7 +182,7 @@ def api() -> str:
         "## Refusals",
         "",
         "Each operation names the ones that it answers. What to do about each:",
-        "[api.md](../api.md#when-it-says-no).",
+        "[api.md](../api.md#errors).",
         "",
         *table(("Status", "Meaning"), refusals(document)),
         "",
