@@ -107,7 +107,7 @@ async def _facts_read(image: OpenedImage, header: HeaderBytes) -> reading.Found:
         return await _read(image, header, reading.find)
     except (BrokenHeader, MoreNeeded):  # enough was read
         header.end()
-        return await reading.looked(header, reading.find)
+        return await reading.run_parser(header, reading.find)
 
 
 def _plausible(duration: float | None) -> float | None:
@@ -131,6 +131,6 @@ async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[Heade
     """What `reader` finds, reading on in the file for as long as it asks for more."""
     while True:
         try:
-            return await reading.looked(header, reader)
+            return await reading.run_parser(header, reader)
         except MoreNeeded as more:
             await header.read_more(image, more.start, more.length)

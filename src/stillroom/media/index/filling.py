@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import UNKNOWN, find, find_by_reading, looked
+from stillroom.generation.reading import UNKNOWN, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -369,7 +369,7 @@ async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | N
     if not passed.is_whole:
         parts.add(passed.size - len(passed.tail), passed.tail)
     try:
-        found = await looked(parts, find)
+        found = await run_parser(parts, find)
     except MoreNeeded:
         return None
     except TooMuchWork:
