@@ -76,8 +76,8 @@ FAULTS: Final = (
     Fault(
         "tokens: a checked one is remembered beyond its end",
         "auth/verified.py",
-        "Verified(grant, min(expires, self._now() + REMEMBERED_S))",
-        "Verified(grant, self._now() + REMEMBERED_S)",
+        "Verified(grant, min(expires, self._now() + CACHE_S))",
+        "Verified(grant, self._now() + CACHE_S)",
         ("tests/unit/test_verified.py",),
     ),
     Fault(
@@ -139,7 +139,7 @@ FAULTS: Final = (
     Fault(
         "sign-in codes: each device is remembered for a month",
         "api/sign_in.py",
-        "_REMEMBERED_LIFE if used.remember else _TOKEN_LIFE",
+        "_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE",
         "_REMEMBERED_LIFE",
         ("tests/acceptance/test_sign_in.py", "-k", "lasts"),
     ),

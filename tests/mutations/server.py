@@ -207,7 +207,7 @@ FAULTS: Final = (
     Fault(
         "fast path: a token is good for ever",
         "server/fast_path/reads.py",
-        "        if rights is None or not 0 < rights.until - now <= REMEMBERED_S:\n",
+        "        if rights is None or not 0 < rights.until - now <= CACHE_S:\n",
         "        if rights is None:\n",
         (FAST, "-k", "ends"),
     ),

@@ -15,7 +15,7 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import Unauthenticated
 
-REMEMBERED_S: Final = 30.0
+CACHE_S: Final = 30.0
 """How long a passed check is believed: as often as a key set may be fetched anew."""
 
 _MAX: Final = 4096
@@ -38,7 +38,7 @@ class VerifiedTokens:
         self._now = now
         self._passed: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
-    def known(self, authorization: str | None) -> Verified | None:
+    def lookup(self, authorization: str | None) -> Verified | None:
         """What this field is good for right now, without waiting; None: `verify` says why not."""
         if authorization is None:
             return None
@@ -57,9 +57,9 @@ class VerifiedTokens:
         Raises:
             Unauthenticated: for every reason the same, but for `TokenExpired`.
         """
-        known = None if authorization is None else self._remembered(authorization)
-        if known is not None:
-            return known.grant
+        lookup = None if authorization is None else self._remembered(authorization)
+        if lookup is not None:
+            return lookup.grant
         grant, expires = await self._verifier.check(authorization)
         assert authorization is not None  # noqa: S101  (it was good)
         return self._remember(authorization, grant, expires).grant
@@ -69,10 +69,10 @@ class VerifiedTokens:
         if found is None:
             return None
         left = found.until - self._now()
-        return found if 0 < left <= REMEMBERED_S else None  # more: the clock was set back
+        return found if 0 < left <= CACHE_S else None  # more: the clock was set back
 
     def _remember(self, authorization: str, grant: Grant, expires: float) -> Verified:
-        found = Verified(grant, min(expires, self._now() + REMEMBERED_S))
+        found = Verified(grant, min(expires, self._now() + CACHE_S))
         if len(authorization) <= _LONGEST:
             self._passed.put(authorization, found)
         return found

@@ -174,7 +174,7 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
     )
 
 
-def answer_made_elsewhere(content_type: str) -> ImageAnswer:
+def answer_cdn_head(content_type: str) -> ImageAnswer:
     """HEAD of what a CDN makes when it is asked: its size is unknown before it is made."""
     return ImageAnswer(
         200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]

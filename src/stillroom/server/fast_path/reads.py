@@ -23,7 +23,7 @@ from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER, without_body
-from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.http.fields import Fields, combined, format_http_date
@@ -145,7 +145,7 @@ class FastReads:
         fields = combined(request.headers)
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
             return False
-        known = self._operations.known_reader(fields, self._tokens)
+        known = self._operations.cached_read_grant(fields, self._tokens)
         bare = request_id.without_field(data, request.headers)
         if known is None or bare is None or "storage:read" not in known.grant.scopes:
             return False
@@ -169,7 +169,7 @@ class FastReads:
             rights, client_id = self._rights_beside_id(data, end)
         now = time.time()
         # More than that is left: the clock was set back.
-        if rights is None or not 0 < rights.until - now <= REMEMBERED_S:
+        if rights is None or not 0 < rights.until - now <= CACHE_S:
             return False
         line = self._lines.get(data[:end]) or self._add_line(data, end)
         if line is None or not rights.grant.covers(line.path):
@@ -349,7 +349,7 @@ class FastReads:
 
     def _handed_over(self, fields: Fields, answer: ImageAnswer) -> bytes:
         """The head for a proxy, up to the image's name; empty where none sends it."""
-        if self._sendfile is None or not self._sendfile.suits(fields, answer):
+        if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         *headers, (field, location) = without_body(answer, "").headers
         head = self._head(ImageAnswer(answer.status, headers)).removesuffix(b"\r\n")

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from stillroom.api.images import ImageOperations
-from stillroom.api.responses import disconnected, json_bytes, refused, shown_target
+from stillroom.api.responses import escape_target, json_bytes, report_disconnect, report_error
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
@@ -68,7 +68,7 @@ class FastUploads:
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):
             return None
-        known = self._tokens.known(fields.get("authorization"))
+        known = self._tokens.lookup(fields.get("authorization"))
         if known is None or request.version == "1.0":
             return None
         try:
@@ -136,11 +136,11 @@ class UploadExchange:
         try:
             saved = await operations.store(self._grant, self._path, self._fields, self._body)
         except StillroomError as error:
-            return refused("save_image", self._target, error)
+            return report_error("save_image", self._target, error)
         except ConnectionError:
-            return disconnected("save_image", self._target)
+            return report_disconnect("save_image", self._target)
         except Exception:
-            log.exception("save_image %s", shown_target(self._target))
+            log.exception("save_image %s", escape_target(self._target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
         length = str(len(content))
