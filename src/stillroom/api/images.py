@@ -34,8 +34,8 @@ from stillroom.http.serving import (
     answer_cdn_head,
     answer_image,
     answer_redirect,
-    explained,
-    is_named,
+    explain_failure,
+    has_current_copy,
     request_sha256,
     write_condition,
 )
@@ -131,10 +131,10 @@ class ImageOperations:
             grant = READER
         return READER if self.public_read else grant
 
-    def cached_read_grant(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """Return the grant of a request without a query from the cache of verified tokens.
+    def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
+        """Return the grant for reading an image without a query, or None if this needs waiting.
 
-        None means that only `authorize_read` can decide.
+        In the latter case, or if the token is invalid, call `authorize_read`.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.lookup(fields.get("authorization"))
@@ -207,7 +207,7 @@ class ImageOperations:
         except BaseException:
             original.close()
             raise
-        if is_named(fields, facts):
+        if has_current_copy(fields, facts):
             original.close()
         else:
             picture = await derived.derive(original, derivation)
@@ -273,7 +273,7 @@ class ImageOperations:
         if duration is not None:
             await self.lifetimes.require_database()
 
-        with explained(condition):
+        with explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
         saved = saved_image_json(image, image_path, self.public_url)
         if duration is not None:
@@ -299,7 +299,7 @@ class ImageOperations:
         image_path = call.image_path("storage:delete")
         condition = write_condition(call.fields)
 
-        with explained(condition):
+        with explain_failure(condition):
             await self.storage.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
 

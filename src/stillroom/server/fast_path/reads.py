@@ -145,7 +145,7 @@ class FastReads:
         fields = combined(request.headers)
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
             return False
-        known = self._operations.cached_read_grant(fields, self._tokens)
+        known = self._operations.authorize_read_now(fields, self._tokens)
         bare = request_id.without_field(data, request.headers)
         if known is None or bare is None or "storage:read" not in known.grant.scopes:
             return False
