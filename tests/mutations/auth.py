@@ -13,8 +13,8 @@ FAULTS: Final = (
     Fault(
         "tokens: one is good for a minute more",
         "auth/tokens.py",
-        "        if read.expires <= self._now():\n",
-        "        if read.expires + 60 <= self._now():\n",
+        "        if token.expires <= self._now():\n",
+        "        if token.expires + 60 <= self._now():\n",
         (TOKENS,),
     ),
     Fault(
@@ -41,8 +41,8 @@ FAULTS: Final = (
     Fault(
         "tokens: a previous secret is not accepted",
         "auth/choose.py",
-        "    return [current, *config.previous], made\n",
-        "    return [current], made\n",
+        "    return [current, *config.previous], is_new\n",
+        "    return [current], is_new\n",
         ("tests/unit/test_keys.py", "tests/acceptance/test_starting.py", "-k", "old_one"),
     ),
     Fault(
@@ -160,8 +160,8 @@ FAULTS: Final = (
     Fault(
         "key sets: each unknown key causes a fetch",
         "auth/jwks.py",
-        "        if asked is not None and now - asked < UNKNOWN_KEY_S:\n",
-        "        if asked is not None and now < asked:\n",
+        "        if previous is not None and now - previous < UNKNOWN_KEY_S:\n",
+        "        if previous is not None and now < previous:\n",
         (KEY_SETS,),
     ),
     Fault(

@@ -137,7 +137,7 @@ class ImageOperations:
         In the latter case, or if the token is invalid, call `authorize_read`.
         """
         if "authorization" in fields or not self.public_read:
-            verified = tokens.lookup(fields.get("authorization"))
+            verified = tokens.verify_now(fields.get("authorization"))
         else:
             verified = Verified(READER, time.time() + CACHE_S)
         return verified and (Verified(READER, verified.until) if self.public_read else verified)

@@ -41,7 +41,7 @@ class SignIn:
         """Exchange the code of a link, which can be used once, for a token."""
         content = await read_json(request, combined(request.headers.raw), SignInRequest)
         body = validate(SignInRequest, content)
-        await asyncio.to_thread(self.codes.take, body.code)
+        await asyncio.to_thread(self.codes.use, body.code)
         token = self.mint(_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE)
         response = json_answer({"token": token})
         response.headers["cache-control"] = "no-store"

@@ -68,7 +68,7 @@ class FastUploads:
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):
             return None
-        known = self._tokens.lookup(fields.get("authorization"))
+        known = self._tokens.verify_now(fields.get("authorization"))
         if known is None or request.version == "1.0":
             return None
         try:
