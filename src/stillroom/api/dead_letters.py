@@ -25,10 +25,10 @@ class DeadLetterView(BaseModel):
 
     id: uuid.UUID
     storage_key: str = Field(
-        description="what should have been deleted", examples=["compute/generations/1/cat.png"]
+        description="key of the object to delete", examples=["compute/generations/1/cat.png"]
     )
     save_id: str = Field(
-        description="the very save of it; another one is not deleted",
+        description="version of the object to delete; other versions are not deleted",
         examples=["2a-18ff3d2b6c1a"],
     )
     reason: Literal["relocated", "deleted", "expired", "orphan"]

@@ -36,34 +36,34 @@ _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 
 _REQUEST_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
     "Expires-In": (
-        "How long the image stays: `90s`, `15m`, `12h`, `7d`, or seconds; without it, for good.",
+        "Lifetime of the image: `90s`, `15m`, `12h`, `7d`, or seconds. Without it, none.",
         "7d",
     ),
     "If-Match": (
-        "Only if the image or resource has one of these ETags (`*`: if there is one); else 412.",
+        "The image or resource must have one of these ETags (`*`: it must exist); else 412.",
         ETAG_EXAMPLE,
     ),
     "If-None-Match": (
         (
-            "On a read: 304 if the image has one of these ETags. On a save: `*` replaces nothing, "
-            "and is 412 where there is an image."
+            "On a read: 304 if the image has one of these ETags. On a save: `*` responds 412 if an "
+            "image exists, so that none is replaced."
         ),
         ETAG_EXAMPLE,
     ),
-    "Range": ("One range of bytes; several are answered in full.", "bytes=0-1023"),
+    "Range": ("A single byte range. For several, the whole image is sent.", "bytes=0-1023"),
     "Repr-Digest": ("The SHA-256 that the image must have (RFC 9530); else 422.", _DIGEST),
 }
 
 _RESPONSE_HEADERS: Final[Mapping[str, str]] = {
-    "Content-Length": "Bytes; of HEAD those that GET would send.",
-    "Content-Range": "Which bytes of how many (RFC 9110).",
+    "Content-Length": "Size in bytes; for HEAD, the size that GET would send.",
+    "Content-Range": "Range and total size (RFC 9110).",
     "ETag": "With its quotes, ready for If-Match.",
-    "Last-Modified": "When it was saved (RFC 9110).",
-    "Link": 'The next page: `<?…>; rel="next"`. Without it this is the last one.',
-    "Location": "Where the image is served.",
-    "Repr-Digest": "The SHA-256, where it is known (RFC 9530).",
-    "Retry-After": "Seconds.",
-    "Stillroom-Error": "The `code` of the body, also where there is none (HEAD).",
+    "Last-Modified": "Time of the save (RFC 9110).",
+    "Link": 'Next page: `<?…>; rel="next"`. Missing on the last page.',
+    "Location": "URL of the image.",
+    "Repr-Digest": "The SHA-256, if it is known (RFC 9530).",
+    "Retry-After": "Delay in seconds.",
+    "Stillroom-Error": "The `code` of the error, also in responses without a body (HEAD).",
     "WWW-Authenticate": "`Bearer`.",
 }
 
@@ -73,15 +73,15 @@ _STATUS_DESCRIPTIONS: Final = {
     400: "The body is malformed or incomplete.",
     401: "Unauthorized: missing or invalid token.",
     403: "The token does not cover this.",
-    404: "There is nothing of this name.",
-    409: "It conflicts with what is there, such as a folder where a file should go.",
+    404: "Nothing has this name.",
+    409: "The request conflicts with existing data, such as a folder at the path of a file.",
     412: "A precondition failed.",
     413: "The image is larger than allowed.",
     414: "The URL is too long.",
     415: "Not multipart/form-data, or not an image where one is required or decoded.",
     416: "The range lies outside of the image.",
     422: "Validation Error",
-    501: "The bucket cannot hold to such a condition, or lists in no order.",
+    501: "The bucket does not support the condition, or does not list in order.",
     503: "The storage is out of reach; try again after Retry-After seconds.",
     507: "The disk is full.",
 }
@@ -140,7 +140,7 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
         part = {**facts, **response_headers("Content-Range")}
         responses[206] = {"description": "The range.", "headers": part, "content": content}
         responses[302] = {
-            "description": "Where the image is served (R2).",
+            "description": "Redirect to the URL of the image (R2).",
             "headers": response_headers("Location"),
         }
         responses[416] = error_responses(416, has_body=False)[416]

@@ -38,7 +38,8 @@ class ListedEntry(BaseModel):
     """Image with its properties. A folder (`delimiter=/`) has only a path; the rest is null."""
 
     path: str = Field(
-        description="a folder's ends in a slash, an image's never does", examples=[PATH_EXAMPLE]
+        description="paths of folders end in a slash, those of images do not",
+        examples=[PATH_EXAMPLE],
     )
     size: int | None = Field(description="bytes", examples=[1_258_291])
     modified: datetime | None = Field(
@@ -49,12 +50,12 @@ class ListedEntry(BaseModel):
         description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE]
     )
     sha256: str | None = Field(
-        description="hexadecimal; null also where it is not known", examples=[SHA256_EXAMPLE]
+        description="hexadecimal; null also if it is not known", examples=[SHA256_EXAMPLE]
     )
     ai_mark: AiMark | None = Field(
-        description="whether the image says that AI made it: c2pa (a manifest, not verified), iptc "
-        "(DigitalSourceType in XMP), both, none; null where that cannot be told, and in a listing "
-        "where it is not known yet",
+        description="mark in the image that AI made it: c2pa (a manifest, not verified), iptc "
+        "(DigitalSourceType in XMP), both, none; null if it cannot be determined, or in a listing "
+        "is not known yet",
         examples=["iptc"],
     )
 

@@ -57,7 +57,7 @@ class SavedImage(BaseModel):
     etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
     expires_at: datetime | None = Field(
         default=None,
-        description="when it goes, if Expires-In said so",
+        description="expiration, if the request has `Expires-In`",
         examples=["2026-12-01T15:00:00+00:00"],
     )
 

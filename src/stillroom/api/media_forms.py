@@ -92,11 +92,11 @@ class MediaResourceView(BaseModel):
     resource_type: Literal["image", "video"]
     storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
     source_key: str | None = Field(
-        description="the key that it came from first, if known",
+        description="the key from which it was first ingested, if known",
         examples=[f"compute/{PATH_EXAMPLE}"],
     )
     url: str = Field(
-        description="where the bytes are served",
+        description="URL of the bytes",
         examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
     )
     content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
@@ -108,18 +108,18 @@ class MediaResourceView(BaseModel):
     color_profile: str | None = Field(examples=["sRGB"])
     duration: float | None = Field(description="seconds, of a video", examples=[None])
     dominant_color: str | None = Field(
-        description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
-        "null where it cannot be",
+        description="in sRGB; computed some seconds after the ingest, null before and if it cannot "
+        "be computed",
         examples=["#8a6d3b"],
     )
     ai_mark: AiMark | None = Field(
-        description="whether the file says that AI made it; null where that was not looked at "
-        "(before this field) or cannot be told",
+        description="mark in the file that AI made it; null if it cannot be determined, or if the "
+        "resource is older than this field",
         examples=["iptc"],
     )
     generation: GenerationFacts | None = Field(
-        description="how it was made, with `raw` null and long texts cut; null where nothing is "
-        "known, in a list also for a moment after the ingest"
+        description="generation parameters, with `raw` null and long texts truncated; null if they "
+        "are unknown, in a list also for a moment after the ingest"
     )
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
     protected: bool
@@ -131,9 +131,7 @@ class MediaResourceView(BaseModel):
 class IngestedImage(BaseModel):
     """Compute result that was ingested."""
 
-    storage_key: str = Field(
-        description="as it was asked for", examples=[f"compute/{PATH_EXAMPLE}"]
-    )
+    storage_key: str = Field(description="key in the request", examples=[f"compute/{PATH_EXAMPLE}"])
     resource: MediaResourceView
 
 

@@ -56,7 +56,7 @@ def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def report_disconnect(name: str, target: bytes) -> Problem:
-    """Log that the client disconnected, and return the problem, which it does not receive."""
+    """Log that the client disconnected. Return a problem, which cannot be delivered."""
     log.info(
         "%(operation)s %(target)s: the client disconnected",
         {"operation": name, "target": escape_target(target)},
@@ -94,7 +94,7 @@ class MethodNotAllowed:
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image, which is closed afterwards.
+    """Response with the bytes of an open image. The image is closed afterwards.
 
     Stillroom's server raises ConnectionError when a chunk is sent to a client that has
     disconnected, so that a large image is not read in vain.

@@ -180,7 +180,7 @@ def answer_cdn_head(content_type: str) -> ImageAnswer:
 
 
 def has_current_copy(fields: Fields, image: StoredImage) -> bool:
-    """Return whether `If-None-Match` contains the ETag of a thumbnail, which then is not made.
+    """Return whether `If-None-Match` contains a thumbnail's ETag, so that it need not be made.
 
     `*` does not count, since only making the thumbnail shows that the image can be decoded.
     """

@@ -78,7 +78,7 @@ _MAX_LINES: Final = 16_384
 """About 24 MiB. The storage caches the properties of as many images."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
-"""Limit for responses to conditions and ranges, which clients choose and have up to 4 KiB each."""
+"""Limit for responses to conditions and ranges. Clients choose these freely, up to 4 KiB each."""
 
 _ENTRY_BYTES: Final = 1024
 """Approximate overhead of a cache entry."""
