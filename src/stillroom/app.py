@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.api.browsers import ToldToBrowsers, document_router
+from stillroom.api.browsers import DefaultSecurityHeaders, document_router
 from stillroom.api.health import health_router
 from stillroom.api.responses import ProblemResponse
 from stillroom.api.sign_in import sign_in_router
@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # such redirects are built from the Host header
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
-    app.add_middleware(ToldToBrowsers)
+    app.add_middleware(DefaultSecurityHeaders)
     app.include_router(document_router(app))
     if settings.cors_origins:
         app.add_middleware(

@@ -152,7 +152,7 @@ class Parts:
         """
         async with contextlib.AsyncExitStack() as stack:
             if self.keys is not None:
-                await stack.enter_async_context(self.keys.kept_fresh())
+                await stack.enter_async_context(self.keys.keep_fresh())
             await stack.enter_async_context(self.library.database.kept_open())
             await stack.enter_async_context(
                 self.library.filling.running(

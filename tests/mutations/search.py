@@ -155,8 +155,8 @@ FAULTS: Final = (
     Fault(
         "search: a cursor that no row can have reaches the database",
         "http/search_query.py",
-        "    if by_path or not _PLACE.fullmatch(text) or int(text) > _LAST_PLACE:\n",
-        "    if by_path or not _PLACE.fullmatch(text):\n",
+        "    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:\n",
+        "    if by_path or not _POSITION.fullmatch(text):\n",
         (SEARCH, "-k", "bad_value"),
     ),
 )
