@@ -19,7 +19,7 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
-from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, OpenedImage, StoredImage
 from stillroom.telemetry import metrics
@@ -88,11 +88,11 @@ class MetadataOperation:
 
     Attributes:
         images: Where the bytes are, and who may read them.
-        ends: When they go.
+        retention: Evaluator of the retention rules.
     """
 
     images: ImageOperations
-    ends: Ends
+    retention: RetentionEvaluator
 
     async def get_metadata(self, request: Request) -> Response:
         """Get the entry of an image with the facts about its generation, and its AI mark."""
@@ -127,7 +127,7 @@ class MetadataOperation:
         """When it goes, as far as that can be told soon: facts do not wait for a database."""
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_WAITED_FOR_ENDS_S):
-                return await self.ends.expected(image)
+                return await self.retention.expected_expiration(image)
         return None
 
 

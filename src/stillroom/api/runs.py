@@ -24,7 +24,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
 from stillroom.http.serving import PRIVATE_CACHE
-from stillroom.media.retention.ends import Ends, nanoseconds
+from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
@@ -115,14 +115,14 @@ class RunOperations:
         runs: Publishes them.
         deletions: Deletes them.
         listing: Finds them.
-        ends: When they go.
+        retention: Evaluator of the retention rules.
         authorize: Who is asking.
     """
 
     runs: Runs
     deletions: RunDeletions
     listing: RunListing
-    ends: Ends
+    retention: RetentionEvaluator
     authorize: Authorize
 
     async def list_runs(self, request: Request) -> Response:
@@ -143,15 +143,18 @@ class RunOperations:
 
     async def _shown(self, found: Sequence[Run]) -> Response:
         """A page of the listing; that the database is away does not hold it up."""
-        ends = dict[str, datetime]()
+        expirations = dict[str, datetime]()
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_WAITED_FOR_ENDS_S):
                 for run in found:
                     if run.published_at is not None:
-                        published_ns = nanoseconds(run.published_at)
-                        end = await self.ends.expected_of_run(run.folder, published_ns)
-                        ends |= {} if end is None else {run.folder: end.at}
-        return json_answer([_shown(run, ends.get(run.folder)) for run in found])
+                        published_ns = to_nanoseconds(run.published_at)
+                        expiration = await self.retention.expected_run_expiration(
+                            run.folder, published_ns
+                        )
+                        if expiration is not None:
+                            expirations[run.folder] = expiration.at
+        return json_answer([_shown(run, expirations.get(run.folder)) for run in found])
 
     async def _wanted(self, asked: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
         async for run in self.listing.runs(visible, asked.start_after):
