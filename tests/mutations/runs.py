@@ -56,15 +56,16 @@ FAULTS: Final = (
     Fault(
         "runs: a listing of a published folder gives it on each page",
         "media/runs/listing.py",
-        "                if not behind:\n                    yield found\n                return\n",
-        "                yield found\n                return\n",
+        "                if not start:\n                    yield published\n"
+        "                return\n",
+        "                yield published\n                return\n",
         (RUNS, "-k", "behind"),
     ),
     Fault(
         "runs: a listing goes on inside of a published run",
         "media/runs/listing.py",
-        "            if await self.look(prefix) is not None:\n                break\n",
-        "            await self.look(prefix)\n",
+        "            if await self.find_published(prefix) is not None:\n                break\n",
+        "            await self.find_published(prefix)\n",
         (RUNS, "-k", "behind"),
     ),
     Fault(

@@ -196,7 +196,7 @@ class RunOperations:
         if published is not None:
             return await answered(call.fields, published, PRIVATE_CACHE, None)
         await self.runs.require_images(folder)
-        pages = self.runs.described(folder)
+        pages = self.runs.describe_images(folder)
         # What fails at once is answered as it should be.
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))

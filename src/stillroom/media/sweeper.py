@@ -164,7 +164,7 @@ class Sweeper:
         try:
             rows = await self._database.rows()
             if self._run_deletions is not None:
-                await self._run_deletions.go_on(is_stopping)
+                await self._run_deletions.resume(is_stopping)
             for batch in (self._clear_copies, self._delete_marked):
                 while not is_stopping() and await batch(rows, swept, is_stopping):
                     progress(swept)

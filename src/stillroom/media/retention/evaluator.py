@@ -276,7 +276,7 @@ class RetentionEvaluator:
         last, newest = state.newest[rule.name]
         if folder in newest:
             return None
-        run = await self._listing.look(f"{folder}/")
+        run = await self._listing.find_published(f"{folder}/")
         if run is None or run.published_at is None or (run.published_at, folder) > last:
             return None  # published, or published again, since the scan began
         return last[0]

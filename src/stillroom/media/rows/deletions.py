@@ -208,8 +208,8 @@ class DeletionRows:
         async with self._engine.writing() as connection:
             await mark_saves(connection, [image], reason, due_at)
 
-    async def deleted(self, images: Sequence[StoredImage]) -> int:
-        """How many of the images are marked since they, or their run, were deleted."""
+    async def count_deleted(self, images: Sequence[StoredImage]) -> int:
+        """Count the images that are marked because they, or their run, were deleted."""
         async with self._engine.reading() as connection:
             given = among(connection, [image.key for image in images])
             asked = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
