@@ -46,14 +46,7 @@ class Expiry:
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, rules: Rules, grace: timedelta
     ) -> None:
-        """Scan `storage` and mark in `database`.
-
-        Args:
-            storage: Storage of the compute results.
-            database: Database for the marks and the position of the scan.
-            rules: Retention rules.
-            grace: Time between mark and deletion, in which a result can still be ingested.
-        """
+        """Scan `storage` and mark in `database`; a marked image can be ingested during `grace`."""
         self._storage = storage
         self._database = database
         self._evaluator = RetentionEvaluator(storage, database, rules)
