@@ -42,15 +42,15 @@ FAULTS: Final = (
     Fault(
         "runs: what the library needs is marked, too",
         "media/rows/run_deletions.py",
-        "[image for image in images if image.key not in needed]",
+        "[image for image in images if image.key not in in_use]",
         "[*images]",
         (DELETION, "-k", "recorded"),
     ),
     Fault(
         "runs: of two deletions the earlier time counts",
         "media/rows/run_deletions.py",
-        "sa.case((known > given, known), else_=given)",
-        "sa.case((known > given, given), else_=known)",
+        "sa.case((old > new, old), else_=new)",
+        "sa.case((old > new, new), else_=old)",
         (DELETION, "-k", "one_process"),
     ),
     Fault(

@@ -184,12 +184,12 @@ class _Pass:
     ) -> None:
         outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
         for resource, takeover in zip(arrived, outcomes, strict=True):
-            if takeover.taken is TransferOutcome.OTHER:
+            if takeover.outcome is TransferOutcome.OTHER:
                 self._leave(resource, f"the target's {takeover.other} has the same bytes")
-            elif takeover.taken is TransferOutcome.SWEPT:
+            elif takeover.outcome is TransferOutcome.SWEPT:
                 self._leave(resource, "the target's sweeper is deleting its key: run it again")
             else:
-                self._count(takeover.taken, 1)
+                self._count(takeover.outcome, 1)
 
     def _count(self, taken: TransferOutcome, number: int) -> None:
         self._stats.counts[taken] = self._stats.counts.get(taken, 0) + number

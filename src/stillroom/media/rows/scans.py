@@ -111,9 +111,9 @@ class ScanRows:
 
     async def needs_start(self, started: datetime) -> bool:
         """Return whether no `START` scan has begun since this process started."""
-        query = sa.select(scans.c.name).where(_needs_start(started))
+        statement = sa.select(scans.c.name).where(_needs_start(started))
         async with self._engine.reading() as connection:
-            return (await connection.execute(query)).first() is not None
+            return (await connection.execute(statement)).first() is not None
 
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
@@ -144,9 +144,9 @@ class ScanRows:
     async def _latest_save(self) -> int:
         """Return the save time of the newest indexed image in nanoseconds, or 0."""
         images = search_images.c
-        query = sa.select(images.saved_ns).where(images.id <= time.time_ns())
+        statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
         async with self._engine.reading() as connection:
-            latest = await connection.execute(query.order_by(images.id.desc()).limit(1))
+            latest = await connection.execute(statement.order_by(images.id.desc()).limit(1))
             return latest.scalar_one_or_none() or 0
 
     async def mark_expired(
