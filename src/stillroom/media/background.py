@@ -32,12 +32,9 @@ class Background:
     """Periodic jobs. Any number of processes may run them concurrently.
 
     Attributes:
-        database: Database with the deletion queue.
-        sweeper: Deletes images that are due.
-        expiry: Marks expired images; None: no rules.
-        healer: Computes missing facts of resources.
-        index_healing: Compares the search index with the storage.
-        catching_up: Compares them once after a start.
+        expiry: None if there are no retention rules.
+        index_healing: Periodic comparison of search index and storage.
+        catching_up: Comparison of search index and storage after a start.
         report: Called with the queue's metrics after each sweep and at least every `REPORT_S`, so
             that a scrape never waits for the database.
         report_swept: Called with the result of each sweep, even if it failed.

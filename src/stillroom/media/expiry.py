@@ -58,8 +58,7 @@ class Expiry:
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
         """Run the scan, or resume it where another process stopped, if it is due.
 
-        Args:
-            stops_within: Waits for a number of seconds, and returns whether to stop.
+        `stops_within` waits for a number of seconds, and returns whether to stop.
 
         Returns:
             The number of images marked.

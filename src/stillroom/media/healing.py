@@ -101,7 +101,6 @@ class Healer:
         *,
         report: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """Read bytes from `storage`, write facts to `database`, and pass outcomes to `report`."""
         self._storage = storage
         self._database = database
         self._colors = colors
@@ -134,11 +133,9 @@ class Healer:
         is_stopping: Callable[[], bool] = lambda: False,
         progress: Callable[[Healed], None] | None = None,
     ) -> Healed:
-        """Run all jobs that are due now, one after the other.
+        """Run all jobs that are due now, one after the other, and call `progress` after each.
 
-        Args:
-            is_stopping: Called before each job; True postpones it.
-            progress: Called after each job.
+        When `is_stopping` returns True, the remaining claimed jobs are postponed.
 
         Raises:
             BackendUnavailable: the database is away; claims last until their lease ends.

@@ -15,7 +15,6 @@ class Lifetimes:
     """Expirations of saves, stored as marks. Another save of the image discards its mark."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Mark images of `storage` in `database`."""
         self._storage = storage
         self._database = database
 
@@ -28,10 +27,7 @@ class Lifetimes:
         await (await self._database.rows()).check()
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
-        """Mark a new save for deletion after a lifetime that begins now.
-
-        Returns:
-            The expiration (UTC). The next sweep deletes the image, usually seconds later.
+        """Mark a new save for deletion after a lifetime that begins now, and return the expiration.
 
         Raises:
             BackendUnavailable: the mark could not be written, so the save was deleted again:

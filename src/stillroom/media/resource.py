@@ -45,15 +45,10 @@ class MediaResource:
         save_id: Save at `storage_key` that was recorded; see `StoredImage.save_id`.
         content_hash: SHA-256, 32 bytes. It is unique among resources.
         extension: File extension for the content, without a dot.
-        content_type: Media type of the content.
         file_size: Bytes.
-        width: Pixels, as stored: an orientation in the metadata is not applied.
-        height: Pixels, as stored.
+        width: Pixels as stored, like `height`: an orientation in the metadata is not applied.
         color_profile: Name, such as `sRGB` or `Display P3`; None if the file names none.
         protected: The resource cannot be deleted.
-        alt_text: Alternative text for people who cannot see the image.
-        caption: Text to show with the image.
-        created_at: Creation time (UTC).
         deleted_at: Time of the deletion request (UTC); None for a resource that is not deleted.
         duration: Seconds, for a video.
         dominant_color: `#rrggbb`, sRGB; None until it is computed, and if it cannot be.
@@ -106,7 +101,6 @@ class Intent:
         media_key: Key of the copy; never written if `resource_id` is `IN_PLACE`.
         resource_id: Resource that will have the copy. `IN_PLACE`: the source is recorded where it
             is, and no sweeper claims a pending deletion of it meanwhile.
-        source_key: Key of the image to ingest.
         lease_until: Time after which the ingest is presumed dead, and the sweeper deletes the
             intent and any copy.
     """
@@ -122,7 +116,6 @@ class Mark:
     """Pending deletion of one specific save of an image.
 
     Attributes:
-        storage_key: Key of the image.
         save_id: Save to delete. Any other save, even with the same bytes, is kept.
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
         due_at: Earliest time of the deletion (UTC).
@@ -144,8 +137,6 @@ class DueMark:
 
     Attributes:
         id: Id of the mark, and of its dead letter if it is given up.
-        storage_key: See `Mark`, also for `save_id` and `reason`.
-        created_at: Creation time (UTC).
         due_at: Earliest time of the next attempt (UTC).
         attempts: Number of attempts, including the current one if the mark is claimed.
         content_hash: See `Mark`; also None in marks of older versions.
@@ -211,12 +202,8 @@ class DeadLetter:
     """Deletion that was given up and needs an operator's attention.
 
     Attributes:
-        id: Id of the mark.
-        storage_key: See `Mark`, also for `save_id`, `reason` and `content_hash`.
-        created_at: Creation time of the mark (UTC).
+        id: Id of the mark. Fields without a description are as in `DueMark`.
         failed_at: Time of the last attempt (UTC).
-        attempts: Number of attempts.
-        last_error: Error of the last attempt.
     """
 
     id: uuid.UUID
@@ -257,8 +244,7 @@ class QueueMetrics:
 
     Attributes:
         marks: Number of marks, due or not.
-        due: Number of marks that are due.
-        oldest_due: Time since which the oldest due mark has been due; zero if none is.
+        oldest_due: Duration for which the oldest due mark has been due; zero if none is.
         intents: Number of copies in progress or left by a crash.
         dead_letters: Number of deletions that were given up.
         healing: Number of resources with facts to compute.
@@ -301,14 +287,8 @@ class ResourceQuery:
 
     Attributes:
         after: Id of the last resource of the previous page.
-        limit: Maximum number of resources on the page.
-        content_hash: SHA-256 of the resource.
-        content_type: Media type, such as `image/png`.
-        resource_type: `IMAGE` or `VIDEO`.
-        created_from: Earliest creation time, inclusive.
-        created_before: Latest creation time, exclusive.
-        tags: Tags that the resource must all have.
-        without_tags: Tags that the resource must not have.
+        created_from: Earliest creation time, inclusive. `created_before` is exclusive.
+        tags: Tags that the resource must all have. It must have none of `without_tags`.
         source_keys: Allowed values of `source_key`; empty: any.
         facts: Filter on the generation facts in the search index.
     """

@@ -348,13 +348,9 @@ class MediaResourceService:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set texts, protection and facts of a resource.
+        """Set texts, protection and facts of a resource; with `only_unset`, only if they are null.
 
-        Args:
-            resource_id: Id of the resource.
-            change: New values.
-            only_unset: Set only fields that are null.
-            check: Called with the resource before the change; raises to reject it.
+        `check` is called with the resource before the change, and may raise an error.
 
         Raises:
             ResourceNotFound: there is no such resource.

@@ -150,9 +150,8 @@ class Sweeper:
     ) -> Swept:
         """Delete everything that is due now.
 
-        Args:
-            progress: Called after each batch and at the end, even if the sweep fails.
-            is_stopping: Returns True to start no more deletions and finish the running ones.
+        `progress` is called after each batch and at the end, even if the sweep fails. When
+        `is_stopping` returns True, running deletions are finished, and no others begin.
 
         Raises:
             BackendUnavailable: the database is away; claims last until their lease ends.
@@ -321,10 +320,7 @@ class Sweeper:
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:
-        """Return whether the source of a resource may be deleted.
-
-        That is the case if the resource has its bytes, or was deleted on purpose.
-        """
+        """Return whether the resource has its bytes, or was deleted on purpose."""
         return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:

@@ -17,12 +17,8 @@ UNWANTED: Final = "-"
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
     """Validate tags, without normalizing them: otherwise one tag would have two spellings.
 
-    Args:
-        texts: Texts from a client. Duplicates are merged.
-        at: Location in the request, for errors.
-
     Raises:
-        InvalidParameter: a text is not a valid tag.
+        InvalidParameter: a text is not a valid tag; `at` is its location in the request.
     """
     return frozenset(_checked(text, at) for text in texts)
 

@@ -17,21 +17,16 @@ class TrackRuns:
     Attributes:
         track: `track_ID` of the track.
         default_duration: Duration of samples for which a fragment has none.
-        start: End of the samples before the first fragment.
+        base_time: End of the samples before the first fragment.
     """
 
     track: int
     default_duration: int
-    start: int
+    base_time: int
 
     def end(self, header: HeaderBytes, start: int) -> int:
-        """Return when the last sample ends, from the index or by reading each fragment.
-
-        Args:
-            header: Header of the file.
-            start: First position in the file at which a fragment can be.
-        """
-        time, indexed = self.start, self._last_in_index(header)
+        """Return when the last sample ends, from the index or from the boxes after `start`."""
+        time, indexed = self.base_time, self._last_in_index(header)
         if indexed is not None:
             time, start = indexed
         for kind, at, until in boxes(header, start, header.size):

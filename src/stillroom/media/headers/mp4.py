@@ -36,7 +36,6 @@ class Movie:
         tracks: Video tracks, enabled ones first.
         sample_durations: Default duration of samples in fragments, by track number; None if no
             fragments can follow.
-        end: End of the box.
     """
 
     timescale: int
@@ -59,8 +58,7 @@ class Track:
         spacing: Aspect ratio of a pixel in the sample description; zeros: square.
         is_turned: The track's matrix rotates by 90° or 270°.
         duration: Duration in units of the movie, including edits.
-        timescale: Units per second of `media_duration`.
-        media_duration: Duration in units of the track.
+        timescale: Units per second of the track, and of `media_duration`.
         has_samples: The track has samples outside of fragments.
     """
 

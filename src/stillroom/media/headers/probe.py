@@ -39,11 +39,8 @@ class Probed:
     """Facts read from a file header.
 
     Attributes:
-        resource_type: `image` or `video`.
-        content_type: Media type of the content.
         extension: File extension for the content, without a dot.
-        width: Pixels: as stored for images, as displayed (after rotation) for videos.
-        height: Pixels, as `width`.
+        width: Pixels, like `height`: as stored for images, as displayed (rotated) for videos.
         color_profile: Name of the profile; None if there is none, and for videos.
         duration: Seconds, to the microsecond; None for images, and if a video has no duration.
         ai_mark: AI mark in the file; None if it cannot be determined.

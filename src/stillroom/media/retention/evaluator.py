@@ -41,10 +41,7 @@ class PublishedFolder:
 class ExpiredRun:
     """Published run that has expired.
 
-    Attributes:
-        folder: Folder of the run.
-        saved_until_ns: Images that were saved later are kept until they expire themselves.
-        expiration: Time of the expiration, and the rule that caused it.
+    Images that were saved after `saved_until_ns` are kept until they expire themselves.
     """
 
     folder: ImagePath

@@ -35,12 +35,9 @@ class _InvalidRule(Exception):
 
 
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
-    """Read the rules in a file, and add the rule for `STILLROOM_COMPUTE_TTL`.
+    """Read the rules in a file, and add one for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    Args:
-        file: Path of the file.
-        is_named: A setting names the file, so it must exist.
-        compute_ttl: Maximum age of all compute results; None: no such rule.
+    `is_named` means that a setting names the file, so it must exist.
 
     Raises:
         ConfigurationError: the file cannot be read, or one of its lines is wrong.

@@ -21,8 +21,6 @@ class PlannedImage:
     """Image that a scan would mark, or has already marked.
 
     Attributes:
-        image: The version that would be deleted.
-        expiration: Time of the expiration, and the rule that causes it.
         run: Published run with which the image expires; None if it expires by itself.
         due_at: Time of the deletion if the image is marked already; None if it is not yet.
     """
@@ -39,7 +37,6 @@ class Plan:
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, evaluator: RetentionEvaluator
     ) -> None:
-        """Plan for the images in `storage` and the rows in `database`."""
         self._evaluator = evaluator
         self._database = database
         self._runs = Runs(storage, database)

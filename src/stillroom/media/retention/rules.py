@@ -103,13 +103,7 @@ class Rules:
     def find_expiration(
         self, path: str, modified_ns: int, tags: Collection[str]
     ) -> Expiration | None:
-        """Return the expiration of an image in no published run; None if the image is kept.
-
-        Args:
-            path: Path of the image.
-            modified_ns: Time of the save.
-            tags: Tags of the image in the library.
-        """
+        """Return the expiration of an image in no published run; None if the image is kept."""
         expirations: list[Expiration] = []
         for rule in self.rules:
             if not path.startswith(rule.prefix):

@@ -55,9 +55,9 @@ class DeletionRows:
         is being ingested in place are skipped; see `require_unclaimed`.
 
         Args:
-            claim: New id, used for this claim alone, and needed by `settle`.
+            claim: New id for this claim, also passed to `settle`.
             limit: Maximum number of marks.
-            lease: Time after which other sweepers may claim the marks.
+            lease: Duration of the claim.
         """
         moment = now()
         due = (
@@ -246,7 +246,6 @@ async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.
 
 
 def _ingested_in_place() -> sa.Select[Any]:
-    """Select the images that are being ingested in place."""
     return sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
 
 

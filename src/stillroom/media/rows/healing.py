@@ -29,15 +29,9 @@ class HealingRows:
         after: uuid.UUID | None = None,
         limit: int,
     ) -> list[uuid.UUID]:
-        """Enqueue a page of the resources with missing facts.
+        """Enqueue a page of the resources with missing facts, and return their ids, sorted.
 
-        Args:
-            ids: Resources to consider; None: all.
-            after: Last id of the previous page.
-            limit: Maximum number of resources.
-
-        Returns:
-            The ids of the resources, sorted.
+        `ids` limits the resources (None: all), and `after` is the last id of the previous page.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
@@ -105,12 +99,9 @@ class HealingRows:
     async def end(
         self, job: HealingJob, *, lease_until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
-        """End a claim, unless the row was claimed or enqueued again since.
+        """Delete a claimed row, unless it was claimed or enqueued again since.
 
-        Args:
-            job: The claimed job.
-            lease_until: End of the lease, from `claim`.
-            put_off: Number of attempts, and the time of the next one; None deletes the row.
+        With `put_off`, set the number of attempts and the time of the next one instead.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == lease_until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)

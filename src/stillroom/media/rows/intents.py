@@ -24,10 +24,9 @@ class IntentRows:
         self._engine = engine
 
     async def write(self, intent: Intent) -> bool:
-        """Write an intent before its copy is made. Writing it again renews its lease.
+        """Write an intent before its copy is made, or renew its lease.
 
-        Returns:
-            False if the sweeper is deleting an earlier copy under this key.
+        Return False if the sweeper is deleting an earlier copy under this key.
         """
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(

@@ -26,7 +26,6 @@ class MediaRepository:
     """Rows of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; `close` closes it."""
         self._engine = engine
         self.resources = ResourceRows(engine)
         self.tags = TagRows(engine)

@@ -208,14 +208,10 @@ class ResourceRows:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set fields of a resource.
+        """Set fields of a resource. `check` is called with it before, and may raise an error.
 
-        Args:
-            resource_id: Id of the resource.
-            change: New values.
-            only_unset: Set only fields that are null. The UPDATE itself checks this, so that the
-                first of several concurrent changes counts.
-            check: Called with the resource before the change; raises to reject it.
+        With `only_unset`, only fields that are null are set. The UPDATE itself checks this, so that
+        the first of several concurrent changes counts.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
@@ -253,12 +249,7 @@ class ResourceRows:
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Delete a resource and mark its bytes, or, if it is in place, keep its bytes.
-
-        Args:
-            resource_id: Id of the resource.
-            due_at: Earliest time of the deletion of the bytes.
-            check: As in `change`.
+        """Delete a resource, and mark its bytes unless it is in place. `check` is as in `change`.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted already.
@@ -310,7 +301,6 @@ def _live() -> sa.Select[Any]:
 
 
 def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Build the conditions on columns of `media_resources`."""
     for column, value in (
         (resources.c.content_hash, query.content_hash),
         (resources.c.content_type, query.content_type),

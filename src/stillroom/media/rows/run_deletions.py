@@ -36,14 +36,13 @@ class RunDeletionRows:
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
     ) -> RunDeletion | None:
-        """Insert and claim the deletion of a run. Restart it if it exists already.
+        """Insert a deletion, and claim it with a new id. Restart it if it exists already.
 
         Args:
             folder: Prefix of the keys of the run's images.
-            claim: New id, used for this claim alone.
-            saved_until: Images that were saved later are kept. Of two requests, the later time
-                counts.
-            lease: Time after which other processes may claim the deletion.
+            claim: New id for this claim.
+            saved_until: Images saved later are kept. Of two requests, the later time counts.
+            lease: Duration of the claim.
 
         Returns:
             The deletion; None if another process has claimed it.
@@ -109,10 +108,10 @@ class RunDeletionRows:
         Args:
             claim: Claim of the deletion.
             images: Images of the page that were not saved later than `saved_until`.
-            newer: Number of the page's other images.
+            newer: Number of the other images of the page.
             due_at: Due time of the marks.
             after: Last key of the page.
-            lease: New lease, from now on.
+            lease: Duration of the renewed claim.
 
         Returns:
             False, with nothing changed, if another process has claimed the deletion since.

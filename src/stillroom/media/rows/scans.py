@@ -53,14 +53,10 @@ class ScanRows:
         name: str = EXPIRY,
         every: timedelta | None = None,
     ) -> str | None:
-        """Claim a scan.
+        """Claim a scan with a new id.
 
-        Args:
-            claim: New id, used for this claim alone.
-            lease: Time after which other processes may claim the scan.
-            name: Name of the scan.
-            every: Interval of the scan. A scan that is due later than this from now, because of
-                other rules or another clock, is due now.
+        `every` is the interval of the scan: if the scan is due later than this from now, because of
+        other rules or another clock, it is due now.
 
         Returns:
             The key after which to resume (empty for the start), or None if the scan is not due or
@@ -88,9 +84,6 @@ class ScanRows:
 
     async def note_start(self, started: datetime) -> str:
         """Record since when changes may be missing, before this process writes to the index.
-
-        Args:
-            started: Start time of this process.
 
         Returns:
             The time of the latest save in the index, which is `since` of `claim_start`.
@@ -206,11 +199,8 @@ class ScanRows:
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
-    """Build the condition that no `START` scan began since `started`.
-
-    A scan that began in the future is ignored: a clock was wrong.
-    """
-    began = scans.c.next_at
+    """Build the condition that no `START` scan began since `started`."""
+    began = scans.c.next_at  # ignored if it is in the future: a clock was wrong
     return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
 
 

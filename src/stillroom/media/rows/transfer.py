@@ -148,10 +148,7 @@ class RowTransfer:
     async def remember(self, queue: sa.Table, incoming: Sequence[QueueRow]) -> int:
         """Insert marks or dead letters of another library, with the save ids of this storage.
 
-        A resource whose deletion is marked becomes deleted here, too.
-
-        Returns:
-            The number of rows that did not exist here.
+        Resources whose deletion is marked become deleted here, too. Return the number of new rows.
         """
         keys = [row["storage_key"] for row in incoming]
         async with self._engine.writing() as connection:
@@ -180,11 +177,7 @@ class RowTransfer:
         return len(fresh)
 
     async def forget(self, queue: sa.Table, ids: Sequence[uuid.UUID]) -> int:
-        """Delete transferred marks or dead letters, except those that a sweeper has claimed.
-
-        Returns:
-            The number of deleted rows.
-        """
+        """Delete transferred queue rows, except claimed ones. Return their number."""
         statement = sa.delete(queue).where(queue.c.id.in_(ids))
         if queue is deletions:
             statement = statement.where(deletions.c.claimed_by.is_(None))

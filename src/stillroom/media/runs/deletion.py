@@ -59,14 +59,10 @@ class RunDeletions:
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
     ) -> RunDeletion:
-        """Delete an open or published run.
+        """Delete an open or published run, and return the numbers of images marked and kept.
 
-        Args:
-            folder: Folder of the run, which contains all images below it, on any level.
-            saved_until: Images that were saved later are kept; None: now.
-
-        Returns:
-            The numbers of images marked and kept.
+        All images in the folder, on any level, belong to the run. Those that were saved after
+        `saved_until` (None: now) are kept.
 
         Raises:
             RunNotFound: the folder has neither images nor a manifest.

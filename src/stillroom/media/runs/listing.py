@@ -51,7 +51,7 @@ class _Level:
         page: Next page, if it was read already.
         folders: Folders that are still to be checked.
         checked: Folders that were checked, each with the published run in it.
-        is_over: Whether the last page was read.
+        is_over: The last page was read.
     """
 
     prefix: str
@@ -70,15 +70,12 @@ class RunListing:
     """
 
     def __init__(self, storage: ImageStorage) -> None:
-        """List the runs in `storage`."""
         self._storage = storage
 
     async def runs(self, prefix: ImagePrefix, after: str) -> AsyncIterator[Run]:
         """Yield the runs whose folder, with a trailing slash, begins with a prefix, in key order.
 
-        Args:
-            prefix: Literal prefix.
-            after: Folder of the run after which to continue; empty: from the start.
+        `after` is the folder of the run after which to continue, or empty.
 
         Raises:
             ListingUnsupported: the storage cannot list.

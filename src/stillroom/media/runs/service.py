@@ -63,9 +63,8 @@ class Runs:
 
         Idempotent, also after a crash at any point, and safe in several processes at once.
 
-        Args:
-            folder: Folder of the run, which contains all images below it, on any level.
-            expected: Number of images that the run must have; None: not checked.
+        All images in the folder, on any level, belong to the run. Their number must be `expected`,
+        unless that is None.
 
         Raises:
             RunNotFound: the folder has no images, and `expected` is None.

@@ -58,10 +58,7 @@ def downgrade() -> None:
 
 
 def _make_full_text() -> None:
-    """Create the table of words in SQLite.
-
-    The tokenizer `ascii` splits them only at spaces: they are lower-case ASCII or not ASCII at all.
-    """
+    """Create the table of words. The tokenizer `ascii` splits such words only at spaces."""
     known = op.get_bind().execute(sa.text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
     if known.first() is None:
         raise BackendUnavailable(
