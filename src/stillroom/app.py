@@ -172,7 +172,7 @@ def check_settings(settings: Settings) -> SettingsReport:
     warnings += [f"{gap}: {remedy}" for gap, remedy in confinement.gaps()]
     lines = [f"storage: {parts.storage.description}"]
     lines.append(f"media library: {parts.library.database.description}")
-    if rules := parts.library.ends.rules.rules:
+    if rules := parts.library.retention.rules.rules:
         lines.append(f"retention: {', '.join(rule.name for rule in rules)}")
     if parts.made_secret:
         lines.append(f"made a token secret in {settings.secret_file}")

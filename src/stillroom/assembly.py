@@ -27,7 +27,7 @@ from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
 from stillroom.media.resource import MediaResource, QueueMetrics
-from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
 from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import RunDeletions
@@ -88,7 +88,7 @@ class Library:
         healer: Computes missing facts of resources.
         sweeper: Carries out due deletions.
         expiry: Schedules the deletion of expired compute results; None without retention rules.
-        ends: Finds expirations under the retention rules.
+        retention: Evaluator of the retention rules.
         runs: Publishes runs.
         run_deletions: Deletes runs.
         lifetimes: Sets expirations of saved images.
@@ -104,7 +104,7 @@ class Library:
     healer: Healer
     sweeper: Sweeper
     expiry: Expiry | None
-    ends: Ends
+    retention: RetentionEvaluator
     runs: Runs
     run_deletions: RunDeletions
     lifetimes: Lifetimes
@@ -326,7 +326,7 @@ def _library(
 ) -> Library:
     database, grace, expiry = filling.database, settings.deletion_grace, None
     rules = rules_of(settings)
-    if rules.end_anything:
+    if rules.expire_anything:
         expiry = Expiry(storage, database, rules=rules, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
     is_bucket = isinstance(settings.storage, R2Config)
@@ -341,7 +341,7 @@ def _library(
         healer=healer,
         sweeper=sweeper,
         expiry=expiry,
-        ends=Ends(storage, database, rules),
+        retention=RetentionEvaluator(storage, database, rules),
         runs=Runs(storage, database),
         run_deletions=run_deletions,
         lifetimes=Lifetimes(storage, database),

@@ -63,12 +63,12 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, library.database, authorize)))
     router.include_router(archives_router(Archives(storage, authorize)))
-    router.include_router(metadata_router(MetadataOperation(images, library.ends)))
+    router.include_router(metadata_router(MetadataOperation(images, library.retention)))
     router.include_router(search_router(SearchOperation(library.database, authorize)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     runs = RunOperations(
-        library.runs, library.run_deletions, RunListing(storage), library.ends, authorize
+        library.runs, library.run_deletions, RunListing(storage), library.retention, authorize
     )
     router.include_router(runs_router(runs))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)

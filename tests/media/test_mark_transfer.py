@@ -245,7 +245,7 @@ async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(mo
     assert (row.folder, row.claimed_by, row.after) == ("compute/runs/7/", None, "")
     storage = move.target.meddled.storage
     deleting = RunDeletions(storage, move.target.database, grace=timedelta(0))
-    await deleting.go_on(lambda: False)
+    await deleting.resume(lambda: False)
     assert len(move.target.marked()) == 2
     assert move.target.table(run_deletions) == []
 

@@ -19,7 +19,7 @@ from stillroom.api.routes import Operation, OperationRouter
 from stillroom.errors import BackendUnavailable
 from stillroom.generation.reading import Found, find_by_reading, reader_of
 from stillroom.http.fields import combined, entity_tags
-from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.paths import StorageKey
 from stillroom.storage.values import ANY, StoredImage
 from stillroom.telemetry import metrics
@@ -87,7 +87,7 @@ class MetadataOperation:
     """Metadata operation."""
 
     images: ImageOperations
-    ends: Ends
+    retention: RetentionEvaluator
 
     async def get_metadata(self, request: Request) -> Response:
         """Get the entry of an image with its generation parameters and AI mark."""
@@ -122,7 +122,7 @@ class MetadataOperation:
         """Return the expiration, or None if the database does not respond in time."""
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
-                return await self.ends.expected(image)
+                return await self.retention.expected_expiration(image)
         return None
 
 

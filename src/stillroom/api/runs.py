@@ -24,7 +24,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
 from stillroom.http.serving import PRIVATE_CACHE
-from stillroom.media.retention.ends import Ends, nanoseconds
+from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
@@ -114,7 +114,7 @@ class RunOperations:
     runs: Runs
     deletions: RunDeletions
     listing: RunListing
-    ends: Ends
+    retention: RetentionEvaluator
     authorize: Authorize
 
     async def list_runs(self, request: Request) -> Response:
@@ -135,15 +135,18 @@ class RunOperations:
 
     async def _respond(self, page: Sequence[Run]) -> Response:
         """Return a page as JSON, without expirations if the database does not respond in time."""
-        ends = dict[str, datetime]()
+        expirations = dict[str, datetime]()
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
                 for run in page:
                     if run.published_at is not None:
-                        published_ns = nanoseconds(run.published_at)
-                        end = await self.ends.expected_of_run(run.folder, published_ns)
-                        ends |= {} if end is None else {run.folder: end.at}
-        return json_answer([_as_json(run, ends.get(run.folder)) for run in page])
+                        published_ns = to_nanoseconds(run.published_at)
+                        expiration = await self.retention.expected_run_expiration(
+                            run.folder, published_ns
+                        )
+                        if expiration is not None:
+                            expirations[run.folder] = expiration.at
+        return json_answer([_as_json(run, expirations.get(run.folder)) for run in page])
 
     async def _list(self, parameters: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
         async for run in self.listing.runs(visible, parameters.start_after):
@@ -187,7 +190,7 @@ class RunOperations:
         if manifest is not None:
             return await image_response(call.fields, manifest, PRIVATE_CACHE, None)
         await self.runs.require_images(folder)
-        pages = self.runs.described(folder)
+        pages = self.runs.describe_images(folder)
         # An error of the first page still gets its own status code.
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))

@@ -182,12 +182,12 @@ class _Pass:
     ) -> None:
         outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
         for resource, takeover in zip(arrived, outcomes, strict=True):
-            if takeover.taken is TransferOutcome.OTHER:
+            if takeover.outcome is TransferOutcome.OTHER:
                 self._leave_out(resource, f"the target's {takeover.other} has the same bytes")
-            elif takeover.taken is TransferOutcome.SWEPT:
+            elif takeover.outcome is TransferOutcome.SWEPT:
                 self._leave_out(resource, "the target's sweeper is deleting its key: run it again")
             else:
-                self._count(takeover.taken, 1)
+                self._count(takeover.outcome, 1)
 
     def _count(self, outcome: TransferOutcome, number: int) -> None:
         self._stats.counts[outcome] = self._stats.counts.get(outcome, 0) + number
