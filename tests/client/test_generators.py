@@ -93,7 +93,7 @@ async def test_the_texts_of_generators_are_kept_and_all_else_on_request(
     assert opened(await store.read(f"{folder}/kept.jpg")).getexif()[0x010E] == "described"
 
 
-A1111 = "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 7, Size: 8x8"
+A1111 = "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 7"
 NOVELAI = {"Software": "NovelAI", "Comment": '{"prompt": "a fox", "seed": 7}', "Source": "v4"}
 
 

@@ -24,7 +24,7 @@ from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
     ("waiting", "asynchronous", "names"),
     [
         (ImageStore, AsyncImageStore, {"save", "read", "list", "search", "save_many", "run"}),
-        (MediaLibrary, AsyncMediaLibrary, {"list", "ingest", "get", "update", "delete", "tags", "heal"}),
+        (MediaLibrary, AsyncMediaLibrary, {"list", "ingest", "get", "update", "tags", "heal"}),
         (Run, AsyncRun, {"path", "save", "publish", "read", "delete"}),
     ],
 )

@@ -68,7 +68,7 @@ class AsyncImageStore(AsyncOneImageCalls):
             for name in names:
                 yield name
 
-    list = iter
+    list = iter  # noqa: A003  (the method above)
 
     async def entries(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ImageInfo]:
         """See `ImageStore.entries`."""

@@ -169,16 +169,21 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
         found = found[..., 0]
     if not np.isfinite(found).all():
         raise UnsupportedMedia("the array has NaN or infinity in it: the model has failed")
-    if found.size and found.max() > _OVERSHOT:  # clipped, it would be a white picture
-        raise UnsupportedMedia(
-            f"the array has values up to {found.max():g}, and 1 is white: divide it by 255 first"
-        )
-    if found.size and found.min() < _UNDERSHOT:  # clipped, half of the picture would be black
-        raise ValueError(
-            f"the array has values down to {found.min():g}, and 0 is black: if it goes from -1 to "
-            "1, save from_float((x + 1) / 2), else clip it to 0 first"
-        )
+    if found.size:
+        _check_range(float(found.min()), float(found.max()))
     return np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def _check_range(lowest: float, highest: float) -> None:
+    if highest > _OVERSHOT:  # clipped, it would be a white picture
+        raise UnsupportedMedia(
+            f"the array has values up to {highest:g}, and 1 is white: divide it by 255 first"
+        )
+    if lowest < _UNDERSHOT:  # clipped, half of the picture would be black
+        raise ValueError(
+            f"the array has values down to {lowest:g}, and 0 is black: if it goes from -1 to 1, "
+            "save from_float((x + 1) / 2), else clip it to 0 first"
+        )
 
 
 def _given(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:

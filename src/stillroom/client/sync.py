@@ -72,7 +72,7 @@ class ImageStore(OneImageCalls):
             names, query = self._run(self._operations.page_of_names(prefix, query))
             yield from names
 
-    list = iter  # its name in other clients
+    list = iter  # noqa: A003  (the method above; `list` is its name in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """As `iter`, with what `stat` knows of each. In a bucket every entry costs a request."""
