@@ -78,7 +78,7 @@ class KeySource(Protocol):
 class SharedSecrets:
     """Secrets that sign and check, the current one first; a `kid` says nothing about them."""
 
-    description = "HS256 with a shared secret; mint one with: stillroom token"
+    description = "HS256 with a shared secret"
     algorithm: Algorithm = "HS256"
     unscoped_may_all = True
 
