@@ -100,7 +100,7 @@ NOVELAI = {"Software": "NovelAI", "Comment": '{"prompt": "a fox", "seed": 7}', "
 @pytest.mark.anyio
 @pytest.mark.parametrize("texts", [{"parameters": A1111}, NOVELAI], ids=["A1111", "NovelAI"])
 async def test_each_format_keeps_how_a_loaded_image_was_made(
-    store: AsyncImageStore, folder: str, texts: dict[str, str]
+    store: AsyncImageStore, folder: str, texts: dict[str | tuple[int, int], str]
 ) -> None:
     image = RED.copy()
     image.info |= texts
