@@ -147,7 +147,7 @@ def test_bytes_of_what_failed_do_not_count(run: Run, server: Server, folder: str
 @pytest.mark.parametrize(
     "words", ["show {}/a.png", "ls -R {}", "cat {}/a.png", "runs ls --state all"]
 )
-def test_a_command_that_prints_succeeds_where_nobody_reads_further(
+def test_a_command_that_prints_succeeds_where_its_output_is_read_no_further(
     run: Run, server: Server, folder: str, made: Path, words: str
 ) -> None:
     run("put", "e.png", f"{folder}/a.png")
@@ -155,7 +155,7 @@ def test_a_command_that_prints_succeeds_where_nobody_reads_further(
     assert _unread(words.format(folder), server, made) == (0, b"")
 
 
-def test_a_command_that_changes_something_fails_where_nobody_reads_its_output(
+def test_a_command_that_changes_something_fails_where_its_output_is_not_read(
     server: Server, folder: str, made: Path
 ) -> None:
     status, _ = _unread(f"put out {folder}", server, made)

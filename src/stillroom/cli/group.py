@@ -20,7 +20,7 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command; one that only prints succeeds also if nobody reads its output any more."""
+        """Run a command. One that only prints succeeds even if its output is read no further."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

@@ -240,7 +240,7 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
     """The image with the facts in texts of a PNG, without `raw` if there is no room for that.
 
-    As it is where there are none, or no place for them: nobody has asked for them.
+    The image stays as it is if there are none, or if the format has no place for them.
     """
     try:
         found = interpret(texts, WorkBudget()).generation

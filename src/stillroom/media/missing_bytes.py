@@ -1,7 +1,7 @@
 """A warning after a start: resources whose bytes are not in the bucket.
 
-A library whose images were on a disk keeps its rows when the settings name a bucket; what nobody
-has copied there is served to nobody.
+A library whose images were on a disk keeps its rows when the settings name a bucket. What was not
+copied there is answered 404.
 """
 
 import logging
