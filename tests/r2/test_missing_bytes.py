@@ -61,7 +61,7 @@ async def test_a_library_that_has_its_bytes_costs_a_look_at_the_first_ones_alone
     stub.requests.clear()
     database = MediaDatabase(SqliteConfig(tmp_path / ".stillroom/library.db", durable=False))
 
-    await MissingBytes(storage, database).warn()
+    await MissingBytes(storage, database).warn(lambda: False)
 
     await database.close()
     assert [request.method for request in stub.requests] == ["HEAD", "HEAD"]

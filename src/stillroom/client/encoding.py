@@ -101,8 +101,8 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
                 f"JPEG takes no {image.mode}: pass image.convert('RGB'), or name it .png or .webp"
             ) from error
         raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
-    if kind != "PNG" and options.get("keep_info") is None:
-        return io.BytesIO(_with_facts(file.getvalue(), _generation_texts(image)))
+    if kind != "PNG" and options.get("keep_info") is None and (texts := _generation_texts(image)):
+        return io.BytesIO(_with_facts(file.getvalue(), texts))
     file.seek(0)
     return file
 

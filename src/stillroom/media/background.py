@@ -113,7 +113,7 @@ class Background:
         """Compare after a start; the process that has done it looks for missing bytes, too."""
         healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
         if healed is not None and healed.is_whole and self.missing_bytes is not None:
-            await self.missing_bytes.warn()
+            await self.missing_bytes.warn(stopping.is_set)
 
     async def _sweep(self, is_stopping: Callable[[], bool]) -> None:
         swept = Swept()

@@ -5,6 +5,7 @@ copied there is answered 404.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from stillroom.concurrently import map_concurrently
@@ -32,8 +33,11 @@ class MissingBytes:
         self._storage = storage
         self._database = database
 
-    async def warn(self) -> None:
+    async def warn(self, is_stopping: Callable[[], bool]) -> None:
         """Log how many of the first 10,000 resources have no bytes, if the first 100 lack any.
+
+        Args:
+            is_stopping: Returns whether to log nothing, and to end.
 
         Raises:
             BackendUnavailable: the storage or the database failed.
@@ -45,7 +49,7 @@ class MissingBytes:
             there = await map_concurrently(self._is_there, page, limit=_AT_ONCE)
             looked_at, after = looked_at + len(page), page[-1].id
             missing += there.count(False)
-            if not missing:
+            if not missing or is_stopping():
                 return
         if missing:
             log.warning(
