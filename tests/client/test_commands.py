@@ -140,8 +140,8 @@ def test_bytes_of_what_failed_do_not_count(run: Run, server: Server, folder: str
         "put", "e.png", f"{folder}/b.png", STILLROOM_TOKEN=server.token("--scope", "storage:read")
     )
 
-    assert "0 saved, 0 there already, 2 failed, 0 B in" in done.err
-    assert (none.code, "0 saved, 0 there already, 1 failed, 0 B in" in none.err) == (1, True)
+    assert "0 uploaded, 0 unchanged, 2 failed, 0 B in" in done.err
+    assert (none.code, "0 uploaded, 0 unchanged, 1 failed, 0 B in" in none.err) == (1, True)
 
 
 @pytest.mark.parametrize(
