@@ -20,7 +20,7 @@ def explained(error: click.ClickException) -> click.ClickException:
     return click.UsageError(f"{option}{colon} {said}", ctx=error.ctx)
 
 
-def _bounds(kind: click.ParamType) -> str:
+def _bounds(kind: object) -> str:
     if not isinstance(kind, click.IntRange | click.FloatRange):
         return ""
     return f" of at least {kind.min}" if kind.max is None else f" from {kind.min} to {kind.max}"
