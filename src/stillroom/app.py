@@ -176,7 +176,8 @@ def check_settings(settings: Settings) -> SettingsReport:
         lines.append(f"retention: {', '.join(rule.name for rule in rules)}")
     if parts.made_secret:
         lines.append(f"made a token secret in {settings.secret_file}")
-    lines.append(f"tokens: {parts.keys.description}")
+    command = settings.token_command
+    lines.append(f"tokens: {parts.keys.description}{command and f'; mint one with: {command}'}")
     if settings.public_read:
         lines.append("images are public: they can be read without a token")
     return SettingsReport(lines, warnings)

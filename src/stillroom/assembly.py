@@ -26,6 +26,7 @@ from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
+from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import MediaResource, QueueMetrics
 from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
@@ -355,6 +356,7 @@ def _library(
             healer=healer,
             index_healing=index_healing,
             catching_up=catching_up,
+            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
             report=reports.queue,
             report_swept=reports.swept,
         ),

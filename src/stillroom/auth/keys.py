@@ -77,7 +77,7 @@ class KeySource(Protocol):
 class SharedSecrets:
     """Key source with shared secrets. Key ids are ignored."""
 
-    description = "HS256 with a shared secret; mint one with: stillroom token"
+    description = "HS256 with a shared secret"
     algorithm: Algorithm = "HS256"
     unscoped_may_all = True
 

@@ -1,5 +1,6 @@
 """`AsyncImageStore`: the same names and the same promises, for code that awaits."""
 
+import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
+    MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
@@ -48,6 +50,10 @@ class AsyncImageStore(AsyncOneImageCalls):
         """See `ImageStore.media`."""
         return AsyncMediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
+    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `MediaLibrary.ingest`."""
+        return await self.media.ingest(path, relocate=relocate)
+
     # Many images -------------------------------------------------------------------------
 
     async def iter(
@@ -61,6 +67,8 @@ class AsyncImageStore(AsyncOneImageCalls):
             names, query = await self._run(self._operations.page_of_names(prefix, query))
             for name in names:
                 yield name
+
+    list = iter  # noqa: A003  (the method above)
 
     async def entries(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ImageInfo]:
         """See `ImageStore.entries`."""
@@ -107,7 +115,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[SavedImage]:
+    ) -> builtins.list[SavedImage]:
         """See `ImageStore.save_many`; `each` and `progress` are called on the event loop."""
         pairs = images.items() if isinstance(images, Mapping) else images
         save = self.save_unless_same if skip_same else self.save
@@ -125,7 +133,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[DownloadedImage]:
+    ) -> builtins.list[DownloadedImage]:
         """See `ImageStore.download_many`."""
         pairs = images.items() if isinstance(images, Mapping) else images
         download = partial(self.download_unless_same, within=within, progress=progress)
@@ -148,7 +156,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         jobs: Iterable[Callable[[], Awaitable[Sequence[Outcome[T]]]]],
         concurrency: int,
         each: Callable[[Outcome[T]], None] | None,
-    ) -> list[T]:
+    ) -> builtins.list[T]:
         gathered: Gathered[T] = Gathered(each)
         numbered = enumerate(jobs)
 

@@ -1,5 +1,6 @@
 """`ImageStore`: the SDK for code that waits."""
 
+import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
+    MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
@@ -49,6 +51,10 @@ class ImageStore(OneImageCalls):
         """The media library."""
         return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
+    def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `MediaLibrary.ingest`."""
+        return self.media.ingest(path, relocate=relocate)
+
     # Many images -------------------------------------------------------------------------
 
     def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
@@ -65,6 +71,8 @@ class ImageStore(OneImageCalls):
         while query is not None:
             names, query = self._run(self._operations.page_of_names(prefix, query))
             yield from names
+
+    list = iter  # noqa: A003  (the method above; `list` is its name in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """As `iter`, with what `stat` knows of each. In a bucket every entry costs a request."""
@@ -120,7 +128,7 @@ class ImageStore(OneImageCalls):
         expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[SavedImage]:
+    ) -> builtins.list[SavedImage]:
         """Save many, several at a time; what failed does not stop the others.
 
         Args:
@@ -157,7 +165,7 @@ class ImageStore(OneImageCalls):
         within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[DownloadedImage]:
+    ) -> builtins.list[DownloadedImage]:
         """Download many to files, but for those that are there with the same bytes.
 
         Args:

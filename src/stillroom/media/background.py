@@ -15,6 +15,7 @@ from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
 from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.healing import IndexHealing
+from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
 
@@ -35,6 +36,7 @@ class Background:
         expiry: None if there are no retention rules.
         index_healing: Periodic comparison of search index and storage.
         catching_up: Comparison of search index and storage after a start.
+        missing_bytes: Warning after a start about resources without bytes; None to skip it.
         report: Called with the queue's metrics after each sweep and at least every `REPORT_S`, so
             that a scrape never waits for the database.
         report_swept: Called with the result of each sweep, even if it failed.
@@ -46,6 +48,7 @@ class Background:
     healer: Healer | None = None
     index_healing: IndexHealing | None = None
     catching_up: CatchingUp | None = None
+    missing_bytes: MissingBytes | None = None
     report: Callable[[QueueMetrics], None] | None = None
     report_swept: Callable[[Swept], None] | None = None
 
@@ -61,18 +64,10 @@ class Background:
             asyncio.create_task(_repeat(stopping, pause_s, job))
             for pause_s, job in self._jobs(stopping, every_s)
         ]
-        if every_s and (catching_up := self.catching_up) is not None:
-            stops_within = functools.partial(_stops_within, stopping)
-            tasks.append(
-                asyncio.create_task(
-                    _repeat(
-                        stopping,
-                        min(every_s, _CATCH_UP_S),
-                        lambda: catching_up.catch_up(stops_within),
-                        at_once=True,
-                    )
-                )
-            )
+        if every_s and self.catching_up is not None:
+            catch_up = functools.partial(self._catch_up, self.catching_up, stopping)
+            pause_s = min(every_s, _CATCH_UP_S)
+            tasks.append(asyncio.create_task(_repeat(stopping, pause_s, catch_up, at_once=True)))
         try:
             yield
         finally:
@@ -110,6 +105,12 @@ class Background:
         if not 0 < every_s <= REPORT_S:
             jobs.append((REPORT_S, self._report_queue))
         return jobs
+
+    async def _catch_up(self, catching_up: CatchingUp, stopping: asyncio.Event) -> None:
+        """Compare after a start; the process that has done it looks for missing bytes, too."""
+        healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
+        if healed is not None and healed.is_whole and self.missing_bytes is not None:
+            await self.missing_bytes.warn(stopping.is_set)
 
     async def _sweep(self, is_stopping: Callable[[], bool]) -> None:
         swept = Swept()

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import functools
 import logging
 import logging.config
@@ -50,7 +51,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     Raises:
         ConfigurationError: the server cannot start.
     """
-    logs = log_config(settings.log_format, access_log=settings.access_log)
+    logs = log_config(settings.log_format, level=settings.log_level, access_log=settings.access_log)
     logging.config.dictConfig(logs)
     listener = _bind(settings)
     port = listener.getsockname()[1]
@@ -170,9 +171,12 @@ def _bind(settings: Settings) -> socket.socket:
             (settings.host, settings.port), family=family, backlog=_BACKLOG
         )
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python adds the address
+        remedy = "choose others with --host and --port"
+        if error.errno == errno.EADDRINUSE:
+            remedy = "stop the program that does, or choose another port with --port"
         raise ConfigurationError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
-            "choose others with --host and --port"
+            f"cannot listen on {settings.host} port {settings.port} ({reason}): {remedy}"
         ) from error
     listener.set_inheritable(True)
     return listener

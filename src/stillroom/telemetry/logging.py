@@ -59,17 +59,23 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=_as_text)
 
 
-def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[str, Any]:
-    """Return a configuration for `logging.config.dictConfig`, for this process and every worker."""
+def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
+    """Return a configuration for `logging.config.dictConfig`, for this process and every worker.
+
+    Args:
+        form: How a line looks.
+        level: The least severe lines that are logged: `debug`, `info`, `warning` or `error`.
+        access_log: Log one line a request, whatever the level.
+    """
     formatter = ConsoleFormatter if form == "console" else JsonFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "root": {"level": "ERROR" if level == "error" else "WARNING", "handlers": ["stderr"]},
         "loggers": {
-            "stillroom": {"level": "INFO"},
+            "stillroom": {"level": level.upper()},
             "stillroom.access": {"level": "INFO" if access_log else "WARNING"},
             # Otherwise uvicorn warns of each malformed request; /metrics counts them.
             "uvicorn": {"level": "ERROR"},

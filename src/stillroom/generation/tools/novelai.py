@@ -12,19 +12,20 @@ from typing import Any, Final
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, object_in, text, whole
 from stillroom.work_budget import WorkBudget
 
+TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"
-_FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
+FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
     """Parse the facts if `Software` names NovelAI."""
     texts = _unfold(texts, budget)
-    if texts.get("Software") != "NovelAI" or _KEY not in texts:
+    if texts.get("Software") != TOOL or _KEY not in texts:
         return None
     comment = object_in(texts[_KEY], budget) or {}
     prompt = comment.get("prompt")
     return Generation(
-        tool="NovelAI",
+        tool=TOOL,
         prompt=text(prompt if prompt is not None else texts.get("Description")),
         negative_prompt=text(comment.get("uc")),
         seed=whole(comment.get("seed"), MAX_SEED),
@@ -35,7 +36,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
         model=name(texts.get("Source")),
         width=whole(comment.get("width")),
         height=whole(comment.get("height")),
-        raw={**{field: text(texts[field]) for field in _FIELDS if field in texts}, _KEY: comment},
+        raw={**{field: text(texts[field]) for field in FIELDS if field in texts}, _KEY: comment},
     )
 
 
