@@ -153,7 +153,7 @@ _CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
     "created_before", moment, None, _MOMENT, "Earlier."
 )
 _TEXTS: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_TIMES}
-_TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
+TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
     "tag",
     lambda text, _: (text,),
     (),
@@ -176,7 +176,7 @@ MEDIA_QUERY: Final = (
     _CREATED_FROM,
     _CREATED_BEFORE,
     *FACTS_QUERY,
-    _TAG_FILTER,
+    TAG_FILTER,
     _SOURCE_KEYS,
 )
 """Of the media library's listing."""
@@ -342,7 +342,7 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         InvalidPath: text that is not valid UTF-8.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    several = (_TAG_FILTER, _SOURCE_KEYS)
+    several = (TAG_FILTER, _SOURCE_KEYS)
     given = read_query(raw, [one for one in MEDIA_QUERY if one not in several])
     tags, sources = (read_texts(raw, one) for one in several)
     return MediaParameters(
@@ -358,7 +358,7 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         source_keys=tuple(_source_key(text) for text in sources),
         given=(
             *given.items(),
-            *((_TAG_FILTER.name, tag) for tag in tags),
+            *((TAG_FILTER.name, tag) for tag in tags),
             *((_SOURCE_KEYS.name, text) for text in sources),
         ),
     )

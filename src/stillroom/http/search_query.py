@@ -18,9 +18,10 @@ from stillroom.http.parameters import (
     optional,
     or_null,
     read_query,
+    read_texts,
     visible_name,
 )
-from stillroom.http.query import PREFIX
+from stillroom.http.query import PREFIX, TAG_FILTER
 from stillroom.paths import ImagePath, ImagePrefix
 
 MAX_SEARCH_LIMIT: Final = 1000
@@ -69,6 +70,7 @@ _CURSOR: Final = Parameter(
 
 SEARCH_QUERY: Final = (
     *FACTS_QUERY,
+    TAG_FILTER,
     _CONTENT_TYPE,
     PREFIX,
     _SAVED_FROM,
@@ -89,6 +91,7 @@ class SearchParameters:
     """
 
     facts: FactsParameters
+    tags: tuple[str, ...] = ()
     content_type: str | None = None
     prefix: ImagePrefix
     saved_from_ns: int | None = None
@@ -106,12 +109,13 @@ def parse_search_query(raw: bytes) -> SearchParameters:
         InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
         InvalidParameter: a parameter given twice, or of the wrong form.
     """
-    given = read_query(raw, SEARCH_QUERY)
+    given = read_query(raw, [one for one in SEARCH_QUERY if one is not TAG_FILTER])
     sort = _SORT.read(given)
     by_path = sort.endswith("path")
     cursor = _CURSOR.read(given)
     return SearchParameters(
         facts=read_facts(given),
+        tags=read_texts(raw, TAG_FILTER),
         content_type=_CONTENT_TYPE.read(given),
         prefix=PREFIX.read(given),
         saved_from_ns=_SAVED_FROM.read(given),

@@ -1,9 +1,9 @@
 """What the statements on several tables share; the order of locks, and INSERT of both dialects.
 
 A public method of the classes in this package is one transaction. Those that change something lock
-rows in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents. A
-condition that must hold stands in the statement itself, so that two processes cannot both believe
-it.
+rows in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents,
+then the search index. A condition that must hold stands in the statement itself, so that two
+processes cannot both believe it.
 """
 
 import json

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -101,6 +102,7 @@ class RowTransfer:
             if not dry_run:
                 for one, takeover in zip(given, found, strict=True):
                     await self._write(connection, one, takeover.taken)
+                await connection.run_sync(reword, [one.storage_key for one in given])
         return found
 
     async def _write(
