@@ -30,10 +30,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_terms(text: str) -> FactsQuery:
-    """Parse what somebody has typed into a search.
+    """Parse the text of a search.
 
     Raises:
-        ValueError: the message is a sentence for that person.
+        ValueError: the message is a sentence for whoever has typed it.
     """
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
