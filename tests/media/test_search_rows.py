@@ -173,6 +173,8 @@ FILTERS: Final = [
     ("size:>10", False),
     ("size:<0.1KB", True),
     ("size:<10b", False),
+    ("size:<999999999999.9GB", True),  # more than a database's numbers
+    ("size:>999999999999.9GB", False),
     ("size:>9 size:<11", True),
     ("size:>9 size:<11 size:<2", False),
     ("after:2025-11-24", True),

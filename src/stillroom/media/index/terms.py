@@ -25,6 +25,7 @@ _FILTERS: Final = (*_TEXTS, *_EXACT, *_BOUNDS)
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
+_LARGEST: Final = 2**63 - 1  # that a database can compare
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,7 +34,7 @@ def parse_terms(text: str) -> FactsQuery:
     """Parse the text of a search.
 
     Raises:
-        ValueError: the message is a sentence for whoever has typed it.
+        ValueError: the message is a sentence for the person who has typed it.
     """
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
@@ -147,7 +148,7 @@ def _size(text: str) -> dict[str, int]:
     sign, whole, tenth, unit = found.groups()
     size = (int(whole) * 10 + int(tenth or 0)) * _UNITS[unit.lower()] // 10
     name = "size_below" if sign[0] == "<" else "size_from"
-    return {name: size + (sign in ("<=", ">"))}
+    return {name: min(size + (sign in ("<=", ">")), _LARGEST)}
 
 
 _PARSERS: Final[dict[str, Callable[[str], dict[str, int]]]] = {

@@ -1,7 +1,7 @@
 """What the library says of an image, in the search index: captions, alt texts and tags."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from stillroom.generation.facts import generation_of
 from stillroom.media.index.values import IndexedImage
 from stillroom.media.rows.full_text import full_text, library_facets, texts_of, tsvector
+from stillroom.media.rows.statements import among
 from stillroom.media.rows.tables import resources, search_images, tags
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
@@ -27,7 +28,7 @@ def lock_index(connection: sa.Connection) -> None:
 
 def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
     """Add the library's texts to rows that are about to be written."""
-    said = _said_of(connection, [image["storage_key"] for image, _ in rows])
+    said = _said_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
     for image, texts in rows:
         facets = said.get((image["storage_key"], image["save_id"]))
         if facets is not None:
@@ -60,14 +61,16 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
             connection.execute(change.values(words=image["words"]))
 
 
-def _said_of(connection: sa.Connection, keys: Collection[str]) -> Mapping[tuple[str, str], str]:
+def _said_of(
+    connection: sa.Connection, keys: Sequence[StorageKey]
+) -> Mapping[tuple[str, str], str]:
     """The facets of the library's texts, by key and save."""
     said = (resources.c.caption, resources.c.alt_text, tags.c.tag)
-    key = sa.type_coerce(resources.c.storage_key, sa.String)
     asked = (
         sa.select(resources, tags.c.tag)
         .outerjoin(tags, tags.c.resource_id == resources.c.id)
-        .where(key.in_(keys), resources.c.deleted_at.is_(None))
+        .where(resources.c.storage_key.in_(among(connection, keys)))
+        .where(resources.c.deleted_at.is_(None))
         .where(sa.or_(*(column.is_not(None) for column in said)))
     )
     texts: dict[tuple[str, str], list[str]] = {}

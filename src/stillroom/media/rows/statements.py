@@ -110,7 +110,9 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 
 
 def table_of(
-    connection: AsyncConnection, columns: Sequence[str], rows: Iterable[Sequence[str]]
+    connection: AsyncConnection | sa.Connection,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
 ) -> sa.Subquery:
     """Texts as a table with these columns, in one parameter whatever their number.
 
@@ -128,7 +130,9 @@ def table_of(
     return sa.select(*map(sa.label, columns, cells)).subquery()
 
 
-def among(connection: AsyncConnection, keys: Sequence[StorageKey]) -> sa.Select[tuple[str]]:
+def among(
+    connection: AsyncConnection | sa.Connection, keys: Sequence[StorageKey]
+) -> sa.Select[tuple[str]]:
     """For `in_`: some keys, in one parameter."""
     return sa.select(table_of(connection, ["key"], ([key.text] for key in keys)).c.key)
 
