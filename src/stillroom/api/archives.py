@@ -36,6 +36,7 @@ _CONCURRENT_CHECKS: Final = 16
 _IN_MEMORY_BYTES: Final = 256 * 1024
 """Directory records (about 100 bytes per image) kept in memory; more are written to a file."""
 
+_LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
 _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -46,7 +47,10 @@ class ImagesToArchive(JsonForm):
     MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
-    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    storage_keys: list[str] = Field(
+        default=[], max_length=MAX_PATHS, description="Of the media library: `media/<id>/file.png`."
+    )
     sidecars: Literal["captions"] | None = Field(
         default=None, description="`captions`: beside each image with a prompt a text of it."
     )
@@ -95,6 +99,13 @@ class Archives:
                 raise InvalidPath(str(error), at=("body", "paths")) from error
             call.grant.require("storage:read", path)
             keys.append(StorageKey.of_image(path))
+        for text in dict.fromkeys(body.storage_keys):
+            call.grant.require_everywhere("media")
+            if not _LIBRARY_KEY.fullmatch(text):
+                raise InvalidPath("must be a key of the library", at=("body", "storage_keys"))
+            keys.append(StorageKey(text))
+        if not 1 <= len(keys) <= MAX_PATHS:
+            raise InvalidPath(f"must be 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await self._require(keys)
         captions = body.sidecars is not None
         return _ArchiveResponse(

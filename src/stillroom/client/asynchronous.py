@@ -21,7 +21,7 @@ from stillroom.client.operations import (
 )
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import AsyncRun
-from stillroom.client.searching import SearchFilters, page_of_found, search_query
+from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.values import (
     DownloadedImage,
@@ -80,7 +80,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> AsyncIterator[ImageMetadata]:
         """See `ImageStore.search`."""
-        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             found, query = await self._run(page_of_found(self._operations.retries, query))

@@ -19,7 +19,7 @@ from stillroom.client.operations import (
 )
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
-from stillroom.client.searching import SearchFilters, page_of_found, search_query
+from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import outcomes_of, run_many
 from stillroom.client.values import (
@@ -96,7 +96,7 @@ class ImageStore(OneImageCalls):
         Raises:
             BackendUnavailable: the server's database is away.
         """
-        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             found, query = self._run(page_of_found(self._operations.retries, query))

@@ -157,7 +157,7 @@ _CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
     "created_before", moment, None, _MOMENT, "Created before this time."
 )
 _TEXTS: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_TIMES}
-_TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
+TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
     "tag",
     lambda text, _: (text,),
     (),
@@ -180,7 +180,7 @@ MEDIA_QUERY: Final = (
     _CREATED_FROM,
     _CREATED_BEFORE,
     *FACTS_QUERY,
-    _TAG_FILTER,
+    TAG_FILTER,
     _SOURCE_KEYS,
 )
 """Parameters of the media library's listing."""
@@ -329,7 +329,7 @@ class MediaParameters:
 
 def parse_media_query(raw: bytes) -> MediaParameters:
     """Parse the query of the media library's listing."""
-    repeatable = (_TAG_FILTER, _SOURCE_KEYS)
+    repeatable = (TAG_FILTER, _SOURCE_KEYS)
     texts = read_query(raw, [each for each in MEDIA_QUERY if each not in repeatable])
     tags, sources = (read_texts(raw, parameter) for parameter in repeatable)
     return MediaParameters(
@@ -345,7 +345,7 @@ def parse_media_query(raw: bytes) -> MediaParameters:
         source_keys=tuple(_source_key(text) for text in sources),
         texts=(
             *texts.items(),
-            *((_TAG_FILTER.name, tag) for tag in tags),
+            *((TAG_FILTER.name, tag) for tag in tags),
             *((_SOURCE_KEYS.name, text) for text in sources),
         ),
     )

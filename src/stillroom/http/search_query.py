@@ -18,9 +18,10 @@ from stillroom.http.parameters import (
     optional,
     or_null,
     read_query,
+    read_texts,
     visible_name,
 )
-from stillroom.http.query import PREFIX
+from stillroom.http.query import PREFIX, TAG_FILTER
 from stillroom.paths import ImagePath, ImagePrefix
 
 MAX_SEARCH_LIMIT: Final = 1000
@@ -69,6 +70,7 @@ _CURSOR: Final = Parameter(
 
 SEARCH_QUERY: Final = (
     *FACTS_QUERY,
+    TAG_FILTER,
     _CONTENT_TYPE,
     PREFIX,
     _SAVED_FROM,
@@ -89,6 +91,7 @@ class SearchParameters:
     """
 
     facts: FactsParameters
+    tags: tuple[str, ...] = ()
     content_type: str | None = None
     prefix: ImagePrefix
     saved_from_ns: int | None = None
@@ -106,12 +109,15 @@ def parse_search_query(raw: bytes) -> SearchParameters:
         InvalidPath: the query has text that is not valid UTF-8, or an impossible prefix.
         InvalidParameter: a parameter is repeated or has an invalid value.
     """
-    texts = read_query(raw, SEARCH_QUERY)
+    texts = read_query(
+        raw, [parameter for parameter in SEARCH_QUERY if parameter is not TAG_FILTER]
+    )
     sort = _SORT.read(texts)
     by_path = sort.endswith("path")
     cursor = _CURSOR.read(texts)
     return SearchParameters(
         facts=read_facts(texts),
+        tags=read_texts(raw, TAG_FILTER),
         content_type=_CONTENT_TYPE.read(texts),
         prefix=PREFIX.read(texts),
         saved_from_ns=_SAVED_FROM.read(texts),

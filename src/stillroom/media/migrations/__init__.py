@@ -9,7 +9,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig
 from stillroom.media.rows.engine import migrating
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """Newest revision in `versions/`; a test compares the two."""
 
 _VERSIONS: Final = "alembic_version"

@@ -19,8 +19,9 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.full_text import matching
+from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
+from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.statements import (
     await_healing,
@@ -71,7 +72,8 @@ class ResourceRows:
             statement = statement.join(first, first.c.resource_id == resources.c.id)
             statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
         statement = statement.order_by(identity.desc())
-        if conditions := matching(query.facts, is_sqlite=self._engine.is_sqlite):
+        conditions = [*matching(query.facts, is_sqlite=self._engine.is_sqlite)]
+        if conditions := [*conditions, *bounds_of(query.facts)]:
             statement = statement.join(search_images, is_indexed_in(search_images)).where(
                 *conditions
             )
@@ -197,6 +199,7 @@ class ResourceRows:
             )
             if in_place is not None:
                 await end_intent(connection, in_place)
+            await connection.run_sync(reword, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
             return resource_of((await connection.execute(changed)).one())
 
@@ -238,6 +241,8 @@ class ResourceRows:
                 )
             changed = _live().where(resources.c.id == resource_id)
             row = (await connection.execute(changed)).one_or_none()
+            if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
+                await connection.run_sync(reword, [row.storage_key])
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -277,6 +282,7 @@ class ResourceRows:
                     )
                 else:
                     await connection.execute(sa.delete(resources).where(this))
+                    await connection.run_sync(reword, [current.storage_key])
                 return current
 
 

@@ -1,8 +1,9 @@
 """Shared parts of statements, and the order of locks.
 
 Each public method of the classes in this package is one transaction. Methods that write lock rows
-in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents. The
-statement that writes also checks its preconditions, so that only one of two processes succeeds.
+in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents, then
+the search index. The statement that writes also checks its preconditions, so that only one of two
+processes succeeds.
 """
 
 import json
@@ -109,7 +110,9 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 
 
 def table_of(
-    connection: AsyncConnection, columns: Sequence[str], rows: Iterable[Sequence[str]]
+    connection: AsyncConnection | sa.Connection,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
 ) -> sa.Subquery:
     """Build a table of texts with these columns from a single parameter.
 
@@ -127,7 +130,9 @@ def table_of(
     return sa.select(*map(sa.label, columns, cells)).subquery()
 
 
-def among(connection: AsyncConnection, keys: Sequence[StorageKey]) -> sa.Select[tuple[str]]:
+def among(
+    connection: AsyncConnection | sa.Connection, keys: Sequence[StorageKey]
+) -> sa.Select[tuple[str]]:
     """Build an operand of `in_` with some keys in a single parameter."""
     return sa.select(table_of(connection, ["key"], ([key.text] for key in keys)).c.key)
 

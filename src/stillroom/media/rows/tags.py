@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.errors import ResourceNotFound
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import insert_into
 from stillroom.media.rows.tables import resources, tags
 from stillroom.paths import StorageKey
@@ -32,16 +33,18 @@ class TagRows:
         """
         async with self._engine.writing() as connection:
             locked = await connection.execute(
-                sa.select(resources.c.id)
+                sa.select(resources.c.storage_key)
                 .where(resources.c.id == resource_id, resources.c.deleted_at.is_(None))
                 .with_for_update()
             )
-            if locked.one_or_none() is None:
+            key = locked.scalar_one_or_none()
+            if key is None:
                 raise ResourceNotFound
             # Use a separate statement: the first one reads the snapshot from before the lock.
             before = await _tags_of(connection, resource_id)
             after = replace(before)
             await _replace(connection, resource_id, before, after)
+            await connection.run_sync(reword, [key])
         return after
 
     async def of_images(

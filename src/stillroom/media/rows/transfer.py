@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.media.resource import DELETED, MediaResource, new_id
 from stillroom.media.rows.engine import RowsEngine
+from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.statements import (
     await_healing,
     insert_into,
@@ -101,6 +102,7 @@ class RowTransfer:
             if not dry_run:
                 for resource, row in zip(incoming, transferred, strict=True):
                     await self._write(connection, resource, row.outcome)
+                await connection.run_sync(reword, [resource.storage_key for resource in incoming])
         return transferred
 
     async def _write(
