@@ -285,6 +285,7 @@ export class App {
       if (!this.shelf) return;
       by("grid").hidden = !this.shelf.length;
       this.grid.refresh();
+      if (this.viewer.described) this.viewer.at = this.shelf.collection.indexOf(this.viewer.described.key);
       this.states.show();
     }, 150);
   }

@@ -45,12 +45,11 @@ export class Grid {
     this.edge = 0;
     this.step = 0;
     this.isFull = false;
+    this.range = { first: 0, behind: 0 }; // of what is drawn
     /** @type {import("./api.js").Shape | null} */
     this.shape = null;
     /** @type {number | undefined} */
-    this.frame = undefined;
-    /** @type {number | undefined} */
-    this.settling = undefined;
+    this.frame = this.settling = undefined;
     this.choosing = new Choosing(this);
     this.gestures = new Gestures(this, hooks);
     this.density = localStorage.getItem("stillroom.density") ?? "usual";
@@ -96,7 +95,8 @@ export class Grid {
   refresh() {
     const focused = this.host.contains(document.activeElement);
     this.clear();
-    this.current = Math.max(0, Math.min(this.current, this.length - 1));
+    const at = this.collection?.indexOf(this.collection.current) ?? -1;
+    this.current = Math.max(0, Math.min(at < 0 ? this.current : at, this.length - 1));
     for (const key of this.selected) if (!this.has(key)) this.selected.delete(key);
     this.measure();
     this.hooks.chosen();
@@ -167,6 +167,7 @@ export class Grid {
     const first = Math.max(0, (Math.floor(above / this.step) - SPARE_ROWS) * this.columns);
     const rows = Math.ceil((above + innerHeight) / this.step) + SPARE_ROWS;
     const behind = Math.min(this.length, rows * this.columns, Math.floor(HIGHEST / this.step) * this.columns);
+    this.range = { first, behind };
     this.collection.scrolledTo = scrollY;
     for (const [at, cell] of this.cells) {
       const isShown = at >= first && at < behind;

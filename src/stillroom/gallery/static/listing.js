@@ -128,6 +128,17 @@ export class Folder extends Pages {
     for (const path of this.late.splice(0)) this.add(path);
   }
 
+  /**
+   * The entries from `first` on, as they are now.
+   * @param {number} first
+   * @param {number} limit
+   */
+  part(first, limit) {
+    const before = this.items[first - 1];
+    const range = { prefix: this.folder + this.begins, delimiter: "/", limit, ...(before && { start_after: before }) };
+    return this.page(this.api.listing(range));
+  }
+
   /** @param {string | null} path */
   indexOf(path) {
     if (path === null) return -1;
@@ -142,14 +153,24 @@ export class Folder extends Pages {
   }
 
   /**
+   * The image or folder that stands for a path here.
+   * @param {string} path
+   */
+  entryOf(path) {
+    const rest = path.slice(this.folder.length);
+    return rest.includes("/") ? this.folder + rest.slice(0, rest.indexOf("/") + 1) : path;
+  }
+
+  /** @param {string} path */
+  holds(path) { return this.indexOf(this.entryOf(path)) >= 0; }
+
+  /**
    * Something was saved: it shows where a listing would show it, if it came that far.
    * @param {string} path
    */
   add(path) {
-    if (!path.startsWith(this.folder + this.begins)) return false;
-    const rest = path.slice(this.folder.length);
-    const entry = rest.includes("/") ? this.folder + rest.slice(0, rest.indexOf("/") + 1) : path;
-    if (this.indexOf(entry) >= 0) return false;
+    if (!path.startsWith(this.folder + this.begins) || this.holds(path)) return false;
+    const entry = this.entryOf(path);
     let at = this.items.findIndex((known) => compare(known, entry) > 0);
     if (at < 0) {
       if (!this.complete) {

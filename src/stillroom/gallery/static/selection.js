@@ -155,7 +155,7 @@ export class Selection {
     states.show();
     if (router.place) this.app.bar.runLine.show(router.place);
     if (!gone.length) return;
-    const at = gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity);
+    const at = Math.max(0, gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity));
     collection.remove(gone);
     grid.refresh();
     states.show();
