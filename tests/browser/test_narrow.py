@@ -14,18 +14,18 @@ pytestmark = pytest.mark.slow
 
 LIBRARY = "/api/v1/media-resources"
 
-# What is in the window, or in the folder's own scroll range, and what is cut off by its right edge.
+# What hangs over the window's sides.
 _OUTSIDE = """
 () => {
   const modal = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
   const all = [...modal.querySelectorAll("button, a, input, h1, h2, p, dd, li, dialog, .picture")];
-  const scrolled = document.scrollingElement;
+  const { scrollWidth, clientWidth } = document.scrollingElement;
   const outside = all.filter((one) => {
     const box = one.getBoundingClientRect();
     if (!one.checkVisibility() || box.width <= 1) return false;
     return box.left < -0.5 || box.right > innerWidth + 0.5;
   }).map((one) => `${one.tagName} ${one.id || one.textContent || one.ariaLabel}`.slice(0, 80));
-  if (scrolled.scrollWidth > scrolled.clientWidth) outside.push("the page is wider than the window");
+  if (scrollWidth > clientWidth) outside.push("the page is wider than the window");
   return outside;
 }
 """
