@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.scenery import scenery
 from browser.site import Site
-from browser.visiting import LONGEST_MS, fragment, visit
+from browser.visiting import LONGEST_MS, confirm, fragment, stored, visit, wait_for_index
 from running import IMAGES, Server, running
 from services.seaweedfs import SeaweedFS, bucket_variables
 from videos import QUARTER, RECORDINGS, Mp4, frames, recorded, webm
@@ -239,11 +239,15 @@ def test_keys_belong_to_the_controls_of_a_video_while_they_have_the_focus(
         visitor.expect_picture("b.jpg")
 
 
-def test_a_poster_stands_for_its_video(browser: Browser, disk: Server) -> None:
-    save(disk, "posters/a.mp4", VIDEOS["front.mp4"])
-    save(disk, "posters/a.mp4.poster.webp", scenery(7, edge=240, form="WEBP"))
+def test_a_poster_is_part_of_its_video(browser: Browser, disk: Server) -> None:
+    save(disk, "posters/in/a.mp4", VIDEOS["front.mp4"])
+    save(disk, "posters/in/a.mp4.poster.webp", scenery(7, edge=240, form="WEBP"))
+    save(disk, "posters/in/b.mp4.poster.webp", scenery(8, edge=240, form="WEBP"))
     with visit(browser, disk) as visitor:
         visitor.sign_in(disk.token(), fragment("posters/"))
+        expect(visitor.cell("in").locator(".amount")).to_have_text("2 images")
+        visitor.go(fragment("posters/in/"))
+        visitor.expect_names("a.mp4", "b.mp4.poster.webp")
         cell = visitor.cell("a.mp4")
         expect(cell.locator(".badge.play")).to_have_text("0:02")
         visitor.page.wait_for_function(
@@ -251,6 +255,78 @@ def test_a_poster_stands_for_its_video(browser: Browser, disk: Server) -> None:
         )
         cell.click()
         visitor.page.wait_for_function("() => document.querySelector('video.film').poster")
+        visitor.page.keyboard.press("Escape")
+
+        chosen = visitor.page.get_by_label("Selected images")
+        cell.click(modifiers=["Control"])
+        chosen.get_by_role("button", name="Rename").click()
+        visitor.page.get_by_label("New name").fill("b.mp4")
+        visitor.page.get_by_role("button", name="Rename", exact=True).last.click()
+        expect(visitor.text("exists already")).to_be_visible()  # that would replace a poster
+        chosen.get_by_role("button", name="Rename").click()
+        visitor.page.get_by_label("New name").fill("c.mp4")
+        visitor.page.get_by_role("button", name="Rename", exact=True).last.click()
+        expect(visitor.text("1 image moved.")).to_be_visible()
+        visitor.expect_names("b.mp4.poster.webp", "c.mp4")
+        with disk.client() as client:
+            names = ["b.mp4.poster.webp", "c.mp4", "c.mp4.poster.webp"]
+            assert stored(client, "posters/in/") == names
+
+        visitor.cell("c.mp4").click(modifiers=["Control"])
+        visitor.page.keyboard.press("Delete")
+        confirm(visitor, "Delete 1 image?")
+        visitor.expect_names("b.mp4.poster.webp")
+        with disk.client() as client:
+            assert stored(client, "posters/in/") == ["b.mp4.poster.webp"]
+
+
+def test_a_video_without_a_poster_shows_its_frame_alone_and_is_asked_once(
+    browser: Browser, disk: Server
+) -> None:
+    save(disk, "bare/a.mp4", VIDEOS["front.mp4"])
+    save(disk, "bare/notes.txt", b"words")
+    with visit(browser, disk) as visitor:
+        refused: list[str] = []
+        visitor.page.on(
+            "response", lambda answer: answer.status == 415 and refused.append(answer.url)
+        )
+        visitor.sign_in(disk.token(), fragment("bare/"))
+        for _ in range(2):
+            expect(visitor.cell("a.mp4").locator("canvas")).to_be_visible()
+            expect(visitor.cell("a.mp4").locator("img")).to_be_hidden()
+            expect(visitor.cell("notes.txt").locator(".kind")).to_have_text("txt")
+            visitor.page.get_by_role("link", name="All images").click()
+            expect(visitor.cell("bare").locator(".amount")).to_be_visible()
+            visitor.cell("bare").click()
+        expect(visitor.cell("notes.txt").locator(".kind")).to_have_text("txt")
+
+    assert len(refused) == len(set(refused))
+
+
+def test_a_folder_takes_the_newest_file_that_has_a_picture_as_its_cover(
+    browser: Browser, disk: Server
+) -> None:
+    save(disk, "covers/in/a.jpg", scenery(5, edge=240))
+    save(disk, "covers/in/b.mp4", VIDEOS["front.mp4"])
+    save(disk, "covers/in/notes.txt", b"words")
+    wait_for_index(disk, "covers/in", 3)
+    with visit(browser, disk) as visitor:
+        visitor.sign_in(disk.token(), fragment("covers/"))
+        expect(visitor.page.locator(".folder.loaded")).to_be_visible()
+        expect(visitor.cell("in").locator("img")).to_have_attribute("src", re.compile("a.jpg"))
+
+
+def test_a_video_of_the_library_has_the_poster_that_was_beside_it(
+    browser: Browser, disk: Server
+) -> None:
+    save(disk, "kept/posed.mp4", VIDEOS["fragments.mp4"])
+    save(disk, "kept/posed.mp4.poster.webp", scenery(9, edge=240, form="WEBP"))
+    ingested(disk, "kept/posed.mp4")
+    with visit(browser, disk) as visitor:
+        visitor.sign_in(disk.token(), "#library")
+        visitor.page.wait_for_function(
+            "() => document.querySelector('.cell[title=\"posed.mp4\"] img')?.naturalWidth > 0"
+        )
 
 
 def test_the_library_plays_videos_too(browser: Browser, server: Server) -> None:

@@ -1,7 +1,7 @@
 // What is done with images: links, files, deleting, keeping. Each says how it went.
 
 import { copy } from "./clipboard.js";
-import { complain, count, nameOf, toast } from "./elements.js";
+import { complain, count, nameOf, toast, withoutPosters } from "./elements.js";
 
 const LINK_FOR_S = 24 * 3600;
 const DELETED_AT_ONCE = 100;
@@ -139,7 +139,7 @@ export async function removeAll(api, paths, work) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  tellRemoved(gone.length, paths.length, kept[0]?.detail ?? STOPPED);
+  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length, kept[0]?.detail ?? STOPPED);
   return gone;
 }
 

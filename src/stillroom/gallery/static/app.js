@@ -13,6 +13,7 @@ import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { States } from "./states.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
+import { isFolder } from "./trees.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -274,8 +275,11 @@ export class App {
   saved(path) {
     this.pictures?.forget(path);
     if (!(this.shelf?.collection instanceof Folder)) return;
-    const replaced = this.shelf.collection.indexOf(path) >= 0;
-    if (this.shelf.collection.add(path) || replaced) this.refreshSoon();
+    const { collection } = this.shelf;
+    const entry = collection.entryOf(path);
+    const replaced = !isFolder(entry) && collection.indexOf(entry) >= 0;
+    if (entry !== path && replaced) this.pictures?.forget(entry); // it has another poster
+    if (collection.add(path) || replaced) this.refreshSoon();
   }
 
   /** Many small files are saved in a second; the grid follows a few times in it. */

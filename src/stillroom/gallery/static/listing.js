@@ -1,5 +1,6 @@
 // What a folder or the library holds, page by page. The grid asks for more when it comes near the end.
 
+import { posterOf, videoOf, withoutPosters } from "./elements.js";
 import { parametersOf } from "./terms.js";
 
 const FIRST = 200;
@@ -126,6 +127,7 @@ export class Folder extends Pages {
     if (this.length) this.next?.searchParams.set("limit", String(this.length > THEN ? LARGEST : THEN));
     await super.load();
     for (const path of this.late.splice(0)) this.add(path);
+    Object.assign(this, { items: withoutPosters(this.items) });
   }
 
   /**
@@ -153,12 +155,13 @@ export class Folder extends Pages {
   }
 
   /**
-   * The image or folder that stands for a path here.
+   * The image or folder that stands for a path here: for a poster its video.
    * @param {string} path
    */
   entryOf(path) {
     const rest = path.slice(this.folder.length);
-    return rest.includes("/") ? this.folder + rest.slice(0, rest.indexOf("/") + 1) : path;
+    if (rest.includes("/")) return this.folder + rest.slice(0, rest.indexOf("/") + 1);
+    return this.indexOf(videoOf(path)) >= 0 ? videoOf(path) : path;
   }
 
   /** @param {string} path */
@@ -180,6 +183,8 @@ export class Folder extends Pages {
       at = this.length;
     }
     this.items.splice(at, 0, entry);
+    const poster = this.indexOf(posterOf(entry));
+    if (poster >= 0 && videoOf(posterOf(entry)) === entry) this.items.splice(poster, 1);
     return true;
   }
 }

@@ -1,10 +1,10 @@
 // Renaming and moving images and folders: all are copied, and only then the old ones deleted.
 
 import { quoted } from "./api.js";
-import { complain, count, folderOf, make, nameOf, toast } from "./elements.js";
+import { complain, count, folderOf, make, nameOf, toast, withoutPosters } from "./elements.js";
 import { Folder } from "./listing.js";
 import { runAround } from "./runs.js";
-import { gather, isFolder, pathsOf } from "./trees.js";
+import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work, askText } from "./work.js";
 
 const CHANGED = 412;
@@ -26,7 +26,7 @@ export class Moving {
   async rename(key) {
     const trees = await this.look([key]);
     if (!trees) return;
-    const what = isFolder(key) ? `folder with ${count(trees[0].paths.length, "image")}` : "image";
+    const what = isFolder(key) ? `folder with ${count(amountOf(trees), "image")}` : "image";
     const how = { label: "New name", value: nameOf(key), go: "Rename" };
     const name = await askText(`Rename the ${what}`, [], how);
     if (!name || name === nameOf(key)) return;
@@ -41,7 +41,7 @@ export class Moving {
     const here = folderOf(keys[0]);
     const how = { label: "To the folder", value: here, go: "Move", known: this.foldersNear(here, keys) };
     const note = make("p", {}, "A folder that is not there yet is made. Empty is the top.");
-    const answer = await askText(`Move ${count(pathsOf(trees).length, "image")}`, [note], how);
+    const answer = await askText(`Move ${count(amountOf(trees), "image")}`, [note], how);
     if (answer === null) return;
     const folder = answer.replace(/^\/+|\/+$/g, "");
     const into = folder && `${folder}/`;
@@ -92,9 +92,9 @@ export class Moving {
   async go(trees, targetOf) {
     const { api } = this.app.shown;
     const steps = trees.flatMap(({ key, paths }) => paths.map((path) => ({
-      source: path, target: targetOf(key) + (isFolder(key) ? `/${path.slice(key.length)}` : ""),
+      source: path, target: targetOf(key) + (isFolder(key) ? "/" : "") + path.slice(key.length),
     })));
-    const work = new Work(`Moving ${count(steps.length, "image")}`);
+    const work = new Work(`Moving ${count(amountOf(trees), "image")}`);
     try {
       const refusal = await this.refusal(api, trees, targetOf);
       if (refusal) { complain(refusal); return; }
@@ -115,7 +115,8 @@ export class Moving {
     if (inside) return `“${nameOf(inside.key)}” cannot be moved into itself.`;
     const run = await runAround(api, folder);
     if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it.`;
-    const targets = trees.map(({ key }) => targetOf(key));
+    const targets = trees.flatMap(({ key, paths }) => (isFolder(key)
+      ? [targetOf(key)] : paths.map((path) => targetOf(key) + path.slice(key.length))));
     if (new Set(targets).size < targets.length) return "Nothing was moved: two of these have the same name.";
     const there = new Set();
     /** @type {URL | null} */
@@ -176,7 +177,8 @@ export class Moving {
     const { left, failure } = await work.each(copied, "moved", async (step) => {
       if (!await remove(api, step.source, step.seen)) changed.push(step);
     });
-    const many = count(copied.length - left.length - changed.length, "image");
+    const stayed = new Set([...left, ...changed]);
+    const many = count(withoutPosters(copied.filter((step) => !stayed.has(step)).map(({ source }) => source)).length, "image");
     if (!left.length && !changed.length) { toast(`${many} moved.`); return; }
     complain([
       `${many} moved.`,

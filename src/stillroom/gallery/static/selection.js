@@ -1,14 +1,14 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
 import { copyLink, download, downloadZip, keepAll } from "./actions.js";
-import { ask, button, by, complain, count, make, nameOf, say, toast } from "./elements.js";
+import { ask, button, by, complain, count, make, nameOf, say, toast, withoutPosters } from "./elements.js";
 import { Editing } from "./editing.js";
 import { Library } from "./listing.js";
 import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
 import { grace, removeRuns } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
-import { gather, isFolder, pathsOf } from "./trees.js";
+import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
@@ -87,9 +87,9 @@ export class Selection {
     const { api } = this.app.shown;
     const trees = await this.trees(keys);
     if (!trees) return;
-    const paths = pathsOf(trees);
     // More files than this a browser asks about, or passes over.
-    (paths.length > MOST_DOWNLOADS || keys.some(isFolder) ? downloadZip : download)(api, paths);
+    if (amountOf(trees) > MOST_DOWNLOADS || keys.some(isFolder)) downloadZip(api, pathsOf(trees));
+    else download(api, keys);
   }
 
   /** @param {string[]} keys */
@@ -97,7 +97,7 @@ export class Selection {
     const { api } = this.app.shown;
     const trees = await this.trees(keys);
     if (!trees) return;
-    const paths = pathsOf(trees);
+    const paths = withoutPosters(pathsOf(trees));
     const answer = await ask(
       `Add ${count(paths.length, "image")} to the library?`,
       [make("p", {}, "Each is copied to an address that never changes. The original here is deleted later.")],
@@ -171,7 +171,7 @@ export class Selection {
   async confirm(shelf, trees) {
     const nameOfTree = (/** @type {import("./trees.js").Tree} */ { key, paths }) => {
       if (shelf instanceof LibraryShelf) return shelf.describe(shelf.collection.indexOf(key)).name;
-      return isFolder(key) ? `${nameOf(key)} (folder, ${count(paths.length, "image")})` : key;
+      return isFolder(key) ? `${nameOf(key)} (folder, ${count(withoutPosters(paths).length, "image")})` : key;
     };
     const names = trees.slice(0, 5).map((tree) => make("li", { dir: "auto" }, nameOfTree(tree)));
     if (trees.length > 5) names.push(make("li", {}, `and ${(trees.length - 5).toLocaleString()} more`));
@@ -180,7 +180,7 @@ export class Selection {
       ? `${count(runs.length, "published run")} included, whose images go ${grace()}. Until then, what is added to the library or saved again stays.`
       : shelf.warning;
     const answer = await ask(
-      `Delete ${count(pathsOf(trees).length, "image")}${shelf.where}?`,
+      `Delete ${count(amountOf(trees), "image")}${shelf.where}?`,
       [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );

@@ -1,7 +1,7 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
 import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, complain, duration, size } from "./elements.js";
+import { button, complain, duration, posterOf, size } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, dimensions } from "./details.js";
 import { clock } from "./films.js";
@@ -28,7 +28,7 @@ const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "me
 
 /**
  * @template {Folder | Found | Library} Collection
- * @template Pictures
+ * @template {{ posterless: Set<string> }} Pictures
  */
 class Shelf {
   /**
@@ -59,6 +59,19 @@ class Shelf {
   /** @param {{ key: string }} described */
   removal(described) {
     return button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" });
+  }
+
+  /** @param {Described} described a video, which is not asked for its poster again */
+  lacksPoster({ key }) { this.pictures.posterless.add(key); }
+
+  /**
+   * A poster at an address; "" where there is none.
+   * @param {string} key
+   * @param {string} path
+   * @param {Shape} shape
+   */
+  posterAt(key, path, shape) {
+    return this.pictures.posterless.has(key) ? Promise.resolve("") : this.api.signedUrl(path, shape);
   }
 
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
@@ -117,7 +130,7 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    */
-  poster({ key }, shape) { return this.api.signedUrl(key, shape); }
+  poster({ key }, shape) { return this.posterAt(key, key, shape); }
 
   /**
    * What a tile takes a frame of.
@@ -203,8 +216,14 @@ export class LibraryShelf extends Shelf {
 
   learn() {} // a resource says what it is
 
-  /** @returns {Promise<string>} */
-  poster() { return Promise.resolve(""); }
+  /**
+   * The picture that is or was beside a video where it came from.
+   * @param {Described} described
+   * @param {Shape} shape
+   */
+  poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
+    return this.posterAt(key, posterOf((source ?? stored).replace("compute/", "")), shape);
+  }
 
   /** @param {Described} described */
   film({ resource }) { return this.pictures.small(resource); }

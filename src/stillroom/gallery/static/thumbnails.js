@@ -2,6 +2,7 @@
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
 import { imageUrl } from "./api.js";
+import { videoOf } from "./elements.js";
 import { Films } from "./films.js";
 import { FolderLooks } from "./folders.js";
 import { Kept } from "./kept.js";
@@ -48,6 +49,10 @@ export class Thumbnails {
     this.whole = new Set(); // shown by their originals
     /** @type {Set<string>} */
     this.cut = new Set(); // end too early
+    /** @type {Map<string, Facts | null>} */
+    this.none = new Map(); // are no pictures
+    /** @type {Set<string>} */
+    this.posterless = new Set();
     this.films = new Films();
     this.folders = new FolderLooks(api);
     this.kept = new Kept(api);
@@ -65,6 +70,8 @@ export class Thumbnails {
   async show(image, path, shape, failed, cut = () => {}) {
     image.onerror = () => this.fallBack(image, path, shape, failed, cut);
     if (this.cut.has(path)) cut();
+    if (this.none.has(path)) { failed(null, this.none.get(path)); return; }
+    if (this.posterless.has(path) && !this.whole.has(path)) { this.fallBack(image, path, shape, failed, cut); return; }
     try {
       const url = await this.api.signedUrl(path, this.whole.has(path) ? null : shape);
       if (image.dataset.key === path) image.src = url;
@@ -86,11 +93,13 @@ export class Thumbnails {
     this.turns.take(async () => {
       if (image.dataset.key !== path) return; // scrolled past meanwhile
       const facts = await this.api.facts(path);
-      if (shape && facts?.content_type.startsWith("image/") && await this.isCutOff(path, shape)) {
+      const isPicture = facts?.content_type.startsWith("image/");
+      if (facts && !isPicture) this.none.set(path, facts);
+      if (shape && isPicture && await this.isCutOff(path, shape)) {
         this.cut.add(path);
         cut();
       }
-      if (facts?.content_type.startsWith("image/") && facts.size <= LARGEST_ORIGINAL) {
+      if (facts && isPicture && facts.size <= LARGEST_ORIGINAL) {
         this.whole.add(path);
         await this.show(image, path, null, failed);
       } else failed(null, facts);
@@ -115,8 +124,8 @@ export class Thumbnails {
 
   /** @param {string} path */
   forget(path) {
-    this.whole.delete(path);
-    this.cut.delete(path);
+    for (const one of [this.whole, this.cut, this.none]) one.delete(path);
+    for (const video of [path, videoOf(path)]) this.posterless.delete(video);
     this.films.learned.delete(path);
     this.folders.forget(path);
     this.kept.forget(path);
@@ -132,6 +141,8 @@ export class LibraryPictures {
     this.turns = new Turns(AT_ONCE);
     /** @type {Map<string, { url: string, until: number }>} */
     this.known = new Map();
+    /** @type {Set<string>} */
+    this.posterless = new Set();
   }
 
   /**
