@@ -91,8 +91,8 @@ def test_every_scene_fits_its_window_with_names_of_any_length(
         choose_by_keys(visitor, name)
         expect_fits(visitor, width)
         bar = visitor.page.get_by_label("Selected images")
-        for button in bar.get_by_role("button").all():
-            expect(button).to_be_in_viewport(ratio=1)
+        for shown in bar.get_by_role("button").all():
+            expect(shown).to_be_in_viewport(ratio=1)
         for button in ("Rename", "Move"):
             bar.get_by_role("button", name=button).tap()
             expect(visitor.page.locator(".question[open] .field")).to_be_visible()

@@ -8,7 +8,7 @@ const DELETED_AT_ONCE = 100;
 const INGESTED_AT_ONCE = 25;
 const ZIPPED_AT_ONCE = 1000;
 // A browser has begun to write a file by then.
-const KEPT_FOR_MS = 60_000;
+export const KEPT_FOR_MS = 60_000;
 const STOPPED = "stopped.";
 
 /**
@@ -48,8 +48,9 @@ export async function download(api, paths) {
  * Save images as ZIP files, as many as it takes.
  * @param {Api} api
  * @param {string[]} paths
+ * @param {string} name of the first, without its suffix
  */
-export async function downloadZip(api, paths) {
+export async function downloadZip(api, paths, name) {
   try {
     for (let at = 0; at < paths.length; at += ZIPPED_AT_ONCE) {
       const some = paths.slice(at, at + ZIPPED_AT_ONCE);
@@ -57,7 +58,7 @@ export async function downloadZip(api, paths) {
       const address = new URL("storage/archive", api.root);
       const answer = await api.ask(address, { method: "POST", body: { paths: some } });
       const url = URL.createObjectURL(await answer.blob());
-      save(url, at ? `images-${at / ZIPPED_AT_ONCE + 1}.zip` : "images.zip");
+      save(url, at ? `${name}-${at / ZIPPED_AT_ONCE + 1}.zip` : `${name}.zip`);
       setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
     }
   } catch (/** @type {any} */ error) {

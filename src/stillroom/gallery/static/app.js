@@ -13,7 +13,6 @@ import { Session } from "./session.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { States } from "./states.js";
 import { LibraryPictures, Thumbnails, shapeFor } from "./thumbnails.js";
-import { isFolder } from "./trees.js";
 import { Uploads } from "./uploads.js";
 import { Viewer } from "./viewer.js";
 
@@ -145,6 +144,7 @@ export class App {
    */
   showPlace(wanted) {
     const key = keyOf(wanted);
+    const isFirst = this.shelf === null;
     if (this.shelf) this.shelf.collection.scrolledTo = scrollY;
     this.shelf = this.shelfOf(wanted, key);
     const { collection } = this.shelf;
@@ -162,7 +162,7 @@ export class App {
     by("grid").hidden = false;
     this.grid.use(collection);
     this.states.show();
-    if (!collection.length) this.load(collection, key);
+    if (!collection.length) this.load(collection, key, isFirst);
     else if (collection.current && wanted.picture === null) this.grid.focus();
   }
 
@@ -197,14 +197,16 @@ export class App {
    * The first page.
    * @param {Collection} collection
    * @param {string} key
+   * @param {boolean} isFirst
    */
-  async load(collection, key) {
+  async load(collection, key, isFirst) {
     await this.grid.retry();
     if (this.shelf?.collection !== collection) return;
     if (this.interrupted?.key === key) this.grid.choosing.choose(this.interrupted.chosen);
     this.interrupted = null;
     this.states.show();
     say(by("told").textContent || this.states.text);
+    if (!isFirst && document.activeElement === document.body) this.grid.focus(); // what was pressed has gone
   }
 
   // The pictures ------------------------------------------------------------------------------------
@@ -277,8 +279,7 @@ export class App {
     if (!(this.shelf?.collection instanceof Folder)) return;
     const { collection } = this.shelf;
     const entry = collection.entryOf(path);
-    const replaced = !isFolder(entry) && collection.indexOf(entry) >= 0;
-    if (entry !== path && replaced) this.pictures?.forget(entry); // it has another poster
+    const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
     if (collection.add(path) || replaced) this.refreshSoon();
   }
 
@@ -291,6 +292,7 @@ export class App {
       this.grid.refresh();
       if (this.viewer.described) this.viewer.at = this.shelf.collection.indexOf(this.viewer.described.key);
       this.states.show();
+      if (!this.viewer.isOpen) say(by("told").textContent);
     }, 150);
   }
 }

@@ -12,10 +12,10 @@ const SETTLED_MS = 70; // a picture is asked for once its cell has stayed so lon
 const HIGHEST = 15_000_000; // pixels; browsers end at 17 to 33 million
 
 /** @type {Record<string, number>} */
-const DENSITIES = { roomy: 264, usual: 196, dense: 124 };
+const DENSITIES = { roomy: 264, usual: 196, dense: 124, named: 196 };
 const NARROW = 640;
 /** @type {Record<string, number>} */
-const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
+const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5, named: 2 };
 
 /**
  * @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection
@@ -137,6 +137,7 @@ export class Grid {
     this.step = this.edge + gap;
     this.shape = shapeFor(this.edge * Math.min(devicePixelRatio, 2));
     this.host.style.setProperty("--edge", `${this.edge}px`);
+    this.host.dataset.density = this.density;
     this.stretch();
     this.draw();
   }

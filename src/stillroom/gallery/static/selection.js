@@ -88,8 +88,9 @@ export class Selection {
     const trees = await this.trees(keys);
     if (!trees) return;
     // More files than this a browser asks about, or passes over.
-    if (amountOf(trees) > MOST_DOWNLOADS || keys.some(isFolder)) downloadZip(api, pathsOf(trees));
-    else download(api, keys);
+    if (amountOf(trees) > MOST_DOWNLOADS || keys.some(isFolder)) {
+      downloadZip(api, pathsOf(trees), nameOf(keys.length === 1 ? keys[0] : this.app.router.here.folder) || "images");
+    } else download(api, keys);
   }
 
   /** @param {string[]} keys */

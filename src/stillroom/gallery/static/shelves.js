@@ -1,9 +1,9 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
 import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, complain, duration, posterOf, size } from "./elements.js";
+import { button, complain, duration, nameOf, posterOf, size } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
-import { DIMENSIONS, DURATION, dimensions } from "./details.js";
+import { DIMENSIONS, DURATION, MISSING, dimensions } from "./details.js";
 import { clock } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { libraryFragment } from "./router.js";
@@ -147,7 +147,7 @@ export class FolderShelf extends Shelf {
    */
   async facts({ key }) {
     const facts = await this.api.metadata(key);
-    if (!facts) return [["", "This image has been deleted."]];
+    if (!facts) return [["", MISSING]];
     return [
       ...rowsOf(facts.generation),
       ...alikeOf(facts.generation),
@@ -159,7 +159,7 @@ export class FolderShelf extends Shelf {
       ["Path", key, true],
       ["SHA-256", facts.sha256 ?? "unknown", Boolean(facts.sha256)],
       ["ETag", facts.etag, true],
-      ...foldOf(facts.generation),
+      ...foldOf(facts.generation, nameOf(key)),
     ];
   }
 
@@ -238,11 +238,11 @@ export class LibraryShelf extends Shelf {
   async facts({ resource }) {
     const { generation, ai_mark: mark } = await this.api.resource(resource.id);
     return [
-      [DIMENSIONS, dimensions(resource.width, resource.height)],
-      ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
       ...rowsOf(generation),
       ...alikeOf(generation, libraryFragment),
       ...markOf(mark),
+      [DIMENSIONS, dimensions(resource.width, resource.height)],
+      ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],

@@ -125,11 +125,13 @@ export class Thumbnails {
   /** @param {string} path */
   forget(path) {
     for (const one of [this.whole, this.cut, this.none]) one.delete(path);
-    for (const video of [path, videoOf(path)]) this.posterless.delete(video);
+    for (const one of [path, videoOf(path)]) { // it may have another poster
+      this.posterless.delete(one);
+      this.api.forget(one);
+    }
     this.films.learned.delete(path);
     this.folders.forget(path);
     this.kept.forget(path);
-    this.api.forget(path);
   }
 }
 
