@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, save
+from browser.visiting import Visit, fragment, save, stored
 from running import Server
 
 pytestmark = pytest.mark.slow
@@ -71,3 +71,24 @@ def test_a_link_to_what_never_was_does_not_say_that_it_was_deleted(
     expect(visitor.page.get_by_role("heading", name="Not found")).to_be_visible()
     expect(visitor.viewer).to_contain_text("There is no image here.")
     expect(visitor.viewer).not_to_contain_text(re.compile("has been deleted"))
+
+
+def test_a_target_to_move_to_is_chosen_in_a_tree_of_folders(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    for path in ("a.jpg", "in/b.jpg", "other/deep/c.jpg"):
+        save(client, f"{folder}{path}", scenery(1, edge=240))
+    visitor.sign_in(server.token(), fragment(folder))
+    visitor.cell("a.jpg").click(modifiers=["Control"])
+    visitor.page.get_by_label("Selected images").get_by_role("button", name="Move").click()
+    tree = visitor.page.locator(".tree")
+    expect(tree.locator("summary", has_text="in")).to_be_visible()  # open to where one is
+    tree.locator("summary", has_text="other").click()
+    expect(visitor.page.get_by_label("To the folder")).to_have_value(f"{folder}other/")
+    visitor.expect_accessible()
+    visitor.picture("move-tree")
+    tree.locator("summary", has_text="deep").click()
+    visitor.page.get_by_role("button", name="Move", exact=True).last.click()
+
+    expect(visitor.text("1 image moved.")).to_be_visible()
+    assert stored(client, folder) == ["in/b.jpg", "other/deep/a.jpg", "other/deep/c.jpg"]

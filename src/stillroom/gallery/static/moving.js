@@ -2,14 +2,13 @@
 
 import { quoted } from "./api.js";
 import { complain, count, folderOf, make, nameOf, toast, withoutPosters } from "./elements.js";
-import { Folder } from "./listing.js";
 import { runAround } from "./runs.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work, askText } from "./work.js";
 
 const CHANGED = 412;
 const GONE = 404;
-const OFFERED = 200;
+const A_PAGE = 1000;
 
 /**
  * @typedef {import("./api.js").Api} Api
@@ -39,7 +38,10 @@ export class Moving {
     const trees = await this.look(keys);
     if (!trees) return;
     const here = folderOf(keys[0]);
-    const how = { label: "To the folder", value: here, go: "Move", known: this.foldersNear(here, keys) };
+    const { api } = this.app.shown;
+    const offer = (/** @type {HTMLInputElement} */ input) =>
+      make("div", { class: "tree" }, treeOf(api, "", here, (folder) => { input.value = folder; }));
+    const how = { label: "To the folder", value: here, go: "Move", offer };
     const note = make("p", {}, "A folder that is not there yet is made. Empty is the top.");
     const answer = await askText(`Move ${count(amountOf(trees), "image")}`, [note], how);
     if (answer === null) return;
@@ -47,20 +49,6 @@ export class Moving {
     const into = folder && `${folder}/`;
     if (keys.every((key) => folderOf(key) === into)) return;
     await this.go(trees, (one) => into + nameOf(one));
-  }
-
-  /**
-   * Those that are offered: above this one, and beside what is moved.
-   * @param {string} here
-   * @param {string[]} keys
-   */
-  foldersNear(here, keys) {
-    const parts = here.split("/").slice(0, -1);
-    const above = parts.map((_, at) => parts.slice(0, at).map((part) => `${part}/`).join(""));
-    const { collection } = this.app.shown;
-    const entries = collection instanceof Folder ? collection.items : [];
-    const beside = entries.filter((key) => isFolder(key) && !keys.includes(key)).slice(0, OFFERED);
-    return [...above.filter(Boolean), ...beside];
   }
 
   /**
@@ -203,6 +191,26 @@ export class Moving {
     await collection.more().catch(() => {}); // the grid says why
     if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(moved)));
   }
+}
+
+/**
+ * A folder with those below it, which are listed when it is opened; `chosen` hears of each that is pressed.
+ * @param {Api} api
+ * @param {string} folder
+ * @param {string} here the folder to which it is open at first
+ * @param {(folder: string) => void} chosen
+ */
+function treeOf(api, folder, here, chosen) {
+  const below = make("ul");
+  const name = make("summary", { dir: "auto", onclick: () => chosen(folder) }, nameOf(folder) || "All images");
+  const fold = make("details", { open: here.startsWith(folder) }, name, below);
+  fold.addEventListener("toggle", async () => {
+    if (!fold.open) return;
+    /** @type {string[]} */
+    const entries = await api.get("storage/images", { prefix: folder, delimiter: "/", limit: A_PAGE }).catch(() => []);
+    below.replaceChildren(...entries.filter(isFolder).map((one) => make("li", {}, treeOf(api, one, here, chosen))));
+  });
+  return fold;
 }
 
 /**
