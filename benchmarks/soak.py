@@ -181,7 +181,7 @@ class Client:
         self._ask("GET", f"{IMAGES}/soak/none/{self._chance.getrandbits(64)}.png", also=404)
 
     def thumbnail(self) -> None:
-        """A smaller picture."""
+        """A thumbnail."""
         width = self._chance.choice((8, 12, 16))
         self._ask("GET", f"{IMAGES}/{self._any()}?width={width}")
 

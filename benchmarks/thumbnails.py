@@ -1,4 +1,4 @@
-"""`python -m benchmarks.thumbnails`: smaller pictures per second of a core, and per peer's.
+"""`python -m benchmarks.thumbnails`: thumbnails per second of a core, and per peer's.
 
 Ours are asked for over HTTP, with a token, and kept nowhere; all that the server and its decoding
 processes use is counted. Pillow and libvips do the same work in this process, as their own
@@ -178,7 +178,7 @@ def table(rates: list[Rate]) -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--rounds", default=5, show_default=True, help="Turns of each.")
 def main(*, rounds: int) -> None:
-    """Smaller pictures per second of a core, beside Pillow and libvips in one run."""
+    """Thumbnails per second of a core, beside Pillow and libvips in one run."""
     with tempfile.TemporaryDirectory(prefix="stillroom-thumbnails-") as folder:
         click.echo(table(list(measure(rounds, Path(folder)))))
 

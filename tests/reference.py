@@ -50,7 +50,7 @@ def settings() -> str:
         for name, field in Settings.model_fields.items()
     ]
     lines = [
-        "# Settings",
+        "# Configuration",
         _MADE,
         "Every setting is an environment variable, read once at the start. An empty one counts as",
         "none, and a value that cannot work stops the start. How to set them:",
@@ -182,7 +182,7 @@ def api() -> str:
         "## Refusals",
         "",
         "Each operation names the ones that it answers. What to do about each:",
-        "[api.md](../api.md#when-it-says-no).",
+        "[api.md](../api.md#errors).",
         "",
         *table(("Status", "Meaning"), refusals(document)),
         "",

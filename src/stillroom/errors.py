@@ -104,7 +104,7 @@ class DigestMismatch(InvalidInput):
 
 
 class Unauthenticated(StillroomError):
-    """No token, or not a valid one. The message never says which."""
+    """Unauthorized: missing or invalid token. The message never says which."""
 
     code = "unauthenticated"
 

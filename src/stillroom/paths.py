@@ -72,6 +72,7 @@ class ImagePath:
         Raises:
             InvalidPath: for every reason that `docs/adr/0004-refusals.md` lists.
         """
+        _check_start(text, at=("path", "path"))
         for segment in text.split("/"):
             _check_segment(segment, whole=True)
         _check_length(text)
@@ -108,6 +109,7 @@ class ImagePrefix:
         Raises:
             InvalidPath: no valid path begins with this text.
         """
+        _check_start(text, at=("query", "prefix"))
         *folders, begun = text.split("/")
         for segment in folders:
             _check_segment(segment, whole=True, at=("query", "prefix"))
@@ -262,6 +264,11 @@ def _check_length(text: str, *, at: tuple[str, ...] = ("path", "path")) -> None:
         raise InvalidPath(f"the path is {size} bytes long, the limit is {limit}", at=at)
 
 
+def _check_start(text: str, *, at: tuple[str, ...]) -> None:
+    if text.startswith("/"):
+        raise InvalidPath("paths do not start with a slash", at=at)
+
+
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
     """Refuse a segment that is unsafe, ambiguous or unprintable.
 
@@ -271,7 +278,7 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
     if whole and not segment:
-        raise InvalidPath("a segment is empty (a leading, trailing or double slash)", at=at)
+        raise InvalidPath("the path has an empty segment (a trailing or double slash)", at=at)
     if whole and segment in _DOT_SEGMENTS:
         raise InvalidPath("a segment is `.` or `..`", at=at)
     if "\\" in segment:

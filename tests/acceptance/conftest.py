@@ -1,6 +1,6 @@
 """Servers for the tests that only talk to one, started in the ways that may change an answer.
 
-A test runs on one worker with the fast path. Marked `roads`, it also runs on the ASGI path:
+A test runs on one worker with the fast path. Marked `both_paths`, it also runs on the ASGI path:
 where the fast path may take its request (GET and HEAD of an image, an upload of known length).
 Marked `workers`, it also runs on two workers: where they share what it looks at. Marked `hosts`, it
 also runs on apps that have the whole store in them (`hosts("disk")`: if so named);
@@ -42,7 +42,7 @@ _CANCELLED: Final = re.compile(
 https://github.com/python/cpython/issues/113538"""
 
 USUAL: Final = Way("one-worker")
-LONG_ROAD: Final = Way("long-road", settings={"fast_path": "false"})
+ASGI_PATH: Final = Way("asgi-path", settings={"fast_path": "false"})
 TWO_WORKERS: Final = Way("two-workers", flags=("--workers", "2"))
 HOSTED: Final = [Way(f"host-{host.name}", host=host) for host in HOSTS]
 
@@ -51,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "started_as" not in metafunc.fixturenames:
         return
     ways = [USUAL]
-    for mark, way in (("roads", LONG_ROAD), ("workers", TWO_WORKERS)):
+    for mark, way in (("both_paths", ASGI_PATH), ("workers", TWO_WORKERS)):
         if metafunc.definition.get_closest_marker(mark) is not None:
             ways.append(way)
     hosts = metafunc.definition.get_closest_marker("hosts")
@@ -135,9 +135,9 @@ def folder() -> str:
 
 
 @pytest.fixture(scope="session")
-def roads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+def both_paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     """Two servers on the same images: one takes the fast path, the other may not."""
-    folder = tmp_path_factory.mktemp("roads")
+    folder = tmp_path_factory.mktemp("both-paths")
     with (
         running(folder, max_upload_bytes=str(8 * 1024**2)) as short,
         running(

@@ -33,7 +33,7 @@ def is_absent(client: httpx.Client, path: str) -> bool:
     return client.head(f"{IMAGES}/{path}").status_code == 404 and listed == []
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize(
     "body",
     [
@@ -118,7 +118,7 @@ def test_401_is_the_same_for_every_cause_and_operation(
     assert httpx.head(f"{server.images}/a.png", headers=headers).status_code == 401
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_401_says_so_where_a_token_has_expired_and_nothing_else_is_wrong(server: Server) -> None:
     secret = (server.data / ".stillroom/secret").read_text().strip()
     expired = mint_token(secret, expires_in=timedelta(seconds=-1))
@@ -132,7 +132,7 @@ def test_401_says_so_where_a_token_has_expired_and_nothing_else_is_wrong(server:
                 assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_403_for_a_scope_or_a_folder_that_the_token_does_not_cover(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -157,7 +157,7 @@ def test_403_for_a_scope_or_a_folder_that_the_token_does_not_cover(
     assert client.get(f"{IMAGES}/{folder}/a.png").content == b"x"
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_404_for_what_is_not_there(client: httpx.Client, folder: str) -> None:
     for method in ("GET", "DELETE"):
         answer = client.request(method, f"{IMAGES}/{folder}/missing.png")
@@ -187,7 +187,7 @@ def test_a_connection_that_says_nothing_is_closed(server: Server) -> None:
     assert exchange(server.port, b"") == b""
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_409_for_a_file_and_a_folder_of_one_name(client: httpx.Client, folder: str) -> None:
     post(client, f"{folder}/a", form(("file", b"file")))
     post(client, f"{folder}/b/c", form(("file", b"below")))
@@ -200,7 +200,7 @@ def test_409_for_a_file_and_a_folder_of_one_name(client: httpx.Client, folder: s
     assert client.get(f"{IMAGES}/{folder}/b/c").content == b"below"
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize("chunked", [False, True])
 def test_413_for_more_than_allowed(client: httpx.Client, folder: str, chunked: bool) -> None:
     body = form(("file", bytes(8 * 1024**2 + 1)))
@@ -222,7 +222,7 @@ def test_414_for_a_target_that_is_too_long(server: Server) -> None:
     assert (answer.status, answer.headers["connection"]) == (414, "close")
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_415_for_what_is_no_form(client: httpx.Client, folder: str) -> None:
     answer = client.post(
         f"{IMAGES}/{folder}/a.png", content=b"\x89PNG", headers={"Content-Type": "image/png"}
@@ -232,14 +232,14 @@ def test_415_for_what_is_no_form(client: httpx.Client, folder: str) -> None:
     assert client.post(f"{IMAGES}/{folder}/a.png").status_code == 415
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_416_for_a_range_outside_of_the_image(client: httpx.Client, folder: str) -> None:
     post(client, f"{folder}/a.png", form(("file", b"0123456789")))
     answer = client.get(f"{IMAGES}/{folder}/a.png", headers={"Range": "bytes=10-"})
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */10")
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize(
     "body",
     [
@@ -308,7 +308,7 @@ def test_431_comes_before_an_endless_head_ends(server: Server) -> None:
     assert answer.status == 431
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 def test_an_upload_that_breaks_off_leaves_nothing(
     server: Server, client: httpx.Client, folder: str

@@ -144,7 +144,7 @@ def test_a_kept_connection_outlives_the_time_of_a_head_and_of_an_answer(tmp_path
         assert kept.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_client_that_takes_nothing_of_its_answer_is_given_up(hasty: Server) -> None:
     with hasty.client() as client:
         client.post(f"{IMAGES}/large.bin", files={"file": bytes(30 * MIB)})

@@ -1,4 +1,4 @@
-"""Smaller pictures from a server as its users start it."""
+"""Thumbnails from a server as its users start it."""
 
 import io
 import os
@@ -50,9 +50,9 @@ def sample(server: Server, name: str) -> int:
     return int(found[1]) if found else 0
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
-def test_every_road_and_worker_gives_the_same_picture_and_the_image_as_before(
+def test_every_path_and_worker_gives_the_same_picture_and_the_image_as_before(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
     image = picture(7, size=(300, 200))

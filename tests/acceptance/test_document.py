@@ -257,7 +257,7 @@ def test_every_path_of_the_document_names_its_methods_and_is_spelled_literally(
 DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_nothing_but_an_image_is_framed_or_taken_for_another_type(
     server: Server, client: httpx.Client
 ) -> None:

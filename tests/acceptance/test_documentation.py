@@ -186,7 +186,7 @@ def test_every_command_of_the_page_on_the_mark_runs(tmp_path: Path) -> None:
     commands = "\n".join(blocks("docs/ai-mark.md", "sh"))
     with running(tmp_path) as server:
         printed = paste(f"{setup}\n{commands}", server, tmp_path)
-    assert "saved generations/1/fox.png" in printed
+    assert "uploaded generations/1/fox.png" in printed
     assert '"unmarked": []' in printed
 
 
@@ -198,7 +198,7 @@ def test_every_command_of_the_cli_page_runs(tmp_path: Path) -> None:
     sample = (ROOT / "docs/sample.png").read_bytes()
     for name in ("cat.png", "copy.png", "back/1/cat.png", "back/2/sample.png"):
         assert (tmp_path / name).read_bytes() == sample
-    assert "would save notes/docs/sdk.md" in printed or "would save notes/sdk.md" in printed
+    assert "would upload notes/docs/sdk.md" in printed or "would upload notes/sdk.md" in printed
     assert "ok    saving" in printed
     table = re.findall(r"^\| (\d) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
     code = (ROOT / "src/stillroom/cli/exits.py").read_text()

@@ -43,7 +43,7 @@ def refused(server: Server, request_head: bytes) -> tuple[int, int]:
     return parsed(answer).status, sent
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize("fault", ["token", "path", "length", "type"])
 def test_an_early_refusal_is_seen_and_the_rest_is_not_read(server: Server, fault: str) -> None:
     token = server.token()
@@ -77,7 +77,7 @@ def test_a_client_that_sends_as_fast_as_it_can_is_not_reset(server: Server) -> N
         assert parsed(connection.recv(65_536)).status == 401
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, folder: str) -> None:
     expect = "Expect: 100-continue"
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\nx\r\n--B--\r\n'
@@ -96,7 +96,7 @@ def test_100_continue_is_sent_only_once_the_head_has_passed(server: Server, fold
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize("sent", ["at once", "byte by byte"])
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 def test_no_framing_hides_a_second_request(
@@ -135,7 +135,7 @@ def trickled(port: int, request: bytes) -> bytes:
     return answer
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_precondition_is_refused_before_the_body(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -252,7 +252,7 @@ def test_nothing_is_done_for_a_client_that_was_told_goodbye(
     assert client.get(f"{IMAGES}/{folder}/a.png").content == b"x"
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_clients_that_ask_ahead_and_leave_are_no_fault(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -267,7 +267,7 @@ def test_clients_that_ask_ahead_and_leave_are_no_fault(
     assert "Traceback" not in server.logged()
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_precondition_that_fails_on_a_read_keeps_no_file_open(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -297,7 +297,7 @@ def test_line_ends_between_requests_are_passed_over(server: Server) -> None:
             connection.recv(100)
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_client_that_has_closed_its_side_still_gets_its_answer(
     server: Server, client: httpx.Client, folder: str
 ) -> None:
@@ -325,7 +325,7 @@ def test_an_offer_to_upgrade_is_passed_over(server: Server, protocol: str) -> No
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 def test_no_token_is_ever_logged(server: Server, client: httpx.Client, folder: str) -> None:
     token = client.headers["authorization"].removeprefix("Bearer ")

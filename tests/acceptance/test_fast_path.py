@@ -51,10 +51,10 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "fields"), REQUESTS)
-def test_both_roads_answer_alike(
-    roads: tuple[Server, Server], method: str, path: str, fields: tuple[str, ...]
+def test_both_paths_answer_alike(
+    both_paths: tuple[Server, Server], method: str, path: str, fields: tuple[str, ...]
 ) -> None:
-    short, long = roads
+    short, long = both_paths
     lines = [f"{method} {IMAGES}/{path} HTTP/1.1", "Host: a",
              f"Authorization: Bearer {short.token()}", *fields]  # fmt: skip
     request = "\r\n".join([*lines, "", ""]).encode()
@@ -81,10 +81,10 @@ IDS = {
 
 @pytest.mark.parametrize("field", IDS.values(), ids=IDS.keys())
 @pytest.mark.parametrize("name", ["a.png", "missing.png"])
-def test_both_roads_name_a_request_alike(
-    roads: tuple[Server, Server], field: bytes, name: str
+def test_both_paths_name_a_request_alike(
+    both_paths: tuple[Server, Server], field: bytes, name: str
 ) -> None:
-    short, long = roads
+    short, long = both_paths
     start = f"GET {IMAGES}/{name} HTTP/1.1\r\nHost: a\r\n".encode()
     token = b"\r\nAuthorization: Bearer " + short.token().encode() + b"\r\n\r\n"
     named = [
@@ -97,8 +97,8 @@ def test_both_roads_name_a_request_alike(
     assert named[0] == named[1]
 
 
-def test_a_field_behind_a_head_is_no_part_of_it(roads: tuple[Server, Server]) -> None:
-    short, _ = roads
+def test_a_field_behind_a_head_is_no_part_of_it(both_paths: tuple[Server, Server]) -> None:
+    short, _ = both_paths
     head = f"GET {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {short.token()}"
     known = head.encode() + b"\r\n\r\n"
     for hidden in (b"x-request-id: hidden\r\n", b"x-request-id: hidden\r\n\r\n"):
@@ -116,10 +116,10 @@ def test_a_field_behind_a_head_is_no_part_of_it(roads: tuple[Server, Server]) ->
 @pytest.mark.parametrize("byte", [b"\xa0", b"\x85", b"\xad"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_byte_behind_a_token_is_part_of_it(
-    roads: tuple[Server, Server], byte: bytes, method: str
+    both_paths: tuple[Server, Server], byte: bytes, method: str
 ) -> None:
     body = b"--B--\r\n" if method == "POST" else b""
-    for server in roads:
+    for server in both_paths:
         for behind in (b"", byte):
             request = (
                 f"{method} {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
@@ -131,8 +131,10 @@ def test_a_byte_behind_a_token_is_part_of_it(
             assert (answer.status == 401) == bool(behind)
 
 
-def test_both_roads_refuse_alike_what_a_token_does_not_cover(roads: tuple[Server, Server]) -> None:
-    short, long = roads
+def test_both_paths_refuse_alike_what_a_token_does_not_cover(
+    both_paths: tuple[Server, Server],
+) -> None:
+    short, long = both_paths
     for options in (("--prefix", "in"), ("--scope", "storage:write")):
         token = short.token(*options)
         request = f"GET {IMAGES}/a.png HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -159,12 +161,12 @@ def test_both_roads_refuse_alike_what_a_token_does_not_cover(roads: tuple[Server
         ("up/large.bin", (), {"file": bytes(9 * 1024**2)}),
     ],
 )
-def test_both_roads_save_alike(
-    roads: tuple[Server, Server], path: str, fields: tuple[str, ...], form: dict[str, Any]
+def test_both_paths_save_alike(
+    both_paths: tuple[Server, Server], path: str, fields: tuple[str, ...], form: dict[str, Any]
 ) -> None:
     headers = dict(field.split(": ", 1) for field in fields)
     answers = []
-    for server in (*roads, *roads):
+    for server in (*both_paths, *both_paths):
         with server.client() as client:
             client.head(f"{IMAGES}/a.png")  # the token is known from here on
             answer = client.post(f"{IMAGES}/{path}", files=form, headers=headers)
@@ -176,7 +178,7 @@ def test_both_roads_save_alike(
 
 @pytest.mark.parametrize("fields", [("HTTP/1.0",), ("HTTP/1.1", "Connection: close")])
 def test_an_upload_that_says_goodbye_is_answered_and_closed(
-    roads: tuple[Server, Server], fields: tuple[str, ...]
+    both_paths: tuple[Server, Server], fields: tuple[str, ...]
 ) -> None:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
@@ -184,7 +186,7 @@ def test_an_upload_that_says_goodbye_is_answered_and_closed(
         + b"\r\n--b--\r\n"
     )
     version, *more = fields
-    for server in roads:
+    for server in both_paths:
         with server.client() as client:
             client.head(f"{IMAGES}/a.png")  # the token is known from here on
         lines = [f"POST {IMAGES}/bye.png {version}", "Host: a", f"Content-Length: {len(body)}",
@@ -194,8 +196,8 @@ def test_an_upload_that_says_goodbye_is_answered_and_closed(
         assert answer.status == 200
 
 
-def test_a_token_ends_on_the_fast_path_too(roads: tuple[Server, Server]) -> None:
-    short, _ = roads
+def test_a_token_ends_on_the_fast_path_too(both_paths: tuple[Server, Server]) -> None:
+    short, _ = both_paths
     for expires in ("6s", "60s"):  # a busy machine may not get to use the first one
         with short.client("--expires", expires) as client:
             deadline = time.monotonic() + 120

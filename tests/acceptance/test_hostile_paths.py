@@ -57,7 +57,7 @@ def files_of(server: Server) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(("library.", "tidied")))
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path[:40].decode("latin-1") or "empty")
 def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> None:
     token = server.token()
@@ -74,7 +74,7 @@ def test_a_hostile_path_is_422_for_every_method(server: Server, path: bytes) -> 
     assert files_of(server) == before
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize(
     "target",
     [
@@ -95,7 +95,7 @@ def test_a_prefix_that_is_not_literally_the_routes_is_404(server: Server, target
 
 
 @pytest.mark.hosts("corn")  # granian takes no brackets in a target
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize(
     ("raw", "listed"),
     [
@@ -128,7 +128,7 @@ def test_an_allowed_path_is_the_same_name_in_every_spelling(
 
 
 @pytest.mark.hosts("disk")
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, folder: str) -> None:
     inside = server.data / "compute" / folder
     inside.mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_a_planted_link_leads_nowhere(server: Server, client: httpx.Client, fold
     assert "security: a link or device" in server.logged()
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_a_url_is_never_built_from_what_the_client_says(
     server: Server, client: httpx.Client, folder: str
 ) -> None:

@@ -15,9 +15,9 @@ from waiting import until
 
 
 def test_what_another_process_saves_or_deletes_is_seen_at_once(
-    roads: tuple[Server, Server],
+    both_paths: tuple[Server, Server],
 ) -> None:
-    short, other = roads
+    short, other = both_paths
     with short.client() as reader, other.client() as writer:
         for turn in range(20):
             data = PNG + bytes([turn])
@@ -52,9 +52,9 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def kept(roads: tuple[Server, Server]) -> dict[str, list[Kept]]:
+def kept(both_paths: tuple[Server, Server]) -> dict[str, list[Kept]]:
     """Images of several sizes for each of `CHANGES`."""
-    short, _ = roads
+    short, _ = both_paths
     images = {way: [_saved(short, way, size) for size in SIZES] for way in CHANGES}
     everything = [image for group in images.values() for image in group]
     settled(*(image.file for image in everything), *(image.spare / "a.bin" for image in everything))
@@ -112,9 +112,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("way", CHANGES)
 def test_an_answer_that_is_kept_follows_every_change(
-    roads: tuple[Server, Server], kept: dict[str, list[Kept]], way: str
+    both_paths: tuple[Server, Server], kept: dict[str, list[Kept]], way: str
 ) -> None:
-    short, long = roads
+    short, long = both_paths
     with short.client() as reader, long.client() as other:
         for image in kept[way]:
             url = f"{IMAGES}/{image.path}"
@@ -133,9 +133,9 @@ def test_an_answer_that_is_kept_follows_every_change(
 
 
 def test_an_image_that_comes_is_seen_by_who_was_told_that_it_is_missing(
-    roads: tuple[Server, Server],
+    both_paths: tuple[Server, Server],
 ) -> None:
-    short, _ = roads
+    short, _ = both_paths
     file = short.data / "compute/kept/later.png"
     file.parent.mkdir(exist_ok=True)
     settled(file.parent)
@@ -148,8 +148,8 @@ def test_an_image_that_comes_is_seen_by_who_was_told_that_it_is_missing(
             file.unlink()
 
 
-def test_a_deleted_image_gives_its_room_back(roads: tuple[Server, Server]) -> None:
-    short, _ = roads
+def test_a_deleted_image_gives_its_room_back(both_paths: tuple[Server, Server]) -> None:
+    short, _ = both_paths
     file = short.data / "compute/room.bin"
     with short.client() as client:
         client.post(f"{IMAGES}/room.bin", files={"file": LARGE}).raise_for_status()

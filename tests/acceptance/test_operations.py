@@ -22,7 +22,7 @@ def save(
     )
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 def test_an_image_is_saved_listed_read_checked_and_deleted(
     client: httpx.Client, server: Server, folder: str
@@ -103,7 +103,7 @@ def test_a_listing_folds_at_slashes(client: httpx.Client, folder: str) -> None:
     ]
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 def test_a_save_can_be_told_to_create_only_or_to_replace_a_known_image(
     client: httpx.Client, folder: str
@@ -128,7 +128,7 @@ def test_a_save_can_be_told_to_create_only_or_to_replace_a_known_image(
     assert accepted.status_code == 200
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.parametrize("where", ["request", "part"])
 def test_an_announced_digest_is_held_to(client: httpx.Client, folder: str, where: str) -> None:
     def announce(digest: bytes) -> httpx.Response:
@@ -165,7 +165,7 @@ def test_the_probes_and_the_documents_are_served_without_a_token(server: Server)
 
 
 @pytest.mark.hosts("none")  # the server's own
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 def test_requests_are_counted_over_all_workers(server: Server) -> None:
     def counted() -> float:

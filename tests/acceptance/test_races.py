@@ -106,7 +106,7 @@ class Client(threading.Thread):
         return []
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.workers
 @pytest.mark.parametrize("round_", range(3))
 def test_every_history_has_a_serial_order(server: Server, folder: str, round_: int) -> None:

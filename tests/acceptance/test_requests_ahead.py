@@ -11,9 +11,9 @@ from running import IMAGES, Server, exchange, parsed
 
 @pytest.mark.parametrize("apart", [False, True], ids=["with it", "behind it"])
 def test_what_is_malformed_behind_a_large_answer_does_not_cut_it_off(
-    roads: tuple[Server, Server], apart: bool
+    both_paths: tuple[Server, Server], apart: bool
 ) -> None:
-    for server in roads:
+    for server in both_paths:
         request = (
             f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
             f"Authorization: Bearer {server.token()}\r\n\r\n"
@@ -31,9 +31,9 @@ def test_what_is_malformed_behind_a_large_answer_does_not_cut_it_off(
                     received += len(piece)
 
 
-def test_requests_sent_ahead_are_all_answered_in_order(roads: tuple[Server, Server]) -> None:
+def test_requests_sent_ahead_are_all_answered_in_order(both_paths: tuple[Server, Server]) -> None:
     """More than are parsed ahead, with bodies that end anywhere in a packet."""
-    for number, server in enumerate(roads):
+    for number, server in enumerate(both_paths):
         lines = f"Host: a\r\nAuthorization: Bearer {server.token()}\r\n"
         requests, expected = [], []
         for each in range(120):
@@ -60,13 +60,13 @@ def test_requests_sent_ahead_are_all_answered_in_order(roads: tuple[Server, Serv
             sending.join()
 
 
-def test_a_request_behind_an_upload_has_its_own_answer(roads: tuple[Server, Server]) -> None:
+def test_a_request_behind_an_upload_has_its_own_answer(both_paths: tuple[Server, Server]) -> None:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         + LARGE
         + b"\r\n--b--\r\n"
     )
-    for server in roads:
+    for server in both_paths:
         token = f"Authorization: Bearer {server.token()}\r\n"
         post = (
             f"POST {IMAGES}/behind.bin HTTP/1.1\r\nHost: a\r\n{token}"
@@ -90,8 +90,10 @@ def small_post(server: Server, *fields: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def test_100_continue_goes_to_the_request_that_asked_for_it(roads: tuple[Server, Server]) -> None:
-    for server in roads:
+def test_100_continue_goes_to_the_request_that_asked_for_it(
+    both_paths: tuple[Server, Server],
+) -> None:
+    for server in both_paths:
         asks = small_post(server, "Expect: 100-continue")
         head, _, body = asks.partition(b"\r\n\r\n")
         with server.client() as client:
@@ -105,8 +107,8 @@ def test_100_continue_goes_to_the_request_that_asked_for_it(roads: tuple[Server,
             assert parsed(one_answer(stream, has_body=True)).status == 200
 
 
-def test_what_was_accepted_before_garbage_is_answered(roads: tuple[Server, Server]) -> None:
-    for server in roads:
+def test_what_was_accepted_before_garbage_is_answered(both_paths: tuple[Server, Server]) -> None:
+    for server in both_paths:
         with server.client() as client:
             client.head(f"{IMAGES}/a.png")  # the token is known from here on
         token = f"Authorization: Bearer {server.token()}"

@@ -86,7 +86,7 @@ def test_the_manifest_is_a_file_beside_the_images(
     assert json.loads((server.data / "compute" / run / ".run.json").read_bytes()) == said
 
 
-@pytest.mark.roads
+@pytest.mark.both_paths
 def test_the_name_of_a_manifest_is_no_images(client: httpx.Client, run: str) -> None:
     publish(client, run)
     taken = f"{run}/.run.json"

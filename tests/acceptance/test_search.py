@@ -41,7 +41,7 @@ def wait_for(client: httpx.Client, expected: list[str], **asked: Any) -> None:
 
 
 @pytest.mark.workers
-@pytest.mark.roads
+@pytest.mark.both_paths
 @pytest.mark.hosts
 def test_a_save_is_found_by_its_prompt_soon_after_its_answer(
     client: httpx.Client, folder: str

@@ -5,7 +5,7 @@ import pytest
 
 from running import IMAGES
 
-pytestmark = [pytest.mark.roads, pytest.mark.hosts("disk")]
+pytestmark = [pytest.mark.both_paths, pytest.mark.hosts("disk")]
 
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4000
 

@@ -15,13 +15,13 @@ from acceptance.raw_requests import LARGE, PNG, ask, connected, one_answer, open
 from running import IMAGES, Server, exchange, parsed, running
 from waiting import until
 
-both_roads = pytest.mark.parametrize("road", [0, 1], ids=["fast", "asgi"])
+both_paths = pytest.mark.parametrize("number", [0, 1], ids=["fast", "asgi"])
 
 
 def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
-    roads: tuple[Server, Server],
+    both_paths: tuple[Server, Server],
 ) -> None:
-    short, _ = roads
+    short, _ = both_paths
     request = (
         f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
         f"Authorization: Bearer {short.token()}\r\n\r\n"
@@ -35,8 +35,8 @@ def test_a_client_that_leaves_in_the_middle_costs_no_descriptor(
     until(lambda: open_descriptors(short) <= before)
 
 
-def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -> None:
-    short, _ = roads
+def test_a_slow_reader_gets_all_of_a_large_image(both_paths: tuple[Server, Server]) -> None:
+    short, _ = both_paths
     request = (
         f"GET {IMAGES}/large.bin HTTP/1.1\r\nHost: a\r\n"
         f"Authorization: Bearer {short.token()}\r\n\r\n"
@@ -57,11 +57,11 @@ def test_a_slow_reader_gets_all_of_a_large_image(roads: tuple[Server, Server]) -
     assert parsed(answer).body[: len(LARGE)] == LARGE
 
 
-@both_roads
+@both_paths
 def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_connection(
-    roads: tuple[Server, Server], folder: str, road: int
+    both_paths: tuple[Server, Server], folder: str, number: int
 ) -> None:
-    server = roads[road]
+    server = both_paths[number]
     file = server.data / f"compute/{folder}.bin"
     with file.open("wb") as opened:
         opened.truncate(64 * 1024**2)  # more than all buffers on the way
@@ -147,11 +147,11 @@ BODY = (
 )
 
 
-@both_roads
+@both_paths
 def test_a_client_that_says_that_it_sends_no_more_gets_its_answer(
-    roads: tuple[Server, Server], folder: str, road: int
+    both_paths: tuple[Server, Server], folder: str, number: int
 ) -> None:
-    server = roads[road]
+    server = both_paths[number]
     head = upload_head(server, f"{folder}/a.bin", len(BODY))
     with connected(server.port) as (connection, stream):
         connection.sendall(head + BODY)
@@ -164,8 +164,10 @@ def wait_until_nothing_is_accepted(port: int) -> None:
         until(lambda: socket.create_connection(("127.0.0.1", port), timeout=60).close())
 
 
-def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, Server]) -> None:
-    short, _ = roads
+def test_100_continue_comes_only_once_the_head_has_passed(
+    both_paths: tuple[Server, Server],
+) -> None:
+    short, _ = both_paths
     with connected(short.port) as (connection, stream):
         connection.sendall(upload_head(short, "go/on.bin", len(BODY), "Expect: 100-continue"))
         assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
@@ -178,14 +180,14 @@ def test_100_continue_comes_only_once_the_head_has_passed(roads: tuple[Server, S
         assert stream.read() == b""
 
 
-@both_roads
+@both_paths
 @pytest.mark.parametrize(
     ("length", "status"), [(len(BODY), 412), (2**30, 413)], ids=["condition", "length"]
 )
 def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
-    roads: tuple[Server, Server], road: int, length: int, status: int
+    both_paths: tuple[Server, Server], number: int, length: int, status: int
 ) -> None:
-    server = roads[road]
+    server = both_paths[number]
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(upload_head(server, "a.png", length, "If-None-Match: *"))
         connection.sendall(BODY[: 512 * 1024])
@@ -198,9 +200,9 @@ def test_an_early_refusal_reaches_a_client_that_goes_on_sending(
 
 
 def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(
-    roads: tuple[Server, Server],
+    both_paths: tuple[Server, Server],
 ) -> None:
-    short, _ = roads
+    short, _ = both_paths
     head = upload_head(short, "left/half.bin", len(BODY))
     before, logged = open_descriptors(short), len(short.logged())
     for sent in (0, 10, 100_000, len(BODY) - 1):

@@ -27,37 +27,37 @@ def test_a_folder_goes_up_and_comes_back_whole(run: Run, folder: str, made: Path
     again = run("put", "out", folder)
     down = run("get", f"{folder}/", "back")
 
-    assert (up.code, sorted(up.out.splitlines())) == (0, [f"saved {folder}/{n}" for n in names])
-    assert sorted(again.out.splitlines()) == [f"same {folder}/{n}" for n in names]
-    assert "0 saved, 4 there already, 0 B in" in again.err
+    assert (up.code, sorted(up.out.splitlines())) == (0, [f"uploaded {folder}/{n}" for n in names])
+    assert sorted(again.out.splitlines()) == [f"unchanged {folder}/{n}" for n in names]
+    assert "0 uploaded, 4 unchanged, 0 B in" in again.err
     assert down.code == 0
     for name in names:
         assert (made / "back" / name).read_bytes() == (made / "out" / name).read_bytes()
     (made / "back/a.png").write_bytes(b"changed")
     last = run("get", folder, "back")
-    assert "1 fetched, 3 there already" in last.err
+    assert "1 downloaded, 3 unchanged" in last.err
     assert (made / "back/a.png").read_bytes() == (made / "out/a.png").read_bytes()
 
 
 @pytest.mark.usefixtures("made")
 def test_one_file_several_and_patterns(run: Run, folder: str, made: Path) -> None:
-    assert run("put", "e.png", f"{folder}/new.png").out == f"saved {folder}/new.png\n"
-    assert run("put", "e.png", f"{folder}/in/").out == f"saved {folder}/in/e.png\n"
+    assert run("put", "e.png", f"{folder}/new.png").out == f"uploaded {folder}/new.png\n"
+    assert run("put", "e.png", f"{folder}/in/").out == f"uploaded {folder}/in/e.png\n"
     several = run("put", "e.png", "out/a.png", f"{folder}/two")
     assert sorted(several.out.splitlines()) == [
-        f"saved {folder}/two/a.png",
-        f"saved {folder}/two/e.png",
+        f"uploaded {folder}/two/a.png",
+        f"uploaded {folder}/two/e.png",
     ]
     matched = run("put", "out/**/*.png", f"{folder}/m")
     assert len(matched.out.splitlines()) == 4
-    assert f"saved {folder}/m/deep/er/d é.png" in matched.out
+    assert f"uploaded {folder}/m/deep/er/d é.png" in matched.out
 
     assert run("get", f"{folder}/new.png", "x.png").code == 0
     assert (made / "x.png").read_bytes() == (made / "e.png").read_bytes()
     fetched = run("get", f"{folder}/*/a.png", "y")
     assert sorted(fetched.out.splitlines()) == [
-        f"fetched {folder}/m/a.png",
-        f"fetched {folder}/two/a.png",
+        f"downloaded {folder}/m/a.png",
+        f"downloaded {folder}/two/a.png",
     ]
     assert (made / "y/m/a.png").is_file()
     assert not (made / "y/m/b b.png").exists()
@@ -75,12 +75,12 @@ def test_a_dry_run_changes_nothing(run: Run, folder: str, made: Path) -> None:
     get = run("get", f"{folder}/", "back", "--dry-run")
     rm = run("rm", "-r", f"{folder}/", "--dry-run")
 
-    assert f"would save {folder}/deep/c.png" in put.out
-    assert get.out == f"would fetch {folder}/a.png\n"
+    assert f"would upload {folder}/deep/c.png" in put.out
+    assert get.out == f"would download {folder}/a.png\n"
     assert rm.out == f"would delete {folder}/a.png\n"
     assert not (made / "back").exists()
     assert run("ls", folder).out == f"{folder}/a.png\n"
-    assert run("put", "e.png", f"{folder}/a.png", "--dry-run").out == f"same {folder}/a.png\n"
+    assert run("put", "e.png", f"{folder}/a.png", "--dry-run").out == f"unchanged {folder}/a.png\n"
 
 
 @pytest.mark.usefixtures("made")
@@ -150,7 +150,7 @@ def test_exit_codes_and_errors_say_what_happened_and_what_to_do(
         (["put", "e.png", "a"], {"STILLROOM_TOKEN": reader}, 1, "storage:write"),
         (["rm", f"{folder}/file"], {"STILLROOM_TOKEN": reader}, 1, "storage:delete"),
         (["ls"], {"STILLROOM_URL": "nonsense"}, 2, "set STILLROOM_URL"),
-        (["ls"], {"STILLROOM_URL": nowhere}, 5, "see whether the server runs"),
+        (["ls"], {"STILLROOM_URL": nowhere}, 5, "Is the server running?"),
     ):
         ran = run(*words, **variables)
         assert (ran.code, said in ran.err) == (code, True), (words, ran)
@@ -188,7 +188,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(
     text = shown.decode()
     assert "MB/s" in text
     assert "s left" in text
-    assert "9 saved, 0 there already, 250.0 MB in" in text
+    assert "9 uploaded, 0 unchanged, 250.0 MB in" in text
 
 
 def test_the_shell_completes_stored_paths(run: Run, server: Server, folder: str) -> None:
@@ -231,7 +231,7 @@ def test_one_image_is_not_called_images(run: Run, folder: str) -> None:
 
     refused = run("rm", f"{folder}/one/")
 
-    assert f"{folder}/one/ is 1 image: add --recursive" in refused.err
+    assert f"{folder}/one/ is a folder with 1 image: add --recursive" in refused.err
 
 
 @pytest.mark.usefixtures("made")
@@ -264,7 +264,7 @@ def test_what_ctrl_c_has_interrupted_goes_on_with_the_same_command(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
-        assert running.stdout.readline().startswith(b"saved "), "it is in the middle of it"
+        assert running.stdout.readline().startswith(b"uploaded "), "it is in the middle of it"
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=60)
 
@@ -272,7 +272,7 @@ def test_what_ctrl_c_has_interrupted_goes_on_with_the_same_command(
 
     assert running.returncode == 130
     assert b"interrupted; run the same command again to resume" in said
-    counts = re.search(r"(\d+) saved, (\d+) there already", again.stderr)
+    counts = re.search(r"(\d+) uploaded, (\d+) unchanged", again.stderr)
     assert counts is not None, again.stderr
     assert int(counts[1]) + int(counts[2]) == 300
     assert int(counts[1]) > 0
@@ -323,8 +323,8 @@ def test_a_command_shows_the_facts_and_another_saves_them(
     shown = run("show", path)
     as_json = run("show", path, "--json")
 
-    assert (first.code, first.out) == (0, f"saved {path}\n")
-    assert (again.code, again.out) == (0, f"same {path}\n")
+    assert (first.code, first.out) == (0, f"uploaded {path}\n")
+    assert (again.code, again.out) == (0, f"unchanged {path}\n")
     assert shown.code == 0
     lines = shown.out.splitlines()
     assert "prompt          two" in lines
@@ -351,7 +351,7 @@ def test_facts_on_the_command_line_are_of_one_image_and_in_json(
     unknown = run("put", "a.png", f"{folder}/a.png", "--generation", '{"sead": 1}')
     none = run("show", f"{folder}/a.png")
 
-    assert (dry.code, dry.out) == (0, f"would save {folder}/a.png\n")
+    assert (dry.code, dry.out) == (0, f"would upload {folder}/a.png\n")
     assert (two.code, wrong.code, missing.code, unknown.code, none.code) == (2, 2, 2, 2, 3)
     assert "one by one" in two.err
     assert "'sead'" in unknown.err
@@ -390,7 +390,7 @@ def test_unmarked_lists_what_does_not_say_that_ai_made_it(
         "other_types": 1,
     }
     assert (marked.code, marked.out) == (0, "")
-    assert run(*put, "--dry-run").out == f"same {folder}/made/d.webp\n"
+    assert run(*put, "--dry-run").out == f"unchanged {folder}/made/d.webp\n"
     again = run(*put)
-    assert again.out == f"same {folder}/made/d.webp\n"
+    assert again.out == f"unchanged {folder}/made/d.webp\n"
     assert "AI mark         iptc" in run("show", f"{folder}/made/d.webp").out

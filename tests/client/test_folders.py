@@ -60,8 +60,8 @@ def test_sync_makes_the_store_like_a_folder(run: Run, folder: str, made: Path) -
     second = run("sync", "out", there, "--delete", "--exclude", "*.webp", "--json")
 
     assert (first.code, len(first.out.splitlines())) == (0, 4)
-    assert f"saved {folder}/a.png" in kept.out
-    assert "1 saved, 2 there already" in kept.err
+    assert f"uploaded {folder}/a.png" in kept.out
+    assert "1 uploaded, 2 unchanged" in kept.err
     assert f"would delete {folder}/deep/c.png" in dry.out.splitlines()
     assert {"path": f"{folder}/deep/c.png", "result": "deleted"} in lines_of_json(second.out)
     assert run("ls", "-R", folder).out.splitlines() == [
@@ -84,8 +84,8 @@ def test_sync_makes_a_folder_like_the_store(run: Run, folder: str, made: Path) -
     again = run("sync", f"store:{folder}/", "back", "--delete")
 
     assert (down.code, again.code) == (0, 0)
-    assert "4 fetched" in down.err
-    assert "0 fetched, 4 there already" in again.err
+    assert "4 downloaded" in down.err
+    assert "0 downloaded, 4 unchanged" in again.err
     names = sorted(str(file.relative_to(made)) for file in (made / "back").rglob("*.png"))
     assert names == ["back/a.png", "back/b b.png", "back/deep/c.png", "back/deep/er/d é.png"]
     assert not (made / "back/old").exists()
@@ -145,7 +145,9 @@ def test_put_get_and_rm_take_filters_and_answer_in_json(run: Run, folder: str, m
         f"{folder}/b b.png",
     ]
     assert (none.code, "no file is left" in none.err) == (2, True)
-    assert lines_of_json(get.out) == [{"path": f"{folder}/a.png", "result": "fetched", "size": 117}]
+    assert lines_of_json(get.out) == [
+        {"path": f"{folder}/a.png", "result": "downloaded", "size": 117}
+    ]
     assert os.listdir(made / "back") == ["a.png"]
     assert json.loads(url.out)["url"].startswith("http")
     assert lines_of_json(rm.out) == [{"deleted": 1, "missing": 0}]

@@ -40,7 +40,7 @@ def test_options_win_over_profiles_and_profiles_over_variables(
     unknown = ran(made, ("ls", "--profile", "none"), named)
     default = ran(made, ("ls", folder), _profiles(made, f"[default]\n{good}"))
 
-    assert (by_options.code, by_options.out) == (0, f"saved {folder}/a.png\n")
+    assert (by_options.code, by_options.out) == (0, f"uploaded {folder}/a.png\n")
     for answer in (by_profile, by_variable, over_profile, default):
         assert (answer.code, answer.out) == (0, f"{folder}/a.png\n")
     assert unknown.code == 2
@@ -188,7 +188,7 @@ def test_where_the_server_runs_no_token_is_needed(server: Server, folder: str, m
         elsewhere = ran(made, ("ls", folder), {"STILLROOM_URL": server.url})
         ran(made, ("ls", folder), {**here, "HTTP_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""})
 
-    assert (put.code, put.out) == (0, f"saved {folder}/a.png\n")
+    assert (put.code, put.out) == (0, f"uploaded {folder}/a.png\n")
     assert elsewhere.code == 4
     assert heard
     assert b"authorization" not in b"".join(heard).lower()

@@ -6,7 +6,7 @@ import pytest
 
 from crash.rounds import kills
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # hundreds of processes are started
 
 
 # They need no root, but minutes: most of them are left to `make test-root`.

@@ -25,7 +25,7 @@ from stillroom.client import ImageStore
 from stillroom.errors import ImageNotFound
 from waiting import until
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # hundreds of processes are started
 
 
 @pytest.mark.parametrize("mount", ["", "/compute"])

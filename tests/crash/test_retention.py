@@ -18,7 +18,7 @@ from stillroom.media.runs.service import Runs
 from stillroom.media.sweeper import Sweeper
 from stillroom.paths import ImagePath
 
-pytestmark = [pytest.mark.slow]  # a process for each point
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a process for each point
 
 
 async def filled(scene: Scene, folder: str) -> tuple[list[str], list[str]]:

@@ -84,7 +84,7 @@ def test_a_data_directory_in_every_older_form_is_opened(tmp_path: Path, revision
         asked = {"storage_key": "compute/old/cat.png"}
         again = client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json()
         assert again["id"] == str(resource)
-        assert f"were brought from {revision} to {HEAD}" in server.logged()
+        assert f"schema migrated from {revision} to {HEAD}" in server.logged()
     assert migrate(config) == (HEAD, HEAD)
 
 

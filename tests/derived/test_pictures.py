@@ -1,4 +1,4 @@
-"""Smaller pictures of stored images, by HTTP, on a disk and in a bucket."""
+"""Thumbnails of stored images, by HTTP, on a disk and in a bucket."""
 
 from collections.abc import Callable
 

@@ -17,7 +17,8 @@ from stillroom.paths import KeyPrefix, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery
 
-pytestmark = [pytest.mark.slow, pytest.mark.whole]  # 10,000 images
+# 10,000 images: on a busy machine a bucket takes more than ten minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.whole, pytest.mark.timeout(1800)]
 
 IMAGES = 20
 RULES = (

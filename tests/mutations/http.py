@@ -71,7 +71,7 @@ FAULTS: Final = (
         "ranges: a part is joined to another image's by its date",
         "http/serving.py",
         "return value is None or value == image.etag",
-        "return value is None or value in (image.etag, as_http_date(image.modified_ns))",
+        "return value is None or value in (image.etag, format_http_date(image.modified_ns))",
         (SERVING,),
     ),
     Fault(

@@ -105,14 +105,14 @@ async def measure(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
 
 
 async def measure_pictures(running: Running, stub: StubR2) -> dict[str, tuple[int, int]]:
-    """The same of smaller pictures."""
+    """The same of thumbnails."""
     measured: dict[str, tuple[int, int]] = {}
     async with running() as client:
         await save(client, picture())
         for name in ("that has to be made, up to 4 MiB", "that is kept here"):
             stub.operations.clear()
             assert (await client.get(f"{IMAGES}/a.png?width=64")).status_code == 200
-            measured[f"`GET` of a smaller picture {name}"] = stub.classes()
+            measured[f"`GET` of a thumbnail {name}"] = stub.classes()
     async with running(R2_IMAGE_TRANSFORMATIONS="true") as client:
         stub.operations.clear()
         assert (await client.get(f"{IMAGES}/a.png?width=64")).status_code == 302

@@ -1,4 +1,4 @@
-"""R2_IMAGE_TRANSFORMATIONS: smaller pictures by Cloudflare, as its documents describe them.
+"""R2_IMAGE_TRANSFORMATIONS: thumbnails by Cloudflare, as its documents describe them.
 
 https://developers.cloudflare.com/images/transform-images/transform-via-url/
 """

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.errors import PreconditionFailed
-from stillroom.http.fields import as_http_date, combined
+from stillroom.http.fields import combined, format_http_date
 from stillroom.http.serving import (
     ImageAnswer,
     answer_image,
@@ -166,7 +166,7 @@ def test_a_range_selects_what_a_slice_selects(size: int, first: int, last: int) 
 
 
 @pytest.mark.parametrize(
-    "validator", ['"e1"', '"old"', 'W/"e1"', as_http_date(SECOND * 10**9), "nonsense"]
+    "validator", ['"e1"', '"old"', 'W/"e1"', format_http_date(SECOND * 10**9), "nonsense"]
 )
 def test_if_range_lets_the_range_of_the_current_tag_through_and_no_other(validator: str) -> None:
     expected = 206 if validator == '"e1"' else 200
@@ -188,7 +188,7 @@ def test_another_copy_is_replaced(tags: str) -> None:
 
 
 def test_if_modified_since_counts_whole_seconds_and_only_without_if_none_match() -> None:
-    now, before = as_http_date(SECOND * 10**9), as_http_date((SECOND - 1) * 10**9)
+    now, before = format_http_date(SECOND * 10**9), format_http_date((SECOND - 1) * 10**9)
 
     assert get(if_modified_since=now).status == 304
     assert get(if_modified_since=before).status == 200
@@ -207,7 +207,7 @@ def test_if_match_that_does_not_hold_is_refused(tags: str) -> None:
 
 
 def test_if_unmodified_since_is_asked_only_without_if_match() -> None:
-    before = as_http_date((SECOND - 1) * 10**9)
+    before = format_http_date((SECOND - 1) * 10**9)
 
     with pytest.raises(PreconditionFailed):
         get(if_unmodified_since=before)

@@ -71,7 +71,7 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
 _WHY: Final = {
     400: "The body is malformed or incomplete.",
-    401: "No token, or not a valid one.",
+    401: "Unauthorized: missing or invalid token.",
     403: "The token does not cover this.",
     404: "There is nothing of this name.",
     409: "It conflicts with what is there, such as a folder where a file should go.",

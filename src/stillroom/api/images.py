@@ -80,7 +80,7 @@ class ImageOperations:
         lifetimes: Gives saves an end.
         signer: Checks signed URLs; None where there are none.
         public_read: Whether an image can be read without a token by its path.
-        derived: Makes smaller pictures; None where there are none, whatever is asked for.
+        derived: Makes thumbnails; None where there are none, whatever is asked for.
         redirects: Whether a bucket's image is answered with its URL, or with its bytes.
         on_save: Hears of each save, on the ASGI path.
         sendfile: Lets a proxy send large images; None where none may.
@@ -110,7 +110,7 @@ class ImageOperations:
             response.headers["link"] = listing.asked.link_to_next(entries[-1])
         return response
 
-    # Every road to an image asks these two: who may GET and HEAD, and what caches may do with it.
+    # Both request paths call these two: who may GET and HEAD, and what caches may do with it.
 
     async def reader(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
         """Who may read an image: the holder of a token or a signature, or all.
@@ -189,7 +189,7 @@ class ImageOperations:
         derived: DerivedImages,
         wanted: Derivation,
     ) -> Response:
-        """A smaller picture of the image, made here or by the CDN; of a video, of its poster."""
+        """A thumbnail of the image, made here or by the CDN; of a video, of its poster."""
         place = derived.place(key, wanted)
         if place is not None:
             # Looked at for the 404, too, since a CDN would remember its own.

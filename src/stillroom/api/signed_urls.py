@@ -34,7 +34,7 @@ Lifetime = Annotated[
 
 
 class Transform(JsonForm):
-    """The parameters of a GET for a smaller picture; see `GET /storage/images/{path}`."""
+    """The parameters of a GET for a thumbnail; see `GET /storage/images/{path}`."""
 
     width: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=1)
@@ -49,7 +49,7 @@ class Transform(JsonForm):
 
 
 class UrlToSign(JsonForm):
-    """One image, or a smaller picture of it."""
+    """One image, or a thumbnail of it."""
 
     # With the other form: a thousand of the longest paths, most characters escaped, fit.
     MAX_BYTES: ClassVar = 4 * 1024**2
@@ -61,7 +61,7 @@ class UrlToSign(JsonForm):
 
 
 class UrlsToSign(JsonForm):
-    """Several images, or smaller pictures of them; each is answered for itself."""
+    """Several images, or thumbnails of them; each is answered for itself."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     expires_in: Lifetime = 3600

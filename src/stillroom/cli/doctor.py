@@ -190,7 +190,7 @@ async def _tried(storage: "ImageStorage") -> AsyncIterator[CheckResult]:
     prefix = KeyPrefix.of_images(ImagePrefix.parse(f"{_PROBE_FOLDER}/"))
     steps = (
         ("saving", lambda: storage.save(key, BytesSource(_PROBE))),
-        ("looking", lambda: storage.stat(key)),
+        ("metadata", lambda: storage.stat(key)),
         ("listing", lambda: storage.list(ListQuery(prefix, limit=1))),
         ("order", lambda: _order(storage)),
         ("conditions", lambda: _conditions(storage)),

@@ -33,9 +33,9 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
     errors.RunNotFound: "`stillroom runs ls` shows what there is",
     errors.RunConflict: "`stillroom runs show` says what is there",
     errors.ResourceNotFound: "`stillroom media ls` shows what there is",
-    ServerUnreachable: "see whether the server runs, and --url or STILLROOM_URL; running the same "
-    "command again goes on where this one stopped",
-    errors.BackendUnavailable: "running the same command again goes on where this one stopped",
+    ServerUnreachable: "Is the server running? Check --url or STILLROOM_URL. "
+    "Run the same command again to resume.",
+    errors.BackendUnavailable: "run the same command again to resume",
     errors.StorageFull: "make room, then run the same command again",
     errors.PathConflict: "choose another path, or delete what is in the way",
     errors.TooLarge: "raise STILLROOM_MAX_UPLOAD_BYTES of the server",

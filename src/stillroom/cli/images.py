@@ -112,7 +112,7 @@ def put(
                 ai_generated=ai_generated,
                 expires_in=expires_in,
             )
-            click.echo(result_line("saved", saved.path, as_json=as_json, size=saved.size))
+            click.echo(result_line("uploaded", saved.path, as_json=as_json, size=saved.size))
             return
         planned = files_to_put(sources, target, Filter(include, exclude))
         if generation is not None:
@@ -125,12 +125,12 @@ def put(
                 is_same = expires_in is None and _is_there(
                     store, path, file, ai_generated=ai_generated
                 )
-                result = "same" if is_same else "would save"
+                result = "unchanged" if is_same else "would upload"
                 click.echo(result_line(result, path, as_json=as_json))
             return
         sizes = {path: file.stat().st_size for path, file in planned.items()}
         total = sum(sizes.values())
-        with Transfer.shown("saved", len(planned), total, as_json=as_json) as transfer:
+        with Transfer.shown("uploaded", len(planned), total, as_json=as_json) as transfer:
 
             def each(outcome: Outcome[SavedImage]) -> None:
                 transfer.finish(outcome, sizes[outcome.path])
@@ -161,12 +161,12 @@ def _put_with_facts(
         raise click.UsageError("--generation is of one image: put them one by one")
     ((path, file),) = planned.items()
     if dry_run:
-        return "would save", path
+        return "would upload", path
     if expires_in is None:
         saved = store.save_unless_same(path, file, **facts)
     else:
         saved = store.save(path, file, **facts, expires_in=expires_in)
-    return "same" if saved.skipped else "saved", saved.path
+    return "unchanged" if saved.skipped else "uploaded", saved.path
 
 
 @click.command(epilog=SERVER)
@@ -213,10 +213,10 @@ def get(
         planned = images_to_get(store, sources, Path(target), meant)
         if dry_run:
             for path, file in planned.items():
-                result = "same" if _is_there(store, path, file) else "would fetch"
+                result = "unchanged" if _is_there(store, path, file) else "would download"
                 click.echo(result_line(result, path, as_json=as_json))
             return
-        with Transfer.shown("fetched", len(planned), 0, as_json=as_json) as transfer:
+        with Transfer.shown("downloaded", len(planned), 0, as_json=as_json) as transfer:
 
             def each(outcome: Outcome[DownloadedImage]) -> None:
                 file = planned[outcome.path]
@@ -343,7 +343,8 @@ def rm(
             if found != [source]:
                 if not recursive:
                     raise click.UsageError(
-                        f"{source} is {counted(len(found), 'image')}: add --recursive"
+                        f"{source} is a folder with {counted(len(found), 'image')}: "
+                        "add --recursive to delete it"
                     )
                 asks = True
             paths += found

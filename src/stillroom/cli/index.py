@@ -19,19 +19,19 @@ if TYPE_CHECKING:  # what needs the server's libraries is imported when a comman
 
 @click.group(cls=Group)
 def index() -> None:
-    """Look after the search index, with the settings of the server."""
+    """Maintain the search index, with the settings of the server."""
 
 
 @index.command()
-@click.option("--restart", is_flag=True, help="Begin anew where an earlier one was interrupted.")
+@click.option("--restart", is_flag=True, help="Do not resume an interrupted run; start over.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object with the numbers.")
 @click.option("--data-dir", help="The data directory.  [STILLROOM_DATA_DIR, ./stillroom-data]")
 def rebuild(*, restart: bool, as_json: bool, data_dir: str | None) -> None:
-    """Read every image again, and write what the search knows of it.
+    """Read every image again and write its search entry.
 
-    Servers find by themselves what is missing. This is for an upgrade that knows more formats,
-    and for a bucket in which another tool has replaced images. It is safe to run beside servers;
-    interrupted, it goes on where it was.
+    Servers add missing entries by themselves. Run this after an upgrade that reads more formats,
+    or if another tool has replaced images in the bucket. It is safe while servers run, and it
+    resumes if it was interrupted.
     """
     from stillroom.settings import Settings
 

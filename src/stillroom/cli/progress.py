@@ -24,7 +24,7 @@ class Transfer:
 
     Attributes:
         done: Images transferred.
-        same: Images that were there already.
+        unchanged: Images that had the same bytes at the target.
         failed: Images that could not be transferred.
     """
 
@@ -37,7 +37,7 @@ class Transfer:
         self._drawn = 0.0
         self._finished_bytes = self._skipped_bytes = 0
         self._under_way: dict[str, Progress] = {}
-        self.done = self.same = self.failed = 0
+        self.done = self.unchanged = self.failed = 0
 
     @classmethod
     @contextmanager
@@ -69,9 +69,9 @@ class Transfer:
                 if self._as_json:
                     self._say("failed", outcome.path, detail=str(outcome.error))
             elif getattr(outcome.result, "skipped", False):
-                self.same += 1
+                self.unchanged += 1
                 self._skipped_bytes += size
-                self._say("same", outcome.path, size=size)
+                self._say("unchanged", outcome.path, size=size)
             else:
                 self.done += 1
                 self._say(self._verb, outcome.path, size=size)
@@ -81,7 +81,7 @@ class Transfer:
         """Print the summary."""
         with self._lock:
             self._erase()
-            parts = [f"{self.done} {self._verb}", f"{self.same} there already"]
+            parts = [f"{self.done} {self._verb}", f"{self.unchanged} unchanged"]
             parts += [f"{self.failed} failed"] if self.failed else []
             moved = self._moved - self._skipped_bytes
             parts.append(f"{size_text(moved)} in {time.monotonic() - self._began:.1f} s")
@@ -102,7 +102,7 @@ class Transfer:
             return
         self._drawn = now
         moved, passed = self._moved, now - self._began
-        finished = self.done + self.same + self.failed
+        finished = self.done + self.unchanged + self.failed
         share = moved / self._total if self._total else finished / self._count
         share = min(1.0, share)
         rate = (moved - self._skipped_bytes) / passed if passed else 0
@@ -120,7 +120,7 @@ class Transfer:
 
 
 def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> str:
-    """What became of one image, as a line: `saved cats/1.png`, or a JSON object with all facts."""
+    """Format the result of one image: `uploaded cats/1.png`, or a JSON object with all facts."""
     if as_json:
         return json.dumps({"path": path, "result": result, **facts})
     return f"{result} {path}"

@@ -146,10 +146,10 @@ def _plan(store: ImageStore, sides: _Sides, *, is_up: bool, delete: bool) -> _Pl
     if is_up:
         sizes = {sides.folder + name: file.stat().st_size for name, file in files.items()}
         gone = tuple(sides.folder + name for name in superfluous)
-        return _Plan("saved", jobs, sizes, gone, store.delete_many)
+        return _Plan("uploaded", jobs, sizes, gone, store.delete_many)
     sizes = {image.path: image.size for image in images.values()}
     gone = tuple(str(sides.local / name) for name in superfluous)
-    return _Plan("fetched", jobs, sizes, gone, partial(_unlink, sides.local))
+    return _Plan("downloaded", jobs, sizes, gone, partial(_unlink, sides.local))
 
 
 def _is_same(file: Path, image: ImageInfo | None) -> bool:
@@ -175,9 +175,9 @@ def _unlink(top: Path, names: tuple[str, ...]) -> int:
 
 
 def _show(plan: _Plan, *, as_json: bool) -> None:
-    would = {"saved": "would save", "fetched": "would fetch"}[plan.verb]
+    would = {"uploaded": "would upload", "downloaded": "would download"}[plan.verb]
     for path, (is_there, _) in plan.jobs.items():
-        click.echo(result_line("same" if is_there() else would, path, as_json=as_json))
+        click.echo(result_line("unchanged" if is_there() else would, path, as_json=as_json))
     for name in plan.superfluous:
         click.echo(result_line("would delete", name, as_json=as_json))
 

@@ -73,7 +73,9 @@ class Connection:
         if self.token is not None and not call.elsewhere:
             token = self.token if isinstance(self.token, str) else self.token()
             if not token.isascii() or not token.isprintable() or " " in token:
-                raise ConfigurationError("the token has characters that no token has")
+                raise ConfigurationError(
+                    "the token contains invalid characters (a trailing newline?)"
+                )
             fields["authorization"] = f"Bearer {token}"
         return fields
 

@@ -186,7 +186,7 @@ class OneImageCalls:
     def read(
         self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
     ) -> bytes:
-        """The whole image as bytes; or a smaller picture of it, such as `width=256`.
+        """The whole image as bytes; or a thumbnail of it, such as `width=256`.
 
         Args:
             path: Of the image.
@@ -332,7 +332,7 @@ class OneImageCalls:
         expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> str:
-        """A URL that reads this image, or a smaller picture of it, without a token.
+        """A URL that reads this image, or a thumbnail of it, without a token.
 
         It is valid for seven days at most; `expires_in` and `picture`: as for `save` and `read`.
         """

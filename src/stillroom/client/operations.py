@@ -178,7 +178,7 @@ class Operations:
             path: Of the image.
             sink: Takes the bytes.
             progress: Called after each piece.
-            query: Of a smaller picture; empty for the image itself.
+            query: Of a thumbnail; empty for the image itself.
         """
         attempts, head = Attempts(self.retries), None
         while True:

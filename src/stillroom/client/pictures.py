@@ -1,4 +1,4 @@
-"""Smaller pictures of images: what is asked for, and the names of new images."""
+"""Thumbnails of images: what is asked for, and the names of new images."""
 
 from typing import Literal, TypedDict
 from urllib.parse import urlencode
@@ -7,7 +7,7 @@ from stillroom.paths import ImagePath
 
 
 class Picture(TypedDict, total=False):
-    """A smaller picture of an image, made by the server: docs/api.md, "Smaller pictures"."""
+    """A thumbnail of an image, made by the server: docs/api.md, "Thumbnails"."""
 
     width: int
     height: int

@@ -1,1 +1,1 @@
-"""Smaller pictures of stored images: decoded in processes of their own, kept in a bounded cache."""
+"""Thumbnails of stored images: decoded in processes of their own, kept in a bounded cache."""

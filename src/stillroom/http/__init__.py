@@ -1,4 +1,4 @@
-"""The rules of HTTP as pure functions, for every road that answers a request.
+"""The rules of HTTP as pure functions, for both request paths.
 
 Nothing here knows a framework or a socket: facts go in, statuses, headers and
 slices come out.

@@ -83,7 +83,7 @@ def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Paramet
 _PIXELS: Final = {"type": "integer", "minimum": 1}
 _NEXT: Final = f"counts as the next of {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]}"
 _WIDTH: Final[Parameter[int | None]] = Parameter(
-    "width", _size, None, _PIXELS, f"Pixels of a smaller picture; {_NEXT}."
+    "width", _size, None, _PIXELS, f"Pixels of a thumbnail; {_NEXT}."
 )
 _HEIGHT: Final[Parameter[int | None]] = Parameter(
     "height", _size, None, _PIXELS, f"Pixels, as `width`; {_NEXT}."

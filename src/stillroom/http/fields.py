@@ -70,8 +70,8 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
     return frozenset(tags)
 
 
-def http_date(value: str | None) -> int | None:
-    """Seconds since the epoch, or None for a missing or unreadable date."""
+def parse_http_date(value: str | None) -> int | None:
+    """Return seconds since the epoch, or None for a missing or unreadable date."""
     if value is None:
         return None
     try:
@@ -83,8 +83,8 @@ def http_date(value: str | None) -> int | None:
         return None
 
 
-def as_http_date(nanoseconds: int) -> str:
-    """A moment in the form of `Last-Modified`, whole seconds, rounded down."""
+def format_http_date(nanoseconds: int) -> str:
+    """Format a time for `Last-Modified`: whole seconds, rounded down."""
     seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
     # As email.utils.formatdate, in a third of its time.

@@ -13,10 +13,10 @@ from stillroom.errors import PreconditionFailed
 from stillroom.http.fields import (
     Fields,
     announced_sha256,
-    as_http_date,
     as_repr_digest,
     entity_tags,
-    http_date,
+    format_http_date,
+    parse_http_date,
 )
 from stillroom.http.problems import ERROR_FIELD
 from stillroom.storage.content_type import INLINE, VIDEO
@@ -125,7 +125,7 @@ def answer_image(
     """
     validators = [
         ("etag", image.etag),
-        ("last-modified", as_http_date(image.modified_ns)),
+        ("last-modified", format_http_date(image.modified_ns)),
         ("cache-control", cache_control),
     ]
     safe = _SAFE_VIDEO if image.content_type in VIDEO else _SAFE
@@ -200,13 +200,13 @@ def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
         if if_match != ANY and image.etag not in if_match:
             raise PreconditionFailed("If-Match failed: the image has another ETag")
     else:
-        unmodified_since = http_date(fields.get("if-unmodified-since"))
+        unmodified_since = parse_http_date(fields.get("if-unmodified-since"))
         if unmodified_since is not None and modified > unmodified_since:
             raise PreconditionFailed("If-Unmodified-Since failed: the image was modified later")
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match is not None:
         return if_none_match != ANY and image.etag not in if_none_match
-    modified_since = http_date(fields.get("if-modified-since"))
+    modified_since = parse_http_date(fields.get("if-modified-since"))
     return modified_since is None or modified > modified_since
 
 

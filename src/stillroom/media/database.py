@@ -116,5 +116,5 @@ def _open(config: RowsConfig) -> "MediaRepository":
 
     before, after = migrate(config)
     if before != after:
-        log.info("the media library's tables were brought from %s to %s", before or "none", after)
+        log.info("media library: schema migrated from %s to %s", before or "none", after)
     return MediaRepository(RowsEngine(config))

@@ -104,7 +104,7 @@ class Fields(BaseSettings):
     """Memory in each process for images of up to 64 KiB that are read again; 0 keeps none."""
 
     derived_cache_bytes: int = Field(default=1024 * MIB, ge=0)
-    """Disk space for cached smaller pictures (docs/api.md#smaller-pictures); 0 keeps none.
+    """Disk space for cached thumbnails (docs/api.md#thumbnails); 0 keeps none.
 
     Beyond it, the least recently used ones go first.
     """
@@ -263,7 +263,7 @@ class Fields(BaseSettings):
     r2_image_transformations: bool = Field(
         default=False, validation_alias="R2_IMAGE_TRANSFORMATIONS"
     )
-    """Let Cloudflare make smaller pictures: docs/r2.md#smaller-pictures."""
+    """Let Cloudflare make thumbnails: docs/r2.md#thumbnails."""
 
     @field_validator("jwt_previous_secrets", "cors_origins", mode="before")
     @classmethod

@@ -64,7 +64,7 @@ class LocalImage(OpenedImage, Protocol):
     """An image in a file."""
 
     def fileno(self) -> int:
-        """The descriptor, for roads on which the kernel sends without copying."""
+        """The descriptor, for both_paths on which the kernel sends without copying."""
         ...
 
 

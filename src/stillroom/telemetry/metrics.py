@@ -81,7 +81,7 @@ _CONNECTIONS = Gauge(
 
 _PICTURES = Counter(
     "stillroom_derived_images",
-    "Smaller pictures: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
+    "Thumbnails: found (kept), decoded (made), not decodable (refused), in trouble (failed).",
     ("outcome",),
 )
 

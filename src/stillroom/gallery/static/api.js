@@ -185,7 +185,7 @@ export class Api {
   async resource(id) { return metadataOf(await (await this.ask(new URL(`media-resources/${id}`, API))).text()); }
 
   /**
-   * A URL that an <img> can load, for an hour; `shape` asks for a smaller picture.
+   * A URL that an <img> can load, for an hour; `shape` asks for a thumbnail.
    * @param {string} path
    * @param {Shape | null} shape
    * @returns {Promise<string>}

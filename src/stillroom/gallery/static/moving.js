@@ -42,7 +42,7 @@ export class Moving {
     const offer = (/** @type {HTMLInputElement} */ input) =>
       make("div", { class: "tree" }, treeOf(api, "", here, (folder) => { input.value = folder; }));
     const how = { label: "To the folder", value: here, go: "Move", offer };
-    const note = make("p", {}, "A folder that is not there yet is made. Empty is the top.");
+    const note = make("p", {}, "New folders are created. Leave empty for the top level.");
     const answer = await askText(`Move ${count(amountOf(trees), "image")}`, [note], how);
     if (answer === null) return;
     const folder = answer.replace(/^\/+|\/+$/g, "");

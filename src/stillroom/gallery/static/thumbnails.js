@@ -10,7 +10,7 @@ import { Turns } from "./turns.js";
 
 const LARGEST = 1024;
 const SIZES = [64, 128, 256, 512, LARGEST];
-const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no smaller picture of it
+const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no thumbnail of it
 const AT_ONCE = 4;
 const MOST_KNOWN = 300;
 const JSON_TYPE = "application/json";

@@ -19,28 +19,25 @@ import os
 import re
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER, without_body
 from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
-from stillroom.http.fields import Fields, combined
+from stillroom.http.fields import Fields, combined, format_http_date
 from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answers import Answer, AnswerRecord
 from stillroom.server.fast_path.lines import Conditions, Line, Rights
 from stillroom.server.fast_path.sendfile import FileExchange, FileSlice
-from stillroom.server.http11.asgi import http_date
+from stillroom.server.http11.exchange import ClientConnection
+from stillroom.server.http11.head import Request
 from stillroom.storage.values import LocalImage, RemoteImage, StoredImage
 from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log
-
-if TYPE_CHECKING:
-    from stillroom.server.http11.connection import Connection
-    from stillroom.server.http11.head import Request
 
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
@@ -131,7 +128,7 @@ class FastReads:
         self._second = 0  # of the dates in them
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
-    def learn(self, connection: "Connection", data: bytes, request: "Request") -> bool:
+    def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
         """Remember the fields of a head that has passed all checks, and answer it.
 
         Args:
@@ -158,7 +155,7 @@ class FastReads:
         self._rights.put(bare[end:], rights, len(bare) + _ENTRY_BYTES)
         return self.answer(connection, data)
 
-    def answer(self, connection: "Connection", data: bytes) -> bool:
+    def answer(self, connection: ClientConnection, data: bytes) -> bool:
         """Answer a whole head without waiting for anything.
 
         Returns:
@@ -206,8 +203,9 @@ class FastReads:
 
     def _start(self, status: int) -> bytes:
         """The first lines of answers with this status in this second."""
-        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: ".encode()
-        start = self._starts[status] = b"%s%s\r\n" % (line, http_date(self._second))
+        date = format_http_date(self._second * 10**9)
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {date}\r\n".encode()
+        self._starts[status] = start
         return start
 
     def _rights_beside_id(self, data: bytes, end: int) -> tuple[Rights | None, bytes]:

@@ -8,13 +8,13 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stillroom.server.http11.exchange import ClientConnection
 from stillroom.storage.values import LocalImage
 from stillroom.telemetry import metrics
 from stillroom.telemetry.logging import access_log
 
 if TYPE_CHECKING:
     from stillroom.server.fast_path.answers import AnswerRecord
-    from stillroom.server.http11.connection import Connection
 
 _WINDOW_BYTES: Final = 1024**2
 """Sent in one call, before other connections have their turn, however fast this client reads.
@@ -43,7 +43,7 @@ class FileExchange:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: ClientConnection,
         head: bytes,
         file: FileSlice,
         record: "AnswerRecord",
@@ -66,7 +66,7 @@ class FileExchange:
 
     @classmethod
     def start(
-        cls, connection: "Connection", head: bytes, file: FileSlice, record: "AnswerRecord"
+        cls, connection: ClientConnection, head: bytes, file: FileSlice, record: "AnswerRecord"
     ) -> None:
         """Send what can be sent without waiting, and go on as the client takes it."""
         exchange = cls(connection, head, file, record)

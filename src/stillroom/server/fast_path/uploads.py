@@ -7,26 +7,23 @@ routing, no message for each piece.
 import logging
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.responses import disconnected, json_bytes, refused, shown_target
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
-from stillroom.http.fields import Fields, combined
+from stillroom.http.fields import Fields, combined, format_http_date
 from stillroom.http.problems import JSON_HEADERS, Problem, internal_error
 from stillroom.paths import ImagePath
 from stillroom.server.fast_path.reads import ASGI_ONLY_FIELDS, IMAGES_PREFIX, Headers, keeps_alive
-from stillroom.server.http11.asgi import AsgiPath, http_date
+from stillroom.server.http11.asgi import AsgiPath
+from stillroom.server.http11.body import RequestBody
+from stillroom.server.http11.exchange import ClientConnection, Exchange
+from stillroom.server.http11.head import Request
 from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log, log_access
-
-if TYPE_CHECKING:
-    from stillroom.server.http11.body import RequestBody
-    from stillroom.server.http11.connection import Connection
-    from stillroom.server.http11.exchange import Exchange
-    from stillroom.server.http11.head import Request
 
 _ASGI_ONLY_FIELDS: Final = (ASGI_ONLY_FIELDS | {"expires-in"}) - {"content-length", "expect"}
 
@@ -49,9 +46,7 @@ class FastUploads:
         self._asgi = asgi
         self._extra_headers = extra_headers
 
-    def begin(
-        self, connection: "Connection", request: "Request", body: "RequestBody"
-    ) -> "Exchange":
+    def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start the task that answers a request."""
         upload = self._upload_of(connection, request, body)
         if upload is None:
@@ -60,7 +55,7 @@ class FastUploads:
         return upload
 
     def _upload_of(
-        self, connection: "Connection", request: "Request", body: "RequestBody"
+        self, connection: ClientConnection, request: Request, body: RequestBody
     ) -> "UploadExchange | None":
         target = request.target
         if request.method != "POST" or not target.startswith(IMAGES_PREFIX) or b"?" in target:
@@ -93,9 +88,9 @@ class UploadExchange:
 
     def __init__(  # noqa: PLR0917  (the one caller passes what it has under these names)
         self,
-        connection: "Connection",
-        request: "Request",
-        body: "RequestBody",
+        connection: ClientConnection,
+        request: Request,
+        body: RequestBody,
         fields: Fields,
         grant: Grant,
         path: ImagePath,
@@ -103,7 +98,7 @@ class UploadExchange:
     ) -> None:
         self.keep_alive = request.keep_alive
         self._began = time.perf_counter()
-        self._connection: Connection | None = connection  # until the client is gone
+        self._connection: ClientConnection | None = connection  # until the client is gone
         self._client = connection.client
         self._target = request.target
         self._body = body
@@ -151,7 +146,7 @@ class UploadExchange:
         length = str(len(content))
         return Problem(200, [*JSON_HEADERS, ("content-length", length)], content)
 
-    def _send(self, connection: "Connection", answer: Problem) -> None:
+    def _send(self, connection: ClientConnection, answer: Problem) -> None:
         self.keep_alive = self.keep_alive and self._body.is_complete
         lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in (*answer.headers, *self._extra_headers)]
@@ -160,7 +155,7 @@ class UploadExchange:
         if not self.keep_alive:
             lines.append("connection: close")
         head = "\r\n".join(lines).encode("latin-1")
-        date = http_date(int(time.time()))
+        date = format_http_date(time.time_ns()).encode()
         connection.write(b"%s\r\ndate: %s\r\n\r\n%s" % (head, date, answer.body))
         metrics.count_sent("save_image", len(answer.body))
         if access_log.isEnabledFor(logging.INFO):

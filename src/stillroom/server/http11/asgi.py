@@ -6,20 +6,18 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from stillroom.api.responses import OPERATION
+from stillroom.http.fields import format_http_date
 from stillroom.http.problems import internal_error
+from stillroom.server.http11.body import RequestBody
+from stillroom.server.http11.exchange import ClientConnection
+from stillroom.server.http11.head import Request
 from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log, log_access
-
-if TYPE_CHECKING:
-    from stillroom.server.http11.body import RequestBody
-    from stillroom.server.http11.connection import Connection
-    from stillroom.server.http11.head import Request
 
 Message = MutableMapping[str, Any]
 """Source of the messages' names and fields: https://asgi.readthedocs.io/en/stable/specs/www.html."""
@@ -45,7 +43,7 @@ class AsgiPath:
         self._state = state
 
     def begin(
-        self, connection: "Connection", request: "Request", body: "RequestBody"
+        self, connection: ClientConnection, request: Request, body: RequestBody
     ) -> "AsgiExchange":
         """Start the task that answers a request."""
         exchange = AsgiExchange(connection, request, body, self._state)
@@ -58,14 +56,14 @@ class AsgiExchange:
 
     def __init__(
         self,
-        connection: "Connection",
-        request: "Request",
-        body: "RequestBody",
+        connection: ClientConnection,
+        request: Request,
+        body: RequestBody,
         state: dict[str, Any],
     ) -> None:
         self.keep_alive = request.keep_alive
         self.unsent_bytes = 0
-        self._connection: Connection | None = connection  # until the client is gone
+        self._connection: ClientConnection | None = connection  # until the client is gone
         self._client = connection.client
         self._request = request
         self._body = body
@@ -172,7 +170,7 @@ class AsgiExchange:
             lines.append(b"%s: %s" % (request_id.FIELD.encode(), self._request_id.encode()))
         if not self.keep_alive:
             lines.append(b"connection: close")
-        lines.append(b"date: %s\r\n\r\n" % http_date(int(time.time())))
+        lines.append(b"date: %s\r\n\r\n" % format_http_date(time.time_ns()).encode())
         self._head = b"\r\n".join(lines)
 
     def _fields(self, fields: Any) -> Iterator[bytes]:  # noqa: ANN401  (as above)
@@ -187,7 +185,7 @@ class AsgiExchange:
             else:
                 yield b"%s: %s" % (name, value)
 
-    def _continue(self, connection: "Connection", body: bytes, *, is_last: bool) -> None:
+    def _continue(self, connection: ClientConnection, body: bytes, *, is_last: bool) -> None:
         if not self._status or self._ended.is_set():
             raise RuntimeError("an answer begins before its body, and ends with it")
         if self._has_no_body:
@@ -242,7 +240,9 @@ class AsgiExchange:
             )
 
 
-def scope_of(request: "Request", connection: "Connection", state: dict[str, Any]) -> dict[str, Any]:
+def scope_of(
+    request: Request, connection: ClientConnection, state: dict[str, Any]
+) -> dict[str, Any]:
     """The ASGI scope of a request whose head is checked."""
     return {
         "type": "http",
@@ -259,12 +259,6 @@ def scope_of(request: "Request", connection: "Connection", state: dict[str, Any]
         "server": connection.server,
         "state": state.copy(),
     }
-
-
-@functools.lru_cache(maxsize=4)
-def http_date(second: int) -> bytes:
-    """The value of a Date field."""
-    return formatdate(second, usegmt=True).encode("ascii")
 
 
 @functools.cache

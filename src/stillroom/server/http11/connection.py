@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from stillroom.server.http11.body import RequestBody
 from stillroom.server.http11.bounds import BODY_WINDOW_S, LINGER_BYTES, LINGER_S
-from stillroom.server.http11.exchange import Exchange
+from stillroom.server.http11.exchange import Address, Exchange
 from stillroom.server.http11.head import BadRequest, HeadParser, Request
 from stillroom.server.http11.refusals import refusal
-from stillroom.server.http11.service import Address, Service, address_of, log_failure
+from stillroom.server.http11.service import Service, address_of, log_failure
 from stillroom.telemetry import metrics
 from stillroom.telemetry.logging import access_log, log_access
 

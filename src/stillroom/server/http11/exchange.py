@@ -1,20 +1,44 @@
-"""What a connection and those who answer its requests know of each other."""
+"""Interfaces between a connection and the handlers that respond to its requests."""
 
-from typing import TYPE_CHECKING, Protocol
+import socket
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from stillroom.server.http11.body import RequestBody
-    from stillroom.server.http11.connection import Connection
-    from stillroom.server.http11.head import Request
+from stillroom.server.http11.body import RequestBody
+from stillroom.server.http11.head import Request
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+class ClientConnection(Protocol):
+    """Connection to a client, as a handler sees it; `Connection` documents the methods."""
+
+    @property
+    def client(self) -> Address | None: ...  # noqa: D102  (as above)
+    @property
+    def server(self) -> Address | None: ...  # noqa: D102
+    @property
+    def socket(self) -> socket.socket: ...  # noqa: D102
+    @property
+    def has_unsent_bytes(self) -> bool: ...  # noqa: D102
+    def run(self, answering: Coroutine[Any, Any, None]) -> None: ...  # noqa: D102
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...  # noqa: D102
+    async def drained(self) -> None: ...  # noqa: D102
+    def answered(self) -> None: ...  # noqa: D102
+    def answer_with(self, exchange: "Exchange") -> None: ...  # noqa: D102
+    def finish(self, exchange: "Exchange") -> None: ...  # noqa: D102
+    def drop(self) -> None: ...  # noqa: D102
+    def abort(self) -> None: ...  # noqa: D102
 
 
 class Exchange(Protocol):
-    """One request that is being answered.
+    """One request and its response in progress.
 
     Attributes:
         keep_alive: Whether another request may follow. The connection sets it to False.
-        has_begun: Bytes of the answer were sent, so that no other answer can take its place.
-        unsent_bytes: Of the answer, beside those in the transport's buffer.
+        has_begun: Whether bytes of the response were sent, so that no other can replace it.
+        unsent_bytes: Bytes of the response, in addition to those in the transport's buffer.
     """
 
     keep_alive: bool
@@ -26,31 +50,31 @@ class Exchange(Protocol):
     def unsent_bytes(self) -> int: ...  # noqa: D102  (above)
 
     def disconnect(self) -> None:
-        """The client is gone, or gets another answer: send no more."""
+        """Stop sending: the client has disconnected, or gets another response."""
         ...
 
 
 class Responder(Protocol):
-    """Begins to answer a request."""
+    """Handles requests."""
 
-    def begin(self, connection: "Connection", request: "Request", body: "RequestBody") -> Exchange:
-        """Start what answers a request."""
+    def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
+        """Start to handle a request."""
         ...
 
 
 class FastPath(Protocol):
-    """Answers simple requests at once.
+    """Responds to simple requests at once.
 
     Attributes:
-        longest_head: It is not asked about more bytes: those of uploads need not be looked through.
+        longest_head: Longest input, in bytes, that `answer` accepts.
     """
 
     longest_head: int
 
-    def answer(self, connection: "Connection", data: bytes) -> bool:
-        """Answer a whole head by its bytes alone; False: nothing was done."""
+    def answer(self, connection: ClientConnection, data: bytes) -> bool:
+        """Respond to a complete head that was seen before; False if nothing was done."""
         ...
 
-    def learn(self, connection: "Connection", data: bytes, request: "Request") -> bool:
-        """Remember a head that has passed all checks, and answer it; False: nothing was sent."""
+    def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
+        """Remember a valid head and respond to it; False if nothing was sent."""
         ...

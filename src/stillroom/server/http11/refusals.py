@@ -4,8 +4,8 @@ import time
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from stillroom.http.fields import format_http_date
 from stillroom.http.problems import RETRY_AFTER_S, plain_problem
-from stillroom.server.http11.asgi import http_date
 from stillroom.telemetry import request_id
 
 _CODES: Final = {
@@ -37,5 +37,5 @@ def refusal(status: int, message: str) -> Refusal:
     head.append(f"{request_id.FIELD}: {generated_id}")
     if status == 503:
         head.append(f"retry-after: {RETRY_AFTER_S}")
-    head.append(f"date: {http_date(int(time.time())).decode()}")
+    head.append(f"date: {format_http_date(time.time_ns())}")
     return Refusal(status, generated_id, "\r\n".join(head).encode() + b"\r\n\r\n", found.body)

@@ -1,4 +1,4 @@
-"""What all connections of a process share: bounds, the timer, and who answers."""
+"""State that all connections of a process share: bounds, the timer and the handlers."""
 
 import asyncio
 import logging
@@ -6,34 +6,29 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stillroom.server.http11.bounds import Bounds
-from stillroom.server.http11.exchange import FastPath, Responder
-from stillroom.server.http11.timeout_timer import TimeoutTimer
-
-if TYPE_CHECKING:
-    from stillroom.server.http11.connection import Connection
-
-Address = tuple[str, int]
+from stillroom.server.http11.exchange import Address, FastPath, Responder
+from stillroom.server.http11.timeout_timer import HasTimeouts, TimeoutTimer
 
 log = logging.getLogger("stillroom.server")
 
 
 @dataclass(slots=True)
 class Service:
-    """What all connections of a process share.
+    """State that all connections of a process share.
 
     Attributes:
-        connections: The open ones.
-        tasks: That answer requests; a shutdown waits for them.
-        responder: Answers what `fast_path` does not: the ASGI application, or also uploads.
-        fast_path: None: it is switched off.
+        connections: Open connections.
+        tasks: Running requests; a shutdown waits for them.
+        responder: Handles requests that `fast_path` does not.
+        fast_path: None if it is switched off.
     """
 
     loop: asyncio.AbstractEventLoop
     bounds: Bounds
-    connections: "set[Connection]"
+    connections: set[HasTimeouts]
     tasks: set[asyncio.Task[None]]
     responder: Responder
     fast_path: FastPath | None = None
@@ -45,7 +40,7 @@ class Service:
         self.timer = TimeoutTimer(self.loop, self.connections)
 
     def run_in_turn(self, work: Callable[[], None]) -> None:
-        """Run `work` later; of all such work one in each turn of the loop, however many wait."""
+        """Queue `work`; each turn of the event loop runs one item of the queue."""
         self._waiting.append(work)
         if len(self._waiting) == 1:
             self.loop.call_soon(self._run_next)
@@ -71,5 +66,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    """Return host and port of a socket's name; None: it has none any more."""
+    """Return host and port of a socket's name, or None if it has none any more."""
     return (str(name[0]), int(name[1])) if name else None

@@ -187,7 +187,6 @@ def warn_of_link(where: str) -> None:
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:
     """Translate a failed open into the port's error: not found, or the disk is unavailable."""
-    """Translate a failed open into the port's error: not found, or the disk is unavailable."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
         return ImageNotFound()
     if error.errno in (errno.ELOOP, errno.EXDEV):

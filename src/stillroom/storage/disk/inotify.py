@@ -3,7 +3,7 @@
 The kernel queues an event before the call that made the change returns
 (https://man7.org/linux/man-pages/man7/inotify.7.html), so a reader of the
 queue after a save has been answered finds that save in it. Three calls are
-needed, as `beneath.py` needs one.
+needed.
 """
 
 import contextlib

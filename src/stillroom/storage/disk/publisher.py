@@ -40,7 +40,6 @@ class Publisher:
 
     def refuse_file_as_folder(self, key: StorageKey) -> None:
         """Raise PathConflict if a part of the path is a file."""
-        """Raise PathConflict if a part of the path is a file."""
         folder = key.text.rpartition("/")[0]
         try:
             release(self._folders.open(folder))
@@ -99,7 +98,6 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        """Unlink an image that meets the conditions, and sync its folder."""
         """Unlink an image that meets the conditions, and sync its folder."""
         folder, _, name = key.text.rpartition("/")
         try:
