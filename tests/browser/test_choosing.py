@@ -75,7 +75,7 @@ def test_more_pictures_than_a_browser_saves_come_as_a_zip(
         with visitor.page.expect_download() as download:
             visitor.page.get_by_role("button", name="Download").click()
 
-        assert download.value.suggested_filename == "images.zip"
+        assert download.value.suggested_filename == f"{folder.rstrip('/')}.zip"
         with zipfile.ZipFile(download.value.path()) as found:
             assert {name: found.read(name) for name in found.namelist()} == {
                 name: name.encode() for name in names

@@ -23,7 +23,7 @@ def test_a_picture_that_is_gone_meanwhile_says_so(
     client.delete(f"{IMAGES}/{folder_of_ten}5.jpg")
     visitor.sign_in(server.token(), fragment(f"{folder_of_ten}5.jpg"))
 
-    expect(visitor.page.get_by_role("heading", name="Deleted")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Not found")).to_be_visible()
     visitor.picture("gone")
     visitor.expect_accessible()
     save(client, f"{folder_of_ten}5.jpg", scenery(5, edge=240))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import uuid
 from urllib.parse import quote
 
@@ -58,9 +59,15 @@ def test_a_picture_says_how_it_was_made_as_text_and_each_fact_can_be_copied(
             "image/png",
         ):
             expect(facts).to_contain_text(expected)
-        assert facts.locator("dt").all_inner_texts()[:4] == [
-            "Dimensions", "Prompt", "Negative prompt", "Seed",
-        ]  # fmt: skip
+        assert facts.locator("dt").all_inner_texts()[:3] == ["Prompt", "Negative prompt", "Seed"]
+        with visitor.page.expect_download() as download:
+            facts.get_by_role("button", name="Open workflow").click()
+        assert download.value.suggested_filename == "a.png.json"
+        assert json.loads(download.value.path().read_bytes()) == workflow
+        apart = (
+            "links => links[1].getBoundingClientRect().x - links[0].getBoundingClientRect().right"
+        )
+        assert facts.locator(".row a").evaluate_all(apart) >= 12
         for label, text in (("Prompt", MARKUP), ("Seed", str(SEED))):
             facts.get_by_role("button", name=f"Copy {label}", exact=True).click()
             expect(visitor.viewer.locator("#live")).to_contain_text(f"{label} copied")
@@ -91,3 +98,22 @@ def test_a_picture_of_which_nothing_is_known_has_the_facts_of_its_file_alone(
         assert facts.locator("dt").all_inner_texts()[:3] == ["Dimensions", "Size", "Type"]
         expect(facts).not_to_contain_text("Made by AI")
         expect(facts.locator("details")).to_have_count(0)
+
+
+@pytest.mark.parametrize("is_as_asked", [True, False])
+def test_the_size_that_was_asked_for_shows_only_where_the_picture_has_another(
+    browser: Browser, server: Server, is_as_asked: bool
+) -> None:
+    png = scenery(5, edge=300, form="PNG")
+    width, height = struct.unpack(">II", png[16:24])
+    asked = width if is_as_asked else 2 * width
+    path = saved(server, {"parameters": f"a fox\nSteps: 20, Seed: 7, Size: {asked}x{height}"})
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(path))
+        visitor.expect_picture("a.png")
+        visitor.page.keyboard.press("i")
+
+        facts = visitor.page.locator("#facts")
+        expect(facts).to_contain_text("SHA-256")
+        expect(facts.locator("dt", has_text="Dimensions")).to_have_count(1)
+        expect(facts.locator("dt", has_text="Asked for")).to_have_count(0 if is_as_asked else 1)

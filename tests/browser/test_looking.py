@@ -1,5 +1,8 @@
 """Pictures are looked at: their tiles, one of them closely, its facts, its link and its file."""
 
+import re
+from typing import Any
+
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
@@ -142,3 +145,22 @@ def test_a_link_is_copied_that_works_without_a_token_and_a_picture_is_saved(
             visitor.page.get_by_role("button", name="Download").click()
         assert download.value.suggested_filename == "1.jpg"
         assert download.value.path().read_bytes() == scenery(1, edge=240)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_picture_stands_on_grey_and_what_is_transparent_on_a_checkerboard(
+    browser: Browser, server: Server, client: httpx.Client, folder: str, scheme: Any
+) -> None:
+    save(client, f"{folder}a.png", picture(1))
+    with visit(browser, server, color_scheme=scheme) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{folder}a.png"))
+        visitor.expect_picture("a.png")
+        visitor.page.keyboard.press("+")
+
+        ground = visitor.viewer.evaluate("one => getComputedStyle(one).backgroundColor")
+        assert len(set(re.findall(r"\d+", ground))) == 1, ground
+        expect(visitor.page.locator(".picture")).to_have_css(
+            "background-image", re.compile("conic-gradient")
+        )
+        expect(visitor.page.locator("#stage")).to_have_css("outline-style", "none")
+        visitor.expect_accessible()

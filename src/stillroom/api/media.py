@@ -125,11 +125,19 @@ class MediaOperations:
         return await self._respond(await self.media.find(_id(call)))
 
     async def get_media_file(self, request: Request) -> Response:
-        """Get the bytes of a resource, or a redirect to the URL that serves them."""
+        """Get the bytes of a resource, or a redirect to the URL that serves them.
+
+        With `Accept: application/json`, return `{"url": …}` instead of a redirect, because `fetch`
+        in a web page cannot follow one to a bucket.
+        """
         call = await self._call(request)
         resource = await self.media.find(_id(call))
         location = await self.media.locate(resource)
         if isinstance(location, RemoteImage):
+            if call.fields.get("accept") == "application/json":
+                answer = json_answer({"url": location.url})
+                answer.headers.update({"cache-control": "private, no-store", "vary": "accept"})
+                return answer
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
         return await image_response(call.fields, location, cache, self.sendfile)

@@ -1,7 +1,7 @@
 // What is done with images: links, files, deleting, keeping. Each says how it went.
 
 import { copy } from "./clipboard.js";
-import { complain, count, nameOf, toast } from "./elements.js";
+import { complain, count, nameOf, toast, withoutPosters } from "./elements.js";
 import { libraryFragment } from "./router.js";
 
 const LINK_FOR_S = 24 * 3600;
@@ -9,7 +9,7 @@ const DELETED_AT_ONCE = 100;
 const INGESTED_AT_ONCE = 25;
 const ZIPPED_AT_ONCE = 1000;
 // A browser has begun to write a file by then.
-const KEPT_FOR_MS = 60_000;
+export const KEPT_FOR_MS = 60_000;
 const STOPPED = "stopped.";
 const IN_PLACE = "compute/";
 
@@ -61,8 +61,9 @@ export async function download(api, paths) {
  * Save images as ZIP files, as many as it takes.
  * @param {Api} api
  * @param {string[]} keys where they are stored
+ * @param {string} name of the first, without its suffix
  */
-export async function downloadZip(api, keys) {
+export async function downloadZip(api, keys, name) {
   try {
     for (let at = 0; at < keys.length; at += ZIPPED_AT_ONCE) {
       const some = keys.slice(at, at + ZIPPED_AT_ONCE);
@@ -72,7 +73,7 @@ export async function downloadZip(api, keys) {
       const address = new URL("storage/archive", api.root);
       const answer = await api.ask(address, { method: "POST", body: { paths, ...(moved.length && { storage_keys: moved }) } });
       const url = URL.createObjectURL(await answer.blob());
-      save(url, at ? `images-${at / ZIPPED_AT_ONCE + 1}.zip` : "images.zip");
+      save(url, at ? `${name}-${at / ZIPPED_AT_ONCE + 1}.zip` : `${name}.zip`);
       setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
     }
   } catch (/** @type {any} */ error) {
@@ -154,7 +155,7 @@ export async function removeAll(api, paths, work) {
     kept.push({ detail: error.message });
   }
   for (const path of gone) api.forget(path);
-  tellRemoved(gone.length, paths.length, kept[0]?.detail ?? STOPPED);
+  tellRemoved(withoutPosters(gone).length, withoutPosters(paths).length, kept[0]?.detail ?? STOPPED);
   return gone;
 }
 

@@ -13,7 +13,7 @@ export const UNREACHABLE = "The server cannot be reached";
 /**
  * @typedef {{ width: number, height: number, fit: string, format: string }} Shape
  * @typedef {{ path: string, size: number, content_type: string, modified: string, etag: string, sha256: string | null }} Facts
- * @typedef {{ method?: string, body?: unknown, signal?: AbortSignal, match?: string }} Options `match` is an ETag
+ * @typedef {{ method?: string, body?: unknown, signal?: AbortSignal, match?: string, accept?: string }} Options `match` is an ETag
  * @typedef {{ resolve: (url: string) => void, reject: (error: unknown) => void }} Waiter
  * @typedef {{ path: string, shape: Shape | null, settle: Waiter[] }} Waiting
  * @typedef {{ scope?: unknown, prefix?: unknown, exp?: any }} Claims
@@ -84,9 +84,9 @@ export class Api {
    * @param {URL} url
    * @param {Options} options
    */
-  async ask(url, { method = "GET", body, signal, match } = {}) {
+  async ask(url, { method = "GET", body, signal, match, accept = "*/*" } = {}) {
     /** @type {Record<string, string>} */
-    const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...(match && { "If-Match": match }) };
+    const headers = { Accept: accept, ...(this.token && { Authorization: `Bearer ${this.token}` }), ...(match && { "If-Match": match }) };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let answer;
     try {
@@ -99,9 +99,6 @@ export class Api {
       throw new Refused(0, `${UNREACHABLE}.`);
     }
     if (answer.ok) return answer;
-    if (answer.type === "opaqueredirect") {
-      throw new Refused(302, "This image is in a bucket without a public URL, so this page cannot show it.");
-    }
     const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
     const refused = refusalOf(answer.status, await answer.text(), retryAfter);
     if (refused.status === 401) this.onUnauthorized(this, refused);

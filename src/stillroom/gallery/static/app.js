@@ -143,6 +143,7 @@ export class App {
    */
   showPlace(wanted) {
     const key = keyOf(wanted);
+    const isFirst = this.shelf === null;
     if (this.shelf) this.shelf.collection.scrolledTo = scrollY;
     this.shelf = this.shelfOf(wanted, key);
     const { collection } = this.shelf;
@@ -160,7 +161,7 @@ export class App {
     by("grid").hidden = false;
     this.grid.use(collection);
     this.states.show();
-    if (!collection.length) this.load(collection, key);
+    if (!collection.length) this.load(collection, key, isFirst);
     else if (collection.current && wanted.picture === null) this.grid.focus();
   }
 
@@ -195,14 +196,16 @@ export class App {
    * The first page.
    * @param {Collection} collection
    * @param {string} key
+   * @param {boolean} isFirst
    */
-  async load(collection, key) {
+  async load(collection, key, isFirst) {
     await this.grid.retry();
     if (this.shelf?.collection !== collection) return;
     if (this.interrupted?.key === key) this.grid.choosing.choose(this.interrupted.chosen);
     this.interrupted = null;
     this.states.show();
     say(by("told").textContent || this.states.text);
+    if (!isFirst && document.activeElement === document.body) this.grid.focus(); // what was pressed has gone
   }
 
   // The pictures ------------------------------------------------------------------------------------
@@ -273,8 +276,10 @@ export class App {
   saved(path) {
     this.pictures?.forget(path);
     if (!(this.shelf?.collection instanceof Folder)) return;
-    const replaced = this.shelf.collection.indexOf(path) >= 0;
-    if (this.shelf.collection.add(path) || replaced) this.refreshSoon();
+    const { collection } = this.shelf;
+    const entry = collection.entryOf(path);
+    const replaced = !entry.endsWith("/") && collection.indexOf(entry) >= 0;
+    if (collection.add(path) || replaced) this.refreshSoon();
   }
 
   /** Many small files are saved in a second; the grid follows a few times in it. */
@@ -284,7 +289,9 @@ export class App {
       if (!this.shelf) return;
       by("grid").hidden = !this.shelf.length;
       this.grid.refresh();
+      if (this.viewer.described) this.viewer.at = this.shelf.collection.indexOf(this.viewer.described.key);
       this.states.show();
+      if (!this.viewer.isOpen) say(by("told").textContent);
     }, 150);
   }
 }

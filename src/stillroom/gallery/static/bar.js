@@ -7,8 +7,8 @@ import { RunLine } from "./runs.js";
 const THEME = "stillroom.theme";
 const THEMES = ["", "dark", "light"];
 const THEME_NAMES = ["system", "dark", "light"];
-const SIZES = ["roomy", "usual", "dense"];
-const SIZE_NAMES = ["large", "medium", "small"];
+const SIZES = ["roomy", "usual", "dense", "named"];
+const SIZE_NAMES = ["large", "medium", "small", "medium, with names"];
 const TYPED_MS = 180;
 
 export class Bar {
@@ -90,8 +90,11 @@ export class Bar {
   /** @param {KeyboardEvent} event */
   pressed(event) {
     const isTyped = event.target instanceof Element && event.target.closest("input, dialog");
-    if (!this.app.session.api || isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "?") by("help").showModal();
+    if (!this.app.session.api || isTyped || event.altKey) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key.toLowerCase() !== "a" || !this.app.grid.length) return;
+      this.app.grid.choosing.chooseAll();
+    } else if (event.key === "?") by("help").showModal();
     else if (event.key === "/" || event.key === "s") by("search").focus();
     else return;
     event.preventDefault();

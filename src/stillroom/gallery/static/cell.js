@@ -30,6 +30,7 @@ export class Cell {
     /** @type {Set<string>} */
     this.traits = new Set(resource?.alt_text ? [resource.alt_text] : []); // what is said behind its name
     this.asked = false;
+    this.cover = ""; // of a folder, the newest
     this.image = make("img", { alt: "", decoding: "async", draggable: false });
     this.image.dataset.key = key;
     this.badges = make("span", { class: "badges", "aria-hidden": "true" });
@@ -115,7 +116,10 @@ export class Cell {
     const { described, element, image } = this;
     const mark = badge("play", clock(described.resource?.duration));
     this.mark("video", mark);
-    image.onerror = () => image.removeAttribute("src"); // many have no poster
+    image.onerror = () => { // many have no poster
+      image.removeAttribute("src");
+      shelf.lacksPoster(described);
+    };
     shelf.poster(described, shape).then((url) => { if (url && image.dataset.key) image.src = url; }, () => {});
     const url = await shelf.film(described).catch(() => null);
     const still = url ? await firstFrame(url, shape.width, () => element.isConnected) : null;
@@ -140,7 +144,7 @@ export class Cell {
    * @param {Shape} shape
    */
   async loadFolder(shelf, shape) {
-    const { described, element, image } = this;
+    const { described, element } = this;
     const isThere = () => element.isConnected;
     const looks = await shelf.folder(described, isThere, () => { if (isThere()) this.loadFolder(shelf, shape); });
     if (!looks || !isThere()) return;
@@ -148,9 +152,23 @@ export class Cell {
     element.setAttribute("aria-label", [described.name, kind, looks.told].filter(Boolean).join(", "));
     element.querySelector(".amount")?.remove();
     element.append(make("span", { class: "amount", "aria-hidden": "true" }, looks.run ? icon("run") : null, looks.told));
-    if (!looks.cover || image.dataset.key === looks.cover) return;
-    image.dataset.key = looks.cover;
-    shelf.show(image, { ...described, key: looks.cover, isFolder: false }, shape, () => {});
+    const [newest = ""] = looks.covers;
+    if (newest === this.cover) return;
+    this.cover = newest;
+    this.showCover(shelf, shape, looks.covers);
+  }
+
+  /**
+   * The first of these that has a picture.
+   * @param {Shelf} shelf
+   * @param {Shape} shape
+   * @param {string[]} covers
+   */
+  showCover(shelf, shape, [key, ...others]) {
+    if (!key || !this.element.isConnected) return;
+    this.image.dataset.key = key;
+    const failed = () => { if (this.image.dataset.key === key) this.showCover(shelf, shape, others); };
+    shelf.show(this.image, { ...this.described, key, isFolder: false }, shape, failed);
   }
 
   /**

@@ -6,6 +6,12 @@ import { button, by, make } from "./elements.js";
 /** What this fact is called; a shelf that knows it says it, else the picture itself does. */
 export const DIMENSIONS = "Dimensions";
 
+/** The same as the tool was asked for; shown where the picture has others. */
+export const ASKED = "Asked for";
+
+/** Said where a path has no image: whether there ever was one is not known. */
+export const MISSING = "There is no image here. It may have been moved or deleted.";
+
 /** The same of a video. */
 export const DURATION = "Duration";
 
@@ -76,9 +82,13 @@ export class Details {
   /** Add what the picture says of itself, unless it stands there. */
   measure() {
     if (!this.isShown) return;
-    const there = new Set([...by("facts").querySelectorAll("dt")].map((one) => one.textContent));
-    const missing = this.hooks.measured().filter(([label]) => !there.has(label));
-    by("facts").prepend(...missing.flatMap(row));
+    const there = () => new Map([...by("facts").querySelectorAll("dt")].map((one) => [one.textContent, one]));
+    const missing = this.hooks.measured().filter(([label]) => !there().has(label));
+    by("facts").insertBefore(make("div"), there().get("Size") ?? null).replaceWith(...missing.flatMap(row));
+    const [measured, asked] = [DIMENSIONS, ASKED].map((label) => there().get(label));
+    if (!asked || measured?.nextSibling?.textContent !== asked.nextSibling?.textContent) return;
+    asked.nextSibling?.remove();
+    asked.remove();
   }
 }
 
@@ -92,3 +102,6 @@ function row([label, value, canCopy]) {
   const said = canCopy ? make("span", {}, value) : value;
   return [make("dt", {}, label), make("dd", { dir: "auto", class: canCopy ? "exact" : "" }, said, copier)];
 }
+
+/** @param {string} text */
+export const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });

@@ -193,6 +193,26 @@ export const count = (number, one, many = `${one}s`) =>
  */
 export const nameOf = (path) => path.replace(/\/$/, "").split("/").at(-1) ?? "";
 
+const POSTER = /(?<=\.(?:mp4|m4v|mov|webm))\.poster\.webp$/i;
+
+/**
+ * The video that a path is the poster of, or else the path itself.
+ * @type {(path: string) => string}
+ */
+export const videoOf = (path) => path.replace(POSTER, "");
+
+/** @type {(path: string) => string} */
+export const posterOf = (video) => `${video}.poster.webp`;
+
+/**
+ * Paths without the posters of videos among them.
+ * @param {string[]} paths
+ */
+export function withoutPosters(paths) {
+  const all = new Set(paths);
+  return paths.filter((path) => videoOf(path) === path || !all.has(videoOf(path)));
+}
+
 /**
  * The folder that a path lies in, with its slash; "" at the top.
  * @type {(path: string) => string}

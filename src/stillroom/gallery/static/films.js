@@ -99,7 +99,7 @@ export function player(shelf, described, shape, { isWanted, arrived, isNone, fai
     shelf.learn(described, false);
     isNone();
   };
-  shelf.poster(described, shape).then((url) => { video.poster = url; }, () => {});
+  shelf.poster(described, shape).then((url) => { if (url) video.poster = url; }, () => {});
   shelf.full(described).then(
     (url) => { if (isWanted()) video.src = url; },
     (error) => { if (isWanted()) failed(error); },

@@ -1,17 +1,18 @@
 // What a folder's tile shows: the newest picture below it, how many there are, and whether it is a published run.
 
-import { count } from "./elements.js";
+import { count, withoutPosters } from "./elements.js";
 import { runAt } from "./runs.js";
 import { Turns } from "./turns.js";
 
 const COUNTED = 100;
+const COVERS = 5;
 const AT_ONCE = 3; // folders; each is three requests
 const KNOWN_FOR_MS = 30_000;
 const INDEXED_AFTER_MS = 1500; // the search index is written behind the answer to a save
 
 /**
  * @typedef {import("./api.js").Api} Api
- * @typedef {{ cover: string | null, told: string, run: import("./runs.js").Run | null }} Looks
+ * @typedef {{ covers: string[], told: string, run: import("./runs.js").Run | null }} Looks
  */
 
 export class FolderLooks {
@@ -38,30 +39,28 @@ export class FolderLooks {
     if (known && known.until > Date.now()) return known.looks;
     return this.turns.take(async () => {
       if (!wanted()) return null;
-      const [cover, run] = await Promise.all([orNull(this.newest(folder)), orNull(runAt(this.api, folder))]);
-      const number = run?.count ?? await orNull(this.number(folder));
-      const looks = { cover, run, told: number === null ? "" : toldOf(number, run !== null) };
+      const [covers, run] = await Promise.all([orNull(this.newest(folder)), orNull(runAt(this.api, folder))]);
+      const told = typeof run?.count === "number" ? count(run.count, "image") : await orNull(this.amount(folder));
+      const looks = { covers: covers ?? [], run, told: told ?? "" };
       this.known.set(folder, { looks, until: Date.now() + KNOWN_FOR_MS });
       return looks;
     });
   }
 
   /**
-   * By the search index, which has it at once.
+   * By the search index, which has them at once; not all have a picture.
    * @param {string} folder
    */
   async newest(folder) {
-    const { items } = await this.api.found(this.api.search({ prefix: folder, limit: 1 }));
-    return items[0]?.path ?? null;
+    const { items } = await this.api.found(this.api.search({ prefix: folder, limit: COVERS }));
+    return items.map(({ path }) => path);
   }
 
-  /**
-   * So many, or one more than is counted.
-   * @param {string} folder
-   * @returns {Promise<number>}
-   */
-  async number(folder) {
-    return (await this.api.get("storage/images", { prefix: folder, limit: COUNTED + 1 })).length;
+  /** @param {string} folder */
+  async amount(folder) {
+    const paths = await this.api.get("storage/images", { prefix: folder, limit: COUNTED + 1 });
+    const number = withoutPosters(paths).length;
+    return paths.length > COUNTED ? `${Math.min(number, COUNTED)}+ images` : count(number, "image");
   }
 
   /**
@@ -85,9 +84,3 @@ export class FolderLooks {
  * @returns {Promise<Result | null>}
  */
 const orNull = (promise) => promise.catch(() => null);
-
-/**
- * @param {number} number
- * @param {boolean} isExact
- */
-const toldOf = (number, isExact) => (number > COUNTED && !isExact ? `${COUNTED}+ images` : count(number, "image"));

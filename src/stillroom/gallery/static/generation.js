@@ -1,6 +1,8 @@
 // How a picture was made, beside it: each fact with a button that copies it, the raw graph behind a fold.
 
+import { KEPT_FOR_MS, save } from "./actions.js";
 import { copy } from "./clipboard.js";
+import { ASKED, dimensions } from "./details.js";
 import { button, make } from "./elements.js";
 import { folderFragment } from "./router.js";
 
@@ -61,7 +63,7 @@ export function markOf(mark) {
 export function rowsOf(made) {
   if (!made) return [];
   const loras = made.loras?.map(({ name, weight }) => (weight === null ? name : `${name} (${weight})`));
-  const asked = made.width && made.height ? `${made.width} × ${made.height}` : null;
+  const asked = made.width && made.height ? dimensions(made.width, made.height) : null;
   /** @type {[string, string | number | null | undefined, boolean][]} */
   const rows = [
     ["Prompt", made.prompt, true],
@@ -73,7 +75,7 @@ export function rowsOf(made) {
     ["CFG scale", made.cfg_scale, false],
     ["Sampler", made.sampler, false],
     ["Scheduler", made.scheduler, false],
-    ["Asked for", asked, false],
+    [ASKED, asked, false],
     ["Made from", made.derived_from?.join("\n"), true],
     ["Made with", made.tool, false],
   ];
@@ -98,18 +100,34 @@ export function alikeOf(made, address = (search) => folderFragment("", search)) 
 }
 
 /**
- * What the tool has written, as a fold; it is put into the page when it is opened.
+ * What the tool has written, as a fold; it is put into the page when it is opened. A workflow can be saved.
  * @param {Generation | null} made
+ * @param {string} name
  * @returns {Row[]}
  */
-export function foldOf(made) {
+export function foldOf(made, name) {
   if (!made?.raw) return [];
   const { raw } = made;
   const inner = make("div", {});
   const fold = make("details", { class: "raw" }, make("summary", {}, "As the tool wrote it"), inner);
   fold.addEventListener("toggle", () => inner.replaceChildren(...(fold.open ? partsOf(raw) : [])));
-  return [["", fold]];
+  const { workflow } = raw;
+  return [...(workflow ? [/** @type {Row} */ (["Workflow", button("Open workflow", "down", () => saveJson(workflow, name))])] : []), ["", fold]];
 }
+
+/**
+ * Save a workflow as the file that ComfyUI opens.
+ * @param {unknown} workflow
+ * @param {string} name of the image
+ */
+function saveJson(workflow, name) {
+  const url = URL.createObjectURL(new Blob([textOf(workflow)], { type: "application/json" }));
+  save(url, `${name}.json`);
+  setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
+}
+
+/** @param {unknown} value */
+const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
 
 /**
  * @param {Record<string, unknown>} raw
@@ -117,7 +135,7 @@ export function foldOf(made) {
  */
 function partsOf(raw) {
   return Object.entries(raw).flatMap(([name, value]) => {
-    const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+    const text = textOf(value);
     return [
       make("div", { class: "raw-head" }, make("h4", { dir: "auto" }, name), copier(name, text)),
       make("pre", { dir: "auto", tabIndex: 0 }, text),

@@ -51,7 +51,6 @@ export class Gestures {
       this.grid.focus(target);
     } else if (event.key === "Enter") this.hooks.open(at);
     else if (event.key === " ") this.choosing.toggle(at);
-    else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) this.choosing.chooseAll();
     else if (event.key === "Escape" && this.choosing.selected.size) this.choosing.chooseNone();
     else if (event.key === "Delete" && this.choosing.selected.size) this.hooks.remove();
     else return;

@@ -12,10 +12,10 @@ const SETTLED_MS = 70; // a picture is asked for once its cell has stayed so lon
 const HIGHEST = 15_000_000; // pixels; browsers end at 17 to 33 million
 
 /** @type {Record<string, number>} */
-const DENSITIES = { roomy: 264, usual: 196, dense: 124 };
+const DENSITIES = { roomy: 264, usual: 196, dense: 124, named: 196 };
 const NARROW = 640;
 /** @type {Record<string, number>} */
-const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5 };
+const NARROW_COLUMNS = { roomy: 2, usual: 3, dense: 5, named: 2 };
 
 /**
  * @typedef {import("./listing.js").Folder | import("./finding.js").Found | import("./listing.js").Library} Collection
@@ -45,12 +45,11 @@ export class Grid {
     this.edge = 0;
     this.step = 0;
     this.isFull = false;
+    this.range = { first: 0, behind: 0 }; // of what is drawn
     /** @type {import("./api.js").Shape | null} */
     this.shape = null;
     /** @type {number | undefined} */
-    this.frame = undefined;
-    /** @type {number | undefined} */
-    this.settling = undefined;
+    this.frame = this.settling = undefined;
     this.choosing = new Choosing(this);
     this.gestures = new Gestures(this, hooks);
     this.density = localStorage.getItem("stillroom.density") ?? "usual";
@@ -96,7 +95,8 @@ export class Grid {
   refresh() {
     const focused = this.host.contains(document.activeElement);
     this.clear();
-    this.current = Math.max(0, Math.min(this.current, this.length - 1));
+    const at = this.collection?.indexOf(this.collection.current) ?? -1;
+    this.current = Math.max(0, Math.min(at < 0 ? this.current : at, this.length - 1));
     for (const key of this.selected) if (!this.has(key)) this.selected.delete(key);
     this.measure();
     this.hooks.chosen();
@@ -137,6 +137,7 @@ export class Grid {
     this.step = this.edge + gap;
     this.shape = shapeFor(this.edge * Math.min(devicePixelRatio, 2));
     this.host.style.setProperty("--edge", `${this.edge}px`);
+    this.host.dataset.density = this.density;
     this.stretch();
     this.draw();
   }
@@ -167,6 +168,7 @@ export class Grid {
     const first = Math.max(0, (Math.floor(above / this.step) - SPARE_ROWS) * this.columns);
     const rows = Math.ceil((above + innerHeight) / this.step) + SPARE_ROWS;
     const behind = Math.min(this.length, rows * this.columns, Math.floor(HIGHEST / this.step) * this.columns);
+    this.range = { first, behind };
     this.collection.scrolledTo = scrollY;
     for (const [at, cell] of this.cells) {
       const isShown = at >= first && at < behind;

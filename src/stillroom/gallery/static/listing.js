@@ -1,5 +1,7 @@
 // What a folder or the library holds, page by page. The grid asks for more when it comes near the end.
 
+import { posterOf, videoOf, withoutPosters } from "./elements.js";
+
 const FIRST = 200;
 const THEN = 2000;
 const LARGEST = 10000;
@@ -124,6 +126,18 @@ export class Folder extends Pages {
     if (this.length) this.next?.searchParams.set("limit", String(this.length > THEN ? LARGEST : THEN));
     await super.load();
     for (const path of this.late.splice(0)) this.add(path);
+    Object.assign(this, { items: withoutPosters(this.items) });
+  }
+
+  /**
+   * The entries from `first` on, as they are now.
+   * @param {number} first
+   * @param {number} limit
+   */
+  part(first, limit) {
+    const before = this.items[first - 1];
+    const range = { prefix: this.folder + this.begins, delimiter: "/", limit, ...(before && { start_after: before }) };
+    return this.page(this.api.listing(range));
   }
 
   /** @param {string | null} path */
@@ -140,14 +154,25 @@ export class Folder extends Pages {
   }
 
   /**
+   * The image or folder that stands for a path here: for a poster its video.
+   * @param {string} path
+   */
+  entryOf(path) {
+    const rest = path.slice(this.folder.length);
+    if (rest.includes("/")) return this.folder + rest.slice(0, rest.indexOf("/") + 1);
+    return this.indexOf(videoOf(path)) >= 0 ? videoOf(path) : path;
+  }
+
+  /** @param {string} path */
+  holds(path) { return this.indexOf(this.entryOf(path)) >= 0; }
+
+  /**
    * Something was saved: it shows where a listing would show it, if it came that far.
    * @param {string} path
    */
   add(path) {
-    if (!path.startsWith(this.folder + this.begins)) return false;
-    const rest = path.slice(this.folder.length);
-    const entry = rest.includes("/") ? this.folder + rest.slice(0, rest.indexOf("/") + 1) : path;
-    if (this.indexOf(entry) >= 0) return false;
+    if (!path.startsWith(this.folder + this.begins) || this.holds(path)) return false;
+    const entry = this.entryOf(path);
     let at = this.items.findIndex((known) => compare(known, entry) > 0);
     if (at < 0) {
       if (!this.complete) {
@@ -157,6 +182,8 @@ export class Folder extends Pages {
       at = this.length;
     }
     this.items.splice(at, 0, entry);
+    const poster = this.indexOf(posterOf(entry));
+    if (poster >= 0 && videoOf(posterOf(entry)) === entry) this.items.splice(poster, 1);
     return true;
   }
 }

@@ -1,15 +1,14 @@
 // Renaming and moving images and folders: all are copied, and only then the old ones deleted.
 
 import { quoted } from "./api.js";
-import { complain, count, folderOf, make, nameOf, toast } from "./elements.js";
-import { Folder } from "./listing.js";
+import { complain, count, folderOf, make, nameOf, toast, withoutPosters } from "./elements.js";
 import { runAround } from "./runs.js";
-import { gather, isFolder, pathsOf } from "./trees.js";
+import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work, askText } from "./work.js";
 
 const CHANGED = 412;
 const GONE = 404;
-const OFFERED = 200;
+const A_PAGE = 1000;
 
 /**
  * @typedef {import("./api.js").Api} Api
@@ -26,7 +25,7 @@ export class Moving {
   async rename(key) {
     const trees = await this.look([key]);
     if (!trees) return;
-    const what = isFolder(key) ? `folder with ${count(trees[0].paths.length, "image")}` : "image";
+    const what = isFolder(key) ? `folder with ${count(amountOf(trees), "image")}` : "image";
     const how = { label: "New name", value: nameOf(key), go: "Rename" };
     const name = await askText(`Rename the ${what}`, [], how);
     if (!name || name === nameOf(key)) return;
@@ -39,28 +38,17 @@ export class Moving {
     const trees = await this.look(keys);
     if (!trees) return;
     const here = folderOf(keys[0]);
-    const how = { label: "To the folder", value: here, go: "Move", known: this.foldersNear(here, keys) };
+    const { api } = this.app.shown;
+    const offer = (/** @type {HTMLInputElement} */ input) =>
+      make("div", { class: "tree" }, treeOf(api, "", here, (folder) => { input.value = folder; }));
+    const how = { label: "To the folder", value: here, go: "Move", offer };
     const note = make("p", {}, "New folders are created. Leave empty for the top level.");
-    const answer = await askText(`Move ${count(pathsOf(trees).length, "image")}`, [note], how);
+    const answer = await askText(`Move ${count(amountOf(trees), "image")}`, [note], how);
     if (answer === null) return;
     const folder = answer.replace(/^\/+|\/+$/g, "");
     const into = folder && `${folder}/`;
     if (keys.every((key) => folderOf(key) === into)) return;
     await this.go(trees, (one) => into + nameOf(one));
-  }
-
-  /**
-   * Those that are offered: above this one, and beside what is moved.
-   * @param {string} here
-   * @param {string[]} keys
-   */
-  foldersNear(here, keys) {
-    const parts = here.split("/").slice(0, -1);
-    const above = parts.map((_, at) => parts.slice(0, at).map((part) => `${part}/`).join(""));
-    const { collection } = this.app.shown;
-    const entries = collection instanceof Folder ? collection.items : [];
-    const beside = entries.filter((key) => isFolder(key) && !keys.includes(key)).slice(0, OFFERED);
-    return [...above.filter(Boolean), ...beside];
   }
 
   /**
@@ -92,9 +80,9 @@ export class Moving {
   async go(trees, targetOf) {
     const { api } = this.app.shown;
     const steps = trees.flatMap(({ key, paths }) => paths.map((path) => ({
-      source: path, target: targetOf(key) + (isFolder(key) ? `/${path.slice(key.length)}` : ""),
+      source: path, target: targetOf(key) + (isFolder(key) ? "/" : "") + path.slice(key.length),
     })));
-    const work = new Work(`Moving ${count(steps.length, "image")}`);
+    const work = new Work(`Moving ${count(amountOf(trees), "image")}`);
     try {
       const refusal = await this.refusal(api, trees, targetOf);
       if (refusal) { complain(refusal); return; }
@@ -115,7 +103,8 @@ export class Moving {
     if (inside) return `“${nameOf(inside.key)}” cannot be moved into itself.`;
     const run = await runAround(api, folder);
     if (run) return `“${run.folder}” is a published run: what is moved there would not be part of it.`;
-    const targets = trees.map(({ key }) => targetOf(key));
+    const targets = trees.flatMap(({ key, paths }) => (isFolder(key)
+      ? [targetOf(key)] : paths.map((path) => targetOf(key) + path.slice(key.length))));
     if (new Set(targets).size < targets.length) return "Nothing was moved: two of these have the same name.";
     const there = new Set();
     /** @type {URL | null} */
@@ -176,7 +165,8 @@ export class Moving {
     const { left, failure } = await work.each(copied, "moved", async (step) => {
       if (!await remove(api, step.source, step.seen)) changed.push(step);
     });
-    const many = count(copied.length - left.length - changed.length, "image");
+    const stayed = new Set([...left, ...changed]);
+    const many = count(withoutPosters(copied.filter((step) => !stayed.has(step)).map(({ source }) => source)).length, "image");
     if (!left.length && !changed.length) { toast(`${many} moved.`); return; }
     complain([
       `${many} moved.`,
@@ -201,6 +191,26 @@ export class Moving {
     await collection.more().catch(() => {}); // the grid says why
     if (app.shelf?.collection === collection) app.focusOn(Math.max(0, collection.indexOf(moved)));
   }
+}
+
+/**
+ * A folder with those below it, which are listed when it is opened; `chosen` hears of each that is pressed.
+ * @param {Api} api
+ * @param {string} folder
+ * @param {string} here the folder to which it is open at first
+ * @param {(folder: string) => void} chosen
+ */
+function treeOf(api, folder, here, chosen) {
+  const below = make("ul");
+  const name = make("summary", { dir: "auto", onclick: () => chosen(folder) }, nameOf(folder) || "All images");
+  const fold = make("details", { open: here.startsWith(folder) }, name, below);
+  fold.addEventListener("toggle", async () => {
+    if (!fold.open) return;
+    /** @type {string[]} */
+    const entries = await api.get("storage/images", { prefix: folder, delimiter: "/", limit: A_PAGE }).catch(() => []);
+    below.replaceChildren(...entries.filter(isFolder).map((one) => make("li", {}, treeOf(api, one, here, chosen))));
+  });
+  return fold;
 }
 
 /**

@@ -1,4 +1,4 @@
-// What others save while a place is open: it appears in a folder, and is counted above a search.
+// What others save, delete and move while a place is open: a folder follows it, and above a search it is counted.
 
 import { by } from "./elements.js";
 import { Found } from "./finding.js";
@@ -6,23 +6,45 @@ import { Folder } from "./listing.js";
 
 const EVERY_MS = 4000;
 const AT_ONCE = 100;
+const MOST_SAVED = 500; // in a look, and remembered
+const LATE_MS = 5000; // the index may learn of a save after it has learned of a later one
+
+/** @typedef {{ opened: number, since: string, seen: Set<string> }} Followed `opened` is the time of the newest then */
 
 export class Newcomers {
   /** @param {import("./app.js").App} app */
   constructor(app) {
     this.app = app;
     this.isLooking = false;
-    /** @type {{ collection: unknown, since: string, seen: Set<string> } | null} */
-    this.followed = null;
+    /** @type {WeakMap<Folder, Promise<Followed | null>>} */
+    this.followed = new WeakMap();
     setInterval(() => this.look(), EVERY_MS);
     addEventListener("focus", () => this.look());
     by("fresh").onclick = () => this.reload();
   }
 
-  /** A place is shown anew: nothing has come yet. */
+  /** A place is shown. A folder is followed from before it is listed, so that nothing is lost between. */
   reset() {
     by("fresh").hidden = true;
-    this.followed = null;
+    const { collection } = this.app.shown;
+    if (collection instanceof Folder && !this.followed.has(collection)) this.begin(collection);
+  }
+
+  /** @param {Folder} collection */
+  begin(collection) {
+    const began = this.newest(collection).catch(() => null);
+    this.followed.set(collection, began);
+    return began;
+  }
+
+  /**
+   * @param {Folder} collection
+   * @returns {Promise<Followed>}
+   */
+  async newest({ api, folder, begins, stop }) {
+    const { items } = await api.found(api.search({ prefix: folder + begins, limit: 1 }), stop.signal);
+    const opened = items.length ? Date.parse(items[0].modified) : 0;
+    return { opened, since: lateBy(opened), seen: new Set() };
   }
 
   /** The same place, with what has come since. */
@@ -61,27 +83,50 @@ export class Newcomers {
 
   /** @param {Folder} collection */
   async follow(collection) {
-    const { api } = collection;
-    const prefix = collection.folder + collection.begins;
-    if (this.followed?.collection !== collection) {
-      const { items } = await api.found(api.search({ prefix, limit: 1 }), collection.stop.signal);
-      const seen = new Set(items.map(({ path, etag }) => `${etag}${path}`));
-      this.followed = { collection, since: items[0]?.modified ?? "1970-01-01T00:00:00Z", seen };
-      return;
+    await this.compare(collection);
+    const known = await this.followed.get(collection) ?? await this.begin(collection);
+    if (!known) return;
+    const { api, folder, begins, stop } = collection;
+    const url = api.search({ prefix: folder + begins, saved_from: known.since, sort: "saved", limit: MOST_SAVED });
+    const { items } = await api.found(url, stop.signal);
+    for (const { path, etag, modified } of items) {
+      const wasListed = Date.parse(modified) <= known.opened && collection.holds(path);
+      const isNew = !known.seen.has(etag + path) && !wasListed && await isThere(collection, path);
+      if (this.app.shelf?.collection !== collection) return;
+      if (isNew) this.app.saved(path);
     }
-    const { since, seen } = this.followed;
-    const url = api.search({ prefix, saved_from: since, sort: "saved", limit: AT_ONCE });
-    const { items } = await api.found(url, collection.stop.signal);
-    const come = [];
-    for (const { path, etag } of items) {
-      if (!seen.has(`${etag}${path}`) && await isThere(collection, path)) come.push(path);
-    }
-    if (this.app.shelf?.collection !== collection || !items.length) return;
-    for (const path of come) this.app.saved(path);
-    const last = items[items.length - 1].modified;
-    this.followed = { collection, since: last, seen: new Set(items.map(({ path, etag }) => `${etag}${path}`)) };
+    if (known.seen.size > MOST_SAVED) known.seen.clear();
+    for (const { path, etag } of items) known.seen.add(etag + path);
+    const last = items.at(-1)?.modified;
+    if (last) known.since = items.length < MOST_SAVED ? lateBy(Date.parse(last)) : last;
+  }
+
+  /**
+   * Compare what is on the screen with a listing of that part: the search finds nothing that is gone, and not yet
+   * what another tool has put there.
+   * @param {Folder} collection
+   */
+  async compare(collection) {
+    const { grid, viewer } = this.app;
+    if (viewer.isOpen || collection.under) return;
+    const { first, behind } = grid.range;
+    const shown = collection.items.slice(first, behind);
+    const { entries, next } = await collection.part(first, shown.length + AT_ONCE);
+    if (this.app.shelf?.collection !== collection || viewer.isOpen) return;
+    const there = new Set(entries);
+    const isWhole = !next && collection.complete;
+    const last = entries.findLastIndex((entry) => collection.indexOf(entry) >= 0);
+    const compared = isWhole ? collection.length : collection.indexOf(entries[last] ?? null);
+    const gone = shown.filter((entry) => !there.has(entry) && collection.indexOf(entry) < compared);
+    const come = entries.filter((entry, at) => (isWhole || at < last) && !collection.removed.has(entry));
+    collection.remove(gone);
+    const added = come.filter((entry) => collection.add(entry));
+    if (gone.length || added.length) this.app.refreshSoon();
   }
 }
+
+/** @param {number} time */
+const lateBy = (time) => new Date(Math.max(0, time - LATE_MS)).toISOString();
 
 /**
  * A search may still find what was deleted here a moment ago; a listing does not.

@@ -1,7 +1,7 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
 import { copyLink, copyResourceLink, download, downloadZip, keepAll } from "./actions.js";
-import { ask, button, by, complain, count, make, nameOf, say, toast } from "./elements.js";
+import { ask, button, by, complain, count, make, nameOf, say, toast, withoutPosters } from "./elements.js";
 import { Editing } from "./editing.js";
 import { Library } from "./listing.js";
 import { Moving } from "./moving.js";
@@ -9,7 +9,7 @@ import { pictureFragment } from "./router.js";
 import { grace, removeRuns } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
 import { tagMany } from "./tags.js";
-import { gather, isFolder, pathsOf } from "./trees.js";
+import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
 const MOST_DOWNLOADS = 20;
@@ -72,7 +72,7 @@ export class Selection {
   libraryButtons(shelf) {
     const { grid } = this.app;
     const chosen = () => shelf.resources([...grid.selected]);
-    const zip = () => downloadZip(shelf.api, chosen().map(({ storage_key: key }) => key));
+    const zip = () => downloadZip(shelf.api, chosen().map(({ storage_key: key }) => key), "library");
     const isOne = grid.selected.size === 1;
     return [
       isOne ? button("Copy link", "link", () => copyResourceLink(shelf.api, chosen()[0])) : null,
@@ -104,10 +104,11 @@ export class Selection {
     const { api } = this.app.shown;
     const trees = await this.trees(keys);
     if (!trees) return;
-    const paths = pathsOf(trees);
     // More files than this a browser asks about, or passes over.
-    if (paths.length <= MOST_DOWNLOADS && !keys.some(isFolder)) await download(api, paths);
-    else await downloadZip(api, paths.map((path) => `compute/${path}`));
+    if (amountOf(trees) > MOST_DOWNLOADS || keys.some(isFolder)) {
+      const name = nameOf(keys.length === 1 ? keys[0] : this.app.router.here.folder) || "images";
+      await downloadZip(api, pathsOf(trees).map((path) => `compute/${path}`), name);
+    } else await download(api, keys);
   }
 
   /** @param {string[]} keys */
@@ -115,7 +116,7 @@ export class Selection {
     const { api } = this.app.shown;
     const trees = await this.trees(keys);
     if (!trees) return;
-    const paths = pathsOf(trees);
+    const paths = withoutPosters(pathsOf(trees));
     const mayMove = this.app.session.may("storage:delete");
     const answer = await ask(
       `Add ${count(paths.length, "image")} to the library?`,
@@ -181,7 +182,7 @@ export class Selection {
     states.show();
     if (router.place) this.app.bar.runLine.show(router.place);
     if (!gone.length) return;
-    const at = gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity);
+    const at = Math.max(0, gone.reduce((first, key) => Math.min(first, collection.indexOf(key)), Infinity));
     collection.remove(gone);
     grid.refresh();
     states.show();
@@ -197,7 +198,7 @@ export class Selection {
   async confirm(shelf, trees) {
     const nameOfTree = (/** @type {import("./trees.js").Tree} */ { key, paths }) => {
       if (shelf instanceof LibraryShelf) return shelf.describe(shelf.collection.indexOf(key)).name;
-      return isFolder(key) ? `${nameOf(key)} (folder, ${count(paths.length, "image")})` : key;
+      return isFolder(key) ? `${nameOf(key)} (folder, ${count(withoutPosters(paths).length, "image")})` : key;
     };
     const names = trees.slice(0, 5).map((tree) => make("li", { dir: "auto" }, nameOfTree(tree)));
     if (trees.length > 5) names.push(make("li", {}, `and ${(trees.length - 5).toLocaleString()} more`));
@@ -206,7 +207,7 @@ export class Selection {
       ? `${count(runs.length, "published run")} included, whose images go ${grace()}. Until then, what is added to the library or saved again stays.`
       : shelf.warning;
     const answer = await ask(
-      `Delete ${count(pathsOf(trees).length, "image")}${shelf.where}?`,
+      `Delete ${count(amountOf(trees), "image")}${shelf.where}?`,
       [make("ul", {}, ...names), this.app.bar.runLine.run && !runs.length ? make("p", {}, PART_OF_RUN) : null, make("p", {}, warning)].filter((one) => one !== null),
       [{ text: "Cancel", value: "" }, { text: "Delete", value: "delete", kind: "primary danger" }],
     );

@@ -9,6 +9,7 @@ const EXPIRED = "token_expired"; // the server's word, since clocks differ
 const SPENT = "sign_in_code_spent";
 const LINK = "#sign-in="; // and the code of a link that works once
 const KEPT_IN = [sessionStorage, localStorage];
+const AROUND = /^[\s"']*(?:(?:Authorization:\s*)?Bearer\s+)?[\s"']*|[\s"']+$/gi; // what is pasted with a token
 const INVALID = "Invalid or expired token.";
 
 export class Session {
@@ -104,7 +105,7 @@ export class Session {
     by("sign-in-notice").textContent = "";
     try {
       if (this.code) await this.useLink();
-      else await this.signIn(by("token").value.trim());
+      else await this.signIn(by("token").value.replace(AROUND, ""));
     } catch (/** @type {any} */ error) {
       by("sign-in-notice").textContent = error.message;
       by("token").select();

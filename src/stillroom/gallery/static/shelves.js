@@ -1,12 +1,13 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
 import { copyLink, copyResourceLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, complain, duration, make, size } from "./elements.js";
+import { button, complain, duration, nameOf, posterOf, size } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
-import { DIMENSIONS, DURATION, dimensions } from "./details.js";
+import { DIMENSIONS, DURATION, MISSING, dimensions, when } from "./details.js";
 import { clock } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { libraryFragment } from "./router.js";
+import { linkTags } from "./tags.js";
 
 const FOR_GOOD = "This can't be undone.";
 
@@ -23,19 +24,9 @@ const FOR_GOOD = "This can't be undone.";
  * @typedef {[label: string, value: string | HTMLElement, canCopy?: boolean]} Row
  */
 
-/** @param {string} text */
-const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
-
-/**
- * Tags, each of which leads to what else has it.
- * @param {string[]} tags
- */
-const chipsOf = (tags) => make("span", { class: "chips" }, ...tags.map((tag) =>
-  make("a", { class: "chip", href: libraryFragment(`tag:"${tag}"`), dir: "auto" }, tag)));
-
 /**
  * @template {Folder | Found | Library} Collection
- * @template Pictures
+ * @template {{ posterless: Set<string> }} Pictures
  */
 class Shelf {
   /**
@@ -66,6 +57,19 @@ class Shelf {
   /** @param {{ key: string }} described */
   removal(described) {
     return button("Delete", "bin", () => this.remove(described), { quiet: true, kind: "danger" });
+  }
+
+  /** @param {Described} described a video, which is not asked for its poster again */
+  lacksPoster({ key }) { this.pictures.posterless.add(key); }
+
+  /**
+   * A poster at an address; "" where there is none.
+   * @param {string} key
+   * @param {string} path
+   * @param {Shape} shape
+   */
+  posterAt(key, path, shape) {
+    return this.pictures.posterless.has(key) ? Promise.resolve("") : this.api.signedUrl(path, shape);
   }
 
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
@@ -124,7 +128,7 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    */
-  poster({ key }, shape) { return this.api.signedUrl(key, shape); }
+  poster({ key }, shape) { return this.posterAt(key, key, shape); }
 
   /**
    * What a tile takes a frame of.
@@ -141,7 +145,7 @@ export class FolderShelf extends Shelf {
    */
   async facts({ key }) {
     const facts = await this.api.metadata(key);
-    if (!facts) return [["", "This image has been deleted."]];
+    if (!facts) return [["", MISSING]];
     return [
       ...rowsOf(facts.generation),
       ...alikeOf(facts.generation),
@@ -153,7 +157,7 @@ export class FolderShelf extends Shelf {
       ["Path", key, true],
       ["SHA-256", facts.sha256 ?? "unknown", Boolean(facts.sha256)],
       ["ETag", facts.etag, true],
-      ...foldOf(facts.generation),
+      ...foldOf(facts.generation, nameOf(key)),
     ];
   }
 
@@ -210,8 +214,14 @@ export class LibraryShelf extends Shelf {
 
   learn() {} // a resource says what it is
 
-  /** @returns {Promise<string>} */
-  poster() { return Promise.resolve(""); }
+  /**
+   * The picture that is or was beside a video where it came from.
+   * @param {Described} described
+   * @param {Shape} shape
+   */
+  poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
+    return this.posterAt(key, posterOf((source ?? stored).replace("compute/", "")), shape);
+  }
 
   /** @param {Described} described */
   film({ resource }) { return this.pictures.small(resource); }
@@ -226,11 +236,11 @@ export class LibraryShelf extends Shelf {
   async facts({ resource }) {
     const { generation, ai_mark: mark } = await this.api.resource(resource.id);
     return [
-      [DIMENSIONS, dimensions(resource.width, resource.height)],
-      ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
       ...rowsOf(generation),
       ...alikeOf(generation, libraryFragment),
       ...markOf(mark),
+      [DIMENSIONS, dimensions(resource.width, resource.height)],
+      ...(clock(resource.duration) ? [/** @type {Row} */ ([DURATION, clock(resource.duration)])] : []),
       ["Size", `${size(resource.file_size)} (${resource.file_size.toLocaleString()} bytes)`],
       ["Type", resource.content_type],
       ["Colour profile", resource.color_profile ?? "none"],
@@ -238,7 +248,7 @@ export class LibraryShelf extends Shelf {
       ["Added", when(resource.created_at)],
       ["Caption", resource.caption ?? "none"],
       ["Alt text", resource.alt_text ?? "none"],
-      ["Tags", resource.tags.length ? chipsOf(resource.tags) : "none"],
+      ["Tags", resource.tags.length ? linkTags(resource.tags) : "none"],
       ["Protected", resource.protected ? "yes" : "no"],
       ["ID", resource.id, true],
       ["Key", resource.storage_key, true],

@@ -1,8 +1,16 @@
 // Tags as chips: a field that makes them of what is typed, and what a change of them asks the server.
 
 import { button, complain, count, dismiss, icon, make, toast } from "./elements.js";
+import { libraryFragment } from "./router.js";
 
 const PARTS = /[,\n]/;
+
+/**
+ * Tags as chips; each links to the resources with this tag.
+ * @param {string[]} tags
+ */
+export const linkTags = (tags) => make("span", { class: "chips" }, ...tags.map((tag) =>
+  make("a", { class: "chip", href: libraryFragment(`tag:"${tag}"`), dir: "auto" }, tag)));
 
 /** A field for tags. A comma or Enter makes a chip of what was typed. */
 export class TagField {

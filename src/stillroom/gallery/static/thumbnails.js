@@ -2,6 +2,7 @@
 // drops pictures as it thinks best, and follows a redirect to the CDN without asking the CDN's leave.
 
 import { imageUrl } from "./api.js";
+import { videoOf } from "./elements.js";
 import { Films } from "./films.js";
 import { FolderLooks } from "./folders.js";
 import { Kept } from "./kept.js";
@@ -11,7 +12,9 @@ const LARGEST = 1024;
 const SIZES = [64, 128, 256, 512, LARGEST];
 const LARGEST_ORIGINAL = 4_000_000; // bytes; shown whole where there is no thumbnail of it
 const AT_ONCE = 4;
-const MOST_BLOBS = 300;
+const MOST_KNOWN = 300;
+const JSON_TYPE = "application/json";
+const SIGNED_MS = 240_000; // a bucket's signed URLs last five minutes
 
 /**
  * @typedef {import("./api.js").Api} Api
@@ -46,6 +49,10 @@ export class Thumbnails {
     this.whole = new Set(); // shown by their originals
     /** @type {Set<string>} */
     this.cut = new Set(); // end too early
+    /** @type {Map<string, Facts | null>} */
+    this.none = new Map(); // are no pictures
+    /** @type {Set<string>} */
+    this.posterless = new Set();
     this.films = new Films();
     this.folders = new FolderLooks(api);
     this.kept = new Kept(api);
@@ -63,6 +70,8 @@ export class Thumbnails {
   async show(image, path, shape, failed, cut = () => {}) {
     image.onerror = () => this.fallBack(image, path, shape, failed, cut);
     if (this.cut.has(path)) cut();
+    if (this.none.has(path)) { failed(null, this.none.get(path)); return; }
+    if (this.posterless.has(path) && !this.whole.has(path)) { this.fallBack(image, path, shape, failed, cut); return; }
     try {
       const url = await this.api.signedUrl(path, this.whole.has(path) ? null : shape);
       if (image.dataset.key === path) image.src = url;
@@ -84,11 +93,13 @@ export class Thumbnails {
     this.turns.take(async () => {
       if (image.dataset.key !== path) return; // scrolled past meanwhile
       const facts = await this.api.facts(path);
-      if (shape && facts?.content_type.startsWith("image/") && await this.isCutOff(path, shape)) {
+      const isPicture = facts?.content_type.startsWith("image/");
+      if (facts && !isPicture) this.none.set(path, facts);
+      if (shape && isPicture && await this.isCutOff(path, shape)) {
         this.cut.add(path);
         cut();
       }
-      if (facts?.content_type.startsWith("image/") && facts.size <= LARGEST_ORIGINAL) {
+      if (facts && isPicture && facts.size <= LARGEST_ORIGINAL) {
         this.whole.add(path);
         await this.show(image, path, null, failed);
       } else failed(null, facts);
@@ -113,23 +124,27 @@ export class Thumbnails {
 
   /** @param {string} path */
   forget(path) {
-    this.whole.delete(path);
-    this.cut.delete(path);
+    for (const one of [this.whole, this.cut, this.none]) one.delete(path);
+    for (const one of [path, videoOf(path)]) { // it may have another poster
+      this.posterless.delete(one);
+      this.api.forget(one);
+    }
     this.films.learned.delete(path);
     this.folders.forget(path);
     this.kept.forget(path);
-    this.api.forget(path);
   }
 }
 
-/** Those of the library, which has no signed URLs: fetched with the token, kept as blobs for a while. */
+/** Those of the library: fetched with the token and kept as blobs, or at a bucket's signed URLs, for a while. */
 export class LibraryPictures {
   /** @param {Api} api */
   constructor(api) {
     this.api = api;
     this.turns = new Turns(AT_ONCE);
-    /** @type {Map<string, string>} */
-    this.blobs = new Map();
+    /** @type {Map<string, { url: string, until: number }>} */
+    this.known = new Map();
+    /** @type {Set<string>} */
+    this.posterless = new Set();
   }
 
   /**
@@ -148,34 +163,36 @@ export class LibraryPictures {
   }
 
   /**
-   * Where its bytes are: at the CDN, or fetched; null where they are not wanted any more.
+   * Where its bytes are: at the CDN, at a bucket's signed URL, or fetched; null where they are not wanted any more.
    * @param {Resource} resource
    * @returns {Promise<string | null>}
    */
-  async url(resource, wanted = () => true) {
-    const marker = `/media-resources/${resource.id}/file`;
-    if (!resource.url.endsWith(marker)) return resource.url;
-    const known = this.blobs.get(resource.id);
-    if (known) {
-      this.blobs.delete(resource.id);
-      this.blobs.set(resource.id, known);
-      return known;
-    }
-    return this.turns.take(async () => {
+  async url({ id, url: named }, wanted = () => true) {
+    if (!named.endsWith(`/media-resources/${id}/file`)) return named;
+    return this.recent(id) ?? this.turns.take(async () => {
       if (!wanted()) return null;
-      const again = this.blobs.get(resource.id);
+      const again = this.recent(id);
       if (again) return again;
-      const address = new URL(`media-resources/${resource.id}/file`, this.api.root);
-      const answer = await this.api.ask(address);
-      const url = URL.createObjectURL(await answer.blob());
-      this.blobs.set(resource.id, url);
-      for (const [oldest, blob] of this.blobs) {
-        if (this.blobs.size <= MOST_BLOBS) break;
-        URL.revokeObjectURL(blob);
-        this.blobs.delete(oldest);
+      const answer = await this.api.ask(new URL(`media-resources/${id}/file`, this.api.root), { accept: JSON_TYPE });
+      const isElsewhere = answer.headers.get("Content-Type")?.startsWith(JSON_TYPE);
+      const url = isElsewhere ? (await answer.json()).url : URL.createObjectURL(await answer.blob());
+      this.known.set(id, { url, until: isElsewhere ? Date.now() + SIGNED_MS : Infinity });
+      for (const [oldest, one] of this.known) {
+        if (this.known.size <= MOST_KNOWN) break;
+        URL.revokeObjectURL(one.url);
+        this.known.delete(oldest);
       }
       return url;
     });
+  }
+
+  /** @param {string} id */
+  recent(id) {
+    const known = this.known.get(id);
+    this.known.delete(id);
+    if (!known || known.until < Date.now()) return null;
+    this.known.set(id, known); // last again
+    return known.url;
   }
 
   /**
@@ -188,7 +205,7 @@ export class LibraryPictures {
   }
 
   close() {
-    for (const url of this.blobs.values()) URL.revokeObjectURL(url);
-    this.blobs.clear();
+    for (const { url } of this.known.values()) URL.revokeObjectURL(url);
+    this.known.clear();
   }
 }

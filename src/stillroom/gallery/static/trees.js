@@ -1,5 +1,6 @@
 // What is chosen, with all that lies in the folders among it.
 
+import { posterOf, videoOf, withoutPosters } from "./elements.js";
 import { runsIn } from "./runs.js";
 
 const A_PAGE = 10_000;
@@ -8,7 +9,8 @@ const MOST_RUNS = 1000;
 
 /**
  * @typedef {import("./api.js").Api} Api
- * @typedef {{ key: string, paths: string[], runs: import("./runs.js").Run[] }} Tree an image, or a folder and its images
+ * @typedef {{ key: string, paths: string[], runs: import("./runs.js").Run[] }} Tree an image, a video and its
+ *   poster, or a folder and its images
  */
 
 /** @type {(key: string) => boolean} */
@@ -32,6 +34,8 @@ export async function gather(api, keys, work) {
     trees.push(tree);
     if (!isFolder(key)) {
       tree.paths.push(key);
+      const poster = posterOf(key);
+      if (videoOf(poster) === key && await api.facts(poster)) tree.paths.push(poster);
       found += 1;
       continue;
     }
@@ -55,3 +59,6 @@ export async function gather(api, keys, work) {
 
 /** @type {(trees: Tree[]) => string[]} */
 export const pathsOf = (trees) => trees.flatMap(({ paths }) => paths);
+
+/** @type {(trees: Tree[]) => number} */
+export const amountOf = (trees) => withoutPosters(pathsOf(trees)).length;

@@ -1,6 +1,6 @@
 // One picture, as large as the window: its place is kept while it loads, and it can be looked into.
 
-import { DIMENSIONS, Details, dimensions } from "./details.js";
+import { DIMENSIONS, Details, MISSING, dimensions } from "./details.js";
 import { button, by, complain, make, say } from "./elements.js";
 import { end, measuresOf, player, toggle } from "./films.js";
 import { Zoom } from "./zoom.js";
@@ -218,13 +218,13 @@ export class Viewer {
       }
     }
     if (this.described !== described) return;
-    if (!kept) text = "This image has been deleted.";
+    if (!kept) text = MISSING;
     this.clear();
     this.stage.classList.add("failed");
     this.stage.replaceChildren(make(
       "div",
       { class: "state" },
-      make("h2", {}, kept ? "No preview" : "Deleted"),
+      make("h2", {}, kept ? "No preview" : "Not found"),
       make("p", {}, text),
       button("Try again", "again", () => this.load(shelf, described)),
     ));

@@ -110,11 +110,11 @@ export class Work {
  * Ask for one line of text; null where it is not given.
  * @param {string} title
  * @param {HTMLElement[]} body
- * @param {{ label: string, value: string, go: string, known?: string[] }} how `known` is offered while typing
+ * @param {{ label: string, value: string, go: string, offer?: (input: HTMLInputElement) => HTMLElement }} how `offer`
+ *   makes what stands below the input and fills it
  */
-export async function askText(title, body, { label, value, go, known = [] }) {
+export async function askText(title, body, { label, value, go, offer }) {
   const input = make("input", { class: "field", id: "answer", value, autocomplete: "off", spellcheck: false, dir: "auto" });
-  if (known.length) input.setAttribute("list", "answers-known");
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing) return;
     event.preventDefault();
@@ -126,7 +126,7 @@ export async function askText(title, body, { label, value, go, known = [] }) {
       ...body,
       make("label", { htmlFor: "answer" }, label),
       input,
-      make("datalist", { id: "answers-known" }, ...known.map((one) => make("option", { value: one }))),
+      ...(offer ? [offer(input)] : []),
     ],
     [{ text: "Cancel", value: "" }, { text: go, value: "go", kind: "primary" }],
   );

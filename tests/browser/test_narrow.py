@@ -1,0 +1,118 @@
+"""Every scene fits a phone and a tablet, however long the names are."""
+
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from browser.scenery import scenery
+from browser.visiting import Visit, fragment, save, visit
+from running import Server
+
+pytestmark = pytest.mark.slow
+
+LIBRARY = "/api/v1/media-resources"
+
+# What hangs over the window's sides.
+_OUTSIDE = """
+() => {
+  const modal = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  const all = [...modal.querySelectorAll("button, a, input, h1, h2, p, dd, li, dialog, .picture")];
+  const { scrollWidth, clientWidth } = document.scrollingElement;
+  const outside = all.filter((one) => {
+    const box = one.getBoundingClientRect();
+    if (!one.checkVisibility() || box.width <= 1) return false;
+    return box.left < -0.5 || box.right > innerWidth + 0.5;
+  }).map((one) => `${one.tagName} ${one.id || one.textContent || one.ariaLabel}`.slice(0, 80));
+  if (scrollWidth > clientWidth) outside.push("the page is wider than the window");
+  return outside;
+}
+"""
+
+
+def expect_fits(visitor: Visit, width: int) -> None:
+    """Nothing hangs over the window's sides, and the window is as wide as the device."""
+    assert visitor.page.evaluate(_OUTSIDE) == []
+    assert visitor.page.evaluate("innerWidth") == width
+
+
+@pytest.mark.parametrize("length", [20, 140])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (390, "dark"), (768, "light")])
+def test_every_scene_fits_its_window_with_names_of_any_length(
+    browser: Browser,
+    server: Server,
+    client: httpx.Client,
+    folder: str,
+    width: int,
+    length: int,
+    scheme: str,
+) -> None:
+    name = f"{'ComfyUI_' * 20}"[: length - 5] + ".webp"
+    other = f"b{name[1:]}"
+    deep = f"{folder}{'sub_' * 40}"[: len(folder) + length]
+    for number, path in enumerate((f"{folder}{name}", f"{folder}{other}", f"{deep}/{name}")):
+        save(client, path, scenery(width + length + number, edge=400, form="WEBP"))
+    room: dict[str, Any] = {
+        "viewport": {"width": width, "height": 800},
+        "color_scheme": scheme,
+        "has_touch": True,
+        "is_mobile": True,
+    }
+    with visit(browser, server, **room) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{deep}/"))
+        expect(visitor.page.locator(".cell.loaded")).to_have_count(1)
+        expect_fits(visitor, width)
+        visitor.expect_accessible()
+
+        visitor.go(fragment(folder))
+        expect(visitor.page.locator(".cell.loaded")).to_have_count(3)
+        expect_fits(visitor, width)
+        visitor.expect_accessible()
+        visitor.cell(name).tap()
+        visitor.expect_picture(name)
+        for button in ("Back to all images", "Copy link", "Download", "Delete", "Details"):
+            expect(visitor.viewer.get_by_role("button", name=button)).to_be_in_viewport(ratio=1)
+        expect(visitor.page.locator(".picture")).to_be_in_viewport(ratio=0.99)
+        expect_fits(visitor, width)
+        visitor.viewer.get_by_role("button", name="Details").tap()
+        expect(visitor.page.locator("#facts")).to_contain_text("SHA-256")
+        expect(visitor.page.locator(".picture")).to_be_in_viewport(ratio=0.99)
+        expect_fits(visitor, width)
+        visitor.expect_accessible()
+        visitor.picture(f"narrow-viewer-{width}-{length}-{scheme}")
+        visitor.viewer.get_by_role("button", name="Delete").tap()
+        expect(visitor.page.get_by_role("heading", name="Delete 1 image?")).to_be_visible()
+        expect_fits(visitor, width)
+        visitor.page.get_by_role("button", name="Cancel").tap()
+        visitor.page.go_back()
+        expect(visitor.viewer).to_be_hidden()
+
+        choose_by_keys(visitor, name)
+        expect_fits(visitor, width)
+        bar = visitor.page.get_by_label("Selected images")
+        for shown in bar.get_by_role("button").all():
+            expect(shown).to_be_in_viewport(ratio=1)
+        for button in ("Rename", "Move"):
+            bar.get_by_role("button", name=button).tap()
+            expect(visitor.page.locator(".question[open] .field")).to_be_visible()
+            expect_fits(visitor, width)
+            visitor.expect_accessible()
+            visitor.page.get_by_role("button", name="Cancel").tap()
+
+        made = client.post(
+            f"{LIBRARY}/ingest",
+            json={"storage_key": f"compute/{folder}{name}", "relocate": False},
+        ).json()
+        visitor.go(f"#library/{made['id']}")
+        visitor.expect_picture(name)
+        expect_fits(visitor, width)
+        visitor.viewer.get_by_role("button", name="Edit").tap()
+        expect(visitor.page.get_by_role("heading", name="Edit", exact=True)).to_be_visible()
+        expect_fits(visitor, width)
+
+
+def choose_by_keys(visitor: Visit, name: str) -> None:
+    visitor.cell(name).focus()
+    visitor.page.keyboard.press("Space")
+    expect(visitor.text("1 selected")).to_be_visible()
