@@ -35,6 +35,7 @@ from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing, never_pauses
+from stillroom.media.index.terms import parse_terms
 from stillroom.media.index.values import IndexedImage, SearchQuery
 from stillroom.media.rows.engine import migrating
 from stillroom.media.rows.search import SearchRows
@@ -114,11 +115,8 @@ def queries(rows: int) -> dict[str, Made]:
     made = Rows(7)
     rare = random.Random(1)
 
-    def filtered(**asked: object) -> SearchQuery:
-        return SearchQuery(prefix=_EVERYTHING, **asked)  # type: ignore[arg-type]  # by name
-
-    def phrase() -> tuple[tuple[str, ...], ...]:
-        return (tuple(made.words(2)),)
+    def filtered(asked: str = "", after: int | None = None) -> SearchQuery:
+        return SearchQuery(prefix=_EVERYTHING, terms=parse_terms(asked).terms, after=after)
 
     return {
         "newest first": filtered,
@@ -128,18 +126,16 @@ def queries(rows: int) -> dict[str, Made]:
         "a folder, newest first": lambda: SearchQuery(
             prefix=KeyPrefix(f"compute/user{rare.randrange(1000)}/")
         ),
-        "a seed": lambda: filtered(seed=Rows.seed(rare.randrange(_WRITTEN))),
-        "a model": lambda: filtered(model=("model", str(rare.randrange(60)), "v1")),
-        "a LoRA and a tool": lambda: filtered(
-            lora=("lora", str(rare.randrange(300))), tool="A1111"
-        ),
-        "a word": lambda: filtered(words=tuple((word,) for word in made.words(1))),
-        "three words": lambda: filtered(words=tuple((word,) for word in made.words(3))),
-        "a phrase of two words": lambda: filtered(words=phrase()),
+        "a seed": lambda: filtered(f"seed:{Rows.seed(rare.randrange(_WRITTEN))}"),
+        "a model": lambda: filtered(f"model:model_{rare.randrange(60)}_v1"),
+        "a LoRA and a tool": lambda: filtered(f"lora:lora_{rare.randrange(300)} tool:A1111"),
+        "a word": lambda: filtered(made.words(1)[0]),
+        "three words": lambda: filtered(" ".join(made.words(3))),
+        "a phrase of two words": lambda: filtered(f'"{" ".join(made.words(2))}"'),
         "a word and a model": lambda: filtered(
-            words=((made.words(1)[0],),), model=("model", str(rare.randrange(60)), "v1")
+            f"{made.words(1)[0]} model:model_{rare.randrange(60)}_v1"
         ),
-        "a word that no image has": lambda: filtered(words=(("qqqq",),)),
+        "a word that no image has": lambda: filtered("qqqq"),
     }
 
 
@@ -237,7 +233,7 @@ async def beside_others(config: RowsConfig, folder: Path, count: int) -> None:
     word, took = _VOCABULARY[500], {}
     database = MediaDatabase(config)
     rows = (await database.rows()).search
-    query = SearchQuery(prefix=_EVERYTHING, prompt=((word,),), limit=1000)
+    query = SearchQuery(prefix=_EVERYTHING, terms=parse_terms(f'prompt:"{word}"').terms, limit=1000)
     await rows.search(query)
     began = time.perf_counter()
     numbers = [len((await rows.search(query)).images)]

@@ -1,4 +1,4 @@
-"""The server's application: API, health, metrics, documents and gallery over one assembly."""
+"""The server's application: API, health, metrics, documents and gallery of one assembly."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from stillroom import __version__
-from stillroom.api.browsers import ToldToBrowsers, document_router
+from stillroom.api.browsers import DefaultSecurityHeaders, document_router
 from stillroom.api.health import health_router
 from stillroom.api.responses import ProblemResponse
 from stillroom.api.sign_in import sign_in_router
@@ -30,8 +30,8 @@ from stillroom.storage.capabilities import TurnsReadOnly
 from stillroom.storage.choose import R2Config
 from stillroom.telemetry import metrics, request_id
 
-# What pages of other origins may send and read beside what every page may
-# (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never taken.
+# Headers that pages of other origins may send and read in addition to the safelisted ones
+# (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Cookies are never accepted.
 _CORS_REQUEST_HEADERS: Final = [
     "Authorization",
     "Expires-In",
@@ -44,7 +44,7 @@ _CORS_REQUEST_HEADERS: Final = [
     "Repr-Digest",
     "X-Request-Id",
 ]
-_CORS_ANSWER_HEADERS: Final = [
+_CORS_RESPONSE_HEADERS: Final = [
     "Accept-Ranges",
     "Content-Disposition",
     "Content-Range",
@@ -58,7 +58,7 @@ _CORS_ANSWER_HEADERS: Final = [
 ]
 _CORS_MAX_AGE_S: Final = 600
 
-# Never the `not_found` of an image: clients must see the difference.
+# Never the `not_found` of an image: clients must be able to distinguish them.
 _ROUTING: Final = {
     404: ("nothing is served here: operations are below /api/v1, see /docs", "route_not_found"),
     405: ("this method is not allowed here, see /docs", "method_not_allowed"),
@@ -76,7 +76,7 @@ _METRICS: Final = Reports(
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application, its storage opened.
+    """Create the application with its storage opened.
 
     Raises:
         ConfigurationError: the settings cannot work.
@@ -100,12 +100,12 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="The image store of an image-generation compute server.",
         lifespan=lifespan,
-        docs_url=None,  # document_router has its own, with a policy
+        docs_url=None,  # document_router serves its own, with a content security policy
         redoc_url=None,
-        redirect_slashes=False,  # those redirects are built from the Host header
+        redirect_slashes=False,  # such redirects are built from the Host header
         exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
     )
-    app.add_middleware(ToldToBrowsers)
+    app.add_middleware(DefaultSecurityHeaders)
     app.include_router(document_router(app))
     if settings.cors_origins:
         app.add_middleware(
@@ -113,13 +113,13 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_ANSWER_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
             max_age=_CORS_MAX_AGE_S,
         )
     app.include_router(health_router(parts.storage, parts.library.database, _disk_metrics(parts)))
     # For the server's fast path, which has no router.
     app.state.operations, app.state.tokens = image_operations(parts), parts.tokens
-    app.state.varies_by_origin = bool(settings.cors_origins)  # as the middleware says it
+    app.state.varies_by_origin = bool(settings.cors_origins)  # like the middleware
     app.include_router(stillroom_router(parts), prefix="/api/v1")
     if settings.gallery:
         gallery = Gallery.of_package(
@@ -134,13 +134,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _disk_metrics(parts: Parts) -> Callable[[], None]:
-    """Brings the metrics of the data directory's disk up to date; with a bucket it has the rows."""
+    """Return a function that updates the metrics of the disk; with a bucket it has the rows."""
 
     def report() -> None:
-        with contextlib.suppress(OSError):  # there may be none, with a bucket and a PostgreSQL
-            found = os.statvfs(parts.settings.data_dir)
+        with contextlib.suppress(OSError):  # with a bucket and PostgreSQL, there may be no disk
+            disk = os.statvfs(parts.settings.data_dir)
             metrics.report_disk(
-                free_bytes=found.f_bavail * found.f_frsize,
+                free_bytes=disk.f_bavail * disk.f_frsize,
                 min_free_bytes=parts.settings.min_free_bytes,
                 read_only=isinstance(parts.storage, TurnsReadOnly) and parts.storage.is_read_only,
             )
@@ -148,42 +148,43 @@ def _disk_metrics(parts: Parts) -> Callable[[], None]:
     return report
 
 
-class Checked(NamedTuple):
-    """What the operator should know, line by line: the backend first.
+class SettingsReport(NamedTuple):
+    """Lines about the settings for the operator.
 
     Attributes:
-        facts: What is configured.
-        warnings: What works here and now, and may not elsewhere or later.
+        facts: Configuration, beginning with the storage backend.
+        warnings: Settings that work here and now, but may not elsewhere or later.
     """
 
     facts: list[str]
     warnings: list[str]
 
 
-def check_settings(settings: Settings) -> Checked:
-    """Open what the workers will open, in the process that starts them, and close it again.
+def check_settings(settings: Settings) -> SettingsReport:
+    """Open all parts that the workers will open, in their parent process, and close them.
 
     Raises:
-        ConfigurationError: they would fail.
+        ConfigurationError: the workers would fail.
     """
     parts = assemble(settings)
     assert parts.keys is not None  # noqa: S101  (`assemble` was given no `authorize`)
     warnings = [*asyncio.run(_try_storage(parts)), *settings.warnings()]
-    warnings += [f"{said}: {remedy}" for said, remedy in confinement.gaps()]
+    warnings += [f"{gap}: {remedy}" for gap, remedy in confinement.gaps()]
     lines = [f"storage: {parts.storage.description}"]
     lines.append(f"media library: {parts.library.database.description}")
-    if rules := parts.library.ends.rules.rules:
+    if rules := parts.library.retention.rules.rules:
         lines.append(f"retention: {', '.join(rule.name for rule in rules)}")
     if parts.made_secret:
         lines.append(f"made a token secret in {settings.secret_file}")
-    lines.append(f"tokens: {parts.keys.description}")
+    command = settings.token_command
+    lines.append(f"tokens: {parts.keys.description}{command and f'; mint one with: {command}'}")
     if settings.public_read:
         lines.append("images are public: they can be read without a token")
-    return Checked(lines, warnings)
+    return SettingsReport(lines, warnings)
 
 
 async def _try_storage(parts: Parts) -> list[str]:
-    """Why it cannot serve right now, if so; that may pass, so it stops no start."""
+    """Return a warning if the storage fails right now; that may pass, so the start continues."""
     try:
         await parts.storage.check()
     except StillroomError as error:
@@ -194,12 +195,11 @@ async def _try_storage(parts: Parts) -> list[str]:
 
 
 async def _http_problem(_: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101  (what it was registered for)
-    named = request_id.current.get()
+    assert isinstance(error, HTTPException)  # noqa: S101  (registered for it)
     message, code = _ROUTING.get(error.status_code, (str(error.detail), "not_served"))
-    found = plain_problem(error.status_code, message, code, named)
-    found.headers.extend((error.headers or {}).items())
-    return ProblemResponse(found)
+    problem = plain_problem(error.status_code, message, code, request_id.current.get())
+    problem.headers.extend((error.headers or {}).items())
+    return ProblemResponse(problem)
 
 
 async def _unexpected(_: Request, error: Exception) -> ProblemResponse:

@@ -1,7 +1,7 @@
-"""The assembly: opens storage, rows, keys and derived images by the settings.
+"""The assembly: opens storage, rows, keys and derived images according to the settings.
 
 Servers, embedded routers and plain processes call `assemble`; commands open only what they need,
-with the `opened_…` functions. Nothing here knows HTTP: `router.py` makes operations of the parts.
+with the `opened_…` functions. This module is independent of HTTP: `router.py` creates the routes.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
 from stillroom.media.lifetimes import Lifetimes
+from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import MediaResource, QueueMetrics
-from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.file import FILE_NAME, read_rules
 from stillroom.media.retention.rules import Rules
 from stillroom.media.runs.deletion import RunDeletions
@@ -36,33 +37,34 @@ from stillroom.media.service import MediaResourceService
 from stillroom.media.sweeper import Sweeper, Swept
 from stillroom.settings import Settings
 from stillroom.storage.capabilities import CallObserver, unobserved
-from stillroom.storage.choose import R2Config, open_inspection, open_storage, require_begun
+from stillroom.storage.choose import R2Config, open_inspection, open_storage, require_store
 from stillroom.storage.inspection import Inspection
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import SaveRules
 
 _SWEEPER_STOPS_WITHIN_S: Final = 5.0
-"""After the answers under way. A deletion takes milliseconds, and what is abandoned is safe."""
+"""Seconds for background work after the last response. Deletions take milliseconds, and it is safe
+to interrupt them."""
 
 
 _INDEX_STOPS_WITHIN_S: Final = 2.0
-"""What is left out is found again by comparing."""
+"""Seconds to write pending changes to the index. Those left out are found by comparing later."""
 
 _IMAGES: Final = "/storage/images"
-"""Where images are beside resources, below one prefix."""
+"""Path of images, which have a common prefix with resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """What the parts tell of their work, for metrics; by default nothing.
+    """Callbacks that report the work of the parts, for metrics; by default they do nothing.
 
     Attributes:
         call: Each sync, or each call to the bucket.
-        picture: What became of each derived image: `kept`, `made`, `refused` or `failed`.
-        queue: How long the queue of deletions is, now and then.
-        swept: What each sweep beside a server did.
-        healed: What became of each resource of which something was missing.
-        mark: Whether an image that was saved says that AI made it; None: that cannot be told.
+        picture: Outcome of each derived image: `kept`, `made`, `refused` or `failed`.
+        queue: Length of the queue of deletions, now and then.
+        swept: Result of each sweep in a server process.
+        healed: Outcome of each resource of which something was missing.
+        mark: AI mark of each saved image; None if it cannot be determined.
     """
 
     call: CallObserver = unobserved
@@ -78,23 +80,23 @@ UNREPORTED: Final = Reports()
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The media library over one storage.
+    """The media library of one storage.
 
     Attributes:
-        storage: The bytes of compute results and of resources.
-        database: The rows, opened when they are first needed.
-        service: What the API and the commands do with resources.
-        healer: Computes what is missing of resources.
-        sweeper: Deletes what is marked and due.
-        expiry: Marks compute results that have expired; None: no rule ends any.
-        ends: Says what the rules end, and when.
+        storage: Bytes of compute results and of resources.
+        database: Rows; opened on demand.
+        service: Operations on resources, for the API and the commands.
+        healer: Computes missing facts of resources.
+        sweeper: Carries out due deletions.
+        expiry: Schedules the deletion of expired compute results; None without retention rules.
+        retention: Evaluator of the retention rules.
         runs: Publishes runs.
-        run_deletions: Deletes them.
-        lifetimes: Gives saves an end.
-        filling: Writes into the search index what the storage changes.
+        run_deletions: Deletes runs.
+        lifetimes: Sets expirations of saved images.
+        filling: Writes changes of the storage into the search index.
         index_healing: Compares the search index with the storage.
-        catching_up: The same once, after a start.
-        background: Does all that again and again, beside a server.
+        catching_up: Does the same once after a start.
+        background: Repeats all of these periodically in a server.
     """
 
     storage: ImageStorage
@@ -103,7 +105,7 @@ class Library:
     healer: Healer
     sweeper: Sweeper
     expiry: Expiry | None
-    ends: Ends
+    retention: RetentionEvaluator
     runs: Runs
     run_deletions: RunDeletions
     lifetimes: Lifetimes
@@ -115,22 +117,16 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that one process serves with, opened.
+    """All open parts of one process that serves.
 
     Attributes:
-        settings: What it was opened by.
-        storage: Where the bytes of images are.
-        derived: Makes and keeps derived images.
-        authorize: Authenticates a request by its `Authorization` field.
-        keys: What tokens are checked with; None where `authorize` is the host application's.
-        tokens: The tokens that were checked before, for the fast path; None as `keys`.
-        signer: Signs and checks URLs.
-        library: The media library.
-        images_url: What the public URLs of images begin with.
-        signed_images_url: What their signed URLs begin with.
-        media_url: Public URLs of resources: of their keys at the CDN, else of their ids.
-        proxy_key: What a proxy shows that sends large images itself; None: none may.
-        made_secret: Whether the secret was made just now.
+        keys: Keys that verify tokens; None if `authorize` is the host application's.
+        tokens: Cache of verified tokens, for the fast path; None if `keys` is.
+        images_url: Beginning of the public URLs of images.
+        signed_images_url: Beginning of their signed URLs.
+        media_url: Returns the public URL of a resource: of its key at the CDN, else of its id.
+        proxy_key: Key by which a proxy proves that it may send images itself; None if none may.
+        made_secret: The secret was created just now.
     """
 
     settings: Settings
@@ -149,15 +145,15 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
-        """Fetch keys, open the database, sweep; close everything at the end.
+        """Fetch keys, open the database and run the background jobs; close everything at the end.
 
         Args:
-            again: All may be used again afterwards, also in another event loop: connections
-                are closed, a data directory stays open until the process ends.
+            again: All parts can be used again afterwards, also in another event loop: connections
+                are closed, but a data directory stays open until the process ends.
         """
         async with contextlib.AsyncExitStack() as stack:
             if self.keys is not None:
-                await stack.enter_async_context(self.keys.kept_fresh())
+                await stack.enter_async_context(self.keys.keep_fresh())
             await stack.enter_async_context(self.library.database.kept_open())
             await stack.enter_async_context(
                 self.library.filling.running(
@@ -178,11 +174,11 @@ class Parts:
     def indexing(
         self, *, stop_within_s: float = _INDEX_STOPS_WITHIN_S
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Write into the search index what the storage changes, in a process that is no server."""
+        """Write changes of the storage into the search index, in a process that is no server."""
         return self.library.filling.running(self.storage, stop_within_s=stop_within_s)
 
     async def close(self, *, again: bool = False) -> None:
-        """End the decoders, close the database and the storage; `again` as in `running`."""
+        """Stop the decoders, close the database and the storage; `again` is that of `running`."""
         await self.derived.close()
         await self.library.database.close()
         if isinstance(self.settings.storage, R2Config) or not again:
@@ -196,13 +192,13 @@ def assemble(
     images_url: str | None = None,
     reports: Reports = UNREPORTED,
 ) -> Parts:
-    """Open all that serving needs; no process is started and no database opened yet.
+    """Open all parts for serving. No process is started and no database opened yet.
 
     Args:
-        settings: By which.
-        authorize: Instead of tokens of ours. The secret signs URLs in any case.
-        images_url: Instead of the settings' own beginning of public and signed URLs.
-        reports: What the parts tell of their work.
+        settings: Settings of the process.
+        authorize: Replaces the verification of tokens. URLs are signed with the secret anyway.
+        images_url: Replaces the beginning of public and signed URLs from the settings.
+        reports: Callbacks that report the work of the parts.
 
     Raises:
         ConfigurationError: the settings cannot work.
@@ -236,18 +232,18 @@ def assemble(
 
 
 def verifier_of(keys: KeySource, settings: Settings) -> TokenVerifier:
-    """Checks tokens with these keys, for the audience and the issuer that are set."""
+    """Return a verifier of tokens with these keys, for the configured audience and issuer."""
     return TokenVerifier(keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer)
 
 
 @contextlib.asynccontextmanager
 async def opened_library(settings: Settings) -> AsyncIterator[Library]:
-    """The media library, for commands.
+    """Open the media library for a command.
 
     Raises:
-        ConfigurationError: the settings cannot work, or there is no store yet.
+        ConfigurationError: the settings cannot work, or there is no store.
     """
-    require_begun(settings.storage)
+    require_store(settings.storage)
     async with opened_storage(settings) as storage:
         derived = DerivedImages(settings.derived)
         filling = IndexFilling(MediaDatabase(settings.rows))
@@ -263,7 +259,7 @@ async def opened_library(settings: Settings) -> AsyncIterator[Library]:
 async def opened_storage(
     settings: Settings, rules: SaveRules | None = None
 ) -> AsyncIterator[ImageStorage]:
-    """The storage alone, for commands; `rules` instead of the settings' own.
+    """Open only the storage for a command; `rules` replace those of the settings.
 
     Raises:
         ConfigurationError: the settings cannot work.
@@ -277,10 +273,10 @@ async def opened_storage(
 
 @contextlib.asynccontextmanager
 async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
-    """The store as its operator looks at it, for commands.
+    """Open the store for inspection by a command.
 
     Raises:
-        ConfigurationError: the settings cannot work, or there is no store yet.
+        ConfigurationError: the settings cannot work, or there is no store.
     """
     inspection = open_inspection(settings.storage, _names_in_data_dir(settings))
     try:
@@ -290,7 +286,7 @@ async def opened_inspection(settings: Settings) -> AsyncIterator[Inspection]:
 
 
 def _names_in_data_dir(settings: Settings) -> list[str]:
-    """Names of what operators put into the data directory: the rules of retention."""
+    """Return the names of operators' files in the data directory: the retention rules."""
     files = [settings.data_dir / FILE_NAME]
     if settings.retention_file is not None:
         files.append(settings.retention_file)
@@ -309,15 +305,15 @@ def _media_url_of(settings: Settings, images_url: str | None) -> Callable[[Media
 
 
 def rules_of(settings: Settings) -> Rules:
-    """The rules of retention: those of the file, and `STILLROOM_COMPUTE_TTL`.
+    """Read the retention rules: those of the file, and `STILLROOM_COMPUTE_TTL`.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line of it is wrong.
+        ConfigurationError: the file cannot be read, or one of its lines is wrong.
     """
-    named = settings.retention_file
+    file = settings.retention_file
     return read_rules(
-        named or settings.data_dir / FILE_NAME,
-        is_named=named is not None,
+        file or settings.data_dir / FILE_NAME,
+        is_named=file is not None,
         compute_ttl=settings.compute_ttl,
     )
 
@@ -331,7 +327,7 @@ def _library(
 ) -> Library:
     database, grace, expiry = filling.database, settings.deletion_grace, None
     rules = rules_of(settings)
-    if rules.end_anything:
+    if rules.expire_anything:
         expiry = Expiry(storage, database, rules=rules, grace=grace)
     run_deletions = RunDeletions(storage, database, grace=grace)
     is_bucket = isinstance(settings.storage, R2Config)
@@ -346,7 +342,7 @@ def _library(
         healer=healer,
         sweeper=sweeper,
         expiry=expiry,
-        ends=Ends(storage, database, rules),
+        retention=RetentionEvaluator(storage, database, rules),
         runs=Runs(storage, database),
         run_deletions=run_deletions,
         lifetimes=Lifetimes(storage, database),
@@ -360,6 +356,7 @@ def _library(
             healer=healer,
             index_healing=index_healing,
             catching_up=catching_up,
+            missing_bytes=MissingBytes(storage, database) if is_bucket else None,
             report=reports.queue,
             report_swept=reports.swept,
         ),

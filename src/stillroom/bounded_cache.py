@@ -9,11 +9,11 @@ _V = TypeVar("_V")
 
 
 class CacheEntry(Generic[_V]):
-    """A value in a `BoundedCache`, for a caller that need not look it up again.
+    """A value in a `BoundedCache`, for callers that keep a reference to it.
 
     Attributes:
-        value: None: it was evicted, removed or never kept.
-        used: Set it with each use.
+        value: None if it was evicted or removed, or is larger than the cache.
+        used: To be set with each use.
     """
 
     __slots__ = ("size", "used", "value")
@@ -25,32 +25,27 @@ class CacheEntry(Generic[_V]):
 
 
 class BoundedCache(Generic[_K, _V]):
-    """Keeps what is asked for again, within `max_size`.
+    """A cache that keeps what is used again, within `max_size`.
 
-    The oldest entry goes first, unless it was asked for since it was last looked at: then it
-    is kept for another turn. A hit so costs one assignment, and a scan of things that are
-    asked for once evicts nothing that is in use. Hit ratios beside LRU and S3-FIFO:
+    The oldest entry is evicted first. If it was used since it was last considered, it is kept for
+    another round instead. A hit therefore costs one assignment, and reading many things once evicts
+    nothing that is in use. Hit ratios compared to LRU and S3-FIFO:
     docs/adr/0028-a-connection-of-our-own.md.
     """
 
     __slots__ = ("_entries", "_evicted", "_max_size", "_size")
 
     def __init__(self, max_size: int, evicted: Callable[[_V], None] | None = None) -> None:
-        """Begin empty.
-
-        Args:
-            max_size: Of all entries together, in the unit that `put` is told sizes in.
-            evicted: Called with each value that is evicted.
-        """
+        """Create an empty cache; `max_size` has the unit of the sizes that are passed to `put`."""
         self._evicted = evicted
         self._max_size = max_size
         self._size = 0
-        # A dict's first key is behind the places of all that were evicted: each look at it walks
-        # over them (10 us in a full cache of 16,384).
+        # A plain dict would be slow: finding its first key walks over the places of all evicted
+        # entries (10 us in a full cache of 16,384).
         self._entries: OrderedDict[_K, CacheEntry[_V]] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
-        """The value of a key; None: it was never put, or is evicted."""
+        """Return the value of a key, or None if there is none."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -69,7 +64,7 @@ class BoundedCache(Generic[_K, _V]):
         return entry
 
     def remove(self, key: _K) -> None:
-        """Remove a key, if it is there."""
+        """Remove a key, if it exists."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size -= entry.size
@@ -92,5 +87,5 @@ class BoundedCache(Generic[_K, _V]):
 
     @property
     def size(self) -> int:
-        """Of all entries together."""
+        """Total size of all entries."""
         return self._size

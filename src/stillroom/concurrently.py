@@ -1,7 +1,7 @@
-"""Run a job for each item concurrently, with a limit on how many run at once.
+"""Run a job for each item concurrently, with a limit on concurrent jobs.
 
-`asyncio.TaskGroup` has no limit, and a semaphore before `asyncio.gather` makes a task for each item
-and leaves those that run behind when one of them fails.
+`asyncio.TaskGroup` has no limit. A semaphore with `asyncio.gather` creates a task for each item,
+and leaves the other jobs running when one of them fails.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ async def for_each_concurrently(
     *,
     limit: int,
 ) -> None:
-    """Run a job for each item, `limit` at a time; the next item is taken when a job has ended.
+    """Run a job for each item, `limit` at a time. The next item is read when a job has ended.
 
-    The first error of a job, or of the items, is raised, as is a cancellation: after the other
-    jobs were cancelled and have ended. A generator of items is closed in any case.
+    The first error of a job or of the items is raised, as is a cancellation, after the other jobs
+    were cancelled and have ended. A generator of items is always closed.
     """
     left = items if isinstance(items, AsyncGenerator) else _asynchronous(items)
-    taking = asyncio.Lock()  # an async generator can be asked for one item at a time
+    taking = asyncio.Lock()  # an async generator cannot be advanced concurrently
 
     async def work() -> None:
         while True:
@@ -49,7 +49,7 @@ async def for_each_concurrently(
 async def map_concurrently(
     job: Callable[[Item], Awaitable[Result]], items: Collection[Item], *, limit: int
 ) -> list[Result]:
-    """Return the results of a job for each item, in the order of the items; else the same."""
+    """Run a job for each item, like `for_each_concurrently`; return the results in order."""
     results: dict[int, Result] = {}
 
     async def keep(numbered: tuple[int, Item]) -> None:

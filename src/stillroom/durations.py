@@ -1,4 +1,4 @@
-"""Durations as people write them: `90s`, `15m`, `12h`, `7d`."""
+"""Parsing of durations: `90s`, `15m`, `12h`, `7d`."""
 
 import re
 from datetime import timedelta
@@ -8,15 +8,15 @@ _TEXT: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS: Final = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 TEN_YEARS: Final = timedelta(days=3650)
-"""The longest life of an image that has an end, by a rule or a request."""
+"""Maximum lifetime of an image that expires, by a rule or a request."""
 
 
 def parse_duration(text: str, *, may_lack_unit: bool = False) -> timedelta | None:
-    """The duration that a text says: at most nine digits, and a unit; None: it says none.
+    """Parse a duration of at most nine digits and a unit; return None if it is malformed.
 
-    Without a unit, where that may be, they are seconds. The bounds are the caller's.
+    Without a unit, if that is allowed, it is in seconds. Callers check its bounds.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None or not (found[2] or may_lack_unit):
+    match = _TEXT.fullmatch(text)
+    if match is None or not (match[2] or may_lack_unit):
         return None
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -1,4 +1,4 @@
-"""The whole store in a FastAPI app of your own: `create_router`, or `Stillroom` with more handles.
+"""The whole store in a FastAPI app: `create_router`, or `Stillroom` with more attributes.
 
 from stillroom.embed import create_router
 app.include_router(create_router(), prefix="/api/v1")
@@ -33,12 +33,12 @@ log = logging.getLogger("stillroom.embed")
 
 
 class Stillroom:
-    """A store that is a part of this app.
+    """A store inside a FastAPI app.
 
     Attributes:
         router: All operations, for `app.include_router`. FastAPI runs its lifespan with the app's.
-        images: The SDK's async methods on the same store, for endpoints of your own. It may do
-            everything, and asks nothing of the network but the bucket.
+        images: The SDK's async methods on the same store, for the app's own endpoints. All
+            operations are permitted, and no network is used except for the bucket.
         media: The media library's service; `await media.ingest_from_storage_key("compute/a.png")`.
     """
 
@@ -56,29 +56,29 @@ class Stillroom:
         gallery: bool = False,
         **settings: object,
     ) -> None:
-        """Open what the variables of docs/reference/settings.md select, as the server does.
+        """Open the store that the variables of docs/reference/settings.md select, like the server.
 
         Args:
-            data_dir: Instead of `STILLROOM_DATA_DIR`. Several processes may share it.
-            storage: `disk` keeps images on the disk also where the variables of a bucket are set.
-            authorize: Instead of tokens of ours: takes the `Authorization` field (or None) and
-                returns a `stillroom.auth.grants.Grant`, or raises
-                `stillroom.errors.Unauthenticated`. A plain function runs on the event loop and
-                must be quick; an async one may wait. It decides about images, the library and
-                who may have a URL signed; with `public_read` it is asked only about requests that
-                have an `Authorization` field.
-            public_url: What `/<path>` is put behind to make an image's public URL; without it
+            data_dir: Replaces `STILLROOM_DATA_DIR`. Several processes may share it.
+            storage: `disk` stores images on the disk even if the variables of a bucket are set.
+            authorize: Replaces the verification of tokens: takes the `Authorization` field (or
+                None) and returns a `stillroom.auth.grants.Grant`, or raises
+                `stillroom.errors.Unauthenticated`. A plain function runs on the event loop and must
+                be fast; an async one may wait. It decides about images, the media library and the
+                signing of URLs. With `public_read`, it is called only for requests that have an
+                `Authorization` field.
+            public_url: Beginning of public URLs, to which `/<path>` is appended. The default is
                 `STILLROOM_PUBLIC_BASE_URL` and `/api/v1/storage/images`.
-            gallery: Serve the page for people at `/gallery/`, below the router's prefix.
-            settings: Any other setting by the name of its field, such as `max_upload_bytes=…`;
-                it wins over its variable. All are in docs/reference/settings.md.
+            gallery: Serve the gallery at `/gallery/`, below the router's prefix.
+            settings: Any other setting by the name of its field, such as `max_upload_bytes=…`. It
+                has priority over its variable. See docs/reference/settings.md.
 
         Raises:
             ConfigurationError: the settings cannot work.
         """
-        read = Settings.read_with({**_chosen(data_dir, storage), **settings})
+        resolved = Settings.read_with({**_explicit_settings(data_dir, storage), **settings})
         parts = assemble(
-            read,
+            resolved,
             authorize=authorize,
             images_url=public_url.rstrip("/") if public_url else None,
         )
@@ -86,24 +86,24 @@ class Stillroom:
         self._running = 0
         self.images = InProcessImageStore(parts)
         self.media = parts.library.service
-        is_local = not (public_url or read.public_base_url)
-        watch = _FirstSave(parts.images_url if is_local else None, lambda: self._running > 0)
+        is_local = not (public_url or resolved.public_base_url)
+        check = _FirstSaveCheck(parts.images_url if is_local else None, lambda: self._running > 0)
         self.router = APIRouter(lifespan=self.lifespan)
-        self.router.include_router(stillroom_router(parts, on_save=watch))
-        self._sign_in = sign_in_of(read) if gallery and authorize is None else None
+        self.router.include_router(stillroom_router(parts, on_save=check))
+        self._sign_in = sign_in_of(resolved) if gallery and authorize is None else None
         if gallery:
-            self.router.include_router(_gallery_router(read))
+            self.router.include_router(_gallery_router(resolved))
         if self._sign_in is not None:
             self.router.include_router(sign_in_router(self._sign_in))
         log.info("storage: %s", parts.storage.description)
-        for line in (*read.warnings(), *(f"{gap}: {fix}" for gap, fix in confinement.gaps())):
+        for line in (*resolved.warnings(), *(f"{gap}: {fix}" for gap, fix in confinement.gaps())):
             log.warning("%s", line)
 
     def sign_in_link(self, gallery_url: str) -> str:
-        """A link to the gallery that signs in once, within 10 minutes. Its token may do everything.
+        """Create a link to the gallery that signs in once, within 10 minutes, with all permissions.
 
         Args:
-            gallery_url: Where browsers reach the page of this app, such as
+            gallery_url: URL of this app's gallery in browsers, such as
                 `https://compute.example.com/api/v1/gallery/`.
 
         Raises:
@@ -119,11 +119,10 @@ class Stillroom:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Sweep, and keep the database and keys at hand; for an app that is mounted.
+        """Run the background jobs, and keep the database and the keys open.
 
-        `FastAPI(lifespan=stillroom.lifespan)` is needed only where the router is in an app that is
-        itself mounted, since Starlette does not run the lifespans of mounted apps. Within itself
-        it does nothing.
+        `FastAPI(lifespan=stillroom.lifespan)` is needed only if the router is in a mounted app,
+        because Starlette does not run the lifespans of mounted apps. Nested calls do nothing.
         """
         self._running += 1
         try:
@@ -144,7 +143,7 @@ def create_router(
     gallery: bool = False,
     **settings: object,
 ) -> APIRouter:
-    """The `router` of a new `Stillroom`, which says what the arguments mean.
+    """Return the `router` of a new `Stillroom`, which describes the arguments.
 
     Raises:
         ConfigurationError: the settings cannot work.
@@ -159,8 +158,7 @@ def create_router(
     ).router
 
 
-def _chosen(data_dir: str | Path | None, storage: str | None) -> dict[str, object]:
-    """As fields."""
+def _explicit_settings(data_dir: str | Path | None, storage: str | None) -> dict[str, object]:
     bucket = {name.lower(): "" for name in BUCKET} if storage == "disk" else {}
     return {"data_dir": data_dir, **bucket}
 
@@ -177,11 +175,11 @@ def _gallery_router(settings: Settings) -> APIRouter:
     )
 
 
-class _FirstSave:
-    """Looks at the first save over HTTP, which shows how the app is served."""
+class _FirstSaveCheck:
+    """Warns at the first save over HTTP if the app is not served as configured."""
 
     def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
-        """Warn of `images_url` if images are not there; None: it is as it was set."""
+        """Check that images are at `images_url`, unless it is None: then it was configured."""
         self._images_url = images_url
         self._is_running = is_running
         self._is_over = False

@@ -1,55 +1,56 @@
-"""Everything that Stillroom raises on purpose.
+"""All exceptions that Stillroom raises on purpose.
 
 StillroomError
-├── InvalidInput            what the caller sent is not what the operation takes
-│   ├── InvalidPath         the name is no image path
-│   ├── InvalidParameter    a query parameter is missing its form
-│   ├── InvalidUpload       no `file` part, two, or one that is no file
+├── InvalidInput            the input of a request is invalid
+│   ├── InvalidPath         not the path of an image
+│   ├── InvalidParameter    a malformed query parameter
+│   ├── InvalidUpload       no `file` part, two, or one that is not a file
 │   ├── EmptyFile           a file of no bytes
-│   └── DigestMismatch      the bytes that came are not those that were announced
-├── Unauthenticated         no token, or not a valid one; never says which
-│   ├── TokenExpired        one that was valid until its `exp`
+│   └── DigestMismatch      the received bytes are not the announced ones
+├── Unauthenticated         no token, or an invalid one; never says which
+│   ├── TokenExpired        a token that was valid until its `exp`
 │   └── SignInCodeSpent     the code of a sign-in link that was used, or is too old
-├── Forbidden               a valid token that does not cover this
+├── Forbidden               a valid token without the permission
 ├── ImageNotFound           no image under this path
 ├── RunNotFound             no images in this folder, and no manifest
-├── RunConflict             a run is not what was expected, or was published as another set
+├── RunConflict             a run is not as expected, or was published with other images
 ├── ResourceNotFound        no such resource in the media library
-├── DeadLetterNotFound      no deletion with this id was given up
+├── DeadLetterNotFound      no failed deletion with this id
 ├── ResourceProtected       the resource may not be deleted
 ├── ResourceConflict        bytes to be ingested are being deleted, or a resource has lost them
 ├── ImplausibleScan         so much seems to be wrong that the scan itself must be
-├── PathConflict            a folder stands where a file should go, or the other way round
-├── ConditionUnsupported    the bucket cannot hold to the request's condition
-├── ListingUnsupported      the bucket has no order in which listings could go on
+├── PathConflict            a folder where a file should be, or the other way round
+├── ConditionUnsupported    the bucket cannot enforce the request's condition
+├── ListingUnsupported      the bucket has no order in which listings could be continued
 ├── PreconditionFailed      If-Match or If-None-Match does not hold
 ├── MalformedBody           the multipart body is broken or incomplete
 ├── UnsupportedMedia        not multipart, or not an image where one is required
 ├── TooLarge                more bytes than allowed
-├── StorageFull             the medium has no room
+├── StorageFull             the medium has no space left
 ├── BackendUnavailable      the medium failed, or the outcome is unknown; a retry may succeed
 │   └── ReadOnly            a sync failed: nothing is accepted until a restart
 └── ConfigurationError      the settings cannot work; stops the start with one sentence
 
-`code` is public API: clients branch on it, so it never changes. Messages may.
-HTTP numbers are not here; `http/problems.py` owns that table.
+`code` is public API: clients branch on it, so it never changes. Messages may. The SDK uses the
+first line of a docstring as the message if a response has none. HTTP status codes are defined in
+`http/problems.py`.
 """
 
 from typing import ClassVar
 
 
 class StillroomError(Exception):
-    """The root of the tree; never raised itself."""
+    """Base class of all errors; never raised itself."""
 
     code: ClassVar[str] = "error"
 
 
 class InvalidInput(StillroomError):
-    """What the caller sent is not what the operation takes.
+    """The input of the request is invalid.
 
     Args:
         message: One sentence for the caller.
-        at: Where in the request, as FastAPI spells it: `("query", "limit")`.
+        at: Location in the request, in the form of FastAPI: `("query", "limit")`.
     """
 
     code = "invalid_input"
@@ -60,7 +61,7 @@ class InvalidInput(StillroomError):
 
 
 class InvalidPath(InvalidInput):
-    """The name is no image path."""
+    """The name is not the path of an image."""
 
     code = "invalid_path"
 
@@ -69,13 +70,13 @@ class InvalidPath(InvalidInput):
 
 
 class InvalidParameter(InvalidInput):
-    """A query parameter does not have the form it needs."""
+    """A query parameter is malformed."""
 
     code = "invalid_parameter"
 
 
 class InvalidUpload(InvalidInput):
-    """A well-formed form without a `file` part, with two, or with one that is no file."""
+    """The form has no `file` part, two of them, or one that is not a file."""
 
     code = "invalid_upload"
 
@@ -84,7 +85,7 @@ class InvalidUpload(InvalidInput):
 
 
 class EmptyFile(InvalidInput):
-    """The file has no bytes; most often a stream that was read before and not rewound."""
+    """The file has no bytes; usually a stream was read before and not rewound."""
 
     code = "empty_file"
 
@@ -95,7 +96,7 @@ class EmptyFile(InvalidInput):
 
 
 class DigestMismatch(InvalidInput):
-    """The bytes that came are not those that `Repr-Digest` announced."""
+    """The received bytes are not those that `Repr-Digest` announced."""
 
     code = "digest_mismatch"
 
@@ -113,7 +114,10 @@ class Unauthenticated(StillroomError):
 
 
 class TokenExpired(Unauthenticated):
-    """A token that is valid but for its `exp`; told, since only its owner can show one."""
+    """The token has expired.
+
+    The message may say so, since only the owner of a valid token can present it.
+    """
 
     code = "token_expired"
 
@@ -122,7 +126,7 @@ class TokenExpired(Unauthenticated):
 
 
 class SignInCodeSpent(Unauthenticated):
-    """The code of a sign-in link that was used or is too old, or that is none."""
+    """The code of a sign-in link is unknown, was used before, or is too old."""
 
     code = "sign_in_code_spent"
 
@@ -131,7 +135,7 @@ class SignInCodeSpent(Unauthenticated):
 
 
 class Forbidden(StillroomError):
-    """A valid token whose scope or prefix does not cover this."""
+    """The token is valid, but its scope or prefix does not permit this."""
 
     code = "forbidden"
 
@@ -146,7 +150,7 @@ class ImageNotFound(StillroomError):
 
 
 class RunNotFound(StillroomError):
-    """No images in this folder, and no manifest of a run."""
+    """The folder has no images and no manifest of a run."""
 
     code = "run_not_found"
 
@@ -155,11 +159,11 @@ class RunNotFound(StillroomError):
 
 
 class RunConflict(StillroomError):
-    """A run is not what was expected, or was published as another set of images.
+    """The run is not as expected, or was published with other images.
 
     Args:
         message: One sentence for the caller.
-        count: How many images the run has, where that is known.
+        count: Number of images in the run, if it is known.
     """
 
     code = "run_conflict"
@@ -171,7 +175,7 @@ class RunConflict(StillroomError):
 
 
 class ResourceNotFound(StillroomError):
-    """No such resource in the media library, or its deletion is due."""
+    """The media library has no such resource, or its deletion is due."""
 
     code = "resource_not_found"
 
@@ -180,7 +184,7 @@ class ResourceNotFound(StillroomError):
 
 
 class DeadLetterNotFound(StillroomError):
-    """No deletion with this id was given up; it may have been retried or dropped meanwhile."""
+    """No failed deletion has this id; it may have been retried or dropped meanwhile."""
 
     code = "dead_letter_not_found"
 
@@ -189,7 +193,7 @@ class DeadLetterNotFound(StillroomError):
 
 
 class ResourceProtected(StillroomError):
-    """The resource is protected, so it is not deleted."""
+    """The resource is protected from deletion."""
 
     code = "resource_protected"
 
@@ -198,7 +202,7 @@ class ResourceProtected(StillroomError):
 
 
 class ResourceConflict(StillroomError):
-    """The bytes cannot be relied on: they are being deleted, or a resource has lost them."""
+    """The bytes are unreliable: they are being deleted, or a resource has lost them."""
 
     code = "resource_conflict"
 
@@ -212,19 +216,19 @@ class ResourceConflict(StillroomError):
 
 
 class ImplausibleScan(StillroomError):
-    """So much seems to be wrong that the scan must be: nothing was deleted."""
+    """So much seems to be wrong that the scan itself must be: nothing was deleted."""
 
     code = "implausible_scan"
 
 
 class PathConflict(StillroomError):
-    """A folder stands where a file should go, or a file where a folder should."""
+    """A folder exists where a file should be, or a file where a folder should be."""
 
     code = "path_conflict"
 
 
 class PreconditionFailed(StillroomError):
-    """If-Match or If-None-Match does not hold; nothing was changed."""
+    """A condition, `If-Match` or `If-None-Match`, does not hold; nothing was changed."""
 
     code = "precondition_failed"
 
@@ -233,13 +237,13 @@ class PreconditionFailed(StillroomError):
 
 
 class ConditionUnsupported(StillroomError):
-    """The storage cannot hold to the request's condition, so nothing was changed."""
+    """The storage cannot enforce the request's condition, so nothing was changed."""
 
     code = "condition_unsupported"
 
 
 class ListingUnsupported(StillroomError):
-    """The storage lists in no order, so pages of a listing cannot be put together."""
+    """The storage lists in no order, so pages of a listing cannot be joined."""
 
     code = "listing_unsupported"
 
@@ -251,11 +255,11 @@ class MalformedBody(StillroomError):
 
 
 class UnsupportedMedia(StillroomError):
-    """Not multipart/form-data; or not an image where one is required.
+    """The body is not multipart/form-data, or not an image where one is required.
 
     Args:
         message: One sentence for the caller.
-        is_cut_off: It is an image, whose file ends too early.
+        is_cut_off: It is an image whose file ends too early.
     """
 
     code = "unsupported_media"
@@ -272,7 +276,7 @@ class TooLarge(StillroomError):
 
 
 class StorageFull(StillroomError):
-    """The medium has no room for this image."""
+    """The medium has no space left for this image."""
 
     code = "storage_full"
 
@@ -284,7 +288,7 @@ class BackendUnavailable(StillroomError):
 
 
 class ReadOnly(BackendUnavailable):
-    """A sync failed once, so no save can be promised to last until a restart."""
+    """A sync failed, so no save can be guaranteed to last until a restart."""
 
     code = "read_only"
 

@@ -1,8 +1,8 @@
-"""The parts of a file that were read so far, for parsers that say what they need next.
+"""Parts of a file that were read so far, for parsers that request the bytes they need.
 
-A parser is a pure function on `FileParts`: where it meets bytes that are not here yet it raises
-`MoreNeeded`, its caller reads them, and it runs again. So it works on a disk and on a bucket, where
-each read is a request, and what one file can make us read has a bound.
+A parser is a pure function of `FileParts`. If bytes are missing it raises `MoreNeeded`, its caller
+reads them, and the parser runs again. This works on a disk and in a bucket, where each read is a
+request, and the bytes read from one file are limited.
 """
 
 import struct
@@ -14,7 +14,7 @@ from stillroom.work_budget import WorkBudget
 _WIDE: Final = 1
 _LOOKS_OF_A_READ: Final = 3
 _MAX_SEGMENTS: Final = 4096
-"""Of a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
+"""Limit for a JPEG. The markers below are those of ITU-T T.81, B.1.1.3."""
 
 _MARKS: Final = 0xFF
 _END_OF_IMAGE: Final = 0xD9
@@ -24,11 +24,11 @@ _LENGTH_BYTES: Final = 2
 
 
 class BrokenHeader(Exception):
-    """The header is not of the form that its format has."""
+    """The header is not valid in its format."""
 
 
 class MoreNeeded(Exception):
-    """These bytes are needed too."""
+    """The parser needs these bytes, which were not read yet."""
 
     def __init__(self, start: int, length: int) -> None:
         super().__init__()
@@ -37,16 +37,16 @@ class MoreNeeded(Exception):
 
 
 class FileParts:
-    """Some parts of a file.
+    """Parts of a file.
 
     Attributes:
-        size: Of the whole file, in bytes.
-        held: How many bytes were added.
-        budget: Work that parsing them may still cause.
+        size: Size of the whole file in bytes.
+        held: Number of bytes added.
+        budget: Work that parsing may still cause.
     """
 
     def __init__(self, size: int, most: int) -> None:
-        """Start without any; parsers should ask for no more than `most` bytes in all."""
+        """Start without any parts; parsers should request at most `most` bytes in total."""
         self.size = size
         self.held = 0
         self._most = most
@@ -56,27 +56,27 @@ class FileParts:
 
     @classmethod
     def whole(cls, data: bytes) -> "FileParts":
-        """All of a file that is in memory."""
+        """Return the parts of a file that is in memory."""
         parts = cls(len(data), len(data))
         parts.add(0, data)
         return parts
 
     def add(self, start: int, part: bytes) -> None:
-        """A part that was read."""
+        """Add a part that was read."""
         self._parts.append((start, part))
         self.held += len(part)
 
     def end(self) -> None:
-        """No more is read: from here on what is missing counts as broken."""
+        """Declare that no more is read: from now on missing bytes raise `BrokenHeader`."""
         self._has_all = True
 
     def allows(self, start: int, length: int) -> bool:
-        """Whether these bytes are here, or may still be asked for."""
-        may_ask = not self._has_all and self.held + length <= self._most
-        return may_ask or self._found(start, length) is not None
+        """Return whether these bytes were read, or may still be requested."""
+        may_request = not self._has_all and self.held + length <= self._most
+        return may_request or self._find_part(start, length) is not None
 
     def bytes_at(self, start: int, length: int) -> bytes:
-        """Those bytes of the file.
+        """Return `length` bytes of the file from `start` on.
 
         Raises:
             BrokenHeader: the file is shorter, or no more is read.
@@ -86,20 +86,20 @@ class FileParts:
         self.budget.look(_LOOKS_OF_A_READ)
         if start < 0 or length < 0 or start + length > self.size:
             raise BrokenHeader
-        found = self._found(start, length)
-        if found is None:
+        match = self._find_part(start, length)
+        if match is None:
             if self._has_all:
                 raise BrokenHeader
             raise MoreNeeded(start, length)
         self.budget.hand_out(length)
-        at, part = found
+        at, part = match
         return part[start - at : start - at + length]
 
     def numbers(self, form: str, start: int) -> tuple[int, ...]:
-        """Whole numbers in the form of `struct`."""
+        """Return whole numbers in a format of `struct`."""
         return struct.unpack(form, self.bytes_at(start, struct.calcsize(form)))
 
-    def _found(self, start: int, length: int) -> tuple[int, bytes] | None:
+    def _find_part(self, start: int, length: int) -> tuple[int, bytes] | None:
         for at, part in self._parts:
             if at <= start and start + length <= at + len(part):
                 return at, part
@@ -107,7 +107,7 @@ class FileParts:
 
 
 def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the content of each box (ISO/IEC 14496-12, 4.2)."""
+    """Yield type, start and end of the content of each box (ISO/IEC 14496-12, 4.2)."""
     while start + 8 <= end:
         (length,) = parts.numbers(">I", start)
         kind = parts.bytes_at(start + 4, 4)
@@ -124,7 +124,7 @@ def boxes(parts: FileParts, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def jpeg_segments(parts: FileParts) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of the content of each segment of a JPEG up to the first scan."""
+    """Yield marker, start and length of the content of each JPEG segment before the first scan."""
     at = 2
     for _ in range(_MAX_SEGMENTS):
         sign, marker = parts.numbers("BB", at)

@@ -1,7 +1,4 @@
-"""The SDK's requests, answered by the operations of this process: no server, no socket.
-
-The SDK keeps its names and promises, since all that differs is what carries its calls.
-"""
+"""Transport of the SDK that calls the operations in this process, without server or socket."""
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -28,7 +25,7 @@ _API: Final = "/api/v1"
 
 
 def operations_of(parts: Parts) -> Operations:
-    """The SDK's operations, with the URLs of these parts."""
+    """Return the SDK's operations, with the URLs of these parts."""
     base = parts.signed_images_url
     if not base.endswith(IMAGES):
         base = parts.settings.api_images_url
@@ -36,16 +33,16 @@ def operations_of(parts: Parts) -> Operations:
 
 
 class InProcessSender:
-    """Runs the SDK's calls by the operations over some parts, in the event loop that calls."""
+    """Sends the SDK's calls to the operations of some parts, in the caller's event loop."""
 
     def __init__(self, parts: Parts) -> None:
         self._application = FastAPI(openapi_url=None)
         self._application.include_router(trusted_router(parts), prefix=_API)
-        # Pictures that the CDN makes are the CDN's to give.
+        # Thumbnails made by the CDN are fetched from there.
         self._elsewhere = AsyncSender(Connection(operations_of(parts).root, None), None)
 
     async def send(self, call: Call) -> Answer | Failure:
-        """What came of a call; an image that broke off while it was read is a `Failure`."""
+        """Return the response. If an image breaks off while it is read, return a `Failure`."""
         if call.elsewhere:
             return await self._elsewhere.send(call)
         exchange = _Exchange(call)
@@ -56,12 +53,12 @@ class InProcessSender:
         return exchange.answer()
 
     async def close(self) -> None:
-        """Close what goes to the CDN."""
+        """Close the connections to the CDN."""
         await self._elsewhere.close()
 
 
 class InProcessImageStore(AsyncImageStore):
-    """`AsyncImageStore` on the storage and library of this process; it may do everything."""
+    """`AsyncImageStore` on the storage and library of this process, with all permissions."""
 
     def __init__(self, parts: Parts) -> None:
         self._operations = operations_of(parts)
@@ -69,12 +66,12 @@ class InProcessImageStore(AsyncImageStore):
 
 
 class _Exchange:
-    """One request and its answer, as the messages of ASGI: https://asgi.readthedocs.io."""
+    """One request and its response, as ASGI messages: https://asgi.readthedocs.io."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._body = pieces(call, call.body) if isinstance(call.body, Form) else None
-        self._asked = False
+        self._is_body_read = False
         self._status = 0
         self._headers: dict[str, str] = {}
         self._content = bytearray()
@@ -83,40 +80,38 @@ class _Exchange:
         self._fault: BaseException | None = None
 
     async def receive(self) -> Message:
-        """The next piece of the request's body."""
         if self._body is not None:
             piece = await anext(self._body, b"")
             if not piece:
-                self._body, self._asked = None, True
+                self._body, self._is_body_read = None, True
             return {"type": "http.request", "body": piece, "more_body": bool(piece)}
-        if self._asked:
-            await anyio.sleep_forever()  # the caller waits for the answer, and never goes away
-        self._asked = True
+        if self._is_body_read:
+            await anyio.sleep_forever()  # the caller waits for the response and never disconnects
+        self._is_body_read = True
         body = self._call.body if isinstance(self._call.body, bytes) else b""
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """A part of the answer."""
         try:
-            await self._take(message)
+            await self._process(message)
         except BaseException as error:
-            self._fault = error  # an operation passes over the ConnectionError of a client
+            self._fault = error  # operations ignore the ConnectionError of a client
             raise
 
-    async def _take(self, message: Message) -> None:
+    async def _process(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = {
                 name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]
             }
-            self._begin()
+            self._start_body()
         elif self._sink is None:
             self._content += message.get("body", b"")
         elif message.get("body"):
             await write_chunk(self._call, self._sink, message["body"], self._total)
 
-    def _begin(self) -> None:
-        """Find out where the body of the answer goes."""
+    def _start_body(self) -> None:
+        """Choose the destination of the response body."""
         if self._status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             self._sink = self._call.sink
         if self._sink is not None:
@@ -127,14 +122,13 @@ class _Exchange:
 
     @property
     def head(self) -> Answer:
-        """The answer without its body."""
         return Answer(self._status, self._headers, b"")
 
     def answer(self) -> Answer:
-        """The answer; its body is empty where a sink took it.
+        """Return the response; its body is empty if it was written into a sink.
 
         Raises:
-            BaseException: what the caller's file, or its `progress`, has raised.
+            BaseException: raised by the caller's file or its `progress`.
         """
         if self._fault is not None:
             raise self._fault

@@ -22,7 +22,7 @@ from stillroom.auth.grants import Grant
 from stillroom.client import HealingProgress, ImageStore
 from stillroom.client.exchange import Answer, Call, Failure
 from stillroom.client.library import LibraryCalls, MediaLibrary, OnHealing, ResourceId, Runs
-from stillroom.http.parameters import resource_id as parsed_id
+from stillroom.http.parameters import resource_id as parse_id
 from stillroom.in_process import InProcessSender, operations_of
 from stillroom.media.resource import Change, MediaResource, ResourcePage, ResourceQuery
 from stillroom.media.service import MediaResourceService
@@ -32,37 +32,37 @@ from stillroom.settings import Settings
 T = TypeVar("T")
 
 _INDEXED_WITHIN_S: Final = 10.0
-"""At the end; the database may have to be opened first, which takes a second."""
+"""Seconds at the end for the search index; opening the database first takes about a second."""
 
 log = logging.getLogger("stillroom.local")
 
 
 def open_store(data_dir: str | Path | None = None, **settings: object) -> "LocalImageStore":
-    """The store that the variables of docs/reference/settings.md select, as for the server.
+    """Open the store that the variables of docs/reference/settings.md select, like the server.
 
-    Servers, apps and plain processes may use one data directory or bucket at the same time. What is
-    due is deleted by those that serve, or by `stillroom media sweep`; not by this process. What is
-    saved here is searched within a second; `close` waits for what was saved last. A script that
-    ends without it leaves that to the servers, which find it within the hour.
+    Servers, apps and plain processes may use one data directory or bucket at the same time. Due
+    deletions are carried out by servers, or by `stillroom media sweep`, not by this process. Images
+    saved here can be found by search within a second, and `close` waits for the last ones. If a
+    script ends without `close`, servers index them within the hour.
 
     Args:
-        data_dir: Instead of `STILLROOM_DATA_DIR`.
-        settings: Any other setting by the name of its field; it wins over its variable.
+        data_dir: Replaces `STILLROOM_DATA_DIR`.
+        settings: Any other setting by the name of its field, with priority over its variable.
 
     Raises:
         ConfigurationError: the settings cannot work.
     """
-    read = Settings.read_with({"data_dir": data_dir, **settings})
-    return LocalImageStore(lambda: assemble(read, authorize=lambda _: Grant.everything()))
+    resolved = Settings.read_with({"data_dir": data_dir, **settings})
+    return LocalImageStore(lambda: assemble(resolved, authorize=lambda _: Grant.everything()))
 
 
 class LocalImageStore(ImageStore):
     """`ImageStore` on the storage itself. Threads may share it, and forked processes inherit it."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
-        """Open the parts, and again in each process that is forked off and uses them."""
+        """Open the parts, and again in each forked process that uses them."""
         self._loop = _LoopThread(open_parts)
-        parts = self._loop.opened.parts
+        parts = self._loop.runtime.parts
         log.info("storage: %s", parts.storage.description)
         self._operations = operations_of(parts)
         self._sender = self._loop
@@ -74,7 +74,7 @@ class LocalImageStore(ImageStore):
 
 
 class LocalMedia(MediaLibrary):
-    """The SDK's `MediaLibrary`, and the methods of `MediaResourceService` for code that waits."""
+    """The SDK's `MediaLibrary`, with the methods of `MediaResourceService` as blocking calls."""
 
     def __init__(self, calls: LibraryCalls, run: Runs, loop: "_LoopThread") -> None:
         super().__init__(calls, run)
@@ -104,22 +104,23 @@ class LocalMedia(MediaLibrary):
 
     def delete(self, resource_id: ResourceId) -> MediaResource:  # type: ignore[override]  # it has always returned what the service returns
         """See `MediaResourceService.delete`."""
-        wanted = parsed_id(str(resource_id), ("id",))
-        return self._wait(lambda media: media.delete(wanted))
+        parsed_id = parse_id(str(resource_id), ("id",))
+        return self._wait(lambda media: media.delete(parsed_id))
 
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """See `MediaLibrary.heal`; this process computes it, and that is waited for in any case.
+        """See `MediaLibrary.heal`. This process computes the facts, and the call waits for them.
 
-        What fails is left to servers, or to another call. `progress` is called in another thread.
+        Resources that fail are left to servers, or to another call. `progress` is called in another
+        thread.
         """
-        wanted = None if ids is None else {parsed_id(str(one), ("ids",)) for one in ids}
+        parsed_ids = None if ids is None else {parse_id(str(text), ("ids",)) for text in ids}
         report = progress or (lambda _: None)
 
-        async def job(opened: "_Opened") -> int:
-            healer = opened.parts.library.healer
-            total = await healer.ask(wanted)
+        async def job(runtime: "_Runtime") -> int:
+            healer = runtime.parts.library.healer
+            total = await healer.ask(parsed_ids)
             report(HealingProgress(total, total))
             await healer.heal(
                 progress=lambda done: report(HealingProgress(total, max(0, total - done.total())))
@@ -130,11 +131,11 @@ class LocalMedia(MediaLibrary):
         return self._loop.run(job)
 
     def _wait(self, job: Callable[[MediaResourceService], Coroutine[Any, Any, T]]) -> T:
-        return self._loop.run(lambda opened: job(opened.parts.library.service))
+        return self._loop.run(lambda runtime: job(runtime.parts.library.service))
 
 
-class _Opened:
-    """The parts of one process, and the event loop in which they are used, once they are used."""
+class _Runtime:
+    """The parts in one process, with the event loop and thread that use them."""
 
     def __init__(self, parts: Parts) -> None:
         self.pid = os.getpid()
@@ -143,20 +144,19 @@ class _Opened:
         self.indexing = contextlib.AsyncExitStack()
         self._started: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
 
-    def run(self, job: Callable[["_Opened"], Coroutine[Any, Any, T]]) -> T:
-        """Run a job in the loop, and wait for it."""
+    def run(self, job: Callable[["_Runtime"], Coroutine[Any, Any, T]]) -> T:
         future = asyncio.run_coroutine_threadsafe(job(self), self._loop())
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # the caller may have been interrupted
+            future.cancel()  # if the caller was interrupted
             raise
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         with _starting:
             if self._started is None:
                 loop = asyncio.new_event_loop()
-                # It must not keep its process from ending: not every script closes its store.
+                # A daemon, since not every script closes its store before it ends.
                 thread = threading.Thread(target=loop.run_forever, name="stillroom", daemon=True)
                 thread.start()
                 asyncio.run_coroutine_threadsafe(_index(self), loop).result()
@@ -165,39 +165,38 @@ class _Opened:
             return self._started[0]
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it belongs to this process, and the caller can wait for its loop."""
+    def is_usable(self) -> bool:
+        """Return whether it belongs to this process, and the caller may wait for its loop."""
         is_in_loop = self._started is not None and self._started[1] is threading.current_thread()
         return self.pid == os.getpid() and not is_in_loop
 
     def close(self) -> None:
-        """Close the parts, and end the loop."""
         with _starting:
             _in_use.discard(self)
         self.run(_close)
-        assert self._started is not None  # noqa: S101  (by `run`)
+        assert self._started is not None  # noqa: S101  (set by `run`)
         loop, thread = self._started
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-async def _index(opened: _Opened) -> None:
-    indexing = opened.parts.indexing(stop_within_s=_INDEXED_WITHIN_S)
-    await opened.indexing.enter_async_context(indexing)
+async def _index(runtime: _Runtime) -> None:
+    indexing = runtime.parts.indexing(stop_within_s=_INDEXED_WITHIN_S)
+    await runtime.indexing.enter_async_context(indexing)
 
 
-async def _end_indexing(opened: _Opened) -> None:
-    await opened.indexing.aclose()
+async def _end_indexing(runtime: _Runtime) -> None:
+    await runtime.indexing.aclose()
 
 
 def _before_fork() -> None:
-    """A child inherits locks of SQLite, which no transaction may hold then."""
+    """Stop indexing: the child inherits SQLite's locks, so no transaction may hold any."""
     with _starting:
-        found = [opened for opened in _in_use if opened.is_ours]
-    for opened in found:
-        opened.run(_end_indexing)
-        _paused.append(opened)
+        running = [runtime for runtime in _in_use if runtime.is_usable]
+    for runtime in running:
+        runtime.run(_end_indexing)
+        _paused.append(runtime)
 
 
 def _after_fork() -> None:
@@ -205,50 +204,46 @@ def _after_fork() -> None:
         _paused.pop().run(_index)
 
 
-async def _close(opened: _Opened) -> None:
-    await opened.sender.close()
-    await _end_indexing(opened)
-    await opened.parts.close()
+async def _close(runtime: _Runtime) -> None:
+    await runtime.sender.close()
+    await _end_indexing(runtime)
+    await runtime.parts.close()
 
 
 _starting: Final = threading.Lock()
-_in_use: Final = weakref.WeakSet[_Opened]()
-_paused: Final = list[_Opened]()
+_in_use: Final = weakref.WeakSet[_Runtime]()
+_paused: Final = list[_Runtime]()
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_paused.clear)
 
 
 class _LoopThread:
-    """A `Sends` over parts of this process; after a fork, over parts of the child's own."""
+    """A `Sends` to the parts of this process; after a fork, to new parts of the child."""
 
     def __init__(self, open_parts: Callable[[], Parts]) -> None:
         self._open_parts = open_parts
         self._opening = threading.Lock()
-        self._opened: _Opened | None = _Opened(open_parts())
-        self._inherited: list[_Opened] = []  # kept: the parent's are not the child's to end
+        self._runtime: _Runtime | None = _Runtime(open_parts())
+        self._inherited: list[_Runtime] = []  # referenced, so that the child never closes them
 
     @property
-    def opened(self) -> _Opened:
-        """What this process uses, opened now where it is not open."""
+    def runtime(self) -> _Runtime:
         with self._opening:
-            if self._opened is not None and self._opened.pid != os.getpid():
-                self._inherited.append(self._opened)
-                self._opened = None
-            if self._opened is None:
-                self._opened = _Opened(self._open_parts())
-            return self._opened
+            if self._runtime is not None and self._runtime.pid != os.getpid():
+                self._inherited.append(self._runtime)
+                self._runtime = None
+            if self._runtime is None:
+                self._runtime = _Runtime(self._open_parts())
+            return self._runtime
 
-    def run(self, job: Callable[[_Opened], Coroutine[Any, Any, T]]) -> T:
-        """Run a job in the loop, and wait for it."""
-        return self.opened.run(job)
+    def run(self, job: Callable[[_Runtime], Coroutine[Any, Any, T]]) -> T:
+        return self.runtime.run(job)
 
     def send(self, call: Call) -> Answer | Failure:
-        """See `Sends.send`."""
-        return self.run(lambda opened: opened.sender.send(call))
+        return self.run(lambda runtime: runtime.sender.send(call))
 
     def close(self) -> None:
-        """See `Sends.close`."""
         with self._opening:
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.pid == os.getpid():
-            opened.close()
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None and runtime.pid == os.getpid():
+            runtime.close()

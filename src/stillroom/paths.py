@@ -1,9 +1,8 @@
-"""Names: what a caller may call an image, and where its bytes are kept.
+"""Image paths, as clients use them, and the storage keys under which the bytes are kept.
 
-A caller's name becomes an `ImagePath` once, at the border, and an `ImagePath`
-becomes a `StorageKey` here and nowhere else. Code behind the border takes
-parsed values only, so no check can be forgotten. Refuse, never repair: a name
-quietly cleaned is two names for one image.
+A client's text is parsed to an `ImagePath` once, at the border, and an `ImagePath` becomes a
+`StorageKey` only here. All other code accepts parsed values, so no check can be forgotten. Invalid
+paths are refused and never corrected, because a corrected path would be a second name of an image.
 """
 
 import re
@@ -16,28 +15,28 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from stillroom.errors import InvalidPath
 
 COMPUTE_PREFIX: Final = "compute/"
-"""Where the images of the five operations live, on every backend."""
+"""Prefix of images in the store, on every backend."""
 
 MEDIA_PREFIX: Final = "media/"
-"""Where the media library keeps its images; no path leads there."""
+"""Prefix of images in the media library; no path leads there."""
 
 POSTER_SUFFIX: Final = ".poster.webp"
-"""Behind the path of a video: the picture that stands for it where no frame can be decoded."""
+"""Suffix of the path of a poster, which represents a video if no frame can be decoded."""
 
 MANIFEST_NAME: Final = ".run.json"
-"""How the manifest of a run is called in its folder; no path has such a segment."""
+"""Name of a run's manifest in its folder; no path has such a segment."""
 
 MAX_KEY_BYTES: Final = 1024
-"""Longest key with its prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+"""Limit with the prefix. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 
 MAX_SEGMENT_BYTES: Final = 255
-"""Longest file name on Linux filesystems (NAME_MAX), and on SeaweedFS."""
+"""Maximum length of a file name on Linux filesystems (NAME_MAX), and on SeaweedFS."""
 
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
-"""Names that no rule below can refuse: they are nearly all names, and this is quick."""
+"""Segments that are valid under all rules below; nearly all are, and this check is fast."""
 
 _PLAIN_TARGET = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""The same for whole paths that are written without escapes, up to the length of one segment."""
+"""Whole paths like that, written without escapes, up to the length of one segment."""
 
 _FORBIDDEN = re.compile(
     "["
@@ -57,20 +56,19 @@ _NEVER_IN_A_READING = re.compile("[/\\\\\\x00-\\x1f\\x7f-\\x9f]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImagePath:
-    """A caller's name for an image, such as `cats/2026/tom.webp`; checked, relative, NFC.
+    """Path of an image, such as `cats/2026/tom.webp`: checked, relative, NFC.
 
-    Ordered as whole UTF-8 byte strings, since Python orders strings by code
-    point and UTF-8 keeps that order.
+    Ordered by UTF-8 bytes, which is the order of code points and therefore of Python strings.
     """
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Turn decoded, untrusted text into a path.
+        """Parse decoded, untrusted text.
 
         Raises:
-            InvalidPath: for every reason that `docs/adr/0004-refusals.md` lists.
+            InvalidPath: for every reason listed in `docs/adr/0004-refusals.md`.
         """
         _check_start(text, at=("path", "path"))
         for segment in text.split("/"):
@@ -80,7 +78,7 @@ class ImagePath:
 
     @classmethod
     def from_target(cls, raw: bytes) -> Self:
-        """Turn the raw bytes of a request target, behind the route's prefix, into a path.
+        """Parse the raw bytes of a request target after the route's prefix.
 
         They are percent-decoded exactly once, and strictly.
 
@@ -92,96 +90,96 @@ class ImagePath:
         return cls.parse(_decode_once(raw, at=("path", "path")))
 
     def quoted(self) -> str:
-        """The path as it stands in a URL, slashes kept."""
+        """Return the path as in a URL, with unquoted slashes."""
         return quote(self.text, safe="/")
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePrefix:
-    """Literal text that a valid path can begin with; the empty one begins them all."""
+    """Literal text with which valid paths can begin; the empty prefix matches all of them."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Turn untrusted text into a prefix.
+        """Parse untrusted text.
 
         Raises:
             InvalidPath: no valid path begins with this text.
         """
         _check_start(text, at=("query", "prefix"))
-        *folders, begun = text.split("/")
+        *folders, start = text.split("/")
         for segment in folders:
             _check_segment(segment, whole=True, at=("query", "prefix"))
-        _check_segment(begun, whole=False, at=("query", "prefix"))
+        _check_segment(start, whole=False, at=("query", "prefix"))
         _check_length(text, at=("query", "prefix"))
         return cls(text)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class StorageKey:
-    """Where bytes are kept, on every backend: `compute/<path>`, `media/<id>/file.<ext>`."""
+    """Key of an object on every backend: `compute/<path>`, `media/<id>/file.<ext>`."""
 
     text: str
 
     @classmethod
     def of_image(cls, path: ImagePath) -> Self:
-        """The key of an image that the five operations see."""
+        """Return the key of the image with a path."""
         return cls(COMPUTE_PREFIX + path.text)
 
     @classmethod
     def of_media(cls, resource_id: uuid.UUID, extension: str) -> Self:
-        """The key of an image in the media library; never used again for other bytes."""
+        """Return the key of an image in the media library; its bytes never change."""
         return cls(f"{MEDIA_PREFIX}{resource_id}/file.{extension}")
 
     @classmethod
     def of_manifest(cls, folder: ImagePath) -> Self:
-        """The key of the manifest of the run in a folder; no path leads there.
+        """Return the key of the manifest of the run in a folder.
 
         Raises:
-            InvalidPath: it would be too long.
+            InvalidPath: the key would be too long.
         """
         _check_length(f"{folder.text}/{MANIFEST_NAME}", at=("path", "folder"))
         return cls(f"{COMPUTE_PREFIX}{folder.text}/{MANIFEST_NAME}")
 
     @property
     def is_media(self) -> bool:
-        """Whether the media library made it, so that its bytes never change."""
+        """Return whether the key is the media library's, so that its bytes never change."""
         return self.text.startswith(MEDIA_PREFIX)
 
     @property
     def is_manifest(self) -> bool:
-        """Whether it is that of a run's manifest."""
+        """Return whether the key is that of a run's manifest."""
         return is_manifest(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPrefix:
-    """Literal text at the beginning of keys, for a listing."""
+    """Literal text with which keys begin, for a listing."""
 
     text: str
 
     @classmethod
     def of_images(cls, prefix: ImagePrefix) -> Self:
-        """All keys whose image path begins with `prefix`."""
+        """Return the prefix of all keys whose image path begins with `prefix`."""
         return cls(COMPUTE_PREFIX + prefix.text)
 
     @classmethod
     def of_folder(cls, folder: ImagePath) -> Self:
-        """All keys in a folder, on whatever level."""
+        """Return the prefix of all keys in a folder, at any depth."""
         return cls(f"{COMPUTE_PREFIX}{folder.text}/")
 
     @classmethod
     def of_library(cls) -> Self:
-        """All keys of the media library."""
+        """Return the prefix of all keys of the media library."""
         return cls(MEDIA_PREFIX)
 
 
 def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
-    """The image path in untrusted text that should be its storage key, `compute/<path>`.
+    """Parse untrusted text that should be the storage key of a path, `compute/<path>`.
 
     Raises:
-        InvalidPath: it begins otherwise, or what follows is no path.
+        InvalidPath: the prefix is another one, or what follows is not a path.
     """
     if not text.startswith(COMPUTE_PREFIX):
         raise InvalidPath(f"must begin with `{COMPUTE_PREFIX}`", at=at)
@@ -192,7 +190,7 @@ def path_of_key(text: str, *, at: tuple[str, ...]) -> ImagePath:
 
 
 def poster_of(video: StorageKey) -> StorageKey:
-    """Where the poster of a video is saved.
+    """Return the key of the poster of a video.
 
     Raises:
         InvalidPath: the path would be too long.
@@ -201,17 +199,17 @@ def poster_of(video: StorageKey) -> StorageKey:
 
 
 def image_key_bound(text: str) -> str:
-    """Where in the order of keys a listing of images goes on after the entry `text`."""
+    """Return the key after which a listing of images continues, for the entry `text`."""
     return COMPUTE_PREFIX + text
 
 
 def image_entry(key_text: str) -> str:
-    """What a caller sees of a listed key or folder: its text without `compute/`."""
+    """Return a listed key or folder as clients see it, without `compute/`."""
     return key_text.removeprefix(COMPUTE_PREFIX)
 
 
 def is_manifest(key_text: str) -> bool:
-    """Whether a key on a medium is that of a run's manifest."""
+    """Return whether a listed key is that of a run's manifest."""
     if not key_text.endswith(f"/{MANIFEST_NAME}") or not key_text.startswith(COMPUTE_PREFIX):
         return False
     folder = key_text[len(COMPUTE_PREFIX) : -len(MANIFEST_NAME) - 1]
@@ -219,18 +217,18 @@ def is_manifest(key_text: str) -> bool:
 
 
 def is_listed(name: str) -> bool:
-    """Whether a name found in a folder, a folder's with a slash, is an image's or a manifest's."""
+    """Return whether a name in a folder, with a slash if it is a folder's, can be listed."""
     return name == MANIFEST_NAME or is_segment(name.rstrip("/"))
 
 
 def unsafe_character(text: str) -> str | None:
-    """The first character that no name may have: a control, a surrogate, an invisible one."""
-    found = _FORBIDDEN.search(text)
-    return None if found is None else found[0]
+    """Return the first forbidden character: a control, surrogate or invisible one, if any."""
+    match = _FORBIDDEN.search(text)
+    return None if match is None else match[0]
 
 
 def is_segment(name: str) -> bool:
-    """Whether a name found on a medium can be part of a path at all."""
+    """Return whether a name in a folder can be a segment of a path."""
     if _PLAIN_SEGMENT.fullmatch(name):
         return True
     try:
@@ -241,7 +239,7 @@ def is_segment(name: str) -> bool:
 
 
 def decode_query_text(raw: bytes, *, at: tuple[str, ...]) -> str:
-    """Decode one name or value of a query strictly; `+` is a space, as in every form.
+    """Decode a name or value of a query strictly; `+` is a space, as in every form.
 
     Raises:
         InvalidPath: a broken escape or invalid UTF-8.
@@ -272,8 +270,8 @@ def _check_start(text: str, *, at: tuple[str, ...]) -> None:
 def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", "path")) -> None:
     """Refuse a segment that is unsafe, ambiguous or unprintable.
 
-    With `whole=False` the segment is only begun, as in a prefix: what more
-    text could still mend (being empty, or dots) passes.
+    With `whole=False` it is the beginning of a segment, as in a prefix. It may be empty or consist
+    of dots, since more text can make it valid.
     """
     if _PLAIN_SEGMENT.fullmatch(segment):
         return
@@ -283,8 +281,8 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
         raise InvalidPath("a segment is `.` or `..`", at=at)
     if "\\" in segment:
         raise InvalidPath("a backslash is not allowed", at=at)
-    if found := unsafe_character(segment):
-        raise InvalidPath(f"the character U+{ord(found):04X} is not allowed", at=at)
+    if character := unsafe_character(segment):
+        raise InvalidPath(f"the character U+{ord(character):04X} is not allowed", at=at)
     if not unicodedata.is_normalized("NFC", segment):
         raise InvalidPath("not in Unicode normalization form C (NFC)", at=at)
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
@@ -295,7 +293,7 @@ def _check_segment(segment: str, *, whole: bool, at: tuple[str, ...] = ("path", 
 
 
 def _check_reading(reading: str, *, whole: bool, at: tuple[str, ...]) -> None:
-    """Refuse a segment that a careless reader behind us could take for another path."""
+    """Refuse a segment that a careless program downstream could take for another path."""
     if whole and reading == MANIFEST_NAME:
         raise InvalidPath(f"`{MANIFEST_NAME}` is reserved for the manifest of a run", at=at)
     if (whole and reading in _DOT_SEGMENTS) or _NEVER_IN_A_READING.search(reading):

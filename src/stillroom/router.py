@@ -1,4 +1,4 @@
-"""The router of the API: every operation over the parts of an assembly, wired once."""
+"""Router of the API, with all operations on the parts of an assembly."""
 
 import dataclasses
 from collections.abc import Callable
@@ -34,18 +34,18 @@ from stillroom.storage.capabilities import PinsNames
 def stillroom_router(
     parts: Parts, *, on_save: Callable[[Request], None] | None = None
 ) -> APIRouter:
-    """The operations on images, signed URLs and the media library; `on_save` hears of each save."""
+    """Create the router of all operations; `on_save` is called for each save."""
     return _router(parts, dataclasses.replace(image_operations(parts), on_save=on_save))
 
 
 def trusted_router(parts: Parts) -> APIRouter:
-    """The same for this process itself: everything is allowed, and bytes come without redirects."""
+    """Create a router for this process itself, with all permissions and without redirects."""
     parts = dataclasses.replace(parts, authorize=lambda _: Grant.everything(), proxy_key=None)
     return _router(parts, dataclasses.replace(image_operations(parts), redirects=False))
 
 
 def sign_in_of(settings: Settings) -> SignIn | None:
-    """What exchanges the codes of sign-in links; None where tokens have no secret of ours."""
+    """Return the exchange of sign-in codes, or None if tokens are not signed with our secret."""
     if not isinstance(settings.keys, SecretConfig):
         return None
     (secret, *_), _ = signing_secrets(settings.secret)
@@ -63,12 +63,12 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
     router.include_router(images_router(images))
     router.include_router(entries_router(EntryListing(storage, library.database, authorize)))
     router.include_router(archives_router(Archives(storage, authorize)))
-    router.include_router(metadata_router(MetadataOperation(images, library.ends)))
+    router.include_router(metadata_router(MetadataOperation(images, library.retention)))
     router.include_router(search_router(SearchOperation(library.database, authorize)))
     router.include_router(deletions_router(Deletions(storage, authorize)))
     router.include_router(copies_router(Copies(storage, authorize, parts.images_url)))
     runs = RunOperations(
-        library.runs, library.run_deletions, RunListing(storage), library.ends, authorize
+        library.runs, library.run_deletions, RunListing(storage), library.retention, authorize
     )
     router.include_router(runs_router(runs))
     signing = UrlSigning(authorize, parts.signer, parts.signed_images_url)
@@ -80,14 +80,14 @@ def _router(parts: Parts, images: ImageOperations) -> APIRouter:
         sendfile=_sendfile(parts),
     )
     enrichment = Enrichment(library.service, library.healer, authorize)
-    router.include_router(enrichment_router(enrichment))  # first: `heal` is no id
+    router.include_router(enrichment_router(enrichment))  # first: `heal` is not an id
     router.include_router(media_router(media))
     router.include_router(dead_letters_router(DeadLetterOperations(library.database, authorize)))
     return router
 
 
 def image_operations(parts: Parts) -> ImageOperations:
-    """The five operations on images; the server's fast path answers by them, too."""
+    """Create the operations on images, which the server's fast path uses too."""
     return ImageOperations(
         storage=parts.storage,
         authorize=parts.authorize,

@@ -1,4 +1,4 @@
-"""Names of variables: what a name means that nothing reads."""
+"""Warnings about environment variables that no setting reads."""
 
 from collections.abc import Collection
 from difflib import SequenceMatcher
@@ -9,57 +9,57 @@ from stillroom.errors import ConfigurationError
 PREFIXES: Final = ("STILLROOM_", "R2_")
 
 BUCKET: Final = ("R2_ENDPOINT_URL", "R2_ACCESS_KEY_ID")
-"""One of them selects a bucket."""
+"""Variables each of which selects a bucket."""
 
 _TOKENS: Final = "STILLROOM_JWT_"
-"""Whose tokens are accepted: none of these is passed over, however it is spelled."""
+"""Prefix of variables that decide which tokens are accepted. An unknown one is an error."""
 
 _MISSPELLED: Final = 0.8
-"""Of `difflib`'s ratio: `JWT_AUDIENC`, `DATADIR`, `ENDPOINT`; `R2_ACCOUNT_ID` is further away."""
+"""Ratio of `difflib`: reached by `JWT_AUDIENC`, `DATADIR`, `ENDPOINT`; not by `R2_ACCOUNT_ID`."""
 
 _SIMILAR: Final = 0.6
 
 
-def unread(given: Collection[str], known: Collection[str]) -> list[str]:
-    """A warning for each name of ours that nothing reads, without its beginning `warning: `.
+def find_unread(names: Collection[str], known: Collection[str]) -> list[str]:
+    """Return a warning for each of our variables that nothing reads, without `warning: `.
 
     Args:
-        given: Names in upper case, ours and others'.
+        names: Names in upper case, including those of other programs.
         known: Names that are read.
 
     Raises:
-        ConfigurationError: one is so near to a setting that is not set that it must be meant. What
-            it should have forbidden would be allowed.
+        ConfigurationError: a name is so similar to an unset setting that it must be a misspelling.
+            Something that should be forbidden could be allowed otherwise.
     """
-    said = []
-    for name in sorted(filter(_is_like_ours, set(given) - set(known))):
+    warnings = []
+    for name in sorted(filter(_is_like_ours, set(names) - set(known))):
         meant, likeness = max(
-            ((one, _likeness(name, one)) for one in known), key=lambda pair: pair[1]
+            ((other, _likeness(name, other)) for other in known), key=lambda pair: pair[1]
         )
         ours = name.startswith("STILLROOM_")
-        if name.startswith(_TOKENS) or (likeness >= _MISSPELLED and meant not in given):
+        if name.startswith(_TOKENS) or (likeness >= _MISSPELLED and meant not in names):
             hint = f"did you mean {meant}?" if likeness >= _SIMILAR else "unset it"
             raise ConfigurationError(f"{name} is set, and there is no such setting: {hint}")
         if ours or likeness >= _MISSPELLED:
             hint = f"{meant} is the nearest setting" if likeness >= _SIMILAR else "unset it"
-            said.append(f"{name} is set, and nothing reads it: {hint}")
-    return said
+            warnings.append(f"{name} is set, and nothing reads it: {hint}")
+    return warnings
 
 
 def _is_like_ours(name: str) -> bool:
-    """Whether it is not another program's; the prefix can be misspelled, too."""
+    """Return whether a name has one of our prefixes, perhaps misspelled."""
     return name.startswith(PREFIXES) or (
         _ratio(name.partition("_")[0], PREFIXES[0].rstrip("_")) > _MISSPELLED
     )
 
 
 def _likeness(name: str, known: str) -> float:
-    """From 0 to 1; of what follows the prefix that both have, else of the whole names."""
+    """Return a likeness from 0 to 1: of the parts after a common prefix, or of whole names."""
     for prefix in PREFIXES:
         if name.startswith(prefix):
             return _ratio(name, known, len(prefix)) if known.startswith(prefix) else 0.0
     return _ratio(name, known)
 
 
-def _ratio(one: str, other: str, after: int = 0) -> float:
-    return SequenceMatcher(None, one[after:], other[after:], autojunk=False).ratio()
+def _ratio(first: str, second: str, after: int = 0) -> float:
+    return SequenceMatcher(None, first[after:], second[after:], autojunk=False).ratio()

@@ -12,10 +12,20 @@ from pathlib import Path
 
 import httpx
 
+from pictures import picture
 from running import Server
+from videos import recorded
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_URL = "http://127.0.0.1:8000"
+PLAIN = "generations/0/plain.png"
+ODD = {
+    PLAIN: picture(),
+    "generations/0/clip.mp4": recorded("mp4"),
+    "generations/0/cut off.jpg": b"\xff\xd8\xff\xe0",
+    "generations/0/Füchse #1 & 2?.txt": b"notes",
+}
+"""What recipes meet beside images with a prompt: one without metadata, a video, and odd files."""
 
 
 def blocks(page: str, language: str) -> list[str]:

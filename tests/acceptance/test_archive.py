@@ -7,11 +7,13 @@ import httpx
 import pytest
 
 from generation import carriers as at
+from pictures import picture
 from running import IMAGES, Server
 
 pytestmark = pytest.mark.hosts("disk")
 
 ARCHIVE = "/api/v1/storage/archive"
+INGEST = "/api/v1/media-resources/ingest"
 SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 7, Size: 512x512"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -54,6 +56,24 @@ def test_paths_are_one_file_with_all_of_them(client: httpx.Client, folder: str) 
     assert contents(some) == {a: PNG + b"a", b: PNG + b"b"}
     assert missing.status_code == 404
     assert missing.json()["detail"] == f"{folder}/none: no such image"
+
+
+def test_images_that_the_library_has_moved_are_in_it_for_those_who_may_see_them(
+    client: httpx.Client, server: Server, folder: str
+) -> None:
+    save(client, f"{folder}/a", PNG)
+    save(client, f"{folder}/b.png", picture(7))
+    ingested = client.post(INGEST, json={"storage_key": f"compute/{folder}/b.png"})
+    key = ingested.raise_for_status().json()["storage_key"]
+    asked = {"paths": [f"{folder}/a"], "storage_keys": [key]}
+
+    assert contents(client.post(ARCHIVE, json=asked)) == {f"{folder}/a": PNG, key: picture(7)}
+    for wrong in ("media/../secret", f"compute/{folder}/a", key.replace("file", "..")):
+        assert client.post(ARCHIVE, json={"storage_keys": [wrong]}).status_code == 422
+    assert client.post(ARCHIVE, json={}).status_code == 422
+    for options in (("--prefix", folder), ("--scope", "storage:read")):
+        with server.client(*options) as confined:
+            assert confined.post(ARCHIVE, json=asked).status_code == 403
 
 
 def test_a_token_with_a_folder_gets_its_own(

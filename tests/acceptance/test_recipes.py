@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 import PIL.Image
 import pytest
 
-from acceptance.pasting import DEFAULT_URL, ROOT, blocks, paste, run_snippets
+from acceptance.pasting import DEFAULT_URL, ODD, ROOT, blocks, paste, run_snippets
 from running import Server, free_port, running
 from services.seaweedfs import BUCKET, KEY_ID, SECRET, SeaweedFS
 from stillroom.client import ImageStore
@@ -51,6 +52,8 @@ def test_the_curl_and_httpx_recipes_run(
             if backend == "bucket"
             else stack.enter_context(running(tmp_path))
         )
+        with ImageStore(server.url, server.token()) as store:
+            store.save_many(ODD)
         curled = paste(f"{setup}\n{curl}".replace("limit=1000", "limit=1"), server, tmp_path)
         client = blocks("docs/recipes.md", "python")[0].replace("limit=1000", "limit=1")
         fetched = run_snippets([client], server, tmp_path)
@@ -59,9 +62,12 @@ def test_the_curl_and_httpx_recipes_run(
     sample = (ROOT / "docs/sample.png").read_bytes()
     for name in ("curl.png", "httpx.png"):
         assert (tmp_path / name).read_bytes() == sample
-    assert '["generations/1/curl.png"]' in curled
+    odd = sorted(ODD)
+    pages = "".join(json.dumps([name], ensure_ascii=False) for name in odd)
+    assert f'{pages}["generations/1/curl.png"]' in curled
     assert '["generations/1/curl.png"]["generations/1/httpx.png"]' in again
-    assert fetched.splitlines()[1:] == ["generations/1/curl.png", "generations/1/httpx.png"]
+    names = [*odd, "generations/1/curl.png", "generations/1/httpx.png"]
+    assert fetched.splitlines()[1:] == names
 
 
 def test_the_boto3_and_rclone_recipes_see_the_keys_that_the_server_sees(
@@ -71,14 +77,23 @@ def test_the_boto3_and_rclone_recipes_see_the_keys_that_the_server_sees(
     rclone = blocks("docs/recipes.md", "sh")[2]
     with ImageStore(on_a_bucket.url, on_a_bucket.token()) as store:
         store.save("generations/1/sdk.png", sample)
+        store.save_many(ODD)
+        odd = sorted(ODD)
 
         listed = run_snippets([blocks("docs/recipes.md", "python")[1]], on_a_bucket, tmp_path)
         printed = paste(f'PATH=".venv/bin:$PATH"\n{rclone}', on_a_bucket, tmp_path)
 
-        assert listed == f"compute/generations/1/sdk.png {len(sample)}\n"
-        assert printed.split() == ["generations/1/boto3.png", "generations/1/sdk.png"]
+        assert listed.splitlines() == [
+            *(f"compute/{name} {len(ODD[name])}" for name in odd),
+            f"compute/generations/1/sdk.png {len(sample)}",
+        ]
+        assert sorted(printed.splitlines()) == [
+            *odd,
+            "generations/1/boto3.png",
+            "generations/1/sdk.png",
+        ]
         names = [f"generations/1/{tool}.png" for tool in ("boto3", "rclone", "sdk")]
-        assert list(store.iter()) == names
+        assert list(store.iter()) == [*odd, *names]
         found = {entry.path: entry for entry in store.entries()}
         for name in names:
             assert store.read(name) == sample
@@ -90,6 +105,8 @@ def test_the_boto3_and_rclone_recipes_see_the_keys_that_the_server_sees(
         for name in names[:2]:
             assert (tmp_path / "fetched/1" / Path(name).name).exists() == (name != names[1])
         assert (tmp_path / "fetched/1/sdk.png").read_bytes() == sample
+        for name, data in ODD.items():
+            assert (tmp_path / "fetched/0" / Path(name).name).read_bytes() == data
 
 
 # What a pipeline of diffusers is to its callback, by its documentation of `callback_on_step_end`.

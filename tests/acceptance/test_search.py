@@ -207,6 +207,10 @@ BAD: tuple[dict[str, Any], ...] = (
     {"content_type": "a b"},
     {"ai_mark": "unknown"},
     {"q": b"\xff"},
+    {"q": "fox colour:red"},
+    {"q": "size:2MB"},
+    {"q": "before:tomorrow"},
+    {"tag": "-"},
 )
 
 
@@ -261,6 +265,8 @@ def test_what_means_something_to_a_database_is_words_here(
         assert paths(client, q=text, prefix=f"{folder}-beside/") == found, text
     for text in HOSTILE:
         for name in ("q", "prompt", "model", "lora", "sampler", "tool"):
+            if name == "q" and "filter" in client.get(SEARCH, params={"q": text}).text:
+                continue  # `d:*` and `fox:1` are refused
             answer = client.get(SEARCH, params={name: text, "prefix": f"{folder}/"})
             assert (answer.status_code, answer.json()) == (200, {"items": [], "next": None})
             assert client.get(LIBRARY, params={name: text}).status_code == 200
@@ -292,3 +298,47 @@ def test_times_bound_a_search(client: httpx.Client, folder: str) -> None:
         ({"saved_before": "2000-01-01T00:00:00+14:00"}, False),
     ):
         assert bool(paths(client, prefix=folder, **asked)) is is_found
+
+
+def test_one_text_has_words_filters_and_what_is_left_out(client: httpx.Client, folder: str) -> None:
+    save(client, f"{folder}/The-Fisherman_1.png", "a storm")
+    save(client, f"{folder}/2.png", "fish in a calm sea")
+    both = [f"{folder}/2.png", f"{folder}/The-Fisherman_1.png"]
+    wait_for(client, both, prefix=folder)
+
+    for text, expected in (
+        ("fish", both),
+        ("fish -calm", both[1:]),
+        ("name:FISHER", both[1:]),
+        ("fish model:ink-v2 seed:7 size:<1MB after:2020", both),
+        ("fish size:>1MB", []),
+        ("fish before:2020-01", []),
+    ):
+        assert paths(client, prefix=folder, q=text) == expected, text
+    refused = client.get(SEARCH, params={"q": "fish colour:red"}).json()
+    assert 'There is no filter "colour:"' in refused["detail"][0]["msg"]
+    assert refused["detail"][0]["loc"] == ["query", "q"]
+
+
+def test_tags_and_captions_are_found_by_those_who_may_see_the_library(
+    server: Server, client: httpx.Client, folder: str
+) -> None:
+    save(client, f"{folder}/a.png", f"a picture {folder}")
+    asked = {"storage_key": f"compute/{folder}/a.png", "relocate": False}
+    made = client.post(f"{LIBRARY}/ingest", json=asked).raise_for_status().json()
+    client.patch(f"{LIBRARY}/{made['id']}", json={"caption": "A lighthouse"}).raise_for_status()
+    tags = {"tags": ["sea", "deep storm"]}
+    client.post(f"{LIBRARY}/{made['id']}/tags", json=tags).raise_for_status()
+    wait_for(client, [f"{folder}/a.png"], prefix=folder)
+
+    for text in ("tag:sea", "storm", "lighth", 'tag:"Deep storm" picture', "-tag:draft"):
+        assert ids(client, q=f"{folder} {text}") == [made["id"]], text
+        assert paths(client, prefix=folder, q=text) == [f"{folder}/a.png"], text
+    assert paths(client, prefix=folder, tag=["sea", "-draft"]) == [f"{folder}/a.png"]
+    assert paths(client, prefix=folder, tag="-sea") == []
+    for options in (("--prefix", folder), ("--scope", "storage:read")):
+        with server.client(*options) as confined:
+            assert paths(confined, prefix=folder, q="picture") == [f"{folder}/a.png"]
+            assert paths(confined, prefix=folder, q="lighthouse") == []
+            for query in ({"q": "tag:sea"}, {"tag": "sea"}):
+                assert confined.get(SEARCH, params=query).status_code == 403

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import shlex
 import signal
 import subprocess
 from functools import partial
@@ -31,7 +32,11 @@ def test_the_first_start_makes_a_secret_and_says_how_to_mint_a_token(tmp_path: P
         log = server.logged()
         assert "storage: DiskImageStorage at" in log
         assert "made a token secret in" in log
-        assert "stillroom token" in log
+        command = log.partition("mint one with: ")[2].partition("\n")[0]
+        assert command == f"stillroom token --data-dir {server.data}"
+        token = run(*shlex.split(command)[1:]).stdout.strip()  # where no variable names the folder
+        answer = httpx.get(server.images, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
         assert f"Gallery: {server.url}/\n" in log
         assert (server.data / ".stillroom/secret").stat().st_mode & 0o777 == 0o600
     with running(tmp_path) as server:
@@ -93,7 +98,24 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         result = run("serve", "--port", str(server.port), "--data-dir", str(tmp_path / "other"))
         assert result.returncode == 2
-        assert f"port {server.port}" in result.stderr
+        said = f"cannot listen on 127.0.0.1 port {server.port} (Address already in use): stop "
+        assert (
+            result.stderr == f"stillroom: {said}the program that does, or choose another port "
+            "with --port\n"
+        )
+
+
+def test_the_log_level_says_which_lines_are_logged(tmp_path: Path) -> None:
+    with running(tmp_path, log_level="WARNING") as quiet:
+        assert " INFO " not in quiet.logged()
+    with running(tmp_path, log_level="warning", access_log="true") as server:
+        httpx.get(server.images)
+        until(lambda: f"GET {IMAGES} 401" in server.logged())
+        assert "storage: " not in server.logged()
+    refused = run("serve", STILLROOM_LOG_LEVEL="loud", STILLROOM_DATA_DIR=str(tmp_path / "data"))
+    assert refused.stderr == (
+        "stillroom: STILLROOM_LOG_LEVEL must be 'debug', 'info', 'warning' or 'error'\n"
+    )
 
 
 def test_public_urls_come_from_the_configuration(tmp_path: Path) -> None:

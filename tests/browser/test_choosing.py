@@ -51,7 +51,7 @@ def test_chosen_pictures_are_kept_and_the_library_shows_them(
     visitor.cells.first.click()
     expect(visitor.page.locator(".picture.ready")).to_be_visible()
     visitor.page.keyboard.press("i")
-    expect(visitor.page.locator("#facts")).to_contain_text("media/")
+    expect(visitor.page.locator("#facts")).to_contain_text("compute/")
     expect(visitor.page.locator("#facts dt", has_text="Dimensions")).to_have_count(1)
     visitor.page.reload()
     expect(visitor.page.locator(".picture.ready")).to_be_visible()

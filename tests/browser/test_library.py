@@ -1,5 +1,6 @@
 """The gallery's library: what people say of a resource is edited, and resources are deleted."""
 
+import zipfile
 from uuid import uuid4
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, confirm, save, stored
+from browser.visiting import LONGEST_MS, Visit, confirm, fragment, save, stored
 from pictures import picture
 from running import IMAGES, Server
 
@@ -43,10 +44,13 @@ def test_caption_alt_text_tags_and_protection_are_edited(
     client.post(f"{url}/tags", json={"tags": ["draft", "cat"]}).raise_for_status()
     open_form(visitor, server, url)
     form = visitor.page.locator(".question[open]")
-    expect(form.get_by_label("Tags")).to_have_value("cat\ndraft")
+    expect(form.locator(".chip")).to_have_text(["cat", "draft"])
     form.get_by_label("Caption").fill("Tom <b>in</b> the\nmorning")
     form.get_by_label("Alt text").fill("A cat on a sill")
-    form.get_by_label("Tags").fill("cat\n sill, window \n\n")
+    form.get_by_role("button", name="Remove the tag draft").click()
+    form.get_by_label("Tags").fill("sea, storm, oil")
+    expect(form.locator(".chip")).to_have_text(["cat", "sea", "storm", "oil"])
+    form.get_by_label("Tags").fill("deep sea")
     form.get_by_label("Protected").check()
     visitor.picture("edit")
     visitor.expect_accessible()
@@ -59,10 +63,10 @@ def test_caption_alt_text_tags_and_protection_are_edited(
         "Tom <b>in</b> the\nmorning",
         "A cat on a sill",
     )
-    assert (found["tags"], found["protected"]) == (["cat", "sill, window"], True)
+    assert (found["tags"], found["protected"]) == (["cat", "deep sea", "oil", "sea", "storm"], True)
     visitor.page.keyboard.press("i")
     facts = visitor.page.locator("#facts")
-    expect(facts).to_contain_text("cat, sill, window")
+    expect(facts.locator(".chip")).to_have_text(["cat", "deep sea", "oil", "sea", "storm"])
     expect(facts).to_contain_text("A cat on a sill")
     visitor.picture("edited")
     visitor.page.keyboard.press("Escape")
@@ -77,7 +81,8 @@ def test_caption_alt_text_tags_and_protection_are_edited(
     form.get_by_label("Tags").fill("x" * 65)
     press_save(visitor)
     expect(form.get_by_role("alert")).to_contain_text("64 bytes")
-    form.get_by_label("Tags").fill("")
+    while form.locator(".chip").count():
+        form.locator(".chip").first.click()
     press_save(visitor)
     expect(visitor.text("Saved.").last).to_be_visible()
     found = client.get(url).json()
@@ -107,7 +112,7 @@ def test_what_was_changed_elsewhere_is_shown_and_not_overwritten_in_silence(
     expect(notice).to_be_hidden()
 
     form.get_by_label("Caption").fill("Mine")
-    form.get_by_label("Tags").fill("theirs\nmine")
+    form.get_by_label("Tags").fill("mine")
     client.patch(url, json={"caption": "Again theirs"}).raise_for_status()
     press_save(visitor)
     expect(notice).to_contain_text("Caption: “Again theirs”")
@@ -179,3 +184,71 @@ def test_what_is_deleted_from_the_library_can_be_brought_back_for_as_long_as_it_
     found = [client.get(f"{LIBRARY}/{one}").status_code for one in kept]
     assert found == [200, 404, 404]
     assert stored(client, folder) == names
+
+
+def test_several_resources_are_tagged_found_linked_and_downloaded(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    tag = uuid4().hex
+    first, second = names = [f"{tag}-1.png", f"{tag}-2.png"]
+    for name in names:
+        save(client, f"{folder}{name}", picture(uuid4().int))
+        asked = {"storage_key": f"compute/{folder}{name}", "relocate": name == second}
+        made = client.post(f"{LIBRARY}/ingest", json=asked).json()
+    client.post(f"{LIBRARY}/{made['id']}/tags", json={"tags": [tag, "mine"]}).raise_for_status()
+    visitor.sign_in(server.token(), "#library")
+    bar = visitor.page.get_by_label("Selected images")
+    for name in names:
+        visitor.cell(name).click(modifiers=["Control"])
+
+    bar.get_by_role("button", name="Tags").click()
+    form = visitor.page.locator(".question[open]")
+    expect(form.locator(".chip")).to_have_count(0)  # none that both have
+    form.get_by_label("Tags that all have").fill(f"{tag}, storm")
+    visitor.expect_accessible()
+    form.get_by_role("button", name="Save").click()
+    expect(visitor.text("Tags of 2 images saved.")).to_be_visible()
+    with visitor.page.expect_download(timeout=LONGEST_MS):
+        bar.get_by_role("button", name="Download").click()
+    with visitor.page.expect_download(timeout=LONGEST_MS) as download:
+        bar.get_by_role("button", name="ZIP").click()
+    assert zipfile.ZipFile(download.value.path()).namelist() == [
+        f"{folder}{first}",
+        made["storage_key"],
+    ]
+
+    visitor.page.get_by_role("searchbox").fill(f"tag:{tag} tag:storm")
+    visitor.expect_names(second, first)
+    visitor.page.get_by_role("searchbox").fill(f"tag:{tag} tag:mine")
+    visitor.expect_names(second)
+    visitor.cell(second).click(modifiers=["Control"])
+    bar.get_by_role("button", name="Copy link").click()
+    expect(visitor.text("Link copied. It opens for those who can sign in.")).to_be_visible()
+    visitor.page.keyboard.press("Escape")
+    visitor.page.get_by_role("searchbox").fill(f"tag:{tag}")
+    visitor.cell(first).click()
+    visitor.viewer.get_by_role("button", name="Copy link").click()
+    expect(visitor.text("Link copied. It works for 24 hours.")).to_be_visible()
+    visitor.page.keyboard.press("i")
+    visitor.page.locator("#facts").get_by_role("link", name="storm").click()
+    expect(visitor.page.get_by_role("searchbox")).to_have_value('tag:"storm"')
+
+
+def test_what_is_added_to_the_library_stays_in_its_folder_unless_it_is_moved(
+    visitor: Visit, server: Server, client: httpx.Client, folder: str
+) -> None:
+    places = {"Add": "compute/", "Move": "media/"}
+    for name in places:
+        save(client, f"{folder}{name}.png", picture(uuid4().int))
+    visitor.sign_in(server.token(), fragment(folder))
+
+    for name, place in places.items():
+        visitor.cell(f"{name}.png").click(modifiers=["Control"])
+        visitor.page.get_by_role("button", name="Add to library").click()
+        question = visitor.page.locator(".question[open]")
+        expect(question).to_contain_text("The originals disappear from this folder in 1 hour.")
+        question.get_by_role("button", name=name, exact=True).click()
+        expect(visitor.cell(f"{name}.png").locator(".badge.keep")).to_be_visible()
+        query = {"source_key": f"compute/{folder}{name}.png"}
+        (resource,) = client.get(LIBRARY, params=query).json()
+        assert resource["storage_key"].startswith(place)

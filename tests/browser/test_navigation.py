@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browser.scenery import scenery
-from browser.visiting import Visit, fragment, save, visit
+from browser.visiting import Visit, fragment, save, visit, wait_for_index
 from pictures import picture
 from running import Server
 
@@ -56,14 +56,15 @@ def test_names_that_begin_with_a_text_are_found(
         save(client, folder + name, picture(1))
     visitor.sign_in(server.token(), fragment(folder))
     expect(visitor.cells).to_have_count(3)
+    wait_for_index(server, folder.rstrip("/"), 3)
     visitor.page.keyboard.press("/")
-    visitor.page.keyboard.type("ca")
+    visitor.page.keyboard.type("CA")
     visitor.expect_names("car.png", "cat.png")
     visitor.page.keyboard.type("w")
-    expect(visitor.text("No matching names")).to_be_visible()
+    expect(visitor.text("Nothing found")).to_be_visible()
     visitor.picture("nothing-found")
     visitor.expect_accessible()
-    visitor.page.get_by_role("link", name="Show all names").click()
+    visitor.page.get_by_role("link", name="Show all images").click()
     expect(visitor.cells).to_have_count(3)
 
 

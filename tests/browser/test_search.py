@@ -68,7 +68,7 @@ def test_images_are_searched_and_shown_newest_first(
         )
         visitor.expect_accessible()
 
-        search = visitor.page.get_by_label("Search images by prompt")
+        search = visitor.page.get_by_role("searchbox", name="Search")
         search.fill("RED fox")
         visitor.expect_names("b/fox.png", "a/fox.png")
         search.fill('"red fox"')
@@ -99,6 +99,42 @@ def test_images_are_searched_and_shown_newest_first(
         expect(search).to_have_value('prompt:"a red fox in the snow"')
 
 
+def test_one_box_finds_beginnings_names_and_what_is_not_there(
+    browser: Browser, server: Server, folder: str
+) -> None:
+    with visit(browser, server) as visitor:
+        visitor.sign_in(server.token(), fragment(f"{folder}/"))
+        visitor.expect_names("a", "b")
+        search = visitor.page.get_by_role("searchbox")
+        expect(search).to_have_count(1)
+        visitor.page.keyboard.press("/")
+        expect(search).to_be_focused()
+
+        for text, names in (
+            ("waterc", ["b/fox.png"]),
+            ("red -watercolour", ["a/hills.png", "a/fox.png"]),
+            ("name:FOX", ["b/fox.png", "a/fox.png"]),
+            ("model:sdxl", ["b/fox.png", "a/fox.png"]),
+            ("name:la size:<10MB after:2020", ["b/lake.png"]),
+        ):
+            search.fill(text)
+            visitor.expect_names(*names)
+        for text, said in (
+            ("colour:red", 'There is no filter "colour:"'),
+            ("size:large", "size: must be such as size:>2MB"),
+            ("before:soon", "before: must be a day"),
+        ):
+            search.fill(text)
+            expect(visitor.page.locator("#state")).to_contain_text(said)
+        visitor.expect_accessible()
+        search.fill("")
+        visitor.expect_names("a", "b")
+        visitor.page.keyboard.press("Tab")
+        visitor.page.locator("#grid").focus()
+        visitor.page.keyboard.press("?")
+        expect(visitor.text("words that begin so")).to_be_visible()
+
+
 @pytest.mark.usefixtures("library")
 def test_the_library_is_searched_by_the_same_words(
     browser: Browser, server: Server, folder: str
@@ -107,7 +143,7 @@ def test_the_library_is_searched_by_the_same_words(
         visitor.sign_in(server.token(), "#library")
         expect(visitor.cells).to_have_count(len(PROMPTS))
 
-        search = visitor.page.get_by_label("Search images by prompt")
+        search = visitor.page.get_by_role("searchbox", name="Search")
         search.fill('"red fox"')
         visitor.expect_names("fox.png")
         search.fill("model:ink_v2 seed:3")

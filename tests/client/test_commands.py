@@ -16,6 +16,7 @@ from at_the_prompt import PNG, Run
 from generation import carriers as at
 from running import IMAGES, STILLROOM, Server, free_port
 from stillroom.client import ImageStore
+from videos import recorded
 from waiting import until
 
 
@@ -112,6 +113,73 @@ def test_ls_shows_a_level_all_levels_a_tree_and_json(run: Run, folder: str) -> N
     assert run("ls", f"{folder}/a.png").out == f"{folder}/a.png\n"
 
 
+def test_ls_keeps_its_columns_with_any_type_and_in_a_tree(
+    run: Run, folder: str, tmp_path: Path
+) -> None:
+    for name, data in (("a.png", PNG), ("notes.txt", b"notes"), ("deep/c.mp4", recorded("mp4"))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    run("put", "a.png", "notes.txt", f"{folder}/")
+    run("put", "deep/c.mp4", f"{folder}/deep/c.mp4")
+
+    for shape, first in (([], f"{folder}/a.png"), (["-R"], f"{folder}/a.png"), (["--tree"], "  a")):
+        lines = run("ls", "-l", *shape, folder).out.splitlines()
+        column = next(line.index(first) for line in lines if "a.png" in line)
+        assert all(line[column - 2 : column].isspace() for line in lines), lines
+        assert {line[column - 2 :].split("/")[0].strip() for line in lines} <= {
+            folder, "a.png", "deep", "c.mp4", "notes.txt"
+        }  # fmt: skip
+
+
+@pytest.mark.usefixtures("made")
+def test_bytes_of_what_failed_do_not_count(run: Run, server: Server, folder: str) -> None:
+    run("put", "e.png", f"{folder}/a.png")
+
+    done = run("put", "e.png", "out/deep/c.png", f"{folder}/a.png/")
+    none = run(
+        "put", "e.png", f"{folder}/b.png", STILLROOM_TOKEN=server.token("--scope", "storage:read")
+    )
+
+    assert "0 uploaded, 0 unchanged, 2 failed, 0 B in" in done.err
+    assert (none.code, "0 uploaded, 0 unchanged, 1 failed, 0 B in" in none.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "words", ["show {}/a.png", "ls -R {}", "cat {}/a.png", "runs ls --state all"]
+)
+def test_a_command_that_prints_succeeds_where_its_output_is_read_no_further(
+    run: Run, server: Server, folder: str, made: Path, words: str
+) -> None:
+    run("put", "e.png", f"{folder}/a.png")
+
+    assert _unread(words.format(folder), server, made) == (0, b"")
+
+
+def test_a_command_that_changes_something_fails_where_its_output_is_not_read(
+    server: Server, folder: str, made: Path
+) -> None:
+    status, _ = _unread(f"put out {folder}", server, made)
+
+    assert status != 0
+
+
+def _unread(words: str, server: Server, where: Path) -> tuple[int, bytes]:
+    """Run a command whose output is closed at the other end; its status and its errors."""
+    here, there = os.pipe()
+    os.close(here)
+    with os.fdopen(there, "wb") as closed:
+        done = subprocess.run(
+            [STILLROOM, *words.split()],
+            env={**os.environ, "STILLROOM_URL": server.url, "STILLROOM_TOKEN": server.token()},
+            cwd=where,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
+    return done.returncode, done.stderr
+
+
 @pytest.mark.usefixtures("made")
 def test_rm_asks_before_it_takes_a_folder(run: Run, folder: str) -> None:
     run("put", "out", folder)
@@ -129,6 +197,8 @@ def test_a_url_is_printed_alone_and_works(run: Run, folder: str, made: Path) -> 
     run("put", "e.png", f"{folder}/e e.png")
     url = run("url", f"{folder}/e e.png", "--expires", "5m").out.strip()
     assert httpx.get(url).content == (made / "e.png").read_bytes()
+    missing = run("url", f"{folder}/none.png")
+    assert (missing.code, missing.out) == (3, "")
 
 
 @pytest.mark.usefixtures("made")

@@ -22,18 +22,20 @@ def test_cp_and_mv_take_images_folders_and_patterns(run: Run, folder: str) -> No
     moved = run("mv", f"{folder}/in/", f"{folder}/moved")
     missing = run("cp", f"{folder}/none", f"{folder}/x")
 
-    assert (one.code, one.out) == (0, f"copied {folder}/in/a.png\n")
+    assert (one.code, one.out) == (0, f"copied {folder}/in/a.png to {folder}/b.png\n")
     assert into.code == 0
     results = sorted(
-        (found["path"], found["result"], found["size"]) for found in lines_of_json(tree.out)
+        (found["path"], found["target"], found["result"], found["size"])
+        for found in lines_of_json(tree.out)
     )
     assert results == [
-        (f"{folder}/in/a.png", "copied", 117),
-        (f"{folder}/in/b b.png", "copied", 119),
-        (f"{folder}/in/deep/c.png", "copied", 122),
+        (f"{folder}/in/a.png", f"{folder}/all/a.png", "copied", 117),
+        (f"{folder}/in/b b.png", f"{folder}/all/b b.png", "copied", 119),
+        (f"{folder}/in/deep/c.png", f"{folder}/all/deep/c.png", "copied", 122),
     ]
     assert (itself.code, "the same" in itself.err) == (2, True)
     assert f"would move {folder}/in/a.png to {folder}/moved/a.png" in dry.out
+    assert f"moved {folder}/in/deep/c.png to {folder}/moved/deep/c.png\n" in moved.out
     assert (moved.code, missing.code) == (0, 3)
     assert run("ls", "-R", folder).out.splitlines() == [
         f"{folder}/all/a.png",

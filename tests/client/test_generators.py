@@ -68,24 +68,74 @@ async def test_an_image_is_encoded_as_it_is_asked_for(store: AsyncImageStore, fo
 
 
 @pytest.mark.anyio
-async def test_what_an_image_says_of_itself_is_kept_on_request(
+async def test_the_texts_of_generators_are_kept_and_all_else_on_request(
     store: AsyncImageStore, folder: str
 ) -> None:
     image = RED.copy()
-    image.info["parameters"] = "a fox"
+    image.info |= {"parameters": "a fox", "Comment": "by hand", "dpi": (72, 72)}
     exif = Image.Exif()
     exif[0x010E] = "described"
     image.info["exif"] = exif.tobytes()
 
     await store.save(f"{folder}/plain.png", image)
+    await store.save(f"{folder}/own.png", image, pnginfo={"parameters": "a hare"})
+    await store.save(f"{folder}/bare.png", image, keep_info=False)
     await store.save(f"{folder}/kept.png", image, keep_info=True)
-    del image.info["parameters"]
+    del image.info["parameters"], image.info["Comment"]
     await store.save(f"{folder}/kept.jpg", image, keep_info=True)
 
-    assert "parameters" not in opened(await store.read(f"{folder}/plain.png")).info
+    assert opened(await store.read(f"{folder}/plain.png")).info == {"parameters": "a fox"}
+    assert opened(await store.read(f"{folder}/own.png")).info == {"parameters": "a hare"}
+    assert opened(await store.read(f"{folder}/bare.png")).info == {}
     kept = opened(await store.read(f"{folder}/kept.png"))
     assert (kept.info["parameters"], kept.getexif()[0x010E]) == ("a fox", "described")
+    assert kept.info["Comment"] == "by hand"
     assert opened(await store.read(f"{folder}/kept.jpg")).getexif()[0x010E] == "described"
+
+
+A1111 = "a fox\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 7"
+NOVELAI = {"Software": "NovelAI", "Comment": '{"prompt": "a fox", "seed": 7}', "Source": "v4"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("texts", [{"parameters": A1111}, NOVELAI], ids=["A1111", "NovelAI"])
+async def test_each_format_keeps_how_a_loaded_image_was_made(
+    store: AsyncImageStore, folder: str, texts: dict[str | tuple[int, int], str]
+) -> None:
+    image = RED.copy()
+    image.info |= texts
+
+    for suffix in ("png", "jpg", "webp", "avif", "gif"):
+        await store.save(f"{folder}/a.{suffix}", image)
+    await store.save(f"{folder}/bare.jpg", image, keep_info=False)
+    image.info["parameters"] = "Steps: 20, Seed: 7, Sampler: " + "long " * 20_000  # for a JPEG
+    await store.save(f"{folder}/long.jpg", image)
+
+    for suffix in ("png", "jpg", "webp", "avif"):
+        facts = (await store.metadata(f"{folder}/a.{suffix}")).generation
+        assert facts is not None
+        assert (facts.prompt, facts.seed) == ("a fox", 7)
+    for name in ("a.gif", "bare.jpg"):
+        assert (await store.metadata(f"{folder}/{name}")).generation is None
+    assert opened(await store.read(f"{folder}/long.jpg")).size == RED.size
+
+
+@pytest.mark.anyio
+async def test_facts_that_are_given_stand_in_place_of_the_sdks_own_of_before(
+    store: AsyncImageStore, folder: str
+) -> None:
+    await store.save(f"{folder}/a.png", RED, generation={"prompt": "a fox", "seed": 7})
+    again = opened(await store.read(f"{folder}/a.png"))
+
+    await store.save(f"{folder}/b.png", again)
+    await store.save(f"{folder}/c.png", again, generation={"prompt": "a hare"})
+
+    first, other = [(await store.metadata(f"{folder}/{name}.png")).generation for name in "bc"]
+    assert first is not None
+    assert other is not None
+    assert (first.prompt, first.seed) == ("a fox", 7)
+    assert (other.prompt, other.seed) == ("a hare", None)
+    assert (await store.read(f"{folder}/c.png")).count(b"stillroom:generation") == 1
 
 
 class Tensor:
@@ -113,7 +163,7 @@ class Tensor:
 
 def test_floats_and_tensors_become_arrays_that_can_be_saved(server: Server, folder: str) -> None:
     floats = np.zeros((2, 3, 3), np.float32)
-    floats[0, 0] = (-1, 0.5, 2)
+    floats[0, 0] = (-0.04, 0.5, 2)
     whole = [[[0, 128, 255], [0, 0, 0], [0, 0, 0]], [[0, 0, 0]] * 3]
     tensor = Tensor(np.moveaxis(floats, -1, 0)[:, :, :].repeat(2, axis=2))
 
@@ -129,6 +179,10 @@ def test_floats_and_tensors_become_arrays_that_can_be_saved(server: Server, fold
     ):
         with pytest.raises(UnsupportedMedia, match=said):
             from_float(wrong)
+    decoded = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 2, 3)
+    with pytest.raises(ValueError, match=r"down to -1, .* from_float\(\(x \+ 1\) / 2\)"):
+        from_float(decoded)
+    assert from_float((decoded + 1) / 2)[0, 0, 0] == 0
     with ImageStore(server.url, server.token()) as store:
         store.save(f"{folder}/a.png", from_float(tensor))
         with pytest.raises(UnsupportedMedia, match="from_float"):

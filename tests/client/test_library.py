@@ -59,6 +59,19 @@ async def test_a_resource_is_read_changed_and_deleted(
         await media.get("x")
 
 
+async def test_an_image_is_ingested_by_the_library(
+    media: AsyncMediaLibrary, server: Server, folder: str
+) -> None:
+    with ImageStore(server.url, server.token()) as store:
+        store.save(f"{folder}/a.png", picture(uuid.uuid4().int))
+
+    recorded = await media.ingest(f"{folder}/a.png", relocate=False)
+    again = await media.ingest(f"{folder}/a.png")
+
+    assert recorded.storage_key == f"compute/{folder}/a.png"
+    assert again.id == recorded.id
+
+
 async def test_tags_are_changed_and_filtered_by(
     media: AsyncMediaLibrary, server: Server, folder: str
 ) -> None:

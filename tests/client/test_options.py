@@ -1,11 +1,13 @@
 """What the commands have in common: the options of those that ask a server, JSON, and help."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from at_the_prompt import ran
 from stillroom.cli.main import commands
 
 NEEDS_A_SERVER = (
@@ -42,6 +44,28 @@ def test_each_command_that_answers_something_answers_in_json() -> None:
 
     without = {name for name, options in flags.items() if "--json" not in options}
     assert without == {"serve", "token", "cat", "profiles set", "profiles rm"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("search --seed abc", "--seed must be an integer from 0 to 18446744073709551615"),
+        ("search --limit -1", "--limit must be an integer of at least 0"),
+        ("put -j 99 a b", "--concurrency must be an integer from 1 to 64"),
+        ("serve --port x", "--port must be an integer"),
+        ("media orphans --most-percent x", "--most-percent must be a number from 0 to 100"),
+        ("search --sort x", "--sort must be one of -saved, saved, -path, path"),
+        ("search --from never", "--from must be a time such as 2026-11-24"),
+        ("token --expires soon", "--expires: 'soon' is not a duration such as 90s"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_explained(
+    tmp_path: Path, words: str, said: str
+) -> None:
+    refused = ran(tmp_path, tuple(words.split()), {})
+
+    assert refused.code == 2
+    assert f"\nError: {said}" in refused.err
 
 
 def test_the_help_of_a_group_says_what_each_command_does_without_dots() -> None:

@@ -160,6 +160,10 @@ def test_runs_at_the_prompt(run: Run, folder: str, tmp_path: Path) -> None:
     code, out, _ = ran("runs", "ls", f"{folder}/", "--state", "published")
     assert (code, out.split()[1:]) == (0, ["2", f"{folder}/7"])
     assert ran("runs", "ls", f"{folder}/", "--state", "open")[1] == ""
+    assert ran("put", "a.png", f"{folder}/8/")[0] == 0
+    assert ran("runs", "ls", f"{folder}/") == (0, out, "")
+    everything = ran("runs", "ls", f"{folder}/", "--state", "all")[1].splitlines()
+    assert [line.split()[-1] for line in everything] == [f"{folder}/7", f"{folder}/8"]
     code, out, _ = ran("runs", "show", f"{folder}/7", "--json")
     assert [image["path"] for image in json.loads(out)["images"]] == [
         f"{folder}/7/a.png",

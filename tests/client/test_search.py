@@ -61,6 +61,34 @@ async def test_all_pages_are_gone_through(
     assert await found(store, "fox", prefix=folder, limit=0) == []
 
 
+async def test_a_search_that_stops_early_says_how_to_get_more(
+    store: AsyncImageStore, folder: str, run: Run
+) -> None:
+    await saved(store, folder, {f"{number}.png": "a fox" for number in range(3)})
+
+    for limit, said in ((2, "Stopped after 2 images. "), (3, ""), (0, "")):
+        listed = run("search", "--prefix", f"{folder}/", "--limit", str(limit))
+        assert (listed.code, len(listed.out.splitlines())) == (0, limit or 3)
+        assert listed.err.startswith(said)
+        assert bool(listed.err) == bool(said)
+    assert "--limit 0" in run("search", "--prefix", f"{folder}/", "--limit", "1").err
+
+
+async def test_images_are_found_by_the_tags_that_the_library_has_for_them(
+    store: AsyncImageStore, folder: str, run: Run
+) -> None:
+    await saved(store, folder, {"1.png": f"{folder} one", "2.png": f"{folder} two"})
+    kept = await store.ingest(f"{folder}/1.png", relocate=False)
+    assert run("media", "tag", str(kept.id), "sea", "storm").code == 0
+
+    assert await found(store, prefix=folder, tag="sea") == [f"{folder}/1.png"]
+    assert await found(store, prefix=folder, tag=["sea", "-storm"]) == []
+    listed = run("search", "--prefix", folder, "--tag", "sea", "--tag", "-draft")
+    assert f"{folder}/1.png" in listed.out
+    assert f"{folder}/2.png" not in listed.out
+    assert f"{folder}/2.png" in run("search", "--prefix", folder, "--tag", "-sea").out
+
+
 async def test_what_cannot_be_asked_is_refused_before_it_is_sent(store: AsyncImageStore) -> None:
     with pytest.raises(InvalidParameter, match="zone"):
         await found(store, saved_from=datetime(2026, 1, 1))  # noqa: DTZ001  (that is the mistake)

@@ -23,8 +23,8 @@ from stillroom.client.library import AsyncMediaLibrary, MediaLibrary
 @pytest.mark.parametrize(
     ("waiting", "asynchronous", "names"),
     [
-        (ImageStore, AsyncImageStore, {"save", "read", "search", "save_many", "run"}),
-        (MediaLibrary, AsyncMediaLibrary, {"list", "get", "update", "delete", "tags", "heal"}),
+        (ImageStore, AsyncImageStore, {"save", "read", "list", "search", "save_many", "run"}),
+        (MediaLibrary, AsyncMediaLibrary, {"list", "ingest", "get", "update", "tags", "heal"}),
         (Run, AsyncRun, {"path", "save", "publish", "read", "delete"}),
     ],
 )
@@ -121,6 +121,7 @@ async def test_listings_are_paged_lazily(
     level = await listed(store.level(f"{folder}/"))
 
     assert found == [*names, f"{folder}/deep/a.png"]
+    assert await listed(store.list(f"{folder}/", start_after=names[99])) == found[100:]
     assert [entry.path for entry in entries] == found[100:]
     assert {entry.size for entry in entries} == {len(PNG)}
     assert level[-1] == Folder(f"{folder}/deep/")

@@ -16,8 +16,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from acceptance.pasting import DEFAULT_URL, started, wait_for_answer
+from acceptance.pasting import DEFAULT_URL, ODD, PLAIN, started, wait_for_answer
 from running import Server, free_port, running
+from stillroom.client import ImageStore
 from stillroom.generation.writing.embed import with_generation
 from waiting import until
 
@@ -116,7 +117,7 @@ def test_a_client_in_python_does_all_operations(server: Server, workspace: Path)
 
 
 # What an app of Next.js has beside its page.
-SHOWN = r'<img src="([^"]+)" alt="generations/next/1.png"'
+SHOWN = r'<img src="([^"]+)" alt="([^"]+)"'
 LAYOUT = """
 export default function Layout({ children }: { children: React.ReactNode }) {
   return <html lang="en"><body>{children}</body></html>;
@@ -166,6 +167,9 @@ def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
     (app / "built/creating.js").write_text(CREATING)
     made = json.loads(done(app / "built", "node", "creating.js", **told))
     assert made["path"] == "generations/next/1.png"
+    with ImageStore(server.url, server.token()) as store:  # other kinds with the page's word
+        store.save_many({name.replace("/0/", "/fox/"): data for name, data in ODD.items()})
+        until(lambda: len(list(store.search("fox", prefix="generations/fox/"))) == len(ODD))
     assert "image" in made["again"]  # one is there
     done(app, app / "node_modules/.bin/next", "build", **told)
     port, log = free_port(), app / "next.log"
@@ -173,9 +177,13 @@ def test_the_recipes_client_creates_once_and_its_page_runs_in_nextjs(
 
     with started(f"node_modules/.bin/next start -H 127.0.0.1 -p {port}", app, log, **told):
         wait_for_answer(page, log)
-        (url,) = until(lambda: re.findall(SHOWN, httpx.get(page).text))
+        shown = until(lambda: re.findall(SHOWN, httpx.get(page).text))
 
-    assert httpx.get(html.unescape(url)).content == image(4)
+    urls = {name: html.unescape(url) for url, name in shown}
+    plain, cut_off = PLAIN.replace("/0/", "/fox/"), "generations/fox/cut off.jpg"
+    assert urls.keys() == {cut_off, plain, "generations/next/1.png"}  # no video, no text
+    assert httpx.get(urls["generations/next/1.png"]).content == image(4)
+    assert httpx.get(urls[plain]).content == ODD[PLAIN]
 
 
 def blocks(language: str) -> list[str]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from stillroom.storage.objectstore import (
-    BegunUpload,
+    CreatedUpload,
     Deleted,
     Guard,
     ListedPage,
@@ -153,10 +153,10 @@ class MemoryObjectStore:
 
     # Multipart uploads
 
-    async def create_upload(self, key: str, properties: Properties) -> BegunUpload:
+    async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
         upload_id = f"upload-{next(self._numbers)}"
         self.uploads[upload_id] = Begun(key, properties)
-        return BegunUpload(upload_id)
+        return CreatedUpload(upload_id)
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str

@@ -118,7 +118,7 @@ async def test_a_run_whose_deletion_was_killed_is_not_published_before_its_image
             with pytest.raises(RunConflict, match="being deleted"):
                 await runs.publish(folder, None)
             scene.library.change(sa.update(run_deletions).values(lease_until=now()))
-            await deleting.go_on(lambda: False)
+            await deleting.resume(lambda: False)
             with pytest.raises(RunConflict, match="about to be deleted"):
                 await runs.publish(folder, None)
     assert kept < 6

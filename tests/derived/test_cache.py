@@ -45,8 +45,8 @@ def counted(folder: Path) -> int:
 
 def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
     cache = opened(tmp_path)
-    cache.keep(name(1), b"one")
-    cache.keep(name(1), b"one")
+    cache.add(name(1), b"one")
+    cache.add(name(1), b"one")
 
     assert read(cache, 1) == b"one"
     assert read(cache, 2) is None
@@ -56,7 +56,7 @@ def test_what_is_kept_is_read_back(tmp_path: Path) -> None:
 def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
     caches = [opened(tmp_path), opened(tmp_path)]
     for number in range(300):
-        caches[number % 2].keep(name(number), bytes(1 + number * 37 % (3 * BLOCK)))
+        caches[number % 2].add(name(number), bytes(1 + number * 37 % (3 * BLOCK)))
         assert taken(tmp_path) <= 64 * BLOCK
 
     assert taken(tmp_path) > 32 * BLOCK
@@ -70,7 +70,7 @@ def test_threads_and_processes_that_keep_at_once_stay_within_it(tmp_path: Path) 
     def fill(which: int) -> None:
         start.wait()
         for number in range(60):
-            caches[which].keep(name(which * 1000 + number), bytes(BLOCK))
+            caches[which].add(name(which * 1000 + number), bytes(BLOCK))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, range(4)))
@@ -80,13 +80,13 @@ def test_threads_and_processes_that_keep_at_once_stay_within_it(tmp_path: Path) 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     cache = opened(tmp_path)
     for number in range(64):
-        cache.keep(name(number), bytes(BLOCK))
+        cache.add(name(number), bytes(BLOCK))
         path = tmp_path / "derived" / name(number)[:2] / name(number)
         os.utime(path, (number + 1, 0))
     for number in (3, 5):
         assert read(cache, number) is not None  # a use now, in this century
 
-    cache.keep(name(64), bytes(BLOCK))
+    cache.add(name(64), bytes(BLOCK))
 
     left = {number for number in range(65) if read(cache, number) is not None}
     assert {3, 5, 63, 64} <= left
@@ -95,14 +95,14 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
 
 def test_a_picture_too_large_for_its_share_is_not_kept(tmp_path: Path) -> None:
     cache = opened(tmp_path)
-    cache.keep(name(1), bytes(9 * BLOCK))
+    cache.add(name(1), bytes(9 * BLOCK))
 
     assert read(cache, 1) is None
 
 
 def test_nothing_is_kept_on_a_disk_that_is_full(tmp_path: Path) -> None:
     cache = opened(tmp_path, free=2**60)
-    cache.keep(name(1), b"one")
+    cache.add(name(1), b"one")
 
     assert read(cache, 1) is None
 
@@ -110,7 +110,7 @@ def test_nothing_is_kept_on_a_disk_that_is_full(tmp_path: Path) -> None:
 def test_what_others_have_left_or_removed_is_counted_anew(tmp_path: Path) -> None:
     before = opened(tmp_path)
     for number in range(60):
-        before.keep(name(number), bytes(BLOCK))
+        before.add(name(number), bytes(BLOCK))
     for file in (tmp_path / "derived").glob("??/*"):
         file.unlink()
     (tmp_path / "derived/00").mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def test_what_others_have_left_or_removed_is_counted_anew(tmp_path: Path) -> Non
     foreign.write_bytes(bytes(10 * BLOCK))
 
     after = opened(tmp_path)
-    after.keep(name(99), bytes(BLOCK))
+    after.add(name(99), bytes(BLOCK))
 
     assert counted(tmp_path) == taken(tmp_path) == 11 * BLOCK
 
@@ -128,8 +128,8 @@ def test_without_nameless_files_drafts_have_names_and_leave_nothing(
 ) -> None:
     monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # EISDIR, as where there are none
     cache = opened(tmp_path)
-    cache.keep(name(1), b"one")
-    cache.keep(name(1), b"one")
+    cache.add(name(1), b"one")
+    cache.add(name(1), b"one")
 
     assert read(cache, 1) == b"one"
     assert len(list((tmp_path / "derived").glob("??/*"))) == 1
@@ -142,7 +142,7 @@ def test_a_draft_of_a_killed_process_goes_in_time(tmp_path: Path) -> None:
         draft.write_bytes(b"half")
     os.utime(old, (1, 1))
 
-    opened(tmp_path).keep(name(1), b"one")
+    opened(tmp_path).add(name(1), b"one")
 
     assert not old.exists()
     assert new.exists()
@@ -151,15 +151,15 @@ def test_a_draft_of_a_killed_process_goes_in_time(tmp_path: Path) -> None:
 
 def test_one_at_a_time_makes_a_picture_and_its_end_lets_the_next_one(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    turn = one.turn(name(1))
+    turn = one.try_lock(name(1))
     assert turn is not None
-    assert other.turn(name(1)) is None
-    assert one.turn(name(1)) is None
-    second = other.turn(name(2))
+    assert other.try_lock(name(1)) is None
+    assert one.try_lock(name(1)) is None
+    second = other.try_lock(name(2))
     assert second is not None
 
     os.close(turn)
-    third = other.turn(name(1))
+    third = other.try_lock(name(1))
     assert third is not None
     for file in (second, third):
         os.close(file)

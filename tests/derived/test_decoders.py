@@ -161,9 +161,9 @@ async def test_a_decoder_knows_no_secret_and_has_bounds(
 
 GIVES_UP = """
 import os, sys
-from stillroom.derived.confinement import give_up_files
+from stillroom.derived.confinement import deny_files
 
-if not give_up_files():
+if not deny_files():
     sys.exit("no Landlock")
 for act in (
     lambda: open("/etc/hostname"),
@@ -191,12 +191,12 @@ def test_a_decoder_can_open_no_file(tmp_path: Path) -> None:
 
 GIVES_UP_CALLS = """
 import os, resource, socket, sys
-from stillroom.derived.confinement import give_up_calls
+from stillroom.derived.confinement import deny_system_calls
 
 path = sys.argv[1]
 ours, theirs = socket.socketpair()
 loose = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-if not give_up_calls():
+if not deny_system_calls():
     sys.exit("no seccomp")
 acts = {
     "chmod": lambda: os.chmod(path, 0o777),

@@ -239,7 +239,7 @@ class ExpiryContract:
         assert await scans_of.claim(first, lease=-lease) == ""
         assert await scans_of.claim(second, lease=lease) == ""
 
-        marked = await scans_of.mark_ended(first, [saved], due_at=now(), after="x", lease=lease)
+        marked = await scans_of.mark_expired(first, [saved], due_at=now(), after="x", lease=lease)
         await scans_of.end(first, next_at=now())
 
         assert marked is None

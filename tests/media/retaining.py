@@ -15,7 +15,7 @@ from stillroom.media import clock, expiry
 from stillroom.media.config import RowsConfig
 from stillroom.media.expiry import never_stops
 from stillroom.media.retention import plan
-from stillroom.media.retention.ends import Ends
+from stillroom.media.retention.evaluator import RetentionEvaluator
 from stillroom.media.retention.plan import Plan, PlannedImage
 from stillroom.media.retention.rules import Rule, Rules
 from stillroom.media.runs.deletion import RunDeletions
@@ -58,12 +58,14 @@ class RetainingLibrary(Library):
         )
 
     @property
-    def ends(self) -> Ends:
-        return Ends(cast("ImageStorage", self.meddled), self.database, Rules(self.rules))
+    def retention(self) -> RetentionEvaluator:
+        return RetentionEvaluator(
+            cast("ImageStorage", self.meddled), self.database, Rules(self.rules)
+        )
 
     async def planned(self) -> list[PlannedImage]:
         """What the plan for this moment says."""
-        planning = Plan(cast("ImageStorage", self.meddled), self.database, self.ends)
+        planning = Plan(cast("ImageStorage", self.meddled), self.database, self.retention)
         return [image async for image in planning.images(datetime.now(UTC) + self.moved)]
 
     async def round(self) -> int:

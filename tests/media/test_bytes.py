@@ -11,7 +11,7 @@ from pictures import picture
 from services.s3 import Operator
 from stillroom.media.config import SqliteConfig
 from stillroom.storage.port import ImageStorage
-from stillroom.storage.s3.calls import Answer, Call
+from stillroom.storage.s3.calls import BucketResponse, Call
 from stillroom.storage.s3.client import BucketClient
 
 LARGE = picture(size=(1500, 1500), compress_level=0)
@@ -27,7 +27,7 @@ class Wire:
 
         async def counted(
             client: BucketClient, call: Call, *, deadline: float | None = None
-        ) -> Answer:
+        ) -> BucketResponse:
             answer = await send(client, call, deadline=deadline)
             self.calls.append(call.operation)
             self.carried += len(call.body) + len(answer.body)

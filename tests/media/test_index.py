@@ -25,6 +25,7 @@ from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.comparing import Healed
 from stillroom.media.index.filling import IndexFilling
 from stillroom.media.index.healing import IndexHealing
+from stillroom.media.index.terms import parse_terms
 from stillroom.media.index.values import SearchQuery
 from stillroom.media.rows.search import SearchRows
 from stillroom.paths import KeyPrefix, StorageKey
@@ -50,16 +51,17 @@ class Worker:
     async def save(self, path: str, prompt: str | None = None) -> None:
         await self.storage.save(key(path), BytesSource(image(prompt)))
 
-    async def found(self, **asked: Any) -> list[str]:
-        query = SearchQuery(**{"prefix": KeyPrefix("compute/"), **asked})
+    async def found(self, asked: str = "", **bounds: Any) -> list[str]:
+        terms = parse_terms(asked).terms
+        query = SearchQuery(**{"prefix": KeyPrefix("compute/"), "terms": terms, **bounds})
         page = await (await self.database.rows()).search.search(query)
         return [one.image.key.text.removeprefix("compute/") for one in page.images]
 
-    async def finds(self, expected: list[str], **asked: Any) -> None:
+    async def finds(self, expected: list[str], asked: str = "", **bounds: Any) -> None:
         found: list[str] = []
 
         async def is_found() -> bool:
-            found[:] = await self.found(**asked)
+            found[:] = await self.found(asked, **bounds)
             return found == expected
 
         await eventually(is_found, said=lambda: (found, expected))
@@ -103,12 +105,12 @@ async def test_what_a_worker_changes_is_found_by_the_other(
     one, other = workers
 
     await one.save("a/1.png", "a red fox")
-    await other.finds(["a/1.png"], words=(("fox",),), seed=7)
+    await other.finds(["a/1.png"], "fox seed:7")
     await other.storage.copy(key("a/1.png"), key("b/2.png"))
-    await one.finds(["b/2.png"], words=(("fox",),), prefix=KeyPrefix("compute/b/"))
+    await one.finds(["b/2.png"], "fox", prefix=KeyPrefix("compute/b/"))
     await other.save("a/1.png", "a blue whale")
-    await one.finds(["a/1.png"], words=(("whale",),))
-    assert await one.found(words=(("fox",),)) == ["b/2.png"]
+    await one.finds(["a/1.png"], "whale")
+    assert await one.found("fox") == ["b/2.png"]
     await one.storage.delete(key("a/1.png"))
     await other.finds(["b/2.png"])
 
@@ -145,7 +147,7 @@ async def test_saves_go_on_without_a_database_and_are_found_when_it_is_back(
         await asyncio.sleep(0.3)  # a batch is tried meanwhile, and fails
 
     await other.finds(["1.png"])
-    await other.finds(["1.png"], words=(("fox",),))
+    await other.finds(["1.png"], "fox")
 
 
 async def test_the_manifest_of_a_run_is_no_image(workers: tuple[Worker, Worker]) -> None:
@@ -171,7 +173,7 @@ async def test_what_is_saved_while_a_batch_fails_is_not_replaced_by_it(
     monkeypatch.setattr(SearchRows, "write", fails_once)
     await one.save("1.png", "a red fox")
 
-    await other.finds(["1.png"], words=(("whale",),))
+    await other.finds(["1.png"], "whale")
 
 
 async def test_a_copy_has_the_facts_of_what_was_copied_and_not_of_what_came_since(
@@ -186,7 +188,7 @@ async def test_a_copy_has_the_facts_of_what_was_copied_and_not_of_what_came_sinc
     await one.save("1.png", "a blue whale")
     one.filling.copied(copied, source)
 
-    await other.finds(["2.png"], words=(("fox",),))
+    await other.finds(["2.png"], "fox")
 
 
 async def test_what_was_too_much_to_note_is_healed_at_once(
@@ -204,7 +206,7 @@ async def test_what_was_too_much_to_note_is_healed_at_once(
         return (await other.healing.heal(_at_once)).written
 
     await eventually(healed)
-    await other.finds(["1.png"], words=(("fox",),))
+    await other.finds(["1.png"], "fox")
 
 
 async def test_healing_finds_what_no_worker_has_seen(
@@ -227,9 +229,9 @@ async def test_healing_finds_what_no_worker_has_seen(
     healed = await other.healing.heal(_at_once)
 
     assert (healed.written, healed.removed, healed.is_whole) == (2 + saved_over, 1, True)
-    assert await other.found(words=(("bear",),)) == ["1.png"] * saved_over
+    assert await other.found("bear") == ["1.png"] * saved_over
     assert len(await other.found(prefix=KeyPrefix("media/"))) == 1
-    assert await other.found(words=(("wolf",),)) == ["new/5.png"]
+    assert await other.found("wolf") == ["new/5.png"]
     assert len(await other.found()) == 5
     assert await one.healing.heal(_at_once) == Healed(), "it is not time for another one"
 
@@ -253,7 +255,7 @@ async def test_a_rebuild_resumes_where_it_was_stopped(
     resumed = await other.healing.rebuild(_at_once, restart=False, progress=lambda _: None)
     assert resumed is not None
     assert (resumed.images, resumed.is_whole) == (3, True)
-    assert len(await one.found(words=(("fox",),))) == 5
+    assert len(await one.found("fox")) == 5
     whole = await other.healing.rebuild(_at_once, restart=True, progress=lambda _: None)
     assert whole is not None
     assert whole.images == 5
@@ -286,8 +288,8 @@ async def test_an_image_that_cannot_be_read_holds_up_no_other(
         patched.setattr(one.storage, "open", broken)
         one.filling.saved((await one.storage.copy(await made(one), key("bad.png"))), None)
         await one.save("good.png", "a fox")
-        await other.finds(["good.png"], words=(("fox",),))
-    await other.finds(["bad.png"], seed=8)
+        await other.finds(["good.png"], "fox")
+    await other.finds(["bad.png"], "seed:8")
 
 
 async def made(worker: Worker) -> StorageKey:
@@ -345,7 +347,7 @@ async def test_a_start_finds_what_the_crash_before_it_has_left_out(
 
     assert healed is not None
     assert (healed.written, healed.removed, healed.is_whole) == (2, 1, True)
-    found = await other.found(words=(("wolf",),), by_path=True, descending=False)
+    found = await other.found("wolf", by_path=True, descending=False)
     assert found == ["a/1.png", "new/deep/5.png"]
     assert len(await other.found()) == 5
 
@@ -382,7 +384,7 @@ async def test_the_first_save_after_a_start_does_not_hide_what_was_lost_before(
 
     assert await started(other).catch_up(_at_once) is not None
 
-    assert await other.found(words=(("wolf",),)) == ["b/2.png"]
+    assert await other.found("wolf") == ["b/2.png"]
 
 
 @pytest.mark.pairs
@@ -410,7 +412,7 @@ async def test_a_comparison_that_is_killed_is_made_by_the_next_start(
 
     assert await started(other).catch_up(_at_once) is not None
 
-    assert await other.found(words=(("wolf",),)) == ["b/2.png"]
+    assert await other.found("wolf") == ["b/2.png"]
 
 
 async def test_a_comparison_that_fails_is_made_when_the_storage_is_back(

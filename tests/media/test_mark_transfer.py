@@ -140,7 +140,7 @@ async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_o
     claim = uuid.uuid4()
 
     async def sweep_then(where: StorageKey, sha256: bytes) -> object:
-        there = await Migration.holds(migration, where, sha256)
+        there = await Migration.find_copy(migration, where, sha256)
         if is_done:
             await move.target.sweep()
         else:
@@ -148,7 +148,7 @@ async def test_a_row_whose_bytes_the_targets_sweeper_deletes_meanwhile_is_left_o
             await rows.deletions.claim(claim, limit=10, lease=timedelta(minutes=5))
         return there
 
-    monkeypatch.setattr(migration, "holds", sweep_then)
+    monkeypatch.setattr(migration, "find_copy", sweep_then)
 
     transferred = await move.rows(migration)
 
@@ -245,7 +245,7 @@ async def test_a_run_whose_deletion_is_under_way_is_deleted_in_the_target_too(mo
     assert (row.folder, row.claimed_by, row.after) == ("compute/runs/7/", None, "")
     storage = move.target.meddled.storage
     deleting = RunDeletions(storage, move.target.database, grace=timedelta(0))
-    await deleting.go_on(lambda: False)
+    await deleting.resume(lambda: False)
     assert len(move.target.marked()) == 2
     assert move.target.table(run_deletions) == []
 

@@ -47,9 +47,9 @@ async def test_the_plan_says_what_goes_and_then_that_goes(
     planned = await library.planned()
 
     assert paths(planned) == ["tmp/1.png", "z/1.png"]
-    assert [one.end.rule.name for one in planned] == ["rule 1", "rule 4"]
+    assert [one.expiration.rule.name for one in planned] == ["rule 1", "rule 4"]
     for one, days in zip(planned, (7, 8), strict=True):
-        assert one.end.at - days * DAY == pytest.approx(now(), abs=timedelta(minutes=1))
+        assert one.expiration.at - days * DAY == pytest.approx(now(), abs=timedelta(minutes=1))
         assert (one.run, one.due_at) == (None, None)
     assert library.marked() == []
     assert await library.round() == 2
@@ -258,17 +258,17 @@ async def test_an_image_says_when_it_is_expected_to_go(library: RetainingLibrary
     saved = await library.save("tmp/a.png", picture())
     await runs_of(library, "tmp/run", "runs/1")
     image = await library.meddled.storage.stat(key("tmp/run/1.png"))
-    assert await library.ends.expected(saved) is None
+    assert await library.retention.expected_expiration(saved) is None
     library.by(WEEK, LAST_TWO)
     for found in (saved, image):
-        assert await library.ends.expected(found) == pytest.approx(
+        assert await library.retention.expected_expiration(found) == pytest.approx(
             now() + 7 * DAY, abs=timedelta(minutes=1)
         )
     counted = await library.meddled.storage.stat(key("runs/1/1.png"))
-    assert await library.ends.expected(counted) is None, "it depends on newer runs"
+    assert await library.retention.expected_expiration(counted) is None, "it depends on newer runs"
     await Lifetimes(library.meddled.storage, library.database).end(saved, DAY)
-    assert await library.ends.expected(saved) == pytest.approx(
+    assert await library.retention.expected_expiration(saved) == pytest.approx(
         now() + DAY, abs=timedelta(minutes=1)
     )
     await library.ingest("tmp/run/1.png", relocate=False)
-    assert await library.ends.expected(image) is None
+    assert await library.retention.expected_expiration(image) is None

@@ -161,9 +161,9 @@ async def test_rows_that_break_off_go_on(move: Move, monkeypatch: pytest.MonkeyP
     async def breaks(where: StorageKey, sha256: bytes) -> object:
         if next(looks) == 3:
             raise BackendUnavailable("gone")
-        return await Migration.holds(migration, where, sha256)
+        return await Migration.find_copy(migration, where, sha256)
 
-    monkeypatch.setattr(migration, "holds", breaks)
+    monkeypatch.setattr(migration, "find_copy", breaks)
     with pytest.raises(BackendUnavailable):
         await move.rows(migration)
     assert len(move.target.table(resources)) == 3

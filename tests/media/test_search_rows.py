@@ -1,6 +1,7 @@
 """The rows of the search index, the same on SQLite and on PostgreSQL."""
 
 import itertools
+import re
 from collections.abc import AsyncIterator
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -10,11 +11,12 @@ import pytest
 from stillroom.generation.facts import Generation, Lora
 from stillroom.media.config import RowsConfig
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.values import FactsQuery, IndexedImage, Removed, SearchQuery
-from stillroom.media.index.words import phrases_of, words_of
+from stillroom.media.index.terms import parse_terms
+from stillroom.media.index.values import IndexedImage, Removed, SearchQuery
 from stillroom.media.resource import (
     IMAGE,
     IN_PLACE,
+    Change,
     Intent,
     MediaResource,
     ResourceQuery,
@@ -27,6 +29,8 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
 
 ALL: Final = KeyPrefix("compute/")
+SAVED_NS: Final = 1_764_000_000_000_000_000
+"""2025-11-24T16:00:00Z"""
 
 FOX: Final = Generation(
     tool="ComfyUI",
@@ -93,6 +97,18 @@ async def test_images_of_one_moment_are_all_found_once(rows: SearchRows) -> None
 ASKED: Final = [
     ("fox", True),
     ("FOX red", True),
+    ("sno", True),
+    ("now", False),
+    ('"sno"', False),
+    ("s", False),
+    ("red_fo", True),
+    ("fox -wolf", True),
+    ("-wolf", True),
+    ("fox -snow", False),
+    ("-sno", False),
+    ('-"fox red" fox', True),
+    ('-"red fox"', False),
+    ("-model:sdxl fox", False),
     ("foxes", False),
     ("fox wolf", False),
     ('"red fox"', True),
@@ -100,62 +116,125 @@ ASKED: Final = [
     ('"the snow a"', False),
     ('"snow generations"', False),
     ("sd_xl_base", True),
+    ("sdxl", True),
+    ("xlbase", True),
     ("base.xl", False),
     ("generations", True),
     ("ink", False),
     ('"red fox', True),
     ("fox OR wolf", False),
-    ("fo*", False),
+    ("fo*", True),
     ("NOT fox", False),
-    ("prompt:fox", False),
 ]
 
 
 async def test_words_and_phrases_are_searched_for(rows: SearchRows) -> None:
-    await rows.write([_image("generations/1/cat.png", FOX), _image("other.png")])
+    await rows.write([_image("generations/1/cat.png", FOX), _image("wolf.png")])
 
     for asked, is_found in ASKED:
-        found = await _found(rows, words=tuple(phrases_of(asked)))
-        assert found == (["generations/1/cat.png"] if is_found else []), asked
+        found = await _found(rows, asked)
+        assert (found == ["generations/1/cat.png"]) == is_found, asked
+        assert ("generations/1/cat.png" in found) == is_found, asked
 
 
-FILTERS: Final[list[tuple[dict[str, Any], bool]]] = [
-    ({"seed": 2**64 - 1}, True),
-    ({"seed": 1}, False),
-    ({"tool": "comfyui"}, True),
-    ({"tool": "comfy"}, False),
-    ({"sampler": "euler A"}, True),
+FILTERS: Final = [
+    (f"seed:{2**64 - 1}", True),
+    ("seed:1", False),
+    ("-seed:1", True),
+    ("tool:comfyui", True),
+    ("tool:comfy", False),
+    ("-tool:ComfyUI", False),
+    ('sampler:"euler A"', True),
+    ("type:image/png", True),
+    ("type:image/webp", False),
+    ("ai_mark:iptc", True),
+    ("ai_mark:none", False),
+    ("model:SD_xl_base_1.0", True),
+    ("model:sdxl", True),
+    ("MODEL:SDXL-b", True),
+    ("model:xl.base", True),
+    ("model:dxl", False),
+    ("model:fox", False),
+    ("-model:sdxl", False),
+    ("lora:ink-lines", True),
+    ("lora:inkl", True),
+    ("lora:lines-ink", False),
+    ("prompt:fox", True),
+    ("prompt:cat", False),
+    ('prompt:"red fox"', True),
+    ("prompt:red prompt:snow", True),
+    ("name:CA", True),
+    ("name:cat.png", True),
+    ("name:at", False),
+    ("name:a/cat", False),
+    ("-name:cat", False),
+    ("size:>9B", True),
+    ("size:>=10", True),
+    ("size:>10", False),
+    ("size:<0.1KB", True),
+    ("size:<10b", False),
+    ("size:<999999999999.9GB", True),  # more than a database's numbers
+    ("size:>999999999999.9GB", False),
+    ("size:>9 size:<11", True),
+    ("size:>9 size:<11 size:<2", False),
+    ("after:2025-11-24", True),
+    ("after:2025-11 before:2026", True),
+    ("after:2025-11-25", False),
+    ("before:2025-11-24", False),
+    ("before:2025-11-24T16:00:01Z", True),
+    ("before:2025-11-24T17:00:00+01:00", False),
+    (f"seed:{2**64 - 1} fox tool:ComfyUI", True),
+    (f"seed:{2**64 - 1} wolf", False),
+]
+
+BOUNDS: Final[list[tuple[dict[str, Any], bool]]] = [
     ({"content_type": "image/png"}, True),
     ({"content_type": "image/webp"}, False),
-    ({"ai_mark": "iptc"}, True),
-    ({"ai_mark": "none"}, False),
-    ({"model": tuple(words_of("SD_xl_base_1.0"))}, True),
-    ({"model": ("fox",)}, False),
-    ({"lora": ("ink", "lines")}, True),
-    ({"lora": ("lines", "ink")}, False),
-    ({"prompt": (("fox",),)}, True),
-    ({"prompt": (("cat",),)}, False),
     ({"prefix": KeyPrefix("compute/a/")}, True),
     ({"prefix": KeyPrefix("compute/a/c")}, True),
     ({"prefix": KeyPrefix("compute/a/d")}, False),
     ({"prefix": KeyPrefix("compute/a/cat.png/")}, False),
     ({"prefix": KeyPrefix("compute/%")}, False),
-    ({"saved_from_ns": 5}, True),
-    ({"saved_from_ns": 6}, False),
-    ({"saved_before_ns": 6}, True),
-    ({"saved_before_ns": 5}, False),
+    ({"saved_from_ns": SAVED_NS}, True),
+    ({"saved_from_ns": SAVED_NS + 1}, False),
+    ({"saved_before_ns": SAVED_NS + 1}, True),
+    ({"saved_before_ns": SAVED_NS}, False),
     ({"saved_from_ns": -(10**30), "saved_before_ns": 10**30}, True),
-    ({"seed": 2**64 - 1, "words": (("fox",),), "tool": "ComfyUI"}, True),
-    ({"seed": 2**64 - 1, "words": (("wolf",),)}, False),
 ]
 
 
-async def test_filters_are_exact(rows: SearchRows) -> None:
-    await rows.write([_image("a/cat.png", FOX, saved_ns=5)])
+async def test_filters_find_what_they_say_and_nothing_else(rows: SearchRows) -> None:
+    await rows.write([_image("a/cat.png", FOX)])
 
-    for (filters, is_found), by_path in itertools.product(FILTERS, (False, True)):
-        found = await _found(rows, **filters, by_path=by_path)
-        assert found == (["a/cat.png"] if is_found else []), filters
+    for (asked, is_found), by_path in itertools.product(FILTERS, (False, True)):
+        found = await _found(rows, asked, by_path=by_path)
+        assert found == (["a/cat.png"] if is_found else []), asked
+    for (bounds, is_found), by_path in itertools.product(BOUNDS, (False, True)):
+        found = await _found(rows, **bounds, by_path=by_path)
+        assert found == (["a/cat.png"] if is_found else []), bounds
+
+
+WRONG: Final = [
+    ("fox colour:red", 'no filter "colour:"'),
+    ("https://example.com", 'no filter "https:"'),
+    ("model:", "model: needs a value"),
+    ('tag:" "', "tag: needs a value"),
+    ("seed:x", "seed: must be a whole number"),
+    (f"seed:{2**64}", "seed: must be a whole number"),
+    ("ai_mark:yes", "ai_mark: must be one of c2pa"),
+    ("before:tomorrow", "before: must be a day"),
+    ("after:2026-13", "after: must be a day"),
+    ("size:2MB", "size: must be such as"),
+    ("-size:>2MB", "cannot be excluded"),
+    ("!!!", "no letter"),
+    ("a " * 33, "more than 32"),
+]
+
+
+def test_a_filter_that_is_wrong_gets_a_sentence() -> None:
+    for asked, said in WRONG:
+        with pytest.raises(ValueError, match=re.escape(said)):
+            parse_terms(asked)
 
 
 NAMES: Final = [
@@ -174,7 +253,7 @@ async def test_phrases_of_any_length_are_found_in_names(rows: SearchRows) -> Non
     await rows.write([_image("a.png", Generation(loras=loras)), _image("b.png")])
 
     for asked, is_found in NAMES:
-        found = await _found(rows, lora=tuple(words_of(asked)))
+        found = await _found(rows, f'lora:"{asked}"')
         assert found == (["a.png"] if is_found else []), asked
 
 
@@ -182,8 +261,8 @@ async def test_names_of_megabytes_are_cut(rows: SearchRows) -> None:
     loras = tuple(Lora(" ".join(f"w{n}x{at}" for at in range(100))) for n in range(1000))
     await rows.write([_image("a.png", Generation(model="fox " * 10**6, loras=loras))])
 
-    assert await _found(rows, lora=("w0x0", "w0x1")) == ["a.png"]
-    assert await _found(rows, lora=("w999x0",)) == []
+    assert await _found(rows, "lora:w0x0-w0x1") == ["a.png"]
+    assert await _found(rows, "lora:w999x0") == []
 
 
 @pytest.mark.parametrize("reach", [1, 64])
@@ -201,8 +280,8 @@ async def test_pages_of_a_phrase_are_whole_however_rare_it_is(
     for limit, descending, times in itertools.product((1, 3, 50), (True, False), TIMES):
         since, before = times
         query = SearchQuery(
-            prefix=ALL, words=(("red", "fox"),), limit=limit, descending=descending,
-            saved_from_ns=since, saved_before_ns=before,
+            prefix=ALL, terms=parse_terms('"red fox"').terms, limit=limit,
+            descending=descending, saved_from_ns=since, saved_before_ns=before,
         )  # fmt: skip
         wanted = [n for n in has_it if has_it[n] and (since or 0) <= n < (before or 10**6)]
         pages = [await rows.search(query)]
@@ -227,7 +306,7 @@ async def test_case_accents_and_scripts_do_not_matter(rows: SearchRows) -> None:
         ("狐", 4),
         ("雪の", 4),
     ):
-        assert await _found(rows, words=tuple(phrases_of(asked))) == [f"{at}.png"], asked
+        assert await _found(rows, asked) == [f"{at}.png"], asked
 
 
 async def test_what_was_stored_comes_back(rows: SearchRows) -> None:
@@ -244,11 +323,11 @@ async def test_what_was_stored_comes_back(rows: SearchRows) -> None:
 async def test_a_prompt_of_megabytes_is_cut(rows: SearchRows) -> None:
     await rows.write([_image("a.png", Generation(prompt="fox " * 10**6 + "wolf"))])
 
-    (found,) = (await rows.search(SearchQuery(prefix=ALL, words=(("fox",),)))).images
+    (found,) = (await rows.search(_query("fox"))).images
 
     assert found.generation is not None
     assert len(found.generation.prompt or "") == 16 * 1024
-    assert await _found(rows, words=(("wolf",),)) == []
+    assert await _found(rows, "wolf") == []
 
 
 async def test_the_later_save_of_a_path_stays_whatever_comes_first(rows: SearchRows) -> None:
@@ -256,12 +335,12 @@ async def test_the_later_save_of_a_path_stays_whatever_comes_first(rows: SearchR
     for order in ([new, old], [old, new], [old], [new]):
         for image in order:
             await rows.write([image])
-        assert await _found(rows, words=(("new",),)) == ["a.png"]
-        assert await _found(rows, words=(("old",),)) == []
+        assert await _found(rows, "new") == ["a.png"]
+        assert await _found(rows, "old") == []
 
     await rows.write([old], certain=True)
-    assert await _found(rows, words=(("old",),)) == ["a.png"]
-    assert await _found(rows, words=(("new",),)) == []
+    assert await _found(rows, "old") == ["a.png"]
+    assert await _found(rows, "new") == []
 
 
 NEW_AND_OLD: Final = (("new", 2), ("old", 1))
@@ -274,7 +353,7 @@ async def test_a_removal_takes_what_was_saved_before_it(rows: SearchRows) -> Non
     assert await _found(rows) == ["a.png"]
     await rows.write([], [Removed(StorageKey("compute/a.png"), 11)])
     assert await _found(rows) == []
-    assert await _found(rows, words=(("fox",),)) == []
+    assert await _found(rows, "fox") == []
     await rows.write([], [Removed(StorageKey("compute/a.png"), 11)])
 
 
@@ -282,21 +361,86 @@ async def test_resources_are_found_by_the_facts_of_their_very_save(
     rows: SearchRows, library: MediaRepository
 ) -> None:
     resources = library.resources
-    await rows.write([_image("a.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
-    for number, path in enumerate(("a.png", "b.png", "c.png", "d.png")):
+    await rows.write([_image("a/cat.png", FOX), _image("b.png", FOX, saved_ns=7), _image("c.png")])
+    for number, path in enumerate(("a/cat.png", "b.png", "c.png", "d.png")):
         recorded, intent = _recorded(path, number), StorageKey.of_media(new_id(), "png")
         await library.intents.write(Intent(intent, IN_PLACE, recorded.storage_key, now()))
         await resources.add(recorded, intent=intent)
 
     page = await resources.page(ResourceQuery())
     assert [one.generation for one in page.resources] == [None, None, None, FOX]
-    for filters, is_found in FILTERS:
-        names = {one.name for one in fields(FactsQuery)}
-        if filters.keys() <= names:
-            found = await resources.page(ResourceQuery(facts=FactsQuery(**filters)))
-            shown = {one.storage_key.text for one in found.resources}
-            assert ("compute/a.png" in shown, "compute/b.png" in shown) == (is_found, False)
-    assert (await resources.page(ResourceQuery(facts=FactsQuery(words=(("c",),))))).resources
+    for asked, is_found in FILTERS:
+        found = await resources.page(ResourceQuery(facts=parse_terms(asked)))
+        shown = {one.storage_key.text for one in found.resources}
+        assert ("compute/a/cat.png" in shown, "compute/b.png" in shown) == (is_found, False), asked
+    assert (await resources.page(ResourceQuery(facts=parse_terms("c")))).resources
+
+
+SAID: Final = [
+    ("storm", True),
+    ("stor", True),
+    ("at-sea", True),
+    ("lighthouse", True),
+    ('"oil on canvas"', True),
+    ('"sea lighthouse"', False),  # in two texts
+    ("fox storm", True),
+    ("fox -storm", False),
+    ("tag:OIL", True),
+    ('tag:"oil on canvas"', False),
+    ("tag:canvas", False),
+    ("-tag:oil", False),
+    ("-tag:draft fox", True),
+    ("prompt:storm", False),
+]
+
+
+@pytest.mark.parametrize("is_indexed_first", [True, False])
+async def test_captions_alt_texts_and_tags_are_found_until_they_change(
+    rows: SearchRows, library: MediaRepository, *, is_indexed_first: bool
+) -> None:
+    resource = _recorded("a.png", 1)
+    if is_indexed_first:
+        await rows.write([_image("a.png", FOX)])
+    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key, now()))
+    await library.resources.add(resource, intent=MEDIA_KEY)
+    texts = Change(caption="Storm at sea", alt_text="A lighthouse. Oil on canvas")
+    await library.resources.change(resource.id, texts)
+    await library.tags.change(resource.id, lambda _: frozenset({"oil", "deep sea"}))
+    if not is_indexed_first:
+        await rows.write([_image("a.png", FOX)])
+
+    for asked, is_found in SAID:
+        page = await library.resources.page(ResourceQuery(facts=parse_terms(asked)))
+        assert len(page.resources) == is_found, asked
+        assert await _found(rows, asked) == ["a.png"] * is_found, asked
+    assert await _found(rows, "storm", sees_library=False) == []
+    assert await _found(rows, "fox -storm", sees_library=False) == ["a.png"]
+
+    await library.resources.change(resource.id, Change(caption="Calm"))
+    await library.tags.change(resource.id, lambda _: frozenset())
+    for asked, is_found in (("storm", False), ("calm", True), ("tag:oil", False), ("fox", True)):
+        assert await _found(rows, asked) == ["a.png"] * is_found, asked
+    await rows.write([_image("a.png", FOX, saved_ns=SAVED_NS + 1)])
+    assert await _found(rows, "calm") == []  # it is another save
+
+
+async def test_what_leaves_the_library_is_not_found_by_what_was_said_of_it(
+    rows: SearchRows, library: MediaRepository
+) -> None:
+    resource = _recorded("a.png", 1)
+    await rows.write([_image("a.png", FOX)])
+    await library.intents.write(Intent(MEDIA_KEY, IN_PLACE, resource.storage_key, now()))
+    await library.resources.add(resource, intent=MEDIA_KEY)
+    await library.resources.change(resource.id, Change(caption="storm"))
+    assert await _found(rows, "storm") == ["a.png"]
+
+    await library.resources.delete(resource.id, due_at=now())
+
+    assert await _found(rows, "storm") == []
+    assert await _found(rows, "fox") == ["a.png"]
+
+
+MEDIA_KEY: Final = StorageKey.of_media(new_id(), "png")
 
 
 def _recorded(path: str, number: int) -> MediaResource:
@@ -309,7 +453,7 @@ def _recorded(path: str, number: int) -> MediaResource:
 
 
 def _image(
-    path: str, generation: Generation | None = None, *, saved_ns: int = 1_764_000_000_000_000_000
+    path: str, generation: Generation | None = None, *, saved_ns: int = SAVED_NS
 ) -> IndexedImage:
     image = StoredImage(
         key=StorageKey(f"compute/{path}"),
@@ -323,8 +467,12 @@ def _image(
     return IndexedImage.of(image, generation, "iptc")
 
 
-async def _found(rows: SearchRows, **asked: Any) -> list[str]:
-    query = SearchQuery(**{"prefix": ALL, **asked})
-    return [
-        one.image.key.text.removeprefix("compute/") for one in (await rows.search(query)).images
-    ]
+async def _found(rows: SearchRows, asked: str = "", **bounds: Any) -> list[str]:
+    page = await rows.search(_query(asked, **bounds))
+    return [one.image.key.text.removeprefix("compute/") for one in page.images]
+
+
+def _query(asked: str, **bounds: Any) -> SearchQuery:
+    found = parse_terms(asked)
+    facts = {one.name: getattr(found, one.name) for one in fields(found)}
+    return SearchQuery(**{"prefix": ALL, **facts, **bounds})

@@ -13,8 +13,8 @@ FAULTS: Final = (
     Fault(
         "tokens: one is good for a minute more",
         "auth/tokens.py",
-        "        if read.expires <= self._now():\n",
-        "        if read.expires + 60 <= self._now():\n",
+        "        if token.expires <= self._now():\n",
+        "        if token.expires + 60 <= self._now():\n",
         (TOKENS,),
     ),
     Fault(
@@ -41,8 +41,8 @@ FAULTS: Final = (
     Fault(
         "tokens: a previous secret is not accepted",
         "auth/choose.py",
-        "    return [current, *config.previous], made\n",
-        "    return [current], made\n",
+        "    return [current, *config.previous], is_new\n",
+        "    return [current], is_new\n",
         ("tests/unit/test_keys.py", "tests/acceptance/test_starting.py", "-k", "old_one"),
     ),
     Fault(
@@ -76,8 +76,8 @@ FAULTS: Final = (
     Fault(
         "tokens: a checked one is remembered beyond its end",
         "auth/verified.py",
-        "Verified(grant, min(expires, self._now() + REMEMBERED_S))",
-        "Verified(grant, self._now() + REMEMBERED_S)",
+        "Verified(grant, min(expires, self._now() + CACHE_S))",
+        "Verified(grant, self._now() + CACHE_S)",
         ("tests/unit/test_verified.py",),
     ),
     Fault(
@@ -139,7 +139,7 @@ FAULTS: Final = (
     Fault(
         "sign-in codes: each device is remembered for a month",
         "api/sign_in.py",
-        "_REMEMBERED_LIFE if used.remember else _TOKEN_LIFE",
+        "_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE",
         "_REMEMBERED_LIFE",
         ("tests/acceptance/test_sign_in.py", "-k", "lasts"),
     ),
@@ -160,8 +160,8 @@ FAULTS: Final = (
     Fault(
         "key sets: each unknown key causes a fetch",
         "auth/jwks.py",
-        "        if asked is not None and now - asked < UNKNOWN_KEY_S:\n",
-        "        if asked is not None and now < asked:\n",
+        "        if previous is not None and now - previous < UNKNOWN_KEY_S:\n",
+        "        if previous is not None and now < previous:\n",
         (KEY_SETS,),
     ),
     Fault(

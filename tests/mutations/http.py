@@ -13,8 +13,8 @@ FAULTS: Final = (
     Fault(
         "If-Match: a weak tag matches",
         "http/fields.py",
-        "        if weak or not found[1]:\n",
-        "        if found:\n",
+        "        if weak or not match[1]:\n",
+        "        if match:\n",
         ("tests/unit/test_fields.py", "tests/unit/test_serving.py"),
     ),
     Fault(

@@ -42,8 +42,8 @@ FAULTS: Final = (
     Fault(
         "library: a page begins with the last resource of the one before",
         "media/rows/resources.py",
-        "asked = asked.where(identity < query.after)",
-        "asked = asked.where(identity <= query.after)",
+        "statement = statement.where(identity < query.after)",
+        "statement = statement.where(identity <= query.after)",
         (LIBRARY, "-k", "pages"),
     ),
     Fault(

@@ -17,10 +17,10 @@ FAULTS: Final = (
         (ROWS, "-k", "accents"),
     ),
     Fault(
-        "search, words: of a long phrase only the first words count",
+        "search, words: a name is found by its first word alone",
         "media/index/words.py",
-        "range(max(len(phrase) - _TOGETHER, 0) + 1)",
-        "range(1)",
+        "for at in range(len(words))",
+        "for at in range(1)",
         (ROWS, "-k", "length"),
     ),
     Fault(
@@ -75,8 +75,8 @@ FAULTS: Final = (
     Fault(
         "search, words: a prompt is looked for in paths, too",
         "media/rows/full_text.py",
-        '        yield phrase, ("prompt",)\n',
-        "        yield phrase, _COLUMNS\n",
+        'yield _Way(words, is_prefix, ("prompt",))',
+        "yield _Way(words, is_prefix, _COLUMNS)",
         (ROWS, "-k", "words_and_phrases or filters"),
     ),
     Fault(
@@ -85,6 +85,27 @@ FAULTS: Final = (
         "        position += _GAP\n",
         "",
         (ROWS, "-k", "phrases"),
+    ),
+    Fault(
+        "search, words: who may not see the library searches its texts",
+        "media/rows/full_text.py",
+        "        if query.sees_library:\n",
+        "        if query:\n",
+        (ROWS, "-k", "captions"),
+    ),
+    Fault(
+        "search, words: what the library says of an older save is found",
+        "media/rows/library_words.py",
+        'said.get((image["storage_key"], image["save_id"]))',
+        "next(iter(said.values()), None)",
+        (ROWS, "-k", "captions"),
+    ),
+    Fault(
+        "search, rows: tags that are taken away are found",
+        "media/rows/tags.py",
+        "            await connection.run_sync(reword, [key])\n",
+        "",
+        (ROWS, "-k", "captions"),
     ),
     Fault(
         "index: a copy has the facts of what was saved over its source",
@@ -155,8 +176,8 @@ FAULTS: Final = (
     Fault(
         "search: a cursor that no row can have reaches the database",
         "http/search_query.py",
-        "    if by_path or not _PLACE.fullmatch(text) or int(text) > _LAST_PLACE:\n",
-        "    if by_path or not _PLACE.fullmatch(text):\n",
+        "    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:\n",
+        "    if by_path or not _POSITION.fullmatch(text):\n",
         (SEARCH, "-k", "bad_value"),
     ),
 )

@@ -17,8 +17,8 @@ FAULTS: Final = (
     Fault(
         "fast path: an answer is kept when its image has changed",
         "server/fast_path/reads.py",
-        "(_KEPT, kept, image.size) if self._storage.is_current(image) else None\n",
-        "_KEPT, kept, image.size\n",
+        "(_CACHED, cached, image.size) if self._storage.is_current(image) else None\n",
+        "_CACHED, cached, image.size\n",
         (
             "tests/acceptance/test_operations.py",
             "tests/acceptance/test_kept_answers.py",
@@ -51,8 +51,9 @@ FAULTS: Final = (
     Fault(
         "connection: a request that is sent ahead gets no answer",
         "server/http11/connection.py",
-        '            held, self._held = self._held, b""\n            self.data_received(held)\n',
-        '            self._held = b""\n',
+        '            buffer, self._buffer = self._buffer, b""\n'
+        "            self.data_received(buffer)\n",
+        '            self._buffer = b""\n',
         (AHEAD, "-k", "in_order"),
     ),
     Fault(
@@ -65,8 +66,8 @@ FAULTS: Final = (
     Fault(
         "connection: a refused upload is reset before its client reads why",
         "server/http11/connection.py",
-        "        if self._held or self._state is _HEAD or not self._body.is_complete:\n",
-        "        if self._held or self._state is _HEAD:\n",
+        "        if self._buffer or self._state is _HEAD or not self._body.is_complete:\n",
+        "        if self._buffer or self._state is _HEAD:\n",
         (SLOW, "-k", "early_refusal"),
     ),
     Fault(
@@ -79,10 +80,10 @@ FAULTS: Final = (
     Fault(
         "connection: an image is read to its end for a client that is gone",
         "server/http11/connection.py",
-        "waits for one.\n"
+        "never yields.\n"
         "        if self._exchange is not None:\n"
         "            self._exchange.disconnect()\n",
-        "waits for one.\n",
+        "never yields.\n",
         (OBSERVING, "-k", "breaks_off"),
     ),
     Fault(
@@ -179,8 +180,8 @@ FAULTS: Final = (
     Fault(
         "ASGI path: a refused upload leaves its client to guess that the connection closes",
         "server/http11/asgi.py",
-        "            self.keep_alive = False  # what",
-        "            pass  # what",
+        "            self.keep_alive = False  # the",
+        "            pass  # the",
         (SLOW, "-k", "early_refusal"),
     ),
     Fault(
@@ -193,22 +194,22 @@ FAULTS: Final = (
     Fault(
         "fast path: a token reads outside of its folder",
         "server/fast_path/reads.py",
-        "        if line is None or not rights.grant.covers(line.path):\n",
+        "        if line is None or not checked.grant.covers(line.path):\n",
         "        if line is None:\n",
         (FAST, "-k", "refuse_alike"),
     ),
     Fault(
         "fast path: a token without its scope reads",
         "server/fast_path/reads.py",
-        ' or "storage:read" not in known.grant.scopes',
+        ' or "storage:read" not in verified.grant.scopes',
         "",
         (FAST, "-k", "refuse_alike"),
     ),
     Fault(
         "fast path: a token is good for ever",
         "server/fast_path/reads.py",
-        "        if rights is None or not 0 < rights.until - now <= REMEMBERED_S:\n",
-        "        if rights is None:\n",
+        "        if checked is None or not 0 < checked.until - now <= CACHE_S:\n",
+        "        if checked is None:\n",
         (FAST, "-k", "ends"),
     ),
     Fault(

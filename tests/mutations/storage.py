@@ -53,15 +53,15 @@ FAULTS: Final = (
     Fault(
         "disk, large folders: changes are noted and not looked at",
         "storage/disk/folder_cache.py",
-        "                folder.names.update(_look_at(fd, changed))\n",
+        "                folder.names.update(_read_states(fd, changed))\n",
         "",
         (DISK, "-k", "saved_and_deleted"),
     ),
     Fault(
         "disk, large folders that are not remembered: a page has one name too few",
         "storage/disk/listing.py",
-        "sorted([*least, *_wanted(found, start, folder.begins)])[:count]\n",
-        "sorted([*least, *_wanted(found, start, folder.begins)])[: count - 1]\n",
+        "sorted([*least, *_select(smaller, start, folder.begins)])[:count]\n",
+        "sorted([*least, *_select(smaller, start, folder.begins)])[: count - 1]\n",
         (DISK, "tests/unit/test_listing.py", "-k", "RemembersNo or Remembers_no or test_listing"),
     ),
     Fault(

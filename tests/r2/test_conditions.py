@@ -120,7 +120,7 @@ async def test_trouble_while_a_bucket_is_tried_is_no_verdict(
 
 async def test_r2_itself_is_not_asked() -> None:
     store = S3ObjectStore(client_at("https://x.r2.cloudflarestorage.com"))
-    await Tried(store, AbandonedUploads(store)).demand(Guard('"e"'))
+    await Tried(store, AbandonedUploads(store)).require(Guard('"e"'))
     assert not S3ObjectStore(client_at("https://r2.example.com")).keeps_guards
 
 

@@ -69,7 +69,7 @@ async def bucket(
 
 
 async def ask(connections: Connections, body: bytes = b"body") -> tuple[int, bytes]:
-    response = await connections.ask(HEAD, body, has_answer_body=True)
+    response = await connections.send(HEAD, body, has_response_body=True)
     return response.status, b"".join([piece async for piece in response.pieces()])
 
 
@@ -173,7 +173,7 @@ async def test_a_request_that_is_given_up_leaves_no_connection_to_the_next() -> 
     async with bucket(hesitate) as (connections, made):
         for _ in range(2):
             begun.clear()
-            request = connections.ask(HEAD, b"bod", has_answer_body=True)
+            request = connections.send(HEAD, b"bod", has_response_body=True)
             asking = asyncio.create_task(request)
             await begun.wait()
             asking.cancel()

@@ -11,7 +11,7 @@ from services import stub_faults, stub_r2, stub_wire
 from services.stub_r2 import Fault, StubR2
 from stillroom.errors import BackendUnavailable
 from stillroom.paths import KeyPrefix
-from stillroom.storage.bucket.entries import LOOKS_AT_ONCE
+from stillroom.storage.bucket.entries import MAX_CONCURRENT_HEADS
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.s3 import client as client_module
 from stillroom.storage.sources import BytesSource
@@ -216,20 +216,20 @@ async def test_all_pages_together_have_so_many_looks_under_way_and_others_get_th
 ) -> None:
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 60.0)  # no look is tried again meanwhile
     fill(stub, 50)
-    all_wait, going_on = asyncio.Barrier(LOOKS_AT_ONCE + 1), asyncio.Event()
+    all_wait, going_on = asyncio.Barrier(MAX_CONCURRENT_HEADS + 1), asyncio.Event()
 
     async def waits(stub: StubR2, request: web.Request) -> web.StreamResponse:
         await all_wait.wait()
         await going_on.wait()
         return await stub.carry_out(request)
 
-    stub.faults.extend([of_looks(waits)] * LOOKS_AT_ONCE)
+    stub.faults.extend([of_looks(waits)] * MAX_CONCURRENT_HEADS)
     query = ListQuery(everything())
     pages = [asyncio.ensure_future(storage.entries(query)) for _ in range(3)]
     await all_wait.wait()
 
     assert (await storage.stat(key("00"))).size == 3
-    assert stub.operations["HeadObject"] == LOOKS_AT_ONCE + 1
+    assert stub.operations["HeadObject"] == MAX_CONCURRENT_HEADS + 1
     going_on.set()
     found = await asyncio.gather(*pages)
 
@@ -272,13 +272,13 @@ async def test_a_page_that_nobody_waits_for_any_more_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(client_module, "_TIMEOUT_S", 60.0)  # no look is tried again meanwhile
     fill(stub, 50)
-    all_wait = asyncio.Barrier(LOOKS_AT_ONCE + 1)
+    all_wait = asyncio.Barrier(MAX_CONCURRENT_HEADS + 1)
 
     async def waits(stub: StubR2, request: web.Request) -> web.StreamResponse:
         await all_wait.wait()
         return await stub_faults.hangs(stub, request)
 
-    stub.faults.extend([of_looks(waits)] * LOOKS_AT_ONCE)
+    stub.faults.extend([of_looks(waits)] * MAX_CONCURRENT_HEADS)
     task = asyncio.ensure_future(storage.entries(ListQuery(everything())))
     await all_wait.wait()
     task.cancel()
@@ -286,4 +286,4 @@ async def test_a_page_that_nobody_waits_for_any_more_is_not_read_to_its_end(
         await task
 
     assert len((await storage.entries(ListQuery(everything()))).entries) == 50
-    assert stub.operations["HeadObject"] == LOOKS_AT_ONCE + 50
+    assert stub.operations["HeadObject"] == MAX_CONCURRENT_HEADS + 50

@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from stillroom.storage.address import Addressing, BucketAddress
-from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer, encoded_query
+from stillroom.storage.s3.signing import EMPTY_SHA256, MAX_PRESIGNED_S, Signer, encode_query
 
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 SIGNER = Signer(
@@ -149,7 +149,7 @@ def test_every_region_and_address_is_signed_as_amazons_sdk_signs_it(
     for key in KEYS:
         path, body = address.path_of(key), key.encode()
         query = {"partNumber": "2", "uploadId": "a b/+=~"}
-        url = f"{address.origin}{path}?{encoded_query(query)}"
+        url = f"{address.origin}{path}?{encode_query(query)}"
         ours = signer.sign(
             "PUT",
             path,

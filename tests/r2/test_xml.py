@@ -20,7 +20,7 @@ from stillroom.storage.s3 import xml
 )
 def test_what_no_bucket_sends_is_refused(document: bytes) -> None:
     with pytest.raises(xml.BrokenXml):
-        xml.read(document)
+        xml.parse(document)
 
 
 @pytest.mark.parametrize("document", [b"", b"<html/>", b"nonsense", b"<Error/>"])
@@ -41,8 +41,8 @@ def test_keys_are_decoded_only_where_the_bucket_says_that_they_are_encoded() -> 
     plain = b"<ListBucketResult>" + listed + b"</ListBucketResult>"
     encoded = plain.replace(b"<Contents>", b"<EncodingType>url</EncodingType><Contents>")
 
-    assert xml.listed_page(plain, order=str).entries == ["a+b%20c"]
-    assert xml.listed_page(encoded, order=str).entries == ["a b c"]
+    assert xml.parse_listing(plain, order=str).entries == ["a+b%20c"]
+    assert xml.parse_listing(encoded, order=str).entries == ["a b c"]
 
 
 def test_a_key_that_is_no_text_is_none() -> None:
@@ -51,12 +51,12 @@ def test_a_key_that_is_no_text_is_none() -> None:
         b"<Contents><Key>%FF</Key></Contents></ListBucketResult>"
     )
 
-    assert xml.listed_page(document, order=str).entries == [None]
+    assert xml.parse_listing(document, order=str).entries == [None]
 
 
 def test_a_cut_page_must_say_where_it_goes_on() -> None:
     with pytest.raises(xml.BrokenXml):
-        xml.listed_page(
+        xml.parse_listing(
             b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", order=str
         )
 
@@ -66,7 +66,7 @@ def test_a_page_of_uploads_says_where_it_goes_on() -> None:
     cut = upload + b"<IsTruncated>true</IsTruncated>"
 
     def page(inner: bytes) -> UploadsPage:
-        return xml.uploads_page(
+        return xml.parse_uploads(
             b"<ListMultipartUploadsResult>" + inner + b"</ListMultipartUploadsResult>"
         )
 
@@ -77,4 +77,4 @@ def test_a_page_of_uploads_says_where_it_goes_on() -> None:
     with pytest.raises(xml.BrokenXml):
         page(b"<IsTruncated>true</IsTruncated>")
     with pytest.raises(xml.BrokenXml):
-        xml.uploads_page(b"<ListBucketResult/>")
+        xml.parse_uploads(b"<ListBucketResult/>")

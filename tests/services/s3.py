@@ -9,7 +9,7 @@ import httpx
 
 from services.seaweedfs import BUCKET, KEY_ID, SECRET
 from services.trust import TRUST
-from stillroom.storage.s3.signing import Signer, encoded_query
+from stillroom.storage.s3.signing import Signer, encode_query
 
 
 class Operator:
@@ -39,7 +39,7 @@ class Operator:
         )
         return httpx.request(
             method,
-            f"{self._endpoint_url}{quoted}?{encoded_query(query or {})}",
+            f"{self._endpoint_url}{quoted}?{encode_query(query or {})}",
             headers={**(headers or {}), **signed},
             content=body,
             timeout=60,

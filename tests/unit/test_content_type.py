@@ -43,7 +43,9 @@ def test_the_first_bytes_show(start: bytes, expected: str | None) -> None:
 
 
 def test_what_no_signature_names_claims_nothing() -> None:
-    assert content_type.of(b"# README") == content_type.of(b"") == "application/octet-stream"
+    assert (
+        content_type.detect(b"# README") == content_type.detect(b"") == "application/octet-stream"
+    )
 
 
 def test_nothing_that_a_browser_could_run_is_shown_where_it_is() -> None:

@@ -31,8 +31,8 @@ def test_answers_to_conditions_that_clients_make_up_are_forgotten_in_turn() -> N
     for one in lines:
         for number in range(8):
             conditions = (f'"{number}' + "x" * 3500 + '"', one.path.text)
-            known._remember(one, conditions, Answer("get_image", 304, b"head"))
-            assert known._known_answer(one, conditions) is not None
+            known._cache(one, conditions, Answer("get_image", 304, b"head"))
+            assert known._cached_answer(one, conditions) is not None
 
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -41,13 +41,13 @@ def test_answers_to_conditions_that_clients_make_up_are_forgotten_in_turn() -> N
 
 def test_an_answer_to_a_condition_is_of_one_save() -> None:
     known, one = reads(), line("a.png")
-    known._remember(one, ('"e"',), Answer("get_image", 304, b"head"))
-    assert known._known_answer(one, ('"e"',)) is not None
+    known._cache(one, ('"e"',), Answer("get_image", 304, b"head"))
+    assert known._cached_answer(one, ('"e"',)) is not None
 
     one.use(line("a.png").image)
 
-    assert known._known_answer(one, ('"e"',)) is None
-    assert known._known_answer(one, ('"f"',)) is None
+    assert known._cached_answer(one, ('"e"',)) is None
+    assert known._cached_answer(one, ('"f"',)) is None
 
 
 def test_a_line_that_is_forgotten_takes_its_body_along() -> None:

@@ -367,7 +367,7 @@ def test_on_other_filesystems_nothing_is_remembered(
     monkeypatch: pytest.MonkeyPatch,
     reads: list[str],
 ) -> None:
-    monkeypatch.setattr("stillroom.storage.disk.inotify._TELLS_ALL", frozenset())
+    monkeypatch.setattr("stillroom.storage.disk.inotify._FULLY_REPORTED", frozenset())
     expected = fill(tmp_path / "compute/many", 600)
 
     for _ in range(2):

@@ -6,7 +6,7 @@ import pytest
 
 from stillroom.api.copies import ImageToCopy
 from stillroom.api.deletions import PathsToDelete
-from stillroom.api.forms import JsonForm, in_form
+from stillroom.api.forms import JsonForm, validate
 from stillroom.api.media_forms import ImagesToIngest, ImageToIngest, ResourceChange
 from stillroom.api.signed_urls import UrlsToSign, UrlToSign
 from stillroom.errors import InvalidParameter
@@ -65,5 +65,5 @@ def test_a_wrong_field_is_named_with_what_it_must_be(
     form: type[JsonForm], given: dict[str, Any], at: str, sentence: str
 ) -> None:
     with pytest.raises(InvalidParameter, match=f"^{sentence}") as raised:
-        in_form(form, given)
+        validate(form, given)
     assert raised.value.at[-1] == at

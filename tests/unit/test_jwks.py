@@ -276,7 +276,7 @@ async def test_keys_are_fetched_in_the_background(
     provider = Provider()
     provider.answer = OSError("not there yet")
 
-    async with provider.keys.kept_fresh():
+    async with provider.keys.keep_fresh():
         await eventually(lambda: provider.asked > 2)
         provider.publish(ONE)
         await eventually(lambda: "1 usable" in caplog.text)

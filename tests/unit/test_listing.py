@@ -96,7 +96,7 @@ def test_a_page_is_what_sorting_everything_would_give(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "_SMALL_FOLDER", 0)
         patch.setattr(listing, "_SMALLEST_PICK", 1)
-        patch.setattr(listing, "_FOLDERS_LOOKED_INTO", 2)
+        patch.setattr(listing, "_FOLDERS_SEARCHED", 2)
         data_directory = DataDirectory(Path(folder), durable=False)
         keys = fill(Path(folder), paths)
         (Path(folder) / "compute/empty/below").mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def test_both_ends_are_kept_and_of_a_small_file_all(size: int, step: int) -> Non
 
     assert passed.tail == data[-TAIL_BYTES:]
     assert passed.head == (data if size <= TAIL_BYTES else data[:HEAD_BYTES])
-    assert passed.held == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
+    assert passed.kept_bytes == (size if size <= TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
     assert passed.at(0, min(size, 10)) == data[:10]
     assert passed.at(max(0, size - 10), min(size, 10)) == data[-10:]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stillroom import errors
-from stillroom.api.responses import disconnected, refused
+from stillroom.api.responses import report_disconnect, report_error
 from stillroom.errors import StillroomError
 from stillroom.http.problems import STATUS, problem
 
@@ -35,9 +35,9 @@ def test_every_code_has_a_row_in_the_documentation() -> None:
 
 
 def test_the_log_shows_a_target_as_text(caplog: pytest.LogCaptureFixture) -> None:
-    refused("get_image", b"/api/v1/storage/images/a%20b", errors.BackendUnavailable("gone"))
+    report_error("get_image", b"/api/v1/storage/images/a%20b", errors.BackendUnavailable("gone"))
     with caplog.at_level("INFO", logger="stillroom.api"):
-        disconnected("save_image", b"/api/v1/storage/images/c\xff")
+        report_disconnect("save_image", b"/api/v1/storage/images/c\xff")
 
     assert [record.getMessage() for record in caplog.records] == [
         "get_image /api/v1/storage/images/a%20b: gone (None)",

@@ -10,7 +10,7 @@ from stillroom.http.serving import (
     ImageAnswer,
     answer_image,
     answer_redirect,
-    explained,
+    explain_failure,
     write_condition,
 )
 from stillroom.paths import StorageKey
@@ -254,5 +254,5 @@ def test_a_refused_change_names_the_condition_that_failed(
 ) -> None:
     condition = write_condition(fields)
 
-    with pytest.raises(PreconditionFailed, match=f"^{message}$"), explained(condition):
+    with pytest.raises(PreconditionFailed, match=f"^{message}$"), explain_failure(condition):
         condition.check(None if "no image" in message else '"e1"')

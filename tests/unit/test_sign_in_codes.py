@@ -20,10 +20,10 @@ def test_a_code_is_used_once(tmp_path: Path) -> None:
     codes = SignInCodes(tmp_path / "sign-in")
     code = codes.make()
 
-    codes.take(code)
+    codes.use(code)
 
     with pytest.raises(SignInCodeSpent):
-        codes.take(code)
+        codes.use(code)
     assert list((tmp_path / "sign-in").iterdir()) == []
 
 
@@ -32,7 +32,7 @@ def test_of_many_that_use_it_at_once_one_succeeds(tmp_path: Path) -> None:
 
     def take(_: int) -> bool:
         try:
-            SignInCodes(tmp_path).take(code)
+            SignInCodes(tmp_path).use(code)
         except SignInCodeSpent:
             return False
         return True
@@ -49,8 +49,8 @@ def test_what_lies_on_the_disk_is_no_code(tmp_path: Path) -> None:
     assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert (code in file.name, file.read_bytes()) == (False, b"")
     with pytest.raises(SignInCodeSpent):
-        SignInCodes(folder).take(file.name)
-    SignInCodes(folder).take(code)
+        SignInCodes(folder).use(file.name)
+    SignInCodes(folder).use(code)
 
 
 @pytest.mark.parametrize("by_s", [CODE_LIFE.total_seconds(), -CODE_LIFE.total_seconds() - 60])
@@ -60,7 +60,7 @@ def test_a_code_that_is_too_old_or_of_the_future_is_refused(tmp_path: Path, by_s
     age(tmp_path, by_s=by_s)
 
     with pytest.raises(SignInCodeSpent):
-        codes.take(code)
+        codes.use(code)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,7 +73,7 @@ def test_old_codes_go_when_one_is_made(tmp_path: Path) -> None:
     codes.make()
 
     assert len(list(tmp_path.iterdir())) == 2
-    codes.take(young)
+    codes.use(young)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,6 @@ def test_what_is_no_code_names_no_file(tmp_path: Path, code: str) -> None:
     SignInCodes(folder).make()
 
     with pytest.raises(SignInCodeSpent):
-        SignInCodes(folder).take(code)
+        SignInCodes(folder).use(code)
     assert (tmp_path / "secret").exists()
     assert len(list(folder.iterdir())) == 1

@@ -98,6 +98,30 @@ def test_a_variable_is_still_read_by_its_former_name(
     assert Settings.read_file(file).fast_path is fast_path
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STILLROOM_PORT", "abc", "must be an integer"),
+        ("STILLROOM_PORT", "99999", "must be at most 65535"),
+        ("STILLROOM_WORKERS", "0", "must be at least 1"),
+        ("STILLROOM_HEAD_TIMEOUT_SECONDS", "0", "must be more than 0"),
+        ("STILLROOM_HEAD_TIMEOUT_SECONDS", "soon", "must be a number"),
+        ("STILLROOM_GALLERY", "maybe", "must be true or false"),
+        ("STILLROOM_DURABILITY", "half", "must be 'full' or 'none'"),
+        ("STILLROOM_CORS_ORIGINS", "here", "must be origins such as https://app.example.com, or *"),
+        ("R2_REGION", "a b", "has characters, or a length, that it does not take"),
+    ],
+)
+def test_a_value_that_a_setting_does_not_take_is_explained(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.read()
+    assert str(refused.value) == f"{name} {said}"
+
+
 def test_a_former_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLROOM_SHORT_ROAD", "false")
 

@@ -10,7 +10,7 @@ from issuing import signed_by_secret
 from stillroom.auth.grants import Grant
 from stillroom.auth.keys import SharedSecrets
 from stillroom.auth.tokens import TokenVerifier, mint_token
-from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.errors import TokenExpired, Unauthenticated
 
 SECRET = "s" * 32
@@ -29,9 +29,9 @@ class Counted(SharedSecrets):
 
     checks = 0
 
-    def at_hand(self, kid: str | None) -> Sequence[str]:
+    def candidates_now(self, kid: str | None) -> Sequence[str]:
         self.checks += 1
-        return super().at_hand(kid)
+        return super().candidates_now(kid)
 
 
 def memory(clock: Clock, keys: SharedSecrets | None = None) -> VerifiedTokens:
@@ -49,19 +49,19 @@ def test_a_token_is_checked_once_in_half_a_minute() -> None:
 
     for _ in range(3):
         assert asyncio.run(tokens.verify(field())) == Grant.everything()
-        assert tokens.known(field()) == (Grant.everything(), NOW + REMEMBERED_S)
+        assert tokens.verify_now(field()) == (Grant.everything(), NOW + CACHE_S)
     assert keys.checks == 1
 
-    clock.now = NOW + REMEMBERED_S
+    clock.now = NOW + CACHE_S
     for _ in range(3):
-        assert tokens.known(field()) == (Grant.everything(), NOW + 2 * REMEMBERED_S)
+        assert tokens.verify_now(field()) == (Grant.everything(), NOW + 2 * CACHE_S)
         assert asyncio.run(tokens.verify(field())) == Grant.everything()
     assert keys.checks == 2
 
 
 def test_a_token_whose_key_must_be_fetched_is_not_known() -> None:
     class Elsewhere(SharedSecrets):
-        def at_hand(self, kid: str | None) -> Sequence[str]:
+        def candidates_now(self, kid: str | None) -> Sequence[str]:
             del kid
             return ()
 
@@ -70,9 +70,9 @@ def test_a_token_whose_key_must_be_fetched_is_not_known() -> None:
             return (SECRET,)
 
     tokens = memory(Clock(), Elsewhere([SECRET]))
-    assert tokens.known(field()) is None
+    assert tokens.verify_now(field()) is None
     assert asyncio.run(tokens.verify(field())) == Grant.everything()
-    assert tokens.known(field()) is not None
+    assert tokens.verify_now(field()) is not None
 
 
 def test_a_token_is_not_known_past_its_end() -> None:
@@ -83,7 +83,7 @@ def test_a_token_is_not_known_past_its_end() -> None:
 
     clock.now = NOW + 5
 
-    assert tokens.known(ending) is None
+    assert tokens.verify_now(ending) is None
     with pytest.raises(TokenExpired):
         asyncio.run(tokens.verify(ending))
 
@@ -101,9 +101,9 @@ def test_a_clock_that_is_set_back_makes_no_token_live_longer() -> None:
     tokens = memory(clock)
     asyncio.run(tokens.verify(field()))
     clock.now = NOW - 1000
-    known = tokens.known(field())
+    known = tokens.verify_now(field())
     assert known is not None
-    assert known.until == clock.now + REMEMBERED_S
+    assert known.until == clock.now + CACHE_S
 
 
 def test_a_refused_token_and_a_missing_one_are_never_known() -> None:
@@ -111,12 +111,12 @@ def test_a_refused_token_and_a_missing_one_are_never_known() -> None:
     forged = "Bearer " + mint_token("o" * 32, expires_in=timedelta(hours=1))
     with pytest.raises(Unauthenticated):
         asyncio.run(tokens.verify(forged))
-    assert tokens.known(forged) is None
-    assert tokens.known(None) is None
+    assert tokens.verify_now(forged) is None
+    assert tokens.verify_now(None) is None
 
 
 def test_a_longer_field_that_begins_alike_is_another_token() -> None:
     tokens = memory(Clock())
     asyncio.run(tokens.verify(field()))
-    assert tokens.known(field() + " ") is None
-    assert tokens.known(field()[:-1]) is None
+    assert tokens.verify_now(field() + " ") is None
+    assert tokens.verify_now(field()[:-1]) is None

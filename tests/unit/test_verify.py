@@ -140,7 +140,7 @@ async def test_what_was_found_before_it_was_stopped_is_not_found_twice(
     told: list[VerificationFinding] = []
 
     await Verification(
-        store, everything(), progress=progress, rate_limit=RateLimiter(None), found=told.append
+        store, everything(), progress=progress, rate_limit=RateLimiter(None), on_finding=told.append
     ).run()
 
     assert (progress.images, progress.counts, told) == (1, {FindingKind.STRAY: 1}, [])

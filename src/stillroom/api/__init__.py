@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: the FastAPI side of the operations."""
+"""HTTP operations, served with FastAPI."""

@@ -1,4 +1,4 @@
-"""Many images as one ZIP file, written while it is sent."""
+"""ZIP archives of many images, written while they are sent."""
 
 import asyncio
 import contextlib
@@ -28,25 +28,29 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
 
 MAX_PATHS: Final = 1000
-"""By name; a prefix may have any number."""
+"""Limit for images listed by path; a prefix may contain any number."""
 
 _ZIP: Final = "application/zip"
 _PAGE: Final = 1000
-_LOOKED_FOR_AT_ONCE: Final = 16
+_CONCURRENT_CHECKS: Final = 16
 _IN_MEMORY_BYTES: Final = 256 * 1024
-"""Of the directory at the end of a ZIP, 100 bytes or so an image; the rest is in a file."""
+"""Directory records (about 100 bytes per image) kept in memory; more are written to a file."""
 
+_LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
-_ODD: Final = re.compile(r"[^A-Za-z0-9._-]")
+_UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class ImagesToArchive(JsonForm):
-    """Images by their paths."""
+    """Paths of the images to archive."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
-    paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
+    storage_keys: list[str] = Field(
+        default=[], max_length=MAX_PATHS, description="Of the media library: `media/<id>/file.png`."
+    )
     sidecars: Literal["captions"] | None = Field(
         default=None, description="`captions`: beside each image with a prompt a text of it."
     )
@@ -54,12 +58,7 @@ class ImagesToArchive(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """The operations over one storage.
-
-    Attributes:
-        storage: Where the bytes are.
-        authorize: Who is asking.
-    """
+    """Archive operations."""
 
     storage: ImageStorage
     authorize: Authorize
@@ -67,42 +66,54 @@ class Archives:
     async def get_archive(self, request: Request) -> Response:
         """Get all images whose paths begin with a prefix as a ZIP file.
 
-        An image that cannot be read breaks the answer off: the file has no end then, and no tool
-        opens it.
+        If an image cannot be read, the response is aborted. The file then has no directory, and
+        no tool opens it.
         """
         call = await Call.of(request, self.authorize)
-        asked = parse_archive_query(call.query)
-        visible = call.grant.narrow("storage:read", asked.prefix)
+        parameters = parse_archive_query(call.query)
+        visible = call.grant.narrow("storage:read", parameters.prefix)
         keys = self._keys(KeyPrefix.of_images(visible))
-        first = await anext(keys, None)  # what fails at once is answered as it should be
+        # An error of the first listing still gets its own status code.
+        first = await anext(keys, None)
         if first is None:
             raise ImageNotFound
-        folder = asked.prefix.text.rstrip("/").rpartition("/")[2]
+        folder = parameters.prefix.text.rstrip("/").rpartition("/")[2]
         return _ArchiveResponse(
-            self.storage, _chained(first, keys), folder, captions=asked.captions, may_lack=True
+            self.storage,
+            _chain(first, keys),
+            folder,
+            captions=parameters.captions,
+            skip_missing=True,
         )
 
     async def make_archive(self, request: Request) -> Response:
-        """Get up to 1,000 images as a ZIP file, which has all of them or breaks off."""
+        """Get up to 1,000 images as a ZIP file. If one cannot be read, the response is aborted."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
-        asked = await call.json(ImagesToArchive)
+        body = await call.json(ImagesToArchive)
         keys: list[StorageKey] = []
-        for text in dict.fromkeys(asked.paths):
+        for text in dict.fromkeys(body.paths):
             try:
                 path = ImagePath.parse(text)
             except InvalidPath as error:
                 raise InvalidPath(str(error), at=("body", "paths")) from error
             call.grant.require("storage:read", path)
             keys.append(StorageKey.of_image(path))
+        for text in dict.fromkeys(body.storage_keys):
+            call.grant.require_everywhere("media")
+            if not _LIBRARY_KEY.fullmatch(text):
+                raise InvalidPath("must be a key of the library", at=("body", "storage_keys"))
+            keys.append(StorageKey(text))
+        if not 1 <= len(keys) <= MAX_PATHS:
+            raise InvalidPath(f"must be 1 to {MAX_PATHS:,} images", at=("body", "paths"))
         await self._require(keys)
-        captions = asked.sidecars is not None
+        captions = body.sidecars is not None
         return _ArchiveResponse(
             self.storage,
-            _each(sorted(keys, key=_in_order)),
+            _iterate(sorted(keys, key=_listing_order)),
             "images",
             captions=captions,
-            may_lack=False,
+            skip_missing=False,
         )
 
     async def _keys(self, prefix: KeyPrefix) -> AsyncGenerator[StorageKey, None]:
@@ -116,24 +127,20 @@ class Archives:
             query = replace(query, after=page.entries[-1])
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
-        """Return if all of them are there.
+        """Raise `ImageNotFound`, with the path, if one of the images does not exist."""
 
-        Raises:
-            ImageNotFound: one is not; it is named.
-        """
-
-        async def look(key: StorageKey) -> None:
+        async def check(key: StorageKey) -> None:
             try:
                 await self.storage.stat(key)
             except ImageNotFound as error:
                 error.args = (f"{image_entry(key.text)}: no such image",)
                 raise
 
-        await for_each_concurrently(look, keys, limit=_LOOKED_FOR_AT_ONCE)
+        await for_each_concurrently(check, keys, limit=_CONCURRENT_CHECKS)
 
 
 def archives_router(archives: Archives) -> OperationRouter:
-    """The routes of both operations, `/storage/archive`."""
+    """Return the routes of `/storage/archive`."""
     router = OperationRouter("/storage/archive", tag="Storage")
     refusals = (401, 403, 404, 501, 503)
     router.add(
@@ -151,9 +158,9 @@ def archives_router(archives: Archives) -> OperationRouter:
 
 
 class _ArchiveResponse(Response):
-    """A ZIP file that is written while it is sent, in memory that does not grow.
+    """ZIP file that is written while it is sent, in constant memory.
 
-    What goes wrong once it has begun is raised, so that the server breaks the answer off.
+    Errors after the headers were sent are raised, so that the server aborts the response.
     """
 
     def __init__(
@@ -163,19 +170,16 @@ class _ArchiveResponse(Response):
         name: str,
         *,
         captions: bool,
-        may_lack: bool,
+        skip_missing: bool,
     ) -> None:
-        """Nothing is read yet.
+        """Prepare a response with the images of `keys`, which are in listing order.
 
-        Args:
-            storage: Where the bytes are.
-            keys: Of the images, in order.
-            name: Of the file, without `.zip`.
-            captions: Whether prompts go along.
-            may_lack: Whether an image that is deleted or saved meanwhile is left out.
+        With `captions`, each image's prompt is added as a text file. With `skip_missing`, images
+        that are deleted or replaced while the archive is sent are omitted. Otherwise they abort
+        the response.
         """
         super().__init__()
-        file = _ODD.sub("_", name).strip(".")[:_MAX_NAME] or "images"
+        file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
         fields = {
             **dict(DATA_HEADERS),
             "content-type": _ZIP,
@@ -186,12 +190,12 @@ class _ArchiveResponse(Response):
         self._storage = storage
         self._keys = keys
         self._captions = _Captions(storage) if captions else None
-        self._may_lack = may_lack
+        self._skip_missing = skip_missing
         self._zip = ZipWriter()
         self._directory = _Directory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; reading stops as soon as the client is gone."""
+        """Send the archive, and stop reading when the client disconnects."""
         del scope, receive
         with contextlib.suppress(ConnectionError), contextlib.closing(self._directory):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -212,18 +216,18 @@ class _ArchiveResponse(Response):
     async def _image(self, key: StorageKey) -> AsyncGenerator[bytes, None]:
         path = image_entry(key.text)
         if self._captions is not None and self._captions.has(path):
-            if self._may_lack:
+            if self._skip_missing:
                 return
             raise BackendUnavailable(f"{path}: saved again while the archive was sent")
         try:
             opened = await self._storage.open(key)
         except ImageNotFound as error:
-            if self._may_lack:
+            if self._skip_missing:
                 return
             raise BackendUnavailable(f"{path}: deleted while the archive was sent") from error
         with contextlib.closing(opened):
             image = opened.image
-            caption = await self._captions.of(opened) if self._captions is not None else None
+            caption = await self._captions.read(opened) if self._captions is not None else None
             yield self._zip.begin(path, image.size, image.modified_ns)
             async for chunk in opened.chunks(0, image.size):
                 yield self._zip.data(chunk)
@@ -243,11 +247,7 @@ class _ArchiveResponse(Response):
 
 
 class _Directory:
-    """The directory that ends a ZIP: in memory while it is small, else in a nameless file.
-
-    Attributes:
-        size: Bytes.
-    """
+    """Directory at the end of a ZIP, kept in memory while it is small, else in a temporary file."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -255,7 +255,6 @@ class _Directory:
         self._file: IO[bytes] | None = None
 
     async def add(self, record: bytes) -> None:
-        """The next record."""
         self._pending += record
         self.size += len(record)
         if len(self._pending) > _IN_MEMORY_BYTES:
@@ -271,7 +270,6 @@ class _Directory:
         self._file.write(data)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """All of it."""
         if self._file is not None:
             self._file.seek(0)
             while chunk := await asyncio.to_thread(self._file.read, _IN_MEMORY_BYTES):
@@ -280,17 +278,17 @@ class _Directory:
             yield bytes(self._pending)
 
     def close(self) -> None:
-        """Give back the file."""
         if self._file is not None:
             self._file.close()
 
 
 class _Captions:
-    """Texts of prompts, and the names of their files.
+    """Caption files: the prompts of images, with their file names.
 
-    The caption of `cat.png` is `cat.txt`, as trainers look for it; where that is another image or
-    another's caption it is `cat.png.txt`. Only images from `cat` to `cat.…` can collide with
-    `cat.txt`, and a listing has those in a row, so that only names around have to be remembered.
+    The caption of `cat.png` is `cat.txt`, as training tools expect. If that name belongs to an
+    image or to another caption, the caption is `cat.png.txt`. Only images between `cat` and
+    `cat.…` can collide with `cat.txt`. They are adjacent in a listing, so only the names of recent
+    captions are kept in memory.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
@@ -298,13 +296,13 @@ class _Captions:
         self._names: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Return whether this name was written as that of a caption."""
+        """Return whether a caption with this name was written."""
         return name in self._names
 
-    async def of(self, opened: OpenedImage) -> tuple[str, bytes] | None:
-        """Name and text of an image's caption; None where it tells no prompt."""
-        found = await find_by_reading(opened.image.size, reader_of(opened))
-        if found.generation is None or not found.generation.prompt:
+    async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
+        """Return name and text of an image's caption, or None if it contains no prompt."""
+        generation = (await find_by_reading(opened.image.size, reader_of(opened))).generation
+        if generation is None or not generation.prompt:
             return None
         path = image_entry(opened.image.key.text)
         folder, slash, file = path.rpartition("/")
@@ -312,12 +310,12 @@ class _Captions:
         self._names = [
             name
             for name in self._names
-            if path.startswith(begun := name.removesuffix("txt")) or path < begun
+            if path.startswith(stem_dot := name.removesuffix("txt")) or path < stem_dot
         ]
         for name in (f"{stem}.txt", f"{path}.txt"):
             if name not in self._names and not await self._is_image(name):
                 self._names.append(name)
-                return name, found.generation.prompt.encode("utf-8", "replace")
+                return name, generation.prompt.encode("utf-8", "replace")
         return None
 
     async def _is_image(self, name: str) -> bool:
@@ -326,21 +324,20 @@ class _Captions:
         except ImageNotFound:
             return False
         except InvalidPath:
-            return True  # too long to be written
+            return True  # too long for a path, so not usable as a name either
         return True
 
 
-def _in_order(key: StorageKey) -> bytes:
-    """As in a listing."""
+def _listing_order(key: StorageKey) -> bytes:
     return key.text.encode("utf-8")
 
 
-async def _each(keys: Sequence[StorageKey]) -> AsyncGenerator[StorageKey, None]:
+async def _iterate(keys: Sequence[StorageKey]) -> AsyncGenerator[StorageKey, None]:
     for key in keys:
         yield key
 
 
-async def _chained(
+async def _chain(
     first: StorageKey, others: AsyncGenerator[StorageKey, None]
 ) -> AsyncGenerator[StorageKey, None]:
     yield first

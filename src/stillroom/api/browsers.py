@@ -1,7 +1,7 @@
-"""The pages of `/docs`, and the security headers of every answer that is not an image.
+"""Page `/docs`, and security headers for all responses that do not set their own.
 
-The gallery keeps its token on this origin: nothing else that is served here may run a foreign
-script, or be framed.
+The gallery stores its token on this origin. No other page served here may run a foreign script or
+be framed.
 """
 
 import base64
@@ -17,24 +17,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stillroom.http.problems import DATA_HEADERS
 
 _STATIC: Final = "/static-offline-docs"
-"""Where fastapi-offline serves the files of Swagger UI."""
+"""Path at which fastapi-offline serves the files of Swagger UI."""
 
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 _DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_HEADERS]
 
 
-class ToldToBrowsers:
-    """What has a type and no policy of its own gets one: it is data, and is never framed."""
+class DefaultSecurityHeaders:
+    """ASGI middleware that adds a content security policy for data to responses without one."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand in front of `app`."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass all on, with these fields added."""
+        """Call the application and add the headers to its response."""
 
-        async def told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 names = {name for name, _ in headers}
@@ -43,11 +42,11 @@ class ToldToBrowsers:
                     message = {**message, "headers": [*headers, *missing]}
             await send(message)
 
-        await self._app(scope, receive, told if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def document_router(app: FastAPI) -> APIRouter:
-    """`/docs`: Swagger UI, which runs its own script and loads from here alone."""
+    """Return the route of `/docs`: Swagger UI, restricted to files of this server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
@@ -68,7 +67,7 @@ def document_router(app: FastAPI) -> APIRouter:
 
 
 def _policy(page: bytes) -> str:
-    """Source: https://www.w3.org/TR/CSP3/."""
+    """Return the content security policy of a page (https://www.w3.org/TR/CSP3/)."""
     hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
     return "; ".join(

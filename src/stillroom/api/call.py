@@ -1,8 +1,8 @@
-"""One request to the API as its operation sees it, in the order of checks of ADR 0004.
+"""Authenticated request, with its checks in the order of ADR 0004.
 
-The route has been checked by `OperationRoute`. A `Call` is made once the token has been; then it
-gives the path with the right to it, and then the body. Nothing is looked up, and nothing of a body
-is read, before the checks ahead of it have passed.
+`OperationRoute` has checked the route. `Call.of` checks the token, then `Call` methods check the
+path and the permission for it, and then read the body. No storage is accessed and no part of the
+body is read before the preceding checks have passed.
 """
 
 import uuid
@@ -11,7 +11,7 @@ from typing import Self
 
 from fastapi import Request
 
-from stillroom.api.forms import Form, JsonForm, in_form, read_json
+from stillroom.api.forms import Form, JsonForm, read_json, validate
 from stillroom.api.operation import raw_image_path
 from stillroom.auth.grants import Authorize, Grant, Scope
 from stillroom.errors import InvalidPath
@@ -24,21 +24,16 @@ async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
     """Authenticate a request by its header fields.
 
     Raises:
-        Unauthenticated: for every reason the same, but for `TokenExpired`.
+        Unauthenticated: the token is missing or invalid. The error does not say why, except for
+            its subclass `TokenExpired`.
     """
-    answer = authorize(fields.get("authorization"))
-    return answer if isinstance(answer, Grant) else await answer
+    grant = authorize(fields.get("authorization"))
+    return grant if isinstance(grant, Grant) else await grant
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request whose sender is known.
-
-    Attributes:
-        request: As it came.
-        fields: Its header fields.
-        grant: What its sender may do.
-    """
+    """Authenticated request, with its header fields and the permissions of its sender."""
 
     request: Request
     fields: Fields
@@ -46,36 +41,34 @@ class Call:
 
     @classmethod
     async def of(cls, request: Request, authorize: Authorize) -> Self:
-        """A request with a token.
+        """Authenticate a request by its token.
 
         Raises:
-            Unauthenticated: for every reason the same, but for `TokenExpired`.
+            Unauthenticated: as in `authenticate`.
         """
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
     def image_path(self, scope: Scope) -> ImagePath:
-        """The path of the image, for which the sender has the right `scope`.
+        """Return the path of the image, and require the permission `scope` for it.
 
         Raises:
-            InvalidPath, Forbidden: in this order.
+            InvalidPath, Forbidden: checked in this order.
         """
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
 
-    def run_folder(self, *scopes: Scope, ends: str = "") -> ImagePath:
-        """The folder of a run, for which the sender has the rights `scopes`.
+    def run_folder(self, *scopes: Scope, suffix: str = "") -> ImagePath:
+        """Return the folder of a run, and require the permissions `scopes` for it.
 
-        Args:
-            scopes: The rights.
-            ends: What follows it in the route.
+        `suffix` is the part of the route after the folder.
 
         Raises:
-            InvalidPath, Forbidden: in this order.
+            InvalidPath, Forbidden: checked in this order.
         """
         try:
-            folder = ImagePath.from_target(raw_image_path(self.request, ends=ends))
+            folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
             StorageKey.of_manifest(folder)
         except InvalidPath as error:
             raise InvalidPath(str(error), at=("path", "folder")) from error
@@ -84,35 +77,36 @@ class Call:
         return folder
 
     def path_id(self, name: str) -> uuid.UUID:
-        """The id that the path has as its parameter `name`.
+        """Return the path parameter `name` as an id.
 
         Raises:
-            InvalidParameter: it is none.
+            InvalidParameter: it is not a valid id.
         """
         return resource_id(self.request.path_params[name], ("path", name))
 
     @property
     def query(self) -> bytes:
-        """As it came."""
+        """Raw query string."""
         return bytes(self.request.scope["query_string"])
 
     @property
     def has_body(self) -> bool:
-        """Whether a body comes with the request (RFC 9112, 6.3)."""
+        """Return whether the request has a body (RFC 9112, 6.3)."""
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """The body as a JSON object, within the bounds of `form`, for operations with two forms.
+        """Read the body as a JSON object without validating it, for operations with two forms.
 
         Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: as `read_json` says.
+            InvalidParameter, TooLarge, UnsupportedMedia: as in `read_json`, with the limits of
+                `form`.
         """
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:
-        """The body, in this form.
+        """Read the body as JSON and validate it.
 
         Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: as `read_json` and `in_form` say.
+            InvalidParameter, TooLarge, UnsupportedMedia: as in `read_json` and `validate`.
         """
-        return in_form(form, await self.json_object(form))
+        return validate(form, await self.json_object(form))

@@ -1,4 +1,4 @@
-"""Copying an image under another path, without its bytes passing through the client."""
+"""Server-side copy of an image to another path."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +9,7 @@ from pydantic import Field
 from stillroom.api.call import Call
 from stillroom.api.document import PATH_EXAMPLE
 from stillroom.api.forms import JsonForm
-from stillroom.api.images import SavedImage, saved_answer
+from stillroom.api.images import SavedImage, saved_image_json
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize
@@ -20,7 +20,7 @@ from stillroom.storage.port import ImageStorage
 
 
 class ImageToCopy(JsonForm):
-    """One image, and the path that it gets as well."""
+    """Source and target path of a copy."""
 
     MAX_BYTES: ClassVar = 32 * 1024  # two of the longest paths, most characters escaped, fit
     EXAMPLE: ClassVar = '{"source": "…", "target": "…"}'
@@ -31,29 +31,24 @@ class ImageToCopy(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """The one operation over one storage.
-
-    Attributes:
-        storage: Where the bytes are.
-        authorize: Who is asking.
-        public_url: What `/<path>` is put behind to make an image's public URL.
-    """
+    """Copy operation. `/<path>` is appended to `public_url` for the URL of the copy."""
 
     storage: ImageStorage
     authorize: Authorize
     public_url: str
 
     async def copy_image(self, request: Request) -> Response:
-        """Copy image to another path, replacing what is there."""
+        """Copy an image to another path. An image at the target is replaced."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
         call.grant.require_scope("storage:write")
-        asked = await call.json(ImageToCopy)
-        source, target = _path(asked.source, "source"), _path(asked.target, "target")
+        body = await call.json(ImageToCopy)
+        source, target = _path(body.source, "source"), _path(body.target, "target")
         if source == target:
             raise InvalidParameter("source and target are the same path", at=("body", "target"))
         if write_condition(call.fields).is_set:
-            # Ignored, it would let a copy replace what its sender wanted to protect.
+            # If the condition were ignored, the copy could replace an image that its sender
+            # wanted to protect.
             raise InvalidParameter(
                 "a copy supports neither If-Match nor If-None-Match", at=("header", "if-match")
             )
@@ -61,11 +56,11 @@ class Copies:
         call.grant.require("storage:write", target)
 
         image = await self.storage.copy(StorageKey.of_image(source), StorageKey.of_image(target))
-        return json_answer(saved_answer(image, target, self.public_url))
+        return json_answer(saved_image_json(image, target, self.public_url))
 
 
 def copies_router(copies: Copies) -> OperationRouter:
-    """The route of the one operation, `/storage/copy`."""
+    """Return the route of `/storage/copy`."""
     router = OperationRouter("/storage/copy", tag="Storage")
     router.add(
         "",

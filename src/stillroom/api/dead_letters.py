@@ -1,4 +1,4 @@
-"""Deletions that were given up, over HTTP: look at them, try them again, or forget them."""
+"""HTTP operations on dead letters: list, retry or drop deletions that failed permanently."""
 
 import uuid
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from stillroom.http.query import PAGE_QUERY, parse_page_query
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
-if TYPE_CHECKING:  # else every start would wait for the database's import
+if TYPE_CHECKING:  # importing the database modules would delay every start
     from stillroom.media.rows.dead_letters import DeadLetterRows
 
 
 class DeadLetterView(BaseModel):
-    """A deletion that was given up."""
+    """Deletion that failed permanently."""
 
     id: uuid.UUID
     storage_key: str = Field(
-        description="what should have been deleted", examples=["compute/generations/1/cat.png"]
+        description="key of the object to delete", examples=["compute/generations/1/cat.png"]
     )
     save_id: str = Field(
-        description="the very save of it; another one is not deleted",
+        description="version of the object to delete; other versions are not deleted",
         examples=["2a-18ff3d2b6c1a"],
     )
     reason: Literal["relocated", "deleted", "expired", "orphan"]
@@ -40,46 +40,41 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """The operations on dead letters.
-
-    Attributes:
-        database: Where they are.
-        authorize: Who is asking.
-    """
+    """Operations on dead letters."""
 
     database: MediaDatabase
     authorize: Authorize
 
     async def list_dead_letters(self, request: Request) -> Response:
-        """List the deletions that were given up, newest first."""
+        """List the deletions that failed permanently, newest first."""
         call, rows = await self._rows(request)
-        asked = parse_page_query(call.query)
-        dead_letters = await rows.page(after=asked.start_after, limit=asked.limit + 1)
-        shown = dead_letters[: asked.limit]
-        response = json_answer([_shown(dead_letter) for dead_letter in shown])
-        if len(dead_letters) > len(shown):
-            response.headers["link"] = asked.link_to_next(shown[-1].id)
+        parameters = parse_page_query(call.query)
+        dead_letters = await rows.page(after=parameters.start_after, limit=parameters.limit + 1)
+        page = dead_letters[: parameters.limit]
+        response = json_answer([_as_json(dead_letter) for dead_letter in page])
+        if len(dead_letters) > len(page):
+            response.headers["link"] = parameters.link_to_next(page[-1].id)
         return response
 
     async def retry_dead_letter(self, request: Request) -> Response:
-        """Try a deletion again that was given up; everything is checked anew."""
+        """Retry a deletion that failed permanently. All checks of a deletion are repeated."""
         call, rows = await self._rows(request)
-        return json_answer(_shown(await rows.retry(call.path_id("letter_id"))))
+        return json_answer(_as_json(await rows.retry(call.path_id("letter_id"))))
 
     async def drop_dead_letter(self, request: Request) -> Response:
-        """Forget a deletion that was given up; the bytes stay."""
+        """Drop a deletion that failed permanently. The bytes are not deleted."""
         call, rows = await self._rows(request)
-        return json_answer(_shown(await rows.drop(call.path_id("letter_id"))))
+        return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """The rows, once the request's sender may use the whole library."""
+        """Require access to the whole library, and return the dead letters."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call, (await self.database.rows()).dead_letters
 
 
 def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
-    """The routes of dead letters, below `/media-dead-letters`."""
+    """Return the routes below `/media-dead-letters`."""
     router = OperationRouter("/media-dead-letters", tag="Media")
     router.add(
         "",
@@ -107,7 +102,7 @@ def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
     return router
 
 
-def _shown(dead_letter: DeadLetter) -> dict[str, object]:
+def _as_json(dead_letter: DeadLetter) -> dict[str, object]:
     return {
         "id": str(dead_letter.id),
         "storage_key": dead_letter.storage_key.text,

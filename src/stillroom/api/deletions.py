@@ -1,4 +1,4 @@
-"""Deleting many images in one request; each is answered for itself."""
+"""Deletion of many images in one request, with a result for each."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
 
 MAX_PATHS: Final = 1000
-"""As many as S3 takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
-_AT_ONCE: Final = 16
-"""Of one request; a disk syncs folders and a bucket answers that many at a time well."""
+_CONCURRENT_DELETIONS: Final = 16
+"""Concurrent deletions of one request; disks and buckets both handle this many well."""
 
 
 class PathsToDelete(JsonForm):
-    """Images by their paths."""
+    """Paths of the images to delete."""
 
     MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
@@ -36,7 +36,7 @@ class PathsToDelete(JsonForm):
 
 
 class UndeletedPath(BaseModel):
-    """A path under which nothing was deleted, and why."""
+    """Path at which nothing was deleted, with the reason."""
 
     path: str = Field(examples=["generations/1/none.png"])
     detail: str = Field(examples=["no such image"])
@@ -44,41 +44,36 @@ class UndeletedPath(BaseModel):
 
 
 class DeletedImages(BaseModel):
-    """What became of each path, in the order asked for."""
+    """Result for each path, in the order of the request."""
 
     results: list[DeletedImage | UndeletedPath]
 
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """The one operation over one storage.
-
-    Attributes:
-        storage: Where the bytes are.
-        authorize: Who is asking.
-    """
+    """Delete operation for many images."""
 
     storage: ImageStorage
     authorize: Authorize
 
     async def delete_images(self, request: Request) -> Response:
-        """Delete up to 1,000 images. Each is answered for itself."""
+        """Delete up to 1,000 images. Each has its own result."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:delete")
         paths = (await call.json(PathsToDelete)).paths
 
-        slots = asyncio.Semaphore(_AT_ONCE)
-        given_up: list[BackendUnavailable] = []
+        slots = asyncio.Semaphore(_CONCURRENT_DELETIONS)
+        outages: list[BackendUnavailable] = []
 
         async def result(path: str) -> Mapping[str, object]:
             async with slots:
                 try:
-                    if given_up:  # each attempt of a thousand would wait for its own time-out
-                        raise given_up[0]
+                    if outages:  # else each of a thousand attempts would wait for a timeout
+                        raise outages[0]
                     await self._delete(call.grant, path)
                 except StillroomError as error:
                     if isinstance(error, BackendUnavailable):
-                        given_up.append(error)
+                        outages.append(error)
                     return {"path": path, "detail": str(error), "code": error.code}
                 return {"path": path}
 
@@ -91,7 +86,7 @@ class Deletions:
 
 
 def deletions_router(deletions: Deletions) -> OperationRouter:
-    """The route of the one operation, `/storage/delete`."""
+    """Return the route of `/storage/delete`."""
     router = OperationRouter("/storage/delete", tag="Storage")
     router.add(
         "",

@@ -1,4 +1,4 @@
-"""What is added to resources over HTTP: their tags, and what is computed in the background."""
+"""HTTP operations on tags and on properties that are computed in the background."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _Tag = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_
 
 
 class TagNames(JsonForm):
-    """Tags, each of 1 to 64 bytes; none begins with `-`."""
+    """Tags of 1 to 64 bytes that do not begin with `-`."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"tags": ["…"]}'
@@ -43,7 +43,7 @@ class TagsView(BaseModel):
 
 
 class ResourcesToHeal(JsonForm):
-    """Of which resources to compute what is missing; without `ids` of all."""
+    """Ids of the resources whose missing properties are computed; without `ids`, all resources."""
 
     MAX_BYTES: ClassVar = 64 * 1024
     EXAMPLE: ClassVar = '{"ids": ["…"]}'
@@ -52,20 +52,14 @@ class ResourcesToHeal(JsonForm):
 
 
 class HealingView(BaseModel):
-    """How many resources wait."""
+    """Number of queued resources."""
 
-    count: int = Field(description="resources of which something is missing", examples=[12])
+    count: int = Field(description="resources with missing properties", examples=[12])
 
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """The operations on tags and on what is missing.
-
-    Attributes:
-        media: Has the tags.
-        healer: Computes what is missing.
-        authorize: Who is asking.
-    """
+    """Operations on tags and on missing properties."""
 
     media: MediaResourceService
     healer: Healer
@@ -78,67 +72,68 @@ class Enrichment:
         return json_answer({"tags": resource.tags})
 
     async def add_tags(self, request: Request) -> Response:
-        """Add tags to a resource; those that it has stay."""
+        """Add tags to a resource. Existing tags are kept."""
         call = await self._call(request)
-        added = await _tags(call)
-        return await self._changed(call, lambda tags: tags | added)
+        added = await _read_tags(call)
+        return await self._change(call, lambda tags: tags | added)
 
     async def replace_tags(self, request: Request) -> Response:
-        """Give a resource these tags and no others."""
+        """Replace all tags of a resource."""
         call = await self._call(request)
-        given = await _tags(call)
-        return await self._changed(call, lambda _: given)
+        new_tags = await _read_tags(call)
+        return await self._change(call, lambda _: new_tags)
 
     async def remove_tags(self, request: Request) -> Response:
-        """Take tags away, named in the query or the body; all of them if none is named."""
+        """Remove the tags named in the query or the body. Without names, remove all tags."""
         call = await self._call(request)
         texts = parse_removed_tags_query(call.query)
         removed = checked_tags(texts, ("query", "tag"))
         if call.has_body:
-            removed |= await _tags(call)
+            removed |= await _read_tags(call)
         elif not texts:
-            return await self._changed(call, lambda _: frozenset())
-        return await self._changed(call, lambda tags: tags - removed)
+            return await self._change(call, lambda _: frozenset())
+        return await self._change(call, lambda tags: tags - removed)
 
     async def heal_media_resources(self, request: Request) -> Response:
-        """Have computed what is missing of resources, in the background."""
+        """Queue the computation of missing properties of resources. It runs in the background."""
         call = await self._call(request)
-        asked = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
+        body = await call.json(ResourcesToHeal) if call.has_body else ResourcesToHeal()
         at = ("body", "ids")
-        ids = None if asked.ids is None else {resource_id(text, at) for text in asked.ids}
+        ids = None if body.ids is None else {resource_id(text, at) for text in body.ids}
         return json_answer({"count": await self.healer.ask(ids)}, 202)
 
     async def get_healing(self, request: Request) -> Response:
-        """Get how many resources still wait."""
+        """Get the number of resources that are still queued."""
         await self._call(request)
         return json_answer({"count": await self.healer.waiting()})
 
-    async def _changed(
-        self, call: Call, wanted: Callable[[frozenset[str]], frozenset[str]]
+    async def _change(
+        self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]
     ) -> Response:
         if write_condition(call.fields).is_set:
-            # Ignored, it would let a change of tags go over what its sender wanted to protect.
+            # If the condition were ignored, the change could overwrite tags that its sender
+            # wanted to protect.
             raise InvalidParameter(
                 "a change of tags supports neither If-Match nor If-None-Match: tags are added and "
                 "taken away one by one",
                 at=("header", "if-match"),
             )
-        tags = await self.media.change_tags(call.path_id("resource_id"), wanted)
+        tags = await self.media.change_tags(call.path_id("resource_id"), change)
         return json_answer({"tags": tags})
 
     async def _call(self, request: Request) -> Call:
-        """A request whose sender may use the whole library."""
+        """Authenticate a request and require access to the whole library."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call
 
 
-async def _tags(call: Call) -> frozenset[str]:
+async def _read_tags(call: Call) -> frozenset[str]:
     return checked_tags((await call.json(TagNames)).tags, ("body", "tags"))
 
 
 def enrichment_router(operations: Enrichment) -> OperationRouter:
-    """The routes of tags and healing, below `/media-resources`."""
+    """Return the routes of tags and healing below `/media-resources`."""
     router = OperationRouter("/media-resources", tag="Media")
     router.add(
         "/heal",

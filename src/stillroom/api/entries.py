@@ -1,4 +1,4 @@
-"""The listing with facts: what there is below a prefix, and what is known of it."""
+"""Listing of stored images with their properties."""
 
 import asyncio
 import contextlib
@@ -27,18 +27,19 @@ from stillroom.paths import KeyPrefix, StorageKey, image_entry
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
 
-_WRITTEN_AT_ONCE: Final = 250
-"""Entries turned into JSON in one go, some 2 ms; all 10,000 would hold up everybody for 70."""
+_ENTRIES_PER_STEP: Final = 250
+"""Entries serialised without yielding (about 2 ms). All 10,000 would block the loop for 70 ms."""
 
-_WAITED_FOR_MARKS_S: Final = 2.0
-"""For a whole page: 10,000 marks take half a second, of a PostgreSQL on a busy machine more."""
+_MARKS_TIMEOUT_S: Final = 2.0
+"""Limit for a whole page. 10,000 marks take half a second, or longer on a busy PostgreSQL."""
 
 
 class ListedEntry(BaseModel):
-    """An image and its facts. Of a folder (`delimiter=/`) only the path is known, the rest null."""
+    """Image with its properties. A folder (`delimiter=/`) has only a path; the rest is null."""
 
     path: str = Field(
-        description="a folder's ends in a slash, an image's never does", examples=[PATH_EXAMPLE]
+        description="paths of folders end in a slash, those of images do not",
+        examples=[PATH_EXAMPLE],
     )
     size: int | None = Field(description="bytes", examples=[1_258_291])
     modified: datetime | None = Field(
@@ -49,25 +50,19 @@ class ListedEntry(BaseModel):
         description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE]
     )
     sha256: str | None = Field(
-        description="hexadecimal; null also where it is not known", examples=[SHA256_EXAMPLE]
+        description="hexadecimal; null also if it is not known", examples=[SHA256_EXAMPLE]
     )
     ai_mark: AiMark | None = Field(
-        description="whether the image says that AI made it: c2pa (a manifest, not verified), iptc "
-        "(DigitalSourceType in XMP), both, none; null where that cannot be told, and in a listing "
-        "where it is not known yet",
+        description="mark in the image that AI made it: c2pa (a manifest, not verified), iptc "
+        "(DigitalSourceType in XMP), both, none; null if it cannot be determined, or in a listing "
+        "is not known yet",
         examples=["iptc"],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class EntryListing:
-    """The one operation over one storage.
-
-    Attributes:
-        storage: Where the bytes are.
-        database: Has the search index, which knows the AI marks.
-        authorize: Who is asking.
-    """
+    """List operation with properties. The AI marks come from the search index in `database`."""
 
     storage: ImageStorage
     database: MediaDatabase
@@ -77,39 +72,39 @@ class EntryListing:
         """List stored images with size, time, content type, ETag and SHA-256."""
         listing = Listing.of(await Call.of(request, self.authorize))
         if listing.is_above_folder:
-            way = await listing.way_to_folder(self.storage)
-            return json_answer([_folder(path) for path in way])
+            folders = await listing.visible_folder(self.storage)
+            return json_answer([_folder(path) for path in folders])
         page = await self.storage.entries(listing.query)
-        response = await self._answer(page.entries)
+        response = await self._serialize(page.entries)
         if page.next_after is not None:
-            response.headers["link"] = listing.asked.link_to_next(image_entry(page.next_after))
+            response.headers["link"] = listing.parameters.link_to_next(image_entry(page.next_after))
         return response
 
-    async def _answer(self, entries: Sequence[Entry]) -> Response:
-        """The same as `json_answer`, in portions between which others get a turn."""
-        portions, ends = [], asyncio.get_running_loop().time() + _WAITED_FOR_MARKS_S
-        for start in range(0, len(entries), _WRITTEN_AT_ONCE):
-            some = entries[start : start + _WRITTEN_AT_ONCE]
-            marks = await self._marks([one for one in some if isinstance(one, StoredImage)], ends)
-            portion = [described(entry, marks) for entry in some]
-            portions.append(json_bytes(portion)[1:-1])
-            await asyncio.sleep(0)  # others have their turn
-        return Response(b"[" + b",".join(portions) + b"]", headers=dict(JSON_HEADERS))
+    async def _serialize(self, entries: Sequence[Entry]) -> Response:
+        """Return the entries as JSON. Yields to the event loop between steps."""
+        steps, deadline = [], asyncio.get_running_loop().time() + _MARKS_TIMEOUT_S
+        for start in range(0, len(entries), _ENTRIES_PER_STEP):
+            step = entries[start : start + _ENTRIES_PER_STEP]
+            images = [entry for entry in step if isinstance(entry, StoredImage)]
+            marks = await self._marks(images, deadline)
+            steps.append(json_bytes([described(entry, marks) for entry in step])[1:-1])
+            await asyncio.sleep(0)
+        return Response(b"[" + b",".join(steps) + b"]", headers=dict(JSON_HEADERS))
 
     async def _marks(
-        self, images: Sequence[StoredImage], ends: float
+        self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, AiMark]:
-        """What the search index knows until then; a listing needs no database."""
+        """Return AI marks from the search index, or none if it does not respond in time."""
         rows = self.database.opened
         if rows is not None and images:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
-                async with asyncio.timeout_at(ends):
+                async with asyncio.timeout_at(deadline):
                     return await rows.search.marks(images)
         return {}
 
 
 def entries_router(listing: EntryListing) -> OperationRouter:
-    """The route of the one operation, `/storage/entries`."""
+    """Return the route of `/storage/entries`."""
     router = OperationRouter("/storage/entries", tag="Storage")
     router.add(
         "",
@@ -128,7 +123,7 @@ def entries_router(listing: EntryListing) -> OperationRouter:
 def described(
     entry: Entry, marks: Mapping[StorageKey, AiMark] = MappingProxyType({})
 ) -> dict[str, object]:
-    """The content of a `ListedEntry`; `marks` are the AI marks that are known."""
+    """Return the JSON of a `ListedEntry`, with its AI mark if `marks` contains it."""
     if isinstance(entry, KeyPrefix):
         return _folder(image_entry(entry.text))
     return {

@@ -1,4 +1,4 @@
-"""JSON bodies: read within bounds, and validated with error messages of our own."""
+"""JSON request bodies: size limits, validation and error messages."""
 
 import asyncio
 import concurrent.futures
@@ -15,11 +15,11 @@ from stillroom.http.json_objects import TooManyValuesError, parse_object
 
 
 class JsonForm(BaseModel):
-    """What a JSON body must be: these fields, of these very types, and no others.
+    """Base class of JSON bodies. Types are strict, and other fields are rejected.
 
     Attributes:
-        MAX_BYTES: Of the body.
-        EXAMPLE: Shown to a client that sends something else.
+        MAX_BYTES: Maximum size of the body.
+        EXAMPLE: Example in the error message for bodies that are not JSON.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -31,53 +31,53 @@ class JsonForm(BaseModel):
 Form = TypeVar("Form", bound=JsonForm)
 Context = Mapping[str, Any]
 
-_PARSED_AT_ONCE_BYTES: Final = 64 * 1024
-"""A larger body is parsed in a thread, while the event loop serves others."""
+_PARSED_INLINE_BYTES: Final = 64 * 1024
+"""Larger bodies are parsed in a thread, so that they do not block the event loop."""
 
-_parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
-"""One: each more that computes makes the event loop wait for another slice of 5 ms."""
+_parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
+"""One thread, because each busy thread delays the event loop by another 5 ms (GIL interval)."""
 
 _SHOWN_NAME: Final = 64
-"""Of a name that is not known, so many characters are shown."""
+"""Characters of an unknown field's name in the error message."""
 
 _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"
 
-# By the names of https://docs.pydantic.dev/latest/errors/validation_errors/
+# Keys: https://docs.pydantic.dev/latest/errors/validation_errors/
 _MESSAGES: Final[Mapping[str, str | Callable[[Context], str]]] = {
     "bool_type": "must be true or false",
     "dict_type": _NOT_AN_OBJECT,
     "extra_forbidden": _UNKNOWN_FIELD,
     "finite_number": "must be a number that is finite",
     "float_type": "must be a number",
-    "greater_than": lambda given: f"must be more than {given['gt']}",
-    "greater_than_equal": lambda given: f"must be {given['ge']} or more",
+    "greater_than": lambda context: f"must be more than {context['gt']}",
+    "greater_than_equal": lambda context: f"must be {context['ge']} or more",
     "int_type": "must be a whole number",
-    "less_than_equal": lambda given: f"must be {given['le']} or less",
+    "less_than_equal": lambda context: f"must be {context['le']} or less",
     "list_type": "must be an array",
-    "literal_error": lambda given: f"must be {given['expected']}",
+    "literal_error": lambda context: f"must be {context['expected']}",
     "missing": "this field is required",
     "model_attributes_type": _NOT_AN_OBJECT,
     "model_type": _NOT_AN_OBJECT,
-    "string_pattern_mismatch": lambda given: f"must match {given['pattern']}",
-    "string_too_long": lambda given: f"must have at most {given['max_length']} characters",
-    "string_too_short": lambda given: f"must have at least {given['min_length']} characters",
+    "string_pattern_mismatch": lambda context: f"must match {context['pattern']}",
+    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "string_too_short": lambda context: f"must have at least {context['min_length']} characters",
     "string_type": "must be a string",
-    "too_long": lambda given: f"too many items: at most {given['max_length']} are allowed",
-    "too_short": lambda given: f"too few items: at least {given['min_length']} is required",
-    "value_error": lambda given: str(given["error"]),
+    "too_long": lambda context: f"too many items: at most {context['max_length']} are allowed",
+    "too_short": lambda context: f"too few items: at least {context['min_length']} is required",
+    "value_error": lambda context: str(context["error"]),
 }
 
 
 async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> dict[str, object]:
-    """The JSON object that a request's body is.
+    """Read the request body as a JSON object.
 
-    Ask for it when it is known that the sender may do what the operation does.
+    Call this after the sender's permissions have been checked.
 
     Raises:
-        InvalidParameter: the body is none, or holds more than any operation takes.
-        TooLarge: it is larger than `form` allows.
-        UnsupportedMedia: it says it is something else.
+        InvalidParameter: the body is not a JSON object, or has too many values.
+        TooLarge: the body is larger than `form.MAX_BYTES`.
+        UnsupportedMedia: the content type is not JSON.
     """
     too_large = TooLarge(
         f"the request body is larger than {form.MAX_BYTES} bytes: send several smaller requests"
@@ -92,34 +92,34 @@ async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> d
         if len(body) > form.MAX_BYTES:
             raise too_large
     try:
-        if len(body) <= _PARSED_AT_ONCE_BYTES:
+        if len(body) <= _PARSED_INLINE_BYTES:
             return parse_object(bytes(body))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_parsing, parse_object, bytes(body))
+        return await loop.run_in_executor(_parser, parse_object, bytes(body))
     except TooManyValuesError as error:
         raise InvalidParameter(f"the object holds {error}", at=("body",)) from None
     except ValueError:
         raise InvalidParameter(_NOT_AN_OBJECT, at=("body",)) from None
 
 
-def in_form(form: type[Form], given: dict[str, object]) -> Form:
-    """A JSON object as the `form` that the OpenAPI document has for it.
+def validate(form: type[Form], body: dict[str, object]) -> Form:
+    """Validate a JSON object as a `form`.
 
     Raises:
-        InvalidParameter: it is not of this form; says where.
+        InvalidParameter: the object is invalid; the error contains the location.
     """
-    # Pydantic would write a whole error for each of thousands of names, where one is enough.
-    unknown = next((name for name in given if name not in form.model_fields), None)
+    # Pydantic would build an error for each of thousands of unknown names; one is enough.
+    unknown = next((name for name in body if name not in form.model_fields), None)
     if unknown is not None:
         raise InvalidParameter(_UNKNOWN_FIELD, at=("body", unknown[:_SHOWN_NAME]))
     try:
-        return form.model_validate(given)
+        return form.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         at = ("body", *(str(part) for part in first["loc"]))
         raise InvalidParameter(_message(first), at=at) from error
 
 
-def _message(found: ErrorDetails) -> str:
-    message = _MESSAGES.get(found["type"], "does not match the schema in /openapi.json")
-    return message if isinstance(message, str) else message(found.get("ctx", {}))
+def _message(error: ErrorDetails) -> str:
+    message = _MESSAGES.get(error["type"], "does not match the schema in /openapi.json")
+    return message if isinstance(message, str) else message(error.get("ctx", {}))

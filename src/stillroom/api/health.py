@@ -1,4 +1,4 @@
-"""Is it alive, can it serve, and what do its numbers say?"""
+"""Liveness, readiness and metrics endpoints."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,31 +15,31 @@ from stillroom.storage.port import ImageStorage
 from stillroom.telemetry import metrics
 
 _WAIT_S: Final = 6.0
-"""A probe is answered by then; a bucket gives up after five seconds, a disk may never."""
+"""Timeout of a probe. A bucket request fails after five seconds, but a disk may hang forever."""
 
 
 class HealthCheck:
-    """One look at a time at something that may hang, however many probes ask for it."""
+    """Check of a component that may hang. All concurrent probes share one check."""
 
-    def __init__(self, look: Callable[[], Awaitable[object]], what: str) -> None:
-        """Call `look` when asked, at `what`."""
-        self._look = look
-        self._what = what
-        self._under_way: asyncio.Task[StillroomError | None] | None = None
+    def __init__(self, check: Callable[[], Awaitable[object]], component: str) -> None:
+        """Prepare a check of `component`, whose name appears in error messages."""
+        self._check = check
+        self._component = component
+        self._task: asyncio.Task[StillroomError | None] | None = None
 
-    async def trouble(self) -> StillroomError | None:
-        """What is wrong, if anything."""
-        if self._under_way is None or self._under_way.done():
-            self._under_way = asyncio.create_task(self._outcome())
-        task = self._under_way
+    async def find_error(self) -> StillroomError | None:
+        """Return the error of the component, or None if it works."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        task = self._task
         await asyncio.wait([task], timeout=_WAIT_S)
         if not task.done():
-            return BackendUnavailable(f"{self._what} does not answer")
+            return BackendUnavailable(f"{self._component} does not answer")
         return task.result()
 
-    async def _outcome(self) -> StillroomError | None:
+    async def _run(self) -> StillroomError | None:
         try:
-            await self._look()
+            await self._check()
         except StillroomError as error:
             return error
         return None
@@ -47,18 +47,20 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What the answers of this process depend on.
+    """Readiness of the components that requests depend on.
 
-    Without its storage it cannot serve. Without the database the media library is 503 and all else
-    works, so a proxy should go on sending requests: see docs/adr/0019.
+    The server is not ready without its storage. Without the database only the media library fails
+    (503), so a proxy should keep sending requests: see docs/adr/0019.
     """
 
     storage: HealthCheck
     database: HealthCheck
 
-    async def answer(self) -> Response:
-        """200 if images can be saved and read, else 503; each part with its state and reason."""
-        storage, database = await asyncio.gather(self.storage.trouble(), self.database.trouble())
+    async def respond(self) -> Response:
+        """Return 200 if images can be saved and read, else 503, with the state of each part."""
+        storage, database = await asyncio.gather(
+            self.storage.find_error(), self.database.find_error()
+        )
         status = "not ready" if storage else "degraded" if database else "ready"
         content: dict[str, object] = {
             "status": status,
@@ -67,29 +69,23 @@ class Readiness:
         if storage is None:
             return json_answer(content)
         content |= {"detail": str(storage), "code": storage.code}
-        answer = json_answer(content)
-        answer.status_code = 503
-        answer.headers[ERROR_FIELD] = storage.code
-        answer.headers["retry-after"] = str(RETRY_AFTER_S)
-        return answer
+        response = json_answer(content)
+        response.status_code = 503
+        response.headers[ERROR_FIELD] = storage.code
+        response.headers["retry-after"] = str(RETRY_AFTER_S)
+        return response
 
 
-def _part(trouble: StillroomError | None) -> dict[str, str]:
-    if trouble is None:
+def _part(error: StillroomError | None) -> dict[str, str]:
+    if error is None:
         return {"state": "ok"}
-    return {"state": trouble.code, "reason": str(trouble)}
+    return {"state": error.code, "reason": str(error)}
 
 
 def health_router(
-    storage: ImageStorage, database: MediaDatabase, look_at_disk: Callable[[], None]
+    storage: ImageStorage, database: MediaDatabase, update_disk_metrics: Callable[[], None]
 ) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`: for machines, outside of the documented API.
-
-    Args:
-        storage: What cannot be done without.
-        database: What only the media library needs.
-        look_at_disk: Brings the numbers of the disk up to date, before they are read.
-    """
+    """Return the routes `/healthz`, `/readyz` and `/metrics` (not in the OpenAPI document)."""
     router = APIRouter(include_in_schema=False)
     readiness = Readiness(
         HealthCheck(storage.check, "the storage"), HealthCheck(database.check, "the database")
@@ -101,11 +97,11 @@ def health_router(
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        return await readiness.answer()
+        return await readiness.respond()
 
     @router.get("/metrics")
     async def numbers() -> Response:
-        look_at_disk()
+        update_disk_metrics()
         return await metrics.metrics()
 
     return router

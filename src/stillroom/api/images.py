@@ -1,7 +1,7 @@
-"""The five operations, in the order of the document that they come from.
+"""Image operations: list, read, check, save and delete.
 
-An operation reads top to bottom: who asks, for which path, are they allowed,
-what does the storage say, how does HTTP put it. See `call` for the order of the checks.
+Each operation checks the token, the path and the permission, then calls the storage and builds the
+response. See `call` for the order of the checks.
 """
 
 import time
@@ -18,10 +18,10 @@ from stillroom.api.listing import Listing
 from stillroom.api.operation import IMAGE_PATH, raw_image_path
 from stillroom.api.responses import ImageResponse, json_answer
 from stillroom.api.routes import Operation, OperationRouter
-from stillroom.api.sendfile import ProxySendfile, answered
+from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.auth.signed_urls import READER, UrlSigner, is_signed
-from stillroom.auth.verified import REMEMBERED_S, Verified, VerifiedTokens
+from stillroom.auth.verified import CACHE_S, Verified, VerifiedTokens
 from stillroom.derived.images import DerivedImages
 from stillroom.errors import ImageNotFound, InvalidPath, TooLarge, UnsupportedMedia
 from stillroom.http.derivation import DERIVATION_QUERY, Derivation, parse_derivation
@@ -31,11 +31,11 @@ from stillroom.http.query import LIST_QUERY
 from stillroom.http.serving import (
     PRIVATE_CACHE,
     PUBLIC_CACHE,
+    answer_cdn_head,
     answer_image,
-    answer_made_elsewhere,
     answer_redirect,
-    explained,
-    is_named,
+    explain_failure,
+    has_current_copy,
     request_sha256,
     write_condition,
 )
@@ -47,7 +47,7 @@ from stillroom.storage.values import Location, OpenedImage, RemoteImage, StoredI
 
 
 class SavedImage(BaseModel):
-    """What was stored, and where to find it."""
+    """Saved image with its URL."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
     url: str = Field(examples=[f"http://127.0.0.1:8000/api/v1/storage/images/{PATH_EXAMPLE}"])
@@ -57,33 +57,31 @@ class SavedImage(BaseModel):
     etag: str = Field(description="with its quotes, ready for If-Match", examples=[ETAG_EXAMPLE])
     expires_at: datetime | None = Field(
         default=None,
-        description="when it goes, if Expires-In said so",
+        description="expiration, if the request has `Expires-In`",
         examples=["2026-12-01T15:00:00+00:00"],
     )
 
 
 class DeletedImage(BaseModel):
-    """What was removed."""
+    """Path of the deleted image."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOperations:
-    """The five operations over one storage.
+    """Operations on stored images.
 
     Attributes:
-        storage: Where the bytes are.
-        authorize: Who is asking.
-        public_url: What `/<path>` is put behind to make an image's public URL.
-        max_upload_bytes: Larger images are refused as soon as that is known.
-        lifetimes: Gives saves an end.
-        signer: Checks signed URLs; None where there are none.
-        public_read: Whether an image can be read without a token by its path.
-        derived: Makes thumbnails; None where there are none, whatever is asked for.
-        redirects: Whether a bucket's image is answered with its URL, or with its bytes.
-        on_save: Hears of each save, on the ASGI path.
-        sendfile: Lets a proxy send large images; None where none may.
+        public_url: Base URL of public image URLs; `/<path>` is appended to it.
+        lifetimes: Stores the expirations of images saved with `Expires-In`.
+        signer: Checks signed URLs; None if they are disabled.
+        public_read: Whether images can be read without a token.
+        derived: Makes thumbnails; None if they are disabled and their parameters are ignored.
+        redirects: Whether GET of an image in a bucket redirects to its URL. Otherwise the server
+            sends the bytes.
+        on_save: Called after each save on the ASGI path.
+        sendfile: Lets a proxy send large images; None if this is disabled.
     """
 
     storage: ImageStorage
@@ -102,31 +100,28 @@ class ImageOperations:
         """List stored images."""
         listing = Listing.of(await Call.of(request, self.authorize))
         if listing.is_above_folder:
-            return json_answer(await listing.way_to_folder(self.storage))
+            return json_answer(await listing.visible_folder(self.storage))
         page = await self.storage.list(listing.query)
         entries = [image_entry(entry) for entry in page.entries]
         response = json_answer(entries)
         if page.more:
-            response.headers["link"] = listing.asked.link_to_next(entries[-1])
+            response.headers["link"] = listing.parameters.link_to_next(entries[-1])
         return response
 
-    # Both request paths call these two: who may GET and HEAD, and what caches may do with it.
+    # The ASGI path and the fast path both use the following three for GET and HEAD.
 
-    async def reader(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Who may read an image: the holder of a token or a signature, or all.
+    async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
+        """Return the grant for reading an image: by token, by signature or for public images.
 
-        A token decides alone: so a signature never adds to what its holder may do. Where
-        images are public, no right is missing; but who shows a token or a signature means it,
-        and is told if it is not valid, as by S3 and Google Cloud Storage
-        (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public bucket").
+        If a request has both a token and a signature, only the token counts. Public images need
+        neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
+        Storage (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public
+        bucket").
 
-        Args:
-            fields: Of the request.
-            raw_path: Of the request target, behind the route's prefix, never decoded.
-            query: As it came.
+        `raw_path` is the path after the route's prefix, not decoded.
 
         Raises:
-            Unauthenticated: for every reason the same, but for `TokenExpired`.
+            Unauthenticated: as in `authenticate`.
         """
         if "authorization" not in fields and self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)
@@ -136,83 +131,86 @@ class ImageOperations:
             grant = READER
         return READER if self.public_read else grant
 
-    def known_reader(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """As `reader` decides without a query, where that takes no work; None: ask `reader`."""
+    def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
+        """Return the grant for reading an image without a query, or None if this needs waiting.
+
+        In the latter case, or if the token is invalid, call `authorize_read`.
+        """
         if "authorization" in fields or not self.public_read:
-            known = tokens.known(fields.get("authorization"))
+            verified = tokens.verify_now(fields.get("authorization"))
         else:
-            known = Verified(READER, time.time() + REMEMBERED_S)
-        return known and (Verified(READER, known.until) if self.public_read else known)
+            verified = Verified(READER, time.time() + CACHE_S)
+        return verified and (Verified(READER, verified.until) if self.public_read else verified)
 
     @property
     def cache_control(self) -> str:
-        """What an answer with an image, or about one, tells caches."""
+        """Value of `Cache-Control` for images."""
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
-    async def _reading(self, request: Request) -> tuple[Call, StorageKey]:
-        """A GET or HEAD of an image that its sender may read."""
+    async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
+        """Check a GET or HEAD, and return the image's key."""
         fields = combined(request.headers.raw)
-        grant = await self.reader(fields, raw_image_path(request), request.scope["query_string"])
-        call = Call(request, fields, grant)
+        raw_path, query = raw_image_path(request), request.scope["query_string"]
+        call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
         return call, StorageKey.of_image(call.image_path("storage:read"))
 
     async def get_image(self, request: Request) -> Response:
         """Get image by path. Redirects to CDN when using R2 storage."""
-        call, key = await self._reading(request)
+        call, key = await self._check_read(request)
         fields = call.fields
         if self.derived is not None:
-            wanted = parse_derivation(call.query)
-            if wanted is not None:
-                return await self._derived("GET", fields, key, self.derived, wanted)
+            derivation = parse_derivation(call.query)
+            if derivation is not None:
+                return await self._derive("GET", fields, key, self.derived, derivation)
         location: Location | OpenedImage
         location = await (self.storage.locate(key) if self.redirects else self.storage.open(key))
         if isinstance(location, RemoteImage):
             return ImageResponse(answer_redirect(location))
-        return await answered(fields, location, self.cache_control, self.sendfile)
+        return await image_response(fields, location, self.cache_control, self.sendfile)
 
     async def check_image_exists(self, request: Request) -> Response:
         """Check if image exists."""
-        call, key = await self._reading(request)
+        call, key = await self._check_read(request)
         fields = call.fields
         if self.derived is not None:
-            wanted = parse_derivation(call.query)
-            if wanted is not None:
-                return await self._derived("HEAD", fields, key, self.derived, wanted)
+            derivation = parse_derivation(call.query)
+            if derivation is not None:
+                return await self._derive("HEAD", fields, key, self.derived, derivation)
         image = await self.storage.stat(key)
         return ImageResponse(answer_image("HEAD", fields, image, cache_control=self.cache_control))
 
-    async def _derived(
+    async def _derive(
         self,
         method: str,
         fields: Fields,
         key: StorageKey,
         derived: DerivedImages,
-        wanted: Derivation,
+        derivation: Derivation,
     ) -> Response:
-        """A thumbnail of the image, made here or by the CDN; of a video, of its poster."""
-        place = derived.place(key, wanted)
-        if place is not None:
-            # Looked at for the 404, too, since a CDN would remember its own.
-            kind = await self._type_of(method, key)
-            frame = derived.place_of_frame(key, wanted) if is_video(kind) else None
-            return _elsewhere(method, frame or place)
+        """Send a thumbnail of an image or of a video's poster, or redirect to the CDN."""
+        location = derived.place(key, derivation)
+        if location is not None:
+            # Check that the image exists before redirecting, since a CDN would cache its own 404.
+            content_type = await self._content_type(method, key)
+            frame = derived.place_of_frame(key, derivation) if is_video(content_type) else None
+            return _cdn_response(method, frame or location)
         original = await self.storage.open(key)
         if is_video(original.image.content_type):
             original.close()
-            frame = derived.place_of_frame(key, wanted)
+            frame = derived.place_of_frame(key, derivation)
             if frame is not None:
-                return _elsewhere(method, frame)
-            original = await self._poster(key)
+                return _cdn_response(method, frame)
+            original = await self._open_poster(key)
         picture: OpenedImage | None = None
         try:
-            facts = await derived.describe(original, wanted)
+            facts = await derived.describe(original, derivation)
         except BaseException:
             original.close()
             raise
-        if is_named(fields, facts):
+        if has_current_copy(fields, facts):
             original.close()
         else:
-            picture = await derived.derive(original, wanted)
+            picture = await derived.derive(original, derivation)
             facts = picture.image
         try:
             answer = answer_image(method, fields, facts, cache_control=self.cache_control)
@@ -222,30 +220,31 @@ class ImageOperations:
             raise
         return ImageResponse(answer, picture)
 
-    async def _type_of(self, method: str, key: StorageKey) -> str:
-        """The content type of an image that is there; empty where it was not looked at."""
+    async def _content_type(self, method: str, key: StorageKey) -> str:
+        """Return the content type of an existing image, or "" if `locate` does not return it."""
         if method == "HEAD":
             return (await self.storage.stat(key)).content_type
         location = await self.storage.locate(key)
         return (isinstance(location, RemoteImage) and location.content_type) or ""
 
-    async def _poster(self, key: StorageKey) -> OpenedImage:
-        """The picture that is saved beside a video.
+    async def _open_poster(self, key: StorageKey) -> OpenedImage:
+        """Open the poster image that is saved next to a video.
 
         Raises:
-            UnsupportedMedia: there is none; no frame is decoded here.
+            UnsupportedMedia: the video has no poster. Frames of videos are never decoded here.
         """
         try:
             return await self.storage.open(poster_of(key))
         except (ImageNotFound, InvalidPath):
-            why = f"no picture is made of a video; save one beside it, as <its path>{POSTER_SUFFIX}"
-            raise UnsupportedMedia(why) from None
+            raise UnsupportedMedia(
+                "no picture is made of a video; save one beside it, as <its path>" + POSTER_SUFFIX
+            ) from None
 
     async def save_image(self, request: Request) -> Response:
         """Save image to storage."""
         call = await Call.of(request, self.authorize)
         image_path = call.image_path("storage:write")
-        # Streamed as it comes: nothing of it is spooled.
+        # The stream avoids FastAPI's form parsing, which would spool the body to disk.
         saved = await self.store(call.grant, image_path, call.fields, request.stream())
         if self.on_save is not None:
             self.on_save(request)
@@ -254,22 +253,15 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """What `save_image` does once it is known who asks, and for which path.
+        """Save an image from an authenticated request, and return the JSON of a `SavedImage`.
 
-        Args:
-            grant: The caller's rights.
-            image_path: Where to save.
-            fields: The request's.
-            body: Its body, of which nothing is asked for before all that can be checked has passed.
-
-        Returns:
-            The answer; see `SavedImage`.
+        The body is read only after all other checks have passed.
 
         Raises:
-            StillroomError: as the refusals of the document say.
+            StillroomError: as documented for the operation.
         """
         grant.require("storage:write", image_path)
-        body_bytes = self._length_of(fields)
+        body_bytes = self._body_length(fields)
         upload = FilePart(
             body,
             boundary_of(fields),
@@ -277,19 +269,23 @@ class ImageOperations:
             expected_sha256=request_sha256(fields),
         )
         condition = write_condition(fields)
-        lasts = lifetime(fields.get("expires-in"))
-        if lasts is not None:
+        duration = lifetime(fields.get("expires-in"))
+        if duration is not None:
             await self.lifetimes.require_database()
 
-        with explained(condition):
+        with explain_failure(condition):
             image = await self.storage.save(StorageKey.of_image(image_path), upload, condition)
-        saved = saved_answer(image, image_path, self.public_url)
-        if lasts is not None:
-            saved["expires_at"] = (await self.lifetimes.end(image, lasts)).isoformat()
+        saved = saved_image_json(image, image_path, self.public_url)
+        if duration is not None:
+            saved["expires_at"] = (await self.lifetimes.end(image, duration)).isoformat()
         return saved
 
-    def _length_of(self, fields: Fields) -> int | None:
-        """The body's length, if it is declared and an image of allowed size can be in it."""
+    def _body_length(self, fields: Fields) -> int | None:
+        """Return the declared length of the body, or None.
+
+        Raises:
+            TooLarge: the body cannot contain an image of allowed size.
+        """
         declared = fields.get("content-length")
         if declared is None:
             return None
@@ -303,20 +299,20 @@ class ImageOperations:
         image_path = call.image_path("storage:delete")
         condition = write_condition(call.fields)
 
-        with explained(condition):
+        with explain_failure(condition):
             await self.storage.delete(StorageKey.of_image(image_path), condition)
         return json_answer({"path": image_path.text})
 
 
-def _elsewhere(method: str, place: RemoteImage) -> Response:
-    """A redirect to what a CDN makes, or for HEAD what is known of it."""
+def _cdn_response(method: str, location: RemoteImage) -> Response:
+    """Redirect GET to a thumbnail that the CDN makes; answer HEAD from here."""
     if method == "GET":
-        return ImageResponse(answer_redirect(place))
-    return ImageResponse(answer_made_elsewhere(place.content_type or DEFAULT))
+        return ImageResponse(answer_redirect(location))
+    return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
 
 
 def images_router(operations: ImageOperations) -> OperationRouter:
-    """The routes of the five operations, below `/storage/images`."""
+    """Return the routes below `/storage/images`."""
     router = OperationRouter("/storage/images", tag="Storage")
     router.add(
         "",
@@ -365,8 +361,8 @@ def images_router(operations: ImageOperations) -> OperationRouter:
     return router
 
 
-def saved_answer(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
-    """The content of a `SavedImage`."""
+def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
+    """Return the JSON of a `SavedImage` without its expiration."""
     return {
         "path": path.text,
         "url": f"{public_url}/{path.quoted()}",

@@ -1,4 +1,4 @@
-"""What a listing shows to whom: the same for paths alone and for entries with their facts."""
+"""Listing query, limited to the token's folder. Shared by `list_images` and `list_entries`."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,45 +12,41 @@ from stillroom.storage.values import ListQuery
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A request for a page, and the part of it that the caller may see.
+    """Listing query, with the requested prefix narrowed to the caller's folder (`visible`)."""
 
-    Attributes:
-        asked: What was asked for.
-        visible: The prefix, narrowed to the caller's folder.
-    """
-
-    asked: ListParameters
+    parameters: ListParameters
     visible: ImagePrefix
 
     @classmethod
     def of(cls, call: Call) -> Self:
-        """What `call` asks for.
+        """Parse the query of a request.
 
         Raises:
-            InvalidPath, InvalidParameter, Forbidden: in this order.
+            InvalidPath, InvalidParameter, Forbidden: checked in this order.
         """
-        asked = parse_list_query(call.query)
-        return cls(asked, call.grant.narrow("storage:read", asked.prefix))
+        parameters = parse_list_query(call.query)
+        return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
 
     @property
     def query(self) -> ListQuery:
-        """What the storage is asked."""
+        """Query for the storage."""
         return ListQuery(
             prefix=KeyPrefix.of_images(self.visible),
-            after=image_key_bound(self.asked.start_after),
-            limit=self.asked.limit,
-            delimited=self.asked.delimited,
+            after=image_key_bound(self.parameters.start_after),
+            limit=self.parameters.limit,
+            delimited=self.parameters.delimited,
         )
 
     @property
     def is_above_folder(self) -> bool:
-        """Whether the caller's folder lies below the one level that was asked for."""
-        return self.asked.delimited and "/" in self.visible.text[len(self.asked.prefix.text) :]
+        """Return whether the caller's folder is below the single level that was requested."""
+        parameters = self.parameters
+        return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
-    async def way_to_folder(self, storage: ImageStorage) -> list[str]:
-        """What a caller confined to a deeper folder sees of this level: the way there, if any."""
-        folder, after = self.visible.text, self.asked.start_after
-        entry = folder[: folder.index("/", len(self.asked.prefix.text)) + 1]
+    async def visible_folder(self, storage: ImageStorage) -> list[str]:
+        """List the one folder on this level that leads to the caller's folder, if it has images."""
+        folder, after = self.visible.text, self.parameters.start_after
+        entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]
         if entry <= after and not (after.startswith(entry) and after != entry):
             return []
         page = await storage.list(

@@ -1,4 +1,4 @@
-"""The media library over HTTP: ingest, read, change, delete."""
+"""HTTP operations of the media library: ingest, list, read, change and delete resources."""
 
 import asyncio
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import Request, Response
 
 from stillroom.api.call import Call
-from stillroom.api.forms import in_form
+from stillroom.api.forms import validate
 from stillroom.api.media_forms import (
     DeletedResource,
     ImagesToIngest,
@@ -23,7 +23,7 @@ from stillroom.api.media_forms import (
 from stillroom.api.responses import ImageResponse, json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.api.search import facts_of
-from stillroom.api.sendfile import ProxySendfile, answered
+from stillroom.api.sendfile import ProxySendfile, image_response
 from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import Forbidden, PreconditionFailed, StillroomError
 from stillroom.http.query import CHANGE_QUERY, MEDIA_QUERY, parse_change_query, parse_media_query
@@ -39,20 +39,13 @@ from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
 
-_AT_ONCE: Final = 4
-"""Items of one list under way; a disk syncs and a bucket copies that many well."""
+_CONCURRENT_INGESTS: Final = 4
+"""Concurrent ingests of one request; disks and buckets both handle this many well."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaOperations:
-    """The operations of the library.
-
-    Attributes:
-        media: Does the work.
-        authorize: Who is asking.
-        public_url: A resource's public URL.
-        sendfile: Lets a proxy send large files; None where none may.
-    """
+    """Operations of the media library. `sendfile` is None if no proxy may send files."""
 
     media: MediaResourceService
     authorize: Authorize
@@ -60,30 +53,31 @@ class MediaOperations:
     sendfile: ProxySendfile | None = None
 
     async def ingest(self, request: Request) -> Response:
-        """Take compute results into the library. Equal bytes are one resource."""
+        """Ingest compute results into the library. Identical bytes map to one resource."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("media")
-        given = await call.json_object(ImageToIngest)
-        deadline = asyncio.get_running_loop().time() + INGEST_S  # of all that is asked for
-        if "items" not in given:
-            item = in_form(ImageToIngest, given)
-            return json_answer(await self._ingested(call.grant, item, deadline))
+        body = await call.json_object(ImageToIngest)
+        # All items share one deadline.
+        deadline = asyncio.get_running_loop().time() + INGEST_S
+        if "items" not in body:
+            item = validate(ImageToIngest, body)
+            return json_answer(await self._ingest(call.grant, item, deadline))
 
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_CONCURRENT_INGESTS)
 
         async def result(item: ImageToIngest) -> Mapping[str, object]:
             async with slots:
                 try:
-                    resource = await self._ingested(call.grant, item, deadline)
+                    resource = await self._ingest(call.grant, item, deadline)
                 except StillroomError as error:
-                    why = {"detail": str(error), "code": error.code}
-                    return {"storage_key": item.storage_key, **why}
+                    problem = {"detail": str(error), "code": error.code}
+                    return {"storage_key": item.storage_key, **problem}
                 return {"storage_key": item.storage_key, "resource": resource}
 
-        items = in_form(ImagesToIngest, given).items
+        items = validate(ImagesToIngest, body).items
         return json_answer({"results": await asyncio.gather(*map(result, items))})
 
-    async def _ingested(
+    async def _ingest(
         self, grant: Grant, item: ImageToIngest, deadline: float
     ) -> Mapping[str, object]:
         path = path_of_key(item.storage_key, at=("body", "storage_key"))
@@ -97,41 +91,41 @@ class MediaOperations:
         resource = await self.media.ingest_from_storage_key(
             StorageKey.of_image(path), relocate=item.relocate, within=folder, deadline=deadline
         )
-        return self._shown(resource)
+        return self._as_json(resource)
 
     async def list_media_resources(self, request: Request) -> Response:
         """List the library, newest first."""
         call = await self._call(request)
-        asked = parse_media_query(call.query)
-        wanted = [tag for tag in asked.tags if not tag.startswith(UNWANTED)]
-        unwanted = [tag[1:] for tag in asked.tags if tag.startswith(UNWANTED)]
+        parameters = parse_media_query(call.query)
+        required = [tag for tag in parameters.tags if not tag.startswith(UNWANTED)]
+        excluded = [tag[1:] for tag in parameters.tags if tag.startswith(UNWANTED)]
         page = await self.media.page(
             ResourceQuery(
-                after=asked.start_after,
-                limit=asked.limit,
-                content_hash=asked.content_hash,
-                content_type=asked.content_type,
-                resource_type=asked.resource_type,
-                created_from=asked.created_from,
-                created_before=asked.created_before,
-                tags=sorted(checked_tags(wanted, ("query", "tag"))),
-                without_tags=sorted(checked_tags(unwanted, ("query", "tag"))),
-                source_keys=asked.source_keys,
-                facts=facts_of(asked.facts),
+                after=parameters.start_after,
+                limit=parameters.limit,
+                content_hash=parameters.content_hash,
+                content_type=parameters.content_type,
+                resource_type=parameters.resource_type,
+                created_from=parameters.created_from,
+                created_before=parameters.created_before,
+                tags=sorted(checked_tags(required, ("query", "tag"))),
+                without_tags=sorted(checked_tags(excluded, ("query", "tag"))),
+                source_keys=parameters.source_keys,
+                facts=facts_of(parameters.facts),
             )
         )
-        response = json_answer([self._shown(resource) for resource in page.resources])
+        response = json_answer([self._as_json(resource) for resource in page.resources])
         if page.more:
-            response.headers["link"] = asked.link_to_next(page.resources[-1].id)
+            response.headers["link"] = parameters.link_to_next(page.resources[-1].id)
         return response
 
     async def get_media_resource(self, request: Request) -> Response:
-        """Get what is known of a resource."""
+        """Get the properties of a resource."""
         call = await self._call(request)
-        return await self._answer(await self.media.find(_id(call)))
+        return await self._respond(await self.media.find(_id(call)))
 
     async def get_media_file(self, request: Request) -> Response:
-        """Get a resource's bytes, or a redirect to the URL that serves them.
+        """Get the bytes of a resource, or a redirect to the URL that serves them.
 
         With `Accept: application/json`, return `{"url": …}` instead of a redirect, because `fetch`
         in a web page cannot follow one to a bucket.
@@ -146,21 +140,21 @@ class MediaOperations:
                 return answer
             return ImageResponse(answer_redirect(location))
         cache = IMMUTABLE_CACHE if resource.storage_key.is_media else PRIVATE_CACHE
-        return await answered(call.fields, location, cache, self.sendfile)
+        return await image_response(call.fields, location, cache, self.sendfile)
 
     async def change_media_resource(self, request: Request) -> Response:
-        """Set texts, protection and facts; with `only_unset` what of these is null."""
+        """Set texts, protection and properties. With `only_unset`, set only those that are null."""
         call = await self._call(request)
         only_unset = parse_change_query(call.query)
-        asked = await call.json(ResourceChange)
-        change = Change(**{name: getattr(asked, name) for name in asked.model_fields_set})
+        body = await call.json(ResourceChange)
+        change = Change(**{name: getattr(body, name) for name in body.model_fields_set})
         changed = await self.media.change(
             _id(call), change, only_unset=only_unset, check=self._condition(call)
         )
-        return await self._answer(changed)
+        return await self._respond(changed)
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """What a request demands of the resource that it changes or deletes."""
+        """Parse `If-Match` and `If-None-Match` of a change or deletion."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:
@@ -175,28 +169,29 @@ class MediaOperations:
         return check if condition.is_set else None
 
     async def delete_media_resource(self, request: Request) -> Response:
-        """Take a resource out of the library; its bytes go when the grace period is over."""
+        """Remove a resource from the library. Its bytes are deleted after the grace period."""
         call = await self._call(request)
         resource = await self.media.delete(_id(call), check=self._condition(call))
         return json_answer({"id": str(resource.id)})
 
     async def _call(self, request: Request) -> Call:
-        """A request whose sender may use the whole library."""
+        """Authenticate a request and require access to the whole library."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call
 
-    async def _answer(self, resource: MediaResource) -> Response:
-        answer = json_answer(self._shown(await self.media.with_facts(resource)))
-        answer.headers["etag"] = self._etag(resource)
-        return answer
+    async def _respond(self, resource: MediaResource) -> Response:
+        response = json_answer(self._as_json(await self.media.with_facts(resource)))
+        response.headers["etag"] = self._etag(resource)
+        return response
 
     def _etag(self, resource: MediaResource) -> str:
-        # Without the facts: they stand in the bytes, and the index has them a moment later.
-        shown = self._shown(dataclasses.replace(resource, generation=None))
-        return f'"{hashlib.sha256(json_bytes(shown)).hexdigest()[:32]}"'
+        # The generation facts are excluded: they depend only on the bytes, and they come from the
+        # search index, which is updated a moment after the ingest.
+        content = self._as_json(dataclasses.replace(resource, generation=None))
+        return f'"{hashlib.sha256(json_bytes(content)).hexdigest()[:32]}"'
 
-    def _shown(self, resource: MediaResource) -> Mapping[str, object]:
+    def _as_json(self, resource: MediaResource) -> Mapping[str, object]:
         return {
             "id": str(resource.id),
             "resource_type": resource.resource_type,
@@ -223,7 +218,7 @@ class MediaOperations:
 
 
 def media_router(operations: MediaOperations) -> OperationRouter:
-    """The routes of the library, below `/media-resources`."""
+    """Return the routes below `/media-resources`."""
     router = OperationRouter("/media-resources", tag="Media")
     router.add(
         "",

@@ -1,4 +1,4 @@
-"""What the media library is sent over HTTP, and what it answers."""
+"""Request bodies and responses of the media library."""
 
 import uuid
 from datetime import datetime
@@ -14,20 +14,20 @@ from stillroom.generation.ai_mark import AiMark
 
 MAX_ITEMS: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
-"""A hundred of the longest keys, most of their characters escaped, fit."""
+"""Sufficient for `MAX_ITEMS` of the longest keys with most characters escaped."""
 
 _ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 
 
-_NOT_GIVEN: Any = None
-"""In the place of a value that cannot be null; whether it was given is asked of Pydantic."""
+_UNSET: Any = None
+"""Default of fields that cannot be null. Pydantic's `model_fields_set` has those that were set."""
 
 _MAX_PIXELS: Final = 2**31 - 1
 _LONGEST_S: Final = 10.0**9
-"""Thirty years: more is no duration of a video."""
+"""Maximum duration of a video: about thirty years."""
 
 
-def _storable(text: str) -> str:
+def _check_storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain U+0000, which PostgreSQL cannot store")
     if any("\ud800" <= char <= "\udfff" for char in text):
@@ -36,19 +36,19 @@ def _storable(text: str) -> str:
 
 
 def _no_default(schema: JsonDict) -> None:
-    """A client that is made from the document must not send one: it would be written."""
+    """Remove the default, which a generated client would otherwise send as a change."""
     schema.pop("default", None)
 
 
-Words = Annotated[str, Field(max_length=10_000), AfterValidator(_storable)]
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(_check_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_check_storable)]
 Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
 Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
 
 
 class ImageToIngest(JsonForm):
-    """One compute result."""
+    """Compute result to ingest."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"storage_key": "…"}'
@@ -58,19 +58,19 @@ class ImageToIngest(JsonForm):
     )
     relocate: bool = Field(
         default=True,
-        description="Copy it to a key of its own and delete the source later, for which a token "
-        "needs the scope `storage:delete`; else record it where it lies.",
+        description="Copy it to a key of its own and delete the source later (the token needs the "
+        "scope `storage:delete`); otherwise record it in place.",
     )
 
 
 class ImagesToIngest(JsonForm):
-    """Several; each is answered for itself."""
+    """Several compute results to ingest, each with its own result."""
 
     items: list[ImageToIngest] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 class ResourceChange(JsonForm):
-    """What may be changed; what is left out stays as it is. Null takes a value away."""
+    """Properties to change. Omitted properties keep their values; null removes a value."""
 
     MAX_BYTES: ClassVar = _MAX_BODY_BYTES
     EXAMPLE: ClassVar = '{"caption": "…"}'
@@ -79,24 +79,24 @@ class ResourceChange(JsonForm):
     caption: Words | None = Field(default=None, examples=["Tom, in the morning"])
     protected: bool = Field(default=False, description="a protected resource is not deleted")
     dominant_color: Color | None = Field(default=None, examples=["#8a6d3b"])
-    width: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
-    height: Pixels = Field(default=_NOT_GIVEN, json_schema_extra=_no_default)
+    width: Pixels = Field(default=_UNSET, json_schema_extra=_no_default)
+    height: Pixels = Field(default=_UNSET, json_schema_extra=_no_default)
     duration: Seconds | None = Field(default=None, description="seconds", examples=[4.5])
     color_profile: Name | None = Field(default=None, examples=["sRGB"])
 
 
 class MediaResourceView(BaseModel):
-    """One image or video of the library."""
+    """Image or video of the library."""
 
     id: uuid.UUID
     resource_type: Literal["image", "video"]
     storage_key: str = Field(examples=[f"media/{_ID_EXAMPLE}/file.png"])
     source_key: str | None = Field(
-        description="the key that it came from first, if known",
+        description="the key from which it was first ingested, if known",
         examples=[f"compute/{PATH_EXAMPLE}"],
     )
     url: str = Field(
-        description="where the bytes are served",
+        description="URL of the bytes",
         examples=[f"http://127.0.0.1:8000/api/v1/media-resources/{_ID_EXAMPLE}/file"],
     )
     content_hash: str = Field(description="SHA-256, hexadecimal", examples=[SHA256_EXAMPLE])
@@ -108,18 +108,18 @@ class MediaResourceView(BaseModel):
     color_profile: str | None = Field(examples=["sRGB"])
     duration: float | None = Field(description="seconds, of a video", examples=[None])
     dominant_color: str | None = Field(
-        description="of most of the picture, in sRGB; computed some seconds after the ingest, and "
-        "null where it cannot be",
+        description="in sRGB; computed some seconds after the ingest, null before and if it cannot "
+        "be computed",
         examples=["#8a6d3b"],
     )
     ai_mark: AiMark | None = Field(
-        description="whether the file says that AI made it; null where that was not looked at "
-        "(before this field) or cannot be told",
+        description="mark in the file that AI made it; null if it cannot be determined, or if the "
+        "resource is older than this field",
         examples=["iptc"],
     )
     generation: GenerationFacts | None = Field(
-        description="how it was made, with `raw` null and long texts cut; null where nothing is "
-        "known, in a list also for a moment after the ingest"
+        description="generation parameters, with `raw` null and long texts truncated; null if they "
+        "are unknown, in a list also for a moment after the ingest"
     )
     tags: list[str] = Field(description="sorted", examples=[["cat", "morning"]])
     protected: bool
@@ -129,16 +129,14 @@ class MediaResourceView(BaseModel):
 
 
 class IngestedImage(BaseModel):
-    """A compute result that is in the library now."""
+    """Compute result that was ingested."""
 
-    storage_key: str = Field(
-        description="as it was asked for", examples=[f"compute/{PATH_EXAMPLE}"]
-    )
+    storage_key: str = Field(description="key in the request", examples=[f"compute/{PATH_EXAMPLE}"])
     resource: MediaResourceView
 
 
 class RefusedImage(BaseModel):
-    """A compute result that was not ingested, and why."""
+    """Compute result that was not ingested, with the reason."""
 
     storage_key: str = Field(examples=["compute/generations/1/none.png"])
     detail: str = Field(examples=["no such image"])
@@ -146,12 +144,12 @@ class RefusedImage(BaseModel):
 
 
 class IngestResults(BaseModel):
-    """What became of each item, in the order asked for."""
+    """Result for each item, in the order of the request."""
 
     results: list[IngestedImage | RefusedImage]
 
 
 class DeletedResource(BaseModel):
-    """What is out of the library."""
+    """Id of the resource that was removed from the library."""
 
     id: uuid.UUID

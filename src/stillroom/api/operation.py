@@ -1,4 +1,4 @@
-"""How an operation runs inside FastAPI: on the raw request, with our own errors."""
+"""FastAPI route class that passes the raw request to an operation and handles its errors."""
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -15,8 +15,8 @@ from stillroom.api.responses import (
     OPERATION,
     SERVER_ERRORS,
     ProblemResponse,
-    disconnected,
-    refused,
+    report_disconnect,
+    report_error,
 )
 from stillroom.auth.signed_urls import is_signed
 from stillroom.errors import StillroomError
@@ -25,14 +25,17 @@ from stillroom.telemetry import metrics
 Run = Callable[[Request], Awaitable[Response]]
 
 IMAGE_PATH: Final = "/{path:image_path}"
-"""The end of a route that takes an image's path."""
+"""Last part of a route with an image path."""
 
 FOLDER_PATH: Final = "/{folder:image_path}"
-"""The same for a folder of images, behind which a route may go on."""
+"""Part of a route with a folder of images. The route may have a suffix after it."""
 
 
 class _AnyPath(Convertor[str]):
-    """Whatever follows, line feeds too: a bad path must meet our check, not a router's 404."""
+    """Path convertor that matches any text, including line feeds.
+
+    Invalid paths must reach the operation's own check instead of the router's 404.
+    """
 
     regex = r"[\s\S]*"
 
@@ -47,33 +50,34 @@ register_url_convertor("image_path", _AnyPath())
 
 
 class OperationRoute(APIRoute):
-    """Runs an operation on the raw request, its route spelled literally.
+    """Route that passes the raw request to an operation and requires literal spelling.
 
-    FastAPI would decode the path leniently, the query leniently, and read the whole
-    form before the operation's first line; each breaks a promise of ours. So it
-    keeps the document and the routing, and the operation reads the request itself.
+    FastAPI would decode path and query leniently and read the whole form before the operation
+    starts. Each of these would violate the API's guarantees, so FastAPI only does the routing and
+    the OpenAPI document, and operations parse the request themselves.
     See docs/adr/0001-fastapi-and-uvicorn.md.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler that FastAPI calls for this route."""
+        """Return the handler that FastAPI calls for this route."""
         operation = cast("Run", self.endpoint)
         name = self.name
-        ends = self.path.rpartition("}")[2] if ":image_path}" in self.path else ""
+        suffix = self.path.rpartition("}")[2] if ":image_path}" in self.path else ""
 
         async def handle(request: Request) -> Response:
-            began = time.perf_counter()
+            started = time.perf_counter()
             request.scope[OPERATION] = name
             status = SERVER_ERRORS
             try:
-                raw_image_path(request, ends=ends)  # 404s ahead of all else, as the router's own
+                # A 404 comes before all other errors, as it does from the router.
+                raw_image_path(request, suffix=suffix)
                 response = await _run(name, operation, request)
                 status = response.status_code
             except HTTPException as error:
                 status = error.status_code
                 raise
             finally:
-                metrics.count(name, status, time.perf_counter() - began)
+                metrics.count(name, status, time.perf_counter() - started)
             if is_signed(request.scope["query_string"]):
                 response.headers["referrer-policy"] = "no-referrer"
             return response
@@ -85,44 +89,43 @@ async def _run(name: str, operation: Run, request: Request) -> Response:
     try:
         return await operation(request)
     except StillroomError as error:
-        return ProblemResponse(refused(name, raw_target(request), error))
+        return ProblemResponse(report_error(name, raw_target(request), error))
     except ClientDisconnect:
-        return ProblemResponse(disconnected(name, raw_target(request)))
+        return ProblemResponse(report_disconnect(name, raw_target(request)))
 
 
 def raw_target(request: Request) -> bytes:
-    """The path of the request as it came, never decoded, without its query."""
+    """Return the path of the request without decoding it, and without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
         raise RuntimeError("the ASGI server gives no raw_path, so paths cannot be checked safely")
     return bytes(raw).partition(b"?")[0]
 
 
-def raw_image_path(request: Request, *, ends: str = "") -> bytes:
-    """What stands behind the route's own part of the raw target; empty if it takes no image path.
+def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
+    """Return the image path of the raw target, not decoded; empty if the route has none.
 
-    Args:
-        request: As it came.
-        ends: What follows the image path in the route.
+    `suffix` is the part of the route after the image path.
 
     Raises:
-        HTTPException: 404, the route's part is spelled with escapes (`im%61ges`) or a line feed.
+        HTTPException: 404, a literal part of the route is percent-encoded (`im%61ges`) or
+            contains a line feed.
     """
-    given = request.path_params
-    image_path: str | None = given.get("path", given.get("folder"))
+    parameters = request.path_params
+    image_path: str | None = parameters.get("path", parameters.get("folder"))
     decoded: str = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    own = decoded[: len(decoded) - len(image_path or "") - len(ends)]
-    raw, literal, end = _behind_mount(request), _quoted(own), ends.encode("ascii")
-    if "\n" in own or not raw.startswith(literal) or (image_path is None and raw != literal):
+    prefix = decoded[: len(decoded) - len(image_path or "") - len(suffix)]
+    raw, literal, end = _without_mount(request), _quote(prefix), suffix.encode("ascii")
+    if "\n" in prefix or not raw.startswith(literal) or (image_path is None and raw != literal):
         raise HTTPException(404)
-    found = raw[len(literal) :]
-    if not found.endswith(end):
+    raw_path = raw[len(literal) :]
+    if not raw_path.endswith(end):
         raise HTTPException(404)
-    return found[: len(found) - len(end)]
+    return raw_path[: len(raw_path) - len(end)]
 
 
-def _behind_mount(request: Request) -> bytes:
-    """The raw target without the app's mount point, which may be spelled in any way."""
+def _without_mount(request: Request) -> bytes:
+    """Return the raw target without the app's mount point, which may be percent-encoded."""
     raw = raw_target(request)
     root: str = request.scope.get("root_path", "")
     mount = b"/".join(raw.split(b"/", root.count("/") + 1)[: root.count("/") + 1])
@@ -131,5 +134,5 @@ def _behind_mount(request: Request) -> bytes:
     return raw[len(mount) :]
 
 
-def _quoted(text: str) -> bytes:
+def _quote(text: str) -> bytes:
     return quote(text, safe="/:@!$&'()*+,;=~").encode("ascii")

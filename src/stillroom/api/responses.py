@@ -1,4 +1,4 @@
-"""What operations answer with: JSON, images, problems, and 405 where there is no operation."""
+"""Responses of operations: JSON, images, errors, and 405 for other methods."""
 
 import contextlib
 import json
@@ -18,86 +18,86 @@ from stillroom.telemetry import metrics, request_id
 SERVER_ERRORS: Final = 500
 
 OPERATION: Final = "stillroom.operation"
-"""Where a request's scope says which operation it has reached."""
+"""Key of the operation's name in the ASGI scope."""
 
 log = logging.getLogger("stillroom.api")
 
 
 def json_answer(content: object, status: int = 200) -> Response:
-    """A success and `content`."""
+    """Return `content` as a JSON response."""
     return Response(json_bytes(content), status, headers=dict(JSON_HEADERS))
 
 
 def json_bytes(content: object) -> bytes:
-    """`content` as JSON in UTF-8."""
-    # JSONResponse would do the same with more options; names are UTF-8 on the wire as on disk.
-    # A lone surrogate, which JSON can spell and UTF-8 cannot, is spelled in JSON again.
+    """Serialise `content` as JSON in UTF-8."""
+    # Non-ASCII characters are not escaped, since names are UTF-8 on disk, too. Only lone
+    # surrogates, which UTF-8 cannot encode, become JSON escapes again.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
 
-def refused(name: str, target: bytes, error: StillroomError) -> Problem:
-    """The answer to a request that failed with `error`; logged if the fault is on our side."""
-    found = problem(error, request_id.current.get())
-    if found.status >= SERVER_ERRORS:
-        # The cause says it all; a traceback for every request would bury it.
+def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
+    """Return the problem for an error of an operation, and log it if it is a server error."""
+    report = problem(error, request_id.current.get())
+    if report.status >= SERVER_ERRORS:
+        # The cause is sufficient. A traceback for every request would make the log unreadable.
         log.error(
             "%(operation)s %(target)s: %(error)s (%(cause)r)",
             {
                 "operation": name,
-                "target": shown_target(target),
-                "status": found.status,
+                "target": escape_target(target),
+                "status": report.status,
                 "code": error.code,
                 "error": error,
                 "cause": error.__cause__,
             },
         )
-    return found
+    return report
 
 
-def disconnected(name: str, target: bytes) -> Problem:
-    """The answer that a client has not waited for; logged."""
+def report_disconnect(name: str, target: bytes) -> Problem:
+    """Log that the client disconnected. Return a problem, which cannot be delivered."""
     log.info(
         "%(operation)s %(target)s: the client disconnected",
-        {"operation": name, "target": shown_target(target)},
+        {"operation": name, "target": escape_target(target)},
     )
     return plain_problem(400, "the client disconnected", "disconnected")
 
 
-def shown_target(target: bytes) -> str:
-    """A raw target as a log shows it, which escapes what would begin another line."""
+def escape_target(target: bytes) -> str:
+    """Return a raw target for the log, with bytes outside of ASCII escaped."""
     return target.decode("ascii", "backslashreplace")
 
 
 class ProblemResponse(Response):
-    """An answer that says what went wrong."""
+    """Error response with the body and headers of a problem."""
 
-    def __init__(self, found: Problem) -> None:
-        super().__init__(found.body, found.status)
-        self.raw_headers = _raw(found.headers)
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.body, problem.status)
+        self.raw_headers = _raw(problem.headers)
 
 
 class MethodNotAllowed:
-    """405 with all methods of a path; the router alone would name those of its first route."""
+    """405 response with all methods of a path (the router would name only the first route's)."""
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and count."""
+        """Send the response and count it in the metrics."""
         metrics.count("method_not_allowed", 405)
         scope[OPERATION] = "method_not_allowed"
         message = f"{scope['method']} is not allowed here, only {self._allow}"
-        found = plain_problem(405, message, "method_not_allowed")
-        found.headers.append(("allow", self._allow))
-        await ProblemResponse(found)(scope, receive, send)
+        report = plain_problem(405, message, "method_not_allowed")
+        report.headers.append(("allow", self._allow))
+        await ProblemResponse(report)(scope, receive, send)
 
 
 class ImageResponse(Response):
-    """The head of an answer, and a slice of an open image that is closed afterwards.
+    """Response with the bytes of an open image. The image is closed afterwards.
 
-    Our server raises ConnectionError when a chunk is sent to a client that is gone, so
-    that no large image is read for nothing.
+    Stillroom's server raises ConnectionError when a chunk is sent to a client that has
+    disconnected, so that a large image is not read in vain.
     """
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:
@@ -107,7 +107,7 @@ class ImageResponse(Response):
         self._image = image
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; reading stops as soon as the client is gone."""
+        """Send the response, and stop reading when the client disconnects."""
         del receive
         with contextlib.suppress(ConnectionError), contextlib.closing(self._image or _NOTHING):
             await send(

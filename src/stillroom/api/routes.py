@@ -1,4 +1,4 @@
-"""Routes: each path with its operations, what the OpenAPI document says of them, and its 405."""
+"""Routes: paths with their operations, OpenAPI metadata and 405 responses."""
 
 import functools
 import inspect
@@ -14,11 +14,11 @@ from stillroom.api.document import (
     BEARER,
     FOLDER_EXAMPLE,
     PATH_EXAMPLE,
-    extra,
-    reading,
-    refusals,
-    sending,
-    unchanged,
+    error_responses,
+    file_responses,
+    image_responses,
+    not_modified_response,
+    openapi_extra,
 )
 from stillroom.api.operation import OperationRoute, Run
 from stillroom.api.responses import MethodNotAllowed
@@ -27,32 +27,30 @@ from stillroom.http.parameters import Parameter
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
-"""Of what is no id."""
+"""Examples of path parameters that are not ids."""
 
-_OTHERS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
-"""Methods that no operation has (RFC 9110, 9.3)."""
+_UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
+"""Methods that no operation supports (RFC 9110, 9.3)."""
 
 _METHODS: Final[tuple[Method, ...]] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What runs for a method, and what the OpenAPI document says of it.
+    """Handler of one HTTP method with its OpenAPI metadata.
 
     Attributes:
-        method: Of HTTP.
-        run: The operation; its name and docstring are the document's.
-        refusals: Its statuses of 400 and more, but for the 422 that all have.
-        answer: The type of its success; None where it sends an image.
-        status: Of its success.
-        query: The parameters that it reads.
-        headers: The request headers that it honours.
-        body: The type of its JSON body, or `UploadFile`.
-        may_lack_body: It does something without one, too.
-        is_paged: It answers page by page, with a `Link`.
-        example: Of its 200.
-        is_cacheable: Its 200 has an `ETag`, and there is a 304.
-        media_type: Of its success, if that is neither JSON nor an image.
+        run: Handler, whose name and docstring appear in the document.
+        refusals: Error status codes, except for 422, which all operations have.
+        answer: Type of the JSON response; None if the operation sends an image or a file.
+        status: Status code of a success.
+        headers: Supported request headers.
+        body: Type of the JSON body, or `UploadFile`.
+        may_lack_body: Whether the body is optional.
+        is_paged: Whether the response is a page with a `Link` header.
+        example: Example of the 200 response.
+        is_cacheable: Whether the 200 response has an `ETag`, and 304 is possible.
+        media_type: Media type of the response, if it is neither JSON nor an image.
     """
 
     method: Method
@@ -72,31 +70,26 @@ class Operation:
 
 
 class OperationRouter(APIRouter):
-    """Routes of operations below one prefix."""
+    """Router of operations below a common prefix and under one tag of the document."""
 
     def __init__(self, prefix: str, *, tag: str) -> None:
-        """Start without routes; the document shows these under `tag`."""
         super().__init__(
             prefix=prefix, tags=[tag], route_class=OperationRoute, dependencies=[BEARER]
         )
 
     def add(self, path: str, *operations: Operation, passes: Sequence[Method] = ()) -> None:
-        """Route the methods of `path` to `operations`, and every other one to 405.
+        """Route the methods of `path` to `operations`, and respond 405 to all other methods.
 
-        The first path that matches a request has it. A route that is not spelled literally
-        is 404; see `OperationRoute`.
-
-        Args:
-            path: Behind the prefix.
-            operations: One for each method.
-            passes: Methods that are not refused: a path that is added later has them.
+        If several paths match a request, the one added first handles it. Methods in `passes` get
+        no 405, because a path added later handles them. Routes match only if they are spelled
+        literally; see `OperationRoute`.
         """
         for operation in operations:
             has_body = operation.method != "HEAD"
             statuses = operation.refusals if has_body else (*operation.refusals, 422)
-            sends = reading if operation.answer is None else refusals
+            responses = image_responses if operation.answer is None else error_responses
             if operation.media_type is not None:
-                sends = functools.partial(sending, operation.media_type)
+                responses = functools.partial(file_responses, operation.media_type)
             self.add_api_route(
                 path,
                 _endpoint(operation, path),
@@ -105,41 +98,41 @@ class OperationRouter(APIRouter):
                 response_model=operation.answer,
                 response_class=Response if operation.answer is None else JSONResponse,
                 responses={
-                    **(unchanged() if operation.is_cacheable else {}),
-                    **sends(*statuses, has_body=has_body),
+                    **(not_modified_response() if operation.is_cacheable else {}),
+                    **responses(*statuses, has_body=has_body),
                 },
-                openapi_extra=extra(
+                openapi_extra=openapi_extra(
                     *operation.headers,
                     has_body=has_body,
                     is_paged=operation.is_paged,
                     example=operation.example,
                 ),
             )
-        allowed = sorted((one.method for one in operations), key=_METHODS.index)
-        refused = _OTHERS.union(_METHODS).difference(passes) if passes else None
-        refuse = MethodNotAllowed(", ".join(allowed))
-        self.routes.append(Route(self.prefix + path, refuse, methods=refused))
+        allowed = sorted((operation.method for operation in operations), key=_METHODS.index)
+        refused = _UNSUPPORTED_METHODS.union(_METHODS).difference(passes) if passes else None
+        endpoint = MethodNotAllowed(", ".join(allowed))
+        self.routes.append(Route(self.prefix + path, endpoint, methods=refused))
 
 
 def _endpoint(operation: Operation, path: str) -> Run:
-    """The operation with the signature that FastAPI makes the document's parameters from."""
+    """Return the operation with a signature from which FastAPI documents the parameters."""
 
     @functools.wraps(operation.run)
     async def endpoint(request: Request) -> Response:
         return await operation.run(request)
 
-    # As https://peps.python.org/pep-0362/#signature-object has it; mypy knows no such attribute.
+    # https://peps.python.org/pep-0362/#signature-object; mypy does not support the attribute.
     endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind)
-            for name, kind, place in _documented(operation, path)
+            for name, kind, place in _parameters(operation, path)
         ]
     )
     return endpoint
 
 
-def _documented(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and place of all that the operation reads but for headers."""
+def _parameters(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, type and FastAPI field of path parameters, query parameters and the body."""
     for name in compile_path(path)[2]:
         example = _PATH_EXAMPLES.get(name)
         yield (
@@ -147,11 +140,11 @@ def _documented(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any
             str,
             Path(examples=[example]) if example else Path(json_schema_extra={"format": "uuid"}),
         )
-    for one in operation.query:
-        schema = dict(one.schema)
+    for parameter in operation.query:
+        schema = dict(parameter.schema)
         default = schema.pop("default", None)
-        text = one.description or None
-        yield one.name, Any, Query(default, description=text, json_schema_extra=schema)
+        text = parameter.description or None
+        yield parameter.name, Any, Query(default, description=text, json_schema_extra=schema)
     if operation.body is UploadFile:
         yield "file", UploadFile, File(json_schema_extra={"format": "binary"})
     elif operation.body is not None:

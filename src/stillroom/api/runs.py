@@ -1,4 +1,4 @@
-"""Runs over HTTP: publish a folder of images as one thing, list runs, and look at one."""
+"""HTTP operations on runs: publish a folder of images atomically, list, read and delete runs."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ from stillroom.api.forms import JsonForm
 from stillroom.api.operation import FOLDER_PATH
 from stillroom.api.responses import json_answer, json_bytes
 from stillroom.api.routes import Operation, OperationRouter
-from stillroom.api.sendfile import answered
+from stillroom.api.sendfile import image_response
 from stillroom.auth.grants import Authorize
 from stillroom.errors import BackendUnavailable
 from stillroom.http.problems import JSON_HEADERS
 from stillroom.http.query import RUNS_QUERY, RunsParameters, parse_runs_query
 from stillroom.http.serving import PRIVATE_CACHE
-from stillroom.media.retention.ends import Ends, nanoseconds
+from stillroom.media.retention.evaluator import RetentionEvaluator, to_nanoseconds
 from stillroom.media.runs.deletion import RunDeletions
 from stillroom.media.runs.listing import Run, RunListing
 from stillroom.media.runs.service import Runs
@@ -32,13 +32,13 @@ from stillroom.paths import ImagePath, ImagePrefix
 
 _PUBLISH: Final = "/publish"
 
-_WAITED_FOR_ENDS_S: Final = 2.0
+_EXPIRATIONS_TIMEOUT_S: Final = 2.0
 
 _TIME_EXAMPLE: Final = "2026-11-24T15:00:00+00:00"
 
 
 class RunToPublish(JsonForm):
-    """What a run must be to be published."""
+    """Requirements for publishing a run."""
 
     MAX_BYTES: ClassVar = 1024
     EXAMPLE: ClassVar = '{"expected": 4}'
@@ -46,13 +46,13 @@ class RunToPublish(JsonForm):
     expected: int | None = Field(
         default=None,
         ge=0,
-        description="How many images it must have; null: however many there are.",
+        description="Required number of images; null accepts any number.",
         examples=[4],
     )
 
 
 class ListedRun(BaseModel):
-    """A run of a listing."""
+    """Run in a listing."""
 
     folder: str = Field(examples=[FOLDER_EXAMPLE])
     state: Literal["published", "open"]
@@ -63,14 +63,14 @@ class ListedRun(BaseModel):
         description="images in its manifest; null while it is open", examples=[4]
     )
     expires_at: datetime | None = Field(
-        description="when a rule of retention ends it; null where none does, and where that is not "
-        "known: it depends on newer runs, or the database is away",
+        description="when it expires under a retention rule; null if it does not, or if this is "
+        "unknown (it depends on newer runs, or the database is unavailable)",
         examples=["2026-12-24T15:00:00+00:00"],
     )
 
 
 class RunImage(BaseModel):
-    """An image of a run."""
+    """Image of a run."""
 
     path: str = Field(examples=[f"{FOLDER_EXAMPLE}/cat.png"])
     size: int = Field(description="bytes", examples=[1_258_291])
@@ -83,7 +83,7 @@ class RunImage(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run with its images: its manifest, or what is there while it is open."""
+    """Run with its images: its manifest, or the present images while it is open."""
 
     folder: str = Field(examples=[FOLDER_EXAMPLE])
     state: Literal["published", "open"]
@@ -95,111 +95,108 @@ class RunView(BaseModel):
 
 
 class DeletedRun(BaseModel):
-    """What became of a run's images."""
+    """Numbers of deleted and kept images of a run."""
 
     folder: str = Field(examples=[FOLDER_EXAMPLE])
     marked: int = Field(
-        description="images that go when the grace period is over, unless they are ingested or "
+        description="images that are deleted after the grace period, unless they are ingested or "
         "saved again",
         examples=[4],
     )
-    kept: int = Field(description="images that stay: the library has recorded them in place")
-    newer: int = Field(description="images that stay: they were saved after this was asked for")
+    kept: int = Field(description="images that are kept because the library records them in place")
+    newer: int = Field(description="images that are kept because they were saved after the request")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOperations:
-    """The operations on runs.
-
-    Attributes:
-        runs: Publishes them.
-        deletions: Deletes them.
-        listing: Finds them.
-        ends: When they go.
-        authorize: Who is asking.
-    """
+    """Operations on runs."""
 
     runs: Runs
     deletions: RunDeletions
     listing: RunListing
-    ends: Ends
+    retention: RetentionEvaluator
     authorize: Authorize
 
     async def list_runs(self, request: Request) -> Response:
-        """List runs: folders that were published, and folders that hold images."""
+        """List runs: published folders, and folders that contain images."""
         call = await Call.of(request, self.authorize)
-        asked = parse_runs_query(call.query)
-        visible = call.grant.narrow("storage:read", asked.prefix)
-        if asked.sort != "folder":
-            return await self._shown(await self._by_time(asked, visible))
-        found: list[Run] = []
-        async for run in self._wanted(asked, visible):
-            if len(found) == asked.limit:
-                response = await self._shown(found)
-                response.headers["link"] = asked.link_to_next(found[-1].folder)
+        parameters = parse_runs_query(call.query)
+        visible = call.grant.narrow("storage:read", parameters.prefix)
+        if parameters.sort != "folder":
+            return await self._respond(await self._page_by_time(parameters, visible))
+        page: list[Run] = []
+        async for run in self._list(parameters, visible):
+            if len(page) == parameters.limit:
+                response = await self._respond(page)
+                response.headers["link"] = parameters.link_to_next(page[-1].folder)
                 return response
-            found.append(run)
-        return await self._shown(found)
+            page.append(run)
+        return await self._respond(page)
 
-    async def _shown(self, found: Sequence[Run]) -> Response:
-        """A page of the listing; that the database is away does not hold it up."""
-        ends = dict[str, datetime]()
+    async def _respond(self, page: Sequence[Run]) -> Response:
+        """Return a page as JSON, without expirations if the database does not respond in time."""
+        expirations = dict[str, datetime]()
         with contextlib.suppress(BackendUnavailable, TimeoutError):
-            async with asyncio.timeout(_WAITED_FOR_ENDS_S):
-                for run in found:
+            async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
+                for run in page:
                     if run.published_at is not None:
-                        published_ns = nanoseconds(run.published_at)
-                        end = await self.ends.expected_of_run(run.folder, published_ns)
-                        ends |= {} if end is None else {run.folder: end.at}
-        return json_answer([_shown(run, ends.get(run.folder)) for run in found])
+                        published_ns = to_nanoseconds(run.published_at)
+                        expiration = await self.retention.expected_run_expiration(
+                            run.folder, published_ns
+                        )
+                        if expiration is not None:
+                            expirations[run.folder] = expiration.at
+        return json_answer([_as_json(run, expirations.get(run.folder)) for run in page])
 
-    async def _wanted(self, asked: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
-        async for run in self.listing.runs(visible, asked.start_after):
-            if asked.state in (None, run.state):
+    async def _list(self, parameters: RunsParameters, visible: ImagePrefix) -> AsyncIterator[Run]:
+        async for run in self.listing.runs(visible, parameters.start_after):
+            if parameters.state in (None, run.state):
                 yield run
 
-    async def _by_time(self, asked: RunsParameters, visible: ImagePrefix) -> Sequence[Run]:
-        """Published runs by their time, then open ones; never more than one page in memory."""
-        sign = -1 if asked.sort.startswith("-") else 1
+    async def _page_by_time(
+        self, parameters: RunsParameters, visible: ImagePrefix
+    ) -> Sequence[Run]:
+        """Return published runs sorted by time, then open runs. Keeps one page in memory."""
+        sign = -1 if parameters.sort.startswith("-") else 1
         first: list[tuple[float, int, Run]] = []
         still_open: list[Run] = []
         number = 0
-        async for run in self._wanted(asked, visible):
+        async for run in self._list(parameters, visible):
             number -= 1
             if run.published_at is None:
-                still_open += [run] if len(still_open) < asked.limit else []
+                still_open += [run] if len(still_open) < parameters.limit else []
                 continue
             item = (-sign * run.published_at.timestamp(), number, run)
-            if len(first) < asked.limit:
+            if len(first) < parameters.limit:
                 heapq.heappush(first, item)
             else:
                 heapq.heappushpop(first, item)
         published = [run for *_, run in sorted(first, key=lambda item: item[:2], reverse=True)]
-        return [*published, *still_open][: asked.limit]
+        return [*published, *still_open][: parameters.limit]
 
     async def publish_run(self, request: Request) -> Response:
-        """Publish a run: write its manifest, once, with all images that are in the folder."""
+        """Publish a run: write its manifest, once, with all images in the folder."""
         call = await Call.of(request, self.authorize)
-        folder = call.run_folder("storage:read", "storage:write", ends=_PUBLISH)
-        asked = await call.json(RunToPublish) if call.has_body else RunToPublish()
-        published = await self.runs.publish(folder, asked.expected)
-        return await answered({}, published, PRIVATE_CACHE, None)
+        folder = call.run_folder("storage:read", "storage:write", suffix=_PUBLISH)
+        body = await call.json(RunToPublish) if call.has_body else RunToPublish()
+        manifest = await self.runs.publish(folder, body.expected)
+        return await image_response({}, manifest, PRIVATE_CACHE, None)
 
     async def get_run(self, request: Request) -> Response:
         """Get the manifest of a published run, or the images of an open one."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:read")
-        published = await self.runs.open_manifest(folder)
-        if published is not None:
-            return await answered(call.fields, published, PRIVATE_CACHE, None)
+        manifest = await self.runs.open_manifest(folder)
+        if manifest is not None:
+            return await image_response(call.fields, manifest, PRIVATE_CACHE, None)
         await self.runs.require_images(folder)
-        pages = self.runs.described(folder)
-        # What fails at once is answered as it should be.
+        pages = self.runs.describe_images(folder)
+        # An error of the first page still gets its own status code.
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
     async def delete_run(self, request: Request) -> Response:
-        """Delete a run: its manifest now, its images when the grace period is over."""
+        """Delete a run: its manifest immediately, its images after the grace period."""
         call = await Call.of(request, self.authorize)
         folder = call.run_folder("storage:delete")
         deleted = await self.deletions.delete(folder)
@@ -214,7 +211,7 @@ class RunOperations:
 
 
 def runs_router(operations: RunOperations) -> OperationRouter:
-    """The routes of runs, below `/storage/runs`."""
+    """Return the routes below `/storage/runs`."""
     router = OperationRouter("/storage/runs", tag="Storage")
     router.add(
         "",
@@ -227,7 +224,7 @@ def runs_router(operations: RunOperations) -> OperationRouter:
             is_paged=True,
         ),
     )
-    # A run may be called `publish`: what is no POST is about the folder of that name.
+    # A run may be named `publish`, so GET and DELETE of this path refer to the folder.
     router.add(
         FOLDER_PATH + _PUBLISH,
         Operation(
@@ -253,7 +250,7 @@ def runs_router(operations: RunOperations) -> OperationRouter:
     return router
 
 
-def _shown(run: Run, expires_at: datetime | None) -> dict[str, object]:
+def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
     return {
         "folder": run.folder,
         "state": run.state,
@@ -266,7 +263,7 @@ def _shown(run: Run, expires_at: datetime | None) -> dict[str, object]:
 async def _open_run(
     folder: ImagePath, page: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]
 ) -> AsyncIterator[bytes]:
-    """A `RunView`, page by page."""
+    """Yield the JSON of a `RunView` page by page."""
     head = {"folder": folder.text, "state": "open", "published_at": None}
     yield json_bytes(head)[:-1] + b',"images":['
     count = 0
@@ -274,9 +271,9 @@ async def _open_run(
         images = json_bytes(page)[1:-1]
         yield (b"," if count and page else b"") + images
         count += len(page)
-        await asyncio.sleep(0)  # others have their turn
-        following = await anext(pages, None)
-        if following is None:
+        await asyncio.sleep(0)
+        next_page = await anext(pages, None)
+        if next_page is None:
             break
-        page = following
+        page = next_page
     yield b'],"count":%d}' % count

@@ -1,7 +1,8 @@
 """The search: images by their prompt, model, seed and time, the newest first."""
 
-from dataclasses import asdict, dataclass
-from typing import Final
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
@@ -11,7 +12,7 @@ from stillroom.api.entries import described
 from stillroom.api.metadata import ImageMetadata
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
-from stillroom.auth.grants import Authorize
+from stillroom.auth.grants import Authorize, Grant
 from stillroom.errors import InvalidParameter
 from stillroom.http.facts_query import FactsParameters
 from stillroom.http.search_query import (
@@ -21,11 +22,10 @@ from stillroom.http.search_query import (
     parse_search_query,
 )
 from stillroom.media.database import MediaDatabase
-from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery
-from stillroom.media.index.words import Phrase, phrases_of, words_of
+from stillroom.media.index.terms import narrowed, parse_terms, phrases_in, term
+from stillroom.media.index.values import FactsQuery, IndexedImage, SearchQuery, Term
+from stillroom.media.tags import UNWANTED, checked_tags
 from stillroom.paths import ImagePrefix, KeyPrefix, image_entry, image_key_bound
-
-_MAX_PHRASES: Final = 32
 
 
 class SearchResults(BaseModel):
@@ -56,7 +56,8 @@ class SearchOperation:
         """Search stored images by how they were made, newest first."""
         call = await Call.of(request, self.authorize)
         asked = parse_search_query(call.query)
-        query = _query(asked, call.grant.narrow("storage:read", asked.prefix))
+        visible = call.grant.narrow("storage:read", asked.prefix)
+        query = _query(asked, visible, call.grant)
         page = await (await self.database.rows()).search.search(query)
         after = page.next_after
         if isinstance(after, str):
@@ -94,61 +95,72 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
     }
 
 
-def facts_of(asked: FactsParameters) -> FactsQuery:
-    """What the index is asked about how images were made.
+def facts_of(
+    asked: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
+) -> FactsQuery:
+    """Return the conditions that a request's parameters ask for.
+
+    Args:
+        asked: How images were made.
+        tags: Tags that they must have, or with a `-` ahead must not have.
+        sees_library: The caller may see the library.
 
     Raises:
-        InvalidParameter: a text without a word, or with too many.
+        InvalidParameter: a text without a word, or with too many, or a bad filter in `q`.
     """
-    return FactsQuery(
-        words=_phrases("q", asked.q),
-        prompt=_phrases("prompt", asked.prompt),
-        model=_phrase("model", asked.model),
-        lora=_phrase("lora", asked.lora),
-        sampler=asked.sampler or None,
-        seed=asked.seed,
-        tool=asked.tool or None,
-        ai_mark=asked.ai_mark,
-    )
+    with _named("q"):
+        query = parse_terms(asked.q)
+    terms = [*query.terms]
+    with _named("prompt"):
+        terms += phrases_in("prompt", asked.prompt)
+    for name in ("model", "lora", "sampler", "tool", "ai_mark", "seed"):
+        value = getattr(asked, name)
+        if value not in ("", None):
+            with _named(name):
+                found = term(name, str(value))
+                if found is None:
+                    raise ValueError("has no letter and no digit")
+                terms.append(found)
+    for tag in tags:
+        is_excluded = tag.startswith(UNWANTED)
+        terms.append(Term("tag", (tag.removeprefix(UNWANTED),), is_excluded=is_excluded))
+    return replace(query, terms=tuple(terms), sees_library=sees_library)
 
 
-def _query(asked: SearchParameters, visible: ImagePrefix) -> SearchQuery:
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidParameter(str(error), at=("query", name)) from error
+
+
+def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
     """What the index is asked.
 
     Args:
         asked: By the client.
         visible: The prefix, narrowed to the caller's folder: no cursor leads out of it.
+        grant: The caller's: the library's tags and texts are for those who may see it.
 
     Raises:
-        InvalidParameter: a text without a word, or with too many.
+        Forbidden: tags are asked for by a caller who may not see the library.
+        InvalidParameter: as `facts_of`.
     """
     after = asked.after
+    sees_library = "media" in grant.scopes and not grant.folder
+    checked_tags((tag.removeprefix(UNWANTED) for tag in asked.tags), ("query", "tag"))
+    facts = facts_of(asked.facts, asked.tags, sees_library=sees_library)
+    if not sees_library and any(one.kind == "tag" for one in facts.terms):
+        grant.require_everywhere("media")
+    bounds = {"saved_from_ns": asked.saved_from_ns, "saved_before_ns": asked.saved_before_ns}
+    facts = narrowed(facts, **bounds)
     return SearchQuery(
-        **asdict(facts_of(asked.facts)),
+        **{one.name: getattr(facts, one.name) for one in fields(facts)},
         prefix=KeyPrefix.of_images(visible),
         content_type=asked.content_type,
-        saved_from_ns=asked.saved_from_ns,
-        saved_before_ns=asked.saved_before_ns,
         by_path=asked.by_path,
         descending=asked.descending,
         after=image_key_bound(after) if isinstance(after, str) else after,
         limit=asked.limit,
     )
-
-
-def _phrases(name: str, text: str) -> tuple[Phrase, ...]:
-    found = tuple(phrases_of(text))
-    if text.strip() and not found:
-        raise InvalidParameter("has no letter and no digit", at=("query", name))
-    if len(found) > _MAX_PHRASES:
-        raise InvalidParameter(f"has more than {_MAX_PHRASES} words", at=("query", name))
-    return found
-
-
-def _phrase(name: str, text: str) -> Phrase:
-    found = tuple(words_of(text))
-    if text.strip() and not found:
-        raise InvalidParameter("has no letter and no digit", at=("query", name))
-    if len(found) > _MAX_PHRASES:
-        raise InvalidParameter(f"has more than {_MAX_PHRASES} words", at=("query", name))
-    return found

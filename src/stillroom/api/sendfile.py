@@ -1,9 +1,9 @@
-"""Large images whose bytes nginx sends itself: `X-Accel-Redirect`, see docs/adr/0027.
+"""Delegation of large response bodies to nginx with `X-Accel-Redirect` (docs/adr/0027).
 
-The operation decides as ever: rights, conditions and the slice. Then, where the proxy has offered
-it with the key of the settings, the answer names the opened save in place of carrying its bytes.
-nginx has nothing left to decide: what it would judge otherwise than `http.serving` is sent from
-here.
+The operation checks permissions and conditions and selects the range, as usual. If the proxy has
+offered to send files and has shown the configured key, the response contains the name of the opened
+file instead of its bytes. Requests that nginx would evaluate differently from `http.serving` are
+answered without nginx.
 """
 
 import hmac
@@ -21,88 +21,85 @@ from stillroom.storage.capabilities import PinsNames
 from stillroom.storage.values import OpenedImage
 
 OFFER: Final = "x-stillroom-sendfile"
-"""The request's field by which the proxy says that it can send, with the key as its value."""
+"""Request header with which the proxy offers to send files. Its value is the key."""
 
 LOCATION: Final = "/.stillroom-sendfile/"
-"""Of nginx's configuration, internal there; no path of this API begins with it."""
+"""Internal location in nginx's configuration. No path of the API begins with it."""
 
 MIN_BYTES: Final = 64 * 1024
-"""Smaller bodies cost a proxy less to copy than to open (`make bench`)."""
+"""Minimum size of delegated bodies. Smaller ones are faster to copy than to open (`make bench`)."""
 
 _SIMPLE_RANGE: Final = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
-"""What nginx reads as `http.serving` does."""
+"""Range headers that nginx parses in the same way as `http.serving`."""
 
-_JUDGED_OTHERWISE: Final = frozenset(("if-match", "if-unmodified-since"))
-"""nginx compares these with an ETag of its own, before ours is added."""
+_UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
+"""Conditions that nginx would compare with its own ETag instead of Stillroom's."""
 
-_SAID_BY_NGINX: Final = {
+_HEADERS_OF_NGINX: Final = {
     HTTPStatus.OK: frozenset(("content-length", "accept-ranges")),
     HTTPStatus.PARTIAL_CONTENT: frozenset(("content-length", "content-range")),
 }
-"""By status: nginx adds these to what it sends, a second time where they are there already."""
+"""Headers by status code that nginx adds itself, and would duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySendfile:
-    """Answers that name an image for nginx to send.
+    """Responses that delegate their bodies to nginx.
 
-    Attributes:
-        storage: Whose images.
-        key: What the proxy must show. Without it, any client could have an answer without a
-            body, and a cache on the way could keep that.
+    The proxy must send `key` with its offer. Otherwise any client could request a response without
+    a body, and a cache between client and server could store it.
     """
 
     storage: PinsNames
     key: bytes
 
-    def suits(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Whether nginx, and it alone, would send exactly the slice of this answer."""
+    def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
+        """Return whether the proxy offered to send files and would send exactly this response."""
         offered = fields.get(OFFER)
-        if offered is None or answer.length < MIN_BYTES or not _JUDGED_OTHERWISE.isdisjoint(fields):
+        if offered is None or answer.length < MIN_BYTES:
             return False
-        asked = fields.get("range")
-        if asked is None:
-            is_whole = answer.status == HTTPStatus.OK
+        if not _UNSUPPORTED_CONDITIONS.isdisjoint(fields):
+            return False
+        requested_range = fields.get("range")
+        if requested_range is None:
+            is_equal = answer.status == HTTPStatus.OK
         else:
             is_part = answer.status == HTTPStatus.PARTIAL_CONTENT
-            is_whole = is_part and _SIMPLE_RANGE.fullmatch(asked) is not None
-        return is_whole and hmac.compare_digest(offered.encode("utf-8", "replace"), self.key)
+            is_equal = is_part and _SIMPLE_RANGE.fullmatch(requested_range) is not None
+        return is_equal and hmac.compare_digest(offered.encode("utf-8", "replace"), self.key)
 
-    async def handed_over(
+    async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """The answer without its body, for nginx to add that; None: it must be sent from here.
+        """Return the response without its body, which nginx adds, or None if it cannot.
 
-        Args:
-            fields: Of the request.
-            answer: What it would be answered with.
-            image: The opened save that the answer is about; it can be closed afterwards.
+        `image` may be closed afterwards.
         """
-        if not self.suits(fields, answer):
+        if not self.can_delegate(fields, answer):
             return None
         name = await self.storage.pinned_name(image)
         return None if name is None else without_body(answer, name)
 
 
 def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
-    """The same answer, with the pinned `name` of its image in place of the bytes."""
-    dropped = _SAID_BY_NGINX[HTTPStatus(answer.status)]
-    headers = [(field, value) for field, value in answer.headers if field not in dropped]
+    """Return the response with the pinned `name` of its image instead of the bytes."""
+    removed = _HEADERS_OF_NGINX[HTTPStatus(answer.status)]
+    headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]
     return ImageAnswer(answer.status, headers)
 
 
-async def answered(
+async def image_response(
     fields: Fields, image: OpenedImage, cache_control: str, sendfile: ProxySendfile | None
 ) -> Response:
-    """The answer to a GET of an opened image, which it closes in the end."""
+    """Return the response to a GET of an opened image, which is closed after sending."""
     try:
         answer = answer_image("GET", fields, image.image, cache_control=cache_control)
-        handed = await sendfile.handed_over(fields, answer, image) if sendfile else None
+        delegated = await sendfile.delegate(fields, answer, image) if sendfile else None
     except BaseException:
         image.close()
         raise
-    if handed is not None:
+    if delegated is not None:
         image.close()
-        return ImageResponse(handed)
+        return ImageResponse(delegated)
     return ImageResponse(answer, image)

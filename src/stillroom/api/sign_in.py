@@ -1,4 +1,4 @@
-"""Signing in to the gallery by a link: the POST that exchanges the link's code for a token."""
+"""Sign-in to the gallery: exchanges the code of a sign-in link for a token."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from stillroom.api.forms import JsonForm, in_form, read_json
+from stillroom.api.forms import JsonForm, read_json, validate
 from stillroom.api.operation import OperationRoute
 from stillroom.api.responses import json_answer
 from stillroom.auth.sign_in_codes import SignInCodes
@@ -17,11 +17,11 @@ from stillroom.http.fields import combined
 
 _TOKEN_LIFE: Final = timedelta(hours=12)
 _REMEMBERED_LIFE: Final = timedelta(days=30)
-"""As `stillroom token`'s."""
+"""Lifetime of tokens for remembered devices, the same as that of `stillroom token`."""
 
 
-class LinkUsed(JsonForm):
-    """A link's code, and whether the device will be remembered."""
+class SignInRequest(JsonForm):
+    """Code of a sign-in link, and whether to remember the device."""
 
     MAX_BYTES: ClassVar = 1024
     EXAMPLE: ClassVar = '{"code": "…"}'
@@ -32,29 +32,24 @@ class LinkUsed(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Tokens for links.
-
-    Attributes:
-        codes: Those that were made and not used.
-        mint: Makes a token that may do everything for so long.
-    """
+    """Sign-in operation. `mint` creates a token with all permissions and the given lifetime."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]
 
     async def sign_in(self, request: Request) -> Response:
-        """Use a link's code up, and answer a token."""
-        given = await read_json(request, combined(request.headers.raw), LinkUsed)
-        used = in_form(LinkUsed, given)
-        await asyncio.to_thread(self.codes.take, used.code)
-        token = self.mint(_REMEMBERED_LIFE if used.remember else _TOKEN_LIFE)
-        answer = json_answer({"token": token})
-        answer.headers["cache-control"] = "no-store"
-        return answer
+        """Exchange the code of a link, which can be used once, for a token."""
+        content = await read_json(request, combined(request.headers.raw), SignInRequest)
+        body = validate(SignInRequest, content)
+        await asyncio.to_thread(self.codes.use, body.code)
+        token = self.mint(_REMEMBERED_LIFE if body.remember else _TOKEN_LIFE)
+        response = json_answer({"token": token})
+        response.headers["cache-control"] = "no-store"
+        return response
 
 
-def sign_in_router(signing_in: SignIn) -> APIRouter:
-    """`POST /sign-in`: for the gallery, outside of the documented API."""
+def sign_in_router(operation: SignIn) -> APIRouter:
+    """Return the route `POST /sign-in`, which is not in the OpenAPI document."""
     router = APIRouter(include_in_schema=False, route_class=OperationRoute)
-    router.add_api_route("/sign-in", signing_in.sign_in, methods=["POST"])
+    router.add_api_route("/sign-in", operation.sign_in, methods=["POST"])
     return router

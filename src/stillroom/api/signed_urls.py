@@ -1,4 +1,4 @@
-"""Handing out signed URLs: the POST; `images.py` honours them."""
+"""Creation of signed URLs. `images.py` checks them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from stillroom.api.call import Call
 from stillroom.api.document import PATH_EXAMPLE
-from stillroom.api.forms import JsonForm, in_form
+from stillroom.api.forms import JsonForm, validate
 from stillroom.api.responses import json_answer
 from stillroom.api.routes import Operation, OperationRouter
 from stillroom.auth.grants import Authorize, Grant
@@ -34,7 +34,7 @@ Lifetime = Annotated[
 
 
 class Transform(JsonForm):
-    """The parameters of a GET for a thumbnail; see `GET /storage/images/{path}`."""
+    """Thumbnail parameters of a GET; see `GET /storage/images/{path}`."""
 
     width: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=1)
@@ -44,14 +44,14 @@ class Transform(JsonForm):
 
     @property
     def query(self) -> str:
-        """As they stand in the URL."""
+        """Parameters as a query string."""
         return urlencode(self.model_dump(exclude_none=True))
 
 
 class UrlToSign(JsonForm):
-    """One image, or a thumbnail of it."""
+    """Image or thumbnail whose URL is signed."""
 
-    # With the other form: a thousand of the longest paths, most characters escaped, fit.
+    # Also the limit of `UrlsToSign`: a thousand of the longest paths, most characters escaped, fit.
     MAX_BYTES: ClassVar = 4 * 1024**2
     EXAMPLE: ClassVar = '{"path": "…"}'
 
@@ -61,7 +61,7 @@ class UrlToSign(JsonForm):
 
 
 class UrlsToSign(JsonForm):
-    """Several images, or thumbnails of them; each is answered for itself."""
+    """Images or thumbnails whose URLs are signed, each with its own result."""
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     expires_in: Lifetime = 3600
@@ -69,7 +69,7 @@ class UrlsToSign(JsonForm):
 
 
 class SignedImageUrl(BaseModel):
-    """A URL that reads the image without a token, until it expires."""
+    """URL that reads the image without a token until it expires."""
 
     path: str = Field(examples=[PATH_EXAMPLE])
     url: str = Field(examples=[_URL_EXAMPLE])
@@ -77,7 +77,7 @@ class SignedImageUrl(BaseModel):
 
 
 class UnsignedPath(BaseModel):
-    """A path that no URL was signed for, and why."""
+    """Path for which no URL was signed, with the reason."""
 
     path: str = Field(examples=["../cat.png"])
     detail: str = Field(examples=["a segment is `.` or `..`"])
@@ -85,50 +85,44 @@ class UnsignedPath(BaseModel):
 
 
 class SignedImageUrls(BaseModel):
-    """What became of each path, in the order asked for."""
+    """Result for each path, in the order of the request."""
 
     results: list[SignedImageUrl | UnsignedPath]
 
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Signing URLs for callers that may read the images.
-
-    Attributes:
-        authorize: Who is asking.
-        signer: Has the keys.
-        public_url: What `/<path>` is put behind to make an image's public URL.
-    """
+    """Signing operation. `/<path>?<signature>` is appended to `public_url`."""
 
     authorize: Authorize
     signer: UrlSigner
     public_url: str
 
     async def sign_urls(self, request: Request) -> Response:
-        """Sign URLs that need no token, for `<img>`. Nothing is looked up."""
+        """Sign URLs that need no token, for `<img>`. The images need not exist."""
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("storage:read")
-        given = await call.json_object(UrlToSign)
+        body = await call.json_object(UrlToSign)
 
-        if "paths" in given:
-            several = in_form(UrlsToSign, given)
-            results = [self._result(call.grant, path, several) for path in several.paths]
-            answer: object = {"results": results}
+        if "paths" in body:
+            batch = validate(UrlsToSign, body)
+            results = [self._result(call.grant, path, batch) for path in batch.paths]
+            content: object = {"results": results}
         else:
-            one = in_form(UrlToSign, given)
-            answer = self._signed(call.grant, one.path, one)
-        response = json_answer(answer)
+            form = validate(UrlToSign, body)
+            content = self._sign(call.grant, form.path, form)
+        response = json_answer(content)
         response.headers["cache-control"] = "no-store"
         return response
 
-    def _signed(self, grant: Grant, path: str, asked: UrlToSign | UrlsToSign) -> Mapping[str, str]:
+    def _sign(self, grant: Grant, path: str, form: UrlToSign | UrlsToSign) -> Mapping[str, str]:
         try:
             image_path = ImagePath.parse(path)
         except InvalidPath as error:
             raise InvalidPath(str(error), at=("body", "path")) from error
         grant.require("storage:read", image_path)
         signed = self.signer.sign(
-            image_path, valid_for_s=asked.expires_in, parameters=asked.transform.query
+            image_path, valid_for_s=form.expires_in, parameters=form.transform.query
         )
         return {
             "path": path,
@@ -136,15 +130,15 @@ class UrlSigning:
             "expires_at": as_rfc3339(signed.expires_at * 1_000_000_000),
         }
 
-    def _result(self, grant: Grant, path: str, asked: UrlsToSign) -> Mapping[str, str]:
+    def _result(self, grant: Grant, path: str, form: UrlsToSign) -> Mapping[str, str]:
         try:
-            return self._signed(grant, path, asked)
+            return self._sign(grant, path, form)
         except (InvalidPath, Forbidden) as error:
             return {"path": path, "detail": str(error), "code": error.code}
 
 
 def signed_urls_router(signing: UrlSigning) -> OperationRouter:
-    """The route of the one operation, `/storage/signed-urls`."""
+    """Return the route of `/storage/signed-urls`."""
     router = OperationRouter("/storage/signed-urls", tag="Storage")
     router.add(
         "",

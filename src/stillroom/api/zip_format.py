@@ -1,8 +1,8 @@
-"""The bytes of a ZIP file, written from front to back in flat memory. No I/O.
+"""ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
-Entries are stored, not deflated: images are compressed already. The checksum of each stands behind
-its bytes, so that nothing is read twice. Sizes and numbers that 32 or 16 bits cannot hold are
-written as ZIP64 has them. Source of all layouts:
+Entries are not compressed, since images already are. The checksum of an entry follows its bytes,
+so that nothing is read twice. ZIP64 records are used for sizes and counts that do not fit into 32
+or 16 bits. Source of all layouts:
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (sections 4.3 to 4.5).
 """
 
@@ -16,7 +16,7 @@ LIMIT_32: Final = 0xFFFFFFFF
 LIMIT_16: Final = 0xFFFF
 
 _FLAGS: Final = 0x0808
-"""Bit 3: the checksum stands behind the bytes; bit 11: names are UTF-8."""
+"""Bit 3: the checksum follows the bytes; bit 11: names are UTF-8."""
 
 _STORED: Final = 0
 _PLAIN: Final = 20
@@ -27,22 +27,24 @@ _FIRST_YEAR: Final = 1980
 _LAST_YEAR: Final = 2107
 _DEVICE: Final = r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])"
 _ESCAPED: Final = re.compile(
-    r"%(?=[0-9a-f]{2})"  # else the escape of one name could be another name
+    r"%(?=[0-9a-f]{2})"  # else the escaped form of one name could equal another name
     r'|[<>:"|?*]'
     r"|[. ](?=/|\Z)"
     rf"|(?<![^/])(?={_DEVICE} *(?:[./]|\Z))[a-z]",
     re.IGNORECASE,
 )
-"""https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions"""
+"""Characters that are percent-encoded. Source:
+https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions
+"""
 
 
 class ZipWriter:
-    """Gives the bytes of a ZIP piece by piece; what it gives is to be sent in this order.
+    """Writer whose methods return the consecutive parts of a ZIP file.
 
     Attributes:
-        entries: Begun so far.
-        offset: Bytes given so far, the directory not counted.
-        size: Bytes of the present entry so far.
+        entries: Number of entries begun.
+        offset: Number of bytes returned so far, without the directory.
+        size: Number of bytes of the current entry so far.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class ZipWriter:
         self._modified = (0, 0)
 
     def begin(self, name: str, size: int, modified_ns: int) -> bytes:
-        """The header of the next entry, which will have `size` bytes."""
+        """Begin an entry of `size` bytes, and return its header."""
         self._name, self._at = safe_name(name).encode("utf-8"), self.offset
         self.size = self._crc = 0
         self._is_large = size >= LIMIT_32
@@ -76,19 +78,19 @@ class ZipWriter:
             len(self._name),
             len(extra),
         )
-        return self._given(head + self._name + extra)
+        return self._count(head + self._name + extra)
 
     def data(self, chunk: bytes) -> bytes:
-        """The next bytes of the entry, as they are."""
+        """Add bytes to the current entry, and return them unchanged."""
         self._crc = zlib.crc32(chunk, self._crc)
         self.size += len(chunk)
-        return self._given(chunk)
+        return self._count(chunk)
 
     def end_entry(self) -> tuple[bytes, bytes]:
-        """What stands behind the entry's bytes, and its record for the directory."""
+        """Return the data descriptor that follows the entry's bytes, and its directory record."""
         layout = "<4sLQQ" if self._is_large else "<4s3L"
         tail = struct.pack(layout, b"PK\x07\x08", self._crc, self.size, self.size)
-        return self._given(tail), self._record()
+        return self._count(tail), self._record()
 
     def _record(self) -> bytes:
         large: list[int] = []
@@ -123,35 +125,35 @@ class ZipWriter:
         return head + self._name + extra
 
     def end(self, directory_size: int) -> bytes:
-        """What stands behind the directory, all records of which have `directory_size` bytes."""
-        count, at, found = self.entries, self.offset, b""
+        """Return the end records that follow the directory of `directory_size` bytes."""
+        count, at, zip64 = self.entries, self.offset, b""
         if count >= LIMIT_16 or at >= LIMIT_32 or directory_size >= LIMIT_32:
             version = _MADE_ON_UNIX | _ZIP64
-            found += struct.pack("<4sQ2H2L", b"PK\x06\x06", 44, version, _ZIP64, 0, 0)
-            found += struct.pack("<4Q", count, count, directory_size, at)
-            found += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + directory_size, 1)
+            zip64 += struct.pack("<4sQ2H2L", b"PK\x06\x06", 44, version, _ZIP64, 0, 0)
+            zip64 += struct.pack("<4Q", count, count, directory_size, at)
+            zip64 += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + directory_size, 1)
             count, at = min(count, LIMIT_16), min(at, LIMIT_32)
             directory_size = min(directory_size, LIMIT_32)
         end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, directory_size, at, 0)
-        return found + end
+        return zip64 + end
 
-    def _given(self, data: bytes) -> bytes:
+    def _count(self, data: bytes) -> bytes:
         self.offset += len(data)
         return data
 
 
 def safe_name(path: str) -> str:
-    """Return the name of an entry: the image's path, as every system can write it.
+    """Return an image's path as an entry name that is valid on every operating system.
 
-    A path has no `..`, no backslash, no control character, and no slash ahead (`paths.py`). What
-    Windows refuses, drops or takes for a drive, a stream or a device is percent-encoded, and so
-    is a `%` that would read as such an escape: different paths have different names.
+    Paths contain no `..`, no backslash, no control character and no leading slash (`paths.py`).
+    Characters that Windows rejects, drops or interprets as a drive, stream or device are
+    percent-encoded. So is a `%` that would read as such an escape, which keeps names unique.
     """
-    return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", path)
+    return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", path)
 
 
 def _dos_time(modified_ns: int) -> tuple[int, int]:
-    """Time and date in UTC as MS-DOS has them, to two seconds."""
+    """Return MS-DOS time and date in UTC, with a resolution of two seconds."""
     when = time.gmtime(modified_ns // 1_000_000_000)
     if when.tm_year < _FIRST_YEAR:
         return 0, 1 << 5 | 1

@@ -1,1 +1,1 @@
-"""Who may do what. Knows nothing of HTTP but the form of a bearer token."""
+"""Authentication and permissions, independent of HTTP except for the `Bearer` scheme."""

@@ -1,4 +1,4 @@
-"""Opens what tokens are checked and signed with, as it is configured."""
+"""Opening of the configured keys for checking and signing tokens."""
 
 from stillroom.auth.config import KeyFileConfig, KeysConfig, SecretConfig
 from stillroom.auth.keys import Algorithm, KeySource, PublicKeyFile, SharedSecrets
@@ -7,40 +7,40 @@ from stillroom.errors import ConfigurationError
 
 
 def open_keys(config: KeysConfig) -> KeySource:
-    """The keys that tokens are checked with; a secret is made where there is none.
+    """Open the keys for checking tokens. Creates a secret if none exists.
 
     Raises:
-        ConfigurationError: a key cannot be used.
+        ConfigurationError: a key is unusable.
     """
     if isinstance(config, SecretConfig):
         return SharedSecrets(signing_secrets(config)[0])
     if isinstance(config, KeyFileConfig):
         return PublicKeyFile(config.file, config.algorithm)
-    from stillroom.auth.jwks import PublishedKeys  # its client takes long to import
+    from stillroom.auth.jwks import PublishedKeys  # the HTTP client takes long to import
 
     return PublishedKeys(config.url, config.algorithm)
 
 
 def signing_secrets(config: SecretConfig) -> tuple[list[str], bool]:
-    """The secrets that tokens and URLs are signed with, and whether one was made just now.
+    """Return the secrets for tokens and URLs, and whether one was created by this call.
 
-    The current one comes first; what the others have signed is still accepted.
+    The first secret signs. The others are only accepted in checks.
 
     Raises:
-        ConfigurationError: none is configured and none can be made.
+        ConfigurationError: no secret is configured and none can be created.
     """
-    current, made = config.current, False
+    current, is_new = config.current, False
     if current is None:
-        current, made = load_or_make_secret(config.file)
-    return [current, *config.previous], made
+        current, is_new = load_or_make_secret(config.file)
+    return [current, *config.previous], is_new
 
 
 def minting_secret(config: SecretConfig, algorithm: Algorithm) -> str:
-    """The secret that new tokens are signed with; none is made.
+    """Return the secret for signing new tokens. Never creates one.
 
     Raises:
-        ConfigurationError: tokens are signed elsewhere, or the secret cannot be used.
-        FileNotFoundError: there is no secret, since no server has made one here.
+        ConfigurationError: tokens are signed by another issuer, or the secret is unusable.
+        FileNotFoundError: no server has created a secret here yet.
     """
     if algorithm != "HS256":
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What tokens are checked with, as it is configured: secrets, a public key, or a key set's URL."""
+"""Configuration of the keys for tokens: secrets, a public key, or the URL of a key set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +8,12 @@ from stillroom.auth.keys import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class SecretConfig:
-    """HS256 secrets, which sign URLs as well.
+    """HS256 secrets, which also sign URLs.
 
     Attributes:
-        file: Where the secret is kept if none is configured.
-        current: What is signed with; None: the secret in `file`.
-        previous: What was signed with before, and is still accepted.
+        file: File of the generated secret, used if `current` is None.
+        current: Secret for signing.
+        previous: Former secrets, still accepted in checks.
     """
 
     file: Path
@@ -23,7 +23,7 @@ class SecretConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeyFileConfig:
-    """A public key in a PEM file."""
+    """Public key in a PEM file."""
 
     file: Path
     algorithm: Algorithm
@@ -31,7 +31,7 @@ class KeyFileConfig:
 
 @dataclass(frozen=True, slots=True)
 class JwksConfig:
-    """The key set that an issuer publishes at a URL."""
+    """Key set that an issuer publishes at a URL."""
 
     url: str
     algorithm: Algorithm

@@ -1,4 +1,4 @@
-"""What a token allows: scopes, and a folder that they are confined to."""
+"""Permissions of tokens: scopes, optionally confined to a folder."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ SCOPES: Final[tuple[Scope, ...]] = ("storage:read", "storage:write", "storage:de
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The rights of one caller.
+    """Permissions of a caller.
 
     Attributes:
-        scopes: What may be done.
-        folder: Where, as a folder with its slash; empty means everywhere.
+        scopes: Permitted kinds of operations.
+        folder: Folder to which they are confined, with a trailing slash; empty if not confined.
     """
 
     scopes: frozenset[Scope]
@@ -26,49 +26,45 @@ class Grant:
 
     @classmethod
     def everything(cls) -> Self:
-        """All scopes, everywhere."""
+        """Return a grant with all scopes, not confined to a folder."""
         return cls(frozenset(SCOPES))
 
     @classmethod
     def confined_to(cls, scopes: frozenset[Scope], folder: str) -> Self:
-        """Some scopes, in one folder: `a` and `a/` are the same one.
+        """Return a grant with some scopes in a folder (`a` and `a/` are equivalent).
 
         Raises:
-            InvalidPath: no image can lie in such a folder.
+            InvalidPath: the folder is not a valid path.
         """
         return cls(scopes, ImagePath.parse(folder.removesuffix("/")).text + "/")
 
     def require(self, scope: Scope, path: ImagePath) -> None:
-        """Return if `scope` is granted for `path`.
+        """Raise `Forbidden` unless `scope` is granted for `path`.
 
-        A folder covers what lies in it: `a/` covers neither `ab` nor the image `a`.
-
-        Raises:
-            Forbidden: the message says what is missing; the token is the caller's own.
+        The message may describe the token's permissions, since the caller owns the token.
         """
         self.require_scope(scope)
         if not self.covers(path):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_folder(self, scope: Scope, folder: ImagePath) -> None:
-        """Return if `scope` is granted for all that lies in a folder.
+        """Raise `Forbidden` unless `scope` is granted for everything in a folder.
 
-        Raises:
-            Forbidden: it is not; confined to `a/`, a caller may have the folder `a`.
+        A grant confined to `a/` includes the folder `a`.
         """
         self.require_scope(scope)
         if not f"{folder.text}/".startswith(self.folder):
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def covers(self, path: ImagePath) -> bool:
-        """Whether a path lies in the folder that the caller is confined to."""
+        """Return whether a path is in the caller's folder: `a/` covers neither `ab` nor `a`."""
         return not self.folder or path.text.startswith(self.folder)
 
     def narrow(self, scope: Scope, prefix: ImagePrefix) -> ImagePrefix:
-        """The part of a listing that the caller may see.
+        """Return the part of a prefix that the caller may list.
 
         Raises:
-            Forbidden: none of it.
+            Forbidden: the caller may list no part of it.
         """
         self.require_scope(scope)
         if prefix.text.startswith(self.folder):
@@ -78,32 +74,24 @@ class Grant:
         raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_everywhere(self, scope: Scope) -> None:
-        """Return if `scope` is granted and confined to no folder.
-
-        Raises:
-            Forbidden: the message says what is missing.
-        """
+        """Raise `Forbidden` unless `scope` is granted and not confined to a folder."""
         self.require_scope(scope)
         if self.folder:
             raise Forbidden(f"the token is confined to {self.folder!r}")
 
     def require_scope(self, scope: Scope) -> None:
-        """Return if `scope` is granted, wherever.
-
-        Raises:
-            Forbidden: it is not.
-        """
+        """Raise `Forbidden` unless `scope` is granted, possibly confined to a folder."""
         if scope not in self.scopes:
             raise Forbidden(f"the token lacks the scope {scope}")
 
 
 def parse_scopes(text: str) -> frozenset[Scope]:
-    """The known scopes of a space-separated list; unknown ones grant nothing here."""
+    """Parse a space-separated list of scopes. Unknown scopes are ignored."""
     return frozenset(scope for scope in SCOPES if scope in text.split())
 
 
 def is_folder(text: str) -> bool:
-    """Whether a token can be confined to this."""
+    """Return whether a token can be confined to this folder."""
     try:
         Grant.confined_to(frozenset(), text)
     except InvalidPath:
@@ -112,4 +100,7 @@ def is_folder(text: str) -> bool:
 
 
 Authorize = Callable[[str | None], Grant | Awaitable[Grant]]
-"""An `Authorization` field in, rights out, or `Unauthenticated`; plain or async."""
+"""Function that returns the grant for an `Authorization` field, synchronously if possible.
+
+Raises `Unauthenticated` if the field is missing or invalid.
+"""

@@ -1,8 +1,8 @@
-"""The public keys that an identity provider publishes: a JSON Web Key Set (RFC 7517).
+"""Public keys published by an identity provider as a JSON Web Key Set (RFC 7517).
 
-Checking a token never waits for the provider as long as its key is known. Keys are
-fetched again in the background, and at once (but rarely) for a key that is not known;
-whatever the provider answers in between, or fails to, leaves the last good set in use.
+The set is refreshed in the background, so that checks of tokens with known keys never wait for the
+provider. A token with an unknown key causes an immediate fetch, with a minimum interval. If a fetch
+fails, the last valid set remains in use.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from typing import Final, cast
 import httpx
 import jwt
 
-from stillroom.auth.keys import Algorithm, PublicKey, parse_object, suits
+from stillroom.auth.keys import Algorithm, PublicKey, is_suitable, parse_object
 
 FETCH_TIMEOUT_S: Final = 5.0
-"""For a whole fetch, from looking up the host to the last byte."""
+"""Timeout of a whole fetch, from the DNS lookup to the last byte."""
 
 MAX_SET_BYTES: Final = 256 * 1024
 
 REFRESH_S: Final = 300.0
-"""Between fetches in the background: how long a withdrawn key is still accepted."""
+"""Interval of background fetches, and so the time for which a withdrawn key is still accepted."""
 
 UNKNOWN_KEY_S: Final = 30.0
-"""Between fetches that tokens with unknown keys cause, since any client can send those."""
+"""Minimum interval of fetches for unknown keys, which any client can cause."""
 
 MAX_AGE_S: Final = 24 * 3600.0
-"""How long keys are used that could not be fetched again."""
+"""Maximum age of keys that cannot be refreshed."""
 
 _FIRST_RETRY_S: Final = 1.0
 _SLOWEST_RETRY_S: Final = 30.0
@@ -44,12 +44,12 @@ log = logging.getLogger("stillroom.auth")
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of a set.
+    """Usable keys of a set.
 
     Attributes:
-        count: How many there are.
-        by_kid: Those with a name.
-        only: The one usable key, if it is the only one; a token may then name none.
+        count: Number of usable keys.
+        by_kid: Keys that have an id.
+        only: The usable key if there is exactly one. Tokens without a key id are checked with it.
     """
 
     count: int
@@ -58,18 +58,18 @@ class KeySet:
 
     @classmethod
     def parse(cls, data: bytes, algorithm: Algorithm) -> "KeySet":
-        """Read a set. Keys for something else, and keys that cannot be used, are passed over.
+        """Parse a set. Unusable keys and keys for other purposes are skipped.
 
         Raises:
-            ValueError: it is no key set, or gives two usable keys one name.
+            ValueError: the data is not a key set, or two usable keys have the same id.
         """
         entries = parse_object(data).get("keys")
         if not isinstance(entries, list):
-            raise ValueError("no list of `keys`")  # noqa: TRY004  (the data's fault)
+            raise ValueError("no list of `keys`")  # noqa: TRY004  (invalid data)
         by_kid: dict[str, PublicKey] = {}
         usable: list[PublicKey] = []
         for entry in entries:
-            key = _usable_key(entry, algorithm)
+            key = _parse_key(entry, algorithm)
             if key is None:
                 continue
             usable.append(key)
@@ -81,13 +81,13 @@ class KeySet:
         return cls(len(usable), by_kid, usable[0] if len(usable) == 1 else None)
 
     def find(self, kid: str | None) -> Sequence[PublicKey]:
-        """The key that a token naming `kid` (or none) must be signed with, if there is one."""
-        found = self.only if kid is None else self.by_kid.get(kid)
-        return () if found is None else (found,)
+        """Return the key for a token with the key id `kid` (or without one), if it exists."""
+        key = self.only if kid is None else self.by_kid.get(kid)
+        return () if key is None else (key,)
 
 
 class PublishedKeys:
-    """The key set behind a URL, kept fresh; one for each process. A `KeySource`."""
+    """Key source that fetches and refreshes a key set from a URL. Each process has its own."""
 
     unscoped_may_all = False
 
@@ -99,9 +99,9 @@ class PublishedKeys:
         fetch: Fetch | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Know where the set is; nothing is fetched before `kept_fresh` or the first token."""
-        self._where = url.partition("?")[0]  # for the log: a query may hold a key of theirs
-        self.description = f"{algorithm} with the public keys at {self._where}"
+        # The query of the URL is not logged, since it may contain a secret.
+        self._log_url = url.partition("?")[0]
+        self.description = f"{algorithm} with the public keys at {self._log_url}"
         self.algorithm = algorithm
         self._url = url
         self._fetch = fetch or fetch_key_set
@@ -109,36 +109,36 @@ class PublishedKeys:
         self._keys: KeySet | None = None
         self._fetched_at = 0.0
         self._failures = 0
-        self._asked_for_unknown_at: float | None = None
-        self._fetching: asyncio.Task[None] | None = None
+        self._unknown_key_at: float | None = None
+        self._fetch_task: asyncio.Task[None] | None = None
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """The key for `kid`; waits for a fetch only if it is not known.
+        """Return the key for `kid`, and wait for a fetch if it is unknown.
 
-        However many wait, there is one fetch, and it goes on if they give up.
+        All concurrent callers share one fetch, which is not cancelled with them.
         """
-        found = self.at_hand(kid)
-        if not found and self._may_ask_for(kid):
+        keys = self.candidates_now(kid)
+        if not keys and self._may_fetch_for(kid):
             await asyncio.shield(self._fetch_once())
-            found = self.at_hand(kid)
-        return found
+            keys = self.candidates_now(kid)
+        return keys
 
     @contextlib.asynccontextmanager
-    async def kept_fresh(self) -> AsyncIterator[None]:
-        """Fetch the set now and then; a provider that is down at the start is tried again."""
+    async def keep_fresh(self) -> AsyncIterator[None]:
+        """Refresh the set periodically. Failures are retried, also at the start."""
         self._fetch_once()
-        refreshing = asyncio.create_task(self._refresh_for_ever())
+        refreshing = asyncio.create_task(self._refresh_forever())
         try:
             yield
         finally:
-            for task in (refreshing, self._fetching):
+            for task in (refreshing, self._fetch_task):
                 if task is not None:
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
 
-    def at_hand(self, kid: str | None) -> Sequence[PublicKey]:
-        """The key for `kid`, if it was fetched."""
+    def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
+        """Return the key for `kid` if it is known."""
         self._drop_old_keys()
         return () if self._keys is None else self._keys.find(kid)
 
@@ -147,24 +147,24 @@ class PublishedKeys:
             self._keys = None
             log.error(
                 "the keys at %s are %d hours old: no token is accepted until they can be fetched",
-                self._where,
+                self._log_url,
                 MAX_AGE_S // 3600,
             )
 
-    def _may_ask_for(self, kid: str | None) -> bool:
-        """Whether to fetch, or to wait for the fetch under way, on behalf of an unknown key."""
-        if self._fetching is not None:
+    def _may_fetch_for(self, kid: str | None) -> bool:
+        """Return whether to start a fetch, or wait for the current one, for an unknown key."""
+        if self._fetch_task is not None:
             return True
         if kid is None and self._keys is not None:
-            return False  # fetching again would name no key either
+            return False  # the set has several keys, and a fetch would not show which to use
         now = self._now()
-        asked = self._asked_for_unknown_at
-        if asked is not None and now - asked < UNKNOWN_KEY_S:
+        previous = self._unknown_key_at
+        if previous is not None and now - previous < UNKNOWN_KEY_S:
             return False
-        self._asked_for_unknown_at = now
+        self._unknown_key_at = now
         return True
 
-    async def _refresh_for_ever(self) -> None:
+    async def _refresh_forever(self) -> None:
         while True:
             await asyncio.shield(self._fetch_once())
             await asyncio.sleep(self._pause_s())
@@ -175,66 +175,66 @@ class PublishedKeys:
         return min(_FIRST_RETRY_S * float(2 ** min(self._failures - 1, 10)), _SLOWEST_RETRY_S)
 
     def _fetch_once(self) -> asyncio.Task[None]:
-        if self._fetching is None:
-            self._fetching = asyncio.create_task(self._replace_keys())
-            self._fetching.add_done_callback(self._forget_fetching)
-        return self._fetching
+        if self._fetch_task is None:
+            self._fetch_task = asyncio.create_task(self._replace_keys())
+            self._fetch_task.add_done_callback(self._clear_task)
+        return self._fetch_task
 
-    def _forget_fetching(self, _: asyncio.Task[None]) -> None:
-        self._fetching = None
+    def _clear_task(self, _: asyncio.Task[None]) -> None:
+        self._fetch_task = None
 
     async def _replace_keys(self) -> None:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 data = await self._fetch(self._url)
                 keys = await asyncio.to_thread(KeySet.parse, data, self.algorithm)
-        except Exception as error:  # noqa: BLE001  (a task has no caller; whatever is answered must leave the old keys in use)
+        except Exception as error:  # noqa: BLE001  (a task has no caller, and any response must leave the old keys in use)
             self._failures += 1
             log.warning(
                 "the keys at %s cannot be fetched (%s), %s",
-                self._where,
+                self._log_url,
                 str(error) or type(error).__name__,
                 "none is known yet" if self._keys is None else "those known stay in use",
             )
             self._drop_old_keys()
             return
         if self._keys is None or self._failures or keys.by_kid.keys() != self._keys.by_kid.keys():
-            log.info("keys at %s: %d usable for %s", self._where, keys.count, self.algorithm)
+            log.info("keys at %s: %d usable for %s", self._log_url, keys.count, self.algorithm)
         self._keys, self._fetched_at, self._failures = keys, self._now(), 0
 
 
 async def fetch_key_set(url: str) -> bytes:
-    """What is at `url` now: 200, without redirects, within bounds of size and time.
+    """Fetch a key set, without following redirects.
 
     Raises:
-        ValueError: it answers something else, or too much.
-        httpx.HTTPError, OSError, TimeoutError: it cannot be reached, or takes too long.
+        ValueError: the status code is not 200, or the response is larger than `MAX_SET_BYTES`.
+        httpx.HTTPError, OSError, TimeoutError: the server is unreachable or too slow.
     """
     async with asyncio.timeout(FETCH_TIMEOUT_S):
-        # Reading the system's certificates takes some 10 ms, so not on the event loop.
+        # In a thread, since loading the system's certificates takes about 10 ms.
         trust = await asyncio.to_thread(ssl.create_default_context)
         headers = {"accept": "application/jwk-set+json, application/json"}
-        headers["accept-encoding"] = "identity"  # a small answer must not unfold into a huge one
+        headers["accept-encoding"] = "identity"  # prevents decompression bombs
         async with (
             httpx.AsyncClient(verify=trust, timeout=FETCH_TIMEOUT_S) as client,
-            client.stream("GET", url, headers=headers, follow_redirects=False) as answer,
+            client.stream("GET", url, headers=headers, follow_redirects=False) as response,
         ):
-            if answer.status_code != _HTTP_OK:
-                raise ValueError(f"status {answer.status_code}")
+            if response.status_code != _HTTP_OK:
+                raise ValueError(f"status {response.status_code}")
             data = bytearray()
-            async for piece in answer.aiter_raw():
+            async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > MAX_SET_BYTES:
                     raise ValueError(f"more than {MAX_SET_BYTES} bytes")
             return bytes(data)
 
 
-def _usable_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
-    """The key of one entry (RFC 7517, 4), unless it is for something else or broken."""
+def _parse_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
+    """Parse an entry (RFC 7517, 4). Return None if it is invalid or has another purpose."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
         return None
     if "d" in entry or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
-        return None  # `d` is the private half: every reader of the set could sign with it
+        return None  # an entry with `d` is a private key, with which every reader could sign
     operations = entry.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         return None
@@ -242,4 +242,4 @@ def _usable_key(entry: object, algorithm: Algorithm) -> PublicKey | None:
         key = jwt.PyJWK(entry, algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
-    return cast("PublicKey", key) if suits(key, algorithm) else None
+    return cast("PublicKey", key) if is_suitable(key, algorithm) else None

@@ -1,7 +1,7 @@
-"""Keys that signatures of tokens are checked with: shared secrets, or public keys.
+"""Keys for checking the signatures of tokens: shared secrets or public keys.
 
-Which algorithm they are for is configured, and never read from a token: a token that
-may choose could have a public key, which everybody has, taken for a shared secret.
+The algorithm is configured and never read from a token. Otherwise an attacker could choose HS256
+and sign with the public key as the shared secret.
 """
 
 import base64
@@ -32,7 +32,7 @@ MIN_RSA_BITS: Final = 2048
 """https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
 
 MAX_RSA_BITS: Final = 8192
-"""A check takes some 30 µs with 2,048 bits and 400 with 8,192; larger keys are not in use."""
+"""Larger keys are not in use. A check takes about 30 µs with 2,048 bits and 400 µs with 8,192."""
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _TYPES: Final[dict[Algorithm, type]] = {
@@ -48,98 +48,84 @@ _NEEDS: Final[dict[Algorithm, str]] = {
 
 
 class KeySource(Protocol):
-    """Where the keys come from.
+    """Source of the keys for one algorithm.
 
     Attributes:
-        description: One line for the log: which algorithm, and whose keys.
-        algorithm: What all of them are for.
-        unscoped_may_all: Whether a token without a scope claim may do everything (who has
-            the secret has all rights anyway), or nothing (another issuer's tokens are made
-            for many services).
+        description: Algorithm and origin of the keys, as one line for the log.
+        unscoped_may_all: Whether tokens without a scope claim have all permissions. This is True
+            for shared secrets, whose owners have all permissions anyway, and False for other
+            issuers, whose tokens are made for many services.
     """
 
     description: str
     algorithm: Algorithm
     unscoped_may_all: bool
 
-    def at_hand(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """As `candidates`, without waiting; none: ask `candidates`."""
+    def candidates_now(self, kid: str | None) -> Sequence[str | PublicKey]:
+        """Return the possible keys of a token without waiting. `candidates` may find others."""
         ...
 
     async def candidates(self, kid: str | None) -> Sequence[str | PublicKey]:
-        """The keys that a token naming `kid` (or no key) may be signed with; none if unknown."""
+        """Return the possible keys of a token with the key id `kid` (or without one)."""
         ...
 
-    def kept_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """While this is open, keys that change elsewhere are followed."""
+    def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Refresh the keys while the context is open."""
         ...
 
 
 class SharedSecrets:
-    """Secrets that sign and check, the current one first; a `kid` says nothing about them."""
+    """Key source with shared secrets. Key ids are ignored."""
 
-    description = "HS256 with a shared secret; mint one with: stillroom token"
+    description = "HS256 with a shared secret"
     algorithm: Algorithm = "HS256"
     unscoped_may_all = True
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        """Take them.
-
-        Raises:
-            ConfigurationError: one is too short, or is no secret.
-        """
         check_secrets(secrets)
         self._secrets = tuple(secrets)
 
-    def at_hand(self, kid: str | None) -> Sequence[str]:
-        """All of them."""
+    def candidates_now(self, kid: str | None) -> Sequence[str]:
+        """Return all secrets."""
         del kid
         return self._secrets
 
     async def candidates(self, kid: str | None) -> Sequence[str]:
-        """All of them."""
-        return self.at_hand(kid)
+        """Return all secrets."""
+        return self.candidates_now(kid)
 
-    def kept_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Nothing changes here."""
+    def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Do nothing, since secrets do not change."""
         return contextlib.nullcontext()
 
 
 class PublicKeyFile:
-    """The one key of a PEM file, read at the start; a `kid` says nothing about it."""
+    """Key source with a public key from a PEM file, read at the start. Key ids are ignored."""
 
     unscoped_may_all = False
 
     def __init__(self, file: Path, algorithm: Algorithm) -> None:
-        """Read it.
-
-        Raises:
-            ConfigurationError: it cannot be read, or does not suit the algorithm.
-        """
+        """Read the file, or raise `ConfigurationError` if it does not contain a suitable key."""
         self.description = f"{algorithm} with the public key in {file}"
         self.algorithm = algorithm
         self._key = _read_pem(file, algorithm)
 
-    def at_hand(self, kid: str | None) -> Sequence[PublicKey]:
-        """The key."""
+    def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
+        """Return the key."""
         del kid
         return (self._key,)
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """The key."""
-        return self.at_hand(kid)
+        """Return the key."""
+        return self.candidates_now(kid)
 
-    def kept_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """A new key takes a restart."""
+    def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Do nothing: using a new key requires a restart."""
         return contextlib.nullcontext()
 
 
 def check_secrets(secrets: Sequence[str]) -> None:
-    """Raise unless every secret can be one.
-
-    Raises:
-        ConfigurationError: one is too short to sign with, or is a key of another kind.
-    """
+    """Raise `ConfigurationError` if a secret is too short, or is a PEM key."""
     for secret in secrets:
         if len(secret.encode()) < MIN_SECRET_BYTES:
             raise ConfigurationError(
@@ -153,8 +139,8 @@ def check_secrets(secrets: Sequence[str]) -> None:
             )
 
 
-def suits(key: object, algorithm: Algorithm) -> bool:
-    """Whether a key is of the kind and size that an algorithm needs."""
+def is_suitable(key: object, algorithm: Algorithm) -> bool:
+    """Return whether a key has the type and size that an algorithm requires."""
     if not isinstance(key, _TYPES[algorithm]):
         return False
     if isinstance(key, RSAPublicKey):
@@ -163,10 +149,10 @@ def suits(key: object, algorithm: Algorithm) -> bool:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Decode base64url as RFC 7515 has it: no padding, and one spelling for each value.
+    """Decode base64url without padding (RFC 7515). Only canonical encodings are accepted.
 
     Raises:
-        ValueError: another alphabet, padding, or stray bits at the end.
+        ValueError: the text has other characters, padding, or unused bits that are not zero.
     """
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -178,15 +164,15 @@ def decode_base64url(text: str) -> bytes:
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Read a JSON object in which no name is given twice.
+    """Parse a JSON object without duplicate names.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the data is not such an object.
     """
-    found = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004  (the data's fault, not a caller's)
-    return found
+    document = json.loads(data, object_pairs_hook=_make_object, parse_constant=_refuse_constant)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
+    return document
 
 
 def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
@@ -204,14 +190,14 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
             "take its public half, made with `openssl pkey -pubout`"
         )
     try:
-        key = _the_one_key_in(pem)
+        key = _parse_pem(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             f"{variable} does not hold exactly one public key in PEM (BEGIN PUBLIC KEY): "
             "make it from a private key with `openssl pkey -pubout`, "
             "from a certificate with `openssl x509 -pubkey -noout`"
         ) from error
-    if not suits(key, algorithm):
+    if not is_suitable(key, algorithm):
         raise ConfigurationError(
             f"{variable} does not suit STILLROOM_JWT_ALGORITHM={algorithm}, which needs "
             f"{_NEEDS[algorithm]}: name another file, or set the algorithm to the key's"
@@ -219,17 +205,17 @@ def _read_pem(file: Path, algorithm: Algorithm) -> PublicKey:
     return cast("PublicKey", key)
 
 
-def _the_one_key_in(pem: bytes) -> object:
-    if pem.count(b"-----BEGIN") != 1:  # the library would take the first and drop the others
+def _parse_pem(pem: bytes) -> object:
+    if pem.count(b"-----BEGIN") != 1:  # the library would ignore all keys but the first
         raise ValueError("not exactly one key")
     return load_pem_public_key(pem)
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a name is given twice")
-    return found
+    return members
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""Codes of sign-in links: each is exchanged for a token once, within minutes, by any process.
+"""Codes of sign-in links, which any process of the server exchanges for a token once.
 
-A code is a file in a private folder, named by the code's SHA-256. To use the code is to remove the
-file, which the kernel lets one process do. docs/adr/0036-sign-in-links.md
+A code is a file in a private folder, named by the code's SHA-256. A code is used by deleting the
+file, which only one process can do (docs/adr/0036-sign-in-links.md).
 """
 
 import contextlib
@@ -20,16 +20,16 @@ _CODE_BYTES: Final = 32
 
 
 class SignInCodes:
-    """The codes that were made and not used, in a folder that all processes of a server share."""
+    """Unused codes in a folder shared by all processes of a server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def make(self) -> str:
-        """A new code, for a URL; those that were not used in time are removed.
+        """Create a code, and delete expired ones.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: the folder is not writable.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in self._folder.iterdir():
@@ -40,11 +40,11 @@ class SignInCodes:
         self._file_of(code).touch(mode=0o600, exist_ok=False)
         return code
 
-    def take(self, code: str) -> None:
-        """Use a code up.
+    def use(self, code: str) -> None:
+        """Use a code, which makes it invalid.
 
         Raises:
-            SignInCodeSpent: it was used or is too old, or is none.
+            SignInCodeSpent: the code has been used, has expired, or never existed.
         """
         file = self._file_of(code)
         try:
@@ -61,4 +61,4 @@ class SignInCodes:
 
 def _is_valid(file: Path) -> bool:
     age_s = time.time() - file.stat().st_mtime
-    return abs(age_s) < CODE_LIFE.total_seconds()  # the clock may have been set back
+    return abs(age_s) < CODE_LIFE.total_seconds()  # negative if the clock was set back

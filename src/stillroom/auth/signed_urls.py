@@ -1,10 +1,10 @@
-"""Signed URLs: each lets its holder read one image until it expires, for `<img>`.
+"""Signed URLs, with which anyone can read one image until they expire.
 
 `/{path}?{other parameters}&expires={seconds}&kid={key id}&signature={43 characters}`
 
-What is signed is the request as it arrives: its raw path and its other parameters, byte
-by byte, so nothing is decoded or sorted before the signature has been checked, and
-another spelling of the same image is another URL. docs/adr/0007-signed-urls.md.
+The signature covers the raw bytes of the path and of the other parameters, so that nothing is
+decoded or sorted before it has been checked. A differently encoded URL of the same image needs its
+own signature (docs/adr/0007-signed-urls.md).
 """
 
 import base64
@@ -22,11 +22,11 @@ from stillroom.errors import Unauthenticated
 from stillroom.paths import ImagePath
 
 MAX_LIFE_S: Final = 7 * 24 * 3600
-"""As S3 has it: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
+"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""What a good signature is worth, for the one path that it was checked with; and what every client
-may do where images are public."""
+"""Grant of a valid signature, to be used only for the signed path; and of everyone if images are
+public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
@@ -42,11 +42,11 @@ _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """What to put behind the address of the images.
+    """Signed path and query.
 
     Attributes:
-        target: Quoted path and query, without a leading slash.
-        expires_at: Seconds since the epoch; from then on it is refused.
+        target: Percent-encoded path and query, without a leading slash.
+        expires_at: Expiration in seconds since the epoch.
     """
 
     target: str
@@ -54,14 +54,10 @@ class SignedUrl:
 
 
 class UrlSigner:
-    """Signs and checks URLs with keys derived from the token secrets."""
+    """Signer and verifier of URLs, with keys derived from the token secrets."""
 
     def __init__(self, secrets: Sequence[str], *, now: Callable[[], float] = time.time) -> None:
-        """Sign with the first of `secrets`, accept what any of them has signed.
-
-        Raises:
-            ConfigurationError: a secret is too short.
-        """
+        """Sign with the first of `secrets`, and accept signatures of all."""
         check_secrets(secrets)
         keys = [_derive(secret.encode()) for secret in secrets]
         self._kid, self._key = keys[0]
@@ -69,12 +65,10 @@ class UrlSigner:
         self._now = now
 
     def sign(self, path: ImagePath, *, valid_for_s: int, parameters: str = "") -> SignedUrl:
-        """A URL to read the image at `path`, whether or not there is one.
+        """Sign a URL for reading `path`, valid for 1 to `MAX_LIFE_S` seconds.
 
-        Args:
-            path: Which the caller may read; that is not asked here.
-            valid_for_s: 1 to `MAX_LIFE_S`.
-            parameters: Of the GET that the URL is for, encoded; it is good for no others.
+        Neither existence nor permissions are checked. The signature covers `parameters`, the
+        encoded query of the GET.
         """
         if not 1 <= valid_for_s <= MAX_LIFE_S:
             raise ValueError(f"valid for 1 to {MAX_LIFE_S} seconds, not {valid_for_s}")
@@ -88,19 +82,17 @@ class UrlSigner:
         return SignedUrl(f"{quoted}?{query}", expires_at)
 
     def check(self, raw_path: bytes, query: bytes) -> Grant:
-        """The right to read what is at `raw_path`, if the query proves it.
+        """Check the signature in a raw query, and return the grant for reading `raw_path`.
 
-        Args:
-            raw_path: Of the request target, behind the route's prefix, never decoded.
-            query: As it came.
+        `raw_path` is the path after the route's prefix, not decoded.
 
         Raises:
-            Unauthenticated: for every reason the same.
+            Unauthenticated: the signature is invalid or has expired. The error does not say why.
         """
-        found = _SIGNED_QUERY.fullmatch(query)
-        if found is None or not _VISIBLE.fullmatch(raw_path):
+        match = _SIGNED_QUERY.fullmatch(query)
+        if match is None or not _VISIBLE.fullmatch(raw_path):
             raise Unauthenticated
-        others, expires, kid, signature = found.group("others", "expires", "kid", "signature")
+        others, expires, kid, signature = match.group("others", "expires", "kid", "signature")
         key = self._keys.get(kid)
         if key is None:
             raise Unauthenticated
@@ -111,19 +103,19 @@ class UrlSigner:
 
 
 def is_signed(query: bytes) -> bool:
-    """Whether a request means to be judged by its signature."""
+    """Return whether a query has a signature, valid or not."""
     return _IS_SIGNED.search(query) is not None
 
 
 def _signature(key: bytes, kid: bytes, expires: bytes, raw_path: bytes, others: bytes) -> bytes:
-    # None of the parts can hold a line feed, so no two requests have one text.
+    # No part can contain a line feed, so different requests have different texts.
     text = b"\n".join((_CONTEXT, b"GET", raw_path, others, expires, kid))
     digest = hmac.digest(key, text, hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=")
 
 
 def _derive(secret: bytes) -> tuple[bytes, bytes]:
-    """Key id and key of a secret; neither tells the secret, nor is a key for tokens.
+    """Derive key id and key from a secret. Neither reveals the secret or can sign tokens.
 
     HKDF with SHA-256, no salt, and one block for each label:
     https://www.rfc-editor.org/rfc/rfc5869#section-2

@@ -1,10 +1,9 @@
-"""Minting and checking JSON Web Tokens (RFC 7519).
+"""Creation and verification of JSON Web Tokens (RFC 7519).
 
-PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. What it lets through and we
-do not is checked here first: a missing, odd or textual `exp`, names given twice,
-padded or non-canonical base64, critical extensions, and tokens too long to be
-real. Fields of a token that name a key themselves (`jku`, `jwk`, `x5u`) are
-never looked at.
+PyJWT checks the signature, `nbf`, `iat`, `iss` and `aud`. This module first rejects tokens that
+PyJWT would accept: those with a missing or invalid `exp`, duplicate names, padded or non-canonical
+base64, critical extensions, or excessive length. Header fields with which a token specifies its
+own key (`jku`, `jwk`, `x5u`) are ignored.
 """
 
 import re
@@ -28,23 +27,23 @@ from stillroom.errors import InvalidPath, TokenExpired, Unauthenticated
 MAX_TOKEN_CHARACTERS: Final = 8192
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", re.IGNORECASE)
-_LATEST: Final = 2**53  # beyond it a float of seconds is no longer exact
+_LATEST: Final = 2**53  # beyond this, seconds as a float are not exact
 
 
-_FAULTS: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
+_INVALID: Final = (jwt.PyJWTError, ValueError, InvalidPath, RecursionError)
 
 
-class _Read(NamedTuple):
-    token: str
+class _UnverifiedToken(NamedTuple):
+    encoded: str
     kid: str | None
     claims: dict[str, object]
     expires: float
 
 
 class TokenVerifier:
-    """Turns an `Authorization` field into a `Grant`, or refuses it.
+    """Verifier that returns the grant of an `Authorization` field.
 
-    Why is said of one that has expired only, once all else about it is found to be good.
+    Errors do not say why a token is invalid, except that a token without other faults has expired.
     """
 
     def __init__(
@@ -55,82 +54,83 @@ class TokenVerifier:
         issuer: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Accept tokens signed with any of `keys`, for `audience` and from `issuer` if given."""
+        """Accept tokens signed with any of `keys`. None accepts every audience or issuer."""
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
         self._now = now
 
     async def verify(self, authorization: str | None) -> Grant:
-        """The rights that the token in an `Authorization` field carries; see `check`."""
+        """Return the grant of a token; see `check`."""
         return (await self.check(authorization))[0]
 
     async def check(self, authorization: str | None) -> tuple[Grant, float]:
-        """The rights that a token carries, and its `exp` in seconds since the epoch.
+        """Return the grant of a token, and its `exp` in seconds since the epoch.
 
-        Waits only if the token names a key that is not known yet.
+        Waits only if the key of the token is unknown.
 
         Raises:
-            TokenExpired: nothing is wrong with it but its `exp`.
-            Unauthenticated: for every other reason the same.
+            TokenExpired: the token has expired but is otherwise valid.
+            Unauthenticated: the token is missing or invalid.
         """
         try:
-            read = self._read(authorization)
-            return self._grant(read, await self._keys.candidates(read.kid))
-        except _FAULTS:
+            token = self._parse(authorization)
+            return self._verify(token, await self._keys.candidates(token.kid))
+        except _INVALID:
             raise Unauthenticated from None
 
     def check_now(self, authorization: str | None) -> tuple[Grant, float] | None:
-        """As `check`, with the keys that are at hand; None: a key must be waited for."""
+        """Return the result of `check`, or None if it would have to wait for a key."""
         try:
-            read = self._read(authorization)
-            keys = self._keys.at_hand(read.kid)
-            return self._grant(read, keys) if keys else None
-        except _FAULTS:
+            token = self._parse(authorization)
+            keys = self._keys.candidates_now(token.kid)
+            return self._verify(token, keys) if keys else None
+        except _INVALID:
             raise Unauthenticated from None
 
-    def _read(self, authorization: str | None) -> "_Read":
-        """What an `Authorization` field says, its signature not checked."""
+    def _parse(self, authorization: str | None) -> "_UnverifiedToken":
         if authorization is None or len(authorization) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
-        found = _BEARER.fullmatch(authorization)
-        if found is None:
+        match = _BEARER.fullmatch(authorization)
+        if match is None:
             raise Unauthenticated
-        header, payload, _ = (decode_base64url(part) for part in found[1].split("."))
+        header, payload, _ = (decode_base64url(part) for part in match[1].split("."))
         kid = self._check_header(parse_object(header))
         claims = parse_object(payload)
-        return _Read(found[1], kid, claims, self._check_times(claims))
+        return _UnverifiedToken(match[1], kid, claims, self._check_times(claims))
 
-    def _grant(self, read: "_Read", keys: Sequence[str | PublicKey]) -> tuple[Grant, float]:
-        self._check_signature(read.token, keys)
-        grant = self._grant_of(read.claims)
-        if read.expires <= self._now():
+    def _verify(
+        self, token: "_UnverifiedToken", keys: Sequence[str | PublicKey]
+    ) -> tuple[Grant, float]:
+        self._check_signature(token.encoded, keys)
+        grant = self._grant_of(token.claims)
+        if token.expires <= self._now():
             raise TokenExpired
-        return grant, read.expires
+        return grant, token.expires
 
     def _check_header(self, header: dict[str, object]) -> str | None:
-        """The `kid` of a token that may be one of ours; no key is looked for otherwise."""
+        """Return the key id. Raises for other algorithms, for which no key need be fetched."""
         kid = header.get("kid")
         if header.get("alg") != self._keys.algorithm or "crit" in header:
             raise ValueError("another algorithm, or an extension")
         if not isinstance(kid, str | None):
-            raise ValueError("kid is text")  # noqa: TRY004  (a token's fault, not a caller's)
+            raise ValueError("kid is text")  # noqa: TRY004  (a wrong claim, not a wrong argument)
         return kid
 
     def _check_times(self, claims: dict[str, object]) -> float:
-        """When it ends; that may be over."""
+        """Return the expiration, which may be in the past."""
         if "exp" not in claims:
             raise ValueError("without an end")
         expires = 0.0
         for name in ("nbf", "iat", "exp"):
-            moment = claims.get(name, 0)
+            time_s = claims.get(name, 0)
             if (
-                isinstance(moment, bool)
-                or not isinstance(moment, int | float)
-                or not -_LATEST < moment < _LATEST  # NaN and infinity, too
+                isinstance(time_s, bool)
+                or not isinstance(time_s, int | float)
+                or not -_LATEST < time_s < _LATEST  # False for NaN and infinity, too
             ):
                 raise ValueError(f"{name} is not a moment")
-            expires = moment
+            expires = time_s
         return expires
 
     def _check_signature(self, token: str, keys: Sequence[str | PublicKey]) -> None:
@@ -152,7 +152,7 @@ class TokenVerifier:
         raise failure
 
     def _grant_of(self, claims: dict[str, object]) -> Grant:
-        # A claim that is there and null is a mistake of the issuer's, and must not widen anything.
+        # A claim that is null is a mistake of the issuer, and must not grant more permissions.
         scope, folder = claims.get("scope", ""), claims.get("prefix", "")
         if not isinstance(scope, str) or not isinstance(folder, str):
             raise ValueError("scope and prefix are text")  # noqa: TRY004  (claims, not arguments)
@@ -172,11 +172,11 @@ def mint_token(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
-    """A token signed with `secret` (HS256); without scopes it may do everything.
+    """Create a token signed with `secret` (HS256). `scopes=None` grants all permissions.
 
     Raises:
-        ConfigurationError: the secret cannot be one.
-        InvalidPath: no image can lie in `folder`.
+        ConfigurationError: as in `check_secrets`.
+        InvalidPath: the folder is not a valid path.
     """
     check_secrets([secret])
     now = int(time.time())

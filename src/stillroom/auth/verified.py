@@ -1,9 +1,9 @@
-"""Tokens whose check was passed a moment ago, so that a busy one is not checked each time.
+"""Cache of tokens that were verified recently.
 
-A full check costs some 50 µs (HS256) to 130 µs (EdDSA), more than everything else that a
-read does. Only what passed is remembered, under the whole field, so that a forged token gains
-nothing; never past the token's own end; and never for long, so that a withdrawn key stops
-working soon.
+A full check takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of a read. Only
+successful checks are cached, with the complete field as the key, so that forged tokens gain
+nothing. Entries expire with the token, and after 30 seconds at the latest, so that a withdrawn key
+soon stops working.
 """
 
 import time
@@ -15,64 +15,68 @@ from stillroom.auth.tokens import TokenVerifier
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import Unauthenticated
 
-REMEMBERED_S: Final = 30.0
-"""How long a passed check is believed: as often as a key set may be fetched anew."""
+CACHE_S: Final = 30.0
+"""Maximum age of a cached check, equal to the minimum interval between fetches of a key set."""
 
 _MAX: Final = 4096
 _LONGEST: Final = 2048
-"""Characters; with `_MAX` no more than some 10 MiB, whichever keys sign the tokens."""
+"""Characters of the longest cached field. With `_MAX` entries, the cache takes about 10 MiB."""
 
 
 class Verified(NamedTuple):
-    """Rights, and the moment (seconds since the epoch) from which they must be checked again."""
+    """Grant, and the time (seconds since the epoch) at which it must be verified again."""
 
     grant: Grant
     until: float
 
 
 class VerifiedTokens:
-    """A `TokenVerifier` with a memory of at most 30 seconds."""
+    """Token verifier with a cache."""
 
     def __init__(self, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
         self._verifier = verifier
         self._now = now
-        self._passed: BoundedCache[str, Verified] = BoundedCache(_MAX)
+        self._cache: BoundedCache[str, Verified] = BoundedCache(_MAX)
 
-    def known(self, authorization: str | None) -> Verified | None:
-        """What this field is good for right now, without waiting; None: `verify` says why not."""
+    def verify_now(self, authorization: str | None) -> Verified | None:
+        """Return the grant of a valid token if it can be verified without waiting.
+
+        If this returns None, `verify` returns the grant or raises the error.
+        """
         if authorization is None:
             return None
-        found = self._remembered(authorization)
-        if found is None:
+        verified = self._look_up(authorization)
+        if verified is None:
             try:
                 checked = self._verifier.check_now(authorization)
             except Unauthenticated:
                 return None
-            found = checked and self._remember(authorization, *checked)
-        return found
+            verified = checked and self._add(authorization, *checked)
+        return verified
 
     async def verify(self, authorization: str | None) -> Grant:
-        """As `TokenVerifier.verify`.
+        """Return the grant of a token.
 
         Raises:
-            Unauthenticated: for every reason the same, but for `TokenExpired`.
+            Unauthenticated: as in `TokenVerifier.check`.
         """
-        known = None if authorization is None else self._remembered(authorization)
-        if known is not None:
-            return known.grant
+        verified = None if authorization is None else self._look_up(authorization)
+        if verified is not None:
+            return verified.grant
         grant, expires = await self._verifier.check(authorization)
-        assert authorization is not None  # noqa: S101  (it was good)
-        return self._remember(authorization, grant, expires).grant
+        assert authorization is not None  # noqa: S101  (`check` raises for None)
+        return self._add(authorization, grant, expires).grant
 
-    def _remembered(self, authorization: str) -> Verified | None:
-        found = self._passed.get(authorization)
-        if found is None:
+    def _look_up(self, authorization: str) -> Verified | None:
+        verified = self._cache.get(authorization)
+        if verified is None:
             return None
-        left = found.until - self._now()
-        return found if 0 < left <= REMEMBERED_S else None  # more: the clock was set back
+        remaining = verified.until - self._now()
+        # More than `CACHE_S` means that the clock was set back.
+        return verified if 0 < remaining <= CACHE_S else None
 
-    def _remember(self, authorization: str, grant: Grant, expires: float) -> Verified:
-        found = Verified(grant, min(expires, self._now() + REMEMBERED_S))
+    def _add(self, authorization: str, grant: Grant, expires: float) -> Verified:
+        verified = Verified(grant, min(expires, self._now() + CACHE_S))
         if len(authorization) <= _LONGEST:
-            self._passed.put(authorization, found)
-        return found
+            self._cache.put(authorization, verified)
+        return verified

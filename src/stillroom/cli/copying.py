@@ -59,13 +59,13 @@ def _each(
         if dry_run:
             would = {"copied": "would copy", "moved": "would move"}[verb]
             for path, there in planned.items():
-                shown = path if as_json else f"{path} to {there}"
-                click.echo(result_line(would, shown, as_json=as_json, target=there))
+                click.echo(result_line(would, path, as_json=as_json, target=there))
             return
         with Transfer.shown(verb, len(planned), 0, as_json=as_json) as transfer:
 
             def each(outcome: Outcome[SavedImage]) -> None:
-                transfer.finish(outcome, outcome.result.size if outcome.result else 0)
+                size = outcome.result.size if outcome.result else 0
+                transfer.finish(outcome, size, target=planned[outcome.path])
 
             jobs = (
                 partial(outcomes_of, path, partial(do, store, path, there))

@@ -137,7 +137,8 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
     except StillroomError as error:
         yield CheckResult("secret", str(error), "mend what it names; `stillroom token` must work")
         return
-    yield CheckResult("secret", keys.description)
+    command = settings.token_command
+    yield CheckResult("secret", f"{keys.description}{command and f'; mint one with: {command}'}")
 
 
 def _filesystem(settings: "Settings") -> Iterator[CheckResult]:

@@ -32,6 +32,9 @@ _OPTIONS: Final = (
         type=click.Choice(("c2pa", "iptc", "both", "none")),
         help="Whether it says that AI made it.",
     ),
+    click.option(
+        "--tag", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
+    ),
 )
 
 

@@ -1,6 +1,8 @@
 """Groups of commands, whose help has each command's first sentence whole."""
 
-from typing import Final
+import os
+import sys
+from typing import Any, Final
 
 import click
 
@@ -8,10 +10,26 @@ _WHOLE: Final = 1000
 """Letters; click's own limit is what fits on a line, and the rest is dots."""
 
 
+_PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
+"""Commands that only print: who reads no further, as `head`, has seen what they wanted."""
+
+
 class Group(click.Group):
     """A group that lists its commands without cutting what they do."""
 
     group_class = type
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
+        """Run a command. One that only prints succeeds even if its output is read no further."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if ctx.invoked_subcommand not in _PRINTING:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+            ctx.exit(0)
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the section on commands."""

@@ -37,6 +37,9 @@ from stillroom.client import (
 from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
+_TYPE_WIDTH: Final = len("application/octet-stream")
+"""The longest type that Stillroom finds itself; others' tools may give an object a longer one."""
+
 PROMPT_DEADLINE_S: Final = 5
 """A person waits at a prompt; transfers have the SDK's own deadline."""
 
@@ -298,10 +301,11 @@ def _entries(
 def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
     if not long:
         return name
-    if isinstance(entry, Folder):
-        return f"{'-':>9}  {'-':20}  {'-':16}  {name}"
-    saved = entry.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{size_text(entry.size):>9}  {saved:20}  {entry.content_type:16}  {name}"
+    size, saved, kind = "-", "-", "-"
+    if isinstance(entry, ImageInfo):
+        size, kind = size_text(entry.size), entry.content_type
+        saved = entry.modified.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{size:>9}  {saved:20}  {kind:{_TYPE_WIDTH}.{_TYPE_WIDTH}}  {name}"
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
@@ -309,8 +313,8 @@ def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:
-            click.echo(f"{'  ' * depth}{folder}/")
-    click.echo(f"{'  ' * len(folders)}{_line(entry, name, long=long)}")
+            click.echo(_line(Folder(folder), f"{'  ' * depth}{folder}/", long=long))
+    click.echo(_line(entry, f"{'  ' * len(folders)}{name}", long=long))
     return folders
 
 
@@ -373,6 +377,7 @@ def rm(
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL that reads one image without a token, and nothing else."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
+        store.stat(path)  # the server signs any path, also for what is saved there later
         signed = store.signed_url(path, expires_in=expires)
     seconds = int(expires.total_seconds())
     known = {"path": path, "url": signed, "expires_in": seconds}

@@ -18,6 +18,7 @@ from stillroom.cli.images import cat, get, ls, put, rm, url
 from stillroom.cli.index import index
 from stillroom.cli.media import media
 from stillroom.cli.migrate import migrate
+from stillroom.cli.mistakes import explained
 from stillroom.cli.profiles import profiles
 from stillroom.cli.retention import retention
 from stillroom.cli.runs import runs
@@ -93,7 +94,7 @@ def main() -> None:
     try:
         sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        explained(error).show()
         sys.exit(error.exit_code)
     except click.Abort as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):

@@ -173,9 +173,9 @@ class _Run:
     async def _opened_target(self) -> "AsyncIterator[Target | None]":
         from stillroom.assembly import opened_inspection, opened_storage
         from stillroom.maintenance.migration import Target
-        from stillroom.storage.choose import EVERY_IMAGE, is_begun
+        from stillroom.storage.choose import EVERY_IMAGE, has_store
 
-        if self.dry_run and not is_begun(self.target.storage):
+        if self.dry_run and not has_store(self.target.storage):
             yield None
             return
         async with opened_storage(self.target, EVERY_IMAGE) as storage:

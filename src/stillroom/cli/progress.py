@@ -57,13 +57,13 @@ class Transfer:
             self._under_way[told.path] = told
             self._draw()
 
-    def finish(self, outcome: Outcome[Any], size: int) -> None:
-        """Count and print the outcome of one image."""
+    def finish(self, outcome: Outcome[Any], size: int, **facts: object) -> None:
+        """Count and print the outcome of one image; the bytes of a failed one do not count."""
         with self._lock:
             self._under_way.pop(outcome.path, None)
-            self._finished_bytes += size
             if outcome.error is not None:
                 self.failed += 1
+                self._total -= min(size, self._total)
                 self._erase()
                 click.echo(f"failed {outcome.error}{hint_of(outcome.error)}", err=True)
                 if self._as_json:
@@ -71,10 +71,12 @@ class Transfer:
             elif getattr(outcome.result, "skipped", False):
                 self.unchanged += 1
                 self._skipped_bytes += size
+                self._finished_bytes += size
                 self._say("unchanged", outcome.path, size=size)
             else:
                 self.done += 1
-                self._say(self._verb, outcome.path, size=size)
+                self._finished_bytes += size
+                self._say(self._verb, outcome.path, size=size, **facts)
             self._draw()
 
     def close(self) -> None:
@@ -120,10 +122,13 @@ class Transfer:
 
 
 def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> str:
-    """Format the result of one image: `uploaded cats/1.png`, or a JSON object with all facts."""
+    """Format the result of one image: `uploaded cats/1.png`, or a JSON object with all facts.
+
+    The path that it was copied or moved to is the fact `target`.
+    """
     if as_json:
         return json.dumps({"path": path, "result": result, **facts})
-    return f"{result} {path}"
+    return f"{result} {path} to {facts['target']}" if "target" in facts else f"{result} {path}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -34,9 +34,6 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
 
 @click.command("ls", epilog=_WHERE)
 @facts_options
-@click.option(
-    "--tag", "tags", multiple=True, help="Only with this tag; `-cat`: only without the tag `cat`."
-)
 @click.option("--type", "kind", help="Only image or video, or one type such as image/png.")
 @click.option(
     "--source-key", "source_keys", multiple=True, help="First ingested from there: compute/a.png."
@@ -51,7 +48,6 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, with all 
 def list_resources(
     words: tuple[str, ...],
     *,
-    tags: tuple[str, ...],
     kind: str | None,
     source_keys: tuple[str, ...],
     long: bool,
@@ -61,9 +57,9 @@ def list_resources(
 ) -> None:
     """List the resources of the library, newest first: id and source.
 
-    WORDS are in the prompt, the path or the model, as in `stillroom search`.
+    WORDS are in the prompt, path, model, caption, alt text or tags, as in `stillroom search`.
     """
-    filters |= {"q": query_of(words), "tag": tags, "source_key": source_keys}
+    filters |= {"q": query_of(words), "source_key": source_keys}
     if kind not in (None, "image", "video") and "/" not in str(kind):
         raise click.UsageError("--type is image, video, or a type such as image/png")
     filters["content_type" if kind and "/" in kind else "resource_type"] = kind

@@ -68,7 +68,7 @@ async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_
     moment = at or datetime.now(UTC)
     counts, progress = _Counts(), _Looked()
     async with opened_library(settings) as library:
-        found = Plan(library.storage, library.database, library.ends)
+        found = Plan(library.storage, library.database, library.retention)
         async for planned in found.images(moment, progress.add):
             counts.add(planned)
             if not summary:
@@ -78,7 +78,7 @@ async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_
     if as_json:
         click.echo(json.dumps({"at": moment.isoformat(), **counts.as_json()}))
         return
-    if not rules.end_anything:
+    if not rules.expire_anything:
         click.echo("there are no rules, so nothing expires (docs/retention.md)", err=True)
         return
     for rule in rules:
@@ -98,7 +98,7 @@ class _Counts:
     _last: str | None = None
 
     def add(self, planned: "PlannedImage") -> None:
-        rule = planned.end.rule.name
+        rule = planned.expiration.rule.name
         self.images[rule] += 1
         self.sizes[rule] += planned.image.size
         if planned.run is not None and planned.run.text != self._last:  # one run after the other
@@ -149,9 +149,9 @@ class _Looked:
 def _line(planned: "PlannedImage") -> str:
     from stillroom.paths import image_entry
 
-    ended = planned.end.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    rule, path = planned.end.rule.name, image_entry(planned.image.key.text)
-    return f"{ended}  {rule}  {size_text(planned.image.size):>9}  {path}"
+    expires_at = planned.expiration.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    rule, path = planned.expiration.rule.name, image_entry(planned.image.key.text)
+    return f"{expires_at}  {rule}  {size_text(planned.image.size):>9}  {path}"
 
 
 def _as_json(planned: "PlannedImage") -> str:
@@ -161,9 +161,9 @@ def _as_json(planned: "PlannedImage") -> str:
         {
             "path": image_entry(planned.image.key.text),
             "size": planned.image.size,
-            "ends_at": planned.end.at.isoformat(),
-            "rule": planned.end.rule.name,
-            "prefix": planned.end.rule.prefix,
+            "ends_at": planned.expiration.at.isoformat(),
+            "rule": planned.expiration.rule.name,
+            "prefix": planned.expiration.rule.prefix,
             "run": planned.run.text if planned.run is not None else None,
             "marked_until": planned.due_at.isoformat() if planned.due_at is not None else None,
         },

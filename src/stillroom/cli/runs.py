@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from typing import Literal
 
 import click
 
@@ -22,7 +23,13 @@ def runs() -> None:
 
 @runs.command("ls", epilog=SERVER)
 @click.argument("prefix", default="")
-@click.option("--state", type=click.Choice(["published", "open"]), help="Only runs in this state.")
+@click.option(
+    "--state",
+    type=click.Choice(["published", "open", "all"]),
+    default="published",
+    show_default=True,
+    help="Only runs in this state. Any folder with images in it is an open run.",
+)
 @click.option(
     "--sort",
     type=click.Choice(["folder", "published", "-published"]),
@@ -32,10 +39,10 @@ def runs() -> None:
 )
 @_JSON
 @server_options
-def list_runs(prefix: str, *, state: RunState | None, sort: Sort, as_json: bool) -> None:
-    """List runs whose folder begins with PREFIX: time, number of images, folder."""
+def list_runs(prefix: str, *, state: RunState | Literal["all"], sort: Sort, as_json: bool) -> None:
+    """List published runs whose folder begins with PREFIX: time, number of images, folder."""
     with open_store() as store:
-        for run in store.runs(prefix, state=state, sort=sort):
+        for run in store.runs(prefix, state=None if state == "all" else state, sort=sort):
             click.echo(_as_json(run) if as_json else _line(run))
 
 

@@ -1,5 +1,6 @@
 """`stillroom search`: images by their prompt, model, seed and time, the newest first."""
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
@@ -7,6 +8,7 @@ import click
 
 from stillroom.cli.filters import facts_options, moment, query_of
 from stillroom.cli.images import PROMPT_DEADLINE_S
+from stillroom.cli.progress import counted
 from stillroom.cli.server_options import SERVER, open_store, server_options
 from stillroom.cli.show import json_line, printable
 from stillroom.client import ImageMetadata
@@ -33,13 +35,21 @@ _PROMPT_LETTERS: Final = 60
 def search(words: tuple[str, ...], *, limit: int, as_json: bool, **filters: object) -> None:
     """Search images by words of their prompt, path and model; without any, list the newest.
 
-    All words must be there. A word with blanks, 'red fox', is a phrase.
+    All words must be there; the beginning of one is enough. A word with blanks, 'red fox', is a
+    phrase. A WORD can be a filter, such as name:fox or size:>2MB. After -- it can begin with a
+    minus, which excludes: -- fox -snow.
     """
     given = cast("SearchFilters", {name: one for name, one in filters.items() if one is not None})
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        found = store.search(query_of(words), limit=limit or None, **given)
-        for line in map(json_line, found) if as_json else _table(found):
+        found = store.search(query_of(words), limit=limit + 1 if limit else None, **given)
+        shown = itertools.islice(found, limit or None)
+        for line in map(json_line, shown) if as_json else _table(shown):
             click.echo(line)
+        if next(found, None) is not None:
+            stopped = (
+                f"Stopped after {counted(limit, 'image')}. Show more with --limit 1000, or all"
+            )
+            click.echo(f"{stopped} with --limit 0.", err=True)
 
 
 def _table(found: Iterator[ImageMetadata]) -> Iterator[str]:

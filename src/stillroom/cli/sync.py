@@ -189,7 +189,7 @@ def _carry_out(plan: _Plan, concurrency: int, *, as_json: bool) -> None:
         told = partial(progress_unless, stop, transfer.progress)
 
         def each(outcome: Outcome[DownloadedImage]) -> None:
-            transfer.finish(outcome, plan.sizes[outcome.path] if outcome.error is None else 0)
+            transfer.finish(outcome, plan.sizes[outcome.path])
 
         def do(
             path: str, is_there: Callable[[], bool], copy: Callable[..., object]

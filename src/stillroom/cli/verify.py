@@ -86,7 +86,7 @@ def verify(
                 rate_limit=RateLimiter(rate),
                 quarantine=quarantine,
                 adopt=adopt,
-                found=report.found,
+                on_finding=report.found,
             )
             if progress.images:
                 click.echo(f"resuming after {progress.after!r}", err=True)

@@ -30,7 +30,6 @@ from stillroom.client.values import (
     DownloadedImage,
     ImageInfo,
     ImageMetadata,
-    MediaResource,
     OnProgress,
     SavedImage,
     SaveOptions,
@@ -275,10 +274,6 @@ class AsyncOneImageCalls:
         """See `ImageStore.signed_urls`."""
         names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return await self._run(self._operations.signed_urls(names, valid_for_s, picture))
-
-    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """See `ImageStore.ingest`."""
-        return await self._run(self._operations.ingest(named(path), relocate=relocate))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._operations.root.removesuffix('/api/v1')!r})"

@@ -1,5 +1,6 @@
 """`AsyncImageStore`: the same names and the same promises, for code that awaits."""
 
+import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,14 @@ from stillroom.client.operations import (
 )
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import AsyncRun
-from stillroom.client.searching import SearchFilters, page_of_found, search_query
+from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.values import (
     DownloadedImage,
     Folder,
     ImageInfo,
     ImageMetadata,
+    MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
@@ -48,6 +50,10 @@ class AsyncImageStore(AsyncOneImageCalls):
         """See `ImageStore.media`."""
         return AsyncMediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
+    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `MediaLibrary.ingest`."""
+        return await self.media.ingest(path, relocate=relocate)
+
     # Many images -------------------------------------------------------------------------
 
     async def iter(
@@ -62,6 +68,8 @@ class AsyncImageStore(AsyncOneImageCalls):
             for name in names:
                 yield name
 
+    list = iter  # noqa: A003  (the method above)
+
     async def entries(self, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ImageInfo]:
         """See `ImageStore.entries`."""
         async for entry in self._entries(prefix, start_after, fold=False):
@@ -72,7 +80,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> AsyncIterator[ImageMetadata]:
         """See `ImageStore.search`."""
-        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             found, query = await self._run(page_of_found(self._operations.retries, query))
@@ -107,7 +115,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[SavedImage]:
+    ) -> builtins.list[SavedImage]:
         """See `ImageStore.save_many`; `each` and `progress` are called on the event loop."""
         pairs = images.items() if isinstance(images, Mapping) else images
         save = self.save_unless_same if skip_same else self.save
@@ -125,7 +133,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[DownloadedImage]:
+    ) -> builtins.list[DownloadedImage]:
         """See `ImageStore.download_many`."""
         pairs = images.items() if isinstance(images, Mapping) else images
         download = partial(self.download_unless_same, within=within, progress=progress)
@@ -148,7 +156,7 @@ class AsyncImageStore(AsyncOneImageCalls):
         jobs: Iterable[Callable[[], Awaitable[Sequence[Outcome[T]]]]],
         concurrency: int,
         each: Callable[[Outcome[T]], None] | None,
-    ) -> list[T]:
+    ) -> builtins.list[T]:
         gathered: Gathered[T] = Gathered(each)
         numbered = enumerate(jobs)
 

@@ -1,11 +1,17 @@
 """Pillow images and arrays made into the bytes of a file."""
 
+import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, TypedDict, runtime_checkable
 
-from stillroom.errors import UnsupportedMedia
+from stillroom.errors import InvalidParameter, UnsupportedMedia
+from stillroom.generation.reading import interpret
+from stillroom.generation.tools import novelai, own
+from stillroom.generation.writing.embed import with_generation
 from stillroom.paths import ImagePath
+from stillroom.work_budget import TooMuchWork, WorkBudget
 
 
 @runtime_checkable
@@ -37,7 +43,9 @@ class Encoding(TypedDict, total=False):
     """How an image or array is encoded; bytes and files are saved as they are.
 
     `pnginfo` is a `PIL.PngImagePlugin.PngInfo`, or texts by their names. `quality` is 1 to 100.
-    `lossless` is for WebP. `keep_info` keeps what `image.info` has: texts (of a PNG), EXIF and XMP.
+    `lossless` is for WebP. A PNG keeps the generation texts of `image.info`, such as `parameters`;
+    other formats keep the facts in them. `keep_info=True` keeps all texts (of a PNG), EXIF and XMP,
+    and `keep_info=False` nothing.
     """
 
     pnginfo: Any
@@ -45,11 +53,20 @@ class Encoding(TypedDict, total=False):
     lossless: bool
     icc_profile: bytes | None
     exif: bytes
-    keep_info: bool
+    keep_info: bool | None
 
 
 _OVERSHOT: Final = 2.0
 """More than decoders overshoot white, which is 1, and less than any picture that counts to 255."""
+
+_UNDERSHOT: Final = -0.05
+"""Less than decoders undershoot black, which is 0, and more than the shadows from -1 on."""
+
+_GENERATION_TEXTS: Final = {
+    *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
+    *("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata", "Dream"),
+}
+"""Keywords of a PNG under which tools write how they made it; `generation/tools` reads them."""
 
 _TAKEN: Final = {
     "PNG": {"pnginfo", "icc_profile", "exif"},
@@ -84,6 +101,8 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
                 f"JPEG takes no {image.mode}: pass image.convert('RGB'), or name it .png or .webp"
             ) from error
         raise UnsupportedMedia(f"cannot be written as {kind}: {error}") from error
+    if kind != "PNG" and options.get("keep_info") is None and (texts := _generation_texts(image)):
+        return io.BytesIO(_with_facts(file.getvalue(), texts))
     file.seek(0)
     return file
 
@@ -120,11 +139,12 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
 
     Takes what NumPy can read, and tensors of torch on any device, with gradients or in bfloat16.
     Channels may come first or last: (3, height, width) or (height, width, 3), of which the
-    former is what torch has. A batch of one is taken for its only image. What is beyond 0 and 1
-    is clipped, as decoders overshoot; NaN is refused, and so is what counts to 255.
+    former is what torch has. A batch of one is taken for its only image. What is a little beyond 0
+    and 1 is clipped, as decoders overshoot; NaN is refused, and so is what counts to 255.
 
     Raises:
         UnsupportedMedia: it is no such array.
+        ValueError: it has values below 0, such as those of a decoder whose black is -1.
         TypeError: NumPy is not installed.
     """
     try:
@@ -149,11 +169,21 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
         found = found[..., 0]
     if not np.isfinite(found).all():
         raise UnsupportedMedia("the array has NaN or infinity in it: the model has failed")
-    if found.size and found.max() > _OVERSHOT:  # clipped, it would be a white picture
-        raise UnsupportedMedia(
-            f"the array has values up to {found.max():g}, and 1 is white: divide it by 255 first"
-        )
+    if found.size:
+        _check_range(float(found.min()), float(found.max()))
     return np.ascontiguousarray((found.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def _check_range(lowest: float, highest: float) -> None:
+    if highest > _OVERSHOT:  # clipped, it would be a white picture
+        raise UnsupportedMedia(
+            f"the array has values up to {highest:g}, and 1 is white: divide it by 255 first"
+        )
+    if lowest < _UNDERSHOT:  # clipped, half of the picture would be black
+        raise ValueError(
+            f"the array has values down to {lowest:g}, and 0 is black: if it goes from -1 to 1, "
+            "save from_float((x + 1) / 2), else clip it to 0 first"
+        )
 
 
 def _given(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
@@ -162,7 +192,11 @@ def _given(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
     Raises:
         UnsupportedMedia: the format has no place for it.
     """
-    given: dict[str, Any] = _kept(image, kind) if options.get("keep_info") else {}
+    given: dict[str, Any] = {}
+    if options.get("keep_info"):
+        given = _kept(image, kind)
+    elif options.get("keep_info") is None and kind == "PNG":
+        given = {"pnginfo": _generation_texts(image) or None}
     given |= {name: value for name, value in options.items() if name != "keep_info"}
     given = {name: value for name, value in given.items() if value is not None}
     for name in given.keys() & _WITHOUT_MEANING.get(kind, set()):
@@ -195,13 +229,37 @@ def _kept(image: PillowImage, kind: str) -> dict[str, Any]:
     return kept
 
 
+def _generation_texts(image: PillowImage) -> dict[str, str]:
+    info: dict[str, Any] = getattr(image, "info", {})
+    names = _GENERATION_TEXTS
+    if info.get("Software") == novelai.TOOL:  # its other names are those of any PNG
+        names = names.union(novelai.FIELDS)
+    return {name: text for name, text in info.items() if name in names and isinstance(text, str)}
+
+
+def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
+    """The image with the facts in texts of a PNG, without `raw` if there is no room for that.
+
+    The image stays as it is if there are none, or if the format has no place for them.
+    """
+    try:
+        found = interpret(texts, WorkBudget()).generation
+    except TooMuchWork:
+        found = None
+    for facts in (found, found and replace(found, raw=None)):
+        if facts is not None:
+            with contextlib.suppress(InvalidParameter, UnsupportedMedia):
+                return with_generation(data, facts)
+    return data
+
+
 def _texts(texts: dict[str, Any]) -> Any:  # noqa: ANN401  (Pillow's `PngInfo`)
     from PIL.PngImagePlugin import PngInfo
 
     found = PngInfo()
     for name, value in texts.items():
         text = str(value)
-        if text.isascii() and name != "XML:com.adobe.xmp":
+        if text.isascii() and name not in ("XML:com.adobe.xmp", own.KEY):
             found.add_text(name, text)
         else:
             found.add_itxt(name, text)

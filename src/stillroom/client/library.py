@@ -13,6 +13,7 @@ from stillroom.client import answers
 from stillroom.client.errors import UnexpectedAnswer
 from stillroom.client.exchange import Answer, Call, Flow, Wait
 from stillroom.client.retries import Attempts, Retries, persistently
+from stillroom.client.sources import named
 from stillroom.client.values import (
     HealingProgress,
     MediaResource,
@@ -20,6 +21,7 @@ from stillroom.client.values import (
     ResourceFilters,
 )
 from stillroom.errors import ResourceNotFound
+from stillroom.paths import ImagePath, StorageKey
 
 T = TypeVar("T")
 
@@ -50,6 +52,12 @@ class LibraryCalls:
             return [answers.resource_of(entry) for entry in entries], more
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
+
+    def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
+        """Ingest an image. Identical bytes map to one resource."""
+        content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
+        answer = yield from self._sent("POST", f"{_RESOURCES}/ingest", content)
+        return answers.resource(answer, path.text)
 
     def get(self, resource_id: ResourceId) -> Flow[MediaResource]:
         """One resource."""
@@ -152,6 +160,16 @@ class MediaLibrary:
             resources, query = self._run(self._calls.page(query))
             yield from resources
 
+    def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """Ingest an image; equal bytes give the resource that exists.
+
+        Args:
+            path: Of the image, as `save` takes it.
+            relocate: Keep the bytes in the library and remove the image later; else it is
+                recorded where it lies.
+        """
+        return self._run(self._calls.ingest(named(path), relocate=relocate))
+
     def get(self, resource_id: ResourceId) -> MediaResource:
         """One resource.
 
@@ -231,6 +249,10 @@ class AsyncMediaLibrary:
             resources, query = await self._run(self._calls.page(query))
             for resource in resources:
                 yield resource
+
+    async def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `MediaLibrary.ingest`."""
+        return await self._run(self._calls.ingest(named(path), relocate=relocate))
 
     async def get(self, resource_id: ResourceId) -> MediaResource:
         """See `MediaLibrary.get`."""

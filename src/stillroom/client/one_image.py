@@ -27,7 +27,6 @@ from stillroom.client.values import (
     DownloadedImage,
     ImageInfo,
     ImageMetadata,
-    MediaResource,
     OnProgress,
     SavedImage,
     SaveOptions,
@@ -352,16 +351,6 @@ class OneImageCalls:
         """
         names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return self._run(self._operations.signed_urls(names, valid_for_s, picture))
-
-    def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """Take the image into the media library; equal bytes give the resource that exists.
-
-        Args:
-            path: Of the image, as `save` takes it.
-            relocate: Keep the bytes in the library and remove the image later; else it is
-                recorded where it lies.
-        """
-        return self._run(self._operations.ingest(named(path), relocate=relocate))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._operations.root.removesuffix('/api/v1')!r})"

@@ -21,7 +21,6 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
-    MediaResource,
     OnProgress,
     Outcome,
     Progress,
@@ -34,7 +33,7 @@ from stillroom.errors import (
     InvalidPath,
     PreconditionFailed,
 )
-from stillroom.paths import ImagePath, ImagePrefix, StorageKey
+from stillroom.paths import ImagePath, ImagePrefix
 
 T = TypeVar("T")
 
@@ -327,13 +326,6 @@ class Operations:
                     raise known or UnexpectedAnswer(f"{name}: {result['detail']}")
                 urls.append(str(result["url"]))
         return urls
-
-    def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
-        """Take the image into the media library; equal bytes are the one resource."""
-        content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
-        call = posting("/media-resources/ingest", content)
-        answer = yield from persistently(call, Attempts(self.retries))
-        return answers.resource(answer, path.text)
 
 
 def list_query(prefix: str, *, start_after: str, page_size: int, fold: bool) -> str:

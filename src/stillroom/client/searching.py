@@ -1,6 +1,6 @@
 """The SDK's search: its filters, and its pages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
@@ -25,6 +25,8 @@ class SearchFilters(FactsFilters, total=False):
         prefix: Literal text that paths begin with.
         saved_from: Then or later, aware.
         saved_before: Earlier, aware.
+        tag: A tag that the library has for it, or with a `-` ahead one that it must not have; or
+            several such.
         sort: `-saved` is the newest first.
     """
 
@@ -32,10 +34,15 @@ class SearchFilters(FactsFilters, total=False):
     prefix: str
     saved_from: datetime
     saved_before: datetime
+    tag: str | Iterable[str]
     sort: SearchSort
 
 
-def search_query(q: str, filters: SearchFilters, limit: int | None) -> Mapping[str, str]:
+Query = Mapping[str, str | list[str]]
+"""Parameters by their names; those that are given several times are lists."""
+
+
+def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
     """The parameters of the first page; the others add `cursor`.
 
     Raises:
@@ -43,21 +50,22 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Mapping[s
         InvalidParameter: a time without its zone.
     """
     ImagePrefix.parse(filters.get("prefix", ""))
-    given = {"q": q, "limit": str(min(limit or _A_PAGE, _A_PAGE))}
+    given: dict[str, str | list[str]] = {"q": q, "limit": str(min(limit or _A_PAGE, _A_PAGE))}
     for name, value in filters.items():
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise InvalidParameter(f"{name}: the time needs its zone", at=(name,))
             value = value.astimezone(UTC).isoformat()  # noqa: PLW2901  (as it is sent)
-        given[name] = str(value)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            given[name] = [str(one) for one in value]
+        else:
+            given[name] = str(value)
     return {name: text for name, text in given.items() if text}
 
 
-def page_of_found(
-    retries: Retries, query: Mapping[str, str]
-) -> Flow[tuple[list[ImageMetadata], Mapping[str, str] | None]]:
+def page_of_found(retries: Retries, query: Query) -> Flow[tuple[list[ImageMetadata], Query | None]]:
     """The images of a page, and the parameters of the next one."""
-    asked = urlencode(query, quote_via=quote, safe="")
+    asked = urlencode(query, doseq=True, quote_via=quote, safe="")
     answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
-    found, cursor = answers.found(answer, query.get("prefix", ""))
+    found, cursor = answers.found(answer, str(query.get("prefix", "")))
     return found, None if cursor is None else {**query, "cursor": cursor}

@@ -1,5 +1,6 @@
 """`ImageStore`: the SDK for code that waits."""
 
+import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from stillroom.client.operations import (
 )
 from stillroom.client.run_operations import RunState, Sort, page_of_runs, publish, runs_query
 from stillroom.client.runs import Run
-from stillroom.client.searching import SearchFilters, page_of_found, search_query
+from stillroom.client.searching import Query, SearchFilters, page_of_found, search_query
 from stillroom.client.sources import Facts, Source, named
 from stillroom.client.threads import outcomes_of, run_many
 from stillroom.client.values import (
@@ -26,6 +27,7 @@ from stillroom.client.values import (
     Folder,
     ImageInfo,
     ImageMetadata,
+    MediaResource,
     OnProgress,
     Outcome,
     PublishedRun,
@@ -49,6 +51,10 @@ class ImageStore(OneImageCalls):
         """The media library."""
         return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
+    def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
+        """See `MediaLibrary.ingest`."""
+        return self.media.ingest(path, relocate=relocate)
+
     # Many images -------------------------------------------------------------------------
 
     def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
@@ -65,6 +71,8 @@ class ImageStore(OneImageCalls):
         while query is not None:
             names, query = self._run(self._operations.page_of_names(prefix, query))
             yield from names
+
+    list = iter  # noqa: A003  (the method above; `list` is its name in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """As `iter`, with what `stat` knows of each. In a bucket every entry costs a request."""
@@ -88,7 +96,7 @@ class ImageStore(OneImageCalls):
         Raises:
             BackendUnavailable: the server's database is away.
         """
-        query: Mapping[str, str] | None = search_query(q, filters, limit)
+        query: Query | None = search_query(q, filters, limit)
         left = limit
         while query is not None and left != 0:
             found, query = self._run(page_of_found(self._operations.retries, query))
@@ -120,7 +128,7 @@ class ImageStore(OneImageCalls):
         expires_in: Lifetime | None = None,
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[SavedImage]:
+    ) -> builtins.list[SavedImage]:
         """Save many, several at a time; what failed does not stop the others.
 
         Args:
@@ -157,7 +165,7 @@ class ImageStore(OneImageCalls):
         within: Path | None = None,
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
-    ) -> list[DownloadedImage]:
+    ) -> builtins.list[DownloadedImage]:
         """Download many to files, but for those that are there with the same bytes.
 
         Args:

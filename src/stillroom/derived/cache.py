@@ -1,11 +1,12 @@
-"""Pictures that were made before: small files in a folder that all processes share, bounded in all.
+"""Bounded cache of thumbnails: small files in a folder that all processes share.
 
 .stillroom/derived/
-    ab/ab12…         a picture, under the hash of what it was made of and how
-    lock             eight bytes: what the pictures take; and, by its byte ranges, whose turn it is
+    ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
+    lock             eight bytes: the space that thumbnails take; its byte ranges are locks
 
-A file is whole or absent, also after a power cut (nameless, synced, linked). A use is noted in the
-time of access, and what was not used for longest goes first. What fails here costs no answer.
+A file is complete or absent, also after a power failure (nameless, synced, linked). The access
+time records the last use; the least recently used files are evicted first. Errors of the cache
+never fail a request.
 """
 
 import contextlib
@@ -23,16 +24,16 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _BLOCK_BYTES: Final = 4096
-"""What a filesystem hands out, so what the smallest picture takes."""
+"""Allocation unit of a filesystem, and so the size of the smallest thumbnail."""
 
 _LARGEST_SHARE: Final = 8
-"""A picture that would take more than this part of all the room is not kept."""
+"""Thumbnails larger than `max_bytes` divided by this are not added."""
 
-_KEPT_SHARE: Final = 7 / 8
-"""How full it is after pictures had to go, so that the next ones find room without a search."""
+_FILL_AFTER_EVICTION: Final = 7 / 8
+"""Fill level after an eviction, so that the next additions need none."""
 
-_NOTED_S: Final = 60
-"""A use is written down at most so often."""
+_ACCESS_TIME_S: Final = 60
+"""Minimum time between updates of the access time."""
 
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
@@ -45,21 +46,18 @@ log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:
-    """Files by name. All calls but `open` and `turn` wait for the disk: they belong into a thread.
+    """Files by name. All methods but `open` and `try_lock` block on the disk: use a thread.
 
     Attributes:
-        folder: Where they are; made when it is first needed.
-        max_bytes: What all of them may take, in whole blocks; 0 keeps nothing.
+        folder: Folder of the cache, created when first needed.
+        max_bytes: Bound on all files together, in whole blocks; 0 disables the cache.
     """
 
     def __init__(self, folder: Path, max_bytes: int, *, min_free_bytes: int, durable: bool) -> None:
-        """Keep pictures in `folder`.
+        """Cache thumbnails in `folder`, which belongs to this store alone.
 
-        Args:
-            folder: Of this store alone.
-            max_bytes: What all of them may take.
-            min_free_bytes: Nothing is kept that would leave less room on the disk.
-            durable: Sync each file. Without, a power cut may leave a damaged one.
+        Nothing is added that would leave less than `min_free_bytes` on the disk. Files are synced
+        if `durable`; otherwise a power failure may leave damaged ones.
         """
         self.folder = folder
         self.max_bytes = max_bytes
@@ -71,7 +69,7 @@ class DerivedCache:
     # Reading -----------------------------------------------------------------------------
 
     def open(self, name: str) -> int | None:
-        """A descriptor of the picture; None where there is none."""
+        """Return a descriptor of the thumbnail, or None if it is not cached."""
         if not self.max_bytes:
             return None
         try:
@@ -83,21 +81,21 @@ class DerivedCache:
             return None
         with contextlib.suppress(OSError):
             status = os.fstat(fd)
-            if time.time() - status.st_atime > _NOTED_S:
+            if time.time() - status.st_atime > _ACCESS_TIME_S:
                 os.utime(fd, ns=(time.time_ns(), status.st_mtime_ns))
         return fd
 
-    def turn(self, source: str) -> int | None:
-        """Try to be the one process that makes pictures of this original.
+    def try_lock(self, source: str) -> int | None:
+        """Try to become the only process that makes thumbnails of this original.
 
         Returns:
-            What to close when one is made; None while another process is at it.
+            A descriptor to close after that; None while another process has the lock.
 
         Raises:
-            OSError: the folder cannot be used, so everybody makes pictures for themselves.
+            OSError: the folder cannot be used, so that each process makes its own thumbnails.
         """
         fd = self._open_lock()
-        # Behind the counter; two originals with the same 60 bits wait for each other.
+        # After the counter. Two originals with the same 60 bits wait for each other.
         start = _BLOCK_BYTES + int(source[:15], 16)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
@@ -108,10 +106,10 @@ class DerivedCache:
             raise
         return fd
 
-    # Keeping -----------------------------------------------------------------------------
+    # Writing -----------------------------------------------------------------------------
 
-    def keep(self, name: str, picture: bytes) -> None:
-        """Keep a picture, if there is room for it among the others."""
+    def add(self, name: str, picture: bytes) -> None:
+        """Add a thumbnail to the cache, evicting older ones if needed."""
         if _blocks(len(picture)) > self.max_bytes // _LARGEST_SHARE:
             return
         try:
@@ -148,9 +146,9 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """While this picture gets its name no other does, and there is room for it.
+        """Reserve space for a thumbnail and lock the cache while it is linked.
 
-        It counts before it is there: a crash in between leaves too much counted, never too little.
+        The space is counted before: a crash in between counts too much, never too little.
         """
         fd = self._open_lock()
         try:
@@ -160,31 +158,27 @@ class DerivedCache:
                 used = self._make_room(self.max_bytes)
                 self._counted = True
             if used + takes > self.max_bytes:
-                used = self._make_room(int(self.max_bytes * _KEPT_SHARE) - takes)
-            _note(fd, used + takes)
+                used = self._make_room(int(self.max_bytes * _FILL_AFTER_EVICTION) - takes)
+            _write_count(fd, used + takes)
             try:
                 yield
             except BaseException:
-                _note(fd, used)
+                _write_count(fd, used)
                 raise
         finally:
-            os.close(fd)  # ends the lock, too
+            os.close(fd)  # releases the lock, too
 
     def _make_room(self, most: int) -> int:
-        """Remove what was not used for longest until no more than `most` bytes are taken.
-
-        Returns:
-            What is taken then.
-        """
-        found = []
+        """Evict the least recently used files down to `most` bytes; return the bytes in use."""
+        entries = []
         for path, status in self._files():
             if os.path.basename(path).startswith(_DRAFT):
                 if time.time() - status.st_mtime > _DRAFT_S:
                     _remove(path)
             else:
-                found.append((status.st_atime_ns, _blocks(status.st_size), path))
-        used = sum(takes for _, takes, _ in found)
-        for _, takes, path in sorted(found):
+                entries.append((status.st_atime_ns, _blocks(status.st_size), path))
+        used = sum(takes for _, takes, _ in entries)
+        for _, takes, path in sorted(entries):
             if used <= most:
                 break
             _remove(path)
@@ -218,7 +212,7 @@ class DerivedCache:
             log.warning("derived images are not kept: %s", error)
 
 
-def _note(lock: int, used: int) -> None:
+def _write_count(lock: int, used: int) -> None:
     os.pwrite(lock, max(0, used).to_bytes(_COUNT_BYTES, "little"), 0)
 
 
@@ -231,7 +225,7 @@ def _blocks(size: int) -> int:
 
 
 def _new_file(folder: int) -> tuple[int, str | None]:
-    """A new file, and its name where the filesystem has no nameless ones."""
+    """Create a file; its name is None on filesystems with nameless files."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_TMPFILE, _FILE_MODE, dir_fd=folder), None

@@ -1,4 +1,4 @@
-"""How derived images are made and kept."""
+"""Configuration of derived images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class DerivedConfig:
-    """How pictures are made and kept.
+    """Settings for making and caching thumbnails.
 
     Attributes:
-        folder: Where they are kept.
-        cache_bytes: What they may take there.
-        min_free_bytes: Nothing is kept that would leave less room on the disk.
-        durable: Whether what is kept is synced.
+        folder: Folder of the cache.
+        cache_bytes: Bound on the cache.
+        min_free_bytes: Nothing is added that would leave less free space on the disk.
+        durable: Whether cached files are synced.
         processes: Images decoded at once, each in a process.
         max_pixels: Larger images are not decoded.
-        transformations_url: Cloudflare's CDN, which makes them instead; None: we do.
+        transformations_url: Cloudflare's CDN, which makes the thumbnails if this is set.
     """
 
     folder: Path

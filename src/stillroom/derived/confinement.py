@@ -1,9 +1,9 @@
-"""Giving up what a decoding process never needs: by limits, by Landlock, and by seccomp.
+"""Confinement of decoding processes by resource limits, Landlock and seccomp.
 
-Landlock is Linux's way for a process to lay down rights for good: here all of those to open, make
-or change anything in a file system, to speak TCP, and to signal others. What is open stays so.
-Seccomp lets the kernel refuse calls by their number: here all that decoding does not make, so no
-`chmod`, no socket and no second process. Each holds where the other is missing, in part.
+With Landlock a process irrevocably drops access rights: here the rights to open, create or change
+files, to use TCP and to signal other processes. Open descriptors remain usable. With seccomp the
+kernel refuses system calls by number: here all calls that decoding does not make, so no `chmod`,
+no socket and no second process. Each of the two is a partial substitute for the other.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ _ASK_VERSION: Final = 1
 https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl."""
 
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""How many there are from which version of the interface on, a bit each."""
+"""Number of file access rights, one bit each, by the first version that has them."""
 
 _NET_VERSION: Final = 4
 _TCP_RIGHTS: Final = 0b11
@@ -36,7 +36,7 @@ _DESCRIPTORS: Final = 32
 
 
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Which number of each call is theirs, and what seccomp's filters call them (AUDIT_ARCH)."""
+"""Index of the machine's system call numbers, and its AUDIT_ARCH for seccomp filters."""
 
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
@@ -69,34 +69,32 @@ _ALLOWED: Final = {
     "getrandom": (318, 278),
 }
 _PRLIMIT64: Final = (302, 261)
-"""Allowed for the process itself: it bounds its processor time anew for each image."""
+"""Allowed for the process itself: it renews its processor time limit for each image."""
 
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
 _RETURN: Final = 0x06
 _NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-"""In struct seccomp_data; the lower half of an argument comes first on both machines."""
+"""Offsets in struct seccomp_data; the lower half of an argument comes first on both machines."""
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
 _REFUSE: Final = 0x00050000 | errno.EPERM
-"""https://man7.org/linux/man-pages/man2/seccomp.2.html. Refused and not killed: what a library
-tries and can do without, such as asking for a terminal, ends no picture."""
+"""Calls are refused without killing the process: libraries try optional ones, such as terminal
+queries. https://man7.org/linux/man-pages/man2/seccomp.2.html.
+"""
 
 _MODE_FILTER: Final = 2
 
 
 class _Program(ctypes.Structure):
-    """struct sock_fprog."""
-
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
 def limit(*, memory_bytes: int) -> None:
-    """Bound what this process can take; the bounds cannot be raised again.
+    """Set resource limits of this process, irreversibly.
 
-    Source:
-        https://man7.org/linux/man-pages/man2/getrlimit.2.html
+    Source: https://man7.org/linux/man-pages/man2/getrlimit.2.html
     """
     for name, most in (
         (resource.RLIMIT_AS, memory_bytes),
@@ -111,7 +109,7 @@ def limit(*, memory_bytes: int) -> None:
 
 
 def missing() -> tuple[str, ...]:
-    """Which of "Landlock" and "seccomp" a decoding process on this machine has to do without."""
+    """Return which of "Landlock" and "seccomp" decoding processes on this machine lack."""
     libc = _libc()
     lacking = [] if _landlock_version(libc) else ["Landlock"]
     if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
@@ -120,7 +118,7 @@ def missing() -> tuple[str, ...]:
 
 
 def gaps() -> list[tuple[str, str]]:
-    """For people: what decoding processes can do here that they should not, and the remedy."""
+    """Return the gaps in the confinement on this machine, each with a remedy, for operators."""
     remedies = {
         "Landlock": (
             "decoding processes are not kept from files: this kernel has no Landlock",
@@ -134,11 +132,11 @@ def gaps() -> list[tuple[str, str]]:
     return [remedies[part] for part in missing()]
 
 
-def give_up_files() -> int:
-    """Open nothing from here on. What is to be imported must have been.
+def deny_files() -> int:
+    """Deny this process any further access to files. All imports must be done before.
 
     Returns:
-        The version of Landlock that sees to it; 0 where there is none, and nothing is given up.
+        The version of Landlock; 0 if there is none, and access is not denied.
     """
     libc = _libc()
     version = _landlock_version(libc)
@@ -156,11 +154,11 @@ def give_up_files() -> int:
     return version
 
 
-def give_up_calls() -> bool:
-    """Ask nothing of the kernel from here on but what decoding takes; the last thing to give up.
+def deny_system_calls() -> bool:
+    """Deny all system calls that decoding does not need; call this last.
 
     Returns:
-        Whether seccomp sees to it; else nothing is given up.
+        Whether the seccomp filter is active; otherwise no call is denied.
     """
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -170,8 +168,8 @@ def give_up_calls() -> bool:
     return int(libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0)) == 0
 
 
-def _filter(which: int, machine: int) -> bytes:
-    """The program that the kernel runs for each call: struct sock_filter, 8 bytes each."""
+def _filter(index: int, machine: int) -> bytes:
+    """Build the program that the kernel runs for each call: struct sock_filter, 8 bytes each."""
 
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
         return struct.pack("=HBBI", code, if_so, if_not, value)
@@ -183,9 +181,9 @@ def _filter(which: int, machine: int) -> bytes:
         step(_LOAD, _NUMBER_AT),
     ]
     for numbers in _ALLOWED.values():
-        steps += [step(_JUMP_IF_EQUAL, numbers[which], 0, 1), step(_RETURN, _ALLOW)]
+        steps += [step(_JUMP_IF_EQUAL, numbers[index], 0, 1), step(_RETURN, _ALLOW)]
     steps += [
-        step(_JUMP_IF_EQUAL, _PRLIMIT64[which], 0, 3),
+        step(_JUMP_IF_EQUAL, _PRLIMIT64[index], 0, 3),
         step(_LOAD, _FIRST_ARGUMENT_AT),
         step(_JUMP_IF_EQUAL, 0, 0, 1),
         step(_RETURN, _ALLOW),
@@ -195,7 +193,6 @@ def _filter(which: int, machine: int) -> bytes:
 
 
 def _machine() -> tuple[int, int] | None:
-    """This one's, where its calls are known and made in its own word size."""
     return _MACHINES.get(platform.machine()) if sys.maxsize > 1 << 32 else None
 
 

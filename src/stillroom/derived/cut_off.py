@@ -1,8 +1,8 @@
-"""Whether a file ends before its image does, by the lengths of its parts or by a JPEG's end.
+"""Detection of truncated files by the lengths of their parts, or by a JPEG's end marker.
 
-Asked of what a decoder has refused. What is damaged elsewhere is not said to be cut off, and what
-has more parts than are looked at is not, either. Anything may follow an image: more pictures, the
-video of a motion photo, what editors add.
+Used for files that a decoder has refused. Other damage, and files with more parts than are
+checked, do not count as truncated. Anything may follow an image: more pictures, the video of a
+motion photo, data added by editors.
 """
 
 import os
@@ -18,11 +18,11 @@ _CHUNK: Final = struct.Struct(">I4s")
 _CRC_BYTES: Final = 4
 _MAX_CHUNK_BYTES: Final = 2**31 - 1
 _MAX_CHUNKS: Final = 2**16
-"""Half a gigabyte as libpng writes chunks of pixels, by 8 KiB."""
+"""Half a gigabyte if pixel chunks have 8 KiB, as libpng writes them."""
 
 _JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
-"""The marker EOI of ITU-T T.81, B.1.1.3. Coded data does not hold it; thumbnails before that do."""
+"""Marker EOI of ITU-T T.81, B.1.1.3. Coded data never contains it, but earlier thumbnails do."""
 
 _SEGMENT: Final = struct.Struct(">BBH")
 _MARKS: Final = 0xFF
@@ -42,7 +42,7 @@ _CODE_SIZE_BYTES: Final = 1
 _HAS_TABLE: Final = 0x80
 _TABLE_SIZE: Final = 0x07
 _MAX_BLOCKS: Final = 2**18
-"""64 MiB of full ones, of 255 bytes."""
+"""64 MiB of full blocks of 255 bytes."""
 
 _RIFF: Final = struct.Struct("<4sI")
 _BMP: Final = struct.Struct("<2sI")
@@ -53,27 +53,24 @@ _WIDE_BOX: Final = struct.Struct(">8xQ")
 
 
 def is_cut_off(file: BinaryIO) -> bool:
-    """Whether it ends too early; False where that cannot be told."""
+    """Return whether the file ends too early; False if unknown."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, _HEAD_BYTES)
     if head.startswith(_PNG):
-        return _png_goes_on(file, size)
+        return _is_png_cut_off(file, size)
     if head.startswith(_JPEG):
-        return _jpeg_goes_on(file)
+        return _is_jpeg_cut_off(file)
     if head.startswith(_GIF):
-        return len(head) < _SCREEN_BYTES or _gif_goes_on(file, head)
+        return len(head) < _SCREEN_BYTES or _is_gif_cut_off(file, head)
     if head.startswith(b"RIFF"):
         return _RIFF.size > len(head) or _RIFF.unpack_from(head)[1] + _RIFF.size > size
     if head.startswith(b"BM"):
         return _BMP.size > len(head) or _BMP.unpack_from(head)[1] > size
-    return head[4:8] == b"ftyp" and _box_goes_on(file, size)
+    return head[4:8] == b"ftyp" and _is_avif_cut_off(file, size)
 
 
-def _png_goes_on(file: BinaryIO, size: int) -> bool:
-    """Whether a PNG's chunk ends behind the file, or no last one has come.
-
-    Source: https://www.w3.org/TR/png-3/#5Chunk-layout
-    """
+def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
+    """Source: https://www.w3.org/TR/png-3/#5Chunk-layout."""
     start = len(_PNG)
     for _ in range(_MAX_CHUNKS):
         head = _read(file, start, _CHUNK.size)
@@ -90,11 +87,8 @@ def _png_goes_on(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _gif_goes_on(file: BinaryIO, screen: bytes) -> bool:
-    """Whether a GIF's blocks, and those of data in them, end before its trailer has come.
-
-    Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
-    """
+def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
+    """Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
     start = _SCREEN_BYTES + _table_bytes(screen[10])
     in_data = False
     for _ in range(_MAX_BLOCKS):
@@ -113,17 +107,17 @@ def _gif_goes_on(file: BinaryIO, screen: bytes) -> bool:
             start += _IMAGE_BYTES + _table_bytes(head[9]) + _CODE_SIZE_BYTES
             in_data = True
         else:
-            return False  # the trailer, or no block
+            return False  # the trailer, or not a block
     return False
 
 
 def _table_bytes(packed: int) -> int:
-    """The size of the colour table that follows, by its byte of flags."""
+    """Return the size of the colour table that follows, from its flags."""
     return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
 
 
-def _jpeg_goes_on(file: BinaryIO) -> bool:
-    """Whether a JPEG's segments before its first scan, or that scan and all others, do not end."""
+def _is_jpeg_cut_off(file: BinaryIO) -> bool:
+    """Return whether a JPEG ends before its first scan, or lacks an end marker after it."""
     start = len(_JPEG_END)
     for _ in range(_MAX_SEGMENTS):
         head = _read(file, start, _SEGMENT.size)
@@ -134,7 +128,7 @@ def _jpeg_goes_on(file: BinaryIO) -> bool:
         marks, marker, length = _SEGMENT.unpack(head)
         if marks != _MARKS or length < _LENGTH_BYTES:
             return False
-        if marker == _MARKS:  # one of those that may stand before a marker
+        if marker == _MARKS:  # a fill byte before a marker
             start += 1
             continue
         start += _SEGMENT.size - _LENGTH_BYTES + length
@@ -156,22 +150,19 @@ def _is_without(mark: bytes, file: BinaryIO, start: int) -> bool:
     return False
 
 
-def _box_goes_on(file: BinaryIO, size: int) -> bool:
-    """Whether a box of an AVIF ends behind the file, or that of the pixels would follow.
-
-    Source: ISO/IEC 14496-12, 4.2
-    """
+def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
+    """Source: ISO/IEC 14496-12, 4.2."""
     start, kind = 0, b""
     for _ in range(_MAX_BOXES):
         if start == size:
-            return kind != _PIXELS  # the last one, as encoders write it
+            return kind != _PIXELS  # encoders write the pixels last
         head = _read(file, start, _HEAD_BYTES)
         if len(head) < _BOX.size:
-            return True  # also where the last one ends behind the file
+            return True  # the previous box extends to or beyond the end of the file
         length, kind = _BOX.unpack_from(head)
         if length == _WIDE and len(head) == _HEAD_BYTES:
             (length,) = _WIDE_BOX.unpack_from(head)
-        if length < _BOX.size:  # to the end of the file, or no length
+        if length < _BOX.size:  # 0: up to the end of the file; other lengths are invalid
             return False
         start += length
     return False

@@ -1,4 +1,4 @@
-"""The pool of decoding processes: a few, kept while there is work, replaced when they fail."""
+"""Pool of decoding processes: started on demand, reused while busy, replaced on failure."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ from stillroom.http.derivation import Derivation
 _WORKER: Final = "stillroom.derived.worker"
 
 _MAX_S: Final = 60.0
-"""For one image, by the clock. The process itself bounds its processor time more tightly."""
+"""Wall-clock limit for one image. The process itself limits its processor time more tightly."""
 
 _WAIT_S: Final = 20.0
-"""For a process to be free. Longer, and the client has better asked again later."""
+"""Limit on the wait for a free process; after that, the client should retry later."""
 
 _IDLE_S: Final = 60.0
-"""Then a process is ended: each takes 30 MiB."""
+"""After this, an idle process is ended: each takes 30 MiB."""
 
 _REAP_S: Final = 0.005
 _PATIENT_POLLS: Final = 200
-"""A process that has closed its socket ends by itself; one that was taken over may not."""
+"""A process that has closed its socket normally ends by itself; a compromised one may not."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2
@@ -39,31 +39,32 @@ _MAX_PICTURE_BYTES: Final = 64 * 1024**2
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""All other ends come from outside: an operator's signal, or the kernel without memory."""
+"""Other signals come from outside: from an operator, or from the kernel when memory runs out."""
 
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
-_KEPT_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""What these begin with. The rest is none of a decoder's business; it may be a secret."""
+_PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
+"""Prefixes of environment variables that are passed on. The others may be secrets."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
 }
-"""Keep the memory of an image for the next one: else each page of it is new to the kernel, which
-makes a WebP take a third longer. https://man7.org/linux/man-pages/man3/mallopt.3.html"""
+"""Settings that reuse an image's memory for the next one. Otherwise the kernel maps each page anew,
+and a WebP takes a third longer. https://man7.org/linux/man-pages/man3/mallopt.3.html
+"""
 
 log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Makes pictures, a bounded number at a time. No thread waits for a process."""
+    """Pool of a bounded number of decoding processes. No thread waits for a process."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
         """Decode in at most `most` processes, images of at most `max_pixels`."""
         self._most = most
-        self._turns = asyncio.Semaphore(most)
+        self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
@@ -72,49 +73,45 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that there are."""
+        """Process ids of all decoding processes."""
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
-    async def derive(self, file: int, wanted: Derivation) -> bytes:
-        """The picture that is wanted of the image in an open file.
+    async def derive(self, file: int, derivation: Derivation) -> bytes:
+        """Make a thumbnail of the image in an open file.
 
         Raises:
             UnsupportedMedia: it cannot be decoded, or not within the limits.
-            BackendUnavailable: no process was free in time, or it ended for no fault of the image.
+            BackendUnavailable: no process was free in time, or one ended for other reasons.
         """
-        return await self._do(file, wire.Job.of(wanted))
+        return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """The colour of most of what the image in an open file shows; None: it shows nothing.
+        """Return the dominant colour, or None for an invisible image. Raises as `derive` does."""
+        color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
+        return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
-        Raises:
-            UnsupportedMedia, BackendUnavailable: as `derive`.
-        """
-        found = (await self._do(file, wire.Job.of_color())).decode("ascii", "replace")
-        return found if _COLOR.fullmatch(found) else None  # an image may have taken it over
-
-    async def _do(self, file: int, job: wire.Job) -> bytes:
+    async def _run(self, file: int, job: wire.Job) -> bytes:
         try:
             async with asyncio.timeout(_WAIT_S):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise BackendUnavailable("too many images wait to be decoded") from None
         try:
             return await self._derive(file, job)
         finally:
-            self._turns.release()
+            self._slots.release()
 
     async def _derive(self, file: int, job: wire.Job) -> bytes:
-        decoder = self._take()
+        decoder = self._take_decoder()
         self._busy.add(decoder)
         try:
             async with asyncio.timeout(_MAX_S):
-                kind, content = await decoder.ask(file, job)
+                kind, content = await decoder.run(file, job)
         except TimeoutError:
             self._end(decoder)
             raise BackendUnavailable("the image was not decoded in time") from None
         except OSError as error:
-            raise await self._explained(decoder, error) from error
+            raise await self._explain_end(decoder, error) from error
         except BaseException:
             self._end(decoder)
             raise
@@ -135,22 +132,22 @@ class Decoders:
             raise UnsupportedMedia("the image is cut off: its file ends early", is_cut_off=True)
         raise UnsupportedMedia("the image cannot be decoded")
 
-    def _take(self) -> "_Decoder":
+    def _take_decoder(self) -> "_Decoder":
         while self._idle:
             decoder = self._idle.pop()
             if decoder.process.poll() is None:
                 return decoder
             decoder.channel.close()
         try:
-            return _Decoder.started(self._max_pixels)
+            return _Decoder.start(self._max_pixels)
         except OSError as error:
             raise BackendUnavailable("no decoding process can be started") from error
 
-    async def _explained(
+    async def _explain_end(
         self, decoder: "_Decoder", error: OSError
     ) -> UnsupportedMedia | BackendUnavailable:
-        """Whose fault it is that a process ended."""
-        code = await self._ended(decoder)
+        """Return the error for a process that ended: the image's fault or the server's."""
+        code = await self._wait_for_end(decoder)
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
         if -code in _KILLED_BY_THE_IMAGE:
@@ -178,21 +175,21 @@ class Decoders:
 
     async def _kill(self, decoder: "_Decoder") -> None:
         decoder.process.kill()
-        await self._ended(decoder)
+        await self._wait_for_end(decoder)
 
-    async def _ended(self, decoder: "_Decoder") -> int:
-        """The status of a process that has ended, or is about to."""
+    async def _wait_for_end(self, decoder: "_Decoder") -> int:
+        """Wait for a process that has ended or is about to; return its status."""
         self._busy.discard(decoder)
         decoder.channel.close()
         polls = itertools.count()
         while (code := decoder.process.poll()) is None:
             if next(polls) == _PATIENT_POLLS:
                 decoder.process.kill()
-            await asyncio.sleep(_REAP_S)  # a process that ends wakes no event loop
+            await asyncio.sleep(_REAP_S)  # the end of a process does not wake the event loop
         return code
 
     async def close(self) -> None:
-        """End all processes; a caller that still waits for one gets the error that it ended."""
+        """End all processes; callers that wait for one get an error."""
         if self._retiring is not None:
             self._retiring.cancel()
         for decoder in self._busy:
@@ -200,35 +197,31 @@ class Decoders:
         self._retire()
         while self._ending:
             await asyncio.gather(*self._ending)
-        self._turns = asyncio.Semaphore(self._most)  # the next use may be in another event loop
+        self._slots = asyncio.Semaphore(self._most)  # the next use may be in another event loop
 
 
 class _Decoder:
-    """One process, and our end of its socket."""
+    """Decoding process and the server's end of its socket."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
-        # An app that embeds the router closes nothing: then it ends with the process that used it.
+        # An app that embeds the router never closes the pool: end the process with that app.
         weakref.finalize(self, _end_now, process, channel)
 
     @classmethod
-    def started(cls, max_pixels: int) -> Self:
-        """A new process, which reads its first job when it has loaded what it needs.
-
-        Raises:
-            OSError: there can be none.
-        """
+    def start(cls, max_pixels: int) -> Self:
+        """Start a process, which reads its first job after its imports; may raise OSError."""
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
-                process = subprocess.Popen(  # noqa: S603  (this interpreter, and a number of ours)
+                process = subprocess.Popen(  # noqa: S603  (our own interpreter and arguments)
                     [sys.executable or "python3", "-P", "-m", _WORKER, str(max_pixels)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # libraries print what files say
+                    stderr=subprocess.DEVNULL,  # libraries print text from untrusted files
                     env=_environment(),
-                    start_new_session=True,  # Ctrl-C is the server's to hear
+                    start_new_session=True,  # Ctrl-C must reach only the server
                 )
             except BaseException:
                 ours.close()
@@ -236,15 +229,11 @@ class _Decoder:
         ours.setblocking(False)
         return cls(process, ours)
 
-    async def ask(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Have a job done.
-
-        Raises:
-            OSError: the process ended instead.
-        """
-        socket.send_fds(self.channel, [job.pack()], [file])  # the socket is empty: it takes this
-        head = await self._receive(wire.ANSWER.size)
-        kind, length = wire.ANSWER.unpack(head)
+    async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
+        """Run a job; raise OSError if the process ends instead."""
+        socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
+        head = await self._receive(wire.RESPONSE.size)
+        kind, length = wire.RESPONSE.unpack(head)
         if length > _MAX_PICTURE_BYTES:
             raise ConnectionError("an answer of impossible length")
         return kind, await self._receive(length)
@@ -269,5 +258,5 @@ def _end_now(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+    kept = {name: text for name, text in os.environ.items() if name.startswith(_PASSED_VARIABLES)}
     return kept | _MALLOC

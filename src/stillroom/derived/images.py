@@ -1,4 +1,4 @@
-"""Derived images: found in the cache, made once for all who wait, or left to the CDN."""
+"""Derived images: read from the cache, made once for all waiting requests, or left to the CDN."""
 
 import asyncio
 import concurrent.futures
@@ -30,39 +30,39 @@ from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, Store
 from stillroom.work_budget import TooMuchWork
 
 _REVISION: Final = 1
-"""Goes up when the same request is to come out otherwise, with the same Pillow."""
+"""Increased when the same request is to yield a different result with the same Pillow."""
 
 _MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
-"""Larger files are not looked at: a hundred megapixels of noise are not larger."""
+"""Larger files are not decoded; a hundred megapixels of noise are not larger."""
 
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
-"""An original from a bucket that is larger waits in a file for its turn to be decoded."""
+"""Larger originals from a bucket wait in a file, not in memory, until they are decoded."""
 
 _MAX_FLIGHTS: Final = 256
-"""Pictures that are being made, or wait for that; each holds a descriptor."""
+"""Thumbnails being made or waiting for that; each has an open descriptor."""
 
 _MAX_FLIGHTS_OF_ONE: Final = 32
-"""Of these, pictures of one original, of which one is made at a time."""
+"""Like `_MAX_FLIGHTS`, for one original; its thumbnails are made one at a time."""
 
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096
-"""Originals that could not be decoded, not to be tried again: the same bytes are no better."""
+"""Number of originals whose failure is remembered: decoding the same bytes again is futile."""
 
 _MAX_MARKED: Final = 16_384
-"""Originals whose mark is remembered; some 4 MiB. Others are read for it, some 0.2 ms on a disk."""
+"""Number of originals whose AI mark is remembered, some 4 MiB. Reading a mark takes 0.2 ms."""
 
 _TURN_POLL_S: Final = 0.02
-"""How often is asked whether another process has done with the same original."""
+"""Interval at which the lock of another process on the same original is checked."""
 
 _TURN_S: Final = 20.0
-"""For that, and for what this process makes of it; then the client has better asked again."""
+"""Limit on the wait for that lock and this process's own; then the client should retry later."""
 
 _MAX_FRAME_SIDE: Final = 2000
-"""Pixels, of what Cloudflare makes of a video."""
+"""Limit in pixels for Cloudflare's frames of a video."""
 
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
-"""Originals that come from a bucket at once."""
+"""Originals read from a bucket at once."""
 
 _UNDECODABLE: Final = frozenset(
     {
@@ -80,7 +80,7 @@ _UNDECODABLE: Final = frozenset(
         "video/webm",
     }
 )
-"""Types that we find ourselves, and decode none of; others may be wrong, and are looked into."""
+"""Detected types that are never decoded. Other types may be wrong, so their files are tried."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
@@ -89,16 +89,16 @@ T = TypeVar("T")
 
 
 class DerivedImages:
-    """What can be made of stored images. One in each server process."""
+    """Source of derived images. One in each server process."""
 
     def __init__(
         self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Make and keep pictures; no process is started yet.
+        """Prepare the cache and the pool; no process is started yet.
 
         Args:
-            config: How.
-            report: Hears `kept`, `made`, `refused` or `failed` of each.
+            config: Limits and places.
+            report: Called with `kept`, `made`, `refused` or `failed` for each image.
         """
         self._config = config
         self._report = report
@@ -111,58 +111,58 @@ class DerivedImages:
         self._decoders = Decoders(config.processes, max_pixels=config.max_pixels)
         self._fetches = asyncio.Semaphore(_FETCHES)
         self._flights: dict[str, asyncio.Task[bytes]] = {}
-        self._of_one: Counter[str] = Counter()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._flights_by_source: Counter[str] = Counter()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._refused: BoundedCache[str, tuple[float, str, bool]] = BoundedCache(_MAX_REFUSED)
-        self._marked: BoundedCache[str, bool] = BoundedCache(_MAX_MARKED)
+        self._marks: BoundedCache[str, bool] = BoundedCache(_MAX_MARKED)
         self._threads = _threads()
-        self._maker = ""
+        self._encoder = ""
 
     @property
     def decoder_pids(self) -> list[int]:
-        """The processes that decode for this one."""
+        """Process ids of the decoding processes of this server process."""
         return self._decoders.pids
 
-    # Elsewhere ---------------------------------------------------------------------------
+    # By the CDN --------------------------------------------------------------------------
 
-    def place(self, key: StorageKey, wanted: Derivation) -> RemoteImage | None:
-        """Where the CDN makes this picture of an image; None where it does not.
+    def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
+        """Return the CDN transformation URL, or None if the CDN does not transform this image.
 
-        PNG is no format that it makes, and its `crop` is our `cover`: never larger.
+        The CDN does not make PNG. Its `crop` equals our `cover`, which never enlarges.
         https://developers.cloudflare.com/images/transform-images/transform-via-url/ and, for
         manifests, https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
-        if wanted.format == "png":
+        if derivation.format == "png":
             return None
         options = (
-            f"width={wanted.width}",
-            f"height={wanted.height}",
-            f"fit={'crop' if wanted.fit == 'cover' else 'scale-down'}",
-            f"format={wanted.format}",
-            f"quality={wanted.quality}",
+            f"width={derivation.width}",
+            f"height={derivation.height}",
+            f"fit={'crop' if derivation.fit == 'cover' else 'scale-down'}",
+            f"format={derivation.format}",
+            f"quality={derivation.quality}",
             "metadata=copyright",  # keeps manifests of C2PA where the zone allows it
             "anim=false",
         )
-        return self._at_cdn("image", options, key, wanted.content_type)
+        return self._cdn_image("image", options, key, derivation.content_type)
 
-    def place_of_frame(self, key: StorageKey, wanted: Derivation) -> RemoteImage | None:
-        """Where the CDN makes it of the first frame of a video; None where there is no such CDN.
+    def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
+        """Return the CDN transformation URL for a video's first frame, or None without such a CDN.
 
-        JPEG stands in for WebP, which it does not make of videos, and sides end at 2,000 pixels.
+        The CDN makes no WebP of videos, so JPEG is used instead. Sides are at most 2,000 pixels.
         https://developers.cloudflare.com/stream/transform-videos/
         """
-        form = "png" if wanted.format == "png" else "jpeg"
+        form = "png" if derivation.format == "png" else "jpeg"
         options = (
             "mode=frame",
             "time=0s",
-            f"width={min(wanted.width, _MAX_FRAME_SIDE)}",
-            f"height={min(wanted.height, _MAX_FRAME_SIDE)}",
-            f"fit={'cover' if wanted.fit == 'cover' else 'scale-down'}",
+            f"width={min(derivation.width, _MAX_FRAME_SIDE)}",
+            f"height={min(derivation.height, _MAX_FRAME_SIDE)}",
+            f"fit={'cover' if derivation.fit == 'cover' else 'scale-down'}",
             f"format={'png' if form == 'png' else 'jpg'}",
         )
-        return self._at_cdn("media", options, key, f"image/{form}")
+        return self._cdn_image("media", options, key, f"image/{form}")
 
-    def _at_cdn(
+    def _cdn_image(
         self, service: str, options: Sequence[str], key: StorageKey, content_type: str
     ) -> RemoteImage | None:
         if self._config.transformations_url is None:
@@ -172,40 +172,40 @@ class DerivedImages:
         source = f"{parts.path.rstrip('/')}/{quote(key.text, safe='/')}"
         return RemoteImage(f"{origin}/cdn-cgi/{service}/{','.join(options)}{source}", content_type)
 
-    # Here --------------------------------------------------------------------------------
+    # By this server ----------------------------------------------------------------------
 
-    async def describe(self, original: OpenedImage, wanted: Derivation) -> StoredImage:
-        """What is known of a picture before it is made: all but its size.
+    async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
+        """Return a thumbnail's metadata before it is made: all but its size.
 
         Raises:
             BackendUnavailable: the original cannot be read.
         """
-        name = self._name(original.image, wanted, is_marked=await self._is_marked(original))
+        name = self._name(original.image, derivation, is_marked=await self._is_marked(original))
         return replace(
             original.image,
             size=0,
             etag=f'"{name[:32]}"',
-            content_type=wanted.content_type,
+            content_type=derivation.content_type,
             sha256=None,
             save_id=name,
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
-        """Whether the original says that AI made it; so shall each picture of it."""
+        """Return whether the original has an AI mark, which its thumbnails then get as well."""
         if original.image.content_type not in _HAVE_MARKS:
             return False
         source = _source(original.image)
-        known = self._marked.get(source)
-        if known is None:
+        has_mark = self._marks.get(source)
+        if has_mark is None:
             mark = None
             with contextlib.suppress(TooMuchWork):
                 mark = await by_reading(original.image.size, reader_of(original), find_mark)
-            known = mark not in (None, "none")
-            self._marked.put(source, known)
-        return known
+            has_mark = mark not in (None, "none")
+            self._marks.put(source, has_mark)
+        return has_mark
 
-    async def derive(self, original: OpenedImage, wanted: Derivation) -> DerivedImage:
-        """The picture; close it after use. `original` is closed here, in any case.
+    async def derive(self, original: OpenedImage, derivation: Derivation) -> DerivedImage:
+        """Return the thumbnail; the caller closes it. `original` is closed in any case.
 
         Raises:
             UnsupportedMedia: the original cannot be decoded, or not within the limits.
@@ -213,137 +213,139 @@ class DerivedImages:
         """
         with contextlib.ExitStack() as closing:
             closing.callback(original.close)
-            facts = await self.describe(original, wanted)
-            name = facts.save_id
-            kept = self._cache.open(name)
-            if kept is not None:
+            description = await self.describe(original, derivation)
+            name = description.save_id
+            fd = self._cache.open(name)
+            if fd is not None:
                 self._report("kept")
-                return DerivedImage(replace(facts, size=os.fstat(kept).st_size), kept)
-            self._refuse(original.image)
+                return DerivedImage(replace(description, size=os.fstat(fd).st_size), fd)
+            self._raise_if_refused(original.image)
             flight = self._flights.get(name)
             if flight is None:
-                of_one = self._of_one[_source(original.image)]
-                if len(self._flights) >= _MAX_FLIGHTS or of_one >= _MAX_FLIGHTS_OF_ONE:
+                waiting = self._flights_by_source[_source(original.image)]
+                if len(self._flights) >= _MAX_FLIGHTS or waiting >= _MAX_FLIGHTS_OF_ONE:
                     raise BackendUnavailable("too many images wait to be decoded")
-                closing.pop_all()  # closed by the shared task, which may outlast this request
-                flight = self._start(name, original, wanted)
+                closing.pop_all()  # the shared task closes it, possibly after this request
+                flight = self._start(name, original, derivation)
         picture = await asyncio.shield(flight)
-        return DerivedImage(replace(facts, size=len(picture)), picture)
+        return DerivedImage(replace(description, size=len(picture)), picture)
 
     def decodes(self, content_type: str) -> bool:
-        """Whether it is worth trying with images of this type."""
+        """Return whether images of this type may be decodable."""
         return content_type.partition(";")[0].strip() not in _UNDECODABLE
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """`#rrggbb` in sRGB, or None for an image that shows nothing; `original` stays open.
+        """Return `#rrggbb` in sRGB, or None for an invisible image; `original` stays open.
 
         Raises:
-            UnsupportedMedia, BackendUnavailable: as `derive`.
+            UnsupportedMedia, BackendUnavailable: see `derive`.
         """
-        self._refuse(original.image)
+        self._raise_if_refused(original.image)
         try:
             async with self._file_of(original) as file:
                 return await self._decoders.dominant_color(file)
         except UnsupportedMedia as error:
-            self._remember(original.image, error)
+            self._remember_refusal(original.image, error)
             raise
         except OSError as error:  # no room for a copy of it, or no descriptor
             raise BackendUnavailable("the image cannot be handed to a decoder") from error
 
-    def _name(self, original: StoredImage, wanted: Derivation, *, is_marked: bool) -> str:
-        """The picture's own: what it is made of, how, and by what."""
-        if not self._maker:
+    def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
+        """Hash the original, the derivation and the encoder into the name of a thumbnail."""
+        if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                self._maker = f"{_REVISION} {importlib.metadata.version('pillow')}"
-        parts = [self._maker, original.key.text, original.etag, str(original.size), repr(wanted)]
+                self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
+        parts = [
+            self._encoder,
+            original.key.text,
+            original.etag,
+            str(original.size),
+            repr(derivation),
+        ]
         if is_marked:
-            parts.append("marked")  # so a cache of before holds none of these
+            parts.append("marked")  # caches of older versions have unmarked thumbnails
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def _refuse(self, original: StoredImage) -> None:
-        """Raise about what is known not to be decodable."""
+    def _raise_if_refused(self, original: StoredImage) -> None:
         if not self.decodes(original.content_type):
             raise UnsupportedMedia(f"no picture is made of {original.content_type}")
         if original.size > _MAX_ORIGINAL_BYTES:
             raise UnsupportedMedia("the file is too large to be decoded")
-        until, why, is_cut_off = self._refused.get(_source(original)) or (0.0, "", False)
+        until, message, is_cut_off = self._refused.get(_source(original)) or (0.0, "", False)
         if time.monotonic() < until:
-            raise UnsupportedMedia(why, is_cut_off=is_cut_off)
+            raise UnsupportedMedia(message, is_cut_off=is_cut_off)
 
-    def _start(self, name: str, original: OpenedImage, wanted: Derivation) -> "asyncio.Task[bytes]":
-        flight = asyncio.get_running_loop().create_task(self._make(name, original, wanted))
+    def _start(
+        self, name: str, original: OpenedImage, derivation: Derivation
+    ) -> "asyncio.Task[bytes]":
+        flight = asyncio.get_running_loop().create_task(self._make(name, original, derivation))
         self._flights[name] = flight
         source = _source(original.image)
-        self._of_one[source] += 1
-        flight.add_done_callback(lambda done: self._landed(name, source, done))
+        self._flights_by_source[source] += 1
+        flight.add_done_callback(lambda done: self._end_flight(name, source, done))
         return flight
 
-    def _landed(self, name: str, source: str, flight: "asyncio.Task[bytes]") -> None:
+    def _end_flight(self, name: str, source: str, flight: "asyncio.Task[bytes]") -> None:
         self._flights.pop(name, None)
-        self._of_one[source] -= 1
-        if not self._of_one[source]:
-            del self._of_one[source]
+        self._flights_by_source[source] -= 1
+        if not self._flights_by_source[source]:
+            del self._flights_by_source[source]
         error = asyncio.CancelledError() if flight.cancelled() else flight.exception()
         if error is not None:
             self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
 
-    async def _make(self, name: str, original: OpenedImage, wanted: Derivation) -> bytes:
-        """Decode, unless another process just has, or found that it cannot be done."""
+    async def _make(self, name: str, original: OpenedImage, derivation: Derivation) -> bytes:
+        """Make a thumbnail, unless another process just has, or found it impossible."""
         with contextlib.closing(original):
-            async with self._turn(_source(original.image)):
-                self._refuse(original.image)
-                kept = self._cache.open(name)
-                if kept is not None:
-                    with contextlib.closing(DerivedImage(original.image, kept)) as made:
-                        size = os.fstat(kept).st_size
-                        return b"".join([piece async for piece in made.chunks(0, size)])
+            async with self._lock(_source(original.image)):
+                self._raise_if_refused(original.image)
+                fd = self._cache.open(name)
+                if fd is not None:
+                    with contextlib.closing(DerivedImage(original.image, fd)) as cached:
+                        size = os.fstat(fd).st_size
+                        return b"".join([piece async for piece in cached.chunks(0, size)])
                 try:
                     async with self._file_of(original) as file:
-                        picture = await self._decoders.derive(file, wanted)
+                        picture = await self._decoders.derive(file, derivation)
                     if await self._is_marked(original):
                         picture = await self._in_thread(with_ai_mark, picture)
                 except UnsupportedMedia as error:
-                    self._remember(original.image, error)
+                    self._remember_refusal(original.image, error)
                     raise
                 except OSError as error:  # no room for a copy of it, or no descriptor
                     raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:
-                    await self._in_thread(self._cache.keep, name, picture)
+                    await self._in_thread(self._cache.add, name, picture)
                 return picture
 
-    def _remember(self, original: StoredImage, why: UnsupportedMedia) -> None:
-        """Refuse what is asked for of this original from here on."""
-        # Not the error itself: by its traceback it would keep the original's bytes.
-        refused = (time.monotonic() + _REFUSED_FOR_S, str(why), why.is_cut_off)
-        self._refused.put(_source(original), refused)
+    def _remember_refusal(self, original: StoredImage, reason: UnsupportedMedia) -> None:
+        # Not the error itself: its traceback would keep the original's bytes in memory.
+        entry = (time.monotonic() + _REFUSED_FOR_S, str(reason), reason.is_cut_off)
+        self._refused.put(_source(original), entry)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, source: str) -> AsyncIterator[None]:
-        """While nothing else, in any process, is made of this original.
-
-        Raises:
-            BackendUnavailable: that took too long.
-        """
-        lock = self._turns.setdefault(source, asyncio.Lock())
+    async def _lock(self, source: str) -> AsyncIterator[None]:
+        """Lock an original in all processes; raise BackendUnavailable if that takes too long."""
+        lock = self._locks.setdefault(source, asyncio.Lock())
         fd: int | None = None
-        async with contextlib.AsyncExitStack() as held:
+        async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(_TURN_S):
-                    await held.enter_async_context(lock)
-                    with contextlib.suppress(OSError):  # then each process makes its own
-                        while (fd := self._cache.turn(source)) is None:  # noqa: ASYNC110  (a lock of other processes tells nothing)
+                    await stack.enter_async_context(lock)
+                    with contextlib.suppress(OSError):  # without locks each process makes its own
+                        while (fd := self._cache.try_lock(source)) is None:  # noqa: ASYNC110  (a file lock cannot be awaited)
                             await asyncio.sleep(_TURN_POLL_S)
             except TimeoutError:
-                why = "the image is being decoded for others: ask again"
-                raise BackendUnavailable(why) from None
+                message = "the image is being decoded for others: ask again"
+                raise BackendUnavailable(message) from None
             if fd is not None:
-                held.callback(os.close, fd)
+                stack.callback(os.close, fd)
             yield
 
     @contextlib.asynccontextmanager
     async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
-        """The original as an open file, wherever it lies."""
+        """Provide the original as an open file, downloading it from a bucket if needed."""
         if isinstance(original, LocalImage):
             yield original.fileno()
             return
@@ -358,7 +360,7 @@ class DerivedImages:
                 os.close(file)
 
     def _spool(self, size: int) -> int:
-        """A file that is gone when it is closed: on the disk where it is large, else in memory."""
+        """Create a temporary file: on the disk if it is large, else in memory."""
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
                 self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -370,7 +372,7 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Give up what is being made, and end the processes; it may be used again."""
+        """Cancel running work and end the processes; the object can be used again."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -385,7 +387,7 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _source(original: StoredImage) -> str:
-    """An original's own name: its key and the bytes that it has now."""
+    """Hash the key and the etag of an original."""
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A derived image that is open: in a file of the cache, or in memory."""
+"""Open derived image, in a file of the cache or in memory."""
 
 import asyncio
 import os
@@ -12,14 +12,14 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class DerivedImage:
-    """A picture that was made: in a file of the cache, or in memory. An `OpenedImage`."""
+    """A thumbnail: a file of the cache, or bytes in memory. Implements `OpenedImage`."""
 
     def __init__(self, image: StoredImage, source: int | bytes) -> None:
         self.image = image
         self._source = source
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, in pieces."""
+        """Yield `length` bytes from `start` on, in pieces."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -40,10 +40,10 @@ class DerivedImage:
 
 
 async def _read(file: int, start: int, size: int) -> bytes:
-    """Without waiting where the page cache has it, else in a thread."""
+    """Read without blocking if the page cache has the bytes, else in a thread."""
     buffer = bytearray(size)
     try:
         count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: not supported by this filesystem
         return await asyncio.to_thread(os.pread, file, size, start)
     return bytes(memoryview(buffer)[:count]) if count else b""

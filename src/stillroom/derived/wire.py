@@ -1,7 +1,7 @@
-"""What the server and a decoding process say to each other over their socket.
+"""Socket protocol between the server and a decoding process, which has one job at a time.
 
-A job is `JOB`, with the open original beside it as a descriptor; an answer is `ANSWER`, and as
-many bytes as it says. A process has one job at a time.
+A job is `JOB`, sent with the open original as a descriptor. The response is `RESPONSE`, followed by
+content of the announced length.
 """
 
 import struct
@@ -11,10 +11,10 @@ from typing import Final, Self
 from stillroom.http.derivation import Derivation
 
 JOB: Final = struct.Struct("!II?4sB")
-ANSWER: Final = struct.Struct("!cI")
+RESPONSE: Final = struct.Struct("!cI")
 
 MADE: Final = b"+"
-"""The picture follows."""
+"""The thumbnail follows."""
 
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
@@ -22,23 +22,23 @@ CUT_OFF: Final = b"<"
 """The file ends before its image does."""
 
 UNDECODABLE: Final = b"-"
-"""Nothing follows: whatever a decoder says about a stranger's file stays where it was said."""
+"""Nothing follows: a decoder's messages about an untrusted file never leave its process."""
 
 BROKEN: Final = b"!"
-"""No image can be decoded here. Why follows, for the log."""
+"""No image can be decoded here. The reason follows, for the log."""
 
 COLOR: Final = "hex"
-"""In the place of a format: the answer is the dominant colour, `#rrggbb`, or nothing at all."""
+"""In place of a format: the response is the dominant colour, `#rrggbb`, or empty."""
 
 _COLOR_SIDE: Final = 64
 
 OUT_OF_MEMORY: Final = 3
-"""The status of a process that ended because an image needed more memory than it has."""
+"""Exit status of a process that ended because an image needed too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a decoding process is told of a `Derivation`."""
+    """Job of a decoding process, made from a `Derivation`."""
 
     width: int
     height: int
@@ -47,24 +47,28 @@ class Job:
     quality: int
 
     @classmethod
-    def of(cls, wanted: Derivation) -> Self:
-        """The job that makes what is wanted."""
+    def of(cls, derivation: Derivation) -> Self:
+        """Return the job for a derivation."""
         return cls(
-            wanted.width, wanted.height, wanted.fit == "cover", wanted.format, wanted.quality
+            derivation.width,
+            derivation.height,
+            derivation.fit == "cover",
+            derivation.format,
+            derivation.quality,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """What `pack` has packed."""
+        """Parse the result of `pack`."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
     @classmethod
     def of_color(cls) -> Self:
-        """The job that finds the dominant colour; as many pixels are looked at as are here."""
+        """Return the job for the dominant colour, computed from a thumbnail of this size."""
         return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:
-        """For the socket."""
+        """Encode the job for the socket."""
         form = self.format.encode("ascii")
         return JOB.pack(self.width, self.height, self.covers, form, self.quality)

@@ -1,7 +1,7 @@
-"""Generation metadata in images: with which prompt, model and seed they were made.
+"""Generation metadata in images: prompt, model, seed and other facts of their origin.
 
-Pure functions on bytes, for the server and the SDK: `reading` finds the facts, `writing` puts them
-into a file. `carriers` has a file for each place where formats keep text, `tools` one for each
-program that writes it. The bytes come from anywhere: all that is read, inflated and walked has a
-bound, and what is malformed gives no facts, never an error.
+Pure functions on bytes, for the server and the SDK: `reading` finds the facts, `writing` embeds
+them. `carriers` has one module per file format, `tools` one per program that writes metadata. The
+input is untrusted: everything that is read, inflated and walked is bounded, and malformed metadata
+yields no facts instead of an error.
 """

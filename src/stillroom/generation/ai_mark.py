@@ -1,7 +1,4 @@
-"""The mark that says "made by AI": whether a file has it, by what its carriers hold.
-
-Two are known: a manifest of C2PA, and the property DigitalSourceType of IPTC in XMP.
-"""
+"""AI mark of a file: an unverified C2PA manifest, or the IPTC property DigitalSourceType in XMP."""
 
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -10,10 +7,10 @@ from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
 
 AiMark = Literal["c2pa", "iptc", "both", "none"]
-"""`c2pa`: a manifest, which is not verified; `iptc`: the property; `both`; `none` of them."""
+"""`c2pa`: an unverified manifest; `iptc`: the property; `both`; or `none`."""
 
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""What is written: https://cv.iptc.org/newscodes/digitalsourcetype/."""
+"""Value that is written; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
 
 TYPES: Final = frozenset(
     (
@@ -27,23 +24,23 @@ TYPES: Final = frozenset(
         "video/quicktime",
     )
 )
-"""Content types that have a place for a mark which is read."""
+"""Content types in which an AI mark can be read."""
 
 _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 
-def mark_of(found: Iterable[Entries]) -> AiMark | None:
-    """The mark in what was found in one file; None where it cannot be told."""
-    entries = list(found)
-    has_c2pa = any(one.has_c2pa for one in entries)
-    has_iptc = any(says_ai(one) for one in entries)
+def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
+    """Return the AI mark found by the carriers of one file, or None if it cannot be determined."""
+    carriers = list(gathered)
+    has_c2pa = any(entries.has_c2pa for entries in carriers)
+    has_iptc = any(says_ai(entries) for entries in carriers)
     if has_c2pa or has_iptc:
         return "both" if has_c2pa and has_iptc else "c2pa" if has_c2pa else "iptc"
-    if not entries or any(one.hides_mark for one in entries):
+    if not carriers or any(entries.hides_mark for entries in carriers):
         return None
     return "none"
 
 
-def says_ai(found: Entries) -> bool:
-    """Whether the property of IPTC names AI as the source, whatever stands in front of the term."""
-    return found.texts.get(SOURCE_TYPE, "").strip().rpartition("/")[2] in _MADE_BY_AI
+def says_ai(entries: Entries) -> bool:
+    """Return whether the IPTC property names AI as the source, ignoring the prefix of the term."""
+    return entries.texts.get(SOURCE_TYPE, "").strip().rpartition("/")[2] in _MADE_BY_AI

@@ -1,4 +1,4 @@
-"""The facts of one generated image, with the names that the API has for them."""
+"""Generation facts of an image, under the names that the API uses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from stillroom.generation.texts import Unreadable, clean, clean_text, json_objec
 from stillroom.work_budget import WorkBudget
 
 MAX_SEED: Final = 2**64 - 1
-"""The largest that any of the tools has: ComfyUI's."""
+"""Largest seed of any supported tool (ComfyUI)."""
 
 _MAX_COUNT: Final = 2**31 - 1
 _MAX_DIGITS: Final = 20
@@ -19,11 +19,11 @@ _MAX_ORIGINS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A low-rank adaptation of the model.
+    """Low-rank adaptation of the model.
 
     Attributes:
-        name: As the tool names it.
-        weight: 1 is its full strength; None where it is not known.
+        name: Name that the tool uses.
+        weight: 1 is its full strength; None if unknown.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """How an image was made; None where that is not known.
+    """Facts about how an image was made; None means unknown.
 
     Attributes:
         tool: The program that made it, such as `ComfyUI`.
         seed: 0 to 2**64 - 1.
-        model: As the tool names it, often a file name.
-        loras: None where it is not known whether there were any.
-        width: Pixels that were asked for; the image may have been enlarged since.
-        height: Pixels, likewise.
+        model: Name that the tool uses, often a file name.
+        loras: None if it is unknown whether any were used.
+        width: Requested width in pixels; the image may have been enlarged since.
+        height: Requested height in pixels, likewise.
         derived_from: Paths or SHA-256 of images that it was made from.
-        raw: What the tool has written, by the name that it has in the file.
+        raw: Metadata written by the tool, by its name in the file.
     """
 
     tool: str | None = None
@@ -61,16 +61,16 @@ class Generation:
     raw: Mapping[str, object] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON has them; safe to encode strictly, in UTF-8."""
-        found = {name: getattr(self, name) for name in NAMES}
+        """Return the fields as JSON values that encode strictly in UTF-8."""
+        values = {name: getattr(self, name) for name in NAMES}
         if self.loras is not None:
-            found["loras"] = [{"name": one.name, "weight": one.weight} for one in self.loras]
+            values["loras"] = [{"name": lora_.name, "weight": lora_.weight} for lora_ in self.loras]
         if self.derived_from is not None:
-            found["derived_from"] = list(self.derived_from)
-        return found
+            values["derived_from"] = list(self.derived_from)
+        return values
 
     def over(self, other: "Generation") -> "Generation":
-        """These facts, and where one is not known that of `other`."""
+        """Return these facts, with unknown ones filled in from `other`."""
         return Generation(
             **{
                 name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
@@ -79,29 +79,29 @@ class Generation:
         )
 
     def is_empty(self) -> bool:
-        """Whether nothing is known."""
+        """Return whether all facts are unknown."""
         return all(getattr(self, name) is None for name in NAMES)
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))
-"""Of the facts, in the order in which they are shown."""
+"""Names of the facts, in display order."""
 
 
-def generation_of(given: Mapping[str, Any]) -> Generation:
-    """Facts in the form of `as_json` from any writer: a value that is no such fact is None.
+def generation_of(values: Mapping[str, Any]) -> Generation:
+    """Parse facts in the form of `as_json` from any writer; invalid values become None.
 
-    Unknown names are left alone, so that an older version reads what a newer one writes.
+    Unknown names are ignored, so that older versions can read what newer versions write.
     """
-    raw = given.get("raw")
+    raw = values.get("raw")
     return Generation(
-        **{name: text(given.get(name)) for name in _TEXTS},
-        seed=whole(given.get("seed"), MAX_SEED),
-        cfg_scale=number(given.get("cfg_scale")),
-        steps=whole(given.get("steps")),
-        width=whole(given.get("width")),
-        height=whole(given.get("height")),
-        loras=_loras(given.get("loras")),
-        derived_from=_origins(given.get("derived_from")),
+        **{name: text(values.get(name)) for name in _TEXTS},
+        seed=whole(values.get("seed"), MAX_SEED),
+        cfg_scale=number(values.get("cfg_scale")),
+        steps=whole(values.get("steps")),
+        width=whole(values.get("width")),
+        height=whole(values.get("height")),
+        loras=_loras(values.get("loras")),
+        derived_from=_origins(values.get("derived_from")),
         raw=clean_object(raw) if isinstance(raw, Mapping) else None,
     )
 
@@ -112,18 +112,18 @@ _TEXTS: Final = (
 
 
 def text(value: object) -> str | None:
-    """A text that every encoder and database takes; None of anything else."""
+    """Return a text that every encoder and database accepts; None for anything else."""
     return clean_text(value) if isinstance(value, str) else None
 
 
 def name(value: object) -> str | None:
-    """As `text`, without blanks around it; None of an empty one."""
-    found = text(value)
-    return (found.strip() or None) if found is not None else None
+    """Return a cleaned and stripped text, or None if it is empty or not a text."""
+    cleaned = text(value)
+    return (cleaned.strip() or None) if cleaned is not None else None
 
 
 def whole(value: object, most: int = _MAX_COUNT) -> int | None:
-    """A whole number of 0 to `most`, also spelled as text; None of anything else."""
+    """Convert a number or its decimal text to an integer in 0 to `most`; None for anything else."""
     if isinstance(value, str):
         value = value.strip()
         digits = value.removesuffix(".0")
@@ -138,62 +138,57 @@ def whole(value: object, most: int = _MAX_COUNT) -> int | None:
 
 
 def number(value: object) -> float | None:
-    """A finite number, also spelled as text; None of anything else."""
+    """Convert a number or its text to a finite float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value if isinstance(value, int | float) else value[:200].strip()[:40])
+        converted = float(value if isinstance(value, int | float) else value[:200].strip()[:40])
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return converted if math.isfinite(converted) else None
 
 
 def size(value: object) -> tuple[int | None, int | None]:
-    """Width and height in a text such as `512x768`."""
+    """Parse width and height from a text such as `512x768`."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
-    found = whole(across), whole(down)
-    return found if None not in found else (None, None)
+    dimensions = whole(across), whole(down)
+    return dimensions if None not in dimensions else (None, None)
 
 
-def lora(called: object, weight: object) -> Lora | None:
-    """One of them, if it has a name."""
-    found = name(called)
-    return Lora(found, number(weight)) if found and found != "None" else None
+def lora(value: object, weight: object) -> Lora | None:
+    """Return a LoRA, or None if it has no name."""
+    cleaned = name(value)
+    return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """A JSON object that every encoder takes; None where it is nested too deep."""
+    """Copy a JSON object so that every encoder accepts it; None if it is nested too deeply."""
     try:
-        found = clean(value)
+        cleaned = clean(value)
     except Unreadable:
         return None
-    return found if isinstance(found, dict) else None
+    return cleaned if isinstance(cleaned, dict) else None
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    found = (
-        lora(one.get("name"), one.get("weight"))
-        for one in value[:_MAX_LORAS]
-        if isinstance(one, Mapping)
+    loras = (
+        lora(item.get("name"), item.get("weight"))
+        for item in value[:_MAX_LORAS]
+        if isinstance(item, Mapping)
     )
-    return tuple(one for one in found if one is not None)
+    return tuple(lora_ for lora_ in loras if lora_ is not None)
 
 
 def _origins(value: object) -> tuple[str, ...] | None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    return tuple(clean_text(one) for one in value[:_MAX_ORIGINS] if isinstance(one, str))
+    return tuple(clean_text(origin) for origin in value[:_MAX_ORIGINS] if isinstance(origin, str))
 
 
 def object_in(text_: str | None, budget: WorkBudget) -> dict[str, Any] | None:
-    """The JSON object that a text is; None where it does not look like one.
-
-    Raises:
-        Unreadable: it begins like one.
-        TooMuchWork: the budget is spent.
-    """
+    """Parse a text as `json_object` does; None if it does not begin like a JSON object."""
     if text_ is None or not text_.lstrip().startswith("{"):
         return None
     return json_object(text_, budget)

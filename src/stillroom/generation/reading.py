@@ -1,4 +1,4 @@
-"""The facts in a file: what its carriers hold, by the first tool that knows it; and its mark."""
+"""Reading of generation facts and the AI mark from files."""
 
 import asyncio
 import concurrent.futures
@@ -25,20 +25,20 @@ from stillroom.generation.tools import (
 from stillroom.work_budget import TooMuchWork, WorkBudget
 
 MAX_BYTES: Final = 1024**2
-"""Of one file, all reads together."""
+"""Bound on all reads of one file together."""
 
 _FIRST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""One: each more that computes makes the event loop wait for another turn of a thread."""
+"""A single thread: with more, the event loop would wait longer for its turn."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
-"""Called for each file that takes more work than one file may."""
+"""Callbacks for files whose metadata exceed the work budget."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
-"""Reads so many bytes of a file, from a place on."""
+"""Reads bytes of a file: `(start, length)`."""
 
 Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
@@ -53,7 +53,7 @@ _TOOLS: Final = (
     a1111.read,
     comfyui.read,
 )
-"""Those first whose texts are marked as theirs."""
+"""In order of precedence: tools whose texts are marked as theirs come first."""
 
 
 _FORMATS: Final = (
@@ -67,12 +67,12 @@ _FORMATS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What reading one file has found.
+    """Result of reading one file.
 
     Attributes:
-        generation: None where there is nothing that any tool has written.
-        broken: Whether something was malformed, larger than is read, or too much work.
-        ai_mark: None where it cannot be told, also of a format that is not read.
+        generation: None if no tool has written anything.
+        broken: Whether something was malformed, too large to be read, or too much work.
+        ai_mark: None if it cannot be determined, including formats that are not read.
     """
 
     generation: Generation | None
@@ -81,18 +81,18 @@ class Found:
 
 
 UNKNOWN: Final = Found(None, broken=True)
-"""Nothing is known of a file that takes too much work."""
+"""Result for a file that takes too much work."""
 
 
 class Readable(Protocol):
-    """An open file of which pieces can be read."""
+    """Open file that supports ranged reads."""
 
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, `length` of them."""
+        """Yield `length` bytes from `start` on, in chunks."""
 
 
 def reader_of(file: Readable) -> Read:
-    """What reads parts of an open file."""
+    """Return a function that reads parts of an open file."""
 
     async def read(start: int, length: int) -> bytes:
         return b"".join([chunk async for chunk in file.chunks(start, length)])
@@ -101,37 +101,32 @@ def reader_of(file: Readable) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """The facts in the parts of a file, and its mark.
+    """Find the facts and the AI mark in the parts of a file.
 
     Raises:
-        MoreNeeded: more of it must be read to know.
+        MoreNeeded: more of the file must be read.
         TooMuchWork: the budget of the parts is spent.
     """
     broken, generation, gathered = False, None, []
     for carrier in _carriers(parts):
         if generation is not None and any(map(says_ai, gathered)):
-            break  # whatever else there is costs another read
+            break  # the remaining carriers would cost another read
         entries = _gather(carrier, parts)
         gathered.append(entries)
         broken = broken or entries.broken
         if generation is None:
-            found = interpret(entries.texts, parts.budget)
-            broken, generation = broken or found.broken, found.generation
+            result = interpret(entries.texts, parts.budget)
+            broken, generation = broken or result.broken, result.generation
     return Found(generation, broken, mark_of(gathered))
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """The mark alone.
-
-    Raises:
-        MoreNeeded: more of the file must be read to know.
-        TooMuchWork: the budget of the parts is spent.
-    """
+    """Find only the AI mark; raises the same errors as `find`."""
     return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
 
 
 def find_in(data: bytes) -> Found:
-    """The facts in a whole file, or in its beginning if that is all that there is."""
+    """Find the facts and the AI mark in a file, of which `data` may be only the beginning."""
     try:
         return find(FileParts.whole(data))
     except TooMuchWork:
@@ -139,33 +134,29 @@ def find_in(data: bytes) -> Found:
 
 
 def texts_in(data: bytes) -> Mapping[str, str]:
-    """All texts of a whole file, by name as `carriers` gives them."""
-    parts, found = FileParts.whole(data), {}
+    """Return all texts of a whole file, by the names that `carriers` use."""
+    parts, texts = FileParts.whole(data), {}
     for carrier in reversed(_carriers(parts)):
-        found.update(_gather(carrier, parts).texts)
-    return found
+        texts.update(_gather(carrier, parts).texts)
+    return texts
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """The facts in a file of `size` bytes, and its mark, as `by_reading`."""
+    """Find the facts and the AI mark in a file of `size` bytes, reading as `by_reading` does."""
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
         return UNKNOWN
 
 
-async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T:
-    """What `look` finds in a file of `size` bytes, of which `read` is asked for 1 MiB at most.
-
-    Raises:
-        TooMuchWork: as `looked`.
-    """
+async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
+    """Parse a file of `size` bytes with `run_parser`, calling `read` for at most 1 MiB of it."""
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
     for _ in range(_MAX_READS):
         parts.add(start, await read(start, length))
         try:
-            return await looked(parts, look)
+            return await run_parser(parts, parse)
         except MoreNeeded as more:
             if not parts.allows(more.start, more.length):
                 break
@@ -173,11 +164,11 @@ async def by_reading(size: int, read: Read, look: Callable[[FileParts], T]) -> T
             room = max(more.length, min(_READ_BYTES, MAX_BYTES - parts.held))
             length = min(room, size - start)
     parts.end()
-    return await looked(parts, look)
+    return await run_parser(parts, parse)
 
 
-async def looked(parts: Parts, look: Callable[[Parts], T]) -> T:
-    """What `look` finds in these parts: here if it takes a millisecond, else in a thread.
+async def run_parser(parts: Parts, parse: Callable[[Parts], T]) -> T:
+    """Parse these parts: in the event loop if it takes about a millisecond, else in a thread.
 
     Raises:
         TooMuchWork: it takes more work than one file may cause; this is counted.
@@ -185,18 +176,18 @@ async def looked(parts: Parts, look: Callable[[Parts], T]) -> T:
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
     try:
-        return look(parts)
+        return parse(parts)
     except (TooMuchWork, RecursionError):
-        pass  # it is tried again with all that is left
+        pass  # retried below with the rest of the budget
     finally:
         whole.put_back(part)
         parts.budget = whole
-    return await asyncio.get_running_loop().run_in_executor(_parsing, _look_in_full, parts, look)
+    return await asyncio.get_running_loop().run_in_executor(_parsing, _parse_in_full, parts, parse)
 
 
-def _look_in_full(parts: Parts, look: Callable[[Parts], T]) -> T:
+def _parse_in_full(parts: Parts, parse: Callable[[Parts], T]) -> T:
     try:
-        return look(parts)
+        return parse(parts)
     except (TooMuchWork, RecursionError) as error:
         for report in exceeded_reports:
             report()
@@ -204,19 +195,18 @@ def _look_in_full(parts: Parts, look: Callable[[Parts], T]) -> T:
 
 
 def _gather(carrier: Carrier, parts: FileParts) -> Entries:
-    """What one carrier holds, as far as it can be read."""
     entries = Entries(parts.budget)
     try:
         carrier(parts, entries)
     except BrokenHeader:
-        entries.lose()
+        entries.mark_broken()
     return entries
 
 
 def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
-    """The facts in the texts of one file, by name as `carriers` gives them.
+    """Find the facts in the texts of one file, by the names that `carriers` use.
 
-    What the SDK has written stands above what a tool has: of a fact that it lacks, the tool's.
+    Facts written by the SDK take precedence; the tool's facts fill in those that are missing.
 
     Raises:
         TooMuchWork: the budget is spent.
@@ -245,7 +235,7 @@ def _read_by(
 
 def _carriers(parts: FileParts) -> tuple[Carrier, ...]:
     start = parts.bytes_at(0, min(parts.size, _SNIFFED_BYTES))
-    for is_one, carriers in _FORMATS:
-        if is_one(start):
+    for matches, carriers in _FORMATS:
+        if matches(start):
             return carriers
     return ()

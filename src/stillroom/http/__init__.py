@@ -1,5 +1,4 @@
-"""The rules of HTTP as pure functions, for both request paths.
+"""HTTP semantics as pure functions, independent of frameworks and sockets.
 
-Nothing here knows a framework or a socket: facts go in, statuses, headers and
-slices come out.
+Both request paths use them to parse requests and to compute status codes, headers and ranges.
 """

@@ -1,7 +1,7 @@
-"""The query of a derived image: read strictly, and brought into one spelling.
+"""Thumbnail parameters: parsed strictly and normalised.
 
-Requests that come to the same picture come to the same `Derivation`, and there are some
-thousands of them in all, so that no client can fill a cache with one picture.
+Requests for the same thumbnail have equal `Derivation` values. An image has only some thousands of
+them, so that no client can fill a cache with thumbnails of one image.
 """
 
 import re
@@ -14,7 +14,7 @@ from stillroom.http.parameters import Parameter, Place
 from stillroom.paths import decode_query_text
 
 SIZES: Final = (64, 128, 256, 512, 1024, 2048)
-"""Pixels of a side; what is asked for counts as the next of these, and more as the last."""
+"""Supported widths and heights in pixels. Other values are rounded up; the last is the limit."""
 
 DEFAULT_QUALITY: Final = 80
 _QUALITY_STEP: Final = 10
@@ -29,15 +29,15 @@ _NUMBER: Final = re.compile(r"0*([1-9][0-9]*)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What is to be made of an image.
+    """Properties of a thumbnail.
 
     Attributes:
-        width: The box, in pixels; one of `SIZES`. A side that was not asked for is the largest.
-        height: The same.
-        fit: `contain` keeps all of the image within the box; `cover` fills the box and cuts
-            off what hangs over. Neither enlarges.
-        format: Of the result.
-        quality: 10 to 100 in tens; 0 where the format has none.
+        width: Width of the box in pixels; one of `SIZES`, by default the largest.
+        height: Height of the box, likewise.
+        fit: `contain` scales the image to fit into the box; `cover` fills the box and crops the
+            image. Neither enlarges it.
+        format: Image format.
+        quality: Multiple of ten up to 100; 0 for formats without a quality.
     """
 
     width: int
@@ -48,19 +48,19 @@ class Derivation:
 
     @property
     def content_type(self) -> str:
-        """Of the result."""
+        """Content type of the thumbnail."""
         return f"image/{self.format}"
 
 
-def _size(text: str, at: Place) -> int:
+def _parse_size(text: str, at: Place) -> int:
     number = _NUMBER.fullmatch(text)
     if number is None:
         raise InvalidParameter("must be a whole number of pixels, 1 or more", at=at)
-    pixels = int(number[1][:5])  # five digits are more than counts
+    pixels = int(number[1][:5])  # five digits exceed the largest size
     return next((size for size in SIZES if pixels <= size), SIZES[-1])
 
 
-def _quality_of(text: str, at: Place) -> int:
+def _parse_quality(text: str, at: Place) -> int:
     number = _NUMBER.fullmatch(text)
     if number is None or int(number[1][:4]) > _MAX_QUALITY:
         raise InvalidParameter("must be a whole number from 1 to 100", at=at)
@@ -68,12 +68,12 @@ def _quality_of(text: str, at: Place) -> int:
 
 
 def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Parameter[Choice]:
-    """The first of those `allowed` is what counts without it."""
+    """Return a parameter with the `allowed` values, of which the first is the default."""
 
     def parse(text: str, at: Place) -> Choice:
-        for one in allowed:
-            if text == one:
-                return one
+        for value in allowed:
+            if text == value:
+                return value
         raise InvalidParameter(f"must be one of {', '.join(allowed)}", at=at)
 
     schema = {"type": "string", "enum": list(allowed)}
@@ -81,66 +81,66 @@ def _choice(name: str, allowed: tuple[Choice, ...], description: str) -> Paramet
 
 
 _PIXELS: Final = {"type": "integer", "minimum": 1}
-_NEXT: Final = f"counts as the next of {', '.join(map(str, SIZES[:-1]))} and {SIZES[-1]}"
+_ROUNDING: Final = f"rounded up to {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
 _WIDTH: Final[Parameter[int | None]] = Parameter(
-    "width", _size, None, _PIXELS, f"Pixels of a thumbnail; {_NEXT}."
+    "width", _parse_size, None, _PIXELS, f"Width of a thumbnail in pixels, {_ROUNDING}."
 )
 _HEIGHT: Final[Parameter[int | None]] = Parameter(
-    "height", _size, None, _PIXELS, f"Pixels, as `width`; {_NEXT}."
+    "height", _parse_size, None, _PIXELS, f"Height of a thumbnail in pixels, {_ROUNDING}."
 )
 _FITS: Final[tuple[Fit, ...]] = get_args(Fit)
 _FIT: Final = _choice(
-    "fit", _FITS, "`contain` (without it) shows all of the image, `cover` fills the box."
+    "fit", _FITS, "`contain` (the default) shows the whole image, `cover` fills the box."
 )
 _FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-_FORMAT: Final = _choice("format", _FORMATS, "Of the picture; `webp` without it.")
+_FORMAT: Final = _choice("format", _FORMATS, "Format of the thumbnail; `webp` by default.")
 _QUALITY: Final = Parameter(
     "quality",
-    _quality_of,
+    _parse_quality,
     DEFAULT_QUALITY,
     {"type": "integer", "minimum": 1, "maximum": _MAX_QUALITY},
-    "Counts as the next ten; 80 without it.",
+    "Quality of the thumbnail, rounded up to a multiple of ten; 80 by default.",
 )
 DERIVATION_QUERY: Final = (_WIDTH, _HEIGHT, _FIT, _FORMAT, _QUALITY)
-"""None has a default in the OpenAPI document: clients made from it send defaults, and any of these
-makes a GET one for a derived image."""
+"""Thumbnail parameters. They have no defaults in the OpenAPI document, because generated clients
+send defaults, and each of these turns a GET into a request for a thumbnail."""
 
 _NAMES: Final = {parameter.name.encode(): parameter.name for parameter in DERIVATION_QUERY}
 
 
 def parse_derivation(raw: bytes) -> Derivation | None:
-    """What the query of a GET or HEAD asks for; None: the image as it is.
+    """Parse the query of a GET or HEAD. Return None if it has no thumbnail parameters.
 
-    Other parameters, whatever they are, are left alone.
+    Other parameters are ignored.
 
     Raises:
-        InvalidPath: a value that is not valid UTF-8.
-        InvalidParameter: a parameter given twice, or of the wrong form.
+        InvalidPath: a value is not valid UTF-8.
+        InvalidParameter: a parameter is repeated or has an invalid value.
     """
-    given = _given(raw)
-    if not given:
+    texts = _read_texts(raw)
+    if not texts:
         return None
-    width, height = _WIDTH.read(given), _HEIGHT.read(given)
-    fit, form, quality = _FIT.read(given), _FORMAT.read(given), _QUALITY.read(given)
+    width, height = _WIDTH.read(texts), _HEIGHT.read(texts)
+    fit, form, quality = _FIT.read(texts), _FORMAT.read(texts), _QUALITY.read(texts)
     both = width is not None and height is not None
     return Derivation(
         width=width or SIZES[-1],
         height=height or SIZES[-1],
-        fit=fit if both else "contain",  # one side alone leaves nothing to cut off
+        fit=fit if both else "contain",  # with one side alone, nothing is cropped
         format=form,
         quality=0 if form == "png" else quality,
     )
 
 
-def _given(raw: bytes) -> dict[str, str]:
-    given: dict[str, str] = {}
+def _read_texts(raw: bytes) -> dict[str, str]:
+    texts: dict[str, str] = {}
     for pair in raw.split(b"&") if raw else ():
         raw_name, _, raw_value = pair.partition(b"=")
-        # Lenient, unlike `read_query`: a CDN's or a page's own parameters may be of any form.
+        # Unlike in `read_query`, other names may be invalid: CDNs and pages add parameters.
         name = _NAMES.get(unquote_to_bytes(raw_name))
         if name is None:
             continue
-        if name in given:
+        if name in texts:
             raise InvalidParameter("given more than once", at=("query", name))
-        given[name] = decode_query_text(raw_value, at=("query", name))
-    return given
+        texts[name] = decode_query_text(raw_value, at=("query", name))
+    return texts

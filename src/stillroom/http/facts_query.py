@@ -37,7 +37,7 @@ def _text_parameter(name: str, description: str) -> Parameter[str]:
 
 _Q: Final = _text_parameter(
     "q",
-    "Words in the prompt, the path or the model; all must be there. In double quotes: a phrase.",
+    "Words and filters, as in docs/search.md: `fox -cat model:sdxl`. All must hold.",
 )
 _PROMPT: Final = _text_parameter("prompt", "The same in the prompt alone.")
 _MODEL: Final = _text_parameter("model", "Words that follow each other in the model's name.")

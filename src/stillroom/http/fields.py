@@ -1,4 +1,4 @@
-"""Reading header fields."""
+"""Header fields: parsing and formatting of values."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from stillroom.errors import DigestMismatch, InvalidParameter
 from stillroom.storage.values import ANY, EntityTags
 
 Fields = Mapping[str, str]
-"""Field values by lower-case name, repeated fields joined."""
+"""Field values by lower-case name, with repeated fields joined."""
 
 _ENTITY_TAG: Final = re.compile(
     r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,[\s,]*|$)', re.ASCII
@@ -30,29 +30,25 @@ _MONTHS: Final = (
 )  # fmt: skip
 _EARLIEST_S: Final = -62_135_596_800
 _LATEST_S: Final = 253_402_300_799
-"""The years 1 to 9999, which both forms of a date can say; a file on a tmpfs may have others."""
+"""End of the year 9999. Both date formats support the years 1 to 9999, but files on a tmpfs may
+have times outside of them."""
 
 
 def combined(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """Fields as a mapping; a repeated one is joined with commas (RFC 9110, 5.3)."""
+    """Return fields as a mapping, with repeated ones joined by commas (RFC 9110, 5.3)."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        # As bytes: text would lose what Unicode calls blank, such as 0xA0.
+        # Strip bytes, since `str.strip` would remove Unicode whitespace such as 0xA0, too.
         name, value = raw_name.decode("latin-1").lower(), raw_value.strip(b" \t").decode("latin-1")
         fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
 
 
 def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
-    """The tags of `If-Match` or `If-None-Match`; None where the field is missing.
+    """Parse `If-Match` or `If-None-Match`. Return None if the field is missing.
 
-    Args:
-        value: The field's value.
-        weak: Compare weakly: a `W/` is looked past. Else weak tags match nothing.
-
-    Returns:
-        What cannot be parsed matches nothing, which refuses an `If-Match`, and
-        answers an `If-None-Match` in full.
+    With `weak`, the tags are compared weakly (`W/` is ignored); otherwise weak tags match nothing.
+    An invalid value matches nothing: `If-Match` fails, and `If-None-Match` has no effect.
     """
     if value is None:
         return None
@@ -61,17 +57,17 @@ def entity_tags(value: str | None, *, weak: bool) -> EntityTags | None:
     tags: set[str] = set()
     at = 0
     while at < len(value):
-        found = _ENTITY_TAG.match(value, at)
-        if found is None:
+        match = _ENTITY_TAG.match(value, at)
+        if match is None:
             return frozenset()
-        if weak or not found[1]:
-            tags.add(found[2])
-        at = found.end()
+        if weak or not match[1]:
+            tags.add(match[2])
+        at = match.end()
     return frozenset(tags)
 
 
 def parse_http_date(value: str | None) -> int | None:
-    """Return seconds since the epoch, or None for a missing or unreadable date."""
+    """Return seconds since the epoch, or None for a missing or invalid date."""
     if value is None:
         return None
     try:
@@ -87,7 +83,7 @@ def format_http_date(nanoseconds: int) -> str:
     """Format a time for `Last-Modified`: whole seconds, rounded down."""
     seconds = max(_EARLIEST_S, min(nanoseconds // 1_000_000_000, _LATEST_S))
     year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
-    # As email.utils.formatdate, in a third of its time.
+    # Same result as email.utils.formatdate, but three times as fast.
     return (
         f"{_WEEKDAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04}"
         f" {hour:02}:{minute:02}:{second:02} GMT"
@@ -95,48 +91,48 @@ def format_http_date(nanoseconds: int) -> str:
 
 
 def as_rfc3339(nanoseconds: int) -> str:
-    """A moment in the form that JSON readers expect."""
+    """Format a time for JSON (RFC 3339)."""
     return datetime.fromtimestamp(
         max(_EARLIEST_S, min(nanoseconds / 1e9, _LATEST_S)), UTC
     ).isoformat()
 
 
 def lifetime(value: str | None) -> timedelta | None:
-    """The duration of an `Expires-In`, such as `7d` or `3600`; None where the field is missing.
+    """Parse `Expires-In`, such as `7d` or `3600`. Return None if the field is missing.
 
     Raises:
-        InvalidParameter: it is none, or longer than ten years.
+        InvalidParameter: the value is not a duration, or longer than ten years.
     """
     if value is None:
         return None
-    lasts = parse_duration(value, may_lack_unit=True)
-    if not lasts or lasts > TEN_YEARS:
+    duration = parse_duration(value, may_lack_unit=True)
+    if not duration or duration > TEN_YEARS:
         raise InvalidParameter(
             "must be a duration such as 90s, 15m, 12h or 7d, or a number of seconds; ten years at "
             "most",
             at=("header", "expires-in"),
         )
-    return lasts
+    return duration
 
 
 def announced_sha256(value: str | None) -> bytes | None:
-    """The SHA-256 of a `Repr-Digest` (RFC 9530), or None where it announces none.
+    """Parse the SHA-256 of `Repr-Digest` (RFC 9530). Return None if the field has none.
 
     Raises:
-        DigestMismatch: the field cannot be read, so it cannot be held to either.
+        DigestMismatch: the value is invalid, so it cannot be checked.
     """
     if value is None:
         return None
-    found: bytes | None = None
+    digest: bytes | None = None
     at = 0
     while at < len(value):
         member = _MEMBER.match(value, at)
         if member is None:
             raise DigestMismatch("Repr-Digest is not of the form `sha-256=:<base64>:`")
         if member[1] == "sha-256":
-            found = _decode_sha256(member[2])
+            digest = _decode_sha256(member[2])
         at = member.end()
-    return found
+    return digest
 
 
 def _decode_sha256(text: str) -> bytes:
@@ -150,5 +146,5 @@ def _decode_sha256(text: str) -> bytes:
 
 
 def as_repr_digest(sha256: bytes) -> str:
-    """The value of a `Repr-Digest` field."""
+    """Format the value of a `Repr-Digest` field."""
     return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"

@@ -1,8 +1,8 @@
-"""Reading a JSON object of a request: no more values, and no deeper, than any operation takes.
+"""JSON parser for request bodies that limits the number and the nesting of values.
 
-The standard library's parser makes everything that a body spells before anything is refused, and
-no other thread gets a turn meanwhile: 4 MiB of short names take it 1.7 s. This one gives up at a
-bound, and lets others in between two values.
+The standard library's parser builds the complete object before it can be rejected, and holds the
+GIL meanwhile: 4 MiB of short names take 1.7 s. This parser stops at a limit, and other threads can
+run between two values.
 """
 
 import json
@@ -11,7 +11,7 @@ from json.decoder import JSONDecodeError
 from typing import Final, NoReturn
 
 MAX_VALUES: Final = 4096
-"""A thousand paths, or a hundred items with all their members, are a quarter of that."""
+"""Four times as many as the largest valid requests have (1,000 paths, or 100 items)."""
 
 _MAX_DEPTH: Final = 16
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
@@ -19,100 +19,93 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class TooManyValuesError(ValueError):
-    """It holds more values than any operation takes, or they lie deeper."""
+    """Error for objects with more values or deeper nesting than any operation accepts."""
 
 
 def parse_object(data: bytes) -> dict[str, object]:
-    """Read a JSON object in which no name is given twice.
+    """Parse a JSON object without duplicate names.
 
     Raises:
-        TooManyValuesError: it is more than is read here.
-        ValueError: it is none.
+        TooManyValuesError: the object exceeds the limits.
+        ValueError: the data is not a JSON object, or has duplicate names.
     """
     text = data.decode(json.detect_encoding(data), "surrogatepass")
-    found = _Reader(text).document()
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004  (the data's fault, not a caller's)
-    return found
+    document = _Parser(text).parse()
+    if not isinstance(document, dict):
+        raise ValueError("not an object")  # noqa: TRY004  (invalid data, not a wrong argument type)
+    return document
 
 
-class _Reader:
-    """One text, and how far it has been read."""
-
+class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._values = 0
         self._scalar = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
-    def document(self) -> object:
-        """The one value that the text is.
-
-        Raises:
-            ValueError: it is not one value.
-        """
-        found = self._value(0)
-        if self._next():
+    def parse(self) -> object:
+        document = self._parse_value(0)
+        if self._peek():
             raise JSONDecodeError("something follows", self._text, self._at)
-        return found
+        return document
 
-    def _value(self, depth: int) -> object:
+    def _parse_value(self, depth: int) -> object:
         self._values += 1
         if self._values > MAX_VALUES or depth > _MAX_DEPTH:
             raise TooManyValuesError(f"more than {MAX_VALUES} values, or {_MAX_DEPTH} levels")
-        opening = self._next()
+        opening = self._peek()
         if opening == "{":
-            return self._object(depth)
+            return self._parse_object(depth)
         if opening == "[":
-            return self._array(depth)
-        found, self._at = self._scalar(self._text, self._at)
-        return found
+            return self._parse_array(depth)
+        value, self._at = self._scalar(self._text, self._at)
+        return value
 
-    def _object(self, depth: int) -> dict[str, object]:
-        found: dict[str, object] = {}
-        more = self._enters("}")
-        while more:
-            if self._next() != '"':
+    def _parse_object(self, depth: int) -> dict[str, object]:
+        members: dict[str, object] = {}
+        has_more = self._open_bracket("}")
+        while has_more:
+            if self._peek() != '"':
                 raise JSONDecodeError("a name is missing", self._text, self._at)
             name, self._at = self._scalar(self._text, self._at)
-            if name in found:
+            if name in members:
                 raise JSONDecodeError("a name is given twice", self._text, self._at)
-            self._take(":")
-            found[name] = self._value(depth + 1)
-            more = self._goes_on("}")
-        return found
+            self._skip(":")
+            members[name] = self._parse_value(depth + 1)
+            has_more = self._skip_separator("}")
+        return members
 
-    def _array(self, depth: int) -> list[object]:
-        found: list[object] = []
-        more = self._enters("]")
-        while more:
-            found.append(self._value(depth + 1))
-            more = self._goes_on("]")
-        return found
+    def _parse_array(self, depth: int) -> list[object]:
+        values: list[object] = []
+        has_more = self._open_bracket("]")
+        while has_more:
+            values.append(self._parse_value(depth + 1))
+            has_more = self._skip_separator("]")
+        return values
 
-    def _enters(self, closing: str) -> bool:
-        """Step behind the opening bracket; where nothing lies in them, behind both."""
+    def _open_bracket(self, closing: str) -> bool:
+        """Skip an opening bracket, or an empty pair. Return whether the pair is not empty."""
         self._at += 1
-        if self._next() != closing:
+        if self._peek() != closing:
             return True
         self._at += 1
         return False
 
-    def _goes_on(self, closing: str) -> bool:
-        """Whether another member follows; steps behind the comma or the bracket."""
-        if self._next() == closing:
+    def _skip_separator(self, closing: str) -> bool:
+        """Skip a comma or the closing bracket. Return whether it was a comma."""
+        if self._peek() == closing:
             self._at += 1
             return False
-        self._take(",")
+        self._skip(",")
         return True
 
-    def _take(self, mark: str) -> None:
-        if self._next() != mark:
+    def _skip(self, mark: str) -> None:
+        if self._peek() != mark:
             raise JSONDecodeError(f"{mark} is missing", self._text, self._at)
         self._at += 1
 
-    def _next(self) -> str:
-        """The next character that is no space; empty at the end."""
+    def _peek(self) -> str:
+        """Skip whitespace and return the next character; empty at the end."""
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
         return self._text[self._at : self._at + 1]

@@ -1,8 +1,7 @@
-"""The `file` part of a multipart/form-data body, as it comes in.
+"""Streaming reader of the `file` part of a multipart/form-data body (RFC 7578).
 
-The parser is `multipart` (RFC 7578), fed with what the network delivers and
-asked for what it has found; nothing is kept. A body counts only if its closing
-boundary came: a truncated one is an error, never a shorter image.
+Nothing is buffered. A body without its closing boundary is an error, so that a truncated upload is
+never stored as a shorter image.
 """
 
 import asyncio
@@ -21,28 +20,28 @@ from stillroom.errors import DigestMismatch, InvalidUpload, MalformedBody, Unsup
 from stillroom.http.fields import Fields, announced_sha256
 
 MAX_PARTS: Final = 17
-"""The `file` and 16 more, which are skipped."""
+"""The `file` part and 16 others, which are skipped."""
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024
-"""In all parts but the `file` together."""
+"""Maximum size of all skipped parts together."""
 
 FRAMING_BYTES: Final = 256 * 1024
-"""No body is larger than its image by more: skipped parts, part headers, boundaries."""
+"""Maximum size of a body without its image: skipped parts, part headers and boundaries."""
 
 PARSED_AT_ONCE_BYTES: Final = 2048
-"""Bytes beside the image that are parsed before others have their turn; about 5 ms at most. The
-parser joins and decodes a whole field anew for each folded line: 65,000 lines took it 1.3 s."""
+"""Framing bytes that are parsed without yielding to the event loop; they take at most 5 ms. The
+parser's time is quadratic in folded header lines: 65,000 lines took 1.3 s."""
 
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 _EXTENDED_NAME: Final = re.compile(r";\s*filename\*=", re.IGNORECASE)
 
 
 def boundary_of(fields: Fields) -> bytes:
-    """The boundary that the request's `Content-Type` declares.
+    """Return the boundary declared in `Content-Type`.
 
     Raises:
-        UnsupportedMedia: it is not multipart/form-data.
-        MalformedBody: it has no usable boundary.
+        UnsupportedMedia: the content type is not multipart/form-data.
+        MalformedBody: the boundary is missing or invalid.
     """
     media_type, options = parse_options_header(fields.get("content-type", ""))
     if media_type != "multipart/form-data":
@@ -57,7 +56,7 @@ def boundary_of(fields: Fields) -> bytes:
 
 
 class FilePart:
-    """The bytes of the part named `file`; an `ImageSource`."""
+    """Image source that yields the bytes of the part named `file`."""
 
     def __init__(
         self,
@@ -67,13 +66,9 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Read the part from a body.
+        """Read from `body`, whose pieces may have any size.
 
-        Args:
-            body: The request's body, in pieces of any size.
-            boundary: As its Content-Type has it.
-            max_bytes: The request's Content-Length, where it has one.
-            expected_sha256: What the request itself announces.
+        `max_bytes` is the request's Content-Length, and `expected_sha256` its Repr-Digest.
         """
         self.max_bytes = max_bytes
         self.expected_sha256 = expected_sha256
@@ -83,20 +78,20 @@ class FilePart:
             max_segment_count=MAX_PARTS,
             max_header_size=8192,
             max_header_count=16,
-            header_charset="latin-1",  # file names come in any encoding, and are not used
+            header_charset="latin-1",  # accepts file names in any encoding; they are not used
         )
         self._in_file = False
         self._seen_file = False
         self._skipped = 0
-        self._beside_file = 0
+        self._framing_bytes = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks of the image.
+        """Yield the chunks of the image.
 
         Raises:
-            MalformedBody: broken, incomplete, or with too much beside the image.
-            InvalidUpload: no `file` part, two, or one without a file name.
-            DigestMismatch: the part's Repr-Digest is unreadable or contradicts the request's.
+            MalformedBody: the body is invalid, incomplete, or has too many bytes of framing.
+            InvalidUpload: the body has no `file` part, two, or one without a file name.
+            DigestMismatch: the part's Repr-Digest is invalid or contradicts the request's.
         """
         async for piece in self._body:
             at = 0
@@ -109,7 +104,7 @@ class FilePart:
                     yield chunk
                 at += len(part)
                 if at < len(piece) and not self._in_file:
-                    await asyncio.sleep(0)  # others have their turn
+                    await asyncio.sleep(0)
         try:
             self._parser.close()
         except MultipartError as error:
@@ -119,7 +114,7 @@ class FilePart:
 
     def _parse(self, piece: bytes) -> list[bytes]:
         chunks: list[bytes] = []
-        self._beside_file += len(piece)
+        self._framing_bytes += len(piece)
         try:
             for event in self._parser.parse(piece):
                 if isinstance(event, MultipartSegment):
@@ -127,13 +122,13 @@ class FilePart:
                 elif event is None:
                     self._in_file = False
                 elif self._in_file:
-                    self._beside_file -= len(event)
+                    self._framing_bytes -= len(event)
                     chunks.append(event)
                 else:
                     self._skipped += len(event)
         except MultipartError as error:
             raise MalformedBody(f"the multipart body is broken: {error}") from error
-        if self._skipped > MAX_SKIPPED_BYTES or self._beside_file > FRAMING_BYTES:
+        if self._skipped > MAX_SKIPPED_BYTES or self._framing_bytes > FRAMING_BYTES:
             raise MalformedBody(
                 f"more than {MAX_SKIPPED_BYTES} bytes in parts beside the one named `file`"
             )
@@ -160,8 +155,8 @@ class FilePart:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Whether it has a file name, be it an empty one; what it says is not looked at."""
+    """Return whether the part has a file name, which may be empty."""
     if part.filename is not None:
         return True
-    # Forbidden by RFC 7578, 4.2, and yet sent by older libraries for what is not ASCII.
+    # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.
     return _EXTENDED_NAME.search(part.header("Content-Disposition") or "") is not None

@@ -1,4 +1,4 @@
-"""Query parameters: what one is, and how a query is read strictly from its raw bytes."""
+"""Query parameters, and strict parsing of raw queries."""
 
 import re
 import uuid
@@ -12,7 +12,7 @@ from stillroom.paths import decode_query_text
 
 DEFAULT_LIMIT: Final = 100
 MAX_TIMES: Final = 50
-"""How often a parameter may be given that may be given several times."""
+"""Maximum number of values of a repeatable parameter."""
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -28,14 +28,14 @@ Place = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Generic[Value_co]):
-    """A query parameter.
+    """Query parameter.
 
     Attributes:
-        name: As it stands in the query.
-        parse: Its value, from the decoded text and the place that errors name.
-        absent: Its value where it is not given.
-        schema: Its JSON schema in the OpenAPI document.
-        description: The same document's text.
+        name: Name in the query.
+        parse: Converts the decoded text. Errors contain the location passed as second argument.
+        absent: Value of a missing parameter.
+        schema: JSON schema for the OpenAPI document.
+        description: Description in the OpenAPI document.
     """
 
     name: str
@@ -44,59 +44,59 @@ class Parameter(Generic[Value_co]):
     schema: Mapping[str, object]
     description: str = ""
 
-    def read(self, given: Mapping[str, str]) -> Value_co:
-        """Its value in a request.
+    def read(self, texts: Mapping[str, str]) -> Value_co:
+        """Return the value in a query, whose decoded texts are given by parameter name.
 
         Raises:
-            InvalidInput: the text is not of the form that `parse` takes.
+            InvalidInput: the text is invalid.
         """
-        text = given.get(self.name)
+        text = texts.get(self.name)
         return self.absent if text is None else self.parse(text, ("query", self.name))
 
 
 def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str, str]:
-    """The texts of those `parameters` that a query has; unknown ones are left alone.
+    """Return the decoded texts of `parameters` by name. Other parameters are ignored.
 
     Raises:
-        InvalidPath: text that is not valid UTF-8, in whatever parameter.
-        InvalidParameter: one of these is given twice.
+        InvalidPath: the text or name of any parameter is not valid UTF-8.
+        InvalidParameter: one of `parameters` is repeated.
     """
     names = {parameter.name for parameter in parameters}
-    given: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for pair in raw.split(b"&"):
         raw_name, _, raw_value = pair.partition(b"=")
         name = decode_query_text(raw_name, at=("query",))
         if name not in names:
             continue
-        if name in given:
+        if name in texts:
             raise InvalidParameter("given more than once", at=("query", name))
-        given[name] = decode_query_text(raw_value, at=("query", name))
-    return given
+        texts[name] = decode_query_text(raw_value, at=("query", name))
+    return texts
 
 
 def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, ...]:
-    """The texts of a parameter that may be given several times, in order.
+    """Return all decoded texts of a repeatable parameter in order.
 
     Raises:
-        InvalidPath: text that is not valid UTF-8, in whatever parameter.
-        InvalidParameter: it is given more often than counts.
+        InvalidPath: the text is not valid UTF-8, or the name of any parameter is not.
+        InvalidParameter: the parameter has more than `MAX_TIMES` values.
     """
     at = ("query", parameter.name)
-    found = []
+    texts = []
     for pair in raw.split(b"&"):
         raw_name, _, raw_value = pair.partition(b"=")
         if decode_query_text(raw_name, at=("query",)) == parameter.name:
-            found.append(decode_query_text(raw_value, at=at))
-            if len(found) > MAX_TIMES:
+            texts.append(decode_query_text(raw_value, at=at))
+            if len(texts) > MAX_TIMES:
                 raise InvalidParameter(f"given more than {MAX_TIMES} times", at=at)
-    return tuple(found)
+    return tuple(texts)
 
 
 def resource_id(text: str, at: Place) -> uuid.UUID:
-    """A resource's id in its one spelling, but for the case of its letters (RFC 9562, 4).
+    """Parse a resource's id, with hyphens and in any case (RFC 9562, 4).
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: the text is not a UUID.
     """
     if not _UUID.fullmatch(text):
         raise InvalidParameter("must be a UUID", at=at)
@@ -108,16 +108,16 @@ def _limit(max_limit: int) -> Callable[[str, Place], int]:
         digits = text.lstrip("0")
         if not _NUMBER.fullmatch(text) or not digits:
             raise InvalidParameter("must be a whole number, 1 or more", at=at)
-        return min(int(digits[:6]), max_limit)  # six digits are more than counts
+        return min(int(digits[:6]), max_limit)  # six digits exceed every limit
 
     return parse
 
 
 def visible_name(text: str, at: Place) -> str:
-    """A short text without blanks, such as a content type.
+    """Check a short text without spaces, such as a content type.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: the text has other characters, or more than 255.
     """
     if not _VISIBLE.fullmatch(text):
         raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
@@ -125,10 +125,10 @@ def visible_name(text: str, at: Place) -> str:
 
 
 def moment(text: str, at: Place) -> datetime:
-    """A time with its zone (RFC 3339).
+    """Parse a time with a time zone (RFC 3339).
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: the text is not a valid time.
     """
     try:
         if _RFC3339.fullmatch(text):
@@ -148,7 +148,7 @@ def _one_of(*allowed: str) -> Callable[[str, Place], str]:
 
 
 def choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
-    """One of some words."""
+    """Return a parameter with the `allowed` values."""
     schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
     if absent is None:
         schema = {"anyOf": [schema, {"type": "null"}]}
@@ -158,19 +158,19 @@ def choice(name: str, *allowed: str, absent: str | None, description: str) -> Pa
 
 
 def or_null(**schema: object) -> Mapping[str, object]:
-    """This JSON schema, or null."""
+    """Return a JSON schema that also allows null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def optional(
     name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
 ) -> Parameter[Value | None]:
-    """A parameter that is None where it is not given."""
+    """Return a parameter whose value is None if it is missing."""
     return Parameter(name, parse, None, or_null(**schema), description)
 
 
 def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
-    """How many of some things are on a page."""
+    """Return the parameter for the page size of a listing of `things`."""
     return Parameter(
         "limit",
         _limit(max_limit),

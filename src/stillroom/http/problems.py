@@ -1,4 +1,4 @@
-"""The one table from errors to statuses, and the bodies that go with them."""
+"""Error responses: status codes of errors, headers and JSON bodies."""
 
 import json
 from dataclasses import dataclass
@@ -39,24 +39,24 @@ STATUS: Final[dict[type[errors.StillroomError], int]] = {
 }
 
 ERROR_FIELD: Final = "stillroom-error"
-"""Carries `code` in every error answer: a HEAD has no body, and a proxy may replace one."""
+"""Header with the error's `code`, because HEAD has no body, and proxies may replace bodies."""
 
 RETRY_AFTER_S: Final = 5
-"""What a client is told to wait before it tries again."""
+"""Value of `Retry-After` in seconds."""
 
 
 DATA_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
 )
-"""What browsers are told about data: it is what its type says, runs nothing and is never framed."""
+"""Headers that make browsers treat a response as data: no sniffing, no scripts, no framing."""
 
 JSON_HEADERS: Final = (("content-type", "application/json"), *DATA_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that says what went wrong, as JSON."""
+    """Error response with a JSON body."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -64,18 +64,13 @@ class Problem:
 
 
 def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
-    """The answer to a request that failed with `error`.
-
-    Args:
-        error: What went wrong.
-        request_id: Named where the fault is on our side, so that a user can quote it.
-    """
+    """Return the response for an error. Server errors mention the request id for bug reports."""
     status = STATUS[type(error)]
     headers = []
     if status == 401:
         headers.append(("www-authenticate", "Bearer"))
     if status == 404:
-        # Unmarked, a CDN keeps it for minutes, and hides an image that comes later.
+        # Without this, a CDN would cache the 404 for minutes and hide an image saved later.
         headers.append(("cache-control", "no-store"))
     if status == 503:
         headers.append(("retry-after", str(RETRY_AFTER_S)))
@@ -90,12 +85,12 @@ def problem(error: errors.StillroomError, request_id: str = "") -> Problem:
 
 
 def plain_problem(status: int, message: str, code: str, request_id: str = "") -> Problem:
-    """An answer to what has no error of ours: an unknown route, a wrong method."""
+    """Return the response for a failure without a Stillroom error, such as an unknown route."""
     return _problem(status, [], message, code, request_id)
 
 
 def internal_error(request_id: str) -> Problem:
-    """The answer to a request that failed by a fault of ours, which the log has."""
+    """Return the response for an unexpected exception, which is in the log."""
     message = "internal server error; see the server log for this request id"
     return plain_problem(500, message, "bug", request_id)
 

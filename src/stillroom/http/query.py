@@ -1,4 +1,8 @@
-"""The query parameters of each operation: tables for the OpenAPI document, and their readers."""
+"""Query parameters of each operation: tables for the OpenAPI document, and parsers.
+
+All parsers ignore unknown parameters. They raise `InvalidPath` for text that is not valid UTF-8 and
+for impossible prefixes, and `InvalidParameter` for repeated parameters and other invalid values.
+"""
 
 import re
 import uuid
@@ -25,7 +29,7 @@ from stillroom.http.parameters import (
 from stillroom.paths import ImagePath, ImagePrefix, StorageKey, path_of_key
 
 MAX_LIMIT: Final = 10_000
-"""A larger `limit` counts as this one."""
+"""Maximum page size. A larger `limit` is reduced to it."""
 
 MAX_MEDIA_LIMIT: Final = 1000
 
@@ -33,7 +37,7 @@ _SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 
 
 def _prefix(text: str, at: Place) -> ImagePrefix:
-    del at  # a prefix that no path can have is an InvalidPath, which names its own
+    del at  # ImagePrefix.parse adds the location to its errors
     return ImagePrefix.parse(text)
 
 
@@ -75,7 +79,7 @@ _START_AFTER: Final = Parameter(
     lambda text, _: text,
     "",
     {"type": "string", "default": ""},
-    "Only entries behind this one: a page's last entry.",
+    "Only entries after this one, which is the last entry of the previous page.",
 )
 _DELIMITER: Final = Parameter(
     "delimiter",
@@ -85,14 +89,14 @@ _DELIMITER: Final = Parameter(
     description="`/` folds deeper levels into folders.",
 )
 LIST_QUERY: Final = (PREFIX, _LIMIT, _START_AFTER, _DELIMITER)
-"""Of the listings of images."""
+"""Parameters of the listings of images."""
 
 _RUN_PREFIX: Final = Parameter(
     "prefix",
     _prefix,
     ImagePrefix(""),
     {"type": "string", "default": ""},
-    "Literal text that folders begin with, each with a slash behind it.",
+    "Literal text that folders begin with, compared with a trailing slash.",
 )
 _RUNS: Final = limit_parameter("Runs", MAX_LIMIT)
 _AFTER_RUN: Final = Parameter(
@@ -100,7 +104,7 @@ _AFTER_RUN: Final = Parameter(
     _path,
     "",
     {"type": "string", "default": ""},
-    "Only runs behind this folder: a page's last one. Not with a sort by time.",
+    "Only runs after this folder, the last one of the previous page. Not with a sort by time.",
 )
 _STATE: Final[Parameter[str | None]] = choice(
     "state", "published", "open", absent=None, description="Only runs in this state."
@@ -111,30 +115,30 @@ _SORT: Final[Parameter[str]] = choice(
     "published",
     "-published",
     absent="folder",
-    description="By time the list has one page, and open runs come last.",
+    description="Sorted by time, the list has one page, and open runs come last.",
 )
 RUNS_QUERY: Final = (_RUN_PREFIX, _RUNS, _AFTER_RUN, _STATE, _SORT)
-"""Of the listing of runs."""
+"""Parameters of the listing of runs."""
 
 _SIDECARS: Final[Parameter[str | None]] = choice(
     "sidecars",
     "captions",
     absent=None,
-    description="`captions`: beside each image that tells its prompt a text file with it.",
+    description="`captions`: adds a text file with the prompt for each image that contains one.",
 )
 ARCHIVE_QUERY: Final = (PREFIX, _SIDECARS)
-"""Of an archive."""
+"""Parameters of an archive."""
 
 _AFTER_ID: Final[Parameter[uuid.UUID | None]] = Parameter(
     "start_after",
     resource_id,
     None,
     or_null(type="string", format="uuid"),
-    "Only older ones: a page's last id.",
+    "Only items older than this id, the last one of the previous page.",
 )
 _DEAD_LETTERS: Final = limit_parameter("Letters", MAX_MEDIA_LIMIT)
 PAGE_QUERY: Final = (_DEAD_LETTERS, _AFTER_ID)
-"""Of a listing by ids."""
+"""Parameters of a listing by id."""
 
 _RESOURCES: Final = limit_parameter("Resources", MAX_MEDIA_LIMIT)
 _CONTENT_HASH: Final[Parameter[bytes | None]] = Parameter(
@@ -147,25 +151,25 @@ _CONTENT_TYPE: Final[Parameter[str | None]] = Parameter(
 _RESOURCE_TYPE: Final[Parameter[str | None]] = Parameter("resource_type", visible_name, None, _NAME)
 _MOMENT: Final = or_null(type="string", format="date-time")
 _CREATED_FROM: Final[Parameter[datetime | None]] = Parameter(
-    "created_from", moment, None, _MOMENT, "Then or later."
+    "created_from", moment, None, _MOMENT, "Created at this time or later."
 )
 _CREATED_BEFORE: Final[Parameter[datetime | None]] = Parameter(
-    "created_before", moment, None, _MOMENT, "Earlier."
+    "created_before", moment, None, _MOMENT, "Created before this time."
 )
 _TEXTS: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_TIMES}
-_TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
+TAG_FILTER: Final[Parameter[tuple[str, ...]]] = Parameter(
     "tag",
     lambda text, _: (text,),
     (),
     _TEXTS,
-    "Only what has this tag; `-cat` leaves out what has the tag `cat`. Several must all hold.",
+    "Only resources with this tag; `-cat` excludes the tag `cat`. Repeated ones must all match.",
 )
 _SOURCE_KEYS: Final[Parameter[tuple[str, ...]]] = Parameter(
     "source_key",
     lambda text, _: (text,),
     (),
     _TEXTS,
-    "Only what was first taken from this storage key, or from one of several.",
+    "Only resources ingested from this storage key, or from one of several.",
 )
 MEDIA_QUERY: Final = (
     _RESOURCES,
@@ -176,31 +180,35 @@ MEDIA_QUERY: Final = (
     _CREATED_FROM,
     _CREATED_BEFORE,
     *FACTS_QUERY,
-    _TAG_FILTER,
+    TAG_FILTER,
     _SOURCE_KEYS,
 )
-"""Of the media library's listing."""
+"""Parameters of the media library's listing."""
 
 _ONLY_UNSET: Final = Parameter(
     "only_unset",
     _boolean,
     absent=False,
     schema={"type": "boolean"},
-    description="`true` fills what is null, and leaves the rest alone without a word.",
+    description="`true` sets only properties that are null, and ignores the rest.",
 )
 CHANGE_QUERY: Final = (_ONLY_UNSET,)
-"""Of a change of a resource."""
+"""Parameters of a change of a resource."""
 
 _REMOVED_TAG: Final[Parameter[tuple[str, ...]]] = Parameter(
-    "tag", lambda text, _: (text,), (), _TEXTS, "Only these; without any, and without a body, all."
+    "tag",
+    lambda text, _: (text,),
+    (),
+    _TEXTS,
+    "Tags to remove. Without this parameter and without a body, all tags are removed.",
 )
 REMOVED_TAGS_QUERY: Final = (_REMOVED_TAG,)
-"""Of tags that are taken away."""
+"""Parameters of the removal of tags."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListParameters:
-    """What `GET /storage/images` was asked for."""
+    """Query of `GET /storage/images`."""
 
     prefix: ImagePrefix
     start_after: str
@@ -208,7 +216,7 @@ class ListParameters:
     delimited: bool
 
     def link_to_next(self, last_entry: str) -> str:
-        """The `Link` field of a page that was cut behind `last_entry` (RFC 8288)."""
+        """Return the `Link` field of a page that ends with `last_entry` (RFC 8288)."""
         query = f"start_after={quote(last_entry, safe='')}&limit={self.limit}"
         if self.prefix.text:
             query = f"prefix={quote(self.prefix.text, safe='')}&{query}"
@@ -218,43 +226,33 @@ class ListParameters:
 
 
 def parse_list_query(raw: bytes) -> ListParameters:
-    """Read the query of a listing. Unknown parameters are left alone.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
-        InvalidParameter: a parameter given twice, or of the wrong form.
-    """
-    given = read_query(raw, LIST_QUERY)
+    """Parse the query of a listing of images."""
+    texts = read_query(raw, LIST_QUERY)
     return ListParameters(
-        delimited=_DELIMITER.read(given),
-        prefix=PREFIX.read(given),
-        start_after=_START_AFTER.read(given),
-        limit=_LIMIT.read(given),
+        delimited=_DELIMITER.read(texts),
+        prefix=PREFIX.read(texts),
+        start_after=_START_AFTER.read(texts),
+        limit=_LIMIT.read(texts),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveParameters:
-    """What `GET /storage/archive` was asked for."""
+    """Query of `GET /storage/archive`."""
 
     prefix: ImagePrefix
     captions: bool
 
 
 def parse_archive_query(raw: bytes) -> ArchiveParameters:
-    """Read the query of an archive. Unknown parameters are left alone.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
-        InvalidParameter: a parameter given twice, or of the wrong form.
-    """
-    given = read_query(raw, ARCHIVE_QUERY)
-    return ArchiveParameters(PREFIX.read(given), _SIDECARS.read(given) is not None)
+    """Parse the query of an archive."""
+    texts = read_query(raw, ARCHIVE_QUERY)
+    return ArchiveParameters(PREFIX.read(texts), _SIDECARS.read(texts) is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class RunsParameters:
-    """What `GET /storage/runs` was asked for; without a `state` runs in both."""
+    """Query of `GET /storage/runs`. Without a `state`, runs in both states are listed."""
 
     prefix: ImagePrefix
     start_after: str
@@ -263,59 +261,53 @@ class RunsParameters:
     sort: str
 
     def link_to_next(self, last_folder: str) -> str:
-        """The `Link` field of a page that was cut behind `last_folder` (RFC 8288)."""
-        given = {"prefix": self.prefix.text, "state": self.state or "", "start_after": last_folder}
-        pairs = [(name, value) for name, value in given.items() if value]
+        """Return the `Link` field of a page that ends with `last_folder` (RFC 8288)."""
+        texts = {"prefix": self.prefix.text, "state": self.state or "", "start_after": last_folder}
+        pairs = [(name, value) for name, value in texts.items() if value]
         query = urlencode([*pairs, ("limit", str(self.limit))], quote_via=quote, safe="")
         return f'<?{query}>; rel="next"'
 
 
 def parse_runs_query(raw: bytes) -> RunsParameters:
-    """Read the query of the listing of runs. Unknown parameters are left alone.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8, or what no folder can be called.
-        InvalidParameter: a parameter given twice, of the wrong form, or in place of another.
-    """
-    given = read_query(raw, RUNS_QUERY)
-    asked = RunsParameters(
-        prefix=_RUN_PREFIX.read(given),
-        limit=_RUNS.read(given),
-        start_after=_AFTER_RUN.read(given),
-        state=_STATE.read(given),
-        sort=_SORT.read(given),
+    """Parse the query of the listing of runs. `start_after` is invalid with a sort by time."""
+    texts = read_query(raw, RUNS_QUERY)
+    parameters = RunsParameters(
+        prefix=_RUN_PREFIX.read(texts),
+        limit=_RUNS.read(texts),
+        start_after=_AFTER_RUN.read(texts),
+        state=_STATE.read(texts),
+        sort=_SORT.read(texts),
     )
-    if asked.start_after and asked.sort != "folder":
+    if parameters.start_after and parameters.sort != "folder":
         raise InvalidParameter("a list by time has one page", at=("query", "start_after"))
-    return asked
+    return parameters
 
 
 @dataclass(frozen=True, slots=True)
 class PageParameters:
-    """What a listing by ids was asked for."""
+    """Query of a listing by id."""
 
     limit: int
     start_after: uuid.UUID | None
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
-        """The `Link` field of a page that was cut behind `last_id` (RFC 8288)."""
+        """Return the `Link` field of a page that ends with `last_id` (RFC 8288)."""
         return f'<?limit={self.limit}&start_after={last_id}>; rel="next"'
 
 
 def parse_page_query(raw: bytes) -> PageParameters:
-    """Read the query of a listing by ids. Unknown parameters are left alone.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8.
-        InvalidParameter: a parameter given twice, or of the wrong form.
-    """
-    given = read_query(raw, PAGE_QUERY)
-    return PageParameters(limit=_DEAD_LETTERS.read(given), start_after=_AFTER_ID.read(given))
+    """Parse the query of a listing by id."""
+    texts = read_query(raw, PAGE_QUERY)
+    return PageParameters(limit=_DEAD_LETTERS.read(texts), start_after=_AFTER_ID.read(texts))
 
 
 @dataclass(frozen=True, slots=True)
 class MediaParameters:
-    """What `GET /media-resources` was asked for; None where anything will do."""
+    """Query of `GET /media-resources`. None accepts any value.
+
+    Attributes:
+        texts: Names and texts of all parameters, for the link to the next page.
+    """
 
     limit: int
     start_after: uuid.UUID | None
@@ -327,38 +319,33 @@ class MediaParameters:
     facts: FactsParameters
     tags: tuple[str, ...]
     source_keys: tuple[StorageKey, ...]
-    given: tuple[tuple[str, str], ...]
+    texts: tuple[tuple[str, str], ...]
 
     def link_to_next(self, last_id: uuid.UUID) -> str:
-        """The `Link` field of a page that was cut behind `last_id` (RFC 8288)."""
-        kept = [pair for pair in self.given if pair[0] != "start_after"]
-        return f'<?{urlencode([*kept, ("start_after", str(last_id))])}>; rel="next"'
+        """Return the `Link` field of a page that ends with `last_id` (RFC 8288)."""
+        pairs = [pair for pair in self.texts if pair[0] != "start_after"]
+        return f'<?{urlencode([*pairs, ("start_after", str(last_id))])}>; rel="next"'
 
 
 def parse_media_query(raw: bytes) -> MediaParameters:
-    """Read the query of the media library's listing. Unknown parameters are left alone.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8.
-        InvalidParameter: a parameter given twice, or of the wrong form.
-    """
-    several = (_TAG_FILTER, _SOURCE_KEYS)
-    given = read_query(raw, [one for one in MEDIA_QUERY if one not in several])
-    tags, sources = (read_texts(raw, one) for one in several)
+    """Parse the query of the media library's listing."""
+    repeatable = (TAG_FILTER, _SOURCE_KEYS)
+    texts = read_query(raw, [each for each in MEDIA_QUERY if each not in repeatable])
+    tags, sources = (read_texts(raw, parameter) for parameter in repeatable)
     return MediaParameters(
-        content_hash=_CONTENT_HASH.read(given),
-        limit=_RESOURCES.read(given),
-        start_after=_AFTER_ID.read(given),
-        content_type=_CONTENT_TYPE.read(given),
-        resource_type=_RESOURCE_TYPE.read(given),
-        created_from=_CREATED_FROM.read(given),
-        created_before=_CREATED_BEFORE.read(given),
-        facts=read_facts(given),
+        content_hash=_CONTENT_HASH.read(texts),
+        limit=_RESOURCES.read(texts),
+        start_after=_AFTER_ID.read(texts),
+        content_type=_CONTENT_TYPE.read(texts),
+        resource_type=_RESOURCE_TYPE.read(texts),
+        created_from=_CREATED_FROM.read(texts),
+        created_before=_CREATED_BEFORE.read(texts),
+        facts=read_facts(texts),
         tags=tags,
         source_keys=tuple(_source_key(text) for text in sources),
-        given=(
-            *given.items(),
-            *((_TAG_FILTER.name, tag) for tag in tags),
+        texts=(
+            *texts.items(),
+            *((TAG_FILTER.name, tag) for tag in tags),
             *((_SOURCE_KEYS.name, text) for text in sources),
         ),
     )
@@ -369,20 +356,10 @@ def _source_key(text: str) -> StorageKey:
 
 
 def parse_change_query(raw: bytes) -> bool:
-    """Whether a change fills only what is null.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8.
-        InvalidParameter: given twice, or of the wrong form.
-    """
+    """Return whether a change sets only properties that are null."""
     return _ONLY_UNSET.read(read_query(raw, CHANGE_QUERY))
 
 
 def parse_removed_tags_query(raw: bytes) -> tuple[str, ...]:
-    """The tags that are to be taken away.
-
-    Raises:
-        InvalidPath: text that is not valid UTF-8.
-        InvalidParameter: more than can be.
-    """
+    """Return the tags to remove."""
     return read_texts(raw, _REMOVED_TAG)

@@ -1,4 +1,4 @@
-"""The query of a search: its table for the OpenAPI document, and its strict reading."""
+"""Query parameters of a search: table for the OpenAPI document, and parser."""
 
 import base64
 import re
@@ -18,15 +18,16 @@ from stillroom.http.parameters import (
     optional,
     or_null,
     read_query,
+    read_texts,
     visible_name,
 )
-from stillroom.http.query import PREFIX
+from stillroom.http.query import PREFIX, TAG_FILTER
 from stillroom.paths import ImagePath, ImagePrefix
 
 MAX_SEARCH_LIMIT: Final = 1000
 
-_PLACE = re.compile(r"[0-9]{1,19}", re.ASCII)
-_LAST_PLACE: Final = 2**63 - 1
+_POSITION = re.compile(r"[0-9]{1,19}", re.ASCII)
+_MAX_POSITION: Final = 2**63 - 1
 _MAX_CURSOR: Final = 1400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,10 +45,10 @@ _CONTENT_TYPE: Final = optional(
     pattern="^[!-~]{1,255}$",
 )
 _SAVED_FROM: Final = optional(
-    "saved_from", _time_ns, "Then or later.", type="string", format="date-time"
+    "saved_from", _time_ns, "Saved at this time or later.", type="string", format="date-time"
 )
 _SAVED_BEFORE: Final = optional(
-    "saved_before", _time_ns, "Earlier.", type="string", format="date-time"
+    "saved_before", _time_ns, "Saved before this time.", type="string", format="date-time"
 )
 _SORT: Final[Parameter[str]] = choice(
     "sort",
@@ -56,7 +57,7 @@ _SORT: Final[Parameter[str]] = choice(
     "path",
     "-path",
     absent="-saved",
-    description="By the time of the save or by path; `-` the other way round.",
+    description="Sorts by the time of the save or by path; `-` reverses the order.",
 )
 _LIMIT: Final = limit_parameter("Images", MAX_SEARCH_LIMIT)
 _CURSOR: Final = Parameter(
@@ -64,11 +65,12 @@ _CURSOR: Final = Parameter(
     lambda text, _: text[: _MAX_CURSOR + 1],
     "",
     or_null(type="string", maxLength=_MAX_CURSOR),
-    "`next` of the page before; all other parameters must be the same.",
+    "`next` of the previous page; all other parameters must be the same.",
 )
 
 SEARCH_QUERY: Final = (
     *FACTS_QUERY,
+    TAG_FILTER,
     _CONTENT_TYPE,
     PREFIX,
     _SAVED_FROM,
@@ -77,18 +79,19 @@ SEARCH_QUERY: Final = (
     _LIMIT,
     _CURSOR,
 )
-"""Of a search."""
+"""Parameters of a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameters:
-    """What `GET /storage/search` was asked for; None asks for nothing.
+    """Query of `GET /storage/search`. None accepts any value.
 
     Attributes:
-        after: Where the page before ended: a path, or the place of a save.
+        after: End of the previous page: a path, or the position of a save.
     """
 
     facts: FactsParameters
+    tags: tuple[str, ...] = ()
     content_type: str | None = None
     prefix: ImagePrefix
     saved_from_ns: int | None = None
@@ -100,47 +103,50 @@ class SearchParameters:
 
 
 def parse_search_query(raw: bytes) -> SearchParameters:
-    """Read the query of a search. Unknown parameters are left alone.
+    """Parse the query of a search. Unknown parameters are ignored.
 
     Raises:
-        InvalidPath: text that is not valid UTF-8, or a prefix that no path can have.
-        InvalidParameter: a parameter given twice, or of the wrong form.
+        InvalidPath: the query has text that is not valid UTF-8, or an impossible prefix.
+        InvalidParameter: a parameter is repeated or has an invalid value.
     """
-    given = read_query(raw, SEARCH_QUERY)
-    sort = _SORT.read(given)
+    texts = read_query(
+        raw, [parameter for parameter in SEARCH_QUERY if parameter is not TAG_FILTER]
+    )
+    sort = _SORT.read(texts)
     by_path = sort.endswith("path")
-    cursor = _CURSOR.read(given)
+    cursor = _CURSOR.read(texts)
     return SearchParameters(
-        facts=read_facts(given),
-        content_type=_CONTENT_TYPE.read(given),
-        prefix=PREFIX.read(given),
-        saved_from_ns=_SAVED_FROM.read(given),
-        saved_before_ns=_SAVED_BEFORE.read(given),
+        facts=read_facts(texts),
+        tags=read_texts(raw, TAG_FILTER),
+        content_type=_CONTENT_TYPE.read(texts),
+        prefix=PREFIX.read(texts),
+        saved_from_ns=_SAVED_FROM.read(texts),
+        saved_before_ns=_SAVED_BEFORE.read(texts),
         by_path=by_path,
         descending=sort.startswith("-"),
-        limit=_LIMIT.read(given),
-        after=_place(cursor, by_path=by_path) if cursor else None,
+        limit=_LIMIT.read(texts),
+        after=_parse_cursor(cursor, by_path=by_path) if cursor else None,
     )
 
 
 def cursor_behind(place: str | int) -> str:
-    """The cursor of the page behind a path, or behind the place of a save.
+    """Return the cursor of the page after a path, or after the position of a save.
 
-    It says only where the last image of a page stands that its reader has seen.
+    A cursor reveals only the position of the last image of a page that the caller has received.
     """
     return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")
 
 
-def _place(cursor: str, *, by_path: bool) -> str | int:
+def _parse_cursor(cursor: str, *, by_path: bool) -> str | int:
     try:
         text = base64.b64decode(
             cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
         ).decode()
         if by_path:
             return ImagePath.parse(text).text
-    except (ValueError, InvalidPath):  # binascii's and UTF-8's errors are values, too
+    except (ValueError, InvalidPath):  # binascii.Error and UnicodeDecodeError are ValueErrors
         text = ""
-    if by_path or not _PLACE.fullmatch(text) or int(text) > _LAST_PLACE:
+    if by_path or not _POSITION.fullmatch(text) or int(text) > _MAX_POSITION:
         raise InvalidParameter(
             "must be `next` of a page with the same sort", at=("query", "cursor")
         )

@@ -1,4 +1,4 @@
-"""How a stored image is answered: status, headers, and which of its bytes.
+"""Responses for stored images: status code, headers and range.
 
 RFC 9110, sections 13 (conditions), 14 (ranges) and 8.8 (validators).
 """
@@ -23,38 +23,38 @@ from stillroom.storage.content_type import INLINE, VIDEO
 from stillroom.storage.values import ANY, Condition, RemoteImage, StoredImage
 
 PRIVATE_CACHE: Final = "private, max-age=0, must-revalidate"
-"""For images behind a token: keep them, but ask each time."""
+"""`Cache-Control` of images that need a token: cached by the client, revalidated each time."""
 
 PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
-"""For public images: shared caches may keep them, too, and revalidate each time."""
+"""`Cache-Control` of public images: also cached by shared caches, revalidated each time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
-"""For the media library's: behind a token too, but the same for good (RFC 8246); a year."""
+"""`Cache-Control` of media resources, which never change: no revalidation for a year (RFC 8246)."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "default-src 'none'; sandbox"),
 )
-"""Stored bytes come from strangers: nothing in them may run in our origin."""
+"""Security headers. Stored files are untrusted, so nothing in them may run in this origin."""
 
 _SAFE_VIDEO: Final = (
     _SAFE[0],
     ("content-security-policy", "default-src 'none'; media-src 'self'; sandbox allow-same-origin"),
 )
-"""The same, but the document that a browser makes around a video may load it once more: else a
-video that is opened by its URL would not play. No script may run in it either."""
+"""Security headers of videos. To play a video opened by its URL, a browser creates a document that
+loads the URL again, so `media-src` allows it. Scripts remain forbidden."""
 
 _CONDITIONS: Final = frozenset(
     ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 )
 
 _RANGE: Final = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.IGNORECASE | re.ASCII)
-_MAX_DIGITS: Final = 19  # of 2**63; a longer number is no position in any file
+_MAX_DIGITS: Final = 19  # digits of 2**63, which exceeds every position in a file
 
 
 @dataclass(frozen=True, slots=True)
 class ImageAnswer:
-    """The head of an answer, and the slice of the image that is its body (HEAD: none sent)."""
+    """Status code and headers, and the range of the image that is the body of GET."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -63,11 +63,11 @@ class ImageAnswer:
 
 
 def write_condition(fields: Fields) -> Condition:
-    """What a request that changes an image demands of the stored one.
+    """Parse `If-Match` and `If-None-Match` of a request that changes an image.
 
     Raises:
-        PreconditionFailed: an If-None-Match that cannot be read; a guard that is not
-            understood must not be taken for none.
+        PreconditionFailed: `If-None-Match` is invalid. If it were ignored, an image that its sender
+            wanted to protect could be replaced.
     """
     if_none_match = entity_tags(fields.get("if-none-match"), weak=True)
     if if_none_match == frozenset():
@@ -78,19 +78,15 @@ def write_condition(fields: Fields) -> Condition:
 
 
 @contextlib.contextmanager
-def explained(condition: Condition) -> Iterator[None]:
-    """Around a change: a `condition` that does not hold is refused by its name.
-
-    Raises:
-        PreconditionFailed: with a message for the client, whatever the storage said.
-    """
+def explain_failure(condition: Condition) -> Iterator[None]:
+    """Replace messages of `PreconditionFailed` from the storage with messages for the client."""
     try:
         yield
     except PreconditionFailed as error:
-        raise PreconditionFailed(_failure(condition)) from error
+        raise PreconditionFailed(_message(condition)) from error
 
 
-def _failure(condition: Condition) -> str:
+def _message(condition: Condition) -> str:
     if condition.if_match is None:
         if condition.if_none_match == ANY:
             return "If-None-Match failed: an image already exists here"
@@ -103,10 +99,12 @@ def _failure(condition: Condition) -> str:
 
 
 def request_sha256(fields: Fields) -> bytes | None:
-    """The `Repr-Digest` of the request, read as the image's (a documented liberty).
+    """Return the SHA-256 of the request's `Repr-Digest`.
+
+    Deviating from the RFC (as documented), it is the hash of the image, not of the multipart body.
 
     Raises:
-        DigestMismatch: it cannot be read.
+        DigestMismatch: the field is invalid.
     """
     return announced_sha256(fields.get("repr-digest"))
 
@@ -114,14 +112,14 @@ def request_sha256(fields: Fields) -> bytes | None:
 def answer_image(
     method: str, fields: Fields, image: StoredImage, *, cache_control: str = PRIVATE_CACHE
 ) -> ImageAnswer:
-    """Answer GET or HEAD for an image that is there.
+    """Answer GET or HEAD for an existing image.
 
-    Conditions come first, in the order of RFC 9110, 13.2.2; then, for GET alone, a
-    single range. Several ranges, unknown units and what cannot be parsed are
-    answered in full, as the RFC allows or demands.
+    Conditions are evaluated first, in the order of RFC 9110, 13.2.2, then (for GET only) a single
+    range. For several ranges, unknown units and invalid ranges the whole image is sent, as the RFC
+    allows or requires.
 
     Raises:
-        PreconditionFailed: If-Match or If-Unmodified-Since does not hold.
+        PreconditionFailed: `If-Match` or `If-Unmodified-Since` fails.
     """
     validators = [
         ("etag", image.etag),
@@ -129,7 +127,7 @@ def answer_image(
         ("cache-control", cache_control),
     ]
     safe = _SAFE_VIDEO if image.content_type in VIDEO else _SAFE
-    if not _must_be_sent(fields, image):
+    if not _needs_image(fields, image):
         return ImageAnswer(304, [*validators, *safe])
 
     headers = [
@@ -143,11 +141,11 @@ def answer_image(
     if image.content_type not in INLINE:
         headers.append(("content-disposition", "attachment"))
 
-    chosen = _range(fields, image) if method == "GET" else None
-    if chosen is None:
+    part = _parse_range(fields, image) if method == "GET" else None
+    if part is None:
         headers.append(("content-length", str(image.size)))
         return ImageAnswer(200, headers, 0, image.size)
-    start, length = chosen
+    start, length = part
     if length == 0:
         outside = [
             (ERROR_FIELD, "range_not_satisfiable"),
@@ -163,7 +161,7 @@ def answer_image(
 
 
 def answer_redirect(location: RemoteImage) -> ImageAnswer:
-    """Redirect to the URL that serves the bytes. CDNs keep unmarked redirects for long."""
+    """Redirect to the URL that serves the bytes, with `no-store`, since CDNs cache redirects."""
     return ImageAnswer(
         302,
         [
@@ -174,24 +172,24 @@ def answer_redirect(location: RemoteImage) -> ImageAnswer:
     )
 
 
-def answer_made_elsewhere(content_type: str) -> ImageAnswer:
-    """HEAD of what a CDN makes when it is asked: its size is unknown before it is made."""
+def answer_cdn_head(content_type: str) -> ImageAnswer:
+    """Answer HEAD for an image that the CDN transforms on demand (no `Content-Length`)."""
     return ImageAnswer(
         200, [("content-type", content_type), ("cache-control", "private, no-store"), *_SAFE]
     )
 
 
-def is_named(fields: Fields, image: StoredImage) -> bool:
-    """Whether the client says by its tag that it has this very image, so that it need not be made.
+def has_current_copy(fields: Fields, image: StoredImage) -> bool:
+    """Return whether `If-None-Match` contains a thumbnail's ETag, so that it need not be made.
 
-    `*` names nothing: whether there is any such image is not known before it is made.
+    `*` does not count, since only making the thumbnail shows that the image can be decoded.
     """
     tags = entity_tags(fields.get("if-none-match"), weak=True)
     return tags is not None and tags != ANY and image.etag in tags and "if-match" not in fields
 
 
-def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
-    """Whether the client needs the image; False means that its own copy is current."""
+def _needs_image(fields: Fields, image: StoredImage) -> bool:
+    """Return whether the client needs the image. False means that its own copy is current."""
     if _CONDITIONS.isdisjoint(fields):
         return True
     modified = image.modified_ns // 1_000_000_000
@@ -210,36 +208,36 @@ def _must_be_sent(fields: Fields, image: StoredImage) -> bool:
     return modified_since is None or modified > modified_since
 
 
-def _range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
-    """Start and length of the one range asked for; length 0: outside; None: no range."""
+def _parse_range(fields: Fields, image: StoredImage) -> tuple[int, int] | None:
+    """Return start and length of a single range, with length 0 if it is outside of the image."""
     value = fields.get("range")
-    if value is None or not _if_range_holds(fields, image):
+    if value is None or not _if_range_matches(fields, image):
         return None
-    found = _RANGE.fullmatch(value)
-    if found is None:
+    match = _RANGE.fullmatch(value)
+    if match is None:
         return None
-    first, last, suffix = found.groups()
+    first, last, suffix = match.groups()
     if max(len(first or ""), len(last or ""), len(suffix or "")) > _MAX_DIGITS:
-        first, last, suffix = _clamped(first), _clamped(last), _clamped(suffix)
+        first, last, suffix = _clamp(first), _clamp(last), _clamp(suffix)
     if suffix:
         length = min(int(suffix), image.size)
         return image.size - length, length
     start = int(first)
     end = int(last) if last else image.size - 1
     if last and end < start:
-        return None  # not a valid range at all, so not an unsatisfiable one
+        return None  # an invalid range is ignored, unlike an unsatisfiable one
     return start, max(0, min(end, image.size - 1) - start + 1)
 
 
-def _clamped(digits: str | None) -> str | None:
+def _clamp(digits: str | None) -> str | None:
     return "9" * _MAX_DIGITS if digits and len(digits.lstrip("0")) > _MAX_DIGITS else digits
 
 
-def _if_range_holds(fields: Fields, image: StoredImage) -> bool:
-    """Whether the part that the client has belongs to the image as it is now.
+def _if_range_matches(fields: Fields, image: StoredImage) -> bool:
+    """Return whether `If-Range` is missing or matches the current image.
 
-    A date never does: two saves within one second have the same one, so it is a
-    weak validator (8.8.2.2), and a weak one must not join two parts (13.1.5).
+    A date never matches. Two saves within one second have the same date, so it is a weak validator
+    (8.8.2.2), and those must not be used to combine parts (13.1.5).
     """
     value = fields.get("if-range")
     return value is None or value == image.etag

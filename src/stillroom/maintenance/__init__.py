@@ -1,1 +1,1 @@
-"""Looking after stores: verify, migrate, orphans."""
+"""Maintenance of stores: verification, migration and orphan scans."""

@@ -1,4 +1,4 @@
-"""Which image is a copy of which save, and the folders that it is in."""
+"""Matching of images with their copies in another store."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from stillroom.storage.values import StoredImage
 
 
 def folders_of(key: StorageKey) -> Iterator[str]:
-    """The folders that a key is in, on every level."""
+    """Yield the folders that contain a key, from the innermost to the outermost."""
     folder = key.text
     while "/" in folder:
         folder = folder.rpartition("/")[0]
@@ -15,9 +15,9 @@ def folders_of(key: StorageKey) -> Iterator[str]:
 
 
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Whether an image is the copy of this very save, as far as times can tell.
+    """Return whether an image is a copy of this very save, judging by its size, time and hash.
 
-    The time of a save goes along with it, to the microsecond at least (`ImportedImage`).
+    Copies keep the time of the save, to the microsecond at least (`ImportedImage`).
     """
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False

@@ -1,7 +1,7 @@
-"""Migrate images from one store to another: copy what is missing, and verify each copy's hash.
+"""Migration of images between stores: copies missing images and verifies each copy's hash.
 
-No progress is saved. An image that is in the target with the same hash is skipped, so a migration
-that was interrupted resumes by running again, and a second run copies what has changed since.
+No progress is saved. Images that the target already has with the same hash are skipped. An
+interrupted migration is resumed by running it again; a second run copies later changes.
 """
 
 import asyncio
@@ -32,34 +32,34 @@ from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Images being copied. At 50 ms to the bucket and back, and two requests an image, 320 a second."""
+"""Images copied at once. With round trips of 50 ms and two requests each, 320 a second."""
 
 _PACED_AT_ONCE: Final = 4
-"""With a bound on the rate: no bucket waits for long with a body that is not read."""
+"""Images copied at once with a rate limit: a bucket closes downloads that stay unread for long."""
 
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
-"""Of larger images; in a bucket each holds a part of 16 MiB in memory."""
+"""Larger images copied at once; in a bucket each takes a part of 16 MiB in memory."""
 
 _SKIP_HEAD_AFTER: Final = 8
-"""After so many in a row that the target lacks, the next one is sent without a HEAD before it."""
+"""After this many images in a row that the target lacks, the HEAD request is skipped."""
 
 _ATTEMPTS: Final = 3
 
 _GIVE_UP_AFTER: Final = 8
-"""After so many in a row that the target refuses, the migration gives up."""
+"""The migration fails after this many images in a row that the target refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target store: the port to save through, and the inspection to verify with."""
+    """Target store: the storage for saving, and the inspection for verifying."""
 
     storage: ImageStorage
     inspection: Inspection
 
 
 class Migration:
-    """One pass over a source store, which is never changed. Cancel `run` to stop."""
+    """Migration pass over a source store, which is never changed. Cancel `run` to stop."""
 
     def __init__(
         self,
@@ -70,18 +70,18 @@ class Migration:
         stats: MigrationStats,
         overwrite: bool = False,
         dry_run: bool = False,
-        on_event: Callable[[ProgressEvent], None] = lambda _told: None,
+        on_event: Callable[[ProgressEvent], None] = lambda _event: None,
     ) -> None:
         """Prepare a pass; both stores stay open.
 
         Args:
-            source: Where the images are.
-            target: Where to copy them. None, for a dry run: the target does not exist yet.
-            prefixes: Only keys that begin with one of them.
-            rate_limit: How fast to read the source.
+            source: Store to copy from.
+            target: Store to copy to. None for a dry run if the target does not exist yet.
+            prefixes: Only keys with one of these prefixes.
+            rate_limit: Limit on reading the source.
             stats: Updated with each image.
-            overwrite: Replace what differs also where it is newer than the source's.
-            dry_run: Report what would be done, and do nothing.
+            overwrite: Replace different images even if they are newer than the source's.
+            dry_run: Report the outcomes without changing anything.
             on_event: Called with the outcome of each image.
         """
         self.stats = stats
@@ -99,13 +99,11 @@ class Migration:
     async def run(self) -> None:
         """Copy every image that the target lacks, and then the manifests of runs.
 
-        A manifest is there only once all images of its run are: one of them that could not be
-        copied keeps it out.
+        A manifest is copied only after all images of its run; a failed image keeps it out.
 
         Raises:
-            BackendUnavailable: one of the stores as a whole is out of reach, or the target answers,
-                and takes no image.
-            StorageFull: the target takes no more.
+            BackendUnavailable: a whole store is unavailable, or the target refuses every image.
+            StorageFull: the target has no space left.
         """
         manifests: list[StorageKey] = []
         incomplete: set[str] = set()
@@ -127,13 +125,9 @@ class Migration:
                 await self.copy(key)
 
     async def find_extras(self) -> None:
-        """Report every image that only the target has; none is deleted.
-
-        Raises:
-            BackendUnavailable: as `run`.
-        """
+        """Report every image that only the target has; raises BackendUnavailable as `run` does."""
         if self._target is not None:
-            await self._each(self._target.inspection, self._look_for_extra, lambda _stray: None)
+            await self._each(self._target.inspection, self._check_extra, lambda _stray: None)
 
     async def _each(
         self,
@@ -160,7 +154,7 @@ class Migration:
     def _note_unexpected(self, unexpected: UnexpectedFile) -> None:
         self._note(ProgressEvent(MigrationOutcome.STRAY, unexpected.name, detail=unexpected.reason))
 
-    async def _look_for_extra(self, key: StorageKey) -> None:
+    async def _check_extra(self, key: StorageKey) -> None:
         try:
             await self._source.stat(key)
         except ImageNotFound:
@@ -171,11 +165,7 @@ class Migration:
             )
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy one image, and count it; None if it is not in the source any more.
-
-        Raises:
-            BackendUnavailable, StorageFull: as `run`.
-        """
+        """Copy and count an image; None if the source no longer has it. Raises as `run` does."""
         try:
             event = await self._copy_with_retries(key)
         except ImageNotFound:
@@ -188,79 +178,80 @@ class Migration:
         self._on_event(event)
 
     async def _copy_with_retries(self, key: StorageKey) -> ProgressEvent:
-        """Copy one image, with retries."""
-        why, refused = "", False
+        detail, refused = "", False
         for _ in range(_ATTEMPTS):
             try:
-                return await self._try(key)
+                return await self._copy_if_needed(key)
             except (ReadOnly, StorageFull):
                 raise
             except PreconditionFailed:
                 self._absent_in_a_row = 0
-                why = "the target's image kept changing during the copy"
+                detail = "the target's image kept changing during the copy"
             except (PathConflict, TooLarge) as error:
                 return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=str(error))
             except _RefusedByTargetError as error:
                 await self._check_target()
-                why, refused = str(error), True
+                detail, refused = str(error), True
             except (DigestMismatch, BackendUnavailable) as error:
-                # If a store as a whole cannot be reached, this image is not to blame.
+                # These raise if a whole store is unavailable: then the image is not to blame.
                 await self._source.check()
                 await self._check_target()
-                why, refused = str(error), False
+                detail, refused = str(error), False
         self._refused_in_a_row = self._refused_in_a_row + 1 if refused else 0
         if self._refused_in_a_row >= _GIVE_UP_AFTER:
-            raise BackendUnavailable(f"the target answers, but refuses every image: {why}")
-        return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=why)
+            raise BackendUnavailable(f"the target answers, but refuses every image: {detail}")
+        return ProgressEvent(MigrationOutcome.FAILED, key.text, detail=detail)
 
     async def _check_target(self) -> None:
         if self._target is not None:
             await self._target.storage.check()
 
-    async def _try(self, key: StorageKey) -> ProgressEvent:
-        there = None
+    async def _copy_if_needed(self, key: StorageKey) -> ProgressEvent:
+        existing = None
         if self._dry_run or self._absent_in_a_row < _SKIP_HEAD_AFTER:
-            there = await self._there(key)
-        if there is not None:
+            existing = await self._find_in_target(key)
+        if existing is not None:
             self._absent_in_a_row = 0
-            image, sha256 = await self._facts(key)
-            if image.size == there.size and sha256 == await self._hash_of(there):
+            image, sha256 = await self._stat_with_hash(key)
+            if image.size == existing.size and sha256 == await self._hash_of(existing):
                 return ProgressEvent(MigrationOutcome.SAME, key.text, image.size, sha256.hex())
-            if there.modified_ns >= image.modified_ns and not self._overwrite:
+            if existing.modified_ns >= image.modified_ns and not self._overwrite:
                 return ProgressEvent(
                     MigrationOutcome.DIFFERS,
                     key.text,
                     detail="the target has another image, and it is not older than the source's",
                 )
-        outcome = MigrationOutcome.COPIED if there is None else MigrationOutcome.REPLACED
+        outcome = MigrationOutcome.COPIED if existing is None else MigrationOutcome.REPLACED
         if self._dry_run or self._target is None:
             image = await self._source.stat(key)
             return ProgressEvent(outcome, key.text, image.size, (image.sha256 or b"").hex())
-        image, sha256 = await self._copy(self._target, key, there)
+        image, sha256 = await self._copy(self._target, key, existing)
         self._refused_in_a_row = 0
-        if there is None:
+        if existing is None:
             self._absent_in_a_row += 1
         return ProgressEvent(outcome, key.text, image.size, sha256.hex())
 
-    async def holds(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
-        """The target's image at a key, if it has this hash."""
-        there = await self._there(key)
-        return there if there is not None and await self._hash_of(there) == sha256 else None
+    async def find_copy(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
+        """Return the target's image at a key if it has this hash, else None."""
+        existing = await self._find_in_target(key)
+        return (
+            existing if existing is not None and await self._hash_of(existing) == sha256 else None
+        )
 
-    async def pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
-        """The source's image and the target's image at a key; None where there is none."""
+    async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
+        """Return the images of source and target at a key; None for one that does not exist."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
             image = await self._source.stat(key)
-        return image, await self._there(key)
+        return image, await self._find_in_target(key)
 
-    async def take_back(self, copy: StoredImage) -> None:
-        """Delete this very save from the target."""
+    async def delete_copy(self, copy: StoredImage) -> None:
+        """Delete this save from the target, unless it has been replaced."""
         if self._target is not None:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
                 await self._target.storage.delete(copy.key, save_id=copy.save_id)
 
-    async def _there(self, key: StorageKey) -> StoredImage | None:
+    async def _find_in_target(self, key: StorageKey) -> StoredImage | None:
         if self._target is None:
             return None
         try:
@@ -268,22 +259,18 @@ class Migration:
         except ImageNotFound:
             return None
 
-    async def _facts(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        """The source's facts of an image; its hash is computed if none is recorded."""
+    async def _stat_with_hash(self, key: StorageKey) -> tuple[StoredImage, bytes]:
+        """Return an image of the source and its hash, which is computed if none is recorded."""
         image = await self._source.stat(key)
-        return image, image.sha256 or await self._read(self._source, image)
+        return image, image.sha256 or await self._compute_hash(self._source, image)
 
-    async def _hash_of(self, there: StoredImage) -> bytes | None:
-        if there.sha256 is not None or self._target is None:
-            return there.sha256
-        return await self._read(self._target.inspection, there)
+    async def _hash_of(self, existing: StoredImage) -> bytes | None:
+        if existing.sha256 is not None or self._target is None:
+            return existing.sha256
+        return await self._compute_hash(self._target.inspection, existing)
 
-    async def _read(self, store: Inspection, image: StoredImage) -> bytes:
-        """The hash of the bytes of one save.
-
-        Raises:
-            BackendUnavailable: they cannot be read, or it is another save by now.
-        """
+    async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
+        """Compute the hash of one save; raise BackendUnavailable if it was replaced."""
         opened = (await store.open(image.key)).opened
         try:
             if opened.image.save_id != image.save_id:
@@ -298,7 +285,7 @@ class Migration:
             opened.close()
 
     async def _copy(
-        self, target: Target, key: StorageKey, there: StoredImage | None
+        self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
         """Copy one save, and verify the copy.
 
@@ -309,26 +296,25 @@ class Migration:
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:
-            return await self._save_opened(target, opened, sha256, there)
-        opened.close()  # a bucket does not wait with a body for as long as what follows may take
+            return await self._save_and_verify(target, opened, sha256, existing)
+        opened.close()  # a bucket closes downloads that wait as long as the next steps may take
         async with self._large:
-            if sha256 is None:  # the target wants to know it before the last byte
-                sha256 = await self._read(self._source, image)
+            if sha256 is None:  # the target needs the hash before the last byte
+                sha256 = await self._compute_hash(self._source, image)
             opened = (await self._source.open(key)).opened
             if opened.image.save_id != image.save_id:
                 opened.close()
                 raise BackendUnavailable("the image was replaced while it was read")
-            return await self._save_opened(target, opened, sha256, there)
+            return await self._save_and_verify(target, opened, sha256, existing)
 
-    async def _save_opened(
-        self, target: Target, opened: OpenedImage, sha256: bytes, there: StoredImage | None
+    async def _save_and_verify(
+        self, target: Target, opened: OpenedImage, sha256: bytes, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Save an opened image in the target, and close it."""
         image = opened.image
         condition = Condition(if_none_match=ANY)
-        if there is not None:
-            condition = Condition(if_match=frozenset((there.etag,)))
-        reading = _Reading(self._paced(opened.chunks(0, image.size)))
+        if existing is not None:
+            condition = Condition(if_match=frozenset((existing.etag,)))
+        reading = _Reading(self._limit_rate(opened.chunks(0, image.size)))
         try:
             imported = ImportedImage(image, sha256, reading.chunks())
             saved = await target.storage.save(image.key, imported, condition)
@@ -343,17 +329,13 @@ class Migration:
         await self._verify_copy(target, saved, sha256)
         return image, sha256
 
-    async def _paced(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _limit_rate(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
             await self._rate_limit.spend(len(chunk))
             yield chunk
 
     async def _verify_copy(self, target: Target, saved: StoredImage, sha256: bytes) -> None:
-        """Verify a copy by reading it back; one that does not match is deleted again.
-
-        Raises:
-            DigestMismatch: the copy does not have the expected SHA-256.
-        """
+        """Verify a copy by reading it back; delete it and raise DigestMismatch if it differs."""
         try:
             opened = (await target.inspection.open(saved.key)).opened
         except ImageNotFound:
@@ -361,25 +343,25 @@ class Migration:
         try:
             if opened.image.save_id != saved.save_id:
                 return  # replaced meanwhile
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             async for chunk in opened.chunks(0, opened.image.size):
-                found.update(chunk)
+                digest.update(chunk)
         finally:
             opened.close()
-        if found.digest() != sha256:
-            await self.take_back(saved)
+        if digest.digest() != sha256:
+            await self.delete_copy(saved)
             raise DigestMismatch(
-                f"the copy has the SHA-256 {found.hexdigest()} instead of {sha256.hex()}: "
+                f"the copy has the SHA-256 {digest.hexdigest()} instead of {sha256.hex()}: "
                 "it was deleted again"
             )
 
 
 class _RefusedByTargetError(Exception):
-    """The target refused an image that the source has read without an error."""
+    """The target refused an image that could be read from the source."""
 
 
 class _Reading:
-    """A stream of the source's bytes that notes whether reading them failed."""
+    """Stream of the source's bytes that records read failures."""
 
     def __init__(self, source: AsyncIterator[bytes]) -> None:
         self._source = source

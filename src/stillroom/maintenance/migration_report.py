@@ -1,36 +1,36 @@
-"""The report of a migration: an outcome for each image, and the counts."""
+"""Report of a migration: an outcome per image, and counts."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 _MAX_PROBLEMS: Final = 10_000
-"""Kept for the report; more are counted."""
+"""Problems kept for the report; more are only counted."""
 
 
 class MigrationOutcome(StrEnum):
-    """The outcome of one image."""
+    """Outcome for one image."""
 
     COPIED = "copied"
-    """It was missing in the target, and was copied."""
+    """The image was missing in the target and was copied."""
 
     REPLACED = "replaced"
-    """The target had an older image, and it was replaced."""
+    """The target had an older image, which was replaced."""
 
     SAME = "same"
-    """The target has the same bytes already, by their hash."""
+    """The target already has the same bytes, according to their hash."""
 
     DIFFERS = "differs"
-    """The target has other bytes that are not older; they were kept."""
+    """The target has different bytes that are not older; they were kept."""
 
     FAILED = "failed"
-    """It could not be copied."""
+    """The image could not be copied."""
 
     STRAY = "stray"
-    """An unexpected file of the source that is no image. No problem, but reported."""
+    """An unexpected file of the source that is not an image. Not a problem, but reported."""
 
     EXTRA = "extra"
-    """Only the target has it: deleted in the source since, or saved in the target."""
+    """Only the target has the image: deleted in the source since, or saved in the target."""
 
 
 PROBLEMS: Final = frozenset((MigrationOutcome.DIFFERS, MigrationOutcome.FAILED))
@@ -39,13 +39,13 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One line of the report.
+    """Line of the report.
 
     Attributes:
         name: The key, or the name of an unexpected file.
-        size: Bytes, if it was copied, replaced or the same.
-        sha256: In hexadecimal, of the same images.
-        detail: What is wrong, in a sentence.
+        size: Bytes, for the outcomes copied, replaced and same.
+        sha256: In hexadecimal, for the same outcomes.
+        detail: Description of the problem in one sentence.
     """
 
     outcome: MigrationOutcome
@@ -60,7 +60,7 @@ class MigrationStats:
     """Counts and problems of a migration so far.
 
     Attributes:
-        images: Compared or copied.
+        images: Images compared or copied.
         size: Bytes copied.
         counts: Images by outcome.
         problems: The first 10,000 problems, unexpected files and extras.
@@ -72,25 +72,25 @@ class MigrationStats:
     problems: list[ProgressEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._noted: set[str] = set()
+        self._problem_names: set[str] = set()
 
     @property
     def wrong(self) -> int:
-        """Images of the source that are not in the target."""
+        """Number of images of the source that are not in the target."""
         return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
 
     @property
     def reported(self) -> int:
-        """How many problems, unexpected files and extras there are, also beyond `problems`."""
-        return self.wrong + sum(self.counts.get(one, 0) for one in _NO_IMAGES_OF_THE_SOURCE)
+        """Number of problems, unexpected files and extras, including those beyond `problems`."""
+        return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
-        """Count an event, and keep it if an operator has to look at it."""
+        """Count an event, and keep it if an operator must look at it."""
         if event.outcome in PROBLEMS:
-            if event.name in self._noted:
-                return  # its row has tried it again
-            if len(self._noted) < _MAX_PROBLEMS:
-                self._noted.add(event.name)
+            if event.name in self._problem_names:
+                return  # counted before: the transfer of its row retried it
+            if len(self._problem_names) < _MAX_PROBLEMS:
+                self._problem_names.add(event.name)
         self.counts[event.outcome] = self.counts.get(event.outcome, 0) + 1
         if event.outcome not in _NO_IMAGES_OF_THE_SOURCE:
             self.images += 1

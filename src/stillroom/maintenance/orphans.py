@@ -1,8 +1,8 @@
 """Scan for orphans: stored images without a row, and rows without a stored image.
 
-Two streams, both in the order of ids, are merged: the listing of `media/`, and the rows. Neither is
-held, so a million of each take no more memory than a thousand. Each mismatch is checked
-again before it is reported, since ingests and sweeps go on during a scan.
+Two streams in the order of ids are merged: the listing of `media/`, and the rows. Neither is
+collected, so memory use does not grow with the library. Each mismatch is checked again before it
+is reported, since ingests and sweeps continue during a scan.
 """
 
 import logging
@@ -25,14 +25,14 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
-"""A larger share of orphans means the wrong database or bucket, and not leftovers of crashes."""
+"""A larger share of orphans indicates the wrong database or bucket, not leftovers of crashes."""
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
 _CANDIDATES: Final = 200
-"""Looked up together, in one statement."""
+"""Number of keys looked up in one statement."""
 
-_OURS: Final = re.compile(
+_KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"
 )
 
@@ -40,12 +40,12 @@ log = logging.getLogger("stillroom.media")
 
 
 class MismatchKind(StrEnum):
-    """The kinds of mismatches.
+    """Kinds of mismatches.
 
     Attributes:
-        ORPHAN: An image below `media/`, made by the library, without a row, intent or mark.
-        YOUNG: The same, but so new that an ingest may be about to record them.
-        FOREIGN: Something below `media/` that the library has not made; it is never deleted.
+        ORPHAN: An image below `media/`, created by the library, without a row, intent or mark.
+        YOUNG: The same, but so new that an ingest may be about to record it.
+        FOREIGN: An object below `media/` that the library did not create; it is never deleted.
         MISSING: A resource without its bytes.
     """
 
@@ -57,13 +57,11 @@ class MismatchKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One mismatch between the stored images and the rows.
+    """A mismatch between the stored images and the rows.
 
     Attributes:
-        kind: Its kind.
-        key: The storage key.
-        resource_id: Of a resource without bytes.
-        image: Of an orphan: the facts of the save that was found.
+        resource_id: Id of a resource without bytes.
+        image: Metadata of an orphan's save.
     """
 
     kind: MismatchKind
@@ -77,10 +75,10 @@ class ScanStats:
     """Counts of a scan.
 
     Attributes:
-        objects: Below `media/`.
-        resources: Rows, also of what was recorded in place.
-        in_place: Of these, those that were.
-        orphans: Mismatches of this kind, and so on.
+        objects: Objects below `media/`.
+        resources: Rows, including images that were recorded in place.
+        in_place: Images that were recorded in place.
+        orphans: Mismatches of this kind; likewise `young`, `foreign` and `missing`.
     """
 
     objects: int = 0
@@ -93,34 +91,34 @@ class ScanStats:
 
 
 class OrphanScan:
-    """Compares the stored images of a media library with its rows."""
+    """Comparison of a media library's stored images with its rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         """Compare `storage` with `database`.
 
         Args:
-            storage: Where the bytes are.
-            database: Where the rows are.
-            grace: Only what is older is an orphan; and older than an ingest may take.
+            storage: Storage of the images.
+            database: Database of the rows.
+            grace: Minimum age of an orphan, if it is longer than an ingest may take.
         """
         self._storage = storage
         self._database = database
         self._older_than = max(grace, LEASE)
 
-    async def report(self, say: Callable[[Mismatch], None], scanned: ScanStats) -> None:
-        """Report every mismatch, and change nothing.
+    async def report(self, on_mismatch: Callable[[Mismatch], None], scanned: ScanStats) -> None:
+        """Report every mismatch without changing anything.
 
         Args:
-            say: Called with each mismatch.
+            on_mismatch: Called with each mismatch.
             scanned: Updated during the scan.
 
         Raises:
             BackendUnavailable: the listing or the database failed; what was reported is valid.
-            ImplausibleScan: nothing at all lies there, although there are rows.
+            ImplausibleScan: the listing is empty, although there are rows.
         """
         async for findings in self._findings(scanned):
             for finding in findings:
-                say(finding)
+                on_mismatch(finding)
         if scanned.objects == 0 and scanned.resources > scanned.in_place:
             raise ImplausibleScan(
                 f"the listing of {MEDIA_PREFIX} is empty, but there are "
@@ -129,26 +127,26 @@ class OrphanScan:
 
     async def delete(
         self,
-        say: Callable[[Mismatch], None],
+        on_mismatch: Callable[[Mismatch], None],
         scanned: ScanStats,
         *,
         max_percent: float = MAX_PERCENT,
     ) -> None:
         """Report every mismatch, and mark all orphans for deletion if their share is plausible.
 
-        They are marked in a second pass, for the sweeper, which checks them again when it deletes
-        them. So a scan that fails half-way has marked nothing, or what certainly was an orphan.
+        They are marked in a second pass. The sweeper checks them again before it deletes them. A
+        scan that fails half-way has marked nothing, or only certain orphans.
 
         Args:
-            say: Called with each mismatch.
-            scanned: Of the first pass.
-            max_percent: More orphans than this, of what lies there, are implausible.
+            on_mismatch: Called with each mismatch.
+            scanned: Updated during the first pass.
+            max_percent: Maximum plausible share of orphans among the stored objects.
 
         Raises:
             BackendUnavailable: the listing or the database failed.
             ImplausibleScan: too many orphans; nothing was marked.
         """
-        await self.report(say, scanned)
+        await self.report(on_mismatch, scanned)
         if scanned.orphans == 0:
             return
         if scanned.resources == 0:
@@ -166,9 +164,9 @@ class OrphanScan:
         rows = await self._database.rows()
         async for findings in self._findings(ScanStats()):
             orphans = [
-                found.image
-                for found in findings
-                if found.image and found.kind is MismatchKind.ORPHAN
+                mismatch.image
+                for mismatch in findings
+                if mismatch.image and mismatch.kind is MismatchKind.ORPHAN
             ]
             if orphans:
                 for key in await rows.deletions.mark_orphans(orphans):
@@ -177,10 +175,10 @@ class OrphanScan:
     # Merging -----------------------------------------------------------------------------
 
     async def _findings(self, scanned: ScanStats) -> AsyncIterator[Sequence[Mismatch]]:
-        """Mismatches in batches, each checked twice."""
+        """Yield mismatches in batches, each checked twice."""
         rows = await self._database.rows()
         unknown: list[StorageKey] = []
-        async for kind, subject in self._merged(rows, scanned):
+        async for kind, subject in self._merge(rows, scanned):
             if isinstance(subject, MediaResource):
                 if await self._is_missing(rows, subject):
                     scanned.missing += 1
@@ -191,14 +189,14 @@ class OrphanScan:
             else:
                 unknown.append(subject)
                 if len(unknown) == _CANDIDATES:
-                    yield await self._orphans(rows, unknown, scanned)
+                    yield await self._check_orphans(rows, unknown, scanned)
                     unknown = []
-        yield await self._orphans(rows, unknown, scanned)
+        yield await self._check_orphans(rows, unknown, scanned)
 
-    async def _merged(
+    async def _merge(
         self, rows: MediaRepository, scanned: ScanStats
     ) -> AsyncIterator[tuple[MismatchKind, MediaResource | StorageKey]]:
-        """Merge both streams: what is in one and not in the other, or recorded in place."""
+        """Merge both streams; yield the entries that are in one of them only."""
         resources, objects = _each_resource(rows), self._each_object()
         resource, entry = await anext(resources, None), await anext(objects, None)
         has_bytes = False
@@ -224,19 +222,15 @@ class OrphanScan:
                 entry = await anext(objects, None)
 
     async def _each_object(self) -> "AsyncIterator[_Entry]":
-        """All of `media/`, in the order of ids.
-
-        Raises:
-            BackendUnavailable: the listing failed, or is in another order.
-        """
+        """Yield all of `media/`; raise BackendUnavailable if it is not in the order of ids."""
         after, more, last = "", True, None
         while more:
             page = await self._storage.list(
                 ListQuery(KeyPrefix(MEDIA_PREFIX), after=after, limit=_LISTED)
             )
             for text in page.entries:
-                ours = _OURS.fullmatch(text)
-                owner = uuid.UUID(ours[1]) if ours else None
+                match = _KEY.fullmatch(text)
+                owner = uuid.UUID(match[1]) if match else None
                 if owner is not None:
                     if last is not None and owner < last:
                         raise BackendUnavailable("the listing is in no order that can be compared")
@@ -245,10 +239,9 @@ class OrphanScan:
             more = page.more
             after = page.entries[-1] if page.entries else after
 
-    async def _orphans(
+    async def _check_orphans(
         self, rows: MediaRepository, keys: Sequence[StorageKey], scanned: ScanStats
     ) -> Sequence[Mismatch]:
-        """Check again which of the keys are orphans."""
         findings = []
         for key in await rows.unknown_keys(keys):
             try:
@@ -265,28 +258,27 @@ class OrphanScan:
         return findings
 
     async def _is_missing(self, rows: MediaRepository, resource: MediaResource) -> bool:
-        """Check again whether a resource has no stored image."""
         try:
             current = await rows.resources.find(resource.id)
         except ResourceNotFound:
             return False
         try:
-            found = await self._storage.stat(current.storage_key)
+            image = await self._storage.stat(current.storage_key)
         except ImageNotFound:
             return True
-        return not current.storage_key.is_media and not is_recorded(found, current)
+        return not current.storage_key.is_media and not is_recorded(image, current)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An object below `media/`, and the resource id in its key."""
+    """Object below `media/`, and the resource id in its key."""
 
     key: StorageKey
     owner: uuid.UUID | None
 
 
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
-    """All resources in the order of ids, also those whose deletion is due."""
+    """Yield all resources in the order of ids, including those with a due deletion."""
     after = None
     while page := await rows.resources.in_order(after=after, limit=_ROWS):
         for resource in page:

@@ -1,11 +1,11 @@
-"""Rate limiter: bounds how many bytes a second a migration or a verification reads."""
+"""Rate limiter for the bytes that a migration or verification reads per second."""
 
 import asyncio
 import time
 
 
 class RateLimiter:
-    """Limits the bytes read a second; all concurrent readers of a pass share one."""
+    """Limit shared by all concurrent readers of a pass."""
 
     def __init__(self, bytes_per_s: float | None) -> None:
         self._bytes_per_s = bytes_per_s
@@ -13,11 +13,11 @@ class RateLimiter:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there is a bound at all."""
+        """Return whether there is a limit."""
         return self._bytes_per_s is not None
 
     async def spend(self, size: int) -> None:
-        """Return when `size` bytes more may be read."""
+        """Wait until `size` more bytes may be read."""
         if self._bytes_per_s is None:
             return
         now = time.monotonic()

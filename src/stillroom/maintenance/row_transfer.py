@@ -1,10 +1,10 @@
-"""Transfer the media library's rows into another database after a migration: docs/adr/0016.
+"""Transfer of the media library's rows into another database after a migration: docs/adr/0016.
 
-A row is written once its bytes are there, and no earlier. A mark is written with the save id of the
-copy, if the source's image is the very save that was marked and the target's is its copy. What an
-earlier pass wrote, and what does not hold any more, is withdrawn: nothing is marked in the target
-that is live in the source. A run whose deletion is under way is deleted in the target, too; of one
-that is deleted, and whose images are marked, the manifest of an earlier pass is taken back.
+A row is written only after its bytes. A mark is written with the save id of the copy, if the
+source's image is the very save that was marked and the target's is its copy. Rows of an earlier
+pass that are no longer valid are withdrawn: nothing is marked in the target that is live in the
+source. A run whose deletion has started is deleted in the target, too. If a run is deleted and its
+images are marked, the manifest that an earlier pass copied is deleted.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ _PAGE: Final = 500
 _AT_ONCE: Final = 16
 
 _MAX_LEFT_OUT: Final = 10_000
-"""Kept for the report; more are counted."""
+"""Resources kept for the report; more are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A resource that is not in the target's library, or not as it is in the source's."""
+    """A resource that the target's library lacks or has in another state."""
 
     resource_id: uuid.UUID
     name: str
@@ -53,16 +53,16 @@ class LeftOut:
 
 @dataclass
 class TransferStats:
-    """Counts of the rows that were transferred.
+    """Counts of transferred rows.
 
     Attributes:
-        resources: Looked at.
-        counts: Of these, by what became of them.
-        marks: Deletions that are due in the target, too, from now on.
-        dead_letters: The same, of those that were given up.
-        withdrawn: Marks and dead letters of earlier passes that were deleted again in the target.
+        resources: Resources read.
+        counts: Resources by outcome.
+        marks: Pending deletions added to the target.
+        dead_letters: Abandoned deletions added to the target.
+        withdrawn: Marks and dead letters of earlier passes that were removed from the target.
         left_out: The first 10,000 resources that were not transferred.
-        wrong: How many they are.
+        wrong: Number of resources that were not transferred.
     """
 
     resources: int = 0
@@ -85,16 +85,16 @@ async def transfer_rows(
     """Transfer the rows of one media library into another one, or into the same.
 
     Args:
-        migration: The migration of their bytes; it has run.
-        source_rows: The library to read. If both are the same, its rows stay, and marks of
-            the copies are written beside those of the originals.
+        migration: The finished migration of their bytes.
+        source_rows: The library to read. If both are the same, its rows stay, and marks of the
+            copies are added to those of the originals.
         target_rows: The library to write; its tables are created or migrated if necessary.
         stats: Updated as rows are transferred.
-        dry_run: Count the resources, and change nothing.
+        dry_run: Count the resources without changing anything.
 
     Raises:
         ConfigurationError: the tables of the source have an older version.
-        BackendUnavailable: a database, or a store, is out of reach.
+        BackendUnavailable: a database or a store is unavailable.
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
@@ -119,29 +119,27 @@ async def transfer_rows(
             await target.close()
 
 
-def is_same(one: RowsConfig, other: RowsConfig) -> bool:
-    """Whether two configurations name the same database."""
-    if isinstance(one, PostgresConfig) or isinstance(other, PostgresConfig):
-        return one == other
-    return one.file.resolve() == other.file.resolve()
+def is_same(first: RowsConfig, second: RowsConfig) -> bool:
+    """Return whether two configurations name the same database."""
+    if isinstance(first, PostgresConfig) or isinstance(second, PostgresConfig):
+        return first == second
+    return first.file.resolve() == second.file.resolve()
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Whether the tables do not exist yet; this creates nothing."""
+    """Return whether the tables do not exist yet, without creating them."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
-    form = found(config)
-    if form not in (None, HEAD):
+    version = found(config)
+    if version not in (None, HEAD):
         raise ConfigurationError(
-            f"the media library's tables have version {form}, and not {HEAD}: run "
+            f"the media library's tables have version {version}, and not {HEAD}: run "
             "`stillroom media migrate` with those settings first"
         )
-    return form is None
+    return version is None
 
 
 class _Pass:
-    """One pass over the rows, from one database into another."""
-
     def __init__(
         self,
         migration: Migration,
@@ -166,12 +164,12 @@ class _Pass:
         while page := await self._resources.in_order(after=after, limit=_PAGE):
             after = page[-1].id
             self._stats.resources += len(page)
-            keys = [one.storage_key for one in page]
+            keys = [resource.storage_key for resource in page]
             marked: Saves = set()
             if self._target is not None and not are_shared:
                 marked = await self._target.saves(deletions, keys)
-            resources = await map_concurrently(self._arrived, page, limit=_AT_ONCE)
-            arrived = [one for one in resources if one]
+            resources = await map_concurrently(self._find_arrived, page, limit=_AT_ONCE)
+            arrived = [resource for resource in resources if resource]
             if are_shared:
                 self._count(TransferOutcome.SAME, len(arrived))
             elif self._target is None:
@@ -184,89 +182,89 @@ class _Pass:
     ) -> None:
         outcomes = await target.take(arrived, marked, dry_run=self._dry_run)
         for resource, takeover in zip(arrived, outcomes, strict=True):
-            if takeover.taken is TransferOutcome.OTHER:
-                self._leave(resource, f"the target's {takeover.other} has the same bytes")
-            elif takeover.taken is TransferOutcome.SWEPT:
-                self._leave(resource, "the target's sweeper is deleting its key: run it again")
+            if takeover.outcome is TransferOutcome.OTHER:
+                self._leave_out(resource, f"the target's {takeover.other} has the same bytes")
+            elif takeover.outcome is TransferOutcome.SWEPT:
+                self._leave_out(resource, "the target's sweeper is deleting its key: run it again")
             else:
-                self._count(takeover.taken, 1)
+                self._count(takeover.outcome, 1)
 
-    def _count(self, taken: TransferOutcome, number: int) -> None:
-        self._stats.counts[taken] = self._stats.counts.get(taken, 0) + number
+    def _count(self, outcome: TransferOutcome, number: int) -> None:
+        self._stats.counts[outcome] = self._stats.counts.get(outcome, 0) + number
 
-    async def _arrived(self, resource: MediaResource) -> MediaResource | None:
+    async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
         """Return the resource with its copy's save id; None if the target lacks the bytes."""
         key, sha256 = resource.storage_key, resource.content_hash
-        there = await self._migration.holds(key, sha256)
-        if there is None and self._dry_run:
-            original, _ = await self._migration.pair(key)
+        copy = await self._migration.find_copy(key, sha256)
+        if copy is None and self._dry_run:
+            original, _ = await self._migration.find_pair(key)
             if original is not None and original.sha256 in (None, sha256):
                 return resource
-        elif there is None:  # it may have come after the listing had passed
+        elif copy is None:  # may have been saved after the listing had passed this key
             await self._migration.copy(key)
-            there = await self._migration.holds(key, sha256)
-        if there is None:
-            self._leave(resource, "its bytes are not in the target")
+            copy = await self._migration.find_copy(key, sha256)
+        if copy is None:
+            self._leave_out(resource, "its bytes are not in the target")
             return None
-        return dataclasses.replace(resource, save_id=there.save_id)
+        return dataclasses.replace(resource, save_id=copy.save_id)
 
-    def _leave(self, resource: MediaResource, why: str) -> None:
+    def _leave_out(self, resource: MediaResource, detail: str) -> None:
         self._stats.wrong += 1
         if len(self._stats.left_out) < _MAX_LEFT_OUT:
-            self._stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, why))
+            self._stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
 
     # Marks -------------------------------------------------------------------------------
 
     async def transfer_marks(self) -> None:
-        assert self._target is not None  # noqa: S101  (there is a target where anything is written)
+        assert self._target is not None  # noqa: S101  (only dry runs may have no target)
         for queue in QUEUES:
             await self._withdraw(self._target, queue)
             after = None
             while page := await self._source.remembered(queue, after=after, limit=_PAGE):
                 after = page[-1]["id"]
-                carried = await map_concurrently(self._carried, page, limit=_AT_ONCE)
-                number = await self._target.remember(queue, [one for one in carried if one])
+                copies = await map_concurrently(self._carry_over, page, limit=_AT_ONCE)
+                number = await self._target.remember(queue, [mark for mark in copies if mark])
                 if queue is QUEUES[0]:
                     self._stats.marks += number
                 else:
                     self._stats.dead_letters += number
 
-    async def _carried(self, given: QueueRow) -> QueueRow | None:
+    async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
         """Return a mark with the save id of the copy; None if there is no such copy."""
-        original, copy = await self._migration.pair(given["storage_key"])
-        if original is None or original.save_id != given["save_id"]:
+        original, copy = await self._migration.find_pair(mark["storage_key"])
+        if original is None or original.save_id != mark["save_id"]:
             return None
         if copy is None or not is_copy(copy, original):
             return None
-        if given["reason"] == DELETED:
-            await self._take_back_manifests(copy.key)
-        return {**given, "save_id": copy.save_id}
+        if mark["reason"] == DELETED:
+            await self._delete_manifests(copy.key)
+        return {**mark, "save_id": copy.save_id}
 
-    async def _take_back_manifests(self, deleted: StorageKey) -> None:
+    async def _delete_manifests(self, deleted: StorageKey) -> None:
         """Delete the target's manifest of the run that an image was deleted with, if it has one."""
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not manifest.is_manifest:
                 continue
             self._folders.add(folder)
-            original, copy = await self._migration.pair(manifest)
+            original, copy = await self._migration.find_pair(manifest)
             if original is None and copy is not None:
-                await self._migration.take_back(copy)
+                await self._migration.delete_copy(copy)
 
     async def _withdraw(self, target: RowTransfer, queue: Queue) -> None:
         after = None
         while page := await target.remembered(queue, after=after, limit=_PAGE):
             after = page[-1]["id"]
-            keys = [one["storage_key"] for one in page]
-            given = await self._source.saves(queue, keys)
+            keys = [row["storage_key"] for row in page]
+            saves = await self._source.saves(queue, keys)
 
-            async def is_moot(one: QueueRow, given: Saves = given) -> uuid.UUID | None:
-                original, copy = await self._migration.pair(one["storage_key"])
-                if original is None or copy is None or copy.save_id != one["save_id"]:
+            async def find_moot(row: QueueRow, saves: Saves = saves) -> uuid.UUID | None:
+                original, copy = await self._migration.find_pair(row["storage_key"])
+                if original is None or copy is None or copy.save_id != row["save_id"]:
                     return None
-                is_due = (original.key, original.save_id) in given
-                return None if is_due else one["id"]
+                is_due = (original.key, original.save_id) in saves
+                return None if is_due else row["id"]
 
-            moot = await map_concurrently(is_moot, page, limit=_AT_ONCE)
-            if ids := [one for one in moot if one is not None]:
+            moot = await map_concurrently(find_moot, page, limit=_AT_ONCE)
+            if ids := [id_ for id_ in moot if id_ is not None]:
                 self._stats.withdrawn += await target.forget(queue, ids)

@@ -1,7 +1,7 @@
-"""Verify stored images against their recorded SHA-256 and report discrepancies.
+"""Verification of stored images against their recorded SHA-256.
 
-It reads as a client would, beside running servers; an image that was replaced or deleted while
-it was read is no discrepancy and not reported.
+Images are read as a client would read them, while servers run. An image that is replaced or
+deleted during that is no discrepancy and not reported.
 """
 
 import asyncio
@@ -23,42 +23,43 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Kept for the report; more are counted, so that a ruined store costs no more memory, and one
-full of files without a hash hides no problem."""
+"""Limits on what is kept for the report; more is only counted, so that a ruined store takes no more
+memory, and a store full of files without hashes hides no problem.
+"""
 
 _READ_ATTEMPTS: Final = 3
 
 
 class FindingKind(StrEnum):
-    """The kinds of discrepancies."""
+    """Kinds of discrepancies."""
 
     DAMAGED = "damaged"
-    """Its bytes do not match its recorded hash."""
+    """The bytes do not match the recorded hash."""
 
     CHANGED = "changed"
-    """Written to in place since it was saved: its bytes do not match the hash recorded then."""
+    """The file was modified after its save: its bytes do not match the hash recorded then."""
 
     MISSING = "missing"
-    """A row names it, and there is no such image."""
+    """A row refers to an image that does not exist."""
 
     UNREADABLE = "unreadable"
-    """Reading it fails, while other images can be read."""
+    """Reading the image fails, while other images can be read."""
 
     STRAY = "stray"
     """An unexpected file that cannot be an image."""
 
     UNKNOWN = "unknown"
-    """No SHA-256 is recorded, as of files that were copied in by hand. No problem."""
+    """No SHA-256 is recorded, as for files that were copied in by hand. Not a problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """One discrepancy.
+    """A discrepancy.
 
     Attributes:
         name: The key, or the name of an unexpected file.
-        detail: What is wrong, in a sentence.
-        quarantined: Where it was moved, if it was.
+        detail: Description in one sentence.
+        quarantined: Location in the quarantine, if the image was moved there.
     """
 
     kind: FindingKind
@@ -69,7 +70,7 @@ class VerificationFinding:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image that should exist, as a row of the media library describes it.
+    """An image that should exist according to a row of the media library.
 
     Attributes:
         size: Bytes; None if unknown.
@@ -82,19 +83,19 @@ class Expected:
 
 
 ExpectedAfter = Callable[[str], AsyncIterator[Expected]]
-"""The expected images after a key, in key order."""
+"""Yields the expected images after a key, in key order."""
 
 
 @dataclass
 class VerificationProgress:
-    """Progress of a verification: where to resume, and its findings so far.
+    """Progress of a verification: the position to resume from, and the findings so far.
 
     Attributes:
         after: All images up to this key are verified.
-        images: Verified.
+        images: Verified images.
         size: Bytes read.
         adopted: Hashes recorded.
-        counts: Findings by kind, also those that are not kept.
+        counts: Findings by kind, including those that are not kept.
         findings: The first 10,000 problems, and the first 1,000 images without a hash.
     """
 
@@ -107,31 +108,30 @@ class VerificationProgress:
 
     @property
     def problems(self) -> int:
-        """How many findings need an operator."""
+        """Number of findings that need an operator."""
         return sum(count for kind, count in self.counts.items() if kind is not FindingKind.UNKNOWN)
 
     def __post_init__(self) -> None:
-        self._noted = {(finding.kind, finding.name) for finding in self.findings}
+        self._keys_counted = {(finding.kind, finding.name) for finding in self.findings}
 
     def note(self, finding: VerificationFinding) -> bool:
         """Count a finding, and keep it up to the limit.
 
-        Returns:
-            False if it was counted already: a resumed run reads a few images again.
+        Return False if it was counted before, since a resumed run reads some images again.
         """
-        if (finding.kind, finding.name) in self._noted:
+        if (finding.kind, finding.name) in self._keys_counted:
             return False
         self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
         unknown = finding.kind is FindingKind.UNKNOWN
-        so_far = self.counts[FindingKind.UNKNOWN] if unknown else self.problems
-        if so_far <= (_MAX_UNKNOWN if unknown else _MAX_PROBLEMS):
+        number = self.counts[FindingKind.UNKNOWN] if unknown else self.problems
+        if number <= (_MAX_UNKNOWN if unknown else _MAX_PROBLEMS):
             self.findings.append(finding)
-            self._noted.add((finding.kind, finding.name))
+            self._keys_counted.add((finding.kind, finding.name))
         return True
 
 
 class Verification:
-    """One verification pass over a store. Cancel `run` to stop; `progress` says where to resume."""
+    """Verification pass over a store. Cancel `run` to stop; `progress` has where to resume."""
 
     def __init__(
         self,
@@ -142,19 +142,19 @@ class Verification:
         quarantine: bool = False,
         adopt: bool = False,
         expected: ExpectedAfter | None = None,
-        found: Callable[[VerificationFinding], None] = lambda _finding: None,
+        on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
         """Prepare a pass.
 
         Args:
-            store: Where the images are; it stays open.
-            prefixes: Only keys that begin with one of them; in the order of keys.
-            progress: Where to resume; updated with each image.
-            rate_limit: How fast to read.
+            store: Store to verify; it stays open.
+            prefixes: Only keys with one of these prefixes, which are sorted.
+            progress: Position to resume from; updated with each image.
+            rate_limit: Limit on reading.
             quarantine: Move damaged and changed images into quarantine.
             adopt: Record the hashes of images that have none.
             expected: The images that should exist, such as those of the media library's rows.
-            found: Called with each finding.
+            on_finding: Called with each finding.
 
         Raises:
             ConfigurationError: this store cannot record hashes.
@@ -171,56 +171,56 @@ class Verification:
         self._quarantine = quarantine
         self._adopt = adopt
         self._expected = expected
-        self._found = found
+        self._on_finding = on_finding
 
     async def run(self) -> None:
         """Verify every image after `progress.after`.
 
         Raises:
-            BackendUnavailable: the store as a whole cannot be read any more.
+            BackendUnavailable: the whole store has become unreadable.
         """
-        under_way: deque[tuple[str, asyncio.Task[None]]] = deque()
+        tasks: deque[tuple[str, asyncio.Task[None]]] = deque()
         try:
             async with contextlib.aclosing(self._keys()) as keys:
                 async for key, expected in keys:
                     task = asyncio.ensure_future(self._verify_image(key, expected))
-                    under_way.append((key.text, task))
-                    if len(under_way) >= self._store.at_once:
-                        await self._finish_first(under_way)
-            while under_way:
-                await self._finish_first(under_way)
+                    tasks.append((key.text, task))
+                    if len(tasks) >= self._store.at_once:
+                        await self._finish_first(tasks)
+            while tasks:
+                await self._finish_first(tasks)
         finally:
-            for _, task in under_way:
+            for _, task in tasks:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+            await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
 
-    async def _finish_first(self, under_way: deque[tuple[str, asyncio.Task[None]]]) -> None:
-        """Wait for the first one, so that all up to `progress.after` are done at any moment."""
-        key, task = under_way[0]
+    async def _finish_first(self, tasks: deque[tuple[str, asyncio.Task[None]]]) -> None:
+        """Wait for the oldest task, so that all images up to `progress.after` are always done."""
+        key, task = tasks[0]
         await asyncio.shield(asyncio.wait([task]))
-        under_way.popleft()
+        tasks.popleft()
         task.result()
         self.progress.after = key
 
     async def _keys(self) -> AsyncGenerator[tuple[StorageKey, Expected | None], None]:
-        """Walk the images; missing ones and unexpected files are noted on the way."""
-        wanted = self._expected(self.progress.after) if self._expected else _nothing()
-        next_expected = await anext(wanted, None)
+        """Yield the images; report missing ones and unexpected files on the way."""
+        expected = self._expected(self.progress.after) if self._expected else _no_images()
+        next_expected = await anext(expected, None)
         async for entry in self._entries():
             if isinstance(entry, UnexpectedFile):
                 self._note(VerificationFinding(FindingKind.STRAY, entry.name, entry.reason))
                 continue
             while next_expected is not None and next_expected.key < entry:
                 await self._note_missing(next_expected)
-                next_expected = await anext(wanted, None)
+                next_expected = await anext(expected, None)
             if next_expected is not None and next_expected.key == entry:
                 yield entry, next_expected
-                next_expected = await anext(wanted, None)
+                next_expected = await anext(expected, None)
             else:
                 yield entry, None
         while next_expected is not None:
             await self._note_missing(next_expected)
-            next_expected = await anext(wanted, None)
+            next_expected = await anext(expected, None)
 
     async def _entries(self) -> AsyncIterator[StorageKey | UnexpectedFile]:
         after = self.progress.after
@@ -232,7 +232,7 @@ class Verification:
     async def _note_missing(self, expected: Expected) -> None:
         with contextlib.suppress(ImageNotFound):
             await self._store.stat(expected.key)
-            return  # saved after the listing had passed it
+            return  # saved after the listing had passed this key
         self._note(
             VerificationFinding(
                 FindingKind.MISSING, expected.key.text, "a row names it, and there is no such image"
@@ -240,35 +240,37 @@ class Verification:
         )
 
     async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
-        """Verify one image; it is read again before a mismatch is reported."""
-        sure = False
+        """Verify an image; on a mismatch, read it again before reporting it."""
+        is_second_read = False
         failures = 0
         while True:
             try:
-                if await self._compare(key, expected, sure=sure):
+                if await self._compare(key, expected, is_second_read=is_second_read):
                     break
-                sure = True
+                is_second_read = True
             except ImageNotFound:
                 break  # deleted since it was listed
             except ReadOnly:
                 raise
             except BackendUnavailable as error:
-                await self._store.check()  # if nothing can be read, it is not this image's fault
+                await self._store.check()  # raises if the whole store is unreadable
                 failures += 1
                 if failures == _READ_ATTEMPTS:
                     self._note(VerificationFinding(FindingKind.UNREADABLE, key.text, str(error)))
                     break
         self.progress.images += 1
 
-    async def _compare(self, key: StorageKey, expected: Expected | None, *, sure: bool) -> bool:
-        """Read an image and compare its hash; False if it differs and must be read again."""
+    async def _compare(
+        self, key: StorageKey, expected: Expected | None, *, is_second_read: bool
+    ) -> bool:
+        """Read an image and compare its hash; return False if it differs and must be read again."""
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:
             image = opened.image
-            noted = image.sha256 or inspected.outdated_sha256
-            wanted = noted or (expected.sha256 if expected else None)
-            if wanted is None and not self._adopt:
+            recorded = image.sha256 or inspected.outdated_sha256
+            reference = recorded or (expected.sha256 if expected else None)
+            if reference is None and not self._adopt:
                 self._note(
                     VerificationFinding(FindingKind.UNKNOWN, key.text, "no SHA-256 is recorded")
                 )
@@ -279,10 +281,10 @@ class Verification:
                 digest.update(chunk)
                 self.progress.size += len(chunk)
             sha256 = digest.digest()
-            if _differs(image, sha256, wanted, expected):
-                if sure:
-                    await self._report(inspected, sha256, wanted, expected)
-                return sure
+            if _differs(image, sha256, reference, expected):
+                if is_second_read:
+                    await self._report(inspected, sha256, reference, expected)
+                return is_second_read
             if image.sha256 is None and self._adopt and isinstance(self._store, AdoptsHashes):
                 await self._store.adopt(inspected, sha256)
                 self.progress.adopted += 1
@@ -291,7 +293,11 @@ class Verification:
         return True
 
     async def _report(
-        self, inspected: Inspected, sha256: bytes, wanted: bytes | None, expected: Expected | None
+        self,
+        inspected: Inspected,
+        sha256: bytes,
+        expected_sha256: bytes | None,
+        expected: Expected | None,
     ) -> None:
         image = inspected.opened.image
         if (await self._store.stat(image.key)).save_id != image.save_id:
@@ -301,40 +307,42 @@ class Verification:
             if image.sha256 is None and inspected.outdated_sha256
             else FindingKind.DAMAGED
         )
-        reference = wanted if wanted != sha256 or expected is None else expected.sha256
+        reference = (
+            expected_sha256 if expected_sha256 != sha256 or expected is None else expected.sha256
+        )
         detail = f"its SHA-256 is {sha256.hex()}, and was {(reference or b'').hex()}"
-        where = None
+        location = None
         if self._quarantine:
-            where = await self._store.quarantine(image, _facts(image, kind, sha256, reference))
-        self._note(VerificationFinding(kind, image.key.text, detail, where))
+            location = await self._store.quarantine(image, _facts(image, kind, sha256, reference))
+        self._note(VerificationFinding(kind, image.key.text, detail, location))
 
     def _note(self, finding: VerificationFinding) -> None:
         if self.progress.note(finding):
-            self._found(finding)
+            self._on_finding(finding)
 
 
 def _differs(
-    image: StoredImage, sha256: bytes, wanted: bytes | None, expected: Expected | None
+    image: StoredImage, sha256: bytes, reference: bytes | None, expected: Expected | None
 ) -> bool:
-    if wanted not in (None, sha256):
+    if reference not in (None, sha256):
         return True
     if expected is None:
         return False
     return expected.sha256 not in (None, sha256) or expected.size not in (None, image.size)
 
 
-async def _nothing() -> AsyncIterator[Expected]:
+async def _no_images() -> AsyncIterator[Expected]:
     return
     yield  # makes it a generator
 
 
-def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, wanted: bytes | None) -> bytes:
-    """The facts.json that is kept beside a quarantined image."""
+def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:
+    """Return the facts.json that is stored next to a quarantined image."""
     facts = {
         "key": image.key.text,
         "found": kind,
         "sha256": sha256.hex(),
-        "sha256_when_saved": wanted.hex() if wanted else None,
+        "sha256_when_saved": reference.hex() if reference else None,
         "size": image.size,
         "etag": image.etag,
         "content_type": image.content_type,

@@ -1,1 +1,1 @@
-"""The media library: rows about images that are worth keeping."""
+"""Media library: database of the images and videos to keep."""

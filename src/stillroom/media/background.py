@@ -1,4 +1,4 @@
-"""Work in the background of a server: sweeps, rules of retention, healing, the queue's metrics."""
+"""Background jobs of a server: sweeps, expiry, healing and metrics of the deletion queue."""
 
 import asyncio
 import contextlib
@@ -15,32 +15,31 @@ from stillroom.media.expiry import Expiry
 from stillroom.media.healing import HEAL_EVERY_S, Healer
 from stillroom.media.index.catching_up import CatchingUp
 from stillroom.media.index.healing import IndexHealing
+from stillroom.media.missing_bytes import MissingBytes
 from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
 
 REPORT_S: Final = 30.0
-"""How old the queue's metrics may become; a count of its rows costs milliseconds."""
+"""Maximum age of the queue's metrics. Counting the rows takes milliseconds."""
 
 _CATCH_UP_S: Final = 5.0
-"""Between attempts to compare after a start, while the database is away."""
+"""Interval between attempts of the comparison after a start, while the database is away."""
 
 log = logging.getLogger("stillroom.media")
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What is done again and again. Any number of processes may do it beside each other.
+    """Periodic jobs. Any number of processes may run them concurrently.
 
     Attributes:
-        database: Where the marks are counted.
-        sweeper: Deletes what is due.
-        expiry: Marks what has expired by the rules; None: there are none.
-        healer: Computes what is missing of resources.
-        index_healing: Compares the search index with the storage.
-        catching_up: The same once, after a start.
-        report: Gets the queue's metrics after each sweep, and at least every `REPORT_S`, so
+        expiry: None if there are no retention rules.
+        index_healing: Periodic comparison of search index and storage.
+        catching_up: Comparison of search index and storage after a start.
+        missing_bytes: Warning after a start about resources without bytes; None to skip it.
+        report: Called with the queue's metrics after each sweep and at least every `REPORT_S`, so
             that a scrape never waits for the database.
-        report_swept: Gets what each sweep has done, also if it broke off.
+        report_swept: Called with the result of each sweep, even if it failed.
     """
 
     database: MediaDatabase
@@ -49,33 +48,26 @@ class Background:
     healer: Healer | None = None
     index_healing: IndexHealing | None = None
     catching_up: CatchingUp | None = None
+    missing_bytes: MissingBytes | None = None
     report: Callable[[QueueMetrics], None] | None = None
     report_swept: Callable[[Swept], None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Do it every `every_s` seconds; if that is 0, only count the queue.
+        """Run the jobs every `every_s` seconds; if that is 0, only count the queue.
 
-        When the block ends, deletions under way have `stop_within_s` to finish; then they are
-        abandoned, as in a crash, which costs nothing but the wait for a lease.
+        When the block ends, running deletions have `stop_within_s` to finish. Then they are
+        cancelled, as in a crash, and can be repeated when their lease has expired.
         """
         stopping = asyncio.Event()
         tasks = [
             asyncio.create_task(_repeat(stopping, pause_s, job))
             for pause_s, job in self._jobs(stopping, every_s)
         ]
-        if every_s and (catching_up := self.catching_up) is not None:
-            stops_within = functools.partial(_stops_within, stopping)
-            tasks.append(
-                asyncio.create_task(
-                    _repeat(
-                        stopping,
-                        min(every_s, _CATCH_UP_S),
-                        lambda: catching_up.catch_up(stops_within),
-                        at_once=True,
-                    )
-                )
-            )
+        if every_s and self.catching_up is not None:
+            catch_up = functools.partial(self._catch_up, self.catching_up, stopping)
+            pause_s = min(every_s, _CATCH_UP_S)
+            tasks.append(asyncio.create_task(_repeat(stopping, pause_s, catch_up, at_once=True)))
         try:
             yield
         finally:
@@ -88,7 +80,7 @@ class Background:
     def _jobs(
         self, stopping: asyncio.Event, every_s: float
     ) -> "list[tuple[float, Callable[[], Awaitable[object]]]]":
-        """What to do, and how many seconds apart."""
+        """Return the periodic jobs with their intervals in seconds."""
         expiry, healer, index_healing = self.expiry, self.healer, self.index_healing
 
         async def stops_within(seconds: float) -> bool:
@@ -114,12 +106,18 @@ class Background:
             jobs.append((REPORT_S, self._report_queue))
         return jobs
 
+    async def _catch_up(self, catching_up: CatchingUp, stopping: asyncio.Event) -> None:
+        """Compare after a start; the process that has done it looks for missing bytes, too."""
+        healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
+        if healed is not None and healed.is_whole and self.missing_bytes is not None:
+            await self.missing_bytes.warn(stopping.is_set)
+
     async def _sweep(self, is_stopping: Callable[[], bool]) -> None:
         swept = Swept()
 
-        def progress(so_far: Swept) -> None:
+        def progress(current: Swept) -> None:
             nonlocal swept
-            swept = so_far
+            swept = current
 
         try:
             await self.sweeper.sweep(progress, is_stopping=is_stopping)
@@ -141,7 +139,7 @@ async def _repeat(
     at_once: bool = False,
 ) -> None:
     away = False
-    # Workers that start together do not sweep in step.
+    # The random pause keeps workers that start together from sweeping at the same time.
     pause = 0.0 if at_once else random.SystemRandom().uniform(every_s / 2, every_s)
     while not await _stops_within(stopping, pause):
         pause = every_s
@@ -149,10 +147,10 @@ async def _repeat(
             await job()
             away = False
         except BackendUnavailable as error:
-            if not away:  # else a database that is away for a night fills the log
+            if not away:  # log only once: the database may be away for a whole night
                 log.warning("the sweeper waits: %s (%r)", error, error.__cause__)
             away = True
-        except Exception:  # a process's edge: the next sweep may meet better luck
+        except Exception:  # a failure must not end the loop: the next sweep may succeed
             log.exception("a sweep failed")
 
 

@@ -1,7 +1,7 @@
-"""The time, where something goes when it has come: a clock that is set makes nothing go early.
+"""Clock for deletions: setting the system's clock never causes a deletion to happen early.
 
-Steps of the wall clock are told by comparing it with one that is never set. A process that starts
-with a wrong clock has nothing to compare with, and believes it.
+A step of the wall clock is detected by comparison with a monotonic clock. A process that starts
+with a wrong clock cannot detect that.
 """
 
 import logging
@@ -11,26 +11,26 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-_BELIEVED_S: Final = 60.0
-"""Steps up to this are followed: time synchronisation makes them, and each mark has a minute."""
+_MAX_STEP_S: Final = 60.0
+"""Steps up to this are followed: time synchronisation causes them, and each mark has a minute."""
 
 log = logging.getLogger("stillroom.media")
 
 
 def _since_boot() -> float:
-    """Seconds, those of a suspended machine included."""
+    """Return the seconds since boot, including time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Clock:
-    """A wall clock, and what is believed of its steps."""
+    """Wall clock that yields a lower and an upper bound of the time after a step."""
 
     def __init__(
         self,
         wall: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  (tests replace it)
         steady: Callable[[], float] = _since_boot,
     ) -> None:
-        """Believe `wall` as it is now, and compare it with `steady`; both in seconds."""
+        """Trust the current value of `wall`, and compare later ones with `steady` (seconds)."""
         self._wall = wall
         self._steady = steady
         self._early = self._late = wall() - steady()
@@ -38,18 +38,18 @@ class Clock:
         self._warned = False
 
     def earliest(self) -> datetime:
-        """What time it is at least: for what goes when its time has come."""
+        """Return a lower bound of the time (UTC), to decide whether something is due."""
         return self._read()[0]
 
     def latest(self) -> datetime:
-        """What time it is at most: for saying from when on something may go."""
+        """Return an upper bound of the time (UTC), to compute when something will be due."""
         return self._read()[1]
 
     def _read(self) -> tuple[datetime, datetime]:
         with self._lock:
             steady = self._steady()
             offset = self._wall() - steady
-            if offset - self._early <= _BELIEVED_S:
+            if offset - self._early <= _MAX_STEP_S:
                 self._early, self._warned = offset, False
             elif not self._warned:
                 self._warned = True
@@ -58,22 +58,22 @@ class Clock:
                     "would have been; restart if the clock is right now",
                     offset - self._early,
                 )
-            if offset - self._late >= -_BELIEVED_S:
+            if offset - self._late >= -_MAX_STEP_S:
                 self._late = offset
             return _utc(steady + self._early), _utc(steady + self._late)
 
 
 CLOCK = Clock()
-"""Of this process."""
+"""Clock of this process."""
 
 
 def earliest() -> datetime:
-    """What time it is at least, UTC; see `Clock`."""
+    """Return `CLOCK.earliest()`."""
     return CLOCK.earliest()
 
 
 def latest() -> datetime:
-    """What time it is at most, UTC; see `Clock`."""
+    """Return `CLOCK.latest()`."""
     return CLOCK.latest()
 
 

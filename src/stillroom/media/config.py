@@ -1,4 +1,4 @@
-"""Where the rows are; plain values, so that no database is imported before it is used."""
+"""Configuration of the library's database: plain values that import no database driver."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SqliteConfig:
-    """A file.
+    """SQLite database.
 
     Attributes:
-        file: The database; its folder must exist. Several processes may share it.
+        file: Database file. Its folder must exist. Several processes may share it.
         durable: False skips every sync, for scratch data.
     """
 
@@ -19,10 +19,10 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
-    """A server.
+    """PostgreSQL database.
 
     Attributes:
-        url: `postgresql://user:password@host/name`; never shown.
+        url: `postgresql://user:password@host/name`; never shown, because of the password.
     """
 
     url: str = field(repr=False)

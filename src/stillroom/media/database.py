@@ -1,7 +1,7 @@
-"""The media library's database: opened, and migrated, when it is first needed.
+"""Database of the media library, opened and migrated when it is first needed.
 
-SQLAlchemy and its drivers take a quarter of a second to import. A process that only saves and reads
-images never waits for that; a server imports them before it serves, and then opens the database.
+Importing SQLAlchemy and its drivers takes a quarter of a second. A process that only saves and
+reads images never imports them; a server does so before it serves, and then opens the database.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ log = logging.getLogger("stillroom.media")
 
 
 class MediaDatabase:
-    """One repository, opened once. Belongs to the event loop in which it is first used."""
+    """Repository that opens on first use, and belongs to the event loop of that use."""
 
     def __init__(self, config: RowsConfig) -> None:
-        """Nothing is opened, or imported, yet."""
+        """Store `config` without opening or importing anything."""
         self._config = config
         self._opening = asyncio.Lock()
         self._repository: MediaRepository | None = None
@@ -31,21 +31,21 @@ class MediaDatabase:
 
     @property
     def description(self) -> str:
-        """One line for the log."""
+        """Description of the database in one line, for the log."""
         if isinstance(self._config, PostgresConfig):
             return "PostgreSQL at STILLROOM_DATABASE_URL"
         return f"SQLite in {self._config.file.absolute()}"
 
     @property
     def opened(self) -> "MediaRepository | None":
-        """The repository if it was opened already, for what is better left out than waited for."""
+        """Repository if it is open already, for optional work that must not wait; else None."""
         return self._repository
 
     async def rows(self) -> "MediaRepository":
-        """The repository; its tables are there, in the form that this code knows.
+        """Return the repository. Open and migrate the database if necessary.
 
         Raises:
-            BackendUnavailable: the database is away, or in a newer form; the next call tries again.
+            BackendUnavailable: the database is away or has a newer schema; the next call retries.
             ConfigurationError: the URL cannot be used.
         """
         if self._repository is None:
@@ -59,12 +59,12 @@ class MediaDatabase:
         return self._repository
 
     async def check(self) -> bool:
-        """Whether it was opened, and answers; False before it is needed for the first time.
+        """Return whether the database is open and responds; False if it was never opened.
 
-        It is not opened for this: a probe makes no files. Sweepers try again and again.
+        A check never opens the database, because a health probe must not create files.
 
         Raises:
-            BackendUnavailable: the database is away, or could not be opened the last time.
+            BackendUnavailable: the database does not respond, or the last attempt to open failed.
         """
         if self._repository is None:
             if self._trouble:
@@ -75,10 +75,10 @@ class MediaDatabase:
 
     @contextlib.asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
-        """Open it in the background, and close it when the block ends.
+        """Open the database in the background, and close it when the block ends.
 
-        The block begins when what opening needs is imported: on a busy machine that takes seconds,
-        for which the first saves would wait until they are found.
+        The block begins after the imports: they take seconds on a busy machine, and would delay
+        the indexing of the first saves.
         """
         await asyncio.to_thread(_import)
         opening = asyncio.create_task(self._open_early())
@@ -96,7 +96,7 @@ class MediaDatabase:
             log.warning("the media library cannot serve yet: %s (%r)", error, error.__cause__)
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close the database if it is open."""
         async with self._opening:
             if self._repository is not None:
                 await self._repository.close()

@@ -1,14 +1,14 @@
-"""Healing: what is missing of resources is computed in the background (docs/adr/0032).
+"""Healing: computes missing facts of resources in the background (docs/adr/0032).
 
-An ingest asks for what only pixels say; `POST /media-resources/heal` also for what the header says.
-The steps, and what each leaves if the process dies after it:
+An ingest requests the facts that need decoding, `POST /media-resources/heal` also those in the
+header. The steps, with the state that remains if the process dies after each:
 
-1. claim, in a transaction of its own         a row whose lease runs out
-2. read the bytes, decode them elsewhere      the same
-3. write what is still null                   the same; the next finds less to do
-4. end: the row goes, or is due later         everything
+1. claim, in a separate transaction           a row with a lease
+2. read the bytes, decode in another process  the same
+3. write the fields that are still null       the same; a retry has less to compute
+4. delete the row, or postpone it             nothing left to do
 
-What cannot be decoded stays null, and is tried again only if it is asked for.
+Fields of images that cannot be decoded stay null, and are retried only on request.
 """
 
 import contextlib
@@ -37,62 +37,61 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
-"""How often a process looks for something to do: one quick query. What is ingested has its colour
-that soon."""
+"""Polling interval of a process, and so the delay of a new resource's colour. A poll is cheap."""
 
 _BATCH: Final = 4
-"""Claimed together and done one after the other: the pictures that requests wait for go first."""
+"""Jobs per claim, run one after the other, since thumbnails for requests have priority."""
 
 _LEASE: Final = timedelta(minutes=10)
-"""Fetching and decoding the worst image takes 80 s; four do in six minutes."""
+"""Lease of a claim: fetching and decoding the worst image takes 80 s, four take six minutes."""
 
 MAX_ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = timedelta(minutes=1)
-"""It doubles: a bucket that is away for a quarter of an hour costs no colour."""
+"""Pause before the first retry, doubled each time, to outlast 15 minutes without the bucket."""
 
 _PAGE: Final = 10_000
-"""Resources that one transaction asks for; it takes some 50 ms of a SQLite."""
+"""Resources per transaction that requests healing; it takes about 50 ms with SQLite."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class Colors(Protocol):
-    """What finds the dominant colour of an image, in a process that may come to harm."""
+    """Computation of an image's dominant colour, in a separate process that may crash."""
 
     def decodes(self, content_type: str) -> bool:
-        """Whether it is worth trying with this type."""
+        """Return whether images of this type can be decoded."""
         ...
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """`#rrggbb`, sRGB; None for an image that shows nothing. The caller closes it.
+        """Return `#rrggbb` in sRGB, or None for a fully transparent image. The caller closes it.
 
         Raises:
-            UnsupportedMedia: it cannot be decoded, or not within the limits.
-            BackendUnavailable: it cannot be read or decoded now.
+            UnsupportedMedia: the image cannot be decoded, or not within the limits.
+            BackendUnavailable: the image cannot be read or decoded now.
         """
         ...
 
 
 class Outcome(StrEnum):
-    """What became of a resource."""
+    """Outcome of a healing job."""
 
     FILLED = "filled"
     UNFILLED = "unfilled"
-    """It cannot be decoded, or shows nothing; what is missing stays missing."""
+    """No fact could be computed: the image cannot be decoded, or has no visible pixel."""
 
     GONE = "gone"
-    """Its bytes are, or it is."""
+    """The resource or its bytes no longer exist."""
 
     RETRIED = "retried"
     GIVEN_UP = "given_up"
 
 
 Healed = Counter[Outcome]
-"""How many resources had which outcome."""
+"""Number of resources per outcome."""
 
 
 class Healer:
-    """Computes what is missing in one library. Any number of them may run."""
+    """Healer of one library. Any number may run concurrently."""
 
     def __init__(
         self,
@@ -102,35 +101,27 @@ class Healer:
         *,
         report: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """Read bytes from `storage`, and write what they say to `database`.
-
-        Args:
-            storage: Where the bytes are.
-            database: Where the resources are, and what waits.
-            colors: Decodes.
-            report: Gets the outcome of each resource.
-        """
         self._storage = storage
         self._database = database
         self._colors = colors
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Have computed what is missing of these resources, or of all.
+        """Request the healing of some resources, or of all.
 
         Returns:
-            Of how many something is missing.
+            The number of resources with missing facts.
 
         Raises:
-            BackendUnavailable: the database is away; some of them may have been asked for.
+            BackendUnavailable: the database is away; some of them may have been requested.
         """
-        rows, asked, after = (await self._database.rows()).healing, 0, None
+        rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
-            asked, after = asked + len(page), page[-1]
-        return asked
+            requested, after = requested + len(page), page[-1]
+        return requested
 
     async def waiting(self) -> int:
-        """Of how many resources something is to be computed, now or later.
+        """Return the number of resources in the healing queue, due or not.
 
         Raises:
             BackendUnavailable: the database is away.
@@ -142,14 +133,12 @@ class Healer:
         is_stopping: Callable[[], bool] = lambda: False,
         progress: Callable[[Healed], None] | None = None,
     ) -> Healed:
-        """Compute everything that is due now, one resource after the other.
+        """Run all jobs that are due now, one after the other, and call `progress` after each.
 
-        Args:
-            is_stopping: Asked before each of them.
-            progress: Called after each of them.
+        When `is_stopping` returns True, the remaining claimed jobs are postponed.
 
         Raises:
-            BackendUnavailable: the database is away; what was claimed is due again after a while.
+            BackendUnavailable: the database is away; claims last until their lease ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:
@@ -159,7 +148,7 @@ class Healer:
                 if is_stopping():
                     put_off = job.attempts - 1, now()
                 else:
-                    outcome = await self._outcome(job)
+                    outcome = await self._run(job)
                     self._report(outcome)
                     healed[outcome] += 1
                     if outcome is Outcome.RETRIED:
@@ -171,14 +160,13 @@ class Healer:
             if not claimed.jobs or is_stopping():
                 return healed
 
-    async def _outcome(self, job: HealingJob) -> Outcome:
-        """Do one job."""
+    async def _run(self, job: HealingJob) -> Outcome:
         resource = job.resource
         if job.attempts > MAX_ATTEMPTS:
             log.warning("gave up healing %s: no result from the last attempts", resource.id)
             return Outcome.GIVEN_UP
         try:
-            change = await self._found(resource, reread=job.reread)
+            change = await self._compute(resource, reread=job.reread)
             await (await self._database.rows()).resources.change(
                 resource.id, change, only_unset=True
             )
@@ -186,18 +174,18 @@ class Healer:
             return Outcome.GONE
         except StillroomError as error:
             last = job.attempts == MAX_ATTEMPTS
-            said = "gave up" if last else "will try again"
-            log.warning("%s healing %s: %s (%r)", said, resource.id, error, error.__cause__)
+            action = "gave up" if last else "will try again"
+            log.warning("%s healing %s: %s (%r)", action, resource.id, error, error.__cause__)
             return Outcome.GIVEN_UP if last else Outcome.RETRIED
-        found = any(value is not None for value in change.values.values())
-        return Outcome.FILLED if found else Outcome.UNFILLED
+        is_filled = any(value is not None for value in change.values.values())
+        return Outcome.FILLED if is_filled else Outcome.UNFILLED
 
-    async def _found(self, resource: MediaResource, *, reread: bool) -> Change:
-        """What the bytes of a resource say; the colour of a video is that of its poster.
+    async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
+        """Compute the facts of a resource. The colour of a video is that of its poster.
 
         Raises:
-            ImageNotFound: they are gone.
-            BackendUnavailable: they cannot be read or decoded now.
+            ImageNotFound: the bytes no longer exist.
+            BackendUnavailable: the bytes cannot be read or decoded now.
         """
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
         decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
@@ -226,10 +214,10 @@ class Healer:
         return change
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
-        """The colour of the picture beside a video, where it came from; None without one.
+        """Return the colour of the image next to a video's source, or None if there is none.
 
         Raises:
-            BackendUnavailable: it cannot be read or decoded now.
+            BackendUnavailable: the image cannot be read or decoded now.
         """
         source = video.source_key or video.storage_key
         try:

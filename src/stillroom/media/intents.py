@@ -17,22 +17,22 @@ if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=15)
-"""An ingest that does not renew its intent is presumed dead then. R2 copies 5 GiB in less."""
+"""Time without renewal after which an ingest is presumed dead. R2 copies 5 GiB in less."""
 
 
 def lease_end() -> datetime:
-    """Return when the lease of an intent that is written now is over."""
+    """Return the end of the lease of an intent that is written now."""
     return now() + LEASE
 
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Keep the sweeper away for as long as this process lives and copies."""
+    """Renew the intent's lease until the block ends, so that the sweeper keeps its copy."""
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(LEASE.total_seconds() / 3)  # so that two may fail
-            with contextlib.suppress(BackendUnavailable):  # perhaps the next time
+            await asyncio.sleep(LEASE.total_seconds() / 3)  # two renewals in a row may fail
+            with contextlib.suppress(BackendUnavailable):  # the next renewal may succeed
                 await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end()))
 
     renewing = asyncio.create_task(renew())
@@ -54,7 +54,8 @@ async def protected(
 
     Raises:
         ImageNotFound: the source was deleted meanwhile.
-        SourceChanged, MarkClaimed: as their names say; nothing is changed.
+        SourceChanged: the source was saved again meanwhile.
+        MarkClaimed: a sweeper is deleting the source.
     """
     image = source.image
     intent = StorageKey.of_media(new_id(), source.probed.extension)
@@ -64,6 +65,6 @@ async def protected(
         if (await storage.stat(image.key)).save_id != image.save_id:
             raise SourceChanged
         yield intent
-    finally:  # the transaction may have been rolled back; what a crash leaves has a lease
+    finally:  # the transaction may have been rolled back; after a crash the lease runs out
         with contextlib.suppress(BackendUnavailable):
             await rows.intents.remove(intent)

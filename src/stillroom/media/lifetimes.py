@@ -1,4 +1,4 @@
-"""Saves that have an end: each is marked for deletion as soon as it is saved."""
+"""Saves with an expiration: each image is marked for deletion as soon as it is saved."""
 
 import contextlib
 from datetime import datetime, timedelta
@@ -12,15 +12,14 @@ from stillroom.storage.values import StoredImage
 
 
 class Lifetimes:
-    """Gives saves an end, by marks. Saved again, an image starts anew."""
+    """Expirations of saves, stored as marks. Another save of the image discards its mark."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Mark in `database` what was saved in `storage`."""
         self._storage = storage
         self._database = database
 
     async def require_database(self) -> None:
-        """Return if a mark could be written now; ask before anything is saved.
+        """Check that marks can be written; call this before the save.
 
         Raises:
             BackendUnavailable: the database is away.
@@ -28,18 +27,11 @@ class Lifetimes:
         await (await self._database.rows()).check()
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
-        """Mark a save that was just made.
-
-        Args:
-            image: What was saved.
-            after: How long from now it stays.
-
-        Returns:
-            When it goes, UTC; some seconds later as a rule, with the next sweep.
+        """Mark a new save for deletion after a lifetime that begins now, and return the expiration.
 
         Raises:
-            BackendUnavailable: the mark could not be written, so the save was taken back: it would
-                stay for ever.
+            BackendUnavailable: the mark could not be written, so the save was deleted again:
+                otherwise it would never expire.
         """
         due_at = clock.latest() + after
         try:

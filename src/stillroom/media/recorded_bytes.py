@@ -1,4 +1,4 @@
-"""Whether a resource's bytes are where its row says, and are those that were recorded."""
+"""Comparison of stored images with the hashes and saves that their resources record."""
 
 import asyncio
 import hashlib
@@ -11,37 +11,38 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Whether they are where the row says: a source must not go if they are not.
+    """Return whether the resource's bytes are stored under its key.
 
     Raises:
-        BackendUnavailable: as its name says.
+        BackendUnavailable: the storage failed.
     """
     try:
-        found = await storage.stat(resource.storage_key)
+        image = await storage.stat(resource.storage_key)
     except ImageNotFound:
         return False
-    return is_intact(found, resource)
+    return is_intact(image, resource)
 
 
-def is_intact(found: StoredImage, resource: MediaResource) -> bool:
-    """Whether what lies under a resource's key is what was recorded of it."""
-    if resource.storage_key.is_media and found.sha256 is None:
-        return found.size == resource.file_size
-    return is_recorded(found, resource)
+def is_intact(image: StoredImage, resource: MediaResource) -> bool:
+    """Return whether the image under a resource's key has the recorded bytes."""
+    if resource.storage_key.is_media and image.sha256 is None:
+        return image.size == resource.file_size
+    return is_recorded(image, resource)
 
 
-def is_recorded(found: StoredImage, resource: MediaResource) -> bool:
-    """Whether what lies under a key that clients may save to is what was recorded there."""
-    if found.sha256 is None:
-        return found.save_id == resource.save_id
-    return found.sha256 == resource.content_hash
+def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
+    """Return whether an image is the recorded one, under a key to which clients may save."""
+    if image.sha256 is None:
+        return image.save_id == resource.save_id
+    return image.sha256 == resource.content_hash
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """The SHA-256 of what lies under a key, by what was noted of it or else by reading it.
+    """Return the SHA-256 of an image: the stored hash, or else computed from the bytes.
 
     Raises:
-        ImageNotFound, BackendUnavailable: as their names say.
+        ImageNotFound: there is no image.
+        BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
     try:
@@ -51,8 +52,8 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 
 
 async def hash_opened(opened: OpenedImage) -> bytes:
-    """The SHA-256 of a file that was copied in by hand, or of a large upload to a bucket."""
-    found = hashlib.sha256()
+    """Compute a SHA-256, for files copied in by hand and large uploads to a bucket."""
+    digest = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):
-        await asyncio.to_thread(found.update, chunk)
-    return found.digest()
+        await asyncio.to_thread(digest.update, chunk)
+    return digest.digest()

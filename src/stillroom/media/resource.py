@@ -1,4 +1,4 @@
-"""Values of the media library: resources, intents, marks, dead letters; nothing here knows SQL."""
+"""Values of the media library: resources, intents, marks and dead letters, without SQL."""
 
 import secrets
 import time
@@ -15,53 +15,46 @@ from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
 VIDEO: Final = "video"
-"""The resource types."""
+"""Resource types."""
 
 RELOCATED: Final = "relocated"
-"""Why a mark: the library has a copy."""
+"""Reason of a mark: the library has a copy of the image."""
 
 DELETED: Final = "deleted"
-"""A resource was deleted."""
+"""Reason of a mark: the resource or the run was deleted."""
 
 EXPIRED: Final = "expired"
-"""Saved with an end, which has come; or by a version that had no rules."""
+"""Reason of a mark: saved with an expiration, or marked by a version without retention rules."""
 
 RULE: Final = "rule"
-"""A rule of retention ended it. Before it is deleted the rules are asked again."""
+"""Reason of a mark: expired by a retention rule, which is checked again before the deletion."""
 
 ORPHAN: Final = "orphan"
-"""Nothing knew of it, and an operator asked for its deletion."""
+"""Reason of a mark: no row refers to the image, and an operator requested its deletion."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """One image or video of the library.
+    """Image or video of the library.
 
     Attributes:
-        id: A UUIDv7, so that ids sort by the time at which they were made.
+        id: UUIDv7, so that ids sort by creation time.
         resource_type: `IMAGE` or `VIDEO`.
-        storage_key: Where the bytes are: below `media/`, or where they were recorded in place.
-        source_key: The first key from which they were ingested; None where that is not known.
-        save_id: Of the save at `storage_key` that was recorded; see `StoredImage.save_id`.
-        content_hash: SHA-256, 32 bytes; no two resources have the same.
-        extension: By the content, without a dot.
-        content_type: By the content.
+        storage_key: Key of the bytes: below `media/`, or the key at which they were recorded.
+        source_key: First key from which the bytes were ingested; None if unknown.
+        save_id: Save at `storage_key` that was recorded; see `StoredImage.save_id`.
+        content_hash: SHA-256, 32 bytes. It is unique among resources.
+        extension: File extension for the content, without a dot.
         file_size: Bytes.
-        width: Pixels, as stored: an orientation that a reader should apply is not applied.
-        height: Pixels, as stored.
-        color_profile: Its name, such as `sRGB` or `Display P3`; None where the file names none.
-        protected: It is not deleted.
-        alt_text: For those who cannot see it.
-        caption: Shown with it.
-        created_at: UTC.
-        deleted_at: Since when its deletion is due, UTC; None for what is there to stay.
-        duration: Seconds, of a video.
-        dominant_color: `#rrggbb`, sRGB; None until it is computed, and where it cannot be.
+        width: Pixels as stored, like `height`: an orientation in the metadata is not applied.
+        color_profile: Name, such as `sRGB` or `Display P3`; None if the file names none.
+        protected: The resource cannot be deleted.
+        deleted_at: Time of the deletion request (UTC); None for a resource that is not deleted.
+        duration: Seconds, for a video.
+        dominant_color: `#rrggbb`, sRGB; None until it is computed, and if it cannot be.
         tags: Sorted; see `media/tags.py`.
-        ai_mark: Whether the bytes say that AI made it; None where that was not looked at, or cannot
-            be told.
-        generation: How it was made, as the search index has it, without `raw`; None where nothing
-            is known, or not yet.
+        ai_mark: AI mark in the bytes; None if it was not read yet or cannot be determined.
+        generation: Generation facts from the search index, without `raw`; None if unknown.
     """
 
     id: uuid.UUID
@@ -88,7 +81,7 @@ class MediaResource:
     generation: Generation | None = None
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Whether it was first ingested from this folder, and lies in no other one."""
+        """Return whether it was first ingested from a folder and is not stored in another one."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -97,7 +90,7 @@ class MediaResource:
 
 
 IN_PLACE: Final = uuid.UUID(int=0)
-"""`Intent.resource_id` of an ingest that makes no copy."""
+"""`Intent.resource_id` of an ingest without a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +98,11 @@ class Intent:
     """Announcement of an ingest: its row is committed before the ingest relies on anything.
 
     Attributes:
-        media_key: Where the copy will be; nothing is ever written there if `resource_id` is
-            `IN_PLACE`.
-        resource_id: Resource that will have the copy; `IN_PLACE`: the source is recorded where it
+        media_key: Key of the copy; never written if `resource_id` is `IN_PLACE`.
+        resource_id: Resource that will have the copy. `IN_PLACE`: the source is recorded where it
             is, and no sweeper claims a pending deletion of it meanwhile.
-        source_key: Image that is ingested.
-        lease_until: Then the ingest is presumed dead, and the sweeper deletes the copy, if any,
-            and the intent.
+        lease_until: Time after which the ingest is presumed dead, and the sweeper deletes the
+            intent and any copy.
     """
 
     media_key: StorageKey
@@ -122,15 +113,14 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A deletion that is due some day: of one very save under a key, and of no other.
+    """Pending deletion of one specific save of an image.
 
     Attributes:
-        storage_key: What is to be deleted.
-        save_id: The save that was marked; other bytes, or the same saved again, stay.
+        save_id: Save to delete. Any other save, even with the same bytes, is kept.
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
-        due_at: Not before this, UTC.
-        resource_id: Whose deletion this is; None for a source.
-        content_hash: Of a source: before it is deleted, a resource must have these bytes.
+        due_at: Earliest time of the deletion (UTC).
+        resource_id: Resource that was deleted; None for a source.
+        content_hash: Hash of a source: before its deletion, a resource must have these bytes.
     """
 
     storage_key: StorageKey
@@ -143,16 +133,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """A mark that is due, as a sweeper reads it.
+    """Mark as read by a sweeper.
 
     Attributes:
-        id: Also that of its dead letter, if it is given up.
-        storage_key: See `Mark`, also for `save_id` and `reason`.
-        created_at: When it was marked, UTC.
-        due_at: Not to be tried before, UTC.
-        attempts: How often it was tried, this time included once it is claimed.
-        content_hash: See `Mark`; None also in marks that an older version made.
-        copy: Of a source that is claimed: the resource with this hash, as the claim found it.
+        id: Id of the mark, and of its dead letter if it is given up.
+        due_at: Earliest time of the next attempt (UTC).
+        attempts: Number of attempts, including the current one if the mark is claimed.
+        content_hash: See `Mark`; also None in marks of older versions.
+        copy: Resource with this hash at the time of the claim, for a source.
     """
 
     id: uuid.UUID
@@ -168,7 +156,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Marks that a sweeper has claimed; `skipped` are dropped, since a resource has the key."""
+    """Marks claimed by a sweeper. Those in `skipped` were dropped: a resource uses the key."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -176,7 +164,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Intents that a sweeper has claimed until `lease_until`; `skipped`: a resource has the key."""
+    """Intents claimed by a sweeper. Those in `skipped` were dropped: a resource uses the key."""
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -185,7 +173,7 @@ class ClaimedIntents:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A mark whose deletion failed, and when it is tried again."""
+    """Mark whose deletion failed, with the time of the next attempt."""
 
     mark: DueMark
     error: str
@@ -197,10 +185,10 @@ class Settlement:
     """Outcomes of claimed marks.
 
     Attributes:
-        done: Deleted, or dropped; the mark goes.
-        retried: Failed, for now.
-        dead_lettered: Given up, with the error.
-        left: Not begun.
+        done: Ids of marks that were carried out or dropped, and are removed.
+        retried: Marks to retry after a failure.
+        dead_lettered: Marks that were given up, each with its error.
+        left: Marks that were not attempted.
     """
 
     done: list[uuid.UUID] = field(default_factory=list)
@@ -211,18 +199,11 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A deletion that was given up: an operator has to look at it.
+    """Deletion that was given up and needs an operator's attention.
 
     Attributes:
-        id: The mark's.
-        storage_key: What should have been deleted.
-        save_id: The very save of it.
-        reason: Why it should have been.
-        created_at: When it was marked, UTC.
-        failed_at: When it was given up, UTC.
-        attempts: How often it was tried.
-        last_error: What the last attempt met.
-        content_hash: See `Mark`.
+        id: Id of the mark. Fields without a description are as in `DueMark`.
+        failed_at: Time of the last attempt (UTC).
     """
 
     id: uuid.UUID
@@ -238,15 +219,15 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """A run that is being deleted, as far as it has come.
+    """Progress of the deletion of a run.
 
     Attributes:
-        folder: What begins the keys of its images: `compute/<folder>/`.
-        saved_until: What was saved later stays, UTC.
-        after: The last key that was looked at; empty at the start.
-        marked: Images that are marked for deletion.
-        kept: Images that stay, since a resource has them in place.
-        newer: Images that stay, since they were saved later.
+        folder: Prefix of the keys of its images: `compute/<folder>/`.
+        saved_until: Images that were saved later are kept (UTC).
+        after: Last key that was processed; empty at the start.
+        marked: Number of images marked for deletion.
+        kept: Number of images kept because a resource uses them in place.
+        newer: Number of images kept because they were saved after `saved_until`.
     """
 
     folder: str
@@ -262,12 +243,11 @@ class QueueMetrics:
     """Metrics of the deletion queue.
 
     Attributes:
-        marks: All of them, due or not.
-        due: Those whose time has come.
-        oldest_due: For how long the one that waits longest has been due; zero if none is.
-        intents: Copies under way, or left by a crash.
-        dead_letters: Deletions that were given up.
-        healing: Resources of which something is to be computed.
+        marks: Number of marks, due or not.
+        oldest_due: Duration for which the oldest due mark has been due; zero if none is.
+        intents: Number of copies in progress or left by a crash.
+        dead_letters: Number of deletions that were given up.
+        healing: Number of resources with facts to compute.
     """
 
     marks: int
@@ -280,12 +260,12 @@ class QueueMetrics:
 
 @dataclass(frozen=True, slots=True)
 class HealingJob:
-    """A resource of which something is to be computed, as it is claimed.
+    """Claimed resource whose missing facts are to be computed.
 
     Attributes:
-        resource: As it was when it was claimed.
-        attempts: How often it was tried, this time included.
-        reread: Whether its header is read again, too.
+        resource: The resource at the time of the claim.
+        attempts: Number of attempts, including this one.
+        reread: Also read the header again.
     """
 
     resource: MediaResource
@@ -295,7 +275,7 @@ class HealingJob:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedHealing:
-    """Jobs that a process has claimed until `lease_until`."""
+    """Jobs claimed by a process until `lease_until`."""
 
     jobs: Sequence[HealingJob]
     lease_until: datetime
@@ -303,20 +283,14 @@ class ClaimedHealing:
 
 @dataclass(frozen=True, slots=True)
 class ResourceQuery:
-    """One page of the library, newest first.
+    """Query for a page of resources, newest first. Filters are combined with AND.
 
     Attributes:
-        after: Only what is older than the resource with this id: the last one of a page.
-        limit: Most resources on the page.
-        content_hash: Only the one with this SHA-256.
-        content_type: Only of this type, such as `image/png`.
-        resource_type: Only of this one.
-        created_from: Only what was made then or later.
-        created_before: Only what was made earlier.
-        tags: Only what has all of these.
-        without_tags: Only what has none of these.
-        source_keys: Only what was first ingested from one of these; none: from wherever.
-        facts: Only what was made like this, as far as the search index knows.
+        after: Id of the last resource of the previous page.
+        created_from: Earliest creation time, inclusive. `created_before` is exclusive.
+        tags: Tags that the resource must all have. It must have none of `without_tags`.
+        source_keys: Allowed values of `source_key`; empty: any.
+        facts: Filter on the generation facts in the search index.
     """
 
     after: uuid.UUID | None = None
@@ -334,19 +308,19 @@ class ResourceQuery:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePage:
-    """Resources, newest first, and whether more follow."""
+    """Page of resources, newest first. `more` is True if another page follows."""
 
     resources: Sequence[MediaResource]
     more: bool = False
 
 
 UNCHANGED: Final = object()
-"""A field that a change leaves alone; None takes its text away."""
+"""Value of a field that a change does not set. None clears the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values of what may be changed, by the names of `MediaResource`, else `UNCHANGED`."""
+    """New values for fields of `MediaResource`; `UNCHANGED` for the others."""
 
     alt_text: object = UNCHANGED
     caption: object = UNCHANGED
@@ -360,13 +334,13 @@ class Change:
 
     @property
     def values(self) -> dict[str, object]:
-        """What is changed, by its name."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in given.items() if value is not UNCHANGED}
+        """Fields that are set, with their new values."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not UNCHANGED}
 
 
 class IntentLost(Exception):
-    """The sweeper has claimed an intent, and perhaps deleted its copy: start again."""
+    """The sweeper has claimed an intent and may have deleted its copy, so the ingest restarts."""
 
 
 class MarkClaimed(Exception):
@@ -374,13 +348,13 @@ class MarkClaimed(Exception):
 
 
 class SourceChanged(Exception):
-    """The image was saved again after the ingest had read it: start again."""
+    """The image was saved again after the ingest had read it, so the ingest restarts."""
 
 
 def new_id() -> uuid.UUID:
-    """A UUIDv7 (RFC 9562, 5.7): milliseconds since the epoch, then 74 random bits.
+    """Return a UUIDv7 (RFC 9562, 5.7), which Python provides only from 3.14 on.
 
-    Python has its own from 3.14 on; this is all that it takes.
+    It contains the milliseconds since the epoch and 74 random bits.
     """
     milliseconds = time.time_ns() // 1_000_000
     return uuid.UUID(
@@ -393,5 +367,5 @@ def new_id() -> uuid.UUID:
 
 
 def now() -> datetime:
-    """The time, UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

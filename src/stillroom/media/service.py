@@ -1,16 +1,17 @@
-"""The media library's service: ingest of compute results, reading, changing and deleting resources.
+"""Service of the media library: ingests, reads, changes and deletes resources.
 
-The steps of an ingest, and what each leaves if the process dies after it (docs/adr/0012):
+The steps of an ingest, with the state that remains if the process dies after each (docs/adr/0012):
 
-1. look at the source, hash it if need be, read its header        nothing
-2. the intent: which copy will be made                               an intent
-3. the copy                                                          an intent and its copy
-4. one transaction: resource, mark of the source, end of the intent  everything
+1. read the source's header, and hash it if necessary            nothing
+2. write the intent with the key of the copy                     an intent
+3. copy the source                                               an intent and its copy
+4. in one transaction, insert the resource, mark the source and
+   delete the intent                                             everything
 
-A second run starts at 1; the sweeper deletes the copies of intents that are left.
+A repeated ingest starts at step 1. The sweeper deletes the copies of intents that are left.
 
 An ingest in place makes no copy. Its intent keeps sweepers from claiming a pending deletion of the
-image, and step 3 is another look: no sweeper has claimed one before, and the image is still there.
+image. Step 3 checks that no sweeper has claimed one before, and that the image still exists.
 """
 
 import asyncio
@@ -49,35 +50,29 @@ from stillroom.media.resource import (
     new_id,
     now,
 )
-from stillroom.media.source import Source, look_at, resource_of
+from stillroom.media.source import Source, new_resource, read_source
 from stillroom.media.tags import checked_number
 from stillroom.paths import KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, StoredImage
 
 _ATTEMPTS: Final = 5
-"""Others may save over the source, win the race for its hash, or delete the resource meanwhile."""
+"""Maximum number of attempts: a concurrent save, ingest or deletion can make one fail."""
 
 _FIRST_PAUSE_S: Final = 0.05
 
 INGEST_S: Final = 600.0
-"""For one ingest with all its attempts. The largest copy of S3 has 5 GiB, and at 10 MB/s its hash
-takes nine minutes. Shorter than `LEASE`: what is given up is still remembered by its intent."""
+"""Time limit of an ingest with all its attempts. The largest copy of S3 has 5 GiB, whose hash takes
+nine minutes at 10 MB/s. It is shorter than `LEASE`, so an abandoned copy still has its intent."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class MediaResourceService:
-    """Takes compute results into the library, reads them and makes their deletion due."""
+    """Operations on the resources of one library."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Keep images in `storage` and what is known of them in `database`.
-
-        Args:
-            storage: Where sources and copies are.
-            database: Opened when it is first needed.
-            grace: How long a source, or a deleted resource, stays before it is deleted for good.
-        """
+        """Delete sources and deleted resources when `grace` has passed since they were marked."""
         self._storage = storage
         self._database = database
         self._grace = grace
@@ -92,26 +87,27 @@ class MediaResourceService:
         within: KeyPrefix | None = None,
         deadline: float | None = None,
     ) -> MediaResource:
-        """Take the image at a key into the library; equal bytes give the one resource.
+        """Ingest the image at a key. Identical bytes map to one resource.
 
-        Safe to repeat, also after a crash at any point, and in several processes at once.
+        Idempotent, also after a crash at any point, and safe in several processes at once.
 
         Args:
             storage_key: `compute/<path>`.
-            relocate: Copy it to its own key below `media/`, and delete the source when the grace
-                period is over. Else it is recorded where it lies.
-            within: The folder to which the caller is confined. A resource from elsewhere that has
-                these bytes stays as it is, and only what the bytes themselves say is returned.
-            deadline: When to give up; without it in `INGEST_S`. A copy under way may still be made
-                then: the sweeper deletes it by its intent.
+            relocate: Copy the image to a key below `media/`, and delete the source after the grace
+                period. If False, the image is recorded in place.
+            within: Folder to which the caller is confined. A resource from another folder with
+                these bytes is not changed, and the result has only facts from the bytes.
+            deadline: Time of the event loop at which to give up; default: in `INGEST_S`. A running
+                copy may still complete then; the sweeper deletes it by its intent.
 
         Raises:
-            InvalidPath: the key is no image's.
-            ImageNotFound: nothing at the key.
-            ResourceConflict: such a resource is being deleted, or has lost its bytes; or the
-                sweeper is deleting the image, which should be recorded in place.
-            UnsupportedMedia: neither a raster image nor a video.
-            StorageFull, BackendUnavailable: as their names say; try again.
+            InvalidPath: the key is not one of an image.
+            ImageNotFound: there is no image at the key.
+            ResourceConflict: the resource with these bytes is being deleted or has lost its bytes;
+                or the sweeper is deleting the image to be recorded in place.
+            UnsupportedMedia: the image is neither a raster image nor a video.
+            StorageFull: the storage is full.
+            BackendUnavailable: the storage or the database failed, or the deadline has passed.
         """
         if isinstance(storage_key, str):
             storage_key = StorageKey.of_image(path_of_key(storage_key, at=("storage_key",)))
@@ -122,7 +118,7 @@ class MediaResourceService:
                 is_claimed = False
                 for attempt in range(_ATTEMPTS):
                     if attempt:
-                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # for the others to finish
+                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let others finish
                     try:
                         resource = await self._try_ingest(
                             storage_key, relocate=relocate, within=within
@@ -141,12 +137,12 @@ class MediaResourceService:
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """One attempt; None where another transaction changed what it relied on.
+        """Make one attempt. Return None if a concurrent transaction made it fail.
 
         Raises:
-            IntentLost, SourceChanged, MarkClaimed: as None, with the reason.
+            IntentLost, SourceChanged, MarkClaimed: the attempt failed for this reason.
         """
-        source = await look_at(self._storage, key)
+        source = await read_source(self._storage, key)
         resource = await self._ingest(source, relocate=relocate, within=within)
         facts = kept_of(source.probed.generation)  # the index may not have them yet
         return resource and dataclasses.replace(resource, generation=facts or resource.generation)
@@ -154,7 +150,7 @@ class MediaResourceService:
     async def _ingest(
         self, source: "Source", *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """As `_try_ingest`, of what was looked at."""
+        """Ingest a source that has already been read."""
         known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
         if known is not None and within is not None and not known.is_from(within):
             return await self._join(known, source, relocate=relocate)
@@ -165,7 +161,7 @@ class MediaResourceService:
         ):
             return await self._keep(known, source, relocate=relocate)
         if known is None:
-            resource = resource_of(new_id(), source)
+            resource = new_resource(new_id(), source)
         else:
             resource = dataclasses.replace(known, deleted_at=None)
         if relocate:
@@ -175,10 +171,11 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: "Source", *, relocate: bool
     ) -> MediaResource | None:
-        """Use the resource of another folder: not moved, not revived, and without its texts."""
+        """Use the resource of another folder: do not move or revive it, and hide its texts."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
-        in_place = not known.storage_key.is_media  # there others may replace it: the source stays
+        # Keep the source if the resource is in place: other clients may replace it there.
+        in_place = not known.storage_key.is_media
         kept = await self._keep(known, source, relocate=relocate and not in_place, revive=False)
         if kept is None:
             return None
@@ -220,7 +217,6 @@ class MediaResourceService:
     async def _record(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
     ) -> MediaResource | None:
-        """Record an image in place."""
         rows = await self._database.rows()
         key, save_id = source.image.key, source.image.save_id
         resource = dataclasses.replace(resource, storage_key=key, save_id=save_id)
@@ -234,7 +230,6 @@ class MediaResourceService:
     async def _relocate(
         self, resource: MediaResource, known: MediaResource | None, source: "Source"
     ) -> MediaResource | None:
-        """Intent, copy, transaction."""
         rows = await self._database.rows()
         media_key = StorageKey.of_media(resource.id, resource.extension)
         intent = Intent(media_key, resource.id, source.image.key, lease_end())
@@ -251,13 +246,13 @@ class MediaResourceService:
                 kept = await rows.resources.keep(
                     known, storage_key=media_key, save_id=copied.save_id, source=mark
                 )
-            if kept is None:  # deleted meanwhile, and perhaps swept before this copy came
+            if kept is None:  # deleted meanwhile, and perhaps swept before this copy was made
                 await asyncio.shield(self._leave_to_sweeper(intent))  # also at the deadline
             return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
             added = await rows.resources.add(resource, intent=media_key, source=mark)
-        except IntentLost:  # the sweeper may have looked before the copy came, and looks no more
+        except IntentLost:  # the sweeper may have found no copy, and does not check again
             with contextlib.suppress(ImageNotFound):
                 await self._storage.delete(media_key)
             raise
@@ -267,28 +262,28 @@ class MediaResourceService:
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
-        """Write the intent of a copy that no resource has, so that the sweeper deletes it."""
+        """Write the intent of a copy that no resource uses, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
             if await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end())):
                 return
-            # The sweeper may have looked before the copy came: it must look once more.
+            # The sweeper may have found no copy yet, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
         raise BackendUnavailable("the sweeper is clearing an earlier copy away")
 
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the very save that was looked at; None if the source is another one by now.
+        """Copy the save that was read; None if the source was saved again since.
 
-        Movers of one resource copy to one key, so that none of them may ever put other bytes there.
+        Concurrent ingests of one resource copy to the same key, so they must copy the same bytes.
         """
         image = source.image
         try:
             return await self._storage.copy(image.key, media_key, save_id=image.save_id)
         except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
             rows = await self._database.rows()
-            # No other ingest uses a new key, so here is nothing to clear away.
+            # No other ingest uses a new key, so there is no copy for the sweeper to delete.
             await (rows.intents.remove(media_key) if is_new else rows.intents.release(media_key))
             if isinstance(error, PreconditionFailed):
                 return None
@@ -301,43 +296,44 @@ class MediaResourceService:
     # Reading and changing ----------------------------------------------------------------
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """One resource.
+        """Return a resource.
 
         Raises:
-            ResourceNotFound, BackendUnavailable: as their names say.
+            ResourceNotFound: there is no such resource.
+            BackendUnavailable: the database failed.
         """
         return await (await self._database.rows()).resources.find(resource_id)
 
     async def with_facts(self, resource: MediaResource) -> MediaResource:
-        """The same, with its generation read from the bytes if the index does not know it yet."""
+        """Add generation facts to a resource: from the index, or else from the bytes."""
         if resource.generation is not None:
             return resource
         with contextlib.suppress(ImageNotFound, BackendUnavailable):
             index = (await self._database.rows()).search
             for key in (resource.storage_key, resource.source_key):
-                known = None if key is None else await index.find(key)
-                if known is not None and known.image.sha256 == resource.content_hash:
-                    return dataclasses.replace(resource, generation=known.generation)
+                indexed = None if key is None else await index.find(key)
+                if indexed is not None and indexed.image.sha256 == resource.content_hash:
+                    return dataclasses.replace(resource, generation=indexed.generation)
             image = await self._storage.stat(resource.storage_key)
             if is_intact(image, resource):
-                found = await read_facts(self._storage, image)
-                return dataclasses.replace(resource, generation=found.generation)
+                facts = await read_facts(self._storage, image)
+                return dataclasses.replace(resource, generation=facts.generation)
         return resource
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
-        """A page of the library, newest first.
+        """Return a page of resources, newest first.
 
         Raises:
-            BackendUnavailable: as its name says.
+            BackendUnavailable: the database failed.
         """
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
-        """Where a resource's bytes can be had; close a `LocalImage` after use.
+        """Return the location of a resource's bytes. The caller closes a `LocalImage`.
 
         Raises:
-            ImageNotFound: they are gone; or, recorded in place, saved over with others.
-            BackendUnavailable: as its name says.
+            ImageNotFound: the bytes no longer exist, or were replaced (if recorded in place).
+            BackendUnavailable: the storage failed.
         """
         key = resource.storage_key
         if not key.is_media and not is_recorded(await self._storage.stat(key), resource):
@@ -352,45 +348,44 @@ class MediaResourceService:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set texts, protection and facts; of these only what is null, with `only_unset`.
+        """Set texts, protection and facts of a resource; with `only_unset`, only if they are null.
 
-        Args:
-            resource_id: Of the resource.
-            change: The new values.
-            only_unset: Leave alone what has a value.
-            check: Is shown the resource that is about to be changed, and raises if it must not be.
+        `check` is called with the resource before the change, and may raise an error.
 
         Raises:
-            ResourceNotFound, BackendUnavailable: as their names say.
-            Exception: what `check` raises; nothing is changed then.
+            ResourceNotFound: there is no such resource.
+            BackendUnavailable: the database failed.
+            Exception: any error of `check`; nothing is changed then.
         """
         rows = await self._database.rows()
         return await rows.resources.change(resource_id, change, only_unset=only_unset, check=check)
 
     async def change_tags(
-        self, resource_id: uuid.UUID, wanted: Callable[[frozenset[str]], frozenset[str]]
+        self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
     ) -> Sequence[str]:
-        """Replace a resource's tags by what `wanted` makes of them; the tags are sorted.
+        """Replace a resource's tags by `replace(tags)`. Return the new tags, sorted.
 
         Raises:
-            InvalidParameter: these would be too many.
-            ResourceNotFound, BackendUnavailable: as their names say.
+            InvalidParameter: there would be too many tags.
+            ResourceNotFound: there is no such resource.
+            BackendUnavailable: the database failed.
         """
         rows = await self._database.rows()
-        found = await rows.tags.change(resource_id, lambda tags: checked_number(wanted(tags)))
-        return sorted(found)
+        tags = await rows.tags.change(resource_id, lambda tags: checked_number(replace(tags)))
+        return sorted(tags)
 
     async def delete(
         self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
     ) -> MediaResource:
-        """Take a resource out of the library; its bytes go when the grace period is over.
+        """Delete a resource; its bytes are deleted after the grace period.
 
-        What was recorded in place stays where it is, as the compute result that it was. `check`
-        is as of `change`.
+        An image that was recorded in place is kept as a compute result. `check` is as in `change`.
 
         Raises:
-            ResourceNotFound, ResourceProtected, BackendUnavailable: as their names say.
-            Exception: what `check` raises; nothing is changed then.
+            ResourceNotFound: there is no such resource.
+            ResourceProtected: the resource is protected.
+            BackendUnavailable: the database failed.
+            Exception: any error of `check`; nothing is changed then.
         """
         rows, due_at = await self._database.rows(), now() + self._grace
         return await rows.resources.delete(resource_id, due_at=due_at, check=check)

@@ -1,4 +1,4 @@
-"""An image that is being ingested, and the resource that it becomes."""
+"""Source of an ingest, and the resource created from it."""
 
 import uuid
 from dataclasses import dataclass
@@ -13,18 +13,20 @@ from stillroom.storage.values import StoredImage
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image that is being ingested: its facts, hash and header."""
+    """Image to ingest, with its hash and the result of probing its header."""
 
     image: StoredImage
     sha256: bytes
     probed: Probed
 
 
-async def look_at(storage: ImageStorage, key: StorageKey) -> Source:
+async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
     """Read the facts, hash and header of an image, all of one save.
 
     Raises:
-        ImageNotFound, UnsupportedMedia, BackendUnavailable: as their names say.
+        ImageNotFound: there is no image.
+        UnsupportedMedia: it is neither a raster image nor a video.
+        BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
     try:
@@ -35,8 +37,8 @@ async def look_at(storage: ImageStorage, key: StorageKey) -> Source:
     return Source(opened.image, sha256, probed)
 
 
-def resource_of(resource_id: uuid.UUID, source: Source) -> MediaResource:
-    """The resource that an image becomes, recorded where it lies."""
+def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
+    """Create the resource of an image, recorded in place."""
     probed = source.probed
     return MediaResource(
         id=resource_id,

@@ -1,16 +1,16 @@
-"""The sweeper: deletes marked images when they are due, if they are still the save that was marked.
+"""Sweeper: deletes marked images when they are due, if they were not saved again since.
 
-Every process may run one, beside its other work (docs/adr/0015, `media/background.py`). The steps,
-and what each leaves if the process dies after it:
+Every process may run one in the background (docs/adr/0015, `media/background.py`). The steps, with
+the state that remains if the process dies after each:
 
-1. claim, in one transaction with the end of a deleted row     a mark with a lease
-2. for a relocated source, look at the library's copy          the same
-3. delete the bytes                                            the same; the next finds nothing
-4. settle: the mark goes, is due later, or a dead letter       everything
+1. claim marks, and delete the rows of deleted resources       marks with a lease
+2. for a relocated source, check the library's copy            the same
+3. delete the bytes                                            the same; a retry finds no bytes
+4. settle: delete, postpone or dead-letter the mark            nothing left to do
 
-A mark is dropped, and the bytes stay, if a resource has the key, if the save is another, or if no
-rule of retention ends any more what one has marked. A
-source stays, and its mark becomes a dead letter, if the library's copy is not there.
+A mark is dropped, and the bytes are kept, if a resource uses the key, if the image was saved again,
+or if the retention rules no longer expire an image that they had marked. If the library's copy is
+missing, the source is kept, and its mark becomes a dead letter.
 """
 
 import asyncio
@@ -47,23 +47,23 @@ if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
-"""How long a claim is believed. A batch in a bucket that hardly answers takes 80 s."""
+"""Lease of a claim. A batch in a bucket that responds slowly takes 80 s."""
 
 _MARGIN: Final = timedelta(minutes=1)
-"""Nothing is deleted in the last minute of a lease: clocks differ, and a request takes its time."""
+"""Part of the lease in which nothing is deleted: clocks differ, and requests take time."""
 
 _BATCH: Final = 32
 _AT_ONCE: Final = 8
-"""Deletions under way; a disk syncs that many well, and a bucket has other things to do."""
+"""Concurrent deletions: a disk syncs this many well, and a bucket also has to serve requests."""
 
 MAX_ATTEMPTS: Final = 12
-"""With the pauses below, the last one comes 20 hours after the first."""
+"""Maximum number of attempts. With the pauses below, the last is 20 hours after the first."""
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
 
 EMPTY_FOR: Final = timedelta(hours=1)
-"""Folders that have been empty for so long are removed: uploads that race with it are rare then."""
+"""Age at which empty folders are removed, so that races with uploads are rare."""
 
 _MAX_ERROR_LETTERS: Final = 500
 
@@ -74,15 +74,16 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class Swept:
-    """What a sweep did.
+    """Result of a sweep.
 
     Attributes:
         deleted: Images deleted.
-        gone: Marks of images that were gone already.
-        kept: Marks dropped, the image kept: a resource has it, or it is another save.
-        failed: Deletions that failed, to be tried again.
-        dead_lettered: Those that were given up.
-        copies: Copies of ingests that came to nothing, cleared away.
+        gone: Marks of images that no longer existed.
+        kept: Marks dropped whose image is kept: a resource uses it, it was saved again, or the
+            retention rules no longer expire it.
+        failed: Deletions that failed and will be retried.
+        dead_lettered: Deletions that were given up.
+        copies: Copies of failed ingests deleted.
         folders: Empty folders removed.
     """
 
@@ -96,7 +97,7 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """The same by the names that the metrics have."""
+        """Counts by the names of the metrics."""
         return {
             "deleted": self.deleted,
             "gone": self.gone,
@@ -109,7 +110,7 @@ class Swept:
 
 
 class _CopyMissing(Exception):
-    """The source that should go has the last good bytes; its text is for people."""
+    """Error for a source that has the last intact bytes, so that it must not be deleted."""
 
 
 class _Outcome(Enum):
@@ -120,7 +121,7 @@ class _Outcome(Enum):
 
 
 class Sweeper:
-    """Sweeps one library. Any number of them may run, in any number of processes."""
+    """Sweeper of one library. Any number may run, in any number of processes."""
 
     def __init__(
         self,
@@ -130,14 +131,10 @@ class Sweeper:
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
     ) -> None:
-        """Delete from `storage` what `database` says.
+        """Delete from `storage` the images that are marked in `database`.
 
-        Args:
-            storage: Where the bytes are.
-            database: Where the marks are.
-            expiry: What finds compute results that have expired by the rules; None: there are
-                none, and what rules have marked stays.
-            run_deletions: What goes on with deletions of runs that broke off; None: nothing does.
+        Without `expiry`, images that a retention rule has marked are kept. Without `run_deletions`,
+        interrupted deletions of runs are not resumed.
         """
         self._storage = storage
         self._database = database
@@ -153,18 +150,17 @@ class Sweeper:
     ) -> Swept:
         """Delete everything that is due now.
 
-        Args:
-            progress: Called after each batch and at the end, also if the sweep breaks off.
-            is_stopping: True: what is under way ends, and nothing more begins.
+        `progress` is called after each batch and at the end, even if the sweep fails. When
+        `is_stopping` returns True, running deletions are finished, and no others begin.
 
         Raises:
-            BackendUnavailable: the database is away; what was claimed is claimed for a while.
+            BackendUnavailable: the database is away; claims last until their lease ends.
         """
         swept = Swept()
         try:
             rows = await self._database.rows()
             if self._run_deletions is not None:
-                await self._run_deletions.go_on(is_stopping)
+                await self._run_deletions.resume(is_stopping)
             for batch in (self._clear_copies, self._delete_marked):
                 while not is_stopping() and await batch(rows, swept, is_stopping):
                     progress(swept)
@@ -179,7 +175,7 @@ class Sweeper:
     async def _clear_copies(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete a batch of copies that no resource has; False if there are no more."""
+        """Delete a batch of copies that no resource uses. Return False if there are no more."""
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.intents.claim(limit=_BATCH, lease=LEASE)
         for key in claimed.skipped:
@@ -197,15 +193,15 @@ class Sweeper:
         return bool(cleared or claimed.skipped)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
-        """Delete one copy; whether it is gone."""
+        """Delete one copy. Return whether it no longer exists."""
         try:
             async with asyncio.timeout_at(ends):
-                # What is found while the lease holds is the copy of an ingest that came to
-                # nothing. One that begins when the lease is over makes another save.
-                found = await self._storage.stat(key)
+                # During the lease, the image here can only be the copy of a failed ingest. An
+                # ingest that begins after the lease creates another save.
+                image = await self._storage.stat(key)
             if _clock() >= ends:
                 return False
-            await self._storage.delete(key, save_id=found.save_id)
+            await self._storage.delete(key, save_id=image.save_id)
         except ImageNotFound:
             log.info("dropped the intent of %r: there is no copy", key.text)
         except PreconditionFailed:
@@ -220,7 +216,7 @@ class Sweeper:
     async def _delete_marked(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete some of what is due; False if nothing more is, or if nothing works."""
+        """Delete a batch of due images. Return False if none is left, or if all attempts failed."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
@@ -243,46 +239,49 @@ class Sweeper:
     async def _delete_one(
         self, mark: DueMark, ends: float, settlement: Settlement, swept: Swept
     ) -> None:
-        key, why = mark.storage_key.text, mark.reason
+        key, reason = mark.storage_key.text, mark.reason
         try:
             if mark.attempts > MAX_ATTEMPTS:
                 raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (it is one more failure)
             outcome = await self._try(mark, ends)
         except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
-            said = _error_text(error)
+            text = _error_text(error)
             if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
                 swept.dead_lettered += 1
-                settlement.dead_lettered.append((mark, said))
-                log.critical("gave up %r (%s) after %d attempts: %s", key, why, mark.attempts, said)
+                settlement.dead_lettered.append((mark, text))
+                log.critical(
+                    "gave up %r (%s) after %d attempts: %s", key, reason, mark.attempts, text
+                )
             else:
                 swept.failed += 1
-                retry = Retry(mark, said, now() + self._pause(mark.attempts))
+                retry = Retry(mark, text, now() + self._pause(mark.attempts))
                 settlement.retried.append(retry)
-                when = retry.due_at.isoformat(timespec="seconds")
-                log.warning("cannot delete %r (%s), again at %s: %s", key, why, when, said)
+                due_at = retry.due_at.isoformat(timespec="seconds")
+                log.warning("cannot delete %r (%s), again at %s: %s", key, reason, due_at, text)
             return
         settlement.done.append(mark.id)
         if outcome is _Outcome.DELETED:
             swept.deleted += 1
-            log.info("deleted %r (%s, due %s)", key, why, mark.due_at.isoformat(timespec="seconds"))
+            due_at = mark.due_at.isoformat(timespec="seconds")
+            log.info("deleted %r (%s, due %s)", key, reason, due_at)
         elif outcome is _Outcome.GONE:
             swept.gone += 1
-            log.info("dropped the mark of %r (%s): it is gone", key, why)
+            log.info("dropped the mark of %r (%s): it is gone", key, reason)
         elif outcome is _Outcome.KEPT_BY_RULES:
             swept.kept += 1
-            log.info("kept %r (%s): no rule ends it now", key, why)
+            log.info("kept %r (%s): no rule ends it now", key, reason)
         else:
             swept.kept += 1
-            log.info("kept %r (%s): it was saved again since", key, why)
+            log.info("kept %r (%s): it was saved again since", key, reason)
 
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
-        # Such a key is one resource's for ever, whatever lies there; its row went with the claim.
+        # A media key belongs to one resource only, whatever the save; the claim deleted its row.
         any_save = mark.reason == DELETED and mark.storage_key.is_media
         try:
             async with asyncio.timeout_at(ends):
                 if mark.reason == RELOCATED:
                     await self._require_copy(mark)
-                elif mark.reason == RULE and not await self._still_ends(mark):
+                elif mark.reason == RULE and not await self._is_still_expired(mark):
                     return _Outcome.KEPT_BY_RULES
                 await self._storage.delete(
                     mark.storage_key, save_id=None if any_save else mark.save_id
@@ -293,22 +292,22 @@ class Sweeper:
             return _Outcome.OTHER_SAVE
         return _Outcome.DELETED
 
-    async def _still_ends(self, mark: DueMark) -> bool:
-        """Whether a rule still ends what one has marked; without rules none does."""
+    async def _is_still_expired(self, mark: DueMark) -> bool:
         return self._expiry is not None and await self._expiry.still_holds(mark)
 
     async def _require_copy(self, mark: DueMark) -> None:
-        """Return if a relocated source is not the last that has its bytes.
+        """Check that the library has a copy of a relocated source.
 
         Raises:
-            _CopyMissing: it is, as far as can be seen.
-            ImageNotFound, PreconditionFailed: the marked save is not there any more.
+            _CopyMissing: the source may be the last image with these bytes.
+            ImageNotFound: the source no longer exists.
+            PreconditionFailed: the source was saved again since.
         """
         copy = mark.copy
         if copy is None or not await self._is_needless(copy):
-            # Another resource may have these bytes since; and older versions noted no hash.
-            found = await self._storage.stat(mark.storage_key)
-            if found.save_id != mark.save_id:
+            # Another resource may have these bytes by now, and older versions recorded no hash.
+            image = await self._storage.stat(mark.storage_key)
+            if image.save_id != mark.save_id:
                 raise PreconditionFailed
             sha256 = mark.content_hash or await hash_of(self._storage, mark.storage_key)
             copy = await (await self._database.rows()).resources.find_by_hash(sha256)
@@ -321,7 +320,7 @@ class Sweeper:
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:
-        """Whether a source can go: the resource has its bytes, or was deleted on purpose."""
+        """Return whether the resource has its bytes, or was deleted on purpose."""
         return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:
@@ -334,7 +333,7 @@ def _clock() -> float:
 
 
 def _error_text(error: Exception) -> str:
-    """What went wrong, for people; no error of a backend holds a signature or a password."""
+    """Return the text of an error. Errors of backends never contain signatures or passwords."""
     cause = error.__cause__
     text = str(error) or type(error).__name__
     return (f"{text} ({cause})" if cause is not None else text)[:_MAX_ERROR_LETTERS]

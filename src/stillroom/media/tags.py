@@ -1,4 +1,4 @@
-"""Tags: which texts can be one, and how many a resource may have."""
+"""Validation of tags, and of their number per resource."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -11,27 +11,23 @@ MAX_TAGS: Final = 50
 MAX_TAG_BYTES: Final = 64
 
 UNWANTED: Final = "-"
-"""Ahead of a tag in a filter: what has this tag is left out. So no tag begins with it."""
+"""Prefix of a tag in a filter that excludes resources with this tag. No tag begins with it."""
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Tags as they are kept. Refused, never repaired: else one tag would have two spellings.
-
-    Args:
-        texts: As a client sends them; equal ones count once.
-        at: Where in the request, for errors.
+    """Validate tags, without normalizing them: otherwise one tag would have two spellings.
 
     Raises:
-        InvalidParameter: one of them can be no tag.
+        InvalidParameter: a text is not a valid tag; `at` is its location in the request.
     """
     return frozenset(_checked(text, at) for text in texts)
 
 
 def checked_number(tags: frozenset[str]) -> frozenset[str]:
-    """The same tags, if a resource may have so many.
+    """Return the tags, unless there are too many for one resource.
 
     Raises:
-        InvalidParameter: it may not.
+        InvalidParameter: there are more than `MAX_TAGS`.
     """
     if len(tags) > MAX_TAGS:
         raise InvalidParameter(
@@ -42,8 +38,8 @@ def checked_number(tags: frozenset[str]) -> frozenset[str]:
 
 
 def _checked(text: str, at: tuple[str, ...]) -> str:
-    if found := unsafe_character(text):
-        raise InvalidParameter(f"the character U+{ord(found):04X} is not allowed in a tag", at=at)
+    if unsafe := unsafe_character(text):
+        raise InvalidParameter(f"the character U+{ord(unsafe):04X} is not allowed in a tag", at=at)
     if not 1 <= len(text.encode()) <= MAX_TAG_BYTES:
         raise InvalidParameter(f"a tag has 1 to {MAX_TAG_BYTES} bytes of UTF-8", at=at)
     if text.startswith(UNWANTED) or text != text.strip():

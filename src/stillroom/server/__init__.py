@@ -1,1 +1,1 @@
-"""The process: sockets, workers, limits and logs."""
+"""Server process: sockets, workers, limits and logs."""

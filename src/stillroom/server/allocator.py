@@ -1,8 +1,7 @@
 """Memory allocator (glibc malloc) and garbage collector settings of a server process.
 
-Freed memory is given back late, since the next upload needs it again: by default glibc maps each
-block above 128 KiB by itself and unmaps it when it is freed, so each piece of a body is new memory:
-a page fault for every 4 KiB that arrives.
+Freed memory is kept for the next upload. By default, glibc maps each block above 128 KiB separately
+and unmaps it when it is freed, so that each piece of a body causes a page fault per 4 KiB.
 """
 
 import ctypes
@@ -11,11 +10,11 @@ from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
-"""https://man7.org/linux/man-pages/man3/mallopt.3.html; the numbers are those of malloc.h."""
+"""Parameter numbers of malloc.h: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
 
 _KEPT_BYTES: Final = 64 * 1024**2
 _MAPPED_BYTES: Final = 32 * 1024**2
-"""The most that glibc takes (DEFAULT_MMAP_THRESHOLD_MAX), and twice that, as it would go itself."""
+"""DEFAULT_MMAP_THRESHOLD_MAX, the limit of glibc. `_KEPT_BYTES` is twice that, as glibc sets it."""
 
 
 def keep_freed_memory() -> None:
@@ -31,7 +30,7 @@ def keep_freed_memory() -> None:
 def freeze_startup_objects() -> None:
     """Exempt all objects that exist now from garbage collection (`gc.freeze`).
 
-    The application is some 300,000 objects, and each full collection of them stops all
+    The application consists of about 300,000 objects. A full collection of them would block all
     connections for 70 ms (https://docs.python.org/3/library/gc.html#gc.freeze).
     """
     gc.collect()

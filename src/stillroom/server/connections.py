@@ -1,4 +1,4 @@
-"""Connection factory: what uvicorn makes each connection with, and what they share in a process."""
+"""Connection factory for uvicorn, with the state shared by all connections of a process."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionFactory:
-    """Makes the connections of one process: uvicorn's `http` (it is pickled for each worker)."""
+    """Factory of connections (uvicorn's `http`). It is pickled for each worker."""
 
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class ConnectionFactory:
         app_state: dict[str, Any],
         **_: object,
     ) -> Connection:
-        """Make a connection, as uvicorn calls it; the first call makes what all of them share."""
+        """Create a connection. The first call also creates the shared state."""
         if self._service is None:
             app: Any = config.loaded_app
             asgi = AsgiPath(app, app_state)

@@ -1,4 +1,4 @@
-"""File descriptor limit (ulimit -n), and how many connections a process can hold with it."""
+"""File descriptor limit (ulimit -n), and the number of connections that it allows."""
 
 import resource
 from typing import Final
@@ -7,12 +7,12 @@ from stillroom.server.http11.bounds import Bounds
 from stillroom.settings import Settings
 
 _RESERVED: Final = 256
-"""For all else: images that are kept open (64), decoders, folders that inotify watches, a bucket's
-connections (64), a database's, files on their way in. Of a small limit half, at most."""
+"""Descriptors for everything else: open images (64), decoders, inotify, connections to a bucket
+(64) and a database, uploads. At most half of a small limit is reserved."""
 
 _PER_CONNECTION: Final = 4
-"""A slow download holds its connection, a second descriptor of it, and its image; and beside each
-connection there may be another that gets a 503, since there are too many."""
+"""Descriptors per connection. A slow download uses three: its connection, a duplicate of it, and
+its image. The fourth is for a surplus connection that gets a 503."""
 
 
 def raise_descriptor_limit() -> int:
@@ -24,12 +24,12 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptors_for(connections: int) -> int:
-    """The descriptor limit that so many connections need."""
+    """Return the descriptor limit that the connections require."""
     return _RESERVED + _PER_CONNECTION * connections
 
 
 def bounds_of(settings: Settings, *, descriptors: int) -> Bounds:
-    """The bounds of the settings, with fewer connections if the descriptors do not suffice."""
+    """Return the configured bounds, with fewer connections if the descriptors do not suffice."""
     if descriptors < 0:  # RLIM_INFINITY
         connections = settings.max_connections
     else:

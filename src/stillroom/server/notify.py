@@ -1,4 +1,4 @@
-"""sd_notify: tells systemd when the server is ready and when it stops; does nothing without it."""
+"""Notification of systemd when the server is ready and when it stops (sd_notify)."""
 
 import contextlib
 import os
@@ -12,14 +12,14 @@ _TIMEOUT_S: Final = 1.0
 
 
 def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
-    """Send one state to the socket in NOTIFY_SOCKET; errors and time-outs are ignored.
+    """Send a state to the socket in NOTIFY_SOCKET, if it is set. Errors are ignored.
 
     Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    if address.startswith("@"):  # an abstract one
+    if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
     with (
         contextlib.suppress(OSError),

@@ -1,7 +1,8 @@
-"""Start the server: check settings, bind, run uvicorn in one process or several workers."""
+"""Start of the server: check settings, bind, run uvicorn in one process or several workers."""
 
 import contextlib
 import ctypes
+import errno
 import functools
 import logging
 import logging.config
@@ -33,25 +34,24 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _PR_SET_PDEATHSIG = 1
 _SWITCH_S = 0.001
-"""A thread that parses or hashes gives way after so long, a fifth of Python's default: an answer
-waits for that several times (https://docs.python.org/3/library/sys.html#sys.setswitchinterval)."""
+"""Interval after which a computing thread must release the GIL, a fifth of Python's default. A
+response waits for several such intervals
+(https://docs.python.org/3/library/sys.html#sys.setswitchinterval)."""
 
-_OF_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (told apart, not bound)
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (compared, not bound)
 
 log = logging.getLogger("stillroom.server")
 
 
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
-    """Serve until a signal says stop.
+    """Serve until a signal stops the server.
 
-    Args:
-        settings: By which.
-        sign_in_link: Print a link to the gallery that signs in once, on standard output.
+    With `sign_in_link`, a link that signs in to the gallery once is printed on standard output.
 
     Raises:
-        ConfigurationError: it cannot start; one sentence says why and what to do.
+        ConfigurationError: the server cannot start.
     """
-    logs = log_config(settings.log_format, access_log=settings.access_log)
+    logs = log_config(settings.log_format, level=settings.log_level, access_log=settings.access_log)
     logging.config.dictConfig(logs)
     listener = _bind(settings)
     port = listener.getsockname()[1]
@@ -94,7 +94,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
             timeout_keep_alive=bounds.idle_timeout_s,
             timeout_graceful_shutdown=settings.drain_seconds,
         )
-        freeze_startup_objects()  # a worker that is forked shares their memory
+        freeze_startup_objects()  # a forked worker shares their memory
         supervisor = Supervisor(config, sockets=[listener], hang_s=settings.hang_seconds)
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -102,7 +102,7 @@ def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
 
 
 def _print_sign_in_link(settings: Settings) -> None:
-    """On standard output, never in the log. The code is behind a `#`, which no browser sends."""
+    # The link is never logged. Browsers do not send the code to servers, since it follows a `#`.
     try:
         code = SignInCodes(settings.sign_in_folder).make()
     except OSError as error:
@@ -117,16 +117,16 @@ def _print_sign_in_link(settings: Settings) -> None:
 
 
 def _gallery_url(settings: Settings) -> str:
-    """As a browser on this machine reaches it, or as the settings say that it is reached."""
+    """Return the public base URL, or the URL for browsers on this machine."""
     if settings.public_base_url:
         return settings.public_base_url
-    host = _OF_ANY_ADDRESS.get(settings.host, settings.host)
+    host = _LOOPBACK.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 @contextlib.contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """A temporary folder for the metrics of all workers (PROMETHEUS_MULTIPROC_DIR)."""
+    """Create a temporary folder for the metrics of all workers (PROMETHEUS_MULTIPROC_DIR)."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="stillroom-metrics-")
     except OSError as error:
@@ -140,7 +140,7 @@ def _shared_metrics() -> Iterator[None]:
 
 
 def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
-    """The application; a worker that cannot have one must not be started again and again."""
+    """Create the application, or exit with a status after which the worker is not restarted."""
     if os.getpid() != starter_pid:
         _stop_with_parent(starter_pid)
     sys.setswitchinterval(_SWITCH_S)
@@ -155,13 +155,13 @@ def _create_app_or_exit(settings: Settings, starter_pid: int) -> "FastAPI":
 
 
 def _stop_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to stop this worker when its supervisor is gone, however that ended.
+    """Make the kernel stop this worker when its supervisor ends for any reason.
 
     Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent_pid:
-        sys.exit(0)  # it was gone before the kernel knew
+        sys.exit(0)  # the supervisor ended before the call
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -171,9 +171,12 @@ def _bind(settings: Settings) -> socket.socket:
             (settings.host, settings.port), family=family, backlog=_BACKLOG
         )
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python adds the address
+        remedy = "choose others with --host and --port"
+        if error.errno == errno.EADDRINUSE:
+            remedy = "stop the program that does, or choose another port with --port"
         raise ConfigurationError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
-            "choose others with --host and --port"
+            f"cannot listen on {settings.host} port {settings.port} ({reason}): {remedy}"
         ) from error
     listener.set_inheritable(True)
     return listener

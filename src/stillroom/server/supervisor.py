@@ -1,7 +1,7 @@
 """Supervisor of the worker processes: starts, watchdog, restarts with backoff, shutdown.
 
-It leans on uvicorn's `Multiprocess` and its `Process`; the pin in requirements/ and
-tests/acceptance/test_starting.py guard that.
+It depends on internals of uvicorn's `Multiprocess` and `Process`. The pinned version in
+requirements/ and tests/acceptance/test_starting.py protect against incompatible changes.
 """
 
 import logging
@@ -23,10 +23,10 @@ from stillroom.server.worker import Worker
 _TICK_S: Final = 0.1
 
 _STABLE_AFTER_S: Final = 60.0
-"""After so long a life, an end is no early death: the next worker starts without backoff."""
+"""Lifetime after which a death is not early, so that the next worker starts without backoff."""
 
 _START_TIMEOUT_S: Final = 120.0
-"""On a busy machine the imports alone take longer than a loop that serves may be silent."""
+"""Silence allowed during a start, since imports on a busy machine take longer than `hang_s`."""
 
 _MAX_BACKOFF_S: Final = 30.0
 
@@ -40,14 +40,14 @@ log = logging.getLogger("stillroom.server")
 
 @dataclass(slots=True)
 class _WorkerSlot:
-    """The start, early deaths and next start of one worker and its successors."""
+    """Restart state of a worker and its successors."""
 
     started: float = field(default_factory=time.monotonic)
     early_deaths: int = 0
     restart_at: float | None = None  # while there is no worker
 
     def backoff_s(self) -> float:
-        """How long the next start waits, now that the worker has died: longer each time."""
+        """Count a death, and return the delay of the next start, which grows with early deaths."""
         if time.monotonic() - self.started >= _STABLE_AFTER_S:
             self.early_deaths = 0
         self.early_deaths += 1
@@ -57,26 +57,20 @@ class _WorkerSlot:
 
 
 class Supervisor(Multiprocess):
-    """One worker or several. A second signal ends them without waiting for answers under way."""
+    """Supervisor of workers. A second signal stops them without waiting for running requests."""
 
-    processes: list[Worker]  # type: ignore[assignment]  # of our own class
+    processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 
     _has_notified_ready = False
 
     def __init__(self, config: Config, sockets: list[socket.socket], *, hang_s: float) -> None:
-        """Start nothing yet.
-
-        Args:
-            config: Of the workers, and their number.
-            sockets: They listen to these.
-            hang_s: A worker whose event loop has not run for so long is killed; 0: none is.
-        """
+        """Prepare the workers, which are killed if their loop hangs for `hang_s` (0: never)."""
         super().__init__(config, sockets)
         self._hang_s = hang_s
         self._slots: defaultdict[int, _WorkerSlot] = defaultdict(_WorkerSlot)
 
     def run(self) -> None:
-        """Serve until a signal says stop."""
+        """Run the workers until a signal stops the server."""
         self.init_processes()
         while not self.should_exit.wait(_TICK_S):
             self.handle_signals()
@@ -96,7 +90,7 @@ class Supervisor(Multiprocess):
         return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Log which workers have died or hang, and start others in their slots."""
+        """Replace workers that have died or hang, and log this."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -120,7 +114,7 @@ class Supervisor(Multiprocess):
 
     def _reap(self, worker: Worker, slot: _WorkerSlot, *, is_hung: bool) -> None:
         how = self._kill_hung(worker) if is_hung else ""
-        worker.kill()  # closes the ways to one that has ended, too
+        worker.kill()  # also closes the pipes of a worker that has ended
         worker.join()
         if self._has_failed_to_start(worker):
             return
@@ -129,17 +123,13 @@ class Supervisor(Multiprocess):
         log.error(
             "worker %d %s; another is started %s",
             worker.pid,
-            how or how_it_ended(worker.exitcode),
+            how or describe_exit(worker.exitcode),
             f"in {backoff_s:.0f} s" if backoff_s else "at once",
         )
         self._clear_gauges_of(worker)
 
     def _kill_hung(self, worker: Worker) -> str:
-        """Log what all its threads do, and kill it.
-
-        Returns:
-            How it ended, in words.
-        """
+        """Log the stacks of all threads, kill the worker, and return a description for the log."""
         for line in worker.read_stacks().splitlines() or ["(it wrote no stacks)"]:
             log.error("worker %d hangs: %s", worker.pid, line)
         worker.kill()
@@ -147,33 +137,33 @@ class Supervisor(Multiprocess):
         return f"was killed: its event loop had not run for {worker.silent_s:.0f} s"
 
     def _has_failed_to_start(self, worker: Worker) -> bool:
-        """Whether a worker could not start; then no other can, and it has logged why."""
+        """Return whether a worker could not start. Then no other can, so the server stops."""
         if worker.exitcode == STARTUP_FAILURE:
             self.should_exit.set()
         return self.should_exit.is_set()
 
     def terminate_all(self) -> None:
-        """Graceful shutdown of all workers."""
+        """Shut down all workers gracefully."""
         notify(STOPPING)
         for listener in self.sockets:
-            listener.close()  # else the kernel goes on accepting connections that no process serves
+            listener.close()  # else the kernel would accept connections that no process serves
         super().terminate_all()
 
     def handle_hup(self) -> None:
-        """Replace all workers; stop a single one, as a terminal that is closed expects."""
+        """Replace all workers. Stop a single worker, since its terminal may have been closed."""
         if self.config.workers == 1:
             self.should_exit.set()
         else:
             self.restart_all()
 
     def handle_ttin(self) -> None:
-        """Start no more workers than were configured."""
+        """Ignore the signal, which adds a worker in uvicorn."""
 
     def handle_ttou(self) -> None:
-        """Stop none of the workers that were configured."""
+        """Ignore the signal, which removes a worker in uvicorn."""
 
     def restart_all(self) -> None:
-        """Replace all workers, each once another one serves."""
+        """Replace each worker as soon as its successor is ready."""
         for index, old in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -190,7 +180,7 @@ class Supervisor(Multiprocess):
             self._clear_gauges_of(old)
 
     def join_all(self) -> None:
-        """Wait for all workers to end."""
+        """Wait until all workers have ended."""
         while alive := [worker for worker in self.processes if worker.process.is_alive()]:
             for worker in alive:
                 if self.signal_queue:
@@ -201,13 +191,13 @@ class Supervisor(Multiprocess):
         super().join_all()
 
     def _clear_gauges_of(self, worker: Worker) -> None:
-        """Drop the gauges of a worker that is gone (connections, in flight); its counters stay."""
+        """Delete the gauges of a dead worker (connections, in flight). Its counters are kept."""
         if self.config.workers > 1:
-            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # the library types it not
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # not typed
 
 
-def how_it_ended(status: int | None) -> str:
-    """An `exitcode` in words: by which signal a process was ended, or with which status."""
+def describe_exit(status: int | None) -> str:
+    """Describe an `exitcode`: the signal or the status with which a process ended."""
     if status is None or status >= 0:
         return f"ended with status {status}"
     try:

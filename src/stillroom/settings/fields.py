@@ -216,6 +216,9 @@ class Fields(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     """`console` is text for people; `json` has one object a line: docs/observing.md#the-log."""
 
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are logged; those of `STILLROOM_ACCESS_LOG` are in any case."""
+
     access_log: bool = False
     """Log one line a request. Failures are logged, and requests counted, in any case."""
 
@@ -271,6 +274,11 @@ class Fields(BaseSettings):
         if isinstance(value, str):
             return [entry.strip() for entry in value.split(",") if entry.strip()]
         return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("compute_ttl", mode="before")
     @classmethod

@@ -1,11 +1,12 @@
 """The settings of one process: read and checked, with what several fields mean together."""
 
 import re
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, ValidationError
@@ -28,6 +29,9 @@ from stillroom.settings.sources import (
 )
 from stillroom.storage.choose import DiskConfig, R2Config
 from stillroom.storage.values import SaveRules
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _SHORTEST_KEY: Final = 16
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]*")
@@ -116,7 +120,7 @@ class Settings(Fields):
             ) from error
         except ValidationError as error:
             faults = "; ".join(
-                f"{variable_of(str(fault['loc'][0]))}: {fault['msg']}"
+                f"{variable_of(str(fault['loc'][0]))} {_explained(fault)}"
                 for fault in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationError(faults) from error
@@ -140,6 +144,15 @@ class Settings(Fields):
     def secret_file(self) -> Path:
         """Where the secret is kept if none is configured."""
         return self.data_dir / ".stillroom" / "secret"
+
+    @property
+    def token_command(self) -> str:
+        """The command that makes a token, in any shell of this machine; empty: none does."""
+        if self.jwt_algorithm != "HS256":
+            return ""
+        if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
+            return "stillroom token"
+        return f"stillroom token --data-dir {shlex.quote(str(self.data_dir.absolute()))}"
 
     @property
     def sign_in_folder(self) -> Path:
@@ -331,3 +344,26 @@ class Settings(Fields):
     def save_rules(self) -> SaveRules:
         """What every save must keep to."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
+
+
+_MUST: Final = {
+    "int": "must be an integer",
+    "float": "must be a number",
+    "finite_number": "must be a number",
+    "bool": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "has characters, or a length, that it does not take",
+}
+"""By pydantic's kinds of errors: https://docs.pydantic.dev/latest/errors/validation_errors/."""
+
+
+def _explained(fault: "ErrorDetails") -> str:
+    """What a value must be; our own checks say so themselves, and pydantic names its types."""
+    kind = fault["type"]
+    said = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
+    if said is None:
+        return fault["msg"].removeprefix("Value error, ")
+    return said.format(**fault.get("ctx", {}))

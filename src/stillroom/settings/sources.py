@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from stillroom.errors import ConfigurationError
 from stillroom.settings.fields import Fields
-from stillroom.variables import PREFIXES, unread
+from stillroom.variables import PREFIXES, find_unread
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -81,7 +81,7 @@ def unread_names(names: Iterable[str]) -> list[str]:
         for former, field in _FORMER.items()
         if former in given
     ]
-    return renamed + unread(given, known)
+    return renamed + find_unread(given, known)
 
 
 def without_environment(settings: type[S]) -> type[S]:

@@ -1,1 +1,1 @@
-"""Bytes under keys. Knows nothing of users, HTTP or SQL."""
+"""Storage of bytes under keys. Independent of users, HTTP and SQL."""

@@ -1,4 +1,4 @@
-"""Where a bucket is found: path-style or virtual-hosted, as S3's documents call the two.
+"""Address of a bucket: path-style or virtual-hosted, in S3's terms.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 """
@@ -17,20 +17,18 @@ Addressing = Literal["path", "virtual"]
 _PORTS: Final = {"http": 80, "https": 443}
 
 _HOST_LABELS: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])")
-"""Amazon's rule for names of buckets, all of which can stand in a host.
+"""Amazon's rule for names of buckets, all of which are valid in host names.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketAddress:
-    """A bucket behind an endpoint.
+    """Address of a bucket at an endpoint.
 
     Attributes:
-        scheme: `http` or `https`.
-        hostname: What is connected to, and what a certificate must be for; without brackets.
-        port: Of TCP.
-        root: The path of the bucket itself, quoted, without a slash at the end.
-        name: Of the bucket, quoted.
+        hostname: Host to connect to, for which a certificate must be valid; without brackets.
+        root: Path of the bucket itself, quoted, without a slash at the end.
+        name: Name of the bucket, quoted.
     """
 
     scheme: str
@@ -41,10 +39,10 @@ class BucketAddress:
 
     @classmethod
     def of(cls, endpoint_url: str, bucket: str, addressing: Addressing = "path") -> Self:
-        """The address of `bucket` behind `endpoint_url`, which may have a path.
+        """Return the address of `bucket` at `endpoint_url`, which may have a path.
 
         Raises:
-            ConfigurationError: the bucket's name cannot stand in front of the endpoint's host.
+            ConfigurationError: the bucket's name cannot be part of a host name.
         """
         parts = urlsplit(endpoint_url)
         hostname, name = parts.hostname or "", quote(bucket, safe="")
@@ -59,17 +57,17 @@ class BucketAddress:
 
     @property
     def host(self) -> str:
-        """As the Host field has it: with the port unless it is the scheme's own."""
+        """Value of the Host field: with the port unless it is the scheme's default."""
         host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
         return host if self.port == _PORTS.get(self.scheme) else f"{host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        """What URLs of its objects begin with, as browsers write an origin."""
+        """Origin of the URLs of its objects, as browsers write it."""
         return f"{self.scheme}://{self.host}"
 
     def path_of(self, key: str) -> str:
-        """The path of an object, quoted; of the bucket itself without a key."""
+        """Return the quoted path of an object, or of the bucket itself for an empty key."""
         return f"{self.root}/{quote(key, safe='/')}" if key else self.root or "/"
 
 

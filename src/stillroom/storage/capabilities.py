@@ -1,4 +1,4 @@
-"""What some backends can do beyond the port, and what observes their calls."""
+"""Optional capabilities of backends beyond the port, and observers of their calls."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -11,38 +11,38 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 class CallObserver(Protocol):
-    """Hears what a storage asks its medium, for the numbers. Quick, from any thread."""
+    """Observer of a storage's calls to its medium, for metrics. Fast, and called in any thread."""
 
     def __call__(self, call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-        """One attempt has ended.
+        """Record one attempt.
 
         Args:
             call: `fsync_file`, `fsync_folder`, or S3's name of the operation.
-            outcome: One word; there are few, see the backends.
-            seconds: How long it took.
-            again: It followed one that had failed.
+            outcome: One of a few words; see the backends.
+            seconds: Duration.
+            again: The attempt is a retry.
         """
         ...
 
 
 def unobserved(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """A `CallObserver` that ignores what it is told."""
+    """Ignore a call; a `CallObserver`."""
     del call, outcome, seconds, again
 
 
 class ChangeObserver(Protocol):
-    """Hears what a storage has changed, on its event loop. Quick: an answer waits for it."""
+    """Observer of a storage's changes, on its event loop. Fast, since the response waits for it."""
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """A save is durable; `passed` are some of its bytes."""
+        """Record a durable save; `passed` are some of its bytes."""
         ...
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """A copy is durable."""
+        """Record a durable copy."""
         ...
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
-        """An image was deleted; what was saved before `at_ns` is not there any more."""
+        """Record a deletion; images under this key saved before `at_ns` do not exist any more."""
         ...
 
 
@@ -58,26 +58,26 @@ class _Unwatched:
 
 
 UNWATCHED: Final[ChangeObserver] = _Unwatched()
-"""A `ChangeObserver` that ignores what it is told."""
+"""A `ChangeObserver` that ignores all changes."""
 
 
 @runtime_checkable
 class TurnsReadOnly(Protocol):
-    """Optional power: a disk whose sync has failed takes no more."""
+    """Optional capability of a disk, which becomes read-only after a failed sync."""
 
     @property
     def is_read_only(self) -> bool:
-        """Whether that has happened, in any process."""
+        """Return whether a sync has failed in any process."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limitation:
-    """What a bucket cannot do that others can.
+    """A feature that a bucket lacks.
 
     Attributes:
-        said: A clause about the bucket, such as "ignores If-Match".
-        consequence: What that means for requests, a clause, too.
+        said: Verb phrase about the bucket, such as "ignores If-Match".
+        consequence: Clause about the effect on requests.
     """
 
     said: str
@@ -86,36 +86,33 @@ class Limitation:
 
 @runtime_checkable
 class TriesFeatures(Protocol):
-    """Optional power: a bucket may be of a kind that lacks something; a disk lacks nothing."""
+    """Optional capability of a bucket, which may lack features of S3; a disk lacks none."""
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """Try it, if that was not done yet; what it does wrong.
+        """Probe conditions, unless that was done before, and return the unsupported ones.
 
         Saves with such a condition raise `ConditionUnsupported`.
 
         Raises:
-            BackendUnavailable: that could not be found out.
+            BackendUnavailable: the probe failed.
         """
         ...
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """Try in which order it lists; what is not byte order.
+        """Probe the order of listings, and return how it differs from byte order.
 
         Raises:
-            BackendUnavailable: that could not be found out.
+            BackendUnavailable: the probe failed.
         """
         ...
 
 
 @runtime_checkable
 class RemovesEmptyFolders(Protocol):
-    """Optional power: a disk has folders, a bucket has none."""
+    """Optional capability of a disk; a bucket has no folders."""
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for so long, if it is time to look for them.
-
-        Returns:
-            How many were removed.
+        """Remove folders that have been empty for so long, if a search is due. Return their number.
 
         Raises:
             BackendUnavailable: the medium failed.
@@ -125,13 +122,12 @@ class RemovesEmptyFolders(Protocol):
 
 @runtime_checkable
 class FindsChangedFolders(Protocol):
-    """Optional power: a disk has folders, each with the time of its last change."""
+    """Optional capability of a disk, whose folders have modification times."""
 
     def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
-        """Folders in which an image may have been saved or deleted then or later, in no order.
+        """Find folders in which an image may have been saved or deleted at or after `since_ns`.
 
-        Args:
-            since_ns: Nanoseconds since the epoch.
+        The folders are in no order. `since_ns` is in nanoseconds since the epoch.
 
         Raises:
             BackendUnavailable: the medium failed.
@@ -141,16 +137,16 @@ class FindsChangedFolders(Protocol):
 
 @runtime_checkable
 class PinsNames(Protocol):
-    """Optional power: a proxy on the same machine can open one save of an image by a name.
+    """Optional capability: names by which a proxy on the same machine opens one save of an image.
 
-    A name is one segment, a slash and another one, of ASCII letters, digits and hyphens. It leads
-    to that save and to nothing else, whatever becomes of the image, for a minute at least.
+    A name consists of two segments of ASCII letters, digits and hyphens, separated by a slash. It
+    leads only to that save, whatever happens to the image, for at least a minute.
     """
 
     def known_name(self, image: StoredImage) -> str | None:
-        """The name that this save has already; None: ask `pinned_name`."""
+        """Return the existing name of a save, or None if `pinned_name` must create one."""
         ...
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """A name for this save; None where it can have none, so that its bytes must be sent."""
+        """Return a name for a save, or None if it cannot have one and its bytes must be sent."""
         ...

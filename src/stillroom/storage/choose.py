@@ -1,4 +1,4 @@
-"""The start-up rule: which backend keeps the bytes."""
+"""Choice and construction of the storage backend."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 EVERY_IMAGE: Final = SaveRules(max_bytes=10_000 * 16 * 1024**2)
-"""Nothing that a store has is refused by another one: the most that a bucket takes in parts."""
+"""Rules that accept every image of another store: the maximum size of an object in parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskConfig:
-    """A local filesystem.
+    """Configuration of a local filesystem.
 
     Attributes:
-        data_dir: Made if missing; everything lies below it.
-        min_free_bytes: Saves that would leave less are refused.
+        data_dir: Data directory, created if missing.
+        min_free_bytes: Free space that saves must leave.
         durable: False skips every sync, for scratch data.
-        list_cache_bytes: Most memory for the names in large folders, in each process.
+        list_cache_bytes: Maximum memory for the names in large folders, in each process.
     """
 
     data_dir: Path
@@ -42,20 +42,16 @@ class DiskConfig:
 
 @dataclass(frozen=True, slots=True)
 class R2Config:
-    """A bucket: Cloudflare R2, or any that speaks S3.
+    """Configuration of a bucket: Cloudflare R2, or any S3 service.
 
     Attributes:
-        endpoint_url: Of the account, without the bucket.
-        access_key_id: Names the token.
-        secret_access_key: Signs; never shown.
-        bucket: Its name.
-        public_url: The CDN in front of the bucket, without a slash at the end. None:
+        endpoint_url: URL of the account, without the bucket.
+        public_url: URL of the CDN in front of the bucket, without a slash at the end. None:
             redirects go to presigned URLs.
-        cache_control: Stored with every image.
-        check_exists: Ask the bucket before redirecting.
-        region: What signatures are made for.
-        session_token: Of temporary credentials.
-        addressing: Whether the bucket is named in the path or in the host.
+        cache_control: Cache policy stored with every image.
+        check_exists: Check that an image exists before redirecting.
+        session_token: Token of temporary credentials.
+        addressing: Position of the bucket's name: in the path or in the host.
     """
 
     endpoint_url: str
@@ -71,10 +67,10 @@ class R2Config:
 
     @property
     def address(self) -> BucketAddress:
-        """Where the bucket is.
+        """Address of the bucket.
 
         Raises:
-            ConfigurationError: its name cannot stand in a host.
+            ConfigurationError: its name cannot be part of a host name.
         """
         return BucketAddress.of(self.endpoint_url, self.bucket, self.addressing)
 
@@ -88,14 +84,8 @@ def open_storage(
 ) -> ImageStorage:
     """Open the configured backend.
 
-    Args:
-        config: Which, and where.
-        rules: What every save must keep to.
-        observer: Hears of each sync, or each call to the bucket.
-        changes: Hears of each save and each deletion.
-
     Raises:
-        ConfigurationError: it cannot work; one sentence says why and what to do.
+        ConfigurationError: it cannot work; the message says why and what to do.
     """
     if isinstance(config, R2Config):
         return _open_r2(config, rules, observer, changes)
@@ -110,55 +100,49 @@ def open_storage(
 
 
 def open_inspection(config: DiskConfig | R2Config, known: Collection[str] = ()) -> Inspection:
-    """Open the configured backend to look after it, not to serve from it.
+    """Open the configured backend for inspection.
 
-    Args:
-        config: The backend.
-        known: Names of files in the data directory that are no images and belong there.
+    `known` are the names of files other than images that belong into the data directory.
 
     Raises:
-        ConfigurationError: it cannot work; one sentence says why and what to do.
+        ConfigurationError: it cannot work; the message says why and what to do.
     """
     if isinstance(config, R2Config):
         from stillroom.storage.bucket.inspection import R2Inspection
 
         description = f"bucket {config.bucket} at {config.endpoint_url}"
         return R2Inspection(_object_store(config), description=description)
-    require_begun(config)
+    require_store(config)
     return DiskInspection(DataDirectory(config.data_dir, durable=config.durable), known)
 
 
-def require_begun(config: DiskConfig | R2Config) -> None:
-    """Return if there may be anything: a wrong name must not become an empty store.
-
-    Raises:
-        ConfigurationError: there is no store yet.
-    """
-    if isinstance(config, DiskConfig) and not is_begun(config):
+def require_store(config: DiskConfig | R2Config) -> None:
+    """Raise `ConfigurationError` if there is no store, rather than create one at a wrong path."""
+    if isinstance(config, DiskConfig) and not has_store(config):
         raise ConfigurationError(
             f"there is no store in {str(config.data_dir)!r}: "
             "set STILLROOM_DATA_DIR to the folder that the server uses"
         )
 
 
-def is_begun(config: DiskConfig | R2Config) -> bool:
-    """Whether there may be anything, as in any bucket; nothing is made by asking."""
+def has_store(config: DiskConfig | R2Config) -> bool:
+    """Return whether there may be a store, without creating one. True for any bucket."""
     return isinstance(config, R2Config) or (config.data_dir / IMAGE_FOLDERS[0]).is_dir()
 
 
-def is_same_place(one: DiskConfig | R2Config, other: DiskConfig | R2Config) -> bool:
-    """Whether two names are of one store, as far as names can tell."""
-    if isinstance(one, R2Config) and isinstance(other, R2Config):
-        return (one.endpoint_url, one.bucket) == (other.endpoint_url, other.bucket)
-    if isinstance(one, DiskConfig) and isinstance(other, DiskConfig):
-        return one.data_dir.resolve() == other.data_dir.resolve()
+def is_same_place(first: DiskConfig | R2Config, second: DiskConfig | R2Config) -> bool:
+    """Return whether two configurations lead to the same store, as far as their names show."""
+    if isinstance(first, R2Config) and isinstance(second, R2Config):
+        return (first.endpoint_url, first.bucket) == (second.endpoint_url, second.bucket)
+    if isinstance(first, DiskConfig) and isinstance(second, DiskConfig):
+        return first.data_dir.resolve() == second.data_dir.resolve()
     return False
 
 
 def _open_r2(
     config: R2Config, rules: SaveRules, observer: CallObserver, changes: ChangeObserver
 ) -> ImageStorage:
-    # Imported here: the HTTP client takes a quarter of a second, and a disk needs none.
+    # Imported here: it takes a quarter of a second, and a disk does not need it.
     from stillroom.storage.bucket.storage import R2ImageStorage
 
     served = config.public_url or "presigned URLs"

@@ -1,15 +1,15 @@
-"""What kind of file this is: by its first bytes alone.
+"""Detection of content types, by the first bytes of a file alone.
 
-The client's own word for it is never taken, since browsers act on it; a name is its word, too.
-Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and
-for the ISO media family the `ftyp` brands of https://mp4ra.org/registered-types/brands.
+Types and names sent by clients are ignored, since browsers act on the type. Signatures:
+https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern, and for the ISO media family the
+`ftyp` brands of https://mp4ra.org/registered-types/brands.
 """
 
 import re
 from typing import Final
 
 SNIFFED_BYTES: Final = 1024
-"""How much of the beginning `by_content` looks at."""
+"""Number of bytes from the beginning that `by_content` examines."""
 
 DEFAULT: Final = "application/octet-stream"
 
@@ -27,13 +27,13 @@ RASTER: Final = frozenset(
         "image/x-icon",
     }
 )
-"""Pixels and nothing else: a browser can show these and run nothing."""
+"""Types with pixels and nothing else: browsers can show them and run nothing."""
 
 VIDEO: Final = frozenset({"video/mp4", "video/quicktime", "video/webm"})
-"""What a browser plays, or tries to; it runs nothing in them either."""
+"""Types that browsers play, or try to, without running anything."""
 
 INLINE: Final = RASTER | VIDEO
-"""What browsers may show where it is; all else is handed out as an attachment."""
+"""Types that browsers may show in place; all others are served as attachments."""
 
 EXTENSION: Final = {
     "image/avif": "avif",
@@ -50,7 +50,7 @@ EXTENSION: Final = {
     "video/quicktime": "mov",
     "video/webm": "webm",
 }
-"""How the file of a resource is called; one for each of `INLINE`."""
+"""File name extension of a resource, for each type in `INLINE`."""
 
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -96,9 +96,9 @@ _BY_PATTERN: Final = (
     (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
 )
 KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "text/html", DEFAULT}))
-"""All that a file can be found to be."""
+"""All types that can be detected."""
 
-# Comments and declarations may precede the root element, so look for it, not only at the start.
+# Comments and declarations may precede the root element, so it may follow later.
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<")
 _ROOT = re.compile(
     rb"<(?:(?P<svg>(?:\w+:)?svg)|!doctype\s+html|html|head|body|script|iframe)[\s>/]",
@@ -107,7 +107,7 @@ _ROOT = re.compile(
 
 
 def by_content(start: bytes) -> str | None:
-    """The type that the first `SNIFFED_BYTES` of a file show, or None."""
+    """Return the type that the first `SNIFFED_BYTES` of a file show, or None."""
     for signature, content_type in _BY_START:
         if start.startswith(signature):
             return content_type
@@ -121,17 +121,17 @@ def by_content(start: bytes) -> str | None:
     return None
 
 
-def of(start: bytes) -> str:
-    """The type of a file that begins so; `DEFAULT` where no signature is known."""
+def detect(start: bytes) -> str:
+    """Return the type of a file with these first bytes, or `DEFAULT` if it is unknown."""
     return by_content(start) or DEFAULT
 
 
 def is_video(content_type: str) -> bool:
-    """Whether this type, which may have parameters in a bucket, is a video's."""
+    """Return whether a type, which may have parameters in a bucket, is a video's."""
     return content_type.partition(";")[0].strip() in VIDEO
 
 
 def is_image(start: bytes) -> bool:
-    """Whether the content itself, whatever its name, is an image; SVG is one."""
-    found = by_content(start)
-    return found is not None and found.startswith("image/")
+    """Return whether the content, whatever its name, is an image. SVG is one."""
+    kind = by_content(start)
+    return kind is not None and kind.startswith("image/")

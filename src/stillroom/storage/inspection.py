@@ -1,4 +1,4 @@
-"""What looking after a store needs beyond the port of the five operations; see `verify.py`."""
+"""Port for the maintenance of a store, in addition to the storage port; see `verify.py`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,12 +10,7 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedFile:
-    """Something in the store that is no image, and has no business there.
-
-    Attributes:
-        name: Where it lies, for people; not checked at all.
-        reason: Why it cannot be an image.
-    """
+    """A file in the store that cannot be an image: its unchecked name, and the reason."""
 
     name: str
     reason: str
@@ -23,11 +18,9 @@ class UnexpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """An image opened for reading; close `opened`.
+    """An image opened for reading. Close `opened` after use.
 
-    Attributes:
-        outdated_sha256: A hash that was noted for another state of the file than the one that
-            it is in: it was touched or changed since.
+    `outdated_sha256` is a hash recorded before the file was touched or changed.
     """
 
     opened: OpenedImage
@@ -35,77 +28,64 @@ class Inspected:
 
 
 class Inspection(Protocol):
-    """A store as its operator looks at it; runs beside servers that use it.
+    """A store opened for maintenance, also while servers use it.
+
+    Every method raises `BackendUnavailable` if the medium failed; `open` and `stat` raise
+    `ImageNotFound` if there is no image.
 
     Attributes:
-        description: One line that names the store, and is the same as long as it is that one.
-        at_once: How many images to read at the same time.
+        description: One line that identifies the store, and stays the same.
+        at_once: Number of images to read at the same time.
     """
 
     description: str
     at_once: int
 
     def walk(self, prefix: KeyPrefix, after: str) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """All images behind `after`, in the order of the store's listings, and all strays.
-
-        Raises:
-            BackendUnavailable: the medium failed.
-        """
+        """Yield all images after `after` in the store's order, and all unexpected files."""
         ...
 
     async def open(self, key: StorageKey) -> Inspected:
-        """The image's facts and its bytes, from one save.
-
-        Raises:
-            ImageNotFound, BackendUnavailable: as their names say.
-        """
+        """Open the image with its facts, from one save."""
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """The facts as they are now.
-
-        Raises:
-            ImageNotFound, BackendUnavailable: as their names say.
-        """
+        """Return the current facts."""
         ...
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image out of every reader's way, with a document of what is known about it.
+        """Move an image, with a document of its facts, to where no reader finds it.
 
         Returns:
-            Where it lies now; None if it was replaced or deleted meanwhile.
+            Its new place; None if it was replaced or deleted meanwhile.
 
         Raises:
-            BackendUnavailable: as its name says; the image may be in both places.
+            BackendUnavailable: the medium failed; the image may be in both places.
         """
         ...
 
     async def check(self) -> None:
-        """Return if the store can be read at all.
-
-        Raises:
-            BackendUnavailable: with the reason.
-        """
+        """Return if the store can be read."""
         ...
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Close all files and connections."""
         ...
 
 
 @runtime_checkable
 class AdoptsHashes(Protocol):
-    """Optional power: a disk has it. A bucket takes metadata only with a whole new object.
+    """Optional capability of a disk: adding a hash to an image.
 
-    That copy of an object over itself takes no condition, so whatever a server saves in that
-    very moment would be lost.
+    A bucket changes metadata only by copying an object over itself. That is unconditional, so an
+    image saved at the same moment would be lost.
     """
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Note the hash of an image that has none.
+        """Record the hash of an image that has none.
 
         Raises:
-            ConfigurationError: there is no place for it.
+            ConfigurationError: the filesystem cannot store it.
             BackendUnavailable: the medium failed.
         """
         ...

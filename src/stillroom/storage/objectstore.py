@@ -1,7 +1,7 @@
-"""The object store port: what a bucket's policy needs of one cloud's API.
+"""The object store port: operations of a cloud's API that the bucket backend needs.
 
-`storage/s3` implements it, and knows nothing of images. Another cloud's API is one more driver;
-tests/contract/memory_store.py is the skeleton of one.
+`storage/s3` implements it, independently of images. Another cloud's API would be another driver;
+tests/contract/memory_store.py is a minimal one.
 """
 
 import enum
@@ -10,45 +10,41 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 DEADLINE_S: Final = 20.0
-"""For one request with its repetitions and all waiting; then the client is told to come back."""
+"""Seconds for one request with its retries and all waiting, before the client gets an error."""
 
 MAX_LISTED: Final = 1000
-"""Entries that one request for a listing may ask for; the answer may hold fewer, or a few more."""
+"""Maximum entries of a listing request; the response may have fewer, or a few more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A precondition: what must be at a key for a change to happen, checked in one step with it.
-
-    Attributes:
-        etag: Of the object that must be there; None: there must be none.
-    """
+    """Precondition of a change: the ETag that the object must have, or None for no object."""
 
     etag: str | None = None
 
 
 class Refusal(enum.Enum):
-    """Why a change was not carried out."""
+    """Reason why a change was not carried out."""
 
     MISSING = enum.auto()
-    """What it names is not there: the guarded object, the source of a copy, the upload."""
+    """The guarded object, the source of a copy, or the upload does not exist."""
 
     GUARD_FAILED = enum.auto()
-    """Another object is there than its guard, or the ETag of its source, demands."""
+    """The object has another ETag than the guard, or the copy, requires."""
 
     UNSUPPORTED = enum.auto()
-    """The store does not carry out such a request; see `any_refusal`."""
+    """The store does not support such a request; see `any_refusal`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a put, a copy, or the completion of an upload.
+    """Result of a put, a copy, or the completion of an upload.
 
     Attributes:
-        etag: Of the object that is there now; None if the write was refused.
-        refusal: Why it was.
-        reason: The same in the store's own words, such as its status.
-        doubtful: An attempt before the last one had no answer, and may have been carried out.
+        etag: ETag of the new object, or None if the write was refused.
+        refusal: Reason of the refusal.
+        reason: The same in the store's words, such as its status code.
+        doubtful: An earlier attempt had no response, and may have been carried out.
     """
 
     etag: str | None
@@ -59,12 +55,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of a deletion.
+    """Result of a deletion.
 
     Attributes:
-        refusal: Why it was not carried out; None: the object is not there any more.
-        reason: The same in the store's own words, such as its status.
-        doubtful: An attempt before the last one had no answer, and may have been carried out.
+        refusal: Reason of the refusal, or None if the object does not exist any more.
+        reason: The same in the store's words, such as its status code.
+        doubtful: An earlier attempt had no response, and may have been carried out.
     """
 
     refusal: Refusal | None = None
@@ -74,10 +70,9 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What is stored with an object, and served with it.
+    """Properties that are stored with an object and served with it.
 
-    Attributes:
-        metadata: Of our own names, lower-case.
+    The names in `metadata` are lower-case.
     """
 
     content_type: str | None = None
@@ -88,13 +83,13 @@ class Properties:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """The facts about one object.
+    """Facts of one object.
 
     Attributes:
         etag: Strong, with its quotes.
         modified_s: Seconds since the epoch, by the store's clock.
         content_type: Not checked at all; empty if there is none.
-        metadata: Lower-case names, also those that other tools have stored.
+        metadata: Lower-case names, including those stored by other tools.
     """
 
     etag: str
@@ -105,29 +100,29 @@ class ObjectHead:
 
 
 class Download(Protocol):
-    """An object whose bytes come once, from the start; close it."""
+    """An object that can be read once, from the start. Close it after use."""
 
     head: ObjectHead
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """All of it, as it comes."""
+        """Yield the whole body."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the connection."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListedPage:
-    """One answer to `ObjectStore.list`.
+    """Response to `ObjectStore.list`.
 
     Attributes:
-        entries: Keys, and folders (these end in a slash), in the bucket's order; None
-            stands for a key that is no text, or is a web console's stand-in for a folder.
-        next_token: Where the bucket goes on; None on the last page.
-        modified_ns: When each key was saved, nanoseconds since the epoch by the bucket's clock,
-            as far as the bucket says it.
+        entries: Keys, and folders (with a slash at the end), in the bucket's order. None replaces
+            keys that are no text, or that a web console created for a folder.
+        next_token: Token of the next page; None on the last one.
+        modified_ns: Nanoseconds since the epoch when each key was saved, by the bucket's clock,
+            for those keys whose time the bucket reports.
     """
 
     entries: Sequence[str | None]
@@ -136,11 +131,10 @@ class ListedPage:
 
 
 @dataclass(frozen=True, slots=True)
-class BegunUpload:
-    """A multipart upload that has begun.
+class CreatedUpload:
+    """A multipart upload that was created.
 
-    Attributes:
-        doubtful: There may be another one, whose id was lost with an answer.
+    If it is `doubtful`, there may be a second one, whose id was lost with a response.
     """
 
     upload_id: str
@@ -152,9 +146,7 @@ class ListedUpload:
     """A multipart upload that is neither completed nor aborted.
 
     Attributes:
-        key: Of the object that it would become.
-        upload_id: As the store calls it.
-        initiated: When it was begun, in ISO 8601, by the store's clock.
+        initiated: Time of its creation in ISO 8601, by the store's clock.
     """
 
     key: str
@@ -164,11 +156,10 @@ class ListedUpload:
 
 @dataclass(frozen=True, slots=True)
 class UploadsPage:
-    """One answer to `ObjectStore.list_uploads`.
+    """Response to `ObjectStore.list_uploads`.
 
     Attributes:
-        uploads: In the store's order.
-        next_markers: Key and upload id where it goes on; None on the last page.
+        next_markers: Key and upload id at which the next page starts; None on the last one.
     """
 
     uploads: Sequence[ListedUpload]
@@ -176,17 +167,17 @@ class UploadsPage:
 
 
 class ObjectStore(Protocol):
-    """One bucket. What is asked of it once is one operation that the cloud bills, if any.
+    """One bucket. Each call is at most one operation that the cloud bills, apart from retries.
 
     Every coroutine raises `BackendUnavailable` if the store cannot be reached, refuses this
-    server, answers what cannot be read, or has not decided by `deadline` (of the event loop's
-    clock; without it, in `DEADLINE_S`). Whether a change was made is then unknown. Bodies
-    come whole, with their SHA-256 in hexadecimal, since they may have to be sent again.
+    server, sends a malformed response, or has not decided by `deadline` (on the event loop's
+    clock; `DEADLINE_S` by default). Whether a change was made is then unknown. Bodies are passed
+    as a whole, with their SHA-256 in hexadecimal, since they may have to be sent again.
     """
 
     keeps_guards: bool
-    """Its documents promise that writes hold to guards, and know none of deletions: nothing need
-    be written to try it."""
+    """The store's documentation promises guarded writes, and no guarded deletions. Such a store is
+    not probed."""
 
     async def put(
         self,
@@ -199,30 +190,23 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> Written:
-        """Store an object in one request.
+        """Store an object in one request, if `guard` holds.
 
-        Args:
-            key: Any text.
-            body: Whole.
-            sha256: Of the body.
-            properties: Stored with it.
-            guard: Refused unless this holds.
-            deadline: When to give up.
-            any_refusal: Also a request that the store does not carry out is a result; else that
-                raises, and so does any refusal of a write without a guard.
+        With `any_refusal` every refusal is returned as a result. Otherwise unsupported requests
+        raise, as do refusals of a write without a guard.
         """
         ...
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
-        """The facts about an object; None if there is none."""
+        """Return the facts of an object, or None if there is none."""
         ...
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
-        """Bytes `start` to `last` of the object with this ETag; None if it is not there."""
+        """Return bytes `start` to `last` of the object with this ETag; None if there is none."""
         ...
 
     async def download(self, key: str) -> Download | None:
-        """The facts and all bytes of an object, in one request; None if there is none."""
+        """Read an object with its facts by one request; None if there is none."""
         ...
 
     async def copy(
@@ -234,7 +218,7 @@ class ObjectStore(Protocol):
         *,
         deadline: float | None = None,
     ) -> Written:
-        """Copy the object with this ETag; with its own properties unless others are given."""
+        """Copy the object with this ETag, with its own properties unless others are given."""
         ...
 
     async def delete(
@@ -246,14 +230,9 @@ class ObjectStore(Protocol):
         once: bool = False,
         any_refusal: bool = False,
     ) -> Deleted:
-        """Remove an object, if it is there.
+        """Delete an object if it exists and `guard` holds.
 
-        Args:
-            key: Any text.
-            guard: Refused unless the object with this ETag is there.
-            deadline: When to give up.
-            once: A failed attempt is not repeated.
-            any_refusal: As `put` has it.
+        With `once` a failed attempt is not retried. See `put` for `any_refusal`.
         """
         ...
 
@@ -267,26 +246,26 @@ class ObjectStore(Protocol):
         delimited: bool = False,
         deadline: float | None = None,
     ) -> ListedPage:
-        """One page of the keys that begin with `prefix`.
+        """List one page of the keys that begin with `prefix`.
 
         Args:
             prefix: Literal text.
-            limit: Entries to ask for, up to `MAX_LISTED`.
-            after: Keys behind this text; a folder of this name may be listed once more.
-            token: Where an earlier page of the same listing ended; `after` is not used then.
-            delimited: Keys with a slash behind `prefix` are one entry, which ends in it.
-            deadline: When to give up.
+            limit: Number of entries to request, up to `MAX_LISTED`.
+            after: Only keys after this text; a folder of this name may be listed again.
+            token: `next_token` of the previous page; `after` is ignored then.
+            delimited: List keys with a slash after `prefix` as one entry, which ends in it.
+            deadline: Time on the event loop's clock.
         """
         ...
 
-    async def create_upload(self, key: str, properties: Properties) -> BegunUpload:
-        """Begin a multipart upload of an object with these properties."""
+    async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
+        """Create a multipart upload of an object with these properties."""
         ...
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
-        """Send a part, numbered from 1; answers what `complete_upload` wants of it."""
+        """Send a part, numbered from 1, and return its ETag for `complete_upload`."""
         ...
 
     async def complete_upload(
@@ -299,27 +278,27 @@ class ObjectStore(Protocol):
         deadline: float | None = None,
         any_refusal: bool = False,
     ) -> Written:
-        """Make the parts an object; as `put`, but an upload that is over is a refusal."""
+        """Combine the parts into an object, like `put`. An upload that is over is a refusal."""
         ...
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        """Throw the parts of an upload away; one that is over already is fine."""
+        """Delete the parts of an upload, unless it is over already."""
         ...
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
-        """Whether any part has come in; also true of an upload that is over."""
+        """Return whether an upload has any part; also True if the upload is over."""
         ...
 
     async def list_uploads(self, prefix: str, after: tuple[str, str] | None = None) -> UploadsPage:
-        """One page of the uploads under way, from the `next_markers` of the one before."""
+        """List one page of unfinished uploads, from the `next_markers` of the previous one."""
         ...
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """A URL that reads an object without credentials for a while; makes no request."""
+        """Return a URL that reads an object without credentials for a while; sends no request."""
         ...
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Return if objects can be read, and written if `writing`; changes nothing."""
+        """Return if objects can be read, and written if `writing`. Nothing is changed."""
         ...
 
     async def close(self) -> None:

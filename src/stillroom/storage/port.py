@@ -1,4 +1,4 @@
-"""The storage port: what every backend promises."""
+"""The storage port, which every backend implements."""
 
 from typing import Protocol
 
@@ -17,30 +17,29 @@ from stillroom.storage.values import (
 
 
 class ImageStorage(Protocol):
-    """Bytes under keys, nothing more.
+    """Storage of bytes under keys.
 
-    Every backend keeps these promises; `tests/contract` checks each by name:
+    Every backend keeps these promises, and `tests/contract` checks each of them:
 
-    * whole or absent: a reader meets the old image or the new one, never a part of
-      one, also after a crash; what a location reads is one image from end to end;
-    * durable: once `save` or `delete` has returned, a power cut changes nothing;
+    * atomic: a reader gets the old image or the new one, never a part of one, even after a
+      crash; all that is read from one location is one image;
+    * durable: a power cut after the return of `save` or `delete` changes nothing;
     * a refused or broken save leaves nothing behind and changes nothing;
-    * conditions hold across processes: of two create-only saves one wins;
-    * a page shows what was saved, and nothing that was deleted, before it was asked for,
-      by whatever process;
+    * conditions hold across processes: only one of two create-only saves succeeds;
+    * a page contains every image saved, and none deleted, before the request, by any process;
     * a missing image raises `ImageNotFound`; a failure of the medium raises
       `BackendUnavailable` with the driver's exception as its cause.
     """
 
     description: str
-    """One line for the log: which backend, and where."""
+    """One line for the log: backend and location."""
 
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Store what `source` gives under `key`, replacing what is there.
+        """Save `source` under `key`, replacing an existing image.
 
-        What can be refused beforehand is refused before `source` is read at all.
+        A save is refused before `source` is read, if it can be.
 
         Raises:
             PreconditionFailed, ConditionUnsupported, PathConflict, TooLarge, UnsupportedMedia,
@@ -49,75 +48,56 @@ class ImageStorage(Protocol):
         ...
 
     async def locate(self, key: StorageKey) -> Location:
-        """Where the image can be had; close a `LocalImage` after use.
-
-        Raises:
-            ImageNotFound, BackendUnavailable: as their names say.
-        """
+        """Return where the image can be read. Close a `LocalImage` after use."""
         ...
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> Location | None:
-        """As `locate`, if the answer can be had without waiting; else None: ask `locate`.
+        """Return the location, or None if only `locate`, which may wait, can find it.
 
-        Args:
-            key: Of the image.
-            known: What was found there before. The very same object is found again, at less cost,
-                while it is the same save.
+        `known` are facts found earlier. If it is still the same save, the location has this very
+        object as its facts, which costs less.
         """
         ...
 
     def is_current(self, image: StoredImage) -> bool:
-        """Whether an image is still this very save, with this content, at this moment.
+        """Return whether an image is still the same save, with the same content.
 
-        For who remembers what it has read from a location. It waits for nothing and raises
-        nothing; False also says that it cannot be told so cheaply: locate it again.
+        For callers that cache what they read. It neither waits nor raises; False may also mean that
+        it would have to wait, so the image must be located again.
         """
         ...
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Fill `into` with the bytes from `start` on, if it is still this very save.
+        """Fill `into` with the bytes from `start` on, if the image is still the same save.
 
-        It waits for nothing and raises nothing; False also says that it cannot be had so cheaply.
+        It neither waits nor raises; False may also mean that it would have to wait.
         """
         ...
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Whether there is certainly no image at this moment. As cheap, and as reserved."""
+        """Return whether there is certainly no image, without waiting; False if unknown."""
         ...
 
     async def open(self, key: StorageKey) -> OpenedImage:
-        """The image for this process itself, wherever it lies; close it after use.
-
-        Raises:
-            ImageNotFound, BackendUnavailable: as their names say.
-        """
+        """Open the image for reading in this process. Close it after use."""
         ...
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """The facts without the bytes.
-
-        Raises:
-            ImageNotFound, BackendUnavailable: as their names say.
-        """
+        """Return the facts without the bytes."""
         ...
 
     async def list(self, query: ListQuery) -> Page:
-        """One page, in memory that does not grow with the number of images.
+        """List one page, in memory that does not grow with the number of images.
 
-        Raises:
-            ListingUnsupported, BackendUnavailable: as their names say.
+        Raises `ListingUnsupported` if pages of the bucket cannot be joined.
         """
         ...
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """The page that `list` gives, with what `stat` says of each image on it.
+        """List the same page as `list`, with the facts of each image.
 
-        The facts of one image belong to one save; the page is no moment's picture of them
-        all. An image that is gone by the time it is looked at is left out. Memory is bounded
-        by the page, and looking at its images does not block the event loop.
-
-        Raises:
-            BackendUnavailable: the medium failed, for the page or for an image on it.
+        The facts of one image are from one save, but the page is not a snapshot. Images deleted
+        meanwhile are left out. Memory is bounded by the page, and the event loop is not blocked.
         """
         ...
 
@@ -128,14 +108,11 @@ class ImageStorage(Protocol):
         *,
         save_id: str | None = None,
     ) -> None:
-        """Remove the image; once this returns it stays removed.
+        """Delete the image, durably.
 
-        Args:
-            key: Names it.
-            condition: What its ETag must be.
-            save_id: Remove this very save and no other, also if that has the same bytes. On a disk
-                looking and removing are one step. In a bucket there is a moment between; one that
-                deletes on condition of an ETag spares what is saved in it.
+        With `save_id` only this save is deleted, and no other one with the same bytes. On a disk,
+        check and deletion are one step. In a bucket, another save may come in between; a bucket
+        with conditional deletion keeps it.
 
         Raises:
             ImageNotFound, PreconditionFailed, BackendUnavailable: as their names say.
@@ -145,32 +122,23 @@ class ImageStorage(Protocol):
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Save the image at `source` under `target` as well, replacing what is there.
+        """Save the image at `source` also under `target`, replacing an existing image.
 
-        The copy has the same bytes, content type and SHA-256, and a save id of its own; nothing
-        that happens to one changes the other. The bytes do not pass through this process. A
-        cache may keep a copy below `media/` for good: no such key ever has other bytes.
-
-        Args:
-            source: What is copied.
-            target: Where to.
-            save_id: Copy this very save, and nothing if `source` has another one.
+        The copy has the same bytes, content type and SHA-256, a new save id, and is independent of
+        the original. The bytes do not pass through this process. A copy below `media/` may be
+        cached forever, since the bytes under such a key never change.
 
         Raises:
-            ImageNotFound: nothing at `source`.
-            PreconditionFailed: another save than `save_id` there; `target` is as it was.
+            ImageNotFound: there is no image at `source`.
+            PreconditionFailed: `source` is another save than `save_id`; `target` is unchanged.
             PathConflict, StorageFull, BackendUnavailable: as their names say.
         """
         ...
 
     async def check(self) -> None:
-        """Return if images can be saved and read right now.
-
-        Raises:
-            StillroomError: with the reason, for people.
-        """
+        """Return if images can be saved and read right now, else raise a `StillroomError`."""
         ...
 
     async def close(self) -> None:
-        """Finish what runs and give everything back."""
+        """Finish running jobs and release all resources."""
         ...

@@ -1,4 +1,4 @@
-"""Where the bytes of an upload come from."""
+"""Sources of the bytes of an upload."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,31 +10,31 @@ _MAX_TYPE: Final = 255
 
 
 class ImageSource(Protocol):
-    """The bytes of one upload on their way in.
+    """An iterable of the bytes of one upload.
 
     Attributes:
-        max_bytes: No more than this will come; None where it is unknown.
-        expected_sha256: What the client says the bytes hash to. Read it after the
-            last chunk: a multipart part announces it only when it begins.
+        max_bytes: Maximum size of the upload; None if it is unknown.
+        expected_sha256: Hash that the client announced. Read it after the last chunk: in a
+            multipart form, it becomes known only with the image's part.
     """
 
     max_bytes: int | None
     expected_sha256: bytes | None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """The chunks. Any exception means that the upload broke off."""
+        """Iterate over the chunks. Any exception means that the upload broke off."""
         ...
 
 
 class DescribedSource:
-    """What is saved with a type that is known beforehand.
+    """A source whose content type and time are known beforehand.
 
-    A backend keeps of that what it has a place for: the content type, and on a disk the time.
+    Both are stored on a disk, and only the content type in a bucket.
 
     Attributes:
-        content_type: To be kept; None: it is found out by the content.
-        modified_ns: When it was saved, nanoseconds since the epoch; None: now.
-        rules: Instead of those that the store has for uploads; None: these.
+        content_type: Content type to store; None: it is detected.
+        modified_ns: Time of the save in nanoseconds since the epoch; None: now.
+        rules: Rules for this save; None: those of the store.
     """
 
     content_type: str | None = None
@@ -43,7 +43,7 @@ class DescribedSource:
 
 
 class Document(DescribedSource):
-    """A document of our own, made as it is saved."""
+    """A document that this program writes, produced while it is saved."""
 
     expected_sha256: bytes | None = None
 
@@ -55,7 +55,7 @@ class Document(DescribedSource):
         max_bytes: int | None,
         rules: SaveRules,
     ) -> None:
-        """Bring `chunks`, no more than `max_bytes`, if that is known."""
+        """Save `chunks`, whose total size is at most `max_bytes` if that is known."""
         self.content_type = content_type
         self.max_bytes: int | None = max_bytes
         self.rules = rules
@@ -66,15 +66,15 @@ class Document(DescribedSource):
 
 
 class ImportedImage(DescribedSource):
-    """An image that comes from another store, with what is known of it there.
+    """An image from another store, with its facts there.
 
     Attributes:
-        image: As the other store describes it.
-        content_type: None if it is longer than any that is in use (RFC 6838, 4.2).
+        image: Facts in the other store.
+        content_type: None if it is too long to be one (RFC 6838, 4.2).
     """
 
     def __init__(self, image: StoredImage, sha256: bytes, chunks: AsyncIterator[bytes]) -> None:
-        """Bring `chunks`, which must hash to `sha256`."""
+        """Save `chunks`, whose hash must be `sha256`."""
         self.image = image
         self.max_bytes: int | None = image.size
         self.expected_sha256: bytes | None = sha256
@@ -87,7 +87,7 @@ class ImportedImage(DescribedSource):
 
 
 class BytesSource:
-    """An upload that is already in memory; tests and small tools use it."""
+    """An upload that is already in memory, for tests and small tools."""
 
     def __init__(self, data: bytes, *, expected_sha256: bytes | None = None) -> None:
         self._data = data
@@ -100,6 +100,6 @@ class BytesSource:
     async def __anext__(self) -> bytes:
         if not self._data:
             raise StopAsyncIteration
-        await asyncio.sleep(0)  # others have their turn
+        await asyncio.sleep(0)  # let other tasks run
         data, self._data = self._data, b""
         return data

@@ -1,4 +1,4 @@
-"""What every save does with the bytes on their way, whatever the backend."""
+"""Checks of the bytes of every upload, the same on every backend."""
 
 import hashlib
 from collections import deque
@@ -11,15 +11,15 @@ from stillroom.storage.values import SaveRules
 
 HEAD_BYTES: Final = 64 * 1024
 TAIL_BYTES: Final = 256 * 1024
-"""Kept of an upload's ends: nearly all that an image says of itself stands there."""
+"""Bytes kept of both ends of an upload, which contain nearly all of an image's metadata."""
 
 _MAX_PIECES: Final = 512
-"""Kept apart of each end: many small ones would take more memory than their bytes."""
+"""Maximum number of chunks kept for each end: small ones take more memory than their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassedBytes:
-    """Both ends of a file that came in; of a small one both are all of it."""
+    """The first and last bytes of an upload. For a small file, both are the whole file."""
 
     size: int
     head: bytes
@@ -27,16 +27,16 @@ class PassedBytes:
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all bytes of the file."""
+        """Return whether the whole file was kept."""
         return len(self.head) == self.size
 
     @property
-    def held(self) -> int:
-        """How many bytes are kept."""
+    def kept_bytes(self) -> int:
+        """Number of bytes kept."""
         return self.size if self.is_whole else len(self.head) + len(self.tail)
 
     def at(self, start: int, length: int) -> bytes | None:
-        """Those bytes of the file, if they were kept."""
+        """Return `length` bytes of the file from `start` on, or None if they were not kept."""
         if start + length <= len(self.head):
             return self.head[start : start + length]
         begin = start - (self.size - len(self.tail))
@@ -45,7 +45,7 @@ class PassedBytes:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The facts about a body that came in whole."""
+    """Facts of a body that was received completely."""
 
     size: int
     sha256: bytes
@@ -55,12 +55,12 @@ class Received:
 class UploadChecks:
     """Counts, sniffs and hashes one upload.
 
-    `count` is quick and belongs where the bytes arrive; `digest` costs about
-    0.7 ms a MiB and belongs where they are written, off the event loop.
+    `count` is fast and is called where the bytes arrive. `digest` takes about 0.7 ms per MiB and is
+    called where they are written, off the event loop.
     """
 
     def __init__(self, rules: SaveRules, kind: str | None = None) -> None:
-        """Take in a file; `kind` is its type, where it comes from another store of ours."""
+        """Check a file; `kind` is its content type if it comes from another store."""
         self._kind = kind
         self._rules = rules
         self._hash = hashlib.sha256()
@@ -71,11 +71,11 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Take note of a chunk.
+        """Count a chunk.
 
         Raises:
-            TooLarge: with this chunk the limit is passed.
-            UnsupportedMedia: an image is required and the first bytes are not one.
+            TooLarge: the upload exceeds the limit.
+            UnsupportedMedia: an image is required, and the first bytes are not one's.
         """
         self.size += len(chunk)
         if self.size > self._rules.max_bytes:
@@ -98,7 +98,7 @@ class UploadChecks:
             self._tail, self._tail_bytes = deque([joined]), len(joined)
 
     def passed(self) -> PassedBytes:
-        """Both ends of what was counted."""
+        """Return both ends of the counted bytes."""
         first, *others = self._tail or (b"",)
         tail = b"".join([first[max(0, self._tail_bytes - TAIL_BYTES) :], *others])
         head = tail if len(tail) == self.size else b"".join(self._head)[:HEAD_BYTES]
@@ -106,20 +106,20 @@ class UploadChecks:
 
     @property
     def content_type(self) -> str:
-        """What the bytes so far show; final from `SNIFFED_BYTES` on."""
-        return self._kind or content_type.of(self._start)
+        """Content type, detected from the bytes so far; final from `SNIFFED_BYTES` on."""
+        return self._kind or content_type.detect(self._start)
 
     def digest(self, chunk: bytes | memoryview) -> None:
-        """Hash a chunk; in the order in which they came."""
+        """Hash a chunk. Chunks must be hashed in order."""
         self._hash.update(chunk)
 
     def finish(self, expected_sha256: bytes | None) -> Received:
-        """The facts, once every chunk was counted and hashed.
+        """Return the facts, after every chunk was counted and hashed.
 
         Raises:
-            EmptyFile: there are no bytes. One that another store has may be moved.
+            EmptyFile: there are no bytes; allowed if the file comes from another store.
             DigestMismatch: the client announced another hash.
-            UnsupportedMedia: an image is required and this is not one.
+            UnsupportedMedia: an image is required, and this is not one.
         """
         if not self.size and self._kind is None:
             raise EmptyFile

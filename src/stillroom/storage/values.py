@@ -1,4 +1,4 @@
-"""The values that cross the storage port: images, conditions, queries, pages."""
+"""Values that the storage port uses: images, conditions, queries, pages."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,27 +8,25 @@ from stillroom.errors import PreconditionFailed
 from stillroom.paths import KeyPrefix, StorageKey
 
 ANY: Final = "*"
-
-"""An `If-Match` or `If-None-Match` that names any image at all."""
+"""An `If-Match` or `If-None-Match` that matches any image."""
 
 EntityTags = frozenset[str] | Literal["*"]
-
 """Strong entity tags with their quotes, or `ANY`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """The facts about one saved image; all of them from the same save.
+    """Facts of one saved image, all from the same save.
 
     Attributes:
         size: Bytes.
         etag: Strong, with its quotes; differs after every save that changes the content.
-        modified_ns: When it was saved, nanoseconds since the epoch.
-        content_type: By its content, never by its name.
-        sha256: 32 bytes, or None where it has not been hashed yet.
-        save_id: Names this very save: the same bytes saved again have another one.
-        version: What a disk compares to tell whether a file is still the same save
-            (`disk/known_files.py`); None where that cannot be told.
+        modified_ns: Time of the save in nanoseconds since the epoch.
+        content_type: Detected from the content, never from the name.
+        sha256: 32 bytes, or None if it has not been computed yet.
+        save_id: Id of this save: the same bytes saved again have another one.
+        version: Bytes by which a disk recognizes an unchanged file (`disk/known_files.py`), or
+            None if it cannot.
     """
 
     key: StorageKey
@@ -42,20 +40,20 @@ class StoredImage:
 
 
 class OpenedImage(Protocol):
-    """One save of an image, opened for this process, wherever it lies. Close it."""
+    """One save of an image, opened for reading in this process. Close it after use."""
 
     image: StoredImage
 
     def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, `length` of them; neither blocks the event loop.
+        """Yield `length` bytes from `start` on, without blocking the event loop.
 
         Raises:
-            BackendUnavailable: they cannot be read, or are not those of this save any more.
+            BackendUnavailable: they cannot be read, or no longer belong to this save.
         """
         ...
 
     def close(self) -> None:
-        """Give back what it holds; a second call does nothing."""
+        """Release the file or connection; a second call does nothing."""
         ...
 
 
@@ -64,13 +62,13 @@ class LocalImage(OpenedImage, Protocol):
     """An image in a file."""
 
     def fileno(self) -> int:
-        """The descriptor, for both_paths on which the kernel sends without copying."""
+        """Return the descriptor, from which the kernel can send without copying."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """An image that another server has, under `url`; None: its type was not looked at."""
+    """An image that another server serves at `url`. The type is None if it is not known."""
 
     url: str
     content_type: str | None = None
@@ -81,23 +79,23 @@ Location = LocalImage | RemoteImage
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of the stored image for a change to happen (RFC 9110, 13.1)."""
+    """Precondition of a change, checked against the stored image (RFC 9110, 13.1)."""
 
     if_match: EntityTags | None = None
     if_none_match: EntityTags | None = None
 
     @property
     def is_set(self) -> bool:
-        """Whether anything is demanded at all."""
+        """Return whether there is any condition."""
         return self.if_match is not None or self.if_none_match is not None
 
     @property
     def create_only(self) -> bool:
-        """Whether the change may only make a new image, and nothing else is demanded."""
+        """Return whether the only condition is that no image exists."""
         return self.if_none_match == ANY and self.if_match is None
 
     def check(self, etag: str | None) -> None:
-        """Raise unless the demand holds of the stored image's etag (None: no image).
+        """Check the condition against an image's ETag (None: no image).
 
         Raises:
             PreconditionFailed: it does not hold.
@@ -117,12 +115,7 @@ def _matches(tags: EntityTags, etag: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SaveRules:
-    """What every save must keep to, whatever the backend.
-
-    Attributes:
-        max_bytes: More is `TooLarge`, as soon as it is known.
-        require_image: Anything that is not an image by its content is refused.
-    """
+    """Rules for saves, the same on every backend: maximum size, and whether it must be an image."""
 
     max_bytes: int
     require_image: bool = False
@@ -130,16 +123,14 @@ class SaveRules:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """One page of a listing.
+    """Query for one page of a listing.
 
     Attributes:
-        prefix: Keys that begin with this literal text.
-        after: Only entries behind this text in the byte order of whole keys;
-            empty from the start.
-        limit: Most entries on the page, 1 to 10,000.
-        delimited: Answer everything below the next slash behind the prefix as one
-            entry that ends in it.
-        manifests: Also the manifests of runs, which are no images.
+        prefix: Literal text with which keys begin.
+        after: Only entries after this text, in the byte order of whole keys; empty for all.
+        limit: Maximum number of entries on the page, 1 to 10,000.
+        delimited: Combine all keys with a slash after the prefix into one entry that ends in it.
+        manifests: Include the manifests of runs, which are not images.
     """
 
     prefix: KeyPrefix
@@ -151,11 +142,12 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries in the byte order of whole keys, and whether more follow.
+    """Entries in the byte order of whole keys.
 
     Attributes:
-        modified_ns: When an image was saved, where a bucket says it by the way: nanoseconds since
-            the epoch, by the bucket's clock.
+        more: Whether more entries follow.
+        modified_ns: Time of the save of each image in nanoseconds since the epoch, by a bucket's
+            clock, if the listing contains it.
     """
 
     entries: Sequence[str]
@@ -164,18 +156,16 @@ class Page:
 
 
 Entry = StoredImage | KeyPrefix
-
-"""An image with its facts; or a folder, where a query folds, as what its keys begin with."""
+"""An image with its facts, or the key prefix of a folder in a delimited listing."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryPage:
-    """A `Page` whose entries are described.
+    """A `Page` whose images have facts, without images that were deleted meanwhile.
 
     Attributes:
-        entries: In the same order, without the images that went away meanwhile.
-        next_after: `ListQuery.after` for the next page; None behind the last one. It may be
-            an entry that is left out, so an empty page may have a next one.
+        next_after: `ListQuery.after` for the next page; None after the last one. That entry may
+            be left out here, so an empty page may have a next one.
     """
 
     entries: Sequence[Entry]

@@ -1,1 +1,1 @@
-"""Metrics, request ids and log formats: what operators see of every part."""
+"""Metrics, request ids and logging."""

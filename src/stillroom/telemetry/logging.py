@@ -1,8 +1,7 @@
 """Log formats (console, JSON) and the access log.
 
-What clients send is escaped: no control character gets through. Each line says
-for which request it is, where there is one; a line that is logged with a mapping
-(`log.info("%(status)d", {"status": 200})`) has its entries as fields in JSON.
+Control characters sent by clients are escaped. Each line has the id of its request, if any. The
+entries of a mapping that is logged (`log.info("%(status)d", {"status": 200})`) become JSON fields.
 """
 
 import json
@@ -20,30 +19,30 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 access_log = logging.getLogger("stillroom.access")
 
 
-def escaped(text: str) -> str:
-    """Text without characters that could begin another line or steer a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def escape(text: str) -> str:
+    """Escape characters that could start another line or control a terminal."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`2026-11-24T15:00:00Z INFO message`, a traceback below it, indented, if there is one."""
+    """`2026-11-24T15:00:00Z INFO message`, followed by an indented traceback, if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as text."""
-        line = f"{_timestamp(record)} {record.levelname} {escaped(record.getMessage())}"
-        if found := _request_of(record):
-            line += f" request_id={found}"
+        """Format a record as text."""
+        line = f"{_timestamp(record)} {record.levelname} {escape(record.getMessage())}"
+        if id_ := _request_id_of(record):
+            line += f" request_id={id_}"
         if record.exc_info:
-            for below in self.formatException(record.exc_info).split("\n"):
-                line += f"\n    {escaped(below)}"
+            for trace_line in self.formatException(record.exc_info).split("\n"):
+                line += f"\n    {escape(trace_line)}"
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as JSON."""
+        """Format a record as JSON."""
         fields: dict[str, object] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
@@ -51,8 +50,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             "process": record.process,
         }
-        if found := _request_of(record):
-            fields["request_id"] = found
+        if id_ := _request_id_of(record):
+            fields["request_id"] = id_
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         if isinstance(record.args, Mapping):
@@ -60,19 +59,25 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, default=_as_text)
 
 
-def log_config(form: Literal["console", "json"], *, access_log: bool) -> dict[str, Any]:
-    """A configuration for `logging.config.dictConfig`, in this process and in every worker."""
+def log_config(form: Literal["console", "json"], *, level: str, access_log: bool) -> dict[str, Any]:
+    """Return a configuration for `logging.config.dictConfig`, for this process and every worker.
+
+    Args:
+        form: How a line looks.
+        level: The least severe lines that are logged: `debug`, `info`, `warning` or `error`.
+        access_log: Log one line a request, whatever the level.
+    """
     formatter = ConsoleFormatter if form == "console" else JsonFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
-        "root": {"level": "WARNING", "handlers": ["stderr"]},
+        "root": {"level": "ERROR" if level == "error" else "WARNING", "handlers": ["stderr"]},
         "loggers": {
-            "stillroom": {"level": "INFO"},
+            "stillroom": {"level": level.upper()},
             "stillroom.access": {"level": "INFO" if access_log else "WARNING"},
-            # It warns of each malformed request; the numbers at /metrics count them.
+            # Otherwise uvicorn warns of each malformed request; /metrics counts them.
             "uvicorn": {"level": "ERROR"},
         },
     }
@@ -95,13 +100,13 @@ def log_access(
     Args:
         client: Address and port.
         method: The HTTP method.
-        path: As it came, without a query: that may be signed.
-        status: Of the answer.
-        operation: As at /metrics.
+        path: As received, but without the query, which may contain a signature.
+        status: Status code of the response.
+        operation: The label that /metrics uses.
         request_id: The client's own, or a generated one.
-        began: When, by `time.perf_counter`.
-        received: Bytes of the request's body.
-        sent: Bytes of the answer's body.
+        began: Start time, from `time.perf_counter`.
+        received: Bytes of the request body.
+        sent: Bytes of the response body.
     """
     access_log.info(
         "%(client)s %(method)s %(path)s %(status)d operation=%(operation)s "
@@ -120,8 +125,8 @@ def log_access(
     )
 
 
-def _request_of(record: logging.LogRecord) -> str:
-    """The request id of a record: its own (access log), or that of the current request."""
+def _request_id_of(record: logging.LogRecord) -> str:
+    """Return the request id of a record: its own (access log), or that of the current request."""
     if isinstance(record.args, Mapping) and "request_id" in record.args:
         return str(record.args["request_id"])
     return request_id.current.get()

@@ -1,12 +1,11 @@
-"""Prometheus metrics: counters, gauges and histograms, batched, flushed once a second.
+"""Prometheus metrics: counters, gauges and histograms, flushed in batches once a second.
 
-Counting a request takes half a microsecond here and four in prometheus_client, which locks and
-writes to a shared file each time: so values are gathered, and flushed to it once a second and
+Counting a request takes half a microsecond here, and four in prometheus_client, which locks and
+writes to a shared file each time: values are therefore collected, and flushed once a second and
 before each scrape.
 
-With several workers each keeps its numbers in a file that the others can read
-(prometheus_client's multiprocess mode, switched on by `server` through
-PROMETHEUS_MULTIPROC_DIR), so that any of them answers for all.
+With several workers, each has its values in a file that the others can read: prometheus_client's
+multiprocess mode, enabled by `server` with PROMETHEUS_MULTIPROC_DIR.
 """
 
 import contextlib
@@ -41,11 +40,11 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 values.MmapedDict = AllocatedDict  # type: ignore[attr-defined]  # before the first number is made
 
 OTHER: Final = "other"
-"""The operation label of requests outside the API: probes, documents, unknown addresses."""
+"""Operation label of requests outside the API: probes, documents, unknown addresses."""
 
 
 class _FlushOnCollect(Collector):
-    """Registered first, so that each collection gets everything."""
+    """Collector that is registered first, so that each collection sees all values."""
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -216,14 +215,14 @@ _NUMBER, _TIME, _BYTES, _FIRST_BUCKET = 0, 1, 2, 3
 
 
 def _new_cell() -> list[float]:
-    """How many, how long together, how many bytes, and how many in each bucket of time."""
+    """Return zeros: count, total time, bytes, and the count in each time bucket."""
     return [0] * (_FIRST_BUCKET + len(_BOUNDS) + 1)
 
 
-_answers: defaultdict[tuple[str, int], list[float]] = defaultdict(_new_cell)
+_responses: defaultdict[tuple[str, int], list[float]] = defaultdict(_new_cell)
 _received: defaultdict[str, int] = defaultdict(int)
 _sent: defaultdict[str, int] = defaultdict(int)
-# Appending is one step also for the disk's threads.
+# A deque, since threads append to it: appending is atomic.
 _calls_made: deque[tuple[str, str, float, bool]] = deque()
 
 
@@ -237,8 +236,8 @@ class _Current:
 
 
 def count(operation: str, status: int, seconds: float | None = None, sent: int = 0) -> None:
-    """Count one answer, its time if it reached an operation, and what went out of its body."""
-    cell = _answers[operation, status]
+    """Count a response, the bytes sent of its body, and its time if it reached an operation."""
+    cell = _responses[operation, status]
     cell[_NUMBER] += 1
     cell[_BYTES] += sent
     if seconds is not None:
@@ -247,17 +246,17 @@ def count(operation: str, status: int, seconds: float | None = None, sent: int =
 
 
 def count_sent(operation: str, sent: int) -> None:
-    """Count what went out of an answer's body, in bytes."""
+    """Count bytes sent of a response body."""
     _sent[operation] += sent
 
 
 def count_received(operation: str, received: int) -> None:
-    """Count what came in of a request's body, in bytes."""
+    """Count bytes received of a request body."""
     _received[operation] += received
 
 
 def count_call(call: str, outcome: str, seconds: float, *, again: bool = False) -> None:
-    """Count one call of a storage, attempt by attempt: a `storage.capabilities.CallObserver`."""
+    """Count one attempt of a storage call: a `storage.capabilities.CallObserver`."""
     _calls_made.append((call, outcome, seconds, again))
 
 
@@ -272,13 +271,13 @@ def end() -> None:
 
 
 def report_loop(connections: int, lag_s: float) -> None:
-    """Show how many connections there are, and how late the event loop is."""
+    """Set the number of connections and the delay of the event loop."""
     _Current.connections, _Current.lag_s = connections, max(0.0, lag_s)
 
 
 def flush() -> None:
-    """Flush what was gathered to prometheus_client, where all workers see it."""
-    for (operation, status), cell in _answers.items():
+    """Flush the collected values to prometheus_client, where all workers see them."""
+    for (operation, status), cell in _responses.items():
         _REQUESTS.labels(operation, str(status)).inc(cell[_NUMBER])
         _SENT.labels(operation).inc(cell[_BYTES])
         _add(_SECONDS.labels(operation), cell)
@@ -286,7 +285,7 @@ def flush() -> None:
         for operation, number in gathered.items():
             metric.labels(operation).inc(number)
         gathered.clear()
-    _answers.clear()
+    _responses.clear()
     _flush_calls()
     _IN_FLIGHT.set(_Current.in_flight)
     _CONNECTIONS.set(_Current.connections)
@@ -301,9 +300,9 @@ def flush() -> None:
 def _flush_calls() -> None:
     calls: defaultdict[str, list[float]] = defaultdict(_new_cell)
     while _calls_made:
-        call, outcome, seconds, again = _calls_made.popleft()
+        call, outcome, seconds, is_retry = _calls_made.popleft()
         _CALLS.labels(call, outcome).inc()
-        if again:
+        if is_retry:
             _RETRIES.labels(call).inc()
         cell = calls[call]
         cell[_TIME] += seconds
@@ -321,65 +320,65 @@ def _add(histogram: Histogram, cell: list[float]) -> None:
 
 
 def report_build(version: str, *, storage: str, database: str) -> None:
-    """Show what runs; called once in each worker."""
+    """Set the version and backends; called once in each worker."""
     _BUILD.labels(version, storage, database).set(1)
     _WORKERS.set(1)
 
 
 def report_confinement(missing: Iterable[str]) -> None:
-    """Show what confines decoding processes; called once in each worker."""
+    """Set the mechanisms that confine decoding processes; called once in each worker."""
     lacking = frozenset(missing)
     for part in ("Landlock", "seccomp"):
         _CONFINED.labels(part.lower()).set(part not in lacking)
 
 
 def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:
-    """Show how much room the data directory has, and whether anything can be saved."""
+    """Set the free space of the data directory, and whether it is read-only."""
     _FREE.set(free_bytes)
     _MIN_FREE.set(min_free_bytes)
     _READ_ONLY.set(read_only)
 
 
 def report_swept(outcomes: Mapping[str, int]) -> None:
-    """Count what a sweep did, by outcome."""
+    """Count the results of a sweep, by outcome."""
     for outcome, number in outcomes.items():
         _SWEPT.labels(outcome).inc(number)
 
 
 def count_healed(outcome: str) -> None:
-    """Count what became of one resource of which something was missing."""
+    """Count the outcome of healing one resource, such as computing a missing colour."""
     _HEALED.labels(outcome).inc()
 
 
 def count_picture(outcome: str) -> None:
-    """Count what became of one picture that was asked for, or waited for by several."""
+    """Count the outcome for one thumbnail, once for all requests that wait for it."""
     _PICTURES.labels(outcome).inc()
 
 
 def count_reading(outcome: str) -> None:
-    """Count what came of looking for generation metadata in one image."""
+    """Count the outcome of reading the generation metadata of one image."""
     _READINGS.labels(outcome).inc()
 
 
 def count_exceeded() -> None:
-    """Count one file whose parsing was given up, since it would take too much work."""
+    """Count a file whose parsing was aborted because it would take too much work."""
     _EXCEEDED.inc()
 
 
 def count_saved_mark(mark: str | None) -> None:
-    """Count the mark of one image that was saved; None: it cannot be told."""
+    """Count the AI mark of a saved image; None: unknown."""
     _SAVED_MARKS.labels(mark or "unknown").inc()
 
 
 def count_ai_mark(mark: str | None) -> None:
-    """Count which mark one image was found to have; None: it could not be told."""
+    """Count the AI mark read from an image; None: unknown."""
     _AI_MARKS.labels(mark or "unknown").inc()
 
 
 def report_queue(
     *, marks: int, due: int, oldest_due: timedelta, intents: int, dead_letters: int, healing: int
 ) -> None:
-    """Show what waits in the media library, as it was read just now; flushes, for idle workers."""
+    """Set the current sizes of the media library's queues; flushes, for idle workers."""
     _MARKS.set(marks)
     _DUE.set(due)
     _OLDEST_DUE.set(oldest_due.total_seconds())
@@ -391,7 +390,7 @@ def report_queue(
 
 
 async def metrics() -> Response:
-    """Answer `/metrics` for all workers; values of the others may be a second old."""
+    """Serve `/metrics` for all workers; values of the others may be a second old."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         flush()

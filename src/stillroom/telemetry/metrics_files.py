@@ -1,7 +1,7 @@
-"""Multiprocess metrics files, allocated before they are mapped, so that no write is a SIGBUS.
+"""Multiprocess metrics files that are allocated before they are mapped.
 
-prometheus_client maps files with holes. A hole that a full filesystem cannot fill is SIGBUS,
-which ends the process without a message; so each page is allocated before it is mapped.
+prometheus_client maps sparse files. Writing to a hole on a full filesystem raises SIGBUS, which
+ends the process without a message.
 """
 
 import contextlib
@@ -18,16 +18,13 @@ log = logging.getLogger("stillroom.server")
 
 
 class AllocatedDict(MmapedDict):
-    """One metrics file of one worker. If the disk is full, it is replaced by private memory.
-
-    Then `/metrics` lacks its values, and everything else goes on.
-    """
+    """Metrics file of one worker; private memory, which `/metrics` lacks, if the disk is full."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002  (as the library's)
-        """Open the file, or make it."""
+        """Open the file, or create it."""
         if not read_mode and not os.path.exists(filename):
             try:
-                _make(filename)
+                _create(filename)
             except OSError as error:
                 filename = _private_file(error)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]  # the library types it not
@@ -41,7 +38,10 @@ class AllocatedDict(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]  # as above
 
     def _capacity_with(self, key: str) -> int:
-        """As the library doubles it; a value takes less than its key and 32 bytes."""
+        """Return the capacity after the library has doubled it for a value.
+
+        A value takes less than its key and 32 bytes.
+        """
         capacity: int = self._capacity
         while self._used + len(key.encode()) + 32 > capacity:
             capacity *= 2
@@ -54,14 +54,14 @@ class AllocatedDict(MmapedDict):
     def _move_to(self, filename: str) -> None:
         file = open(filename, "r+b")  # noqa: SIM115  (as the library's, for as long as the process lives)
         os.posix_fallocate(file.fileno(), 0, self._capacity)
-        moved = mmap.mmap(file.fileno(), self._capacity)
-        moved[:] = self._m[:]
+        copy = mmap.mmap(file.fileno(), self._capacity)
+        copy[:] = self._m[:]
         self._f.close()
-        self._f, self._m = file, moved
+        self._f, self._m = file, copy
 
 
-def _make(filename: str) -> None:
-    """Create it under another name until it is whole: readers expect a header in each `.db`."""
+def _create(filename: str) -> None:
+    """Create a file under a temporary name: readers expect a header in each `.db`."""
     part = f"{filename}.part"
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -77,7 +77,7 @@ def _make(filename: str) -> None:
 
 
 def _private_file(error: OSError) -> str:
-    """The name of a file in memory (memfd) that no other worker reads."""
+    """Return the path of a file in memory (memfd) that no other worker reads."""
     log.error(
         "this worker's numbers are missing in /metrics: the temporary folder has no space for them "
         "(%s): free some, or set TMPDIR to another one, and restart",

@@ -2,6 +2,7 @@
 
 import { copy } from "./clipboard.js";
 import { complain, count, nameOf, toast, withoutPosters } from "./elements.js";
+import { libraryFragment } from "./router.js";
 
 const LINK_FOR_S = 24 * 3600;
 const DELETED_AT_ONCE = 100;
@@ -10,6 +11,7 @@ const ZIPPED_AT_ONCE = 1000;
 // A browser has begun to write a file by then.
 export const KEPT_FOR_MS = 60_000;
 const STOPPED = "stopped.";
+const IN_PLACE = "compute/";
 
 /**
  * @typedef {import("./api.js").Api} Api
@@ -30,6 +32,17 @@ export async function copyLink(api, path) {
 }
 
 /**
+ * Copy a link to a resource: one that works without a token where there is one, else that of its page.
+ * @param {Api} api
+ * @param {import("./listing.js").Resource} resource
+ */
+export function copyResourceLink(api, { id, storage_key: key, url }) {
+  if (key.startsWith(IN_PLACE)) return copyLink(api, key.slice(IN_PLACE.length));
+  if (!url.endsWith(`/media-resources/${id}/file`)) return copy(url, "Link", "It works without a token.");
+  return copy(new URL(libraryFragment(null, id), location.href).href, "Link", "It opens for those who can sign in.");
+}
+
+/**
  * Save images as files.
  * @param {Api} api
  * @param {string[]} paths
@@ -47,16 +60,18 @@ export async function download(api, paths) {
 /**
  * Save images as ZIP files, as many as it takes.
  * @param {Api} api
- * @param {string[]} paths
+ * @param {string[]} keys where they are stored
  * @param {string} name of the first, without its suffix
  */
-export async function downloadZip(api, paths, name) {
+export async function downloadZip(api, keys, name) {
   try {
-    for (let at = 0; at < paths.length; at += ZIPPED_AT_ONCE) {
-      const some = paths.slice(at, at + ZIPPED_AT_ONCE);
+    for (let at = 0; at < keys.length; at += ZIPPED_AT_ONCE) {
+      const some = keys.slice(at, at + ZIPPED_AT_ONCE);
+      const moved = some.filter((key) => !key.startsWith(IN_PLACE));
+      const paths = some.filter((key) => key.startsWith(IN_PLACE)).map((key) => key.slice(IN_PLACE.length));
       toast(`Packing ${count(some.length, "image")} into a ZIP…`);
       const address = new URL("storage/archive", api.root);
-      const answer = await api.ask(address, { method: "POST", body: { paths: some } });
+      const answer = await api.ask(address, { method: "POST", body: { paths, ...(moved.length && { storage_keys: moved }) } });
       const url = URL.createObjectURL(await answer.blob());
       save(url, at ? `${name}-${at / ZIPPED_AT_ONCE + 1}.zip` : `${name}.zip`);
       setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR_MS);
@@ -148,14 +163,15 @@ export async function removeAll(api, paths, work) {
  * Take images into the library.
  * @param {Api} api
  * @param {string[]} paths
+ * @param {boolean} relocate move them, so that the originals are deleted later
  */
-export async function keepAll(api, paths) {
+export async function keepAll(api, paths, relocate) {
   let done = 0;
   /** @type {{ detail: string }[]} */
   const refused = [];
   try {
     for (let at = 0; at < paths.length; at += INGESTED_AT_ONCE) {
-      const items = paths.slice(at, at + INGESTED_AT_ONCE).map((path) => ({ storage_key: `compute/${path}` }));
+      const items = paths.slice(at, at + INGESTED_AT_ONCE).map((path) => ({ storage_key: IN_PLACE + path, relocate }));
       const { results } = await api.post("media-resources/ingest", { items });
       for (const result of results) {
         if (result.code) refused.push(result);
@@ -166,6 +182,6 @@ export async function keepAll(api, paths) {
     refused.push({ detail: error.message });
   }
   if (refused.length) complain(`${count(paths.length - done, "image")} not added: ${refused[0].detail}`);
-  else toast(`${count(done, "image")} added to the library.`);
+  else toast(`${count(done, "image")} ${relocate ? "moved" : "added"} to the library.`);
   return done;
 }

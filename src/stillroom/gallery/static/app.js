@@ -123,7 +123,6 @@ export class App {
     const wanted = router.whereabouts();
     const before = router.place;
     const isSame = this.shelf !== null && router.isHere(wanted);
-    if (isSame && before) wanted.begins = before.begins;
     router.place = wanted; // the cells' addresses depend on it
     if (!isSame || (wanted.picture === null && before?.picture === null && !router.comesBack)) this.showPlace(wanted);
     if (wanted.picture !== null) this.showPicture(wanted, wanted.picture);
@@ -189,7 +188,7 @@ export class App {
       const found = kept instanceof Found ? kept : new Found(api, wanted.folder, wanted.search);
       return new FolderShelf(found, pictures, hooks);
     }
-    const folder = kept instanceof Folder ? kept : new Folder(api, wanted.folder, wanted.begins);
+    const folder = kept instanceof Folder ? kept : new Folder(api, wanted.folder);
     return new FolderShelf(folder, pictures, hooks);
   }
 

@@ -19,7 +19,6 @@ export class Bar {
     this.typing = undefined;
     this.isNewest = false;
     this.runLine = new RunLine(app);
-    this.listenToFinder();
     this.listenToSearch();
     by("theme").onclick = () => this.nextTheme();
     by("theme").title = `Theme: ${themeName()}`;
@@ -32,31 +31,17 @@ export class Bar {
 
   /** @param {import("./router.js").Place} place */
   show(place) {
-    const { view, begins, search } = place;
+    const { view, search } = place;
     this.runLine.show(place);
     const isLibrary = view === "library";
     by("tab-images").setAttribute("aria-current", isLibrary ? "false" : "page");
     by("tab-library").setAttribute("aria-current", isLibrary ? "page" : "false");
-    by("finder").hidden = isLibrary;
     by("upload").hidden = isLibrary || !this.app.session.may("storage:write");
-    if (document.activeElement !== by("begins")) by("begins").value = begins;
     by("newest").hidden = isLibrary;
     if (document.activeElement !== by("search")) by("search").value = search ?? "";
     if (search === "") this.isNewest = true;
     if (search === null) this.isNewest = false;
     by("newest").setAttribute("aria-pressed", String(search !== null));
-  }
-
-  listenToFinder() {
-    by("begins").addEventListener("input", () => {
-      clearTimeout(this.typing);
-      this.typing = setTimeout(() => this.find(by("begins").value.normalize("NFC")), TYPED_MS);
-    });
-    by("begins").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.key !== "ArrowDown" && event.key !== "Enter") return;
-      event.preventDefault();
-      this.app.grid.focus();
-    });
   }
 
   listenToSearch() {
@@ -82,15 +67,8 @@ export class Bar {
   search(text) {
     const { place } = this.app.router;
     if (!this.app.shelf || !place || text === place.search) return;
-    const address = place.view === "library" ? libraryFragment(text) : folderFragment(place.folder, "", text);
+    const address = place.view === "library" ? libraryFragment(text) : folderFragment(place.folder, text);
     this.app.router.go(address, { replace: Boolean(place.search) });
-  }
-
-  /** @param {string} begins */
-  find(begins) {
-    const { place } = this.app.router;
-    if (!this.app.shelf || place?.view !== "folder" || begins === place.begins) return;
-    this.app.router.go(folderFragment(place.folder, begins), { replace: Boolean(place.begins) });
   }
 
   nextTheme() {
@@ -117,8 +95,7 @@ export class Bar {
       if (event.key.toLowerCase() !== "a" || !this.app.grid.length) return;
       this.app.grid.choosing.chooseAll();
     } else if (event.key === "?") by("help").showModal();
-    else if (event.key === "/" && !by("finder").hidden) by("begins").focus();
-    else if (event.key === "s" && !by("searcher").hidden) by("search").focus();
+    else if (event.key === "/" || event.key === "s") by("search").focus();
     else return;
     event.preventDefault();
   }

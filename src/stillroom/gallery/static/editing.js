@@ -1,6 +1,7 @@
 // What people say of a resource: its caption, alt text and tags, and whether it is protected.
 
 import { button, by, complain, dismiss, make, toast } from "./elements.js";
+import { TagField, changeTags } from "./tags.js";
 
 const CHANGED = 412;
 const TRIED = 5; // what is computed of a resource changes its ETag, too
@@ -64,7 +65,7 @@ class Form {
       caption: make("textarea", { class: "field", id: "edit-caption", rows: 2, maxLength: 10_000, dir: "auto" }),
       alt_text: make("textarea", { class: "field", id: "edit-alt_text", rows: 2, maxLength: 10_000, dir: "auto" }),
     };
-    this.tags = make("textarea", { class: "field", id: "edit-tags", rows: 3, spellcheck: false, dir: "auto" });
+    this.tags = new TagField("edit-tags");
     this.isProtected = make("input", { type: "checkbox", id: "edit-protected" });
     this.notice = make("p", { class: "notice", role: "alert" });
     this.go = button("Save", null, () => this.save(), { kind: "primary" });
@@ -75,8 +76,9 @@ class Form {
     this.dialog.append(
       make("h2", { id: "edit-title" }, "Edit"),
       ...TEXTS.flatMap((field) => [make("label", { htmlFor: `edit-${field}` }, LABELS[field]), this.texts[field]]),
-      make("label", { htmlFor: "edit-tags" }, "Tags, one on each line"),
-      this.tags,
+      make("label", { htmlFor: "edit-tags" }, "Tags, separated by commas"),
+      this.tags.chips,
+      this.tags.input,
       make("label", { class: "check" }, this.isProtected, LABELS.protected),
       this.notice,
       make("div", { class: "answers" }, button("Cancel", null, close), this.theirs, this.go),
@@ -96,7 +98,7 @@ class Form {
   fill(resource) {
     for (const field of TEXTS) this.texts[field].value = resource[field] ?? "";
     this.before = resource.tags;
-    this.tags.value = resource.tags.join("\n");
+    this.tags.value = resource.tags;
     this.isProtected.checked = resource.protected;
   }
 
@@ -115,7 +117,7 @@ class Form {
     try {
       if (await this.saveTexts()) {
         const { resource } = this.known;
-        resource.tags = await this.saveTags(resource);
+        resource.tags = await changeTags(this.api, resource.id, this.before, this.tags.value) ?? resource.tags;
         this.dialog.close(); // the focus goes back, perhaps to what is replaced now
         this.saved(resource);
         toast("Saved.");
@@ -145,23 +147,6 @@ class Form {
       }
     }
     throw new Error("It is changed again and again. Try again in a moment.");
-  }
-
-  /**
-   * Those that were added and taken away here: what was done to others elsewhere stays.
-   * @param {Resource} resource
-   * @returns {Promise<string[]>}
-   */
-  async saveTags({ id, tags }) {
-    const wanted = new Set(this.tags.value.split("\n").map((tag) => tag.normalize("NFC").trim()).filter(Boolean));
-    const before = new Set(this.before);
-    const added = [...wanted].filter((tag) => !before.has(tag));
-    const gone = [...before].filter((tag) => !wanted.has(tag));
-    const url = new URL(`media-resources/${id}/tags`, this.api.root);
-    let now = tags;
-    if (added.length) now = (await (await this.api.ask(url, { method: "POST", body: { tags: added } })).json()).tags;
-    if (gone.length) now = (await (await this.api.ask(url, { method: "DELETE", body: { tags: gone } })).json()).tags;
-    return now;
   }
 
   /**

@@ -1,7 +1,6 @@
 // A search in a folder, the newest first: what was asked for, its pages, and what has come since.
 
 import { Pages, nameBelow } from "./listing.js";
-import { parametersOf } from "./terms.js";
 
 const A_PAGE = 100;
 
@@ -16,12 +15,11 @@ export class Found extends Pages {
    * @param {string} search
    */
   constructor(api, folder, search) {
-    const first = api.search({ ...parametersOf(search), prefix: folder, limit: A_PAGE });
+    const first = api.search({ q: search, prefix: folder, limit: A_PAGE });
     super(api, first);
     this.first = first;
     this.folder = folder;
     this.search = search;
-    this.begins = "";
   }
 
   /**

@@ -90,7 +90,7 @@ export function rowsOf(made) {
  * @param {(search: string) => string} address
  * @returns {Row[]}
  */
-export function alikeOf(made, address = (search) => folderFragment("", "", search)) {
+export function alikeOf(made, address = (search) => folderFragment("", search)) {
   const words = made?.prompt?.match(WORD)?.slice(0, MOST_WORDS).join(" ");
   const ways = [
     words ? make("a", { href: address(`prompt:"${words}"`) }, "Same prompt") : null,

@@ -1,7 +1,6 @@
 // What a folder or the library holds, page by page. The grid asks for more when it comes near the end.
 
 import { posterOf, videoOf, withoutPosters } from "./elements.js";
-import { parametersOf } from "./terms.js";
 
 const FIRST = 200;
 const THEN = 2000;
@@ -209,7 +208,7 @@ export class Library extends Pages {
    * @param {string | null} search
    */
   constructor(api, search) {
-    super(api, api.library({ ...parametersOf(search ?? ""), limit: LIBRARY_PAGE }));
+    super(api, api.library({ q: search ?? "", limit: LIBRARY_PAGE }));
     this.search = search;
   }
 

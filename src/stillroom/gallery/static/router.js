@@ -3,18 +3,16 @@
 import { folderOf } from "./elements.js";
 
 /**
- * @typedef {{ view: "folder" | "library", folder: string, begins: string, picture: string | null,
+ * @typedef {{ view: "folder" | "library", folder: string, picture: string | null,
  *   search: string | null }} Place
  */
 
 /** @param {string} path */
 export const fragment = (path) => `#/${path.split("/").map(encodeURIComponent).join("/")}`;
 
-/** @type {(folder: string, begins?: string, search?: string | null) => string} */
-export const folderFragment = (folder, begins = "", search = null) => {
-  const query = new URLSearchParams({ ...(begins && { begins }), ...(search !== null && { search }) });
-  return fragment(folder) + (query.size ? `?${query}` : "");
-};
+/** @type {(folder: string, search?: string | null) => string} */
+export const folderFragment = (folder, search = null) =>
+  fragment(folder) + (search === null ? "" : `?${new URLSearchParams({ search })}`);
 
 /** @type {(search: string | null, id?: string | null) => string} */
 export const libraryFragment = (search, id = null) => {
@@ -34,11 +32,11 @@ export const pictureFragment = ({ key, resource }, place) => {
 };
 
 /**
- * One for each folder, text that names begin with, search, and the library with each of its searches.
+ * One for each folder, search, and the library with each of its searches.
  * @param {Place} place
  */
-export const keyOf = ({ view, folder, begins, search }) =>
-  JSON.stringify(view === "library" ? [view, search] : [view, folder, begins, search]);
+export const keyOf = ({ view, folder, search }) =>
+  JSON.stringify(view === "library" ? [view, search] : [view, folder, search]);
 
 export class Router {
   /**
@@ -78,17 +76,16 @@ export class Router {
 
   /** From a picture to its place. */
   up() {
-    const { view, folder, begins, search } = this.here;
+    const { view, folder, search } = this.here;
     if (history.state?.inside) history.back();
-    else this.go(view === "library" ? libraryFragment(search) : folderFragment(folder, begins, search), { replace: true });
+    else this.go(view === "library" ? libraryFragment(search) : folderFragment(folder, search), { replace: true });
   }
 
   /** Whether this is the place that we are at, perhaps with another picture. */
   isHere(/** @type {Place} */ wanted) {
     const { place } = this;
     if (!place || wanted.view !== place.view || wanted.search !== place.search) return false;
-    return wanted.view === "library" || (wanted.folder === place.folder
-      && (wanted.picture !== null || wanted.begins === place.begins));
+    return wanted.view === "library" || wanted.folder === place.folder;
   }
 
   /**
@@ -100,18 +97,18 @@ export class Router {
     const asked = new URLSearchParams(query);
     const search = asked.get("search");
     /** @type {(picture: string | null) => Place} */
-    const inLibrary = (picture) => ({ view: "library", folder: "", begins: "", picture, search: search || null });
-    /** @type {(folder: string, begins: string, picture?: string | null) => Place} */
-    const inFolder = (folder, begins, picture = null) => ({ view: "folder", folder, begins, picture, search });
+    const inLibrary = (picture) => ({ view: "library", folder: "", picture, search: search || null });
+    /** @type {(folder: string, picture?: string | null) => Place} */
+    const inFolder = (folder, picture = null) => ({ view: "folder", folder, picture, search });
     try {
       if (address === "library") return inLibrary(null);
       if (address.startsWith("library/")) return inLibrary(address.slice(8));
-      if (!address.startsWith("/")) return inFolder(this.hooks.home(), "");
+      if (!address.startsWith("/")) return inFolder(this.hooks.home());
       const path = address.slice(1).split("/").map(decodeURIComponent).join("/");
-      if (path !== "" && !path.endsWith("/")) return inFolder(search === null ? folderOf(path) : asked.get("in") ?? "", "", path);
-      return inFolder(path, search === null ? asked.get("begins") ?? "" : "");
+      if (path !== "" && !path.endsWith("/")) return inFolder(search === null ? folderOf(path) : asked.get("in") ?? "", path);
+      return inFolder(path);
     } catch {
-      return inFolder(this.hooks.home(), ""); // an escape that is none
+      return inFolder(this.hooks.home()); // an escape that is none
     }
   }
 }

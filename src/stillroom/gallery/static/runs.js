@@ -87,9 +87,9 @@ export class RunLine {
   }
 
   /** @param {import("./router.js").Place} place */
-  async show({ view, folder, begins, search }) {
+  async show({ view, folder, search }) {
     const line = by("run");
-    const isFolder = view === "folder" && !begins && search === null;
+    const isFolder = view === "folder" && search === null;
     if (!isFolder || this.run?.folder !== folder.slice(0, -1)) this.hide();
     if (!isFolder) return;
     const { shelf } = this.app;

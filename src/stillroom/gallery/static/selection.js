@@ -1,6 +1,6 @@
 // What can be done with the pictures that are chosen: the bar at the foot, and what its buttons do.
 
-import { copyLink, download, downloadZip, keepAll } from "./actions.js";
+import { copyLink, copyResourceLink, download, downloadZip, keepAll } from "./actions.js";
 import { ask, button, by, complain, count, make, nameOf, say, toast, withoutPosters } from "./elements.js";
 import { Editing } from "./editing.js";
 import { Library } from "./listing.js";
@@ -8,6 +8,7 @@ import { Moving } from "./moving.js";
 import { pictureFragment } from "./router.js";
 import { grace, removeRuns } from "./runs.js";
 import { FolderShelf, LibraryShelf } from "./shelves.js";
+import { tagMany } from "./tags.js";
 import { amountOf, gather, isFolder, pathsOf } from "./trees.js";
 import { Work } from "./work.js";
 
@@ -52,18 +53,34 @@ export class Selection {
   /** @param {FolderShelf | LibraryShelf} shelf */
   buttons(shelf) {
     const { grid, session } = this.app;
-    const inFolder = shelf instanceof FolderShelf;
-    const mayMove = inFolder && ["storage:read", "storage:write", "storage:delete"].every((scope) => session.may(scope));
+    if (shelf instanceof LibraryShelf) return this.libraryButtons(shelf);
+    const mayMove = ["storage:read", "storage:write", "storage:delete"].every((scope) => session.may(scope));
     const keys = () => [...grid.selected];
     const [one] = grid.selected.size === 1 ? keys() : [];
     return [
-      inFolder && one && !isFolder(one) ? button("Copy link", "link", () => copyLink(shelf.api, one)) : null,
-      inFolder ? button("Download", "down", () => this.download(keys())) : null,
-      inFolder && session.may("media") && session.may("storage:delete") ? button("Add to library", "keep", () => this.keep(keys())) : null,
-      one && !inFolder ? button("Edit", "edit", () => this.editing.edit(one)) : null,
+      one && !isFolder(one) ? button("Copy link", "link", () => copyLink(shelf.api, one)) : null,
+      button("Download", "down", () => this.download(keys())),
+      session.may("media") ? button("Add to library", "keep", () => this.keep(keys())) : null,
       one && mayMove ? button("Rename", "edit", () => this.moving.rename(one)) : null,
       mayMove ? button("Move", "move", () => this.moving.move(keys())) : null,
       shelf.mayRemove ? button("Delete", "bin", () => this.remove(keys()), { kind: "danger" }) : null,
+      button("Clear selection", "close", () => grid.choosing.chooseNone(), { quiet: true }),
+    ].filter((made) => made !== null);
+  }
+
+  /** @param {LibraryShelf} shelf */
+  libraryButtons(shelf) {
+    const { grid } = this.app;
+    const chosen = () => shelf.resources([...grid.selected]);
+    const zip = () => downloadZip(shelf.api, chosen().map(({ storage_key: key }) => key), "library");
+    const isOne = grid.selected.size === 1;
+    return [
+      isOne ? button("Copy link", "link", () => copyResourceLink(shelf.api, chosen()[0])) : null,
+      button("Download", "down", () => (grid.selected.size > MOST_DOWNLOADS ? zip() : shelf.download(chosen()))),
+      isOne ? null : button("ZIP", "down", zip),
+      isOne ? button("Edit", "edit", () => this.editing.edit(chosen()[0].id))
+        : button("Tags", "edit", () => tagMany(shelf.api, chosen(), (resource) => this.editing.follow(resource))),
+      button("Delete", "bin", () => this.remove([...grid.selected]), { kind: "danger" }),
       button("Clear selection", "close", () => grid.choosing.chooseNone(), { quiet: true }),
     ].filter((made) => made !== null);
   }
@@ -88,9 +105,8 @@ export class Selection {
     const trees = await this.trees(keys);
     if (!trees) return;
     // More files than this a browser asks about, or passes over.
-    if (amountOf(trees) > MOST_DOWNLOADS || keys.some(isFolder)) {
-      downloadZip(api, pathsOf(trees), nameOf(keys.length === 1 ? keys[0] : this.app.router.here.folder) || "images");
-    } else download(api, keys);
+    if (amountOf(trees) <= MOST_DOWNLOADS && !keys.some(isFolder)) await download(api, keys);
+    else await downloadZip(api, pathsOf(trees).map((path) => `compute/${path}`), nameOf(keys.length === 1 ? keys[0] : this.app.router.here.folder) || "images");
   }
 
   /** @param {string[]} keys */
@@ -99,13 +115,21 @@ export class Selection {
     const trees = await this.trees(keys);
     if (!trees) return;
     const paths = withoutPosters(pathsOf(trees));
+    const mayMove = this.app.session.may("storage:delete");
     const answer = await ask(
       `Add ${count(paths.length, "image")} to the library?`,
-      [make("p", {}, "Each is copied to an address that never changes. The original here is deleted later.")],
-      [{ text: "Cancel", value: "" }, { text: "Add", value: "keep", kind: "primary" }],
+      [
+        make("p", {}, "Add: the originals stay in this folder, and the library shows them as long as they are there."),
+        mayMove ? make("p", {}, `Move: copies go to addresses that never change. The originals disappear from this folder ${grace()}.`) : null,
+      ].filter((one) => one !== null),
+      [
+        { text: "Cancel", value: "" },
+        ...(mayMove ? [{ text: "Move", value: "move" }] : []),
+        { text: "Add", value: "add", kind: "primary" },
+      ],
     );
-    if (answer !== "keep") return;
-    await keepAll(api, paths);
+    if (!answer) return;
+    await keepAll(api, paths, answer === "move");
     for (const [key, known] of this.app.visited) if (known instanceof Library) this.app.visited.delete(key);
     for (const path of paths) this.app.pictures?.kept.forget(path);
     for (const cell of this.app.grid.cells.values()) if (this.app.shelf) cell.tellKept(this.app.shelf);

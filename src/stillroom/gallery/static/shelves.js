@@ -1,10 +1,10 @@
 // Where the pictures of a view come from, and what can be done with one: the same for viewer and grid.
 
-import { copyLink, download, removeAll, removeResources, save } from "./actions.js";
-import { button, complain, duration, nameOf, posterOf, size } from "./elements.js";
+import { copyLink, copyResourceLink, download, removeAll, removeResources, save } from "./actions.js";
+import { button, complain, duration, make, nameOf, posterOf, size } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, MISSING, dimensions } from "./details.js";
-import { clock } from "./films.js";
+import { clock, posterAt } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { libraryFragment } from "./router.js";
 
@@ -25,6 +25,13 @@ const FOR_GOOD = "This can't be undone.";
 
 /** @param {string} text */
 const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/**
+ * Tags, each of which leads to what else has it.
+ * @param {string[]} tags
+ */
+const chipsOf = (tags) => make("span", { class: "chips" }, ...tags.map((tag) =>
+  make("a", { class: "chip", href: libraryFragment(`tag:"${tag}"`), dir: "auto" }, tag)));
 
 /**
  * @template {Folder | Found | Library} Collection
@@ -63,16 +70,6 @@ class Shelf {
 
   /** @param {Described} described a video, which is not asked for its poster again */
   lacksPoster({ key }) { this.pictures.posterless.add(key); }
-
-  /**
-   * A poster at an address; "" where there is none.
-   * @param {string} key
-   * @param {string} path
-   * @param {Shape} shape
-   */
-  posterAt(key, path, shape) {
-    return this.pictures.posterless.has(key) ? Promise.resolve("") : this.api.signedUrl(path, shape);
-  }
 
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
 }
@@ -130,7 +127,7 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    */
-  poster({ key }, shape) { return this.posterAt(key, key, shape); }
+  poster({ key }, shape) { return posterAt(this, key, key, shape); }
 
   /**
    * What a tile takes a frame of.
@@ -169,7 +166,7 @@ export class FolderShelf extends Shelf {
     return [
       button("Copy link", "link", () => copyLink(this.api, described.key), { quiet: true }),
       button("Download", "down", () => download(this.api, [described.key]), { quiet: true }),
-      may("media") && may("storage:delete") ? button("Add to library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
+      may("media") ? button("Add to library", "keep", () => this.hooks.keep([described.key]), { quiet: true }) : null,
       this.mayRemove ? this.removal(described) : null,
     ].filter((one) => one !== null);
   }
@@ -222,7 +219,7 @@ export class LibraryShelf extends Shelf {
    * @param {Shape} shape
    */
   poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
-    return this.posterAt(key, posterOf((source ?? stored).replace("compute/", "")), shape);
+    return posterAt(this, key, posterOf((source ?? stored).replace("compute/", "")), shape);
   }
 
   /** @param {Described} described */
@@ -250,7 +247,7 @@ export class LibraryShelf extends Shelf {
       ["Added", when(resource.created_at)],
       ["Caption", resource.caption ?? "none"],
       ["Alt text", resource.alt_text ?? "none"],
-      ["Tags", resource.tags.join(", ") || "none"],
+      ["Tags", resource.tags.length ? chipsOf(resource.tags) : "none"],
       ["Protected", resource.protected ? "yes" : "no"],
       ["ID", resource.id, true],
       ["Key", resource.storage_key, true],
@@ -262,15 +259,24 @@ export class LibraryShelf extends Shelf {
   actions({ resource }) {
     return [
       button("Edit", "edit", () => this.hooks.edit(resource.id), { quiet: true }),
-      button("Download", "down", async () => {
-        try {
-          save(await this.pictures.url(resource) ?? resource.url, nameInLibrary(resource));
-        } catch (/** @type {any} */ error) {
-          complain(error.message);
-        }
-      }, { quiet: true }),
+      button("Copy link", "link", () => copyResourceLink(this.api, resource), { quiet: true }),
+      button("Download", "down", () => this.download([resource]), { quiet: true }),
       this.removal({ key: resource.id }),
     ];
+  }
+
+  /**
+   * Resources of the library, by their keys.
+   * @param {string[]} ids
+   * @returns {import("./listing.js").Resource[]}
+   */
+  resources(ids) { return ids.map((id) => this.describe(this.collection.indexOf(id)).resource); }
+
+  /** @param {import("./listing.js").Resource[]} resources */
+  async download(resources) {
+    try {
+      for (const resource of resources) save(await this.pictures.url(resource) ?? resource.url, nameInLibrary(resource));
+    } catch (/** @type {any} */ error) { complain(error.message); }
   }
 
   get mayRemove() { return true; } // who sees the library may change it

@@ -7,6 +7,7 @@ import { folderFragment, fragment, libraryFragment } from "./router.js";
 
 const RETRIED_AFTER_S = 5;
 const EMPTY = "Nothing here yet";
+const FILTERS = "Filters: name:, tag:, prompt:, model:, lora:, seed:, after:, before: and size:.";
 
 /** @typedef {Folder | import("./finding.js").Found | Library} Collection */
 
@@ -49,7 +50,7 @@ export class States {
     if (foot.hidden) return;
     foot.replaceChildren(...(this.failure
       ? [`${this.failure.message} `, this.again()]
-      : ["This page cannot show more. Type the start of a name to see what follows."]));
+      : ["This page cannot show more. Search to find the rest."]));
   }
 
   again(kind = "") { return button("Try again", "again", () => this.tryAgain(), { kind }); }
@@ -59,18 +60,11 @@ export class States {
     if (this.failure) return this.ofFailure(this.failure);
     if (!collection.complete) return []; // on its way; nothing that would flash
     if (!(collection instanceof Folder) && collection.search?.trim()) {
-      const texts = ["Whole words are compared, without regard to case."];
-      const [all, address] = collection instanceof Library
-        ? ["Show the whole library", libraryFragment(null)] : ["Show all images", folderFragment(collection.folder)];
-      return state("find", "Nothing found", texts, link(all, address));
+      return state("find", "Nothing found", ["Words match by their beginnings, in any case.", FILTERS], everything(collection));
     }
     if (collection instanceof Library) {
       const text = "Select images and add them to the library: they get an address that never changes.";
       return state("keep", "The library is empty", [text], link("Go to images", "#/"));
-    }
-    if (collection.begins) {
-      const everything = link("Show all names", folderFragment(collection.folder));
-      return state("find", "No matching names", ["Names are compared letter by letter, and case matters."], everything);
     }
     if (!this.app.session.may("storage:write")) return state("folder", EMPTY, ["Images saved here will appear."]);
     return state(
@@ -91,6 +85,10 @@ export class States {
       return navigator.onLine
         ? state("again", UNREACHABLE, ["It may be restarting, or the network may be down. Retrying every few seconds."], again)
         : state("again", "You are offline", ["This page reconnects automatically."], again);
+    }
+    const { collection } = this.app.shown;
+    if (error.status === 422 && !(collection instanceof Folder)) {
+      return state("find", "This search does not work", [error.message], everything(collection));
     }
     if (error.status === 503) {
       const advice = "Retrying automatically. If this persists, check the server log.";
@@ -142,6 +140,14 @@ export class States {
  * @param {string} href
  */
 const link = (text, href) => make("a", { class: "button", href }, text);
+
+/**
+ * The way out of a search.
+ * @param {import("./finding.js").Found | Library} collection
+ */
+const everything = (collection) => (collection instanceof Library
+  ? link("Show the whole library", libraryFragment(null))
+  : link("Show all images", folderFragment(collection.folder)));
 
 /**
  * A drawing, a title, paragraphs and what can be done.

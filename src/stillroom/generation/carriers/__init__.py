@@ -1,1 +1,1 @@
-"""Where formats keep text: a file for each, which gathers it by name."""
+"""Readers of embedded texts, one module per file format."""

@@ -1,4 +1,4 @@
-"""C2PA: whether a manifest is there, by the first bytes of its box. Nothing of it is verified.
+"""Detection of C2PA manifests by the first bytes of their box. Nothing is verified.
 
 Source: https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html
 (annex A: embedding manifests into files), and ISO/IEC 19566-5 (JUMBF).
@@ -7,21 +7,21 @@ Source: https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Speci
 from typing import Final
 
 HEAD_BYTES: Final = 96
-"""As many of the place where a manifest stands tell whether it is one."""
+"""Number of leading bytes that are enough to recognize a manifest."""
 
 BMFF_UUID: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-"""Of the box of AVIF, HEIC and MP4 that has it."""
+"""UUID of the box that contains the manifest in AVIF, HEIC and MP4."""
 
 _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
-"""The type of a box of boxes of C2PA."""
+"""JUMBF type of a C2PA manifest store."""
 
 
 def is_manifest(start: bytes) -> bool:
-    """Whether a JUMBF superbox of C2PA is in the first `HEAD_BYTES` of such a place."""
+    """Return whether the first `HEAD_BYTES` contain a C2PA superbox of JUMBF."""
     at = start.find(b"jumb")
     return at >= 4 and is_described(start[at + 4 :])
 
 
 def is_described(content: bytes) -> bool:
-    """Whether the content of a superbox is that of C2PA, by the description that it begins with."""
+    """Return whether the content of a superbox begins with the description of C2PA."""
     return content[4:8] == b"jumd" and content[8:24] == _STORE

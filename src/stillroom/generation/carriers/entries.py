@@ -1,4 +1,4 @@
-"""The texts that were found in one file, by name."""
+"""Texts found in one file, by name."""
 
 import zlib
 from typing import Final
@@ -8,26 +8,26 @@ from stillroom.generation.carriers import c2pa
 from stillroom.work_budget import WorkBudget
 
 MAX_TEXT_BYTES: Final = 1024**2
-"""Of one text, inflated; the largest graphs of ComfyUI have some hundred kilobytes."""
+"""Bound on one inflated text; the largest ComfyUI graphs have some hundred kilobytes."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 
 def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Whether a text of the file is within the bounds."""
+    """Return whether a text of the file is within the bounds."""
     return length <= MAX_TEXT_BYTES and parts.allows(start, length)
 
 
 class Entries:
-    """Texts by name: a PNG's keyword, or `exif:`, `xmp:` and `jpeg:` in front of the property.
+    """Texts by name: a PNG keyword, or a property prefixed with `exif:`, `xmp:` or `jpeg:`.
 
     Attributes:
-        texts: Of a name that is there twice, the first.
+        texts: The first text of each name.
         broken: Whether something could not be read.
-        has_c2pa: Whether there is a manifest of C2PA; nothing of it is verified.
-        hides_mark: Whether what could not be read may have said that AI made the image.
-        budget: Work that finding more may still cause.
+        has_c2pa: Whether there is a C2PA manifest; it is not verified.
+        hides_mark: Whether an unreadable part may have contained an AI mark.
+        budget: Work that further parsing may still cause.
     """
 
     def __init__(self, budget: WorkBudget) -> None:
@@ -39,29 +39,25 @@ class Entries:
         self._inflated = 0
 
     def add(self, name: str, text: str) -> None:
-        """One more text; empty ones, and those beyond the bound, are left out."""
+        """Add a text; empty texts, and those beyond the maximum number, are ignored."""
         self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
-    def lose(self, *, with_mark: bool = True) -> None:
-        """Note that something could not be read, which may have been a mark."""
+    def mark_broken(self, *, with_mark: bool = True) -> None:
+        """Record that something could not be read, which may have been an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 
-    def take_manifest(self, start: bytes) -> None:
-        """Note what stands where C2PA has its manifests, by its first bytes."""
+    def add_manifest(self, start: bytes) -> None:
+        """Record a C2PA manifest, recognized by the first bytes of its place."""
         if c2pa.is_manifest(start):
             self.has_c2pa = True
         else:
-            self.lose()
+            self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """What was deflated.
-
-        Raises:
-            BrokenHeader: it is not that, or more than a text has.
-        """
+        """Inflate a text; raise `BrokenHeader` if it is not deflated data, or too large."""
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader

@@ -1,7 +1,7 @@
-"""EXIF: the comment of the user, in its three encodings, and the texts that tools misuse.
+"""EXIF: the user comment in its three encodings, and other texts that tools misuse.
 
 Source: https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E (Exif 3.0), 4.6;
-in a PNG, WebP and ISO media file it is the same TIFF structure.
+PNG, WebP and ISO media files contain the same TIFF structure.
 """
 
 import struct
@@ -10,7 +10,7 @@ from typing import Final
 
 from stillroom.file_parts import BrokenHeader
 from stillroom.generation.carriers.entries import Entries
-from stillroom.generation.texts import decoded
+from stillroom.generation.texts import decode_text
 from stillroom.work_budget import WorkBudget
 
 _USER_COMMENT: Final = 0x9286
@@ -31,38 +31,40 @@ _LOOKS_OF_AN_ENTRY: Final = 3
 _CODE_BYTES: Final = 8
 
 
-def read(data: bytes, found: Entries) -> None:
-    """What is in an EXIF block, with or without its label; whatever is not EXIF is nothing."""
+def read(data: bytes, entries: Entries) -> None:
+    """Read an EXIF block, with or without its label; anything else yields nothing."""
     data = data.removeprefix(b"Exif\0\0")
     try:
-        for tag, start, length in _values(data, found.budget):
-            if _NAMES[tag] in found.texts:
+        for tag, start, length in _values(data, entries.budget):
+            if _NAMES[tag] in entries.texts:
                 continue
-            found.budget.hand_out(length)
-            found.budget.produce(length)  # each code unit that is none takes an exception
+            entries.budget.hand_out(length)
+            entries.budget.produce(length)  # decoding raises an exception per invalid code unit
             value = data[start : start + length]
-            said = comment(value) if tag == _USER_COMMENT else decoded(value.rstrip(b"\0"))
-            found.add(_NAMES[tag], said)
+            text = (
+                decode_comment(value) if tag == _USER_COMMENT else decode_text(value.rstrip(b"\0"))
+            )
+            entries.add(_NAMES[tag], text)
     except (struct.error, BrokenHeader):
-        found.broken = True
+        entries.broken = True
 
 
-def comment(value: bytes) -> str:
-    """The text of a UserComment, whose first eight bytes name its encoding."""
+def decode_comment(value: bytes) -> str:
+    """Decode a UserComment, whose first eight bytes name its encoding."""
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
-        return _utf16(text)
+        return _decode_utf16(text)
     if code == b"JIS\0\0\0\0\0":
         return text.decode("iso2022_jp", "replace").rstrip("\0")
     if code in (b"ASCII\0\0\0", bytes(_CODE_BYTES)):
-        return decoded(text.rstrip(b"\0"))
-    return decoded(value.rstrip(b"\0"))  # Pillow writes a str without any code
+        return decode_text(text.rstrip(b"\0"))
+    return decode_text(value.rstrip(b"\0"))  # Pillow writes a str without any code
 
 
-def _utf16(text: bytes) -> str:
-    """The standard leaves the order of bytes open: piexif writes big-endian, others as the file.
+def _decode_utf16(text: bytes) -> str:
+    """Decode UTF-16 in the byte order with more ASCII characters, as in prompts.
 
-    So both are tried, and the one with more ASCII in it is right: a prompt, its commas and digits.
+    The standard leaves the order open: piexif writes big-endian, others the order of the file.
     """
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -72,7 +74,7 @@ def _utf16(text: bytes) -> str:
 
 
 def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
-    """Tag, start and length of each text in the first directory, and in the one of EXIF."""
+    """Yield tag, start and length of each text in the first directory and in the EXIF directory."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
         raise BrokenHeader
@@ -85,7 +87,7 @@ def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
 def _directory(
     data: bytes, order: str, start: int, budget: WorkBudget
 ) -> Generator[tuple[int, int, int], None, int]:
-    """Returns where the directory of EXIF is; 0 where this one names none."""
+    """Yield the texts of a directory; return the offset of the EXIF directory, or 0 if none."""
     below = 0
     (count,) = struct.unpack_from(order + "H", data, start)
     for index in range(min(count, _MAX_ENTRIES)):

@@ -1,4 +1,4 @@
-"""AVIF, HEIC and MP4: items of EXIF and XMP, found by the box `meta`; manifests and XMP in `uuid`.
+"""AVIF, HEIC and MP4: EXIF and XMP items of the box `meta`; manifests and XMP in `uuid` boxes.
 
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
@@ -17,7 +17,7 @@ XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
-"""What else a box of C2PA's can be for: sums of a fragmented video."""
+"""Purpose of other C2PA boxes: hashes of a fragmented video."""
 
 _MAX_BOXES: Final = 256
 _MAX_ITEMS: Final = 4096
@@ -27,7 +27,7 @@ _IN_FILE, _IN_IDAT = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item that has text in it: its number, its four letters, and its content type."""
+    """Item that contains text: its number, four-letter type and content type."""
 
     number: int
     kind: bytes
@@ -35,73 +35,71 @@ class Item:
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file that begins so may be one."""
+    """Return whether a file with these first bytes may be HEIF or MP4."""
     return start[4:8] == b"ftyp"
 
 
-def read(parts: FileParts, found: Entries) -> None:
-    """What the items hold, and the boxes of other standards beside them."""
+def read(parts: FileParts, entries: Entries) -> None:
+    """Read the EXIF and XMP items, and the `uuid` boxes."""
     for number, (kind, at, until) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader
         if kind == b"meta":
-            _read_items(parts, at + 4, until, found)
+            _read_items(parts, at + 4, until, entries)
         elif kind == b"uuid":
-            _take_uuid(parts, at, until, found)
+            _read_uuid_box(parts, at, until, entries)
         elif kind == b"moof":
-            return  # the first of very many; whatever describes the whole stands in front of it
+            return  # the first of very many; metadata of the whole file comes before them
 
 
-def _take_uuid(parts: FileParts, start: int, end: int, found: Entries) -> None:
-    """What is in a box whose type is a UUID."""
+def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> None:
     head = parts.bytes_at(start, min(end - start, _UUID_BYTES + c2pa.HEAD_BYTES))
     kind, content = head[:_UUID_BYTES], head[_UUID_BYTES:]
     if kind == c2pa.BMFF_UUID:
         if not content.startswith(_HASHES, 4):
-            found.take_manifest(content)
+            entries.add_manifest(content)
     elif kind == _XMP_UUID:
         at, length = start + _UUID_BYTES, end - start - _UUID_BYTES
         if is_readable(parts, at, length):
-            xmp.read(parts.bytes_at(at, length), found)
+            xmp.read(parts.bytes_at(at, length), entries)
         else:
-            found.lose()
+            entries.mark_broken()
 
 
-def _read_items(parts: FileParts, start: int, end: int, found: Entries) -> None:
-    """What the items hold that a box `meta` describes."""
+def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> None:
     information, places = box(parts, b"iinf", start, end), box(parts, b"iloc", start, end)
     if information is None or places is None:
         return
-    wanted = {
+    text_items = {
         item.number: item
         for item in items(parts, *information)
         if item.kind == b"Exif" or item.content_type == XMP_TYPE
     }
     inner = box(parts, b"idat", start, end)
     for number, extents in locations(parts, *places, inner[0] if inner else 0):
-        if number not in wanted:
+        if number not in text_items:
             continue
         is_small = sum(length for _, length in extents) <= MAX_TEXT_BYTES
         if not is_small or not all(is_readable(parts, at, length) for at, length in extents):
-            found.lose(with_mark=wanted[number].kind != b"Exif")
+            entries.mark_broken(with_mark=text_items[number].kind != b"Exif")
             continue
         content = b"".join(parts.bytes_at(at, length) for at, length in extents)
-        if wanted[number].kind == b"Exif":
-            exif.read(content[4 + int.from_bytes(content[:4], "big") :], found)
+        if text_items[number].kind == b"Exif":
+            exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
         else:
-            xmp.read(content, found)
+            xmp.read(content, entries)
 
 
 def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Start and end of the content of the first box of this kind."""
-    for one, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
-        if one == kind:
+    """Return start and end of the content of the first box of this kind."""
+    for name, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
+        if name == kind:
             return at, until
     return None
 
 
 def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
-    """The items that `iinf` describes; those of other kinds than text are left out."""
+    """Yield the text items that `iinf` describes."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), _MAX_ITEMS):
@@ -121,13 +119,9 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
 def locations(
     parts: FileParts, start: int, end: int, inner: int
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Number and extents (start, length) of each item that `iloc` places.
+    """Yield number and extents (start, length) of each item in the content of an `iloc` box.
 
-    Args:
-        parts: Of the file.
-        start: Of the box's content.
-        end: Of the same.
-        inner: Where the content of `idat` begins.
+    `inner` is the start of the content of `idat`, to which the extents of some items are relative.
     """
     version = parts.numbers("B", start)[0]
     sizes = parts.numbers(">H", start + 4)[0]
@@ -137,7 +131,7 @@ def locations(
     for _ in range(min(reader.number(4 if version == 2 else 2), _MAX_ITEMS)):
         item = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version in (1, 2) else _IN_FILE
-        reader.number(2)  # the file that it is in; 0 is this one
+        reader.number(2)  # data reference: 0 is this file
         base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
         count = reader.number(2)
         if count > _MAX_EXTENTS:
@@ -152,7 +146,7 @@ def locations(
 
 
 class _Fields:
-    """Numbers of several widths, one behind the other."""
+    """Reader of consecutive numbers of several widths."""
 
     def __init__(self, parts: FileParts, at: int, end: int) -> None:
         self._parts = parts
@@ -160,9 +154,9 @@ class _Fields:
         self._end = end
 
     def number(self, width: int) -> int:
-        """The next one, of `width` bytes; of none it is 0."""
+        """Read the next number, of `width` bytes; it is 0 if `width` is 0."""
         if self._at + width > self._end:
             raise BrokenHeader
-        found = int.from_bytes(self._parts.bytes_at(self._at, width), "big")
+        value = int.from_bytes(self._parts.bytes_at(self._at, width), "big")
         self._at += width
-        return found
+        return value

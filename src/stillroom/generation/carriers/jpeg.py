@@ -9,7 +9,7 @@ from typing import Final
 from stillroom.file_parts import FileParts, jpeg_segments
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
-from stillroom.generation.texts import decoded
+from stillroom.generation.texts import decode_text
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 XMP_LABEL: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -20,28 +20,28 @@ _COMMENT: Final = 0xFE
 _JUMBF: Final = b"JP"
 
 
-def read(parts: FileParts, found: Entries) -> None:
-    """What stands in front of the first scan."""
+def read(parts: FileParts, entries: Entries) -> None:
+    """Read all segments before the first scan."""
     for marker, start, length in jpeg_segments(parts):
         if marker == _APP11:
-            _take_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), found)
+            _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
         if marker not in (APP1, _COMMENT):
             continue
         if not is_readable(parts, start, length):
-            found.lose()
+            entries.mark_broken()
             return
         content = parts.bytes_at(start, length)
         if marker == _COMMENT:
-            found.add("jpeg:comment", decoded(content.rstrip(b"\0")))
+            entries.add("jpeg:comment", decode_text(content.rstrip(b"\0")))
         elif content.startswith(EXIF_LABEL):
-            exif.read(content, found)
+            exif.read(content, entries)
         elif content.startswith(XMP_LABEL):
-            xmp.read(content[len(XMP_LABEL) :], found)
+            xmp.read(content[len(XMP_LABEL) :], entries)
 
 
-def _take_jumbf(start: bytes, found: Entries) -> None:
-    """A segment of JPEG XT: label, number of the box, of the segment in it, then the box."""
+def _read_jumbf(start: bytes, entries: Entries) -> None:
+    """Read a JPEG XT segment: label, box number, segment number, then the box."""
     if start.startswith(_JUMBF) and c2pa.is_manifest(start):
-        found.has_c2pa = True
-    elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not found.has_c2pa:
-        found.lose()  # the last segment of a long box may be as short
+        entries.has_c2pa = True
+    elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:
+        entries.mark_broken()  # the last segment of a long box may be as short

@@ -1,6 +1,6 @@
-"""JPEG XL: the boxes `Exif`, `xml ` and `jumb` of a container; a codestream alone has no place.
+"""JPEG XL: the boxes `Exif`, `xml ` and `jumb` of a container; a bare codestream has none.
 
-A box `brob` holds one that is compressed by Brotli, which Python cannot inflate: it is left out.
+Boxes `brob` are compressed with Brotli, which Python cannot inflate: they are skipped.
 Source: ISO/IEC 18181-2, annex A.
 """
 
@@ -14,23 +14,23 @@ SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _MAX_BOXES: Final = 1024
 
 
-def read(parts: FileParts, found: Entries) -> None:
-    """What stands in boxes of its own."""
+def read(parts: FileParts, entries: Entries) -> None:
+    """Read the metadata boxes."""
     for number, (kind, start, end) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader
         if kind == b"jumb":
-            here = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
-            found.has_c2pa = found.has_c2pa or c2pa.is_described(here)
+            head = parts.bytes_at(start, min(end - start, c2pa.HEAD_BYTES))
+            entries.has_c2pa = entries.has_c2pa or c2pa.is_described(head)
         elif kind == b"brob":
-            found.hides_mark = True
+            entries.hides_mark = True
         if kind not in (b"Exif", b"xml "):
             continue
         if not is_readable(parts, start, end - start):
-            found.lose(with_mark=kind == b"xml ")
+            entries.mark_broken(with_mark=kind == b"xml ")
             continue
         content = parts.bytes_at(start, end - start)
         if kind == b"Exif":
-            exif.read(content[4 + int.from_bytes(content[:4], "big") :], found)
+            exif.read(content[4 + int.from_bytes(content[:4], "big") :], entries)
         else:
-            xmp.read(content, found)
+            xmp.read(content, entries)

@@ -1,4 +1,4 @@
-"""PNG: tEXt, zTXt, iTXt, eXIf, caBX, and ComfyUI's `comf`, in front of the pixels and behind them.
+"""PNG: tEXt, zTXt, iTXt, eXIf, caBX and ComfyUI's `comf`, before and after the pixels.
 
 Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in ComfyUI's
 comfy_extras/nodes_images.py.
@@ -12,7 +12,7 @@ from typing import Final
 from stillroom.file_parts import BrokenHeader, FileParts
 from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
-from stillroom.generation.texts import decoded
+from stillroom.generation.texts import decode_text
 from stillroom.work_budget import WorkBudget
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -28,8 +28,8 @@ _TAIL_BYTES: Final = 256 * 1024
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def read(parts: FileParts, found: Entries) -> None:
-    """What stands in front of the pixels."""
+def read(parts: FileParts, entries: Entries) -> None:
+    """Read the chunks before the pixels."""
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         head = parts.bytes_at(at, 8)
@@ -37,54 +37,54 @@ def read(parts: FileParts, found: Entries) -> None:
         if kind in (_PIXELS, _LAST):
             return
         if kind == _MANIFEST:
-            found.take_manifest(parts.bytes_at(at + 8, min(length, c2pa.HEAD_BYTES)))
+            entries.add_manifest(parts.bytes_at(at + 8, min(length, c2pa.HEAD_BYTES)))
         elif kind in _KINDS:
             if is_readable(parts, at + 8, length):
-                _take(kind, parts.bytes_at(at + 8, length), found)
+                _read_chunk(kind, parts.bytes_at(at + 8, length), entries)
             else:
-                found.lose(with_mark=kind == b"iTXt")
+                entries.mark_broken(with_mark=kind == b"iTXt")
         at += length + 12
-    found.lose()
+    entries.mark_broken()
 
 
-def read_tail(parts: FileParts, found: Entries) -> None:
-    """What stands behind the pixels, in the last 256 KiB.
+def read_tail(parts: FileParts, entries: Entries) -> None:
+    """Read the chunks after the pixels, in the last 256 KiB.
 
-    There are dozens of chunks of pixels in between, and in a bucket each look is a request. So the
-    chunks are found from the end: a place is one if others follow it up to the last. Mostly a chunk
-    of pixels is near; only where there is none the tail is searched for all kinds.
+    Dozens of pixel chunks may come before, and in a bucket each read is a request. The chunks are
+    therefore found from the end: an offset is accepted if a chain of chunks leads from it to the
+    last one. A pixel chunk is usually near; only without one are all kinds searched for.
     """
-    start = max(0, parts.size - _TAIL_BYTES)  # all that was kept of an upload: it is not copied
+    start = max(0, parts.size - _TAIL_BYTES)  # exactly the retained tail of an upload: no copy
     length = parts.size - start
     if not parts.allows(start, length):
-        found.lose()
+        entries.mark_broken()
         return
     tail = parts.bytes_at(start, length)
-    chunks = _plain_end(tail, found.budget)
+    chunks = _plain_end(tail, entries.budget)
     if chunks is not None:
         for kind, begin, end in chunks:
-            _take(kind, tail[begin:end], found)
+            _read_chunk(kind, tail[begin:end], entries)
         return
     end = tail.find(_END)
     if end < 0:
-        found.hides_mark = True
+        entries.hides_mark = True
         return
-    tail = tail[: end + len(_END)]  # what stands behind it is no part of the image
+    tail = tail[: end + len(_END)]  # bytes after it are not part of the image
     dead: set[int] = set()
     for kinds in ((_PIXELS,), _KINDS):
-        found.budget.hand_out(len(tail) * len(kinds))
+        entries.budget.hand_out(len(tail) * len(kinds))
         for place in itertools.islice(_places(tail, kinds), _MAX_CHUNKS):
-            chunks = _chain(tail, place - 4, dead, found.budget)
+            chunks = _chain(tail, place - 4, dead, entries.budget)
             if chunks is not None:
                 for kind, begin, end in chunks:
-                    _take(kind, tail[begin:end], found)
+                    _read_chunk(kind, tail[begin:end], entries)
                 return
 
 
 def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] | None:
-    """The chunks behind the first pixels if these lead to the file's very end, as they mostly do.
+    """Return the chunks after the first pixels if they lead to the very end of the file.
 
-    Then what is behind the pixels need not be searched for an end that comes before.
+    This usual case saves the search for an earlier end of the image.
     """
     first = tail.find(_PIXELS)
     if first < 0 or not tail.endswith(_END) or tail.find(_END, 0, first) >= 0:
@@ -93,7 +93,7 @@ def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] 
 
 
 def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
-    """Where a chunk of one of these kinds may be; `find` is ten times as fast as a pattern."""
+    """Yield possible offsets of chunks of these kinds; `find` is ten times as fast as a pattern."""
 
     def places(kind: bytes) -> Iterator[int]:
         at = tail.find(kind)
@@ -107,13 +107,15 @@ def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], budget: WorkBudget
 ) -> list[tuple[bytes, int, int]] | None:
-    """Kind, start and end of the content of each chunk from `at` on, if they end with the file.
+    """Return kind, start and end of the content of each known chunk from `at` on.
+
+    None if the chain of chunks does not end with the file.
 
     Args:
         tail: End of the file.
         at: Start of the first chunk.
-        dead: Places whose chunks do not end with the file; more are added.
-        budget: Spent by each chunk.
+        dead: Offsets whose chunks do not end with the file; more are added.
+        budget: Charged for each chunk.
     """
     passed: list[int] = []
     chunks: list[tuple[bytes, int, int]] = []
@@ -135,47 +137,43 @@ def _chain(
     return None
 
 
-def _take(kind: bytes, content: bytes, found: Entries) -> None:
+def _read_chunk(kind: bytes, content: bytes, entries: Entries) -> None:
     try:
         if kind == b"eXIf":
-            exif.read(content, found)
+            exif.read(content, entries)
             return
         if kind == _MANIFEST:
-            found.take_manifest(content[: c2pa.HEAD_BYTES])
+            entries.add_manifest(content[: c2pa.HEAD_BYTES])
             return
-        keyword, text = _text_of(kind, content, found)
+        keyword, text = _text_of(kind, content, entries)
     except BrokenHeader:
-        found.lose(with_mark=content.startswith(XMP_KEYWORD.encode()))
+        entries.mark_broken(with_mark=content.startswith(XMP_KEYWORD.encode()))
         return
     if keyword == XMP_KEYWORD:
-        xmp.read(text, found)
+        xmp.read(text, entries)
     else:
-        found.add(keyword, decoded(text))
+        entries.add(keyword, decode_text(text))
 
 
-def _text_of(kind: bytes, content: bytes, found: Entries) -> tuple[str, bytes]:
+def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]:
     name, separator, rest = content.partition(b"\0")
     if not separator or len(name) > 79:
         raise BrokenHeader
     if kind == b"zTXt":
         if rest[:1] != b"\0":
             raise BrokenHeader
-        rest = found.inflate(rest[1:])
+        rest = entries.inflate(rest[1:])
     elif kind == b"iTXt":
-        rest = itxt_text(content, found)
+        rest = itxt_text(content, entries)
     return name.decode("latin-1"), rest
 
 
-def itxt_text(content: bytes, found: Entries) -> bytes:
-    """The text of an iTXt chunk, inflated.
-
-    Raises:
-        BrokenHeader: it is none, or too large.
-    """
+def itxt_text(content: bytes, entries: Entries) -> bytes:
+    """Return the inflated text of an iTXt chunk; raise `BrokenHeader` if malformed."""
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")
     _translated, separator, rest = rest.partition(b"\0")
     if not separator or flags not in (b"\0\0", b"\1\0"):
         raise BrokenHeader
-    return found.inflate(rest) if flags[0] else rest
+    return entries.inflate(rest) if flags[0] else rest

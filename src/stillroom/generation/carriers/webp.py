@@ -1,4 +1,4 @@
-"""WebP: the chunks EXIF, XMP and C2PA, which stand behind the pixels.
+"""WebP: the chunks EXIF, XMP and C2PA, which follow the pixels.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -11,31 +11,31 @@ from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 
 _MAX_CHUNKS: Final = 4096
-"""An animation has one for each frame."""
+"""An animation has one chunk per frame."""
 
 
 def is_webp(start: bytes) -> bool:
-    """Whether a file that begins so is one."""
+    """Return whether a file with these first bytes is a WebP."""
     return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
 
 
-def read(parts: FileParts, found: Entries) -> None:
-    """What stands anywhere in the file."""
+def read(parts: FileParts, entries: Entries) -> None:
+    """Read the metadata chunks of the whole file."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
-            found.take_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
+            entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
         if kind not in (b"EXIF", b"XMP "):
             continue
         if not is_readable(parts, start, length):
-            found.lose(with_mark=kind == b"XMP ")
+            entries.mark_broken(with_mark=kind == b"XMP ")
         elif kind == b"EXIF":
-            exif.read(parts.bytes_at(start, length), found)
+            exif.read(parts.bytes_at(start, length), entries)
         else:
-            xmp.read(parts.bytes_at(start, length), found)
+            xmp.read(parts.bytes_at(start, length), entries)
 
 
 def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and length of the content of each chunk."""
+    """Yield kind, start and length of the content of each chunk."""
     at, end = 12, min(parts.size, 8 + parts.numbers("<I", 4)[0])
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:

@@ -1,6 +1,6 @@
-"""XMP: the few properties that tools keep facts in, out of a packet of RDF.
+"""XMP: the few properties in an RDF packet in which tools store facts.
 
-A document type is refused, since entities are how small documents become large ones.
+Document type declarations are refused, since entities can expand without bound.
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
 """
 
@@ -10,7 +10,7 @@ from xml.parsers import expat
 from stillroom.generation.carriers.entries import Entries
 
 NAMESPACE: Final = "urn:stillroom:generation:1#"
-"""Of our own property, `generation`; a name of its own, since there is no address to point to."""
+"""Namespace of Stillroom's property `generation`; a URN, since there is no address to point to."""
 
 IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
@@ -32,25 +32,25 @@ _MAX_DEPTH: Final = 32
 _MAX_ELEMENTS: Final = 20_000
 
 
-def read(packet: bytes, found: Entries) -> None:
-    """What is in a packet; whatever is no XMP is nothing."""
-    found.budget.produce(len(packet))
+def read(packet: bytes, entries: Entries) -> None:
+    """Read an XMP packet; anything else yields nothing."""
+    entries.budget.produce(len(packet))
     try:
-        _Packet(found).parse(packet)
-    except (expat.ExpatError, _Refused, ValueError, LookupError):  # an encoding of no such name
-        found.lose()
+        _Packet(entries).parse(packet)
+    except (expat.ExpatError, _Refused, ValueError, LookupError):  # LookupError: unknown encoding
+        entries.mark_broken()
 
 
 class _Refused(Exception):
-    """Larger, deeper or of another kind than packets are."""
+    """Packet that is too large, too deep, or has a document type."""
 
 
 class _Packet:
-    """The reading of one packet: a property is a child of rdf:Description, or its attribute."""
+    """Parser of one packet. A property is a child element or an attribute of rdf:Description."""
 
-    def __init__(self, found: Entries) -> None:
-        self._found = found
-        self._said: list[tuple[str, str]] = []
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._properties: list[tuple[str, str]] = []
         self._declared: list[dict[str, str]] = []
         self._open: list[str] = []
         self._elements = 0
@@ -59,8 +59,8 @@ class _Packet:
         self._text: list[str] = []
 
     def parse(self, packet: bytes) -> None:
-        # Expat would put the whole address of a namespace in front of each name in it: a packet of
-        # 1 MiB would become gigabytes.
+        # Expat's own namespace handling would prefix each name with the namespace's address: a
+        # packet of 1 MiB would become gigabytes.
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._begin
@@ -68,26 +68,26 @@ class _Packet:
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _refuse
         parser.Parse(packet.strip(b"\0"), True)
-        for name, value in self._said:  # other readers take nothing from a broken packet, either
-            self._found.add(name, value)
+        for name, value in self._properties:  # like other readers, use nothing of a broken packet
+            self._entries.add(name, value)
 
-    def _begin(self, prefixed: str, given: dict[str, str]) -> None:
+    def _begin(self, prefixed: str, raw: dict[str, str]) -> None:
         self._elements += 1
-        self._found.budget.look(1 + len(given))
+        self._entries.budget.look(1 + len(raw))
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise _Refused
-        declared = {one for one in given if one == "xmlns" or one.startswith("xmlns:")}
-        self._declared.append({one[6:]: given[one] for one in declared})
-        name = self._resolved(prefixed)
+        declared = {key for key in raw if key == "xmlns" or key.startswith("xmlns:")}
+        self._declared.append({key[6:]: raw[key] for key in declared})
+        name = self._qualify(prefixed)
         attributes = {
-            self._resolved(one) if ":" in one else one: value
-            for one, value in given.items()
-            if one not in declared
+            self._qualify(key) if ":" in key else key: value
+            for key, value in raw.items()
+            if key not in declared
         }
-        if name == _DESCRIPTION and self._property is None:  # else it is of an ingredient
+        if name == _DESCRIPTION and self._property is None:  # else it belongs to an ingredient
             for attribute, value in attributes.items():
                 if attribute in _NAMES:
-                    self._said.append((_NAMES[attribute], value))
+                    self._properties.append((_NAMES[attribute], value))
         elif self._open and self._open[-1] == _DESCRIPTION and self._property is None:
             self._property = name
             self._items = 0
@@ -96,8 +96,8 @@ class _Packet:
             self._items += 1
         self._open.append(name)
 
-    def _resolved(self, prefixed: str) -> str:
-        """The name with the address of its namespace, if that is one of those that are read."""
+    def _qualify(self, prefixed: str) -> str:
+        """Qualify a name with its namespace, if that namespace is read."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:
@@ -112,11 +112,11 @@ class _Packet:
         self._declared.pop()
         if name == self._property and self._open[-1:] == [_DESCRIPTION]:
             if name in _NAMES:
-                self._said.append((_NAMES[name], "".join(self._text).strip()))
+                self._properties.append((_NAMES[name], "".join(self._text).strip()))
             self._property = None
 
     def _characters(self, text: str) -> None:
-        # Of several languages the first is the default one.
+        # The first of several languages is the default.
         if self._property in _NAMES and self._items <= 1:
             self._text.append(text)
 

@@ -1,5 +1,5 @@
-"""What programs write: a file for each, with a pure function from texts to facts.
+"""Readers of tool metadata: one module per program, each a pure function from texts to facts.
 
-`read(texts, budget)` returns None where the texts are not this tool's. It raises `Unreadable` where
-they seem to be, and cannot be read, and `TooMuchWork` where that would take too long.
+`read(texts, budget)` returns None if the texts are not this tool's. It raises `Unreadable` if they
+have its marks but are malformed, and `TooMuchWork` if the budget is spent.
 """

@@ -1,8 +1,8 @@
-"""AUTOMATIC1111's web UI, Forge and SD.Next: `parameters`, or the comment of EXIF.
+"""AUTOMATIC1111's web UI, Forge and SD.Next: the text `parameters`, or an EXIF or JPEG comment.
 
-Sources: AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and
-modules/images.py (EXIF); lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext, which
-write the same with an own `Version` or `App`. ComfyUI's nodes that save for Civitai write it, too.
+Sources: AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/images.py
+(EXIF); lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext, which write the same with
+their own `Version` or `App`. ComfyUI nodes that save for Civitai write it, too.
 """
 
 from collections.abc import Mapping
@@ -17,26 +17,26 @@ _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if these texts are in the form of the web UI."""
+    """Parse the facts if these texts have the format of the web UI."""
     for key in (KEY, *_ELSEWHERE):
-        said = texts.get(key, "")
-        if said and not said.lstrip().startswith("{"):
-            found = _of(said, key, budget)
-            # A comment of a camera is no prompt; `parameters` is one also without its settings.
-            if found.steps is not None or found.seed is not None or key == KEY:
-                return _named(found, texts)
+        content = texts.get(key, "")
+        if content and not content.lstrip().startswith("{"):
+            facts = _facts_of(content, key, budget)
+            # A camera's comment is no prompt; `parameters` counts even without settings.
+            if facts.steps is not None or facts.seed is not None or key == KEY:
+                return _with_tool(facts, texts)
     return None
 
 
-def _named(found: Generation, texts: Mapping[str, str]) -> Generation:
+def _with_tool(facts: Generation, texts: Mapping[str, str]) -> Generation:
     graph = texts.get("prompt", "")
-    if found.tool == "A1111" and graph.startswith("{") and "class_type" in graph:
-        return Generation(tool="ComfyUI").over(found)
-    return found
+    if facts.tool == "A1111" and graph.startswith("{") and "class_type" in graph:
+        return Generation(tool="ComfyUI").over(facts)
+    return facts
 
 
-def _of(said: str, key: str, budget: WorkBudget) -> Generation:
-    parts = parse(said, budget)
+def _facts_of(content: str, key: str, budget: WorkBudget) -> Generation:
+    parts = parse(content, budget)
     settings = parts.settings
     width, height = size(settings.get("Size"))
     return Generation(
@@ -52,7 +52,7 @@ def _of(said: str, key: str, budget: WorkBudget) -> Generation:
         loras=loras_in(parts.prompt, budget),
         width=width,
         height=height,
-        raw={key: text(said)},
+        raw={key: text(content)},
     )
 
 

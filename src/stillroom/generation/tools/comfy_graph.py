@@ -1,6 +1,6 @@
-"""A graph of ComfyUI in its API form: nodes by id, and their inputs, literal or linked.
+"""Graph of ComfyUI in its API form: nodes by id, with literal or linked inputs.
 
-Where what an input has cannot be told without running the node, it is `Ambiguous`.
+An input whose value is unknown without running the node is `Ambiguous`.
 Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
 """
 
@@ -16,25 +16,25 @@ MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
 
 _MAX_KIND: Final = 256
-"""Characters of the name of a class that are searched for words."""
+"""Characters of a class name that are searched for words."""
 
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
-"""In the names of nodes that give on what they get."""
+"""Words in the names of nodes that pass their input through."""
 
 
 class Ambiguous(Exception):
-    """Several answers are possible, or none."""
+    """A value is unknown: several are possible, or none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node.
+    """Node of the graph, with its literal inputs and links in the form `[id, output]`.
 
     Attributes:
-        kind: Its class.
-        inputs: Literals, and links as they stand in the file.
-        number: Its id.
+        kind: Class of the node.
+        inputs: By name.
+        number: Id of the node.
     """
 
     kind: str
@@ -43,10 +43,10 @@ class Node:
 
 
 class Graph:
-    """The nodes of a graph, and what can be told about their inputs.
+    """Nodes of a graph, and the values of their inputs.
 
-    Links and texts of a node are found once, whatever leads to it: the paths through a graph are
-    not bounded by its nodes.
+    A value that a node would have to compute raises `Ambiguous`. Links and texts of each node are
+    computed once, since there may be exponentially more paths than nodes.
     """
 
     def __init__(self, nodes: Mapping[str, Node], budget: WorkBudget) -> None:
@@ -56,10 +56,10 @@ class Graph:
         self._texts: dict[str, str | None] = {}
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
-        """The graph in a JSON object; what is no node in it is left out."""
+    def of(cls, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
+        """Read the graph in a JSON object, skipping values that are not nodes."""
         nodes, budget = {}, budget or WorkBudget()
-        for number, node in itertools.islice(given.items(), MAX_NODES):
+        for number, node in itertools.islice(objects.items(), MAX_NODES):
             budget.look()
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict):
                 kind = str(node.get("class_type", ""))[:_MAX_KIND]
@@ -67,31 +67,31 @@ class Graph:
         return cls(nodes, budget)
 
     def target(self, value: object) -> str | None:
-        """The id of the node that an input is linked to; None of a literal."""
+        """Return the id of the node that an input is linked to, or None for a literal."""
         match value:
             case [str() | int() as number, int()]:
                 return str(number) if str(number) in self.nodes else None
         return None
 
     def link(self, node: Node, *names: str) -> str | None:
-        """Where the first of these inputs that is linked leads to."""
+        """Return the id of the node behind the first linked input among these names."""
         self.budget.look()
         targets = (self.target(node.inputs.get(name)) for name in names)
-        return next((one for one in targets if one is not None), None)
+        return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, str]:
-        """Where each linked input leads to."""
-        found = self._links.get(node.number)
-        if found is None:
+        """Return the node id behind each linked input."""
+        links = self._links.get(node.number)
+        if links is None:
             self.budget.look(len(node.inputs))
-            every = ((name, self.target(value)) for name, value in node.inputs.items())
-            found = {name: target for name, target in every if target is not None}
-            self._links[node.number] = found
-        self.budget.look(1 + len(found))
-        return found
+            targets = ((name, self.target(value)) for name, value in node.inputs.items())
+            links = {name: target for name, target in targets if target is not None}
+            self._links[node.number] = links
+        self.budget.look(1 + len(links))
+        return links
 
-    def passed(self, number: str) -> str:
-        """The node behind those that only give on what they get."""
+    def skip_passing(self, number: str) -> str:
+        """Follow nodes that pass their input through; return the id of the first other node."""
         for _ in range(MAX_DEPTH):
             node = self.nodes[number]
             links = self.links(node)
@@ -101,27 +101,23 @@ class Graph:
         raise Ambiguous
 
     def text(self, value: object, depth: int = 0) -> str:
-        """The text that an input has.
-
-        Raises:
-            Ambiguous: it comes out of a node that would have to run.
-        """
+        """Return the text of an input, or raise `Ambiguous`."""
         if isinstance(value, str):
             self.budget.produce(len(value))
             return value
         target = self.target(value)
         if target is None or depth > MAX_DEPTH:
             raise Ambiguous
-        number = self.passed(target)
+        number = self.skip_passing(target)
         if number not in self._texts:
-            self._texts[number] = None  # met again on the way, it is a circle
+            self._texts[number] = None  # makes a cycle of links ambiguous
             with contextlib.suppress(Ambiguous):
                 self._texts[number] = self._text_of(self.nodes[number], depth)
-        found = self._texts[number]
-        if found is None:
+        text = self._texts[number]
+        if text is None:
             raise Ambiguous
-        self.budget.produce(len(found))
-        return found
+        self.budget.produce(len(text))
+        return text
 
     def _text_of(self, node: Node, depth: int) -> str:
         if node.kind == "StringConcatenate":
@@ -129,9 +125,9 @@ class Graph:
             parts = [self.text(node.inputs.get(name, ""), depth + 1) for name in names]
             self.budget.produce(sum(map(len, parts)))
             return "".join(parts)
-        if isinstance(node.inputs.get("populated_text"), str):  # a wildcard that was drawn
+        if isinstance(node.inputs.get("populated_text"), str):  # wildcards are filled in here
             return str(node.inputs["populated_text"])
-        if len(node.inputs) != 1:  # what more there is may change the text
+        if len(node.inputs) != 1:  # other inputs may change the text
             raise Ambiguous
         (inner,) = node.inputs.values()
         if not isinstance(inner, str):
@@ -139,38 +135,30 @@ class Graph:
         return inner
 
     def whole(self, value: object) -> int:
-        """The whole number that an input has.
-
-        Raises:
-            Ambiguous: it comes out of a node that would have to run.
-        """
+        """Return the whole number of an input, or raise `Ambiguous`."""
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        literal = self._one_literal(value, int)
+        literal = self._single_literal(value, int)
         if not isinstance(literal, int):
             raise Ambiguous
         return literal
 
     def number(self, value: object) -> float:
-        """The number that an input has.
-
-        Raises:
-            Ambiguous: as `whole`.
-        """
+        """Return the number of an input, or raise `Ambiguous`."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-        return float(self._one_literal(value, int, float))
+        return float(self._single_literal(value, int, float))
 
-    def _one_literal(self, value: object, *kinds: type) -> Any:  # noqa: ANN401  (of these types)
+    def _single_literal(self, value: object, *kinds: type) -> Any:  # noqa: ANN401  (of these types)
         target = self.target(value)
         if target is None:
             raise Ambiguous
-        node = self.nodes[self.passed(target)]
+        node = self.nodes[self.skip_passing(target)]
         self.budget.look(len(node.inputs))
         literals = {
-            name: one
-            for name, one in node.inputs.items()
-            if isinstance(one, kinds) and not isinstance(one, bool)
+            name: value_
+            for name, value_ in node.inputs.items()
+            if isinstance(value_, kinds) and not isinstance(value_, bool)
         }
         known = literals.keys() & _WHOLE_NAMES
         if len(literals) != 1 or not (known or float in kinds) or self.links(node):
@@ -179,6 +167,6 @@ class Graph:
 
 
 def is_passing(node: Node) -> bool:
-    """Whether a node only gives on what it gets."""
-    called = node.kind.lower().replace(" ", "")
-    return any(word in called for word in _PASSING)
+    """Return whether a node passes its input through unchanged."""
+    kind = node.kind.lower().replace(" ", "")
+    return any(word in kind for word in _PASSING)

@@ -1,7 +1,7 @@
-"""From the node that saves an image to the nearest sampler, and from there to its facts.
+"""Walk of a ComfyUI graph from the node that saves an image to the nearest sampler and its facts.
 
-Of several savers those facts are told that all agree about: the file does not say which has
-written it. Of two samplers at the same distance, none.
+A file does not say which of several savers wrote it: only facts on which all agree are returned.
+Two samplers at the same distance yield none.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _SAVER: Final = (
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
-"""Words that follow each other in the name of a class."""
+"""Pairs of words that follow each other in a class name."""
 
 _PICTURES: Final = ("images", "image")
 _NO_PICTURE: Final = frozenset(
@@ -45,7 +45,7 @@ _ROLES: Final = {
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Texts of one node for several encoders: mostly one text, so where they differ, none is told."""
+"""Texts of one node for several encoders, usually equal; if they differ, none is returned."""
 
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",
@@ -57,41 +57,46 @@ _MAX_LORAS: Final = 50
 
 
 def walk(graph: Graph) -> Generation:
-    """The facts of the image that a graph has saved."""
-    ways = _Walk(graph)
-    found = {id(one): one for one in map(ways.facts, _savers(graph))}
-    if not found:
+    """Return the facts of the image that a graph has saved."""
+    walker = _Walk(graph)
+    results = {id(facts): facts for facts in map(walker.facts, _savers(graph))}
+    if not results:
         return Generation()
-    first, *others = found.values()
+    first, *others = results.values()
     return Generation(
         **{
-            one: getattr(first, one)
-            for one in NAMES
-            if all(getattr(other, one) == getattr(first, one) for other in others)
+            field: getattr(first, field)
+            for field in NAMES
+            if all(getattr(other, field) == getattr(first, field) for other in others)
         }
     )
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """The nodes that save; else those that nothing goes on from, and previews last."""
-    ends = {
-        at: node for at, node in graph.nodes.items() if graph.link(node, *_PICTURES) is not None
+    """Return the nodes that save images, or else the nodes whose output is unused.
+
+    Previews are returned only if there are no other nodes with unused output.
+    """
+    sinks = {
+        node_id: node
+        for node_id, node in graph.nodes.items()
+        if graph.link(node, *_PICTURES) is not None
     }
-    named = [node for node in ends.values() if _has_words(node, _SAVER)]
-    if named:
-        return named
+    savers = [node for node in sinks.values() if _has_words(node, _SAVER)]
+    if savers:
+        return savers
     used = {target for node in graph.nodes.values() for target in graph.links(node).values()}
-    last = [node for at, node in ends.items() if at not in used]
-    return [node for node in last if not _has_words(node, _PREVIEW)] or last
+    unused = [node for node_id, node in sinks.items() if node_id not in used]
+    return [node for node in unused if not _has_words(node, _PREVIEW)] or unused
 
 
 def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
-    called = node.kind.lower()
-    return any(second in called.partition(first)[2] for first, second in pairs)
+    kind = node.kind.lower()
+    return any(second in kind.partition(first)[2] for first, second in pairs)
 
 
 class _Walk:
-    """The ways from the savers; what lies on several of them is looked at once."""
+    """Walk from the savers. Results are cached, since several paths may share nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -100,28 +105,27 @@ class _Walk:
         self._facts: dict[str | None, Generation] = {None: Generation()}
 
     def facts(self, saver: Node) -> Generation:
-        """What the nearest sampler was given."""
-        sampler = _told(lambda: self._nearest(saver, _PICTURES))
+        sampler = _or_none(lambda: self._nearest(saver, _PICTURES))
         number = None if sampler is None else sampler.number
         if sampler is not None and number not in self._facts:
             self._facts[number] = self._facts_of(sampler)
         return self._facts[number]
 
     def _facts_of(self, sampler: Node) -> Generation:
-        guider = self._linked(sampler, "guider") or sampler
-        scheduler = self._behind(sampler, "sigmas", ("scheduler", "steps")) or sampler
-        algorithm = self._behind(sampler, "sampler", ("sampler_name",)) or sampler
-        width, height = _told(lambda: self._size(sampler)) or (None, None)
+        guider = self._linked_node(sampler, "guider") or sampler
+        scheduler = self._find_upstream(sampler, "sigmas", ("scheduler", "steps")) or sampler
+        algorithm = self._find_upstream(sampler, "sampler", ("sampler_name",)) or sampler
+        width, height = _or_none(lambda: self._size(sampler)) or (None, None)
         return Generation(
-            prompt=text(_told(lambda: self._said(guider, "positive"))),
-            negative_prompt=text(_told(lambda: self._said(guider, "negative"))),
-            seed=whole(_told(lambda: self._seed(sampler)), MAX_SEED),
-            steps=whole(_told(lambda: self._graph.whole(scheduler.inputs.get("steps")))),
-            cfg_scale=number(_told(lambda: self._graph.number(guider.inputs.get("cfg")))),
-            sampler=name(_told(lambda: self._graph.text(algorithm.inputs.get("sampler_name")))),
-            scheduler=name(_told(lambda: self._graph.text(scheduler.inputs.get("scheduler")))),
-            model=name(_told(lambda: self._model(guider))),
-            loras=_told(lambda: self._loras(guider)),
+            prompt=text(_or_none(lambda: self._prompt(guider, "positive"))),
+            negative_prompt=text(_or_none(lambda: self._prompt(guider, "negative"))),
+            seed=whole(_or_none(lambda: self._seed(sampler)), MAX_SEED),
+            steps=whole(_or_none(lambda: self._graph.whole(scheduler.inputs.get("steps")))),
+            cfg_scale=number(_or_none(lambda: self._graph.number(guider.inputs.get("cfg")))),
+            sampler=name(_or_none(lambda: self._graph.text(algorithm.inputs.get("sampler_name")))),
+            scheduler=name(_or_none(lambda: self._graph.text(scheduler.inputs.get("scheduler")))),
+            model=name(_or_none(lambda: self._model(guider))),
+            loras=_or_none(lambda: self._loras(guider)),
             width=width,
             height=height,
         )
@@ -129,114 +133,116 @@ class _Walk:
     # The sampler
 
     def _nearest(self, start: Node, names: tuple[str, ...]) -> Node:
-        """The sampler with the fewest links between; pixels and latents are followed alone."""
-        level = {at for one in names if (at := self._graph.link(start, one)) is not None}
-        began = frozenset(level)
-        if began not in self._samplers:
-            self._samplers[began] = _told(lambda: self._nearest_from(level))
-        found = self._samplers[began]
-        if found is None:
+        """Return the sampler behind the fewest links; only pixels and latents are followed."""
+        level = {node_id for key in names if (node_id := self._graph.link(start, key)) is not None}
+        targets = frozenset(level)
+        if targets not in self._samplers:
+            self._samplers[targets] = _or_none(lambda: self._nearest_from(level))
+        sampler = self._samplers[targets]
+        if sampler is None:
             raise Ambiguous
-        return found
+        return sampler
 
     def _nearest_from(self, level: set[str]) -> Node:
         seen = set(level)
         while level:
-            samplers = [at for at in level if _is_sampler(self._graph, self._graph.nodes[at])]
+            samplers = [
+                node_id for node_id in level if _is_sampler(self._graph, self._graph.nodes[node_id])
+            ]
             if len(samplers) > 1:
                 raise Ambiguous
             if samplers:
                 return self._graph.nodes[samplers[0]]
             below = {
                 target
-                for at in level
-                for one, target in self._graph.links(self._graph.nodes[at]).items()
-                if one not in _NO_PICTURE
+                for node_id in level
+                for key, target in self._graph.links(self._graph.nodes[node_id]).items()
+                if key not in _NO_PICTURE
             }
             level = below - seen
             seen |= below
         raise Ambiguous
 
     def _seed(self, sampler: Node, depth: int = 0) -> int:
-        """Of the sampler that made the noise: one that goes on from another has made none."""
-        source = self._linked(sampler, "noise") or sampler
-        given = next((source.inputs[one] for one in _SEEDS if one in source.inputs), None)
+        """Return the seed of the sampler that created the noise; later samplers may create none."""
+        source = self._linked_node(sampler, "noise") or sampler
+        seed = next((source.inputs[key] for key in _SEEDS if key in source.inputs), None)
         is_off = sampler.inputs.get("add_noise") in ("disable", False)
         if is_off or source.kind == "DisableNoise":
             if depth > MAX_DEPTH:
                 raise Ambiguous
-            before = self._nearest(sampler, ("latent_image", "samples", "latent"))
-            return self._seed(before, depth + 1)
-        return self._graph.whole(given)
+            previous = self._nearest(sampler, ("latent_image", "samples", "latent"))
+            return self._seed(previous, depth + 1)
+        return self._graph.whole(seed)
 
     def _size(self, sampler: Node) -> tuple[int, int]:
-        """What the empty latent has, also where samplers follow each other at one size."""
-        at = self._graph.link(sampler, "latent_image", "samples", "latent")
+        """Return the size of the empty latent, also behind several samplers that keep the size."""
+        node_id = self._graph.link(sampler, "latent_image", "samples", "latent")
         for _ in range(MAX_DEPTH):
-            if at is None:
+            if node_id is None:
                 break
-            node = self._graph.nodes[self._graph.passed(at)]
+            node = self._graph.nodes[self._graph.skip_passing(node_id)]
             if "width" in node.inputs and "height" in node.inputs:
                 whole_of = self._graph.whole
                 return whole_of(node.inputs["width"]), whole_of(node.inputs["height"])
             if not _is_sampler(self._graph, node):
                 break
-            at = self._graph.link(node, "latent_image", "samples", "latent")
+            node_id = self._graph.link(node, "latent_image", "samples", "latent")
         raise Ambiguous
 
     # Texts
 
-    def _said(self, guider: Node, role: str) -> str:
-        at = self._graph.link(guider, *_ROLES[role])
-        if at is None:
+    def _prompt(self, guider: Node, role: str) -> str:
+        node_id = self._graph.link(guider, *_ROLES[role])
+        if node_id is None:
             raise Ambiguous
-        found = self._text_at(at, role, 0)
-        self._graph.budget.produce(len(found))
-        return found
+        prompt = self._text_at(node_id, role, 0)
+        self._graph.budget.produce(len(prompt))
+        return prompt
 
-    def _text_at(self, at: str, role: str, depth: int) -> str:
-        """The text that a conditioning was encoded from."""
-        if (at, role) not in self._texts:
-            self._texts[at, role] = None  # met again on the way, it is a circle
-            self._texts[at, role] = _told(lambda: self._encoded(at, role, depth))
-        found = self._texts[at, role]
-        if found is None:
+    def _text_at(self, node_id: str, role: str, depth: int) -> str:
+        """Return the text from which a conditioning was encoded."""
+        if (node_id, role) not in self._texts:
+            self._texts[node_id, role] = None  # makes a cycle of links ambiguous
+            self._texts[node_id, role] = _or_none(lambda: self._read_text(node_id, role, depth))
+        prompt = self._texts[node_id, role]
+        if prompt is None:
             raise Ambiguous
-        return found
+        return prompt
 
-    def _encoded(self, at: str, role: str, depth: int) -> str:
-        node = self._graph.nodes[at]
+    def _read_text(self, node_id: str, role: str, depth: int) -> str:
+        node = self._graph.nodes[node_id]
         if depth > MAX_DEPTH:
             raise Ambiguous
         if node.kind == "ConditioningZeroOut" and role == "negative":
             return ""
         texts = self._own_texts(node, role)
         if texts is None:
-            texts = {self._text_at(one, role, depth + 1) for one in self._toward(node, role)}
+            texts = {self._text_at(source, role, depth + 1) for source in self._sources(node, role)}
         if len(texts) != 1:
             raise Ambiguous
         return texts.pop()
 
     def _own_texts(self, node: Node, role: str) -> set[str] | None:
-        """What the node encodes itself; None where it takes a conditioning from others."""
-        given = node.inputs
-        if isinstance(given.get(role), str):
-            return {given[role]}
-        for one in _ALWAYS:
-            if one in given:
-                return {self._graph.text(given[one])}
-        together = {self._graph.text(given[one]) for one in _TOGETHER if one in given}
+        """Return the texts that the node itself encodes; None if it only receives conditionings."""
+        inputs = node.inputs
+        if isinstance(inputs.get(role), str):
+            return {inputs[role]}
+        for key in _ALWAYS:
+            if key in inputs:
+                return {self._graph.text(inputs[key])}
+        together = {self._graph.text(inputs[key]) for key in _TOGETHER if key in inputs}
         if not together:
             return None
         return together - {""} or {""}
 
-    def _toward(self, node: Node, role: str) -> Iterator[str]:
-        """Where the conditioning comes from, in a node that changes or joins some."""
+    def _sources(self, node: Node, role: str) -> Iterator[str]:
+        """Yield the sources of the conditioning in a node that changes or joins some."""
         links = self._graph.links(node)
-        own = [links[one] for one in _ROLES[role] if one in links]
+        own = [links[key] for key in _ROLES[role] if key in links]
         if own:
             return iter(own[:1])
-        joined = [to for one, to in links.items() if one.startswith("conditioning")]
+        joined = [source for key, source in links.items() if key.startswith("conditioning")]
         if joined or is_passing(node):
             return iter(joined or links.values())
         raise Ambiguous
@@ -244,70 +250,69 @@ class _Walk:
     # The model
 
     def _chain(self, guider: Node) -> Iterator[Node]:
-        """The nodes that the model passes, from the sampler up to the one that loads it."""
-        at = self._graph.link(guider, "model")
+        """Yield the nodes through which the model passes, from the sampler back to the loader."""
+        node_id = self._graph.link(guider, "model")
         for _ in range(MAX_DEPTH):
-            if at is None:
+            if node_id is None:
                 raise Ambiguous
-            node = self._graph.nodes[at]
+            node = self._graph.nodes[node_id]
             yield node
-            if any(one in node.inputs for one in _MODELS):
+            if any(key in node.inputs for key in _MODELS):
                 return
             links = self._graph.links(node)
-            at = links.get("model")
-            if at is None and len(links) == 1:
-                (at,) = links.values()
+            node_id = links.get("model")
+            if node_id is None and len(links) == 1:
+                (node_id,) = links.values()
 
     def _model(self, guider: Node) -> str:
         *_, loader = self._chain(guider)
-        given = next((loader.inputs[one] for one in _MODELS if one in loader.inputs), None)
-        return self._graph.text(given)
+        value = next((loader.inputs[key] for key in _MODELS if key in loader.inputs), None)
+        return self._graph.text(value)
 
     def _loras(self, guider: Node) -> tuple[Lora, ...]:
-        found: list[Lora] = []
+        loras: list[Lora] = []
         for node in self._chain(guider):
-            for one in self._stacked(node):
-                found = [*_loras_of(self._graph, one), *found]
-                if len(found) > _MAX_LORAS:
+            for loader in self._stack(node):
+                loras = [*_loras_of(self._graph, loader), *loras]
+                if len(loras) > _MAX_LORAS:
                     raise Ambiguous
-        return tuple(found)
+        return tuple(loras)
 
-    def _stacked(self, node: Node) -> Iterator[Node]:
-        """A node, and those that hand it a stack of LoRAs."""
+    def _stack(self, node: Node) -> Iterator[Node]:
         passed: set[str] = set()
         for _ in range(MAX_DEPTH):
             if node.number in passed:
                 raise Ambiguous
             passed.add(node.number)
             yield node
-            at = self._graph.link(node, "lora_stack")
-            if at is None:
+            node_id = self._graph.link(node, "lora_stack")
+            if node_id is None:
                 return
-            node = self._graph.nodes[at]
+            node = self._graph.nodes[node_id]
 
     # Other nodes
 
-    def _linked(self, node: Node, one: str) -> Node | None:
-        at = self._graph.link(node, one)
-        return None if at is None else self._graph.nodes[at]
+    def _linked_node(self, node: Node, key: str) -> Node | None:
+        node_id = self._graph.link(node, key)
+        return None if node_id is None else self._graph.nodes[node_id]
 
-    def _behind(self, node: Node, one: str, names: tuple[str, ...]) -> Node | None:
-        """The first node behind an input that has one of these inputs itself."""
-        at = self._graph.link(node, one)
+    def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
+        """Follow an input and return the first node that itself has one of these inputs."""
+        node_id = self._graph.link(node, key)
         for _ in range(MAX_DEPTH):
-            if at is None:
+            if node_id is None:
                 return None
-            found = self._graph.nodes[at]
-            if any(name_ in found.inputs for name_ in names):
-                return found
-            links = self._graph.links(found)
-            at = next(iter(links.values())) if len(links) == 1 else None
+            upstream = self._graph.nodes[node_id]
+            if any(name_ in upstream.inputs for name_ in names):
+                return upstream
+            links = self._graph.links(upstream)
+            node_id = next(iter(links.values())) if len(links) == 1 else None
         return None
 
 
-def _told(ask: Callable[[], T]) -> T | None:
+def _or_none(resolve: Callable[[], T]) -> T | None:
     try:
-        return ask()
+        return resolve()
     except Ambiguous:
         return None
 
@@ -316,31 +321,38 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
     links = graph.links(node)
     if "guider" in links and "noise" in links:
         return True
-    has_seed = any(one in node.inputs for one in _SEEDS)
-    return has_seed and any(one in links for one in _FEEDS)
+    has_seed = any(key in node.inputs for key in _SEEDS)
+    return has_seed and any(key in links for key in _FEEDS)
 
 
 def _loras_of(graph: Graph, node: Node) -> list[Lora]:
-    """What one node adds: a single LoRA, several numbered ones, or objects with a switch."""
-    given = node.inputs
-    graph.budget.look(len(given) + _MAX_LORAS)
-    found = [
-        lora(one.get("lora"), one.get("strength"))
-        for one in given.values()
-        if isinstance(one, dict) and one.get("on")
+    """Return the LoRAs that a node adds: a single one, numbered ones, or objects with a switch."""
+    inputs = node.inputs
+    graph.budget.look(len(inputs) + _MAX_LORAS)
+    candidates = [
+        lora(item.get("lora"), item.get("strength"))
+        for item in inputs.values()
+        if isinstance(item, dict) and item.get("on")
     ]
-    most = given.get("lora_count")
+    most = inputs.get("lora_count")
     for end in ("", *(f"_{place}" for place in range(1, _MAX_LORAS + 1))):
-        called = given.get(f"lora_name{end}")
+        lora_name = inputs.get(f"lora_name{end}")
         is_beyond = end and isinstance(most, int) and int(end[1:]) > most
-        if called is None or is_beyond or given.get(f"switch{end}") == "Off":
+        if lora_name is None or is_beyond or inputs.get(f"switch{end}") == "Off":
             continue
-        found.append(lora(graph.text(called), _weight(graph, node, end)))
-    loras = [one for one in found if one is not None]
-    graph.budget.produce(sum(len(one.name) for one in loras))
+        candidates.append(lora(graph.text(lora_name), _weight(graph, node, end)))
+    loras = [item for item in candidates if item is not None]
+    graph.budget.produce(sum(len(item.name) for item in loras))
     return loras
 
 
 def _weight(graph: Graph, node: Node, end: str) -> float | None:
-    given = next((node.inputs[one + end] for one in _WEIGHTS if one + end in node.inputs), None)
-    return _told(lambda: graph.number(given))
+    weight = next(
+        (
+            node.inputs[weight_name + end]
+            for weight_name in _WEIGHTS
+            if weight_name + end in node.inputs
+        ),
+        None,
+    )
+    return _or_none(lambda: graph.number(weight))

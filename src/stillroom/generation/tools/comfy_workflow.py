@@ -1,8 +1,8 @@
-"""A workflow of ComfyUI, as its editor keeps it, in the API form that would have run.
+"""Conversion of a ComfyUI editor workflow into the API form that would have run.
 
-Muted nodes go, bypassed ones give on what they get, reroutes and primitives are resolved, and what
-lies in subgraphs stands beside the rest, its ids behind those of the subgraph's node. Values of
-widgets have no names in older files: those of the common nodes are in a table.
+Muted nodes are removed, bypassed ones pass their inputs through, reroutes and primitives are
+resolved. Subgraphs are flattened: their nodes' ids are prefixed with the id of the subgraph's
+node. Older files do not name widget values: a table has the names for the common nodes.
 Source: Comfy-Org/ComfyUI_frontend, src/utils/executionUtil.ts (graphToPrompt) and
 src/platform/workflow/validation/schemas/workflowSchema.ts.
 """
@@ -17,16 +17,16 @@ from stillroom.work_budget import TooMuchWork, WorkBudget
 
 _MUTED, _BYPASSED = 2, 4
 _INPUTS, _OUTPUTS = -10, -20
-"""Ids that links of a subgraph have at its border."""
+"""Ids of a subgraph's own inputs and outputs in its links."""
 
 _MAX_LEVELS: Final = 8
 _MAX_SUBGRAPHS: Final = 2000
-"""Nodes that stand for subgraphs, those in subgraphs counted again for each."""
+"""Bound on subgraph nodes; nested ones count once per enclosing subgraph node."""
 
 _LOOKS_OF_A_LEVEL: Final = 5
 
 _CONTROLS: Final = ("fixed", "increment", "decrement", "randomize")
-"""What an editor does to a seed after each run: it stands behind the seed, without a name."""
+"""Change of the seed after each run: a widget value that follows the seed, without a name."""
 
 _WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "BasicScheduler": ("scheduler", "steps", "denoise"),
@@ -52,7 +52,7 @@ _WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def api_form(workflow: Mapping[str, Any], budget: WorkBudget) -> dict[str, Any]:
-    """The nodes that would have run; what cannot be made out of the workflow is left out.
+    """Return the nodes that would have run, skipping what cannot be resolved.
 
     Raises:
         TooMuchWork: the budget is spent, or there are more subgraphs than any workflow has.
@@ -60,34 +60,32 @@ def api_form(workflow: Mapping[str, Any], budget: WorkBudget) -> dict[str, Any]:
     definitions = workflow.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
     subgraphs = {
-        one["id"]: _Drawing(one, budget)
-        for one in (listed if isinstance(listed, list) else ())
-        if isinstance(one, dict) and isinstance(one.get("id"), str)
+        subgraph["id"]: _Drawing(subgraph, budget)
+        for subgraph in (listed if isinstance(listed, list) else ())
+        if isinstance(subgraph, dict) and isinstance(subgraph.get("id"), str)
     }
-    found: dict[str, Any] = {}
+    nodes: dict[str, Any] = {}
     drawing = _Drawing(workflow, budget)
     for number, node in _Level(drawing, _Subgraphs(subgraphs, budget), "", None).nodes():
-        found[number] = node
-        if len(found) == MAX_NODES:
+        nodes[number] = node
+        if len(nodes) == MAX_NODES:
             break
-    return found
+    return nodes
 
 
 class _Drawing:
-    """A workflow, or the definition of a subgraph: read once, however many nodes stand for it.
+    """Workflow or subgraph definition, parsed once however many nodes refer to it.
 
     Attributes:
-        nodes: By id.
-        links: By number.
-        outputs: The first link that leads to each output of a subgraph.
+        outputs: The number of the first link to each output of a subgraph.
     """
 
-    def __init__(self, given: Mapping[str, Any], budget: WorkBudget) -> None:
-        nodes, links = _objects(given.get("nodes")), given.get("links")
+    def __init__(self, definition: Mapping[str, Any], budget: WorkBudget) -> None:
+        nodes, links = _objects(definition.get("nodes")), definition.get("links")
         links = links if isinstance(links, list) else []
         budget.look(len(nodes) + len(links))
         self.nodes = {str(node["id"]): node for node in nodes if "id" in node}
-        self.links = dict(link for link in map(_link, links) if link is not None)
+        self.links = dict(link for link in map(_parse_link, links) if link is not None)
         self.outputs: dict[int, int] = {}
         for number, link in self.links.items():
             if link.target == str(_OUTPUTS):
@@ -95,7 +93,7 @@ class _Drawing:
 
 
 class _Subgraphs:
-    """The definitions of subgraphs by type, and the bound on how many nodes stand for them."""
+    """Subgraph definitions by type, with a bound on how many nodes may refer to them."""
 
     def __init__(self, drawings: Mapping[str, _Drawing], budget: WorkBudget) -> None:
         self.budget = budget
@@ -103,15 +101,10 @@ class _Subgraphs:
         self._left = _MAX_SUBGRAPHS
 
     def drawing(self, node: Mapping[str, Any]) -> _Drawing | None:
-        """The definition that a node stands for; None where it stands for none."""
         return self._drawings.get(_text(node.get("type")))
 
     def count(self) -> None:
-        """Count one more level.
-
-        Raises:
-            TooMuchWork: there are more than any workflow has.
-        """
+        """Count one more level; raise `TooMuchWork` if there are more than any workflow has."""
         self.budget.look(_LOOKS_OF_A_LEVEL)
         self._left -= 1
         if self._left < 0:
@@ -119,10 +112,10 @@ class _Subgraphs:
 
 
 class _Level:
-    """The nodes and links of a workflow, or of a subgraph where one node stands for it.
+    """Nodes and links of a workflow, or of a subgraph as used by one node.
 
     Attributes:
-        outside: The level that this one lies in, and the node there.
+        outside: The enclosing level and the subgraph's node in it.
     """
 
     def __init__(
@@ -144,7 +137,7 @@ class _Level:
         self._values: dict[int, object] = {}
 
     def nodes(self, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Id and API form of each node that would have run."""
+        """Yield id and API form of each node that would have run."""
         for number, node in self._nodes.items():
             self._budget.look()
             if node.get("mode") in (_MUTED, _BYPASSED) or node.get("type") == "Reroute":
@@ -155,14 +148,13 @@ class _Level:
                     yield from below.nodes(depth + 1)
                 continue
             inputs = dict(_widgets(node, self._budget))
-            for one in self._inputs(node):
-                value = self.value(one.get("link"), 0)
+            for slot in self._inputs(node):
+                value = self.value(slot.get("link"), 0)
                 if value is not None:
-                    inputs[_text(one.get("name"))] = value
+                    inputs[_text(slot.get("name"))] = value
             yield self._id(number), {"class_type": _text(node.get("type")), "inputs": inputs}
 
     def _level_of(self, number: str) -> "_Level | None":
-        """What lies in the node, if it stands for a subgraph."""
         node = self._nodes[number]
         drawing = self._subgraphs.drawing(node)
         if drawing is None:
@@ -177,34 +169,34 @@ class _Level:
         return self._prefix + number
 
     def _inputs(self, node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        given = node.get("inputs")
-        self._budget.look(1 + (len(given) if isinstance(given, list) else 0))
-        return _objects(given)
+        inputs = node.get("inputs")
+        self._budget.look(1 + (len(inputs) if isinstance(inputs, list) else 0))
+        return _objects(inputs)
 
     def value(self, link: object, depth: int) -> object:
-        """What comes over a link: `[id, output]`, a literal, or None."""
+        """Return the value that a link carries: `[id, output]`, a literal, or None."""
         if not isinstance(link, int) or link not in self._links or depth > MAX_DEPTH:
             return None
         if link not in self._values:
-            self._values[link] = None  # met again on the way, it is a circle
+            self._values[link] = None  # ends a cycle of links
             self._values[link] = self._value_of(self._links[link], depth)
         return self._values[link]
 
-    def _value_of(self, found: "_Link", depth: int) -> object:
-        if found.origin == str(_INPUTS):
-            return self._from_outside(found.output, depth)
-        node = self._nodes.get(found.origin)
+    def _value_of(self, link: "_Link", depth: int) -> object:
+        if link.origin == str(_INPUTS):
+            return self._from_outside(link.output, depth)
+        node = self._nodes.get(link.origin)
         if node is None or node.get("mode") == _MUTED:
             return None
         if node.get("mode") == _BYPASSED or node.get("type") == "Reroute":
-            return self._passed(node, found, depth)
-        return self._given(node, found, depth)
+            return self._bypass(node, link, depth)
+        return self._node_value(node, link, depth)
 
     def out(self, output: int, depth: int) -> object:
-        """What comes out of this subgraph at one of its outputs."""
+        """Return the value of an output of this subgraph."""
         return self.value(self._outputs.get(output), depth + 1)
 
-    def _given(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
+    def _node_value(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
         if node.get("type") == "PrimitiveNode":
             values = node.get("widgets_values")
             return values[0] if isinstance(values, list) and values else None
@@ -222,19 +214,22 @@ class _Level:
             return None
         return level.value(inputs[output].get("link"), depth + 1)
 
-    def _passed(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
-        """What a node gives on: its input of the same type, at the same place if there is one."""
+    def _bypass(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
+        """Return the value that a node passes to an output.
+
+        It is that of an input of the same type, preferably at the same position.
+        """
         inputs = self._inputs(node)
         if node.get("type") != "Reroute":
-            same = [one for one in inputs if one.get("type") == link.kind]
-            there = inputs[link.output : link.output + 1]
-            inputs = [one for one in there if one.get("type") == link.kind] or same
+            same = [slot for slot in inputs if slot.get("type") == link.kind]
+            at_position = inputs[link.output : link.output + 1]
+            inputs = [slot for slot in at_position if slot.get("type") == link.kind] or same
         return self.value(inputs[0].get("link"), depth + 1) if inputs else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """From an output of a node to an input, which is `place`, of another one."""
+    """Link from an output of a node to the input `place` of another node."""
 
     origin: str
     output: int
@@ -243,9 +238,9 @@ class _Link:
     kind: str
 
 
-def _link(given: object) -> tuple[int, _Link] | None:
-    """Its id and the link; it has two forms."""
-    match given:
+def _parse_link(raw: object) -> tuple[int, _Link] | None:
+    """Parse a link, which has two forms, and its id."""
+    match raw:
         case [int() as number, origin, int() as output, target, int() as place, kind, *_]:
             pass
         case {
@@ -263,19 +258,21 @@ def _link(given: object) -> tuple[int, _Link] | None:
 
 
 def _widgets(node: Mapping[str, Any], budget: WorkBudget) -> Iterator[tuple[str, Any]]:
-    """Name and value of each widget whose name can be told."""
+    """Yield name and value of each widget whose name is known."""
     values = node.get("widgets_values")
     inputs = node.get("inputs")
-    budget.look(sum(len(one) for one in (values, inputs) if isinstance(one, dict | list)))
+    budget.look(sum(len(item) for item in (values, inputs) if isinstance(item, dict | list)))
     if isinstance(values, dict):
         yield from values.items()
         return
     left = deque(values if isinstance(values, list) else ())
     names: tuple[str, ...] | None = _WIDGETS.get(_text(node.get("type")))
     if names is None:
-        yield from ((f"lora_{at}", one) for at, one in enumerate(left) if isinstance(one, dict))
+        yield from ((f"lora_{at}", item) for at, item in enumerate(left) if isinstance(item, dict))
         names = tuple(_widget_inputs(node))
-        if len(names) + sum(one in _CONTROLS for one in left if isinstance(one, str)) < len(left):
+        if len(names) + sum(item in _CONTROLS for item in left if isinstance(item, str)) < len(
+            left
+        ):
             return
     for name in names:
         if not left:
@@ -286,8 +283,8 @@ def _widgets(node: Mapping[str, Any], budget: WorkBudget) -> Iterator[tuple[str,
 
 
 def _widget_inputs(node: Mapping[str, Any]) -> Iterator[str]:
-    for one in _objects(node.get("inputs")):
-        widget = one.get("widget")
+    for slot in _objects(node.get("inputs")):
+        widget = slot.get("widget")
         if isinstance(widget, dict) and isinstance(widget.get("name"), str):
             yield widget["name"]
 
@@ -297,4 +294,4 @@ def _text(value: object) -> str:
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,7 +1,7 @@
-"""ComfyUI: `prompt`, the graph as it ran, beside `workflow`, the graph as the editor shows it.
+"""ComfyUI: `prompt`, the executed graph, and `workflow`, the graph of the editor.
 
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
-animated WebP has `prompt:{…}` in EXIF; nodes of others use other properties of EXIF
+animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
 (audioscavenger/save-image-extended-comfyui, kaanyalova/ComfyUI_ExtendedImageFormats).
 """
 
@@ -20,11 +20,7 @@ _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Sof
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if these texts hold a graph.
-
-    Raises:
-        Unreadable: they seem to, and it is no JSON object.
-    """
+    """Parse the facts if these texts contain a graph."""
     graphs = _graphs(texts, budget)
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
@@ -35,31 +31,35 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str, Any]]:
-    """The graphs by their names, from whichever place has them."""
-    given: dict[str, Any] = {one: texts[one] for one in (_PROMPT, _WORKFLOW) if one in texts}
+    """Return the graphs by name, from any place that has them."""
+    candidates: dict[str, Any] = {
+        name: texts[name] for name in (_PROMPT, _WORKFLOW) if name in texts
+    }
     for place in _IN_EXIF:
-        called, colon, said = texts.get(place, "").partition(":")
-        if colon and called.strip().lower() in (_PROMPT, _WORKFLOW):
-            given.setdefault(called.strip().lower(), said)
+        label, colon, content = texts.get(place, "").partition(":")
+        if colon and label.strip().lower() in (_PROMPT, _WORKFLOW):
+            candidates.setdefault(label.strip().lower(), content)
     comment = texts.get("exif:UserComment", "")
     if f'"{_PROMPT}"' in comment or f'"{_WORKFLOW}"' in comment:
         whole = object_in(comment, budget) or {}
-        for one in (_PROMPT, _WORKFLOW):
-            given.setdefault(one, whole.get(one))
-    found = {one: _object(value, budget) for one, value in given.items() if value is not None}
-    return {one: value for one, value in found.items() if _is_graph(one, value)}
+        for name in (_PROMPT, _WORKFLOW):
+            candidates.setdefault(name, whole.get(name))
+    graphs = {
+        name: _object(value, budget) for name, value in candidates.items() if value is not None
+    }
+    return {name: value for name, value in graphs.items() if _is_graph(name, value)}
 
 
 def _object(value: object, budget: WorkBudget) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    found = object_in(value, budget) if isinstance(value, str) else None
-    if found is None:
+    parsed = object_in(value, budget) if isinstance(value, str) else None
+    if parsed is None:
         raise Unreadable
-    return found
+    return parsed
 
 
-def _is_graph(called: str, value: dict[str, Any]) -> bool:
-    if called == _WORKFLOW:
+def _is_graph(name: str, value: dict[str, Any]) -> bool:
+    if name == _WORKFLOW:
         return isinstance(value.get("nodes"), list)
     return any(isinstance(node, dict) and "class_type" in node for node in value.values())

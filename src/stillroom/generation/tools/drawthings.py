@@ -1,7 +1,7 @@
-"""Draw Things: XMP with a JSON object in exif:UserComment, and a text in dc:description.
+"""Draw Things: XMP with a JSON object in exif:UserComment, or a text in dc:description.
 
-Sources: receyuki/stable-diffusion-prompt-reader, format/drawthings.py; packets as the app writes
-them, quoted in drawthingsai/draw-things-community.
+Sources: receyuki/stable-diffusion-prompt-reader, format/drawthings.py; packets written by the app,
+quoted in drawthingsai/draw-things-community.
 """
 
 from collections.abc import Mapping
@@ -29,43 +29,39 @@ _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if the packet names this app.
-
-    Raises:
-        Unreadable: it does, and what should be JSON is not.
-    """
+    """Parse the facts if the packet names this app."""
     if not texts.get("xmp:xmp:CreatorTool", "").startswith(_TOOL):
         return None
-    given = object_in(texts.get(_COMMENT), budget)
-    if given is not None:
-        return _of(given)
-    return _of_text(texts[_DESCRIPTION], budget) if _DESCRIPTION in texts else None
+    comment = object_in(texts.get(_COMMENT), budget)
+    if comment is not None:
+        return _facts_of(comment)
+    return _facts_of_text(texts[_DESCRIPTION], budget) if _DESCRIPTION in texts else None
 
 
-def _of(given: dict[str, Any]) -> Generation:
-    width, height = size(given.get("size"))
+def _facts_of(comment: dict[str, Any]) -> Generation:
+    width, height = size(comment.get("size"))
     return Generation(
         tool="DrawThings",
-        prompt=text(given.get("c")),
-        negative_prompt=text(given.get("uc")),
-        seed=whole(given.get("seed"), MAX_SEED),
-        steps=whole(given.get("steps")),
-        cfg_scale=number(given.get("scale")),
-        sampler=name(given.get("sampler")),
-        model=name(given.get("model")),
-        loras=_loras(given),
+        prompt=text(comment.get("c")),
+        negative_prompt=text(comment.get("uc")),
+        seed=whole(comment.get("seed"), MAX_SEED),
+        steps=whole(comment.get("steps")),
+        cfg_scale=number(comment.get("scale")),
+        sampler=name(comment.get("sampler")),
+        model=name(comment.get("model")),
+        loras=_loras(comment),
         width=width,
         height=height,
-        raw={"UserComment": given},
+        raw={"UserComment": comment},
     )
 
 
-def _of_text(said: str, budget: WorkBudget) -> Generation:
-    """As the web UI's, but for a hyphen in front of the negative prompt."""
-    parts = parse(said, budget, negative="-")
+def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
+    """Parse text in the web UI's format, with a hyphen before the negative prompt."""
+    parts = parse(description, budget, negative="-")
     settings = parts.settings
     width, height = size(settings.get("Size"))
-    is_certain = said.count("\n-") <= 1  # a prompt may have lines that begin so
+    is_certain = description.count("\n-") <= 1  # a prompt may have lines that begin so
     return Generation(
         tool="DrawThings",
         prompt=text(parts.prompt) if is_certain else None,
@@ -77,18 +73,18 @@ def _of_text(said: str, budget: WorkBudget) -> Generation:
         model=name(settings.get("Model")),
         width=width,
         height=height,
-        raw={"description": text(said)},
+        raw={"description": text(description)},
     )
 
 
-def _loras(given: dict[str, Any]) -> tuple[Lora, ...]:
-    newer = given.get("v2")
-    listed = given.get("lora") or (newer.get("loras") if isinstance(newer, dict) else None)
+def _loras(comment: dict[str, Any]) -> tuple[Lora, ...]:
+    newer = comment.get("v2")
+    listed = comment.get("lora") or (newer.get("loras") if isinstance(newer, dict) else None)
     if not isinstance(listed, list):
         return ()
-    found = (
-        lora(one.get("model") or one.get("file"), one.get("weight"))
-        for one in listed[:_MAX_LORAS]
-        if isinstance(one, dict)
+    loras = (
+        lora(item.get("model") or item.get("file"), item.get("weight"))
+        for item in listed[:_MAX_LORAS]
+        if isinstance(item, dict)
     )
-    return tuple(one for one in found if one is not None)
+    return tuple(lora_ for lora_ in loras if lora_ is not None)

@@ -1,4 +1,4 @@
-"""Fooocus: its own JSON scheme, and the text of the web UI that it can write instead.
+"""Fooocus: its own JSON scheme, or text in the web UI's format.
 
 Sources: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`, EXIF's
 UserComment and MakerNote); its early versions and RuinedFooocus write `Comment`.
@@ -30,51 +30,49 @@ _MAX_LORAS: Final = 32
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if these texts are Fooocus's.
-
-    Raises:
-        Unreadable: the scheme says so, and the text is not of it.
-    """
+    """Parse the facts if these texts are from Fooocus."""
     for key in _KEYS:
-        said = texts.get(key, "")
-        if not said.lstrip().startswith("{"):
-            if key != "Comment" and ("Version: Fooocus" in said or 'Version: "Fooocus' in said):
-                return _of_text(said, key, budget)
+        content = texts.get(key, "")
+        if not content.lstrip().startswith("{"):
+            if key != "Comment" and (
+                "Version: Fooocus" in content or 'Version: "Fooocus' in content
+            ):
+                return _facts_of_text(content, key, budget)
             continue
-        if any(f'"{mark}"' in said for mark in _MARKS):
-            given = object_in(said, budget) or {}
-            if any(mark in given for mark in _MARKS):
-                return _of(given, {key: given})
+        if any(f'"{mark}"' in content for mark in _MARKS):
+            scheme = object_in(content, budget) or {}
+            if any(mark in scheme for mark in _MARKS):
+                return _facts_of(scheme, {key: scheme})
     return None
 
 
-def _of(given: dict[str, Any], raw: dict[str, object]) -> Generation:
-    width, height = _size(given)
+def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
+    width, height = _size(scheme)
     return Generation(
         tool="Fooocus",
-        prompt=text(_any(given, "prompt", "Prompt")),
-        negative_prompt=text(_any(given, "negative_prompt", "Negative Prompt", "Negative")),
-        seed=whole(_any(given, "seed", "Seed"), MAX_SEED),
-        steps=whole(_any(given, "steps", "Steps")),
-        cfg_scale=number(_any(given, "guidance_scale", "cfg", "Guidance Scale")),
-        sampler=name(_any(given, "sampler", "sampler_name", "Sampler")),
-        scheduler=name(_any(given, "scheduler", "Scheduler")),
-        model=name(_any(given, "base_model", "base_model_name", "Base Model")),
-        loras=_loras(given),
+        prompt=text(_first(scheme, "prompt", "Prompt")),
+        negative_prompt=text(_first(scheme, "negative_prompt", "Negative Prompt", "Negative")),
+        seed=whole(_first(scheme, "seed", "Seed"), MAX_SEED),
+        steps=whole(_first(scheme, "steps", "Steps")),
+        cfg_scale=number(_first(scheme, "guidance_scale", "cfg", "Guidance Scale")),
+        sampler=name(_first(scheme, "sampler", "sampler_name", "Sampler")),
+        scheduler=name(_first(scheme, "scheduler", "Scheduler")),
+        model=name(_first(scheme, "base_model", "base_model_name", "Base Model")),
+        loras=_loras(scheme),
         width=width,
         height=height,
         raw=raw,
     )
 
 
-def _of_text(said: str, key: str, budget: WorkBudget) -> Generation:
-    """The web UI's text; it holds the prompt as written beside the one with styles in it."""
-    parts = parse(said, budget)
+def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
+    """Parse the web UI's text; it has the prompt as typed in addition to the one with styles."""
+    parts = parse(content, budget)
     settings = parts.settings
     width, height = size(settings.get("Size"))
     listed = settings.get("Lora weights", "").split(",", _MAX_LORAS)[:_MAX_LORAS]
-    pairs = (one.rpartition(":") for one in listed)
-    loras = (lora(called.strip(), weight) for called, _, weight in pairs)
+    pairs = (pair.rpartition(":") for pair in listed)
+    loras = (lora(lora_name.strip(), weight) for lora_name, _, weight in pairs)
     return Generation(
         tool="Fooocus",
         prompt=text(settings.get("Raw prompt", parts.prompt)),
@@ -85,37 +83,39 @@ def _of_text(said: str, key: str, budget: WorkBudget) -> Generation:
         sampler=name(settings.get("Sampler")),
         scheduler=name(settings.get("Scheduler")),
         model=name(settings.get("Model")),
-        loras=tuple(one for one in loras if one is not None),
+        loras=tuple(lora_ for lora_ in loras if lora_ is not None),
         width=width,
         height=height,
-        raw={key: text(said)},
+        raw={key: text(content)},
     )
 
 
-def _any(given: dict[str, Any], *names: str) -> object:
-    return next((given[one] for one in names if given.get(one) is not None), None)
+def _first(scheme: dict[str, Any], *names: str) -> object:
+    return next((scheme[key] for key in names if scheme.get(key) is not None), None)
 
 
-def _size(given: dict[str, Any]) -> tuple[int | None, int | None]:
-    found = _RESOLUTION.fullmatch(str(_any(given, "resolution", "Resolution") or ""))
-    if found is None:
-        return whole(given.get("width")), whole(given.get("height"))
-    return whole(found[1]), whole(found[2])
+def _size(scheme: dict[str, Any]) -> tuple[int | None, int | None]:
+    match = _RESOLUTION.fullmatch(str(_first(scheme, "resolution", "Resolution") or ""))
+    if match is None:
+        return whole(scheme.get("width")), whole(scheme.get("height"))
+    return whole(match[1]), whole(match[2])
 
 
-def _loras(given: dict[str, Any]) -> tuple[Lora, ...]:
-    """`loras` is a list of name and weight; without it there are `lora_combined_1` and so on."""
-    found: list[Lora | None] = []
-    listed = given.get("loras")
+def _loras(scheme: dict[str, Any]) -> tuple[Lora, ...]:
+    """Parse `loras`, a list of names and weights, or else `lora_combined_1` and so on."""
+    loras: list[Lora | None] = []
+    listed = scheme.get("loras")
     if isinstance(listed, list):
-        found += [
-            lora(one[0], one[1])
-            for one in listed[:_MAX_LORAS]
-            if isinstance(one, list) and len(one) > 1
+        loras += [
+            lora(pair[0], pair[1])
+            for pair in listed[:_MAX_LORAS]
+            if isinstance(pair, list) and len(pair) > 1
         ]
-    if not found:
+    if not loras:
         for place in range(1, _MAX_LORAS + 1):
-            parts = str(_any(given, f"lora_combined_{place}", f"LoRA {place}") or "").split(" : ")
+            parts = str(_first(scheme, f"lora_combined_{place}", f"LoRA {place}") or "").split(
+                " : "
+            )
             if parts[0] != "False" and len(parts) > 1:
-                found.append(lora(parts[-2], parts[-1]))
-    return tuple(one for one in found if one is not None)
+                loras.append(lora(parts[-2], parts[-1]))
+    return tuple(lora_ for lora_ in loras if lora_ is not None)

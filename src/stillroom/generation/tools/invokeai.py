@@ -1,8 +1,8 @@
-"""InvokeAI: `invokeai_metadata` (3 and later), `sd-metadata` (2) and `Dream` (1).
+"""InvokeAI: `invokeai_metadata` (version 3 and later), `sd-metadata` (2) and `Dream` (1).
 
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and of
-version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. What InvokeAI calls a scheduler is
-given as one, though other tools call it a sampler.
+version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. InvokeAI's scheduler is reported as
+the scheduler, though other tools call it a sampler.
 """
 
 import re
@@ -26,54 +26,50 @@ from stillroom.work_budget import WorkBudget
 _KEY: Final = "invokeai_metadata"
 _KEY_2: Final = "sd-metadata"
 _KEY_1: Final = "Dream"
-_UNWANTED: Final = re.compile(r"\[([^\[\]]*)\]")
+_BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]")
 _FLAG: Final = re.compile(r"(?:^|\s)-(s|S|W|H|C|A)\s{0,8}(\S{1,64})")
 _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if there is one of the three names.
-
-    Raises:
-        Unreadable: there is, and it is not of its form.
-    """
-    for key, reader in ((_KEY, _of), (_KEY_2, _of_version_2)):
+    """Parse the facts if one of the three names is present."""
+    for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
-            given = object_in(texts[key], budget)
-            if given is None:
+            metadata = object_in(texts[key], budget)
+            if metadata is None:
                 raise Unreadable
-            return reader(given)
-    return _of_command(texts[_KEY_1]) if _KEY_1 in texts else None
+            return reader(metadata)
+    return _facts_of_command(texts[_KEY_1]) if _KEY_1 in texts else None
 
 
-def _of(given: dict[str, Any]) -> Generation:
+def _facts_of(metadata: dict[str, Any]) -> Generation:
     return Generation(
         tool="InvokeAI",
-        prompt=text(given.get("positive_prompt")),
-        negative_prompt=text(given.get("negative_prompt")),
-        seed=whole(given.get("seed"), MAX_SEED),
-        steps=whole(given.get("steps")),
-        cfg_scale=number(given.get("cfg_scale")),
-        scheduler=name(given.get("scheduler")),
-        model=_model(given.get("model")),
-        loras=_loras(given.get("loras")),
-        width=whole(given.get("width")),
-        height=whole(given.get("height")),
-        raw={_KEY: given},
+        prompt=text(metadata.get("positive_prompt")),
+        negative_prompt=text(metadata.get("negative_prompt")),
+        seed=whole(metadata.get("seed"), MAX_SEED),
+        steps=whole(metadata.get("steps")),
+        cfg_scale=number(metadata.get("cfg_scale")),
+        scheduler=name(metadata.get("scheduler")),
+        model=_model(metadata.get("model")),
+        loras=_loras(metadata.get("loras")),
+        width=whole(metadata.get("width")),
+        height=whole(metadata.get("height")),
+        raw={_KEY: metadata},
     )
 
 
-def _of_version_2(given: dict[str, Any]) -> Generation:
-    image = given.get("image")
+def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
+    image = metadata.get("image")
     if not isinstance(image, dict):
-        images = given.get("images")
+        images = metadata.get("images")
         image = images[0] if isinstance(images, list) and len(images) == 1 else {}
     if not isinstance(image, dict):
         raise Unreadable
-    said = image.get("prompt")
-    if isinstance(said, list) and len(said) == 1 and isinstance(said[0], dict):
-        said = said[0].get("prompt")
-    prompt, negative = _split(said) if isinstance(said, str) else (None, None)
+    prompts = image.get("prompt")
+    if isinstance(prompts, list) and len(prompts) == 1 and isinstance(prompts[0], dict):
+        prompts = prompts[0].get("prompt")
+    prompt, negative = _split(prompts) if isinstance(prompts, str) else (None, None)
     return Generation(
         tool="InvokeAI",
         prompt=prompt,
@@ -82,16 +78,16 @@ def _of_version_2(given: dict[str, Any]) -> Generation:
         steps=whole(image.get("steps")),
         cfg_scale=number(image.get("cfg_scale")),
         sampler=name(image.get("sampler")),
-        model=name(given.get("model_weights")),
+        model=name(metadata.get("model_weights")),
         width=whole(image.get("width")),
         height=whole(image.get("height")),
-        raw={_KEY_2: given},
+        raw={_KEY_2: metadata},
     )
 
 
-def _of_command(said: str) -> Generation | None:
-    """A command line: the prompt in quotes, and options behind it."""
-    head, quote, options = said.rpartition('"')
+def _facts_of_command(command: str) -> Generation | None:
+    """Parse a command line: the prompt in quotes, followed by options."""
+    head, quote, options = command.rpartition('"')
     if not quote or not head.startswith('"'):
         return None
     flags = dict(reversed(_FLAG.findall(options)))
@@ -106,15 +102,15 @@ def _of_command(said: str) -> Generation | None:
         sampler=name(flags.get("A")),
         width=whole(flags.get("W")),
         height=whole(flags.get("H")),
-        raw={_KEY_1: text(said)},
+        raw={_KEY_1: text(command)},
     )
 
 
-def _split(said: str) -> tuple[str | None, str | None]:
-    """The prompt, and the negative one, which stands in brackets in it."""
-    unwanted = [one.strip() for one in _UNWANTED.findall(said)]
-    prompt = _UNWANTED.sub("", said).strip() if unwanted else said
-    return text(prompt), text(" ".join(unwanted)) if unwanted else None
+def _split(text_: str) -> tuple[str | None, str | None]:
+    """Return the prompt and the negative prompt, which is in brackets within it."""
+    negatives = [part.strip() for part in _BRACKETED.findall(text_)]
+    prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
+    return text(prompt), text(" ".join(negatives)) if negatives else None
 
 
 def _model(value: object) -> str | None:
@@ -124,12 +120,12 @@ def _model(value: object) -> str | None:
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
-    """In version 3 a LoRA is under `lora`, later under `model`."""
+    """Parse the LoRAs: in version 3 the model is under `lora`, later under `model`."""
     if not isinstance(value, list):
         return () if value is None else None
-    found = (
-        lora(_model(one.get("model") or one.get("lora")), one.get("weight"))
-        for one in value[:_MAX_LORAS]
-        if isinstance(one, dict)
+    loras = (
+        lora(_model(item.get("model") or item.get("lora")), item.get("weight"))
+        for item in value[:_MAX_LORAS]
+        if isinstance(item, dict)
     )
-    return tuple(one for one in found if one is not None)
+    return tuple(lora_ for lora_ in loras if lora_ is not None)

@@ -1,9 +1,9 @@
-"""NovelAI: `Comment`, a JSON object, beside `Description`, `Software` and `Source`.
+"""NovelAI: `Comment`, a JSON object, next to `Description`, `Software` and `Source`.
 
-Its copy in the lowest bits of the alpha channel ("stealth") is out of scope: it takes all pixels.
+The copy in the lowest bits of the alpha channel ("stealth") is out of scope: it needs all pixels.
 Sources: NovelAI's own images, and the parsers of receyuki/stable-diffusion-prompt-reader
 (format/novelai.py) and NovelAI/novelai-image-metadata (nai_meta.py). A WebP has the same fields as
-one JSON object in the comment of EXIF.
+one JSON object in the EXIF comment.
 """
 
 from collections.abc import Mapping
@@ -12,40 +12,37 @@ from typing import Any, Final
 from stillroom.generation.facts import MAX_SEED, Generation, name, number, object_in, text, whole
 from stillroom.work_budget import WorkBudget
 
+TOOL: Final = "NovelAI"
 _KEY: Final = "Comment"
-_FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
+FIELDS: Final = ("Comment", "Description", "Software", "Source", "Title")
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if `Software` says that they are NovelAI's.
-
-    Raises:
-        Unreadable: it does, and the comment is no JSON object.
-    """
-    texts = _unfolded(texts, budget)
-    if texts.get("Software") != "NovelAI" or _KEY not in texts:
+    """Parse the facts if `Software` names NovelAI."""
+    texts = _unfold(texts, budget)
+    if texts.get("Software") != TOOL or _KEY not in texts:
         return None
-    given = object_in(texts[_KEY], budget) or {}
-    prompt = given.get("prompt")
+    comment = object_in(texts[_KEY], budget) or {}
+    prompt = comment.get("prompt")
     return Generation(
-        tool="NovelAI",
+        tool=TOOL,
         prompt=text(prompt if prompt is not None else texts.get("Description")),
-        negative_prompt=text(given.get("uc")),
-        seed=whole(given.get("seed"), MAX_SEED),
-        steps=whole(given.get("steps")),
-        cfg_scale=number(given.get("scale")),
-        sampler=name(given.get("sampler")),
-        scheduler=name(given.get("noise_schedule")),
+        negative_prompt=text(comment.get("uc")),
+        seed=whole(comment.get("seed"), MAX_SEED),
+        steps=whole(comment.get("steps")),
+        cfg_scale=number(comment.get("scale")),
+        sampler=name(comment.get("sampler")),
+        scheduler=name(comment.get("noise_schedule")),
         model=name(texts.get("Source")),
-        width=whole(given.get("width")),
-        height=whole(given.get("height")),
-        raw={**{one: text(texts[one]) for one in _FIELDS if one in texts}, _KEY: given},
+        width=whole(comment.get("width")),
+        height=whole(comment.get("height")),
+        raw={**{field: text(texts[field]) for field in FIELDS if field in texts}, _KEY: comment},
     )
 
 
-def _unfolded(texts: Mapping[str, str], budget: WorkBudget) -> Mapping[str, str]:
-    said = texts.get("exif:UserComment", "")
-    if '"NovelAI"' not in said:
+def _unfold(texts: Mapping[str, str], budget: WorkBudget) -> Mapping[str, str]:
+    comment = texts.get("exif:UserComment", "")
+    if '"NovelAI"' not in comment:
         return texts
-    given: dict[str, Any] = object_in(said, budget) or {}
-    return {one: value for one, value in given.items() if isinstance(value, str)}
+    fields: dict[str, Any] = object_in(comment, budget) or {}
+    return {field: value for field, value in fields.items() if isinstance(value, str)}

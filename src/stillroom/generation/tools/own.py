@@ -1,6 +1,6 @@
-"""Stillroom's own facts, which the SDK writes: one JSON object in the names of the API.
+"""Stillroom's own facts, written by the SDK: one JSON object with the API's names.
 
-In a PNG it is the text `stillroom:generation`, elsewhere a property of XMP.
+PNG has them in the text `stillroom:generation`, other formats in an XMP property.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,11 @@ _IN_XMP: Final = f"xmp:{KEY}"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if the SDK has written any; their tool is Stillroom, if they name no other.
-
-    Raises:
-        Unreadable: it is no JSON object.
-    """
-    said = texts.get(KEY, texts.get(_IN_XMP))
-    if said is None:
+    """Parse the facts that the SDK has written."""
+    content = texts.get(KEY, texts.get(_IN_XMP))
+    if content is None:
         return None
-    given = object_in(said, budget)
-    if given is None:
+    facts = object_in(content, budget)
+    if facts is None:
         raise Unreadable
-    return generation_of(given)
+    return generation_of(facts)

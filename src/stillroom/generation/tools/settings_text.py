@@ -1,6 +1,7 @@
-"""The text that AUTOMATIC1111's web UI began and others took over, as three parts.
+"""Parser of the settings text of AUTOMATIC1111's web UI, which other tools adopted.
 
-A prompt, a line `Negative prompt: …` and those below it, and a line `Steps: 20, Sampler: …`.
+It has three parts: a prompt, a line `Negative prompt: …` with further lines below it, and a line
+`Steps: 20, Sampler: …`.
 """
 
 import re
@@ -14,7 +15,7 @@ from stillroom.work_budget import WorkBudget
 
 _NEGATIVE: Final = "Negative prompt:"
 _LORA: Final = re.compile(r"<lora:([^:<>]{1,256}):([^<>]{1,64})>")
-_QUOTED: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"')  # possessive: nothing is kept to go back to
+_QUOTED: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"')  # possessive: it cannot backtrack
 _KNOWN: Final = {"Steps", "Seed", "Size", "Sampler", "CFG scale", "Guidance Scale", "Model"}
 _MIN_SETTINGS: Final = 3
 _MAX_SETTINGS: Final = 256
@@ -24,7 +25,7 @@ _LOOKS_OF_A_LORA: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingsText:
-    """The three parts; of a setting that is there twice, the first."""
+    """Parts of the text. Of a repeated setting, the first value counts."""
 
     prompt: str
     negative_prompt: str | None
@@ -32,20 +33,17 @@ class SettingsText:
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Take a text apart; `settings` is empty where it has no such line.
+    """Split a text into its parts; `settings` is empty if it has no such line.
 
     Args:
-        text: With lines of either kind.
-        budget: Spent by its characters, lines and settings.
-        negative: What begins the line of the negative prompt.
-
-    Raises:
-        TooMuchWork: the budget is spent.
+        text: Prompt and settings, in lines.
+        budget: Charged for the characters, lines and settings of the text.
+        negative: Beginning of the line of the negative prompt.
     """
     budget.produce(len(text))
     budget.look(text.count("\n"))
     lines = [line.strip() for line in text.replace("\r\n", "\n").strip().split("\n")]
-    lines, settings = _without_settings(lines, budget)
+    lines, settings = _split_settings(lines, budget)
     at = next((at for at, line in enumerate(lines) if line.startswith(negative)), None)
     if at is None:
         return SettingsText("\n".join(lines), None, settings)
@@ -53,28 +51,28 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
     return SettingsText("\n".join(lines[:at]), "\n".join(below), settings)
 
 
-def _without_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """The last line that begins with `Steps: `, else the very last one, if it has settings.
+def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
+    """Split off the last line that begins with `Steps: `, else the last line if it has settings.
 
-    Extensions put lines of their own behind it, such as the templates of dynamic prompts.
+    Lines below it are dropped: extensions append their own, such as templates of dynamic prompts.
     """
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
-            found = settings_of(lines[at], budget)
-            if len(found) >= _MIN_SETTINGS:
-                return lines[:at], found
-    found = settings_of(lines[-1], budget)
-    if len(found) >= _MIN_SETTINGS and len(_KNOWN & found.keys()) >= _MIN_SETTINGS - 1:
-        return lines[:-1], found
+            settings = parse_settings(lines[at], budget)
+            if len(settings) >= _MIN_SETTINGS:
+                return lines[:at], settings
+    settings = parse_settings(lines[-1], budget)
+    if len(settings) >= _MIN_SETTINGS and len(_KNOWN & settings.keys()) >= _MIN_SETTINGS - 1:
+        return lines[:-1], settings
     return lines, {}
 
 
-def settings_of(line: str, budget: WorkBudget) -> dict[str, str]:
-    """Names and values of a line; a value with commas stands in quotes, as in JSON.
+def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
+    """Parse names and values of a line; values with commas are quoted as in JSON.
 
-    Each character is passed once, whatever is in the line.
+    Each character is read once, whatever the line contains.
     """
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     at, quotes_close = 0, True
     for _ in range(_MAX_SETTINGS):
         budget.look()
@@ -87,32 +85,32 @@ def settings_of(line: str, budget: WorkBudget) -> dict[str, str]:
             at += 1
         quoted = _QUOTED.match(line, at) if quotes_close and line[at : at + 1] == '"' else None
         if quoted is not None:
-            value, end = _unquoted(quoted[0], budget), quoted.end()
+            value, end = _unquote(quoted[0], budget), quoted.end()
         else:
             quotes_close = quotes_close and line[at : at + 1] != '"'
             end = line.find(",", at)
             end = len(line) if end < 0 else end
             value = line[at:end].strip()
-        found.setdefault(name, value)
+        settings.setdefault(name, value)
         at = end + 1
-    return found
+    return settings
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
-    """What `<lora:name:weight>` in a prompt names; of several weights the first."""
-    found: dict[Lora, None] = {}
+    """Return the LoRAs of `<lora:name:weight>` in a prompt, with the first of several weights."""
+    loras: dict[Lora, None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)
         weight = match[2].partition(":")[0].rpartition("=")[2]
-        one = lora(match[1], weight)
-        if one is not None:
-            found[one] = None
-        if len(found) == _MAX_LORAS:
+        lora_ = lora(match[1], weight)
+        if lora_ is not None:
+            loras[lora_] = None
+        if len(loras) == _MAX_LORAS:
             break
-    return tuple(found)
+    return tuple(loras)
 
 
-def _unquoted(text: str, budget: WorkBudget) -> str:
+def _unquote(text: str, budget: WorkBudget) -> str:
     try:
         return str(json_object(f'{{"value": {text}}}', budget)["value"])
     except Unreadable:

@@ -1,4 +1,4 @@
-"""SwarmUI: a JSON object with `sui_image_params`, in `parameters` or the comment of EXIF.
+"""SwarmUI: a JSON object with `sui_image_params`, in `parameters` or the EXIF comment.
 
 Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md; its first versions used EXIF's
 Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
@@ -29,50 +29,48 @@ _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """The facts, if one of these texts has the mark.
-
-    Raises:
-        Unreadable: it has, and is no JSON object.
-    """
+    """Parse the facts if one of these texts contains `sui_image_params`."""
     for key in _KEYS:
         if _MARK in texts.get(key, ""):
             whole_object = object_in(texts[key], budget)
-            given = (whole_object or {}).get(_MARK)
-            if isinstance(given, dict):
-                return _of(given, {key: whole_object})
+            params = (whole_object or {}).get(_MARK)
+            if isinstance(params, dict):
+                return _facts_of(params, {key: whole_object})
     return None
 
 
-def _of(given: dict[str, Any], raw: dict[str, object]) -> Generation:
+def _facts_of(params: dict[str, Any], raw: dict[str, object]) -> Generation:
     return Generation(
         tool="SwarmUI",
-        prompt=text(given.get("prompt")),
-        negative_prompt=text(given.get("negativeprompt")),
-        seed=whole(given.get("seed"), MAX_SEED),
-        steps=whole(given.get("steps")),
-        cfg_scale=number(given.get("cfgscale")),
-        sampler=_first(given, _SAMPLERS),
-        scheduler=_first(given, _SCHEDULERS),
-        model=name(given.get("model")),
-        loras=_loras(given),
-        width=whole(given.get("width")),
-        height=whole(given.get("height")),
+        prompt=text(params.get("prompt")),
+        negative_prompt=text(params.get("negativeprompt")),
+        seed=whole(params.get("seed"), MAX_SEED),
+        steps=whole(params.get("steps")),
+        cfg_scale=number(params.get("cfgscale")),
+        sampler=_first(params, _SAMPLERS),
+        scheduler=_first(params, _SCHEDULERS),
+        model=name(params.get("model")),
+        loras=_loras(params),
+        width=whole(params.get("width")),
+        height=whole(params.get("height")),
         raw=raw,
     )
 
 
-def _first(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((found for one in names if (found := name(given.get(one)))), None)
+def _first(params: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((value for key in names if (value := name(params.get(key)))), None)
 
 
-def _loras(given: dict[str, Any]) -> tuple[Lora, ...]:
-    named = itertools.zip_longest(_listed(given.get("loras")), _listed(given.get("loraweights")))
-    found = (lora(called, weight) for called, weight in named)
-    return tuple(one for one in found if one is not None)
+def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
+    pairs = itertools.zip_longest(
+        _items_of(params.get("loras")), _items_of(params.get("loraweights"))
+    )
+    loras = (lora(lora_name, weight) for lora_name, weight in pairs)
+    return tuple(lora_ for lora_ in loras if lora_ is not None)
 
 
-def _listed(value: object) -> list[object]:
-    """A list, or a text with commas, which the format allows as well."""
+def _items_of(value: object) -> list[object]:
+    """Return the items of a list, or of a text with commas, which the format also allows."""
     if isinstance(value, str):
         parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
         return [part.strip() for part in parts if part.strip()]

@@ -1,1 +1,1 @@
-"""Putting facts into an image that is encoded already, without touching its pixels."""
+"""Writers of metadata into encoded images; the pixels stay untouched."""

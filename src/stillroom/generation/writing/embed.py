@@ -1,6 +1,6 @@
-"""Facts into the bytes of a PNG, JPEG, WebP or AVIF: a file for each says where.
+"""Embedding of generation facts in PNG, JPEG, WebP and AVIF files.
 
-What is there stays bit for bit, but for what an earlier call has written.
+Everything else in the file stays bit for bit the same; facts of an earlier call are replaced.
 """
 
 import json
@@ -18,7 +18,7 @@ from stillroom.generation.writing.packet import with_facts
 from stillroom.work_budget import TooMuchWork
 
 MAX_FACTS_BYTES: Final = 512 * 1024
-"""As JSON; what is read of a file is twice that."""
+"""Bound on the facts as JSON; twice as much is read from a file."""
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
@@ -33,11 +33,11 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """An image with these facts in it, in place of those that an earlier call has put there.
+    """Embed these facts in an image, replacing those of an earlier call.
 
     Raises:
-        InvalidParameter: no facts; the message says which one is wrong, and how it should be.
-        UnsupportedMedia: of a format that cannot take any, or damaged.
+        InvalidParameter: a fact is invalid; the message names it and the expected form.
+        UnsupportedMedia: the image is damaged, or its format cannot contain facts.
     """
     facts = facts_json(generation)
     try:
@@ -58,23 +58,19 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
 
 
 def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """The facts that are known, as JSON in ASCII: fit for every place in a file.
-
-    Raises:
-        InvalidParameter: as `with_generation`.
-    """
-    given = generation.as_json() if isinstance(generation, Generation) else generation
-    given = {name: _plain(value) for name, value in given.items() if value is not None}
-    unknown = next((name for name in given if name not in NAMES), None)
+    """Encode the known facts as ASCII JSON for any place; raise as `with_generation` does."""
+    values = generation.as_json() if isinstance(generation, Generation) else generation
+    values = {name: _plain(value) for name, value in values.items() if value is not None}
+    unknown = next((name for name in values if name not in NAMES), None)
     if unknown is not None:
         names = ", ".join(NAMES)
         raise InvalidParameter(
             f"generation has no {str(unknown)[:64]!r}: it takes {names}", at=("generation",)
         )
     known = {
-        name: value for name, value in generation_of(given).as_json().items() if value is not None
+        name: value for name, value in generation_of(values).as_json().items() if value is not None
     }
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in known or _is_cut(value, known[name]):
             form = _FORMS.get(name, "a text in Unicode")
             raise InvalidParameter(f"generation[{name!r}] must be {form}", at=("generation", name))
@@ -88,19 +84,19 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """A number of NumPy or torch as one of Python."""
+    """Convert a number of NumPy or torch to a Python number."""
     if isinstance(value, str | bytes | int | float | list | tuple | dict):
         return value
     if hasattr(value, "item"):
         return value.item()
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # that is what is tried
+        return operator.index(value)  # type: ignore[arg-type]  # a TypeError is caught
     except TypeError:
         return value
 
 
-def _is_cut(given: object, known: object) -> bool:
-    """Whether something of a text or list was left out, or put right."""
-    if isinstance(given, str) and isinstance(known, str):
-        return given != known
-    return isinstance(given, list | tuple) and isinstance(known, list) and len(given) != len(known)
+def _is_cut(value: object, known: object) -> bool:
+    """Return whether a part of a text or list was dropped or replaced."""
+    if isinstance(value, str) and isinstance(known, str):
+        return value != known
+    return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

@@ -1,7 +1,7 @@
-"""An AVIF's facts: a property of its XMP, an item whose bytes stand at the end of the file.
+"""Writing of XMP into an AVIF: an item whose bytes are at the end of the file.
 
-The box `meta` grows by the item, so the places of all others behind it are moved in `iloc`. What
-would need more than that (animations, boxes without a length) is refused, not guessed at.
+The `meta` box grows by the item, so the offsets of later bytes are moved in `iloc`. Files that
+would need more than that (animations, boxes without a length) are refused.
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
 """
 
@@ -21,7 +21,7 @@ _MAX_BOXES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """One box: its type, where it begins, and where its content begins and ends."""
+    """ISO media box: its type, its start, and the start and end of its content."""
 
     kind: bytes
     start: int
@@ -30,11 +30,11 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """The AVIF with what `change` makes of its packet of XMP.
+    """Replace the XMP packet of an AVIF with the result of `change`.
 
     Raises:
-        BrokenHeader: it lacks what an AVIF must have.
-        UnsupportedMedia: it is built in a way that nothing can be put into.
+        BrokenHeader: a required box is missing or malformed.
+        UnsupportedMedia: its structure does not allow XMP to be inserted.
     """
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
@@ -42,43 +42,44 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
         raise UnsupportedMedia("an animated AVIF, or one of an unusual form, takes no XMP")
     inner = _boxes(data, meta.inner + 4, meta.end)
     places = ItemPlaces.of(data, _only(inner, b"iloc").inner)
-    number, packet = _present(data, inner, places)
+    number, packet = _find_packet(data, inner, places)
     body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
-        kept_to = top[-1].start  # what an earlier call has put there
+        kept_to = top[-1].start  # drops the packet of an earlier call
     boxes_of_meta = dict.fromkeys((b"iinf", b"iref"), b"")
     if number is None:
         number = 1 + max((item for item in places.numbers), default=0)
         number = max(number, 1 + _highest(data, inner))
         if number >= _NO_ID:
             raise UnsupportedMedia("the AVIF has no number left for another item")
-        boxes_of_meta = _announced(data, inner, number)
+        boxes_of_meta = _announce_item(data, inner, number)
         places.add(number)
     grown = (
-        len(places.encoded()) + 8 - _length(_only(inner, b"iloc")) + _growth(inner, boxes_of_meta)
+        len(places.encode()) + 8 - _length(_only(inner, b"iloc")) + _growth(inner, boxes_of_meta)
     )
     places.shift(meta.end, grown)
     places.place(number, kept_to + grown + 8, len(body))
-    boxes_of_meta[b"iloc"] = _boxed(b"iloc", places.encoded())
-    rebuilt = data[meta.inner : meta.inner + 4] + _replaced(data, inner, boxes_of_meta)
+    boxes_of_meta[b"iloc"] = _build_box(b"iloc", places.encode())
+    rebuilt = data[meta.inner : meta.inner + 4] + _rebuild(data, inner, boxes_of_meta)
     return b"".join(
         (
             data[: meta.start],
-            _boxed(b"meta", rebuilt),
+            _build_box(b"meta", rebuilt),
             data[meta.end : kept_to],
-            _boxed(b"mdat", body),
+            _build_box(b"mdat", body),
         )
     )
 
 
-def _present(data: bytes, inner: list[_Box], places: ItemPlaces) -> tuple[int | None, bytes | None]:
-    """The number and the packet of the item of XMP that is there already."""
+def _find_packet(
+    data: bytes, inner: list[_Box], places: ItemPlaces
+) -> tuple[int | None, bytes | None]:
     information = _only(inner, b"iinf")
     parts = FileParts.whole(data)
     for item in heif.items(parts, information.inner, information.end):
         if item.content_type == heif.XMP_TYPE:
             extents = places.extents(item.number)
-            # Parts that overlap could be any number of times the file.
+            # Overlapping extents could add up to many times the size of the file.
             if (
                 extents is None
                 or any(at + length > len(data) for at, length in extents)
@@ -89,8 +90,8 @@ def _present(data: bytes, inner: list[_Box], places: ItemPlaces) -> tuple[int | 
     return None, None
 
 
-def _announced(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
-    """`iinf` with one item more, and `iref`, which says that it describes the image."""
+def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
+    """Build `iinf` with one more item, and `iref`, which links the item to the image."""
     information = _only(inner, b"iinf")
     head = data[information.inner : information.end]
     form = ">H" if head[0] == 0 else ">I"
@@ -105,25 +106,25 @@ def _announced(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes
     form = ">HHH" if references[0] == 0 else ">IHI"
     if form == ">HHH" and image > _NO_ID:
         raise BrokenHeader
-    references += _boxed(b"cdsc", struct.pack(form, number, 1, image))
+    references += _build_box(b"cdsc", struct.pack(form, number, 1, image))
     return {
-        b"iinf": _boxed(b"iinf", counted + _boxed(b"infe", entry)),
-        b"iref": _boxed(b"iref", references),
+        b"iinf": _build_box(b"iinf", counted + _build_box(b"infe", entry)),
+        b"iref": _build_box(b"iref", references),
     }
 
 
 def _highest(data: bytes, inner: list[_Box]) -> int:
-    """The highest number of an item that `iinf` describes, also of those without a place."""
-    information, found = _only(inner, b"iinf"), 0
+    """Return the highest item number in `iinf`, which includes items without a location."""
+    information, number = _only(inner, b"iinf"), 0
     head = 6 if data[information.inner] == 0 else 8
     for box in _boxes(data, information.inner + head, information.end):
         form = ">I" if data[box.inner] == 3 else ">H"
-        found = max(found, struct.unpack_from(form, data, box.inner + 4)[0])
-    return found
+        number = max(number, struct.unpack_from(form, data, box.inner + 4)[0])
+    return number
 
 
-def _replaced(data: bytes, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
-    """The content of `meta` with these boxes in place of its own; a new one stands last."""
+def _rebuild(data: bytes, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
+    """Rebuild the content of `meta` with these boxes replaced; new ones are appended."""
     kept = [changed.get(box.kind) or data[box.start : box.end] for box in inner]
     there = {box.kind for box in inner}
     return b"".join([*kept, *(box for kind, box in changed.items() if kind not in there)])
@@ -135,26 +136,26 @@ def _growth(inner: list[_Box], changed: dict[bytes, bytes]) -> int:
 
 
 def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
-    found, at = [], start
+    listed, at = [], start
     for kind, inner, until in boxes(FileParts.whole(data[:end]), start, end):
-        found.append(_Box(kind, at, inner, until))
+        listed.append(_Box(kind, at, inner, until))
         at = until
-        if len(found) > _MAX_BOXES:
+        if len(listed) > _MAX_BOXES:
             raise BrokenHeader
     if at != end:
         raise BrokenHeader
-    return found
+    return listed
 
 
-def _only(found: list[_Box], kind: bytes) -> _Box:
-    named = [box for box in found if box.kind == kind]
+def _only(boxes_: list[_Box], kind: bytes) -> _Box:
+    named = [box for box in boxes_ if box.kind == kind]
     if len(named) != 1:
         raise BrokenHeader
     return named[0]
 
 
 def _is_open(data: bytes, box: _Box) -> bool:
-    """Whether it says no length, and so goes on to the end of the file."""
+    """Return whether the box has no length and so extends to the end of the file."""
     return data[box.start : box.start + 4] == bytes(4)
 
 
@@ -167,5 +168,5 @@ def _length(box: _Box) -> int:
     return box.end - box.start
 
 
-def _boxed(kind: bytes, content: bytes) -> bytes:
+def _build_box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content

@@ -1,4 +1,4 @@
-"""A JPEG's facts: a property of its XMP, in an APP1 segment behind JFIF and EXIF.
+"""Writing of XMP into a JPEG: an APP1 segment after JFIF and EXIF.
 
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
@@ -17,11 +17,11 @@ _MAX_CONTENT: Final = 0xFFFF - 2
 
 
 class PacketTooLarge(UnsupportedMedia):
-    """A packet of XMP is larger than a segment."""
+    """An XMP packet is too large for a segment."""
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """The JPEG with the facts in its packet of XMP.
+    """Embed the facts in the XMP packet of a JPEG.
 
     Raises:
         InvalidParameter: they are larger than a segment, which has 64 KiB.
@@ -42,10 +42,10 @@ def _too_large(facts: bytes) -> InvalidParameter:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """The JPEG with what `change` makes of its packet of XMP.
+    """Replace the XMP packet of a JPEG with the result of `change`.
 
     Raises:
-        PacketTooLarge: as its name says.
+        PacketTooLarge: the new packet does not fit into a segment.
         BrokenHeader: its segments do not lead to a scan.
     """
     place, end, packet = 2, 2, None

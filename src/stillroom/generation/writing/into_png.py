@@ -1,5 +1,6 @@
-"""A PNG's facts: one iTXt chunk directly behind IHDR, so that the first bytes have it; and its XMP.
+"""Writing of facts and XMP into a PNG.
 
+The facts are one iTXt chunk directly after IHDR, so that the first bytes of the file contain them.
 Source: https://www.w3.org/TR/png-3/#11iTXt.
 """
 
@@ -20,11 +21,7 @@ _HEADER_END: Final = len(SIGNATURE) + 25
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """The PNG with that chunk, and without earlier ones of the same keyword.
-
-    Raises:
-        BrokenHeader: its chunks do not lead to IEND.
-    """
+    """Embed the facts, replacing earlier ones; raise `BrokenHeader` if IEND is missing."""
     kept = [SIGNATURE, data[len(SIGNATURE) : _HEADER_END], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in _chunks(data):
         if kind != b"iTXt" or not data.startswith(_HEAD, start + 8):
@@ -33,7 +30,7 @@ def embed(data: bytes, facts: bytes) -> bytes:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """The PNG with what `change` makes of its packet of XMP: in its place, or before the pixels.
+    """Replace the XMP packet of a PNG with the result of `change`, or insert one before the pixels.
 
     Raises:
         BrokenHeader: its chunks do not lead to IEND, or the packet cannot be read.
@@ -59,7 +56,7 @@ def _chunk(content: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each chunk behind IHDR; what follows IEND belongs to it."""
+    """Yield kind, start and end of each chunk after IHDR; IEND includes all bytes after it."""
     if data[12:16] != b"IHDR":
         raise BrokenHeader
     at, kind = _HEADER_END, b""

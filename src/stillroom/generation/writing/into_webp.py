@@ -1,4 +1,4 @@
-"""A WebP's facts: a property of its XMP, in a chunk behind the pixels; a VP8X chunk announces it.
+"""Writing of XMP into a WebP: a chunk after the pixels, announced by a VP8X chunk.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -15,19 +15,15 @@ _HAS_ALPHA: Final = 0x10
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """The WebP with what `change` makes of its packet of XMP.
-
-    Raises:
-        BrokenHeader: its chunks are not those of a WebP.
-    """
+    """Replace the XMP packet with the result of `change`; raise `BrokenHeader` if it is no WebP."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader
-    found = list(chunks(FileParts.whole(data[:end])))
-    if not found or any(start + length > end for _, start, length in found):
+    originals = list(chunks(FileParts.whole(data[:end])))
+    if not originals or any(start + length > end for _, start, length in originals):
         raise BrokenHeader
     packet, kept = None, []
-    for kind, start, length in found:
+    for kind, start, length in originals:
         if kind == b"XMP ":
             packet = packet or data[start : start + length]
         else:
@@ -36,9 +32,9 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     if kind == b"VP8X" and len(first) == 10:
         kept[0] = (kind, bytes([first[0] | _HAS_XMP]) + first[1:])
     else:
-        kept.insert(0, (b"VP8X", _extended(kind, first)))
+        kept.insert(0, (b"VP8X", _build_vp8x(kind, first)))
     kept.append((b"XMP ", change(packet)))
-    body = b"WEBP" + b"".join(_chunk(*one) for one in kept)
+    body = b"WEBP" + b"".join(_chunk(*chunk) for chunk in kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body + data[end + end % 2 :]
 
 
@@ -46,8 +42,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
-def _extended(kind: bytes, content: bytes) -> bytes:
-    """VP8X of a simple file: its size, and whether its pixels have alpha."""
+def _build_vp8x(kind: bytes, content: bytes) -> bytes:
     if kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":
         bits = int.from_bytes(content[6:10], "little")
         flags, width, height = _HAS_XMP, bits & 0x3FFF, bits >> 16 & 0x3FFF

@@ -1,4 +1,4 @@
-"""The box `iloc` of an AVIF, to be changed: where in the file each item's bytes are.
+"""Editable `iloc` box of an AVIF: the location of each item's bytes in the file.
 
 Source: ISO/IEC 14496-12, 8.11.3.
 """
@@ -11,15 +11,17 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader
 
 _MAX_PLACES: Final = 65_536
-"""Items and parts of them; a part whose numbers have no width takes no byte of the box."""
+"""Bound on items and extents together; extents with zero-width numbers take no bytes of the box."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """One item: how its places count (0: from the file's beginning), and what they are.
+    """Location of one item.
 
     Attributes:
-        source: The file that it is in; 0 is this one.
+        method: 0 counts offsets from the beginning of the file.
+        source: Data reference; 0 is this file.
+        base: Added to the offset of each extent.
         extents: Index, offset and length of each.
     """
 
@@ -34,7 +36,7 @@ class _Place:
 
 
 class ItemPlaces:
-    """All items, in their order, and the widths of their numbers in the box."""
+    """Locations of all items in their order, and the widths of the numbers in the box."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
@@ -47,12 +49,12 @@ class ItemPlaces:
 
     @classmethod
     def of(cls, data: bytes, start: int) -> Self:
-        """Read the content of the box, which begins at `start`.
+        """Parse the content of the box, which begins at `start`.
 
         Raises:
-            BrokenHeader: it ends too early, or has more places than an image needs.
+            BrokenHeader: it ends too early, or has more locations than an image needs.
         """
-        found = cls(data[start : start + 6])
+        places = cls(data[start : start + 6])
         at, left = start + 6, _MAX_PLACES
 
         def take(width: int) -> int:
@@ -69,48 +71,48 @@ class ItemPlaces:
                 raise BrokenHeader
             return range(count)
 
-        for _ in bounded(take(found._number)):
-            number = take(found._number)
-            method = take(2) if found._version in (1, 2) else 0
-            place = _Place(method, take(2), take(found._base), [])
+        for _ in bounded(take(places._number)):
+            number = take(places._number)
+            method = take(2) if places._version in (1, 2) else 0
+            place = _Place(method, take(2), take(places._base), [])
             for _ in bounded(take(2)):
-                index = take(found._index)
-                place.extents.append((index, take(found._offset), take(found._length)))
-            found._places[number] = place
-        return found
+                index = take(places._index)
+                place.extents.append((index, take(places._offset), take(places._length)))
+            places._places[number] = place
+        return places
 
     @property
     def numbers(self) -> list[int]:
-        """Of the items."""
+        """Item numbers."""
         return list(self._places)
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Start and length of the parts of an item; None where it is not in this file itself."""
+        """Return start and length of an item's extents, or None if it is not in this file."""
         place = self._places.get(number)
         if place is None or not place.is_in_file:
             return None
         return [(place.base + offset, length) for _, offset, length in place.extents]
 
     def add(self, number: int) -> None:
-        """One more item, whose place is not known yet."""
+        """Add an item whose location is not known yet."""
         self._places[number] = _Place(0, 0, 0, [(0, 0, 0)])
 
     def place(self, number: int, start: int, length: int) -> None:
-        """Say where an item is, in one piece."""
+        """Set the location of an item as a single extent."""
         base = start if self._offset == 0 else 0
         self._places[number] = _Place(0, 0, base, [(0, start - base, length)])
 
-    def shift(self, behind: int, by: int) -> None:
-        """Move all that begins at `behind` or later.
+    def shift(self, start: int, by: int) -> None:
+        """Move everything that begins at `start` or later.
 
         Raises:
-            UnsupportedMedia: parts of one item that share a base are on both sides.
+            UnsupportedMedia: extents of one item that share a base are on both sides.
         """
         for place in self._places.values():
-            moved = [place.base + offset >= behind for _, offset, _ in place.extents]
+            moved = [place.base + offset >= start for _, offset, _ in place.extents]
             if not place.is_in_file or not any(moved):
                 continue
-            if self._offset == 0 or place.base >= behind:
+            if self._offset == 0 or place.base >= start:
                 if not all(moved):
                     raise UnsupportedMedia("the AVIF's parts cannot be moved")
                 place.base += by
@@ -120,26 +122,22 @@ class ItemPlaces:
                     for (index, offset, length), is_moved in zip(place.extents, moved, strict=True)
                 ]
 
-    def encoded(self) -> bytes:
-        """The content of the box.
-
-        Raises:
-            UnsupportedMedia: a number has become too large for its width.
-        """
-        pieces = [self._head, self._packed(len(self._places), self._number)]
+    def encode(self) -> bytes:
+        """Encode the content of the box; raise `UnsupportedMedia` if a number exceeds its width."""
+        pieces = [self._head, self._pack(len(self._places), self._number)]
         for number, place in self._places.items():
-            pieces.append(self._packed(number, self._number))
+            pieces.append(self._pack(number, self._number))
             if self._version in (1, 2):
-                pieces.append(self._packed(place.method, 2))
-            pieces += [self._packed(place.source, 2), self._packed(place.base, self._base)]
-            pieces.append(self._packed(len(place.extents), 2))
+                pieces.append(self._pack(place.method, 2))
+            pieces += [self._pack(place.source, 2), self._pack(place.base, self._base)]
+            pieces.append(self._pack(len(place.extents), 2))
             for extent in place.extents:
                 widths = (self._index, self._offset, self._length)
-                pieces += map(self._packed, extent, widths)
+                pieces += map(self._pack, extent, widths)
         return b"".join(pieces)
 
     @staticmethod
-    def _packed(value: int, width: int) -> bytes:
+    def _pack(value: int, width: int) -> bytes:
         try:
             return value.to_bytes(width, "big")
         except OverflowError:

@@ -1,6 +1,6 @@
-"""The mark that says "made by AI", put into an image that is encoded already.
+"""Writing of the AI mark into an encoded image.
 
-One property of IPTC in the packet of XMP; every other byte of the image's own stays as it is.
+The mark is an IPTC property in the XMP packet; all other bytes of the image stay the same.
 """
 
 import struct
@@ -16,15 +16,15 @@ from stillroom.generation.writing.packet import with_mark
 from stillroom.work_budget import TooMuchWork
 
 _HEIF_BRANDS: Final = (b"avif", b"mif1", b"heic", b"heix")
-_TAKEN: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of these, or unmarked"
+_SUPPORTED: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of these, or unmarked"
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """An image that says that AI made it; what says so already, or has a manifest, stays as it is.
+    """Mark an image as made by AI. One that has a mark or a C2PA manifest stays the same.
 
     Raises:
-        InvalidParameter: it says that it has another source.
-        UnsupportedMedia: of a format that cannot take the mark, or damaged.
+        InvalidParameter: its XMP states another source.
+        UnsupportedMedia: the image is damaged, or its format cannot contain the mark.
     """
     try:
         if find_mark(FileParts.whole(data)) not in (None, "none"):
@@ -35,8 +35,10 @@ def with_ai_mark(data: bytes) -> bytes:
             "its metadata take too much work to read: no mark is put in"
         ) from None
     if other:
-        said = f"its XMP says another source, {other[:100]!r}: take that out, or save it unmarked"
-        raise InvalidParameter(said, at=("ai_generated",))
+        message = (
+            f"its XMP says another source, {other[:100]!r}: take that out, or save it unmarked"
+        )
+        raise InvalidParameter(message, at=("ai_generated",))
     try:
         marked = _with_packet(data)
     except (BrokenHeader, IndexError, StopIteration, TooMuchWork, struct.error) as error:
@@ -55,4 +57,4 @@ def _with_packet(data: bytes) -> bytes:
         return into_webp.with_packet(data, with_mark)
     if heif.is_heif(data) and data[8:12] in _HEIF_BRANDS:
         return into_avif.with_packet(data, with_mark)
-    raise UnsupportedMedia(_TAKEN)
+    raise UnsupportedMedia(_SUPPORTED)

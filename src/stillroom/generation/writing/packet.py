@@ -1,6 +1,7 @@
-"""A packet of XMP with our facts or the mark: a new one, or the one that is there with ours in it.
+"""Insertion of facts or the AI mark into an XMP packet.
 
-Text is put in, nothing is parsed and written anew: what others have written stays as it is.
+The text is inserted without parsing and rewriting, so that other content stays the same. Packets
+whose structure does not allow that raise `UnsupportedMedia`.
 """
 
 import re
@@ -27,12 +28,9 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def with_mark(packet: bytes | None) -> bytes:
-    """The packet with the property that says that AI made the image; the last one in it.
+    """Insert the AI mark into a packet as its last property.
 
-    So facts, which come first, can be put in anew and leave the same bytes.
-
-    Raises:
-        UnsupportedMedia: the packet that is there is of a form that nothing can be put into.
+    Facts come first in a packet: replacing them later yields the same bytes.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
@@ -48,22 +46,18 @@ def with_mark(packet: bytes | None) -> bytes:
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
-    """The packet with these facts, in place of earlier ones of ours.
-
-    Raises:
-        UnsupportedMedia: the packet that is there is of a form that nothing can be put into.
-    """
+    """Insert these facts into a packet, replacing earlier ones."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     opening = _OPENING.search(packet)
     if opening is None:
         raise UnsupportedMedia("its XMP is of an unusual form: no facts can be put into it")
     about = _ABOUT.search(packet)
-    said = escape(facts.decode("ascii")).encode("ascii")
+    escaped = escape(facts.decode("ascii")).encode("ascii")
     ours = b'<rdf:Description rdf:about=%s xmlns:stillroom="%s">%s%s%s</rdf:Description>' % (
         about[1] if about else b'""',
         NAMESPACE.encode(),
         b"<stillroom:generation>",
-        said,
+        escaped,
         b"</stillroom:generation>",
     )
     return packet[: opening.end()] + ours + packet[opening.end() :]

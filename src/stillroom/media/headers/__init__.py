@@ -1,1 +1,1 @@
-"""Headers of images: what they are, how large, and in which colours."""
+"""Header parsers: format, size, duration and colour profile of images and videos."""

@@ -5,17 +5,17 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height, after https://learn.microsoft.com/windows/win32/gdi/bitmap-header-types."""
+    """Return width and height; see https://learn.microsoft.com/windows/win32/gdi/bitmap-header-types."""
     (length,) = header.numbers("<I", 14)
     if length == 12:
         width, height = header.numbers("<HH", 18)
     else:
         width, height = header.numbers("<ii", 18)
-    return width, abs(height)  # negative: from the top down
+    return width, abs(height)  # negative if the rows are stored from top to bottom
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """The profile's name, from a header of version 4 or 5."""
+    """Return the profile's name from a header of version 4 or 5, or None."""
     (length,) = header.numbers("<I", 14)
     if length < 108:
         return None

@@ -1,4 +1,4 @@
-"""Clusters of a WebM that was written while it was recorded: when the last one ends."""
+"""Duration of a WebM without a duration in its header, from the end of its last cluster."""
 
 from typing import Final
 
@@ -11,15 +11,18 @@ _TIMESTAMP: Final = 0xE7
 _SIMPLE_BLOCK: Final = 0xA3
 _BLOCK_GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
-_BESIDE_CLUSTERS: Final = 0x10000000
-"""From here on ids are of what stands beside clusters, and ends one of unknown size."""
+_MIN_SEGMENT_LEVEL: Final = 0x10000000
+"""Smallest id of elements next to clusters. Such an element ends a cluster of unknown size."""
 
 _TRIES: Final = 8
-"""What looks like a cluster may be part of a picture."""
+"""Number of candidates to try: bytes of a picture may look like the start of a cluster."""
 
 
 def end_of_last_cluster(header: HeaderBytes) -> int | None:
-    """When its last block ends, in units of the file; None if it begins before the last 256 KiB."""
+    """Return when the last block ends, in time units of the file.
+
+    None if the last cluster begins before the last 256 KiB.
+    """
     length = min(MAX_READ_BYTES, header.size)
     start = header.size - length
     last_part = header.bytes_at(start, length)
@@ -36,13 +39,13 @@ def end_of_last_cluster(header: HeaderBytes) -> int | None:
 
 
 def _end_of_cluster(header: HeaderBytes, start: int) -> int:
-    """When its last block ends; a block lasts as long as the one before it in its track did."""
+    """Return when the last block ends, assuming the duration of the previous one in its track."""
     _, at, length = element_at(header, start)
     end = header.size if length is None else min(at + length, header.size)
     base: int | None = None
     times: dict[int | None, list[int]] = {}
     for kind, first, last in elements(header, at, end):
-        if kind >= _BESIDE_CLUSTERS:
+        if kind >= _MIN_SEGMENT_LEVEL:
             break
         if kind == _TIMESTAMP:
             base = unsigned(header, first, last)
@@ -56,7 +59,7 @@ def _end_of_cluster(header: HeaderBytes, start: int) -> int:
                     times.setdefault(track, []).append(time)
     if base is None or not times:
         raise BrokenHeader
-    return base + max(_end_of_track(sorted(found)) for found in times.values())
+    return base + max(_end_of_track(sorted(of_track)) for of_track in times.values())
 
 
 def _track_and_time(header: HeaderBytes, start: int) -> tuple[int | None, int]:

@@ -1,4 +1,4 @@
-"""Names of colour profiles: of ICC profiles, and of coded colour spaces (ITU-T H.273)."""
+"""Names of colour profiles: ICC profiles and coded colour spaces (ITU-T H.273)."""
 
 import struct
 from typing import Final
@@ -16,11 +16,11 @@ CODED_SPACES: Final = {
     (9, 18): "Rec. 2100 HLG",
     (12, 13): "Display P3",
 }
-"""Primaries and transfer of https://www.itu.int/rec/T-REC-H.273, as cICP and nclx name them."""
+"""Names by primaries and transfer function in cICP and nclx (https://www.itu.int/rec/T-REC-H.273)."""
 
 
 def icc_name(profile: bytes) -> str | None:
-    """The description in an ICC profile, of version 2 or 4 (ICC.1-2022-05, 7.3 and 9.2.41)."""
+    """Return the description in an ICC profile of version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
     try:
         if profile[36:40] != b"acsp":
             return None
@@ -35,7 +35,7 @@ def icc_name(profile: bytes) -> str | None:
 
 
 def printable(name: str | None) -> str | None:
-    """A stranger's text, made fit to stand in a row, an answer and a log."""
+    """Remove non-printable characters from an untrusted name, and limit its length."""
     if name is None:
         return None
     clean = "".join(char for char in name[: 4 * _MAX_NAME] if char.isprintable()).strip()

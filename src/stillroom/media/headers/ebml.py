@@ -1,4 +1,4 @@
-"""Elements of EBML (RFC 8794), which WebM is built of."""
+"""Parser of EBML elements (RFC 8794), the container format of WebM."""
 
 import struct
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(header: HeaderBytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Id, start and end of the content of each element.
+    """Yield id, and start and end of the content, of each element.
 
-    One of unknown size, as recorders write them, goes to the end of what it lies in.
+    An element of unknown size, as written by recorders, extends to the end of its parent.
     """
     while start < end:
         name, start, length = element_at(header, start)
@@ -26,28 +26,28 @@ def elements(header: HeaderBytes, start: int, end: int) -> Iterator[tuple[int, i
 
 
 def element_at(header: HeaderBytes, start: int) -> tuple[int, int, int | None]:
-    """Id, start and length of the content of one element; None: of unknown length."""
+    """Return id, and start and length of the content, of an element. Length None: unknown."""
     name, at = _coded(header, start, _MAX_ID_BYTES)
     length, end = number(header, at)
     return name, end, length
 
 
 def number(header: HeaderBytes, start: int) -> tuple[int | None, int]:
-    """A number of variable length, and where it ends; None: all ones, which says nothing."""
+    """Return a number of variable length and its end; None for all ones, which means unknown."""
     coded, end = _coded(header, start, _MAX_NUMBER_BYTES)
     marker = 1 << 7 * (end - start)
     return None if coded == 2 * marker - 1 else coded - marker, end
 
 
 def unsigned(header: HeaderBytes, start: int, end: int) -> int:
-    """An unsigned integer of up to 8 bytes."""
+    """Return an unsigned integer of up to 8 bytes."""
     if end - start > _MAX_NUMBER_BYTES:
         raise BrokenHeader
     return int.from_bytes(header.bytes_at(start, end - start), "big")
 
 
 def floating(header: HeaderBytes, start: int, end: int) -> float:
-    """A number of 0, 4 or 8 bytes; it may be infinite, or NaN."""
+    """Return a float of 0, 4 or 8 bytes, which may be infinite or NaN."""
     form = {0: ">", 4: ">f", 8: ">d"}.get(end - start)
     if form is None:
         raise BrokenHeader
@@ -55,7 +55,7 @@ def floating(header: HeaderBytes, start: int, end: int) -> float:
 
 
 def _coded(header: HeaderBytes, start: int, max_bytes: int) -> tuple[int, int]:
-    """With the bit that says how many bytes it has, as ids are written (RFC 8794, 4 and 5)."""
+    """Return a number including its length marker bit, as in ids, and its end (RFC 8794, 4, 5)."""
     (first,) = header.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:

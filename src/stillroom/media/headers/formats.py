@@ -1,7 +1,7 @@
-"""The table of header parsers, by the type that a file's signature shows.
+"""Table of header parsers by media type.
 
-A new format takes a module with `size` and `color_profile`, a row here, and its signature in
-`storage/content_type.py`.
+A new format needs a module with `size` and `color_profile`, a row in the table, and its signature
+in `storage/content_type.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ def _no_duration(_: HeaderBytes) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class HeaderParser:
-    """What reads the header of one format.
+    """Functions that parse the header of one format.
 
     Attributes:
-        size: Width and height in pixels: of an image as stored, of a video as it is shown.
-        color_profile: The profile's name; None where there is none.
-        duration: Seconds; None where the file does not say it.
+        size: Return width and height in pixels: as stored for images, as displayed for videos.
+        color_profile: Return the profile's name, or None.
+        duration: Return the seconds; None if the file does not contain a duration.
     """
 
     size: Callable[[HeaderBytes], tuple[int, int]]

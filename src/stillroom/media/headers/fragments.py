@@ -1,4 +1,4 @@
-"""Fragments of an MP4 that was written while it was recorded: where the last one ends."""
+"""Duration of a fragmented MP4 without a duration in its header: the end of its last fragment."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,31 +7,26 @@ from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _INDEX_END_BYTES: Final = 16
-"""Of `mfro`, the last box of a file: it says how long the index is (ISO/IEC 14496-12, 8.8.11)."""
+"""Size of `mfro`, the last box of a file, with the size of the index (ISO/IEC 14496-12, 8.8.11)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackRuns:
-    """The samples of one track in all fragments; times are in units of the track.
+    """Samples of one track in all fragments. Times are in units of the track.
 
     Attributes:
-        track: Its `track_ID`.
-        usual: How long a sample lasts for which no fragment says it.
-        before: Where the samples end that are in no fragment.
+        track: `track_ID` of the track.
+        default_duration: Duration of samples for which a fragment has none.
+        base_time: End of the samples before the first fragment.
     """
 
     track: int
-    usual: int
-    before: int
+    default_duration: int
+    base_time: int
 
     def end(self, header: HeaderBytes, start: int) -> int:
-        """Where the last one ends: by the index at the end of the file, or fragment by fragment.
-
-        Args:
-            header: Of the file.
-            start: Where the first fragment can be.
-        """
-        time, indexed = self.before, self._last_in_index(header)
+        """Return when the last sample ends, from the index or from the boxes after `start`."""
+        time, indexed = self.base_time, self._last_in_index(header)
         if indexed is not None:
             time, start = indexed
         for kind, at, until in boxes(header, start, header.size):
@@ -44,7 +39,7 @@ class TrackRuns:
         return time
 
     def _last_in_index(self, header: HeaderBytes) -> tuple[int, int] | None:
-        """Time and place of the last fragment in the index; None where there is no index."""
+        """Return time and position of the last fragment in the index; None without an index."""
         at_end = header.size - _INDEX_END_BYTES
         if at_end < 0:
             return None
@@ -60,14 +55,14 @@ class TrackRuns:
         return None
 
     def _end_of_fragment(self, header: HeaderBytes, start: int, end: int, time: int) -> int:
-        """Where it ends if it begins at `time`, unless it says itself where it begins."""
+        """Return when a fragment ends that begins at `time`, or at the time that it contains."""
         for kind, at, until in boxes(header, start, end):
             if kind == b"traf":
                 time = self._end_of_run(header, at, until, time)
         return time
 
     def _end_of_run(self, header: HeaderBytes, start: int, end: int, time: int) -> int:
-        usual = self.usual
+        default_duration = self.default_duration
         for kind, at, until in boxes(header, start, end):
             if kind == b"tfhd":
                 flags, number = header.numbers(">II", at)
@@ -75,32 +70,32 @@ class TrackRuns:
                     break
                 if flags & 0x8:
                     skipped = 8 * bool(flags & 0x1) + 4 * bool(flags & 0x2)
-                    (usual,) = header.numbers(">I", at + 8 + skipped)
+                    (default_duration,) = header.numbers(">I", at + 8 + skipped)
             elif kind == b"tfdt":
                 form = ">I" if header.bytes_at(at, 1) == b"\0" else ">Q"
                 (time,) = header.numbers(form, at + 4)
             elif kind == b"trun":
-                time += _length(header, at, until, usual)
+                time += _duration(header, at, until, default_duration)
         return time
 
 
 def _last_entry(header: HeaderBytes, start: int, end: int) -> tuple[int, int] | None:
-    """Of a `tfra` (8.8.10)."""
+    """Return time and position of the last entry of a `tfra` box (8.8.10)."""
     is_wide = header.bytes_at(start, 1) != b"\0"
     lengths, count = header.numbers(">II", start + 8)
     length = (16 if is_wide else 8) + sum((lengths >> shift & 3) + 1 for shift in (0, 2, 4))
     at = start + 16 + (count - 1) * length
     if not count or at + length > end:
         return None
-    time, place = header.numbers(">QQ" if is_wide else ">II", at)
-    return time, place
+    time, position = header.numbers(">QQ" if is_wide else ">II", at)
+    return time, position
 
 
-def _length(header: HeaderBytes, start: int, end: int, usual: int) -> int:
-    """How long the samples of a `trun` last together (8.8.8)."""
+def _duration(header: HeaderBytes, start: int, end: int, default_duration: int) -> int:
+    """Return the total duration of the samples of a `trun` box (8.8.8)."""
     flags, count = header.numbers(">II", start)
     if not flags & 0x100:
-        return count * usual
+        return count * default_duration
     fields = sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
     at = start + 8 + 4 * bool(flags & 0x1) + 4 * bool(flags & 0x4)
     if at + 4 * fields * count > end:

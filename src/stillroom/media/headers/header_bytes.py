@@ -1,4 +1,4 @@
-"""The bytes of a header that were read so far, and a bound on what one file may make us do."""
+"""Buffer of the parts of a file that were read, with a limit on the bytes read per file."""
 
 from typing import Final
 
@@ -12,25 +12,25 @@ MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
 _MAX_READS: Final = 16
 _MAX_BYTES: Final = 1024**2
-"""What one file may make us read: the prefix, and 16 parts more, 1 MiB in all."""
+"""Maximum number of bytes to read from one file, in the prefix and `_MAX_READS` further parts."""
 
 
 class HeaderBytes(FileParts):
-    """The parts of a file that were read so far."""
+    """Parts of a file that were read so far."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, _MAX_BYTES)
 
     @property
     def prefix(self) -> bytes:
-        """What the signature is looked for in."""
+        """First bytes of the file, which contain its signature."""
         return self._parts[0][1][: content_type.SNIFFED_BYTES]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Unless the first `needed` bytes are at hand, have many read at once: one request for all.
+        """Request `READ_AHEAD_BYTES` at once, unless the first `needed` bytes were read already.
 
         Raises:
-            MoreNeeded: see `bytes_at`.
+            MoreNeeded: the request for more bytes; see `bytes_at`.
         """
         left = self.size - start
         try:
@@ -39,10 +39,10 @@ class HeaderBytes(FileParts):
             raise MoreNeeded(start, min(READ_AHEAD_BYTES, left)) from None
 
     async def read_more(self, image: OpenedImage, start: int, length: int) -> None:
-        """Read a part.
+        """Read a part of the file.
 
         Raises:
-            MoreNeeded: this image has made us read enough.
+            MoreNeeded: the limit of bytes or parts is exceeded.
         """
         length = min(max(length, _READ_BYTES), self.size - start)
         if length > min(MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:

@@ -8,10 +8,10 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the largest item: the others are its tiles, mask and thumbnails.
+    """Return width and height of the largest item. Others are its tiles, mask and thumbnails.
 
-    Encoders fill up to whole blocks, and `clap` says what of that is the image.
-    Source: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
+    `clap` crops the padding to whole blocks that encoders add.
+    Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
     sizes = []
     for kind, start, _ in _properties(header):
@@ -30,7 +30,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """The profile's name, from `colr`: an ICC profile comes before a coded colour space."""
+    """Return the profile's name from `colr`. An ICC profile overrides a coded colour space."""
     coded = None
     for kind, start, end in _properties(header):
         if kind == b"colr":

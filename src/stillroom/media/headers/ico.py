@@ -5,7 +5,7 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the largest icon; https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10)."""
+    """Return the size of the largest icon; see https://learn.microsoft.com/previous-versions/ms997538(v=msdn.10)."""
     (count,) = header.numbers("<H", 4)
     sides = [header.numbers("BB", 6 + 16 * index) for index in range(count)]
     if not sides:

@@ -1,15 +1,15 @@
-"""Boxes of the ISO base media file format: HEIC, AVIF, JPEG XL, MP4 and QuickTime have them."""
+"""Boxes of the ISO base media file format, used by HEIC, AVIF, JPEG XL, MP4 and QuickTime."""
 
 from stillroom.file_parts import BrokenHeader, FileParts, boxes
 
 
-def only_box(header: FileParts, start: int, end: int, wanted: bytes) -> tuple[int, int]:
-    """Start and end of the content of the first box of this type.
+def find_box(header: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
+    """Return start and end of the content of the first box of a type.
 
     Raises:
-        BrokenHeader: there is none.
+        BrokenHeader: there is no such box.
     """
     for kind, at, until in boxes(header, start, end):
-        if kind == wanted:
+        if kind == box_type:
             return at, until
     raise BrokenHeader

@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: size as shown, and duration, by the header of the movie (ISO/IEC 14496-12)."""
+"""MP4 and QuickTime: display size and duration from the movie header (ISO/IEC 14496-12)."""
 
 import contextlib
 from dataclasses import dataclass
@@ -7,36 +7,35 @@ from typing import Final
 from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.fragments import TrackRuns
 from stillroom.media.headers.header_bytes import HeaderBytes
-from stillroom.media.headers.isobmff import only_box
-from stillroom.media.headers.shape import shown_size
+from stillroom.media.headers.isobmff import find_box
+from stillroom.media.headers.shape import display_size
 
 _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Durations that say nothing: zero while it is written, all ones where nothing is known (8.2.2)."""
+"""Durations that mean unknown: zero during a recording, and all ones (8.2.2)."""
 
 _MAX_TRACKS: Final = 64
 
 _VISUAL_ENTRY_BYTES: Final = 86
-"""Of a description of video, before the boxes in it (12.1.3)."""
+"""Size of a video's sample description before its boxes (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
-"""What is asked for of most movies and their first track lies within."""
+"""Size that contains the required boxes of most movies and their first track."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """What `moov` says.
+    """Content of `moov`.
 
     Attributes:
-        timescale: Units a second, of `durations` and of `tkhd`.
-        durations: Of all fragments (`mehd`), and of what `moov` itself describes (`mvhd`).
-        is_turned: The movie's own matrix turns by a quarter, one way or the other.
-        tracks: Of video, those that are switched on first.
-        sample_durations: Of a sample in a fragment that says nothing else, by the track's number;
-            None where no fragments can follow.
-        end: Where the box ends.
+        timescale: Units per second of `durations` and of `Track.duration`.
+        durations: Duration with all fragments (`mehd`), and of the samples in `moov` (`mvhd`).
+        is_turned: The movie's matrix rotates by 90° or 270°.
+        tracks: Video tracks, enabled ones first.
+        sample_durations: Default duration of samples in fragments, by track number; None if no
+            fragments can follow.
     """
 
     timescale: int
@@ -49,24 +48,23 @@ class Movie:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A track of video.
+    """Video track.
 
     Attributes:
-        number: Its `track_ID`.
-        is_enabled: It is meant to be shown.
-        shown: Width and height by `tkhd`, in pixels.
-        coded: The same by the description of its samples.
-        spacing: Width and height of a pixel to each other, by the same; zeros: they are equal.
-        is_turned: By a quarter, one way or the other.
-        duration: In units of the movie, edits included.
-        timescale: Units a second, of `media_duration`.
-        media_duration: In units of its own.
-        has_samples: Also outside of fragments.
+        number: `track_ID` of the track.
+        is_enabled: The track is meant to be displayed.
+        display: Width and height in `tkhd`, in pixels.
+        coded: Width and height in the sample description.
+        spacing: Aspect ratio of a pixel in the sample description; zeros: square.
+        is_turned: The track's matrix rotates by 90° or 270°.
+        duration: Duration in units of the movie, including edits.
+        timescale: Units per second of the track, and of `media_duration`.
+        has_samples: The track has samples outside of fragments.
     """
 
     number: int
     is_enabled: bool
-    shown: tuple[int, int]
+    display: tuple[int, int]
     coded: tuple[int, int]
     spacing: tuple[int, int]
     is_turned: bool
@@ -77,35 +75,35 @@ class Track:
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the first video track, turned as its matrix says."""
-    movie = _movie(header)
+    """Return width and height of the first video track, rotated by its matrix."""
+    movie = _read_movie(header)
     track = movie.tracks[0]
-    shown = track.shown
-    if shown == track.coded:
-        shown = shown[0] * track.spacing[0], shown[1] * track.spacing[1]
-    width, height = shown_size(track.coded, shown)
+    display = track.display
+    if display == track.coded:
+        display = display[0] * track.spacing[0], display[1] * track.spacing[1]
+    width, height = display_size(track.coded, display)
     return (height, width) if track.is_turned != movie.is_turned else (width, height)
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Seconds, as players show them: of the movie's header, which is its longest track's.
+    """Return the seconds, as players do: the movie's duration, which is that of its longest track.
 
-    Of a fragmented file: what `mehd` says, else the end of the last fragment that can be found.
+    For a fragmented file, the duration is in `mehd`, or else is the end of the last fragment found.
     """
-    movie = _movie(header)
+    movie = _read_movie(header)
     track = movie.tracks[0]
     total, described = movie.durations.get(b"mehd", 0), movie.durations[b"mvhd"]
     if movie.sample_durations is not None:
         if total in _UNKNOWN and not track.has_samples:
             total = described
         if total in _UNKNOWN:
-            usual = movie.sample_durations.get(track.number, 0)
-            run = TrackRuns(track.number, usual, track.media_duration)
-            return _seconds(run.end(header, movie.end), track.timescale)
+            default_duration = movie.sample_durations.get(track.number, 0)
+            runs = TrackRuns(track.number, default_duration, track.media_duration)
+            return _seconds(runs.end(header, movie.end), track.timescale)
         return _seconds(total, movie.timescale)
-    for found in (described, *(one.duration for one in movie.tracks)):
-        if found not in _UNKNOWN:
-            return _seconds(found, movie.timescale)
+    for units in (described, *(track.duration for track in movie.tracks)):
+        if units not in _UNKNOWN:
+            return _seconds(units, movie.timescale)
     return _seconds(track.media_duration, track.timescale)
 
 
@@ -113,17 +111,17 @@ def _seconds(units: int, timescale: int) -> float | None:
     return units / timescale if timescale and units not in _UNKNOWN else None
 
 
-def _movie(header: HeaderBytes) -> Movie:
-    start, end = _place(header)
+def _read_movie(header: HeaderBytes) -> Movie:
+    start, end = _find_movie(header)
     timescale, durations, is_turned = 0, {b"mvhd": 0}, False
     sample_durations: dict[int, int] | None = None
     tracks: list[Track] = []
     for kind, at, until in boxes(header, start, end):
         if kind == b"mvhd":
-            timescale, durations[kind] = _time(header, at)
+            timescale, durations[kind] = _read_duration(header, at)
             is_turned = _is_turned(header, at + (48 if _is_wide(header, at) else 36))
         elif kind == b"trak" and len(tracks) < _MAX_TRACKS:
-            track = _video_track(header, at, until)
+            track = _read_video_track(header, at, until)
             tracks += [track] if track is not None else []
         elif kind == b"mvex":
             sample_durations = {}
@@ -140,8 +138,8 @@ def _movie(header: HeaderBytes) -> Movie:
     return Movie(timescale, durations, is_turned, tracks, sample_durations, end)
 
 
-def _place(header: HeaderBytes) -> tuple[int, int]:
-    """Start and end of `moov`, which may stand behind all samples."""
+def _find_movie(header: HeaderBytes) -> tuple[int, int]:
+    """Return start and end of `moov`, which may follow all samples."""
     for kind, start, end in boxes(header, 0, header.size):
         if kind == b"moov":
             header.read_ahead(start, min(end - start, _HEADS_BYTES))
@@ -151,29 +149,29 @@ def _place(header: HeaderBytes) -> tuple[int, int]:
     raise BrokenHeader
 
 
-def _video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
-    """None of a track of sound, text or time codes."""
-    found = {kind: (at, until) for kind, at, until in boxes(header, start, end)}
-    if b"tkhd" not in found or b"mdia" not in found:
+def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
+    """Read a track; None if it is one of sound, text or time codes."""
+    parts = {kind: (at, until) for kind, at, until in boxes(header, start, end)}
+    if b"tkhd" not in parts or b"mdia" not in parts:
         raise BrokenHeader
-    media = {kind: (at, until) for kind, at, until in boxes(header, *found[b"mdia"])}
+    media = {kind: (at, until) for kind, at, until in boxes(header, *parts[b"mdia"])}
     if b"hdlr" not in media or header.bytes_at(media[b"hdlr"][0] + 8, 4) != b"vide":
         return None
     if b"mdhd" not in media or b"minf" not in media:
         raise BrokenHeader
-    at, _ = found[b"tkhd"]
+    at, _ = parts[b"tkhd"]
     shift = 12 if _is_wide(header, at) else 0
     (flags,) = header.numbers(">I", at)
     (number,) = header.numbers(">I", at + (20 if shift else 12))
     (length,) = header.numbers(">Q" if shift else ">I", at + (28 if shift else 20))
     width, height = header.numbers(">II", at + 76 + shift)
-    timescale, media_duration = _time(header, media[b"mdhd"][0])
-    table = only_box(header, *media[b"minf"], b"stbl")
-    coded, spacing, has_samples = _samples(header, *table)
+    timescale, media_duration = _read_duration(header, media[b"mdhd"][0])
+    table = find_box(header, *media[b"minf"], b"stbl")
+    coded, spacing, has_samples = _read_samples(header, *table)
     return Track(
         number=number,
         is_enabled=bool(flags & _ENABLED),
-        shown=(_rounded(width), _rounded(height)),
+        display=(_round_fixed(width), _round_fixed(height)),
         coded=coded,
         spacing=spacing,
         is_turned=_is_turned(header, at + 40 + shift),
@@ -184,27 +182,27 @@ def _video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
     )
 
 
-def _samples(
+def _read_samples(
     header: HeaderBytes, start: int, end: int
 ) -> tuple[tuple[int, int], tuple[int, int], bool]:
-    """Width and height as coded, the spacing of pixels, and whether there are samples at all."""
+    """Return coded width and height, pixel aspect ratio, and whether there are samples."""
     coded, spacing, has_samples = (0, 0), (0, 0), False
     for kind, at, until in boxes(header, start, end):
         if kind == b"stsd":
             width, height = header.numbers(">HH", at + 8 + 32)
             coded = width, height
-            spacing = _spacing(header, at + 8, until)
+            spacing = _read_spacing(header, at + 8, until)
         elif kind == b"stts":
             has_samples = header.numbers(">I", at + 4)[0] > 0
         if coded != (0, 0) and has_samples:
-            break  # the tables behind are large, and say nothing that is asked for
+            break  # skip the tables that follow: they are large and not needed
     return coded, spacing, has_samples
 
 
-def _spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
-    """What `pasp` says in the first description (12.1.4); zeros where there is none."""
+def _read_spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
+    """Return the ratio in `pasp` of the first sample description (12.1.4), or zeros."""
     (length,) = header.numbers(">I", start)
-    with contextlib.suppress(BrokenHeader):  # QuickTime may have a table of colours there
+    with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         for kind, at, _ in boxes(header, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
             if kind == b"pasp":
                 across, down = header.numbers(">II", at)
@@ -213,12 +211,12 @@ def _spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
 
 
 def _is_wide(header: HeaderBytes, start: int) -> bool:
-    """Whether times in this box have 64 bits."""
+    """Return whether times in this box have 64 bits."""
     return header.bytes_at(start, 1) != b"\0"
 
 
-def _time(header: HeaderBytes, start: int) -> tuple[int, int]:
-    """Timescale and duration of `mvhd` or `mdhd`."""
+def _read_duration(header: HeaderBytes, start: int) -> tuple[int, int]:
+    """Return timescale and duration of `mvhd` or `mdhd`."""
     timescale, length = (
         header.numbers(">IQ", start + 20)
         if _is_wide(header, start)
@@ -228,10 +226,10 @@ def _time(header: HeaderBytes, start: int) -> tuple[int, int]:
 
 
 def _is_turned(header: HeaderBytes, start: int) -> bool:
-    """Whether a matrix exchanges width and height: by a quarter turn, mirrored or not (6.2.2)."""
+    """Return whether a matrix rotates by 90° or 270°, mirrored or not (6.2.2)."""
     a, b, _, c, d = header.numbers(">5i", start)
     return a == d == 0 and b != 0 and c != 0
 
 
-def _rounded(fixed: int) -> int:
+def _round_fixed(fixed: int) -> int:
     return (fixed + _FIXED_POINT // 2) // _FIXED_POINT

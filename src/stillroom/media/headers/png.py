@@ -8,11 +8,11 @@ from stillroom.media.headers.color import CODED_SPACES, SRGB, icc_name
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _MAX_PROFILE_BYTES: Final = 1024**2
-"""Profiles are some kilobytes; a few for printing have several hundred."""
+"""Maximum size of a profile. Most have some kilobytes, a few for printing several hundred."""
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height, after https://www.w3.org/TR/png-3/#11IHDR."""
+    """Return width and height; see https://www.w3.org/TR/png-3/#11IHDR."""
     if header.bytes_at(12, 4) != b"IHDR":
         raise BrokenHeader
     width, height = header.numbers(">II", 16)
@@ -20,21 +20,21 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """In the order in which a reader must believe them: cICP, iCCP, sRGB."""
-    found: dict[bytes, tuple[int, int]] = {}
+    """Return the profile's name, or None. The order of precedence is cICP, iCCP, sRGB."""
+    chunks: dict[bytes, tuple[int, int]] = {}
     at = 8
     while (kind := header.bytes_at(at + 4, 4)) not in (b"IDAT", b"IEND"):
         (length,) = header.numbers(">I", at)
-        found[kind] = (at + 8, length)
+        chunks[kind] = (at + 8, length)
         at += length + 12
-    if b"cICP" in found:
-        primaries, transfer = header.numbers("BB", found[b"cICP"][0])
+    if b"cICP" in chunks:
+        primaries, transfer = header.numbers("BB", chunks[b"cICP"][0])
         return CODED_SPACES.get((primaries, transfer))
-    if b"iCCP" in found:
-        _, _, packed = header.bytes_at(*found[b"iCCP"]).partition(b"\0")
+    if b"iCCP" in chunks:
+        _, _, packed = header.bytes_at(*chunks[b"iCCP"]).partition(b"\0")
         try:
             profile, _ = header.budget.inflate(packed[1:], _MAX_PROFILE_BYTES)
         except zlib.error:
             raise BrokenHeader from None
         return icc_name(profile)
-    return SRGB if b"sRGB" in found else None
+    return SRGB if b"sRGB" in chunks else None

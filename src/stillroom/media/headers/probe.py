@@ -1,9 +1,9 @@
-"""Format, size, duration and colour profile of a file from its header; no pixel is decoded.
+"""Probe: format, size, duration and colour profile of a file from its header, without decoding.
 
-Read from a prefix, and from the few places further on that the header points to. Pillow would
-read WebP and AVIF whole, and hand them to decoders written in C; what stands here compares bytes.
-Orientation of images (EXIF, `irot`) is not applied, and an EXIF colour space is not looked at.
-The rotation of a video is applied, as all players do: a browser says the same width and height.
+It reads a prefix and the few positions that the header refers to. Pillow would read WebP and AVIF
+files whole and pass them to decoders written in C, while these parsers only compare bytes.
+The orientation of images (EXIF, `irot`) is not applied, and an EXIF colour space is ignored. The
+rotation of a video is applied, so that width and height are the same as in browsers.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from stillroom.work_budget import TooMuchWork
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
 _MAX_DURATION_S: Final = 10**9
-"""Thirty years; who says more says nothing."""
+"""Maximum duration (thirty years). Longer ones are treated as unknown."""
 
 ResourceType = Literal["image", "video"]
 
@@ -36,18 +36,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a header says.
+    """Facts read from a file header.
 
     Attributes:
-        resource_type: `image`, or `video`.
-        content_type: By the content.
-        extension: Without a dot.
-        width: Pixels: of an image as stored, of a video as it is shown, with its rotation applied.
-        height: The same.
-        color_profile: Its name; None where there is none, and of videos.
-        duration: Seconds, to the microsecond; None of images, and where a video does not say it.
-        ai_mark: Whether the file says that AI made it; None where that cannot be told.
-        generation: How the file says that it was made; None where it says nothing.
+        extension: File extension for the content, without a dot.
+        width: Pixels, like `height`: as stored for images, as displayed (rotated) for videos.
+        color_profile: Name of the profile; None if there is none, and for videos.
+        duration: Seconds, to the microsecond; None for images, and if a video has no duration.
+        ai_mark: AI mark in the file; None if it cannot be determined.
+        generation: Generation facts in the file; None if there are none.
     """
 
     resource_type: ResourceType
@@ -65,8 +62,8 @@ async def probe(image: OpenedImage) -> Probed:
     """Read the header of an open image or video.
 
     Raises:
-        UnsupportedMedia: neither by its content, or its header makes no sense.
-        BackendUnavailable: it cannot be read.
+        UnsupportedMedia: the content is neither, or the header is invalid.
+        BackendUnavailable: the file cannot be read.
     """
     header = HeaderBytes(image.image.size)
     await header.read_more(image, 0, PREFIX_BYTES)
@@ -80,9 +77,9 @@ async def probe(image: OpenedImage) -> Probed:
         raise UnsupportedMedia(f"the header of this {kind} cannot be read") from None
     if not (0 < width <= _MAX_PIXELS_A_SIDE and 0 < height <= _MAX_PIXELS_A_SIDE):
         raise UnsupportedMedia(f"the header of this {kind} says {width} x {height} pixels")
-    color_profile = printable(await _read_if_there(image, header, parser.color_profile))
-    duration = _plausible(await _read_if_there(image, header, parser.duration))
-    facts = await _facts_of(image, header)
+    color_profile = printable(await _read_optional(image, header, parser.color_profile))
+    duration = _check_duration(await _read_optional(image, header, parser.duration))
+    facts = await _read_facts(image, header)
     return Probed(
         "video" if kind in content_type.VIDEO else "image",
         kind,
@@ -96,31 +93,31 @@ async def probe(image: OpenedImage) -> Probed:
     )
 
 
-async def _facts_of(image: OpenedImage, header: HeaderBytes) -> reading.Found:
+async def _read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     with contextlib.suppress(TooMuchWork):
-        return await _facts_read(image, header)
+        return await _try_read_facts(image, header)
     return reading.UNKNOWN
 
 
-async def _facts_read(image: OpenedImage, header: HeaderBytes) -> reading.Found:
+async def _try_read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Found:
     try:
         return await _read(image, header, reading.find)
-    except (BrokenHeader, MoreNeeded):  # enough was read
+    except (BrokenHeader, MoreNeeded):  # use what was read so far
         header.end()
-        return await reading.looked(header, reading.find)
+        return await reading.run_parser(header, reading.find)
 
 
-def _plausible(duration: float | None) -> float | None:
-    """A duration that can be; what a file says may be infinite, or no number."""
+def _check_duration(duration: float | None) -> float | None:
+    """Return the rounded duration; None if it is implausible, infinite or NaN."""
     if duration is None or not math.isfinite(duration) or not 0 < duration <= _MAX_DURATION_S:
         return None
     return round(duration, 6)
 
 
-async def _read_if_there(
+async def _read_optional(
     image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T | None]
 ) -> T | None:
-    """What `reader` finds; None where that is broken, or out of reach."""
+    """Return the result of `reader`; None if the header is invalid or exceeds the limits."""
     try:
         return await _read(image, header, reader)
     except (BrokenHeader, MoreNeeded, TooMuchWork):
@@ -128,9 +125,9 @@ async def _read_if_there(
 
 
 async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T]) -> T:
-    """What `reader` finds, reading on in the file for as long as it asks for more."""
+    """Return the result of `reader`, reading further parts of the file when it needs them."""
     while True:
         try:
-            return await reading.looked(header, reader)
+            return await reading.run_parser(header, reader)
         except MoreNeeded as more:
             await header.read_more(image, more.start, more.length)

@@ -1,26 +1,26 @@
-"""How large a video is shown whose pixels are not square."""
+"""Display size of videos with non-square pixels."""
 
 from typing import Final
 
 _PADDING: Final = 16
-"""Pixels by which a side is filled up to whole blocks of an encoder, and a little more."""
+"""Upper bound of the padding, in pixels, that encoders add to a side to fill whole blocks."""
 
 
-def shown_size(coded: tuple[int, int], shown: tuple[int, int]) -> tuple[int, int]:
-    """Coded pixels in the shape that they are to be shown in; no side becomes smaller.
+def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
+    """Enlarge one side of the coded size to get the display aspect ratio; never reduce a side.
 
-    So do browsers (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width):
-    a file may ask for twice the size, and says by that nothing about its pixels.
+    Browsers do the same (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width).
+    A display size that only enlarges the video with the same aspect ratio is ignored.
 
     Args:
-        coded: Width and height in pixels; zeros where they are not known.
-        shown: The same as the file asks for it, or a ratio; zeros where it does not.
+        coded: Width and height in pixels; zeros if unknown.
+        display: Width and height in the file, which may be a mere ratio; zeros if absent.
     """
-    (width, height), (across, down) = coded, shown
+    (width, height), (across, down) = coded, display
     if not width or not height or not across or not down:
-        return shown if across and down else coded
+        return display if across and down else coded
     if 0 <= width - across < _PADDING and 0 <= height - down < _PADDING:
-        return shown
+        return display
     if across * height > width * down:
         return (height * across * 2 + down) // (down * 2), height
     return width, (width * down * 2 + across) // (across * 2)

@@ -6,7 +6,7 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height, after https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf."""
+    """Return width and height; see https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf."""
     entries = _entries(header)
     order = _byte_order(header)
     sides = []
@@ -19,7 +19,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """The profile's name, from the tag of ICC profiles (34675)."""
+    """Return the profile's name from the ICC tag (34675), or None."""
     kind, count, at = _entries(header).get(34675, (0, 0, 0))
     return icc_name(header.bytes_at(at, count)) if kind == 7 and count > 4 else None
 
@@ -29,7 +29,7 @@ def _byte_order(header: HeaderBytes) -> str:
 
 
 def _entries(header: HeaderBytes) -> dict[int, tuple[int, int, int]]:
-    """Type, count, and place of the value, by tag, of the first page."""
+    """Return type, count and position of the value for each tag of the first page."""
     order = _byte_order(header)
     (start,) = header.numbers(order + "I", 4)
     (count,) = header.numbers(order + "H", start)

@@ -1,4 +1,4 @@
-"""WebM: size as it is shown, and duration (RFC 9559; https://www.webmproject.org/docs/container/)."""
+"""WebM: display size and duration (RFC 9559; https://www.webmproject.org/docs/container/)."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.clusters import CLUSTER, end_of_last_cluster
 from stillroom.media.headers.ebml import element_at, elements, floating, unsigned
 from stillroom.media.headers.header_bytes import HeaderBytes
-from stillroom.media.headers.shape import shown_size
+from stillroom.media.headers.shape import display_size
 
 _EBML: Final = 0x1A45DFA3
 _DOC_TYPE: Final = 0x4282
@@ -26,8 +26,8 @@ _PIXELS: Final = (0xB0, 0xBA)
 _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
-_ABOUT_SIZE: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Width before height; what is cropped: left and right, top and bottom."""
+_SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
+"""Ids of the fields about size: width before height, left before right, top before bottom."""
 
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
@@ -38,34 +38,34 @@ _NANOSECONDS: Final = 10**9
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height of the first video track, without what is cropped, turned as it is shown."""
-    start, end = _top_level(header, _TRACKS)
+    """Return width and height of the first video track, after cropping and rotation."""
+    start, end = _find_top_level(header, _TRACKS)
     for kind, at, until in elements(header, start, end):
         if kind == _TRACK_ENTRY:
             for below, first, last in elements(header, at, until):
                 if below == _VIDEO:
-                    width, height = _shown(_numbers(header, first, last, _ABOUT_SIZE))
+                    width, height = _display_size(_read_numbers(header, first, last, _SIZE_FIELDS))
                     return (height, width) if _is_turned(header, first, last) else (width, height)
     raise BrokenHeader
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Seconds: what is said of the whole file, else when its last cluster ends.
+    """Return the seconds in the header, or else the end of the last cluster.
 
-    Recorders in browsers say nothing of the whole.
+    Files that are recorded in browsers have no duration in the header.
     """
-    start, end = _top_level(header, _INFO)
-    scale, said = _USUAL_SCALE, None
+    start, end = _find_top_level(header, _INFO)
+    scale, in_header = _USUAL_SCALE, None
     for kind, at, until in elements(header, start, end):
         if kind == _TIMESTAMP_SCALE:
             scale = unsigned(header, at, until)
         elif kind == _DURATION:
-            said = floating(header, at, until)
-    units = end_of_last_cluster(header) if said is None else said
+            in_header = floating(header, at, until)
+    units = end_of_last_cluster(header) if in_header is None else in_header
     return None if units is None else units * scale / _NANOSECONDS
 
 
-def _shown(video: dict[int, int]) -> tuple[int, int]:
+def _display_size(video: dict[int, int]) -> tuple[int, int]:
     width, height = (
         video.get(name, 0) - sum(video.get(edge, 0) for edge in edges)
         for name, edges in zip(_PIXELS, _CROPPED, strict=True)
@@ -75,11 +75,11 @@ def _shown(video: dict[int, int]) -> tuple[int, int]:
     if video.get(_DISPLAY_UNIT, 0) >= _UNKNOWN_UNIT:
         return width, height
     across, down = (video.get(name, 0) for name in _DISPLAY)
-    return shown_size((width, height), (across, down))
+    return display_size((width, height), (across, down))
 
 
 def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
-    """Whether players turn it by a quarter, one way or the other (RFC 9559, ProjectionPoseRoll)."""
+    """Return whether players rotate it by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
     for kind, at, until in elements(header, start, end):
         if kind == _PROJECTION:
             for below, first, last in elements(header, at, until):
@@ -88,57 +88,57 @@ def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
     return False
 
 
-def _top_level(header: HeaderBytes, wanted: int) -> tuple[int, int]:
-    """Start and end of an element that stands before the clusters, or that a `SeekHead` names."""
-    first, end = _segment(header)
-    place = None
+def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
+    """Return start and end of an element before the clusters, or listed in a `SeekHead`."""
+    first, end = _find_segment(header)
+    position = None
     for kind, at, until in elements(header, first, end):
-        if kind == wanted:
+        if kind == element:
             return at, until
-        if kind == _SEEK_HEAD and place is None:
-            place = _sought(header, at, until, wanted)
+        if kind == _SEEK_HEAD and position is None:
+            position = _seek(header, at, until, element)
         if kind == CLUSTER:
             break
-    if place is None or first + place >= end:
+    if position is None or first + position >= end:
         raise BrokenHeader
-    kind, at, length = element_at(header, first + place)
-    if kind != wanted or length is None:
+    kind, at, length = element_at(header, first + position)
+    if kind != element or length is None:
         raise BrokenHeader
     return at, at + length
 
 
-def _segment(header: HeaderBytes) -> tuple[int, int]:
-    """Start and end of its content; that of a file that was cut off ends with the file."""
+def _find_segment(header: HeaderBytes) -> tuple[int, int]:
+    """Return start and end of the segment's content, limited to the end of a truncated file."""
     kind, at, length = element_at(header, 0)
     if kind != _EBML or length is None or not _is_webm(header, at, at + length):
         raise BrokenHeader
-    kind, start, size_said = element_at(header, at + length)
+    kind, start, size_in_file = element_at(header, at + length)
     if kind != _SEGMENT:
         raise BrokenHeader
-    return start, header.size if size_said is None else min(start + size_said, header.size)
+    return start, header.size if size_in_file is None else min(start + size_in_file, header.size)
 
 
 def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
-    """Not any other kind of Matroska."""
+    """Return whether the document type is WebM, not another kind of Matroska."""
     return any(
         kind == _DOC_TYPE and header.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
         for kind, at, until in elements(header, start, end)
     )
 
 
-def _sought(header: HeaderBytes, start: int, end: int, wanted: int) -> int | None:
-    """Where an element is, counted from the start of the segment's content."""
+def _seek(header: HeaderBytes, start: int, end: int, element: int) -> int | None:
+    """Return the position of an element relative to the start of the segment's content."""
     for kind, at, until in elements(header, start, end):
         if kind == _SEEK:
-            seek = _numbers(header, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))
-            if seek.get(_SEEK_ID) == wanted:
+            seek = _read_numbers(header, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))
+            if seek.get(_SEEK_ID) == element:
                 return seek.get(_SEEK_POSITION)
     return None
 
 
-def _numbers(header: HeaderBytes, start: int, end: int, names: frozenset[int]) -> dict[int, int]:
+def _read_numbers(header: HeaderBytes, start: int, end: int, ids: frozenset[int]) -> dict[int, int]:
     return {
         kind: unsigned(header, at, until)
         for kind, at, until in elements(header, start, end)
-        if kind in names
+        if kind in ids
     }

@@ -6,7 +6,7 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Width and height, after https://developers.google.com/speed/webp/docs/riff_container."""
+    """Return width and height; see https://developers.google.com/speed/webp/docs/riff_container."""
     kind = header.bytes_at(12, 4)
     if kind == b"VP8X":
         low_w, high_w, low_h, high_h = header.numbers("<HBHB", 24)
@@ -21,14 +21,14 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """The profile's name, from ICCP."""
+    """Return the profile's name from ICCP, or None."""
     at = 12
     while at + 8 <= header.size:
         kind = header.bytes_at(at, 4)
         (length,) = header.numbers("<I", at + 4)
         if kind == b"ICCP":
             return icc_name(header.bytes_at(at + 8, length))
-        if kind != b"VP8X":  # a profile stands directly behind it, or there is none
+        if kind != b"VP8X":  # a profile can only follow VP8X directly
             return None
         at += 8 + length + length % 2
     return None

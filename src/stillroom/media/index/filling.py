@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from stillroom.errors import BackendUnavailable, ImageNotFound, StillroomError
 from stillroom.file_parts import FileParts, MoreNeeded
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.reading import UNKNOWN, find, find_by_reading, looked
+from stillroom.generation.reading import UNKNOWN, find, find_by_reading, run_parser
 from stillroom.media.database import MediaDatabase
 from stillroom.media.index.values import IndexedImage, Removed
 from stillroom.media.resource import now
@@ -356,7 +356,7 @@ async def _read_facts(
 def _bytes_of(change: _Saved | Removed | None) -> int:
     if not isinstance(change, _Saved):
         return 0
-    size = 0 if change.passed is None else change.passed.held
+    size = 0 if change.passed is None else change.passed.kept_bytes
     if change.indexed is not None and (facts := change.indexed.generation) is not None:
         size += _NOTE_BYTES + len(facts.prompt or "") + len(facts.negative_prompt or "")
     return size
@@ -364,12 +364,12 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
 
 async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
     """What is kept of the facts, if both ends of the file are enough to know them."""
-    parts = FileParts(passed.size, passed.held)
+    parts = FileParts(passed.size, passed.kept_bytes)
     parts.add(0, passed.head)
     if not passed.is_whole:
         parts.add(passed.size - len(passed.tail), passed.tail)
     try:
-        found = await looked(parts, find)
+        found = await run_parser(parts, find)
     except MoreNeeded:
         return None
     except TooMuchWork:

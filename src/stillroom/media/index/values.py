@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from stillroom.generation.ai_mark import AiMark
 from stillroom.generation.facts import Generation
@@ -96,25 +96,42 @@ def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRa
     return [*ranges, (behind, last)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactsQuery:
-    """What images must have; None and empty tuples ask for nothing.
+class Term(NamedTuple):
+    """One thing that an image must have, or must not have.
 
     Attributes:
-        words: Each in the prompt, the path or the model.
-        prompt: Each in the prompt.
-        model: One phrase in its name.
-        lora: One phrase in a name of one.
+        kind: Empty for words of the prompt, the path, the model and the library's texts; else the
+            name of the filter.
+        words: Words that follow each other; of an exact filter its whole value.
+        is_prefix: The last word may go on.
+        is_excluded: An image must not have it.
     """
 
-    words: tuple[Phrase, ...] = ()
-    prompt: tuple[Phrase, ...] = ()
-    model: Phrase = ()
-    lora: Phrase = ()
-    sampler: str | None = None
-    seed: int | None = None
-    tool: str | None = None
-    ai_mark: str | None = None
+    kind: str
+    words: Phrase
+    is_prefix: bool = False
+    is_excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactsQuery:
+    """Conditions that images must meet; None and an empty tuple are no condition.
+
+    Attributes:
+        terms: All must hold.
+        saved_from_ns: Saved then or later.
+        saved_before_ns: Saved earlier.
+        size_from: Bytes, at least.
+        size_below: Bytes, fewer.
+        sees_library: Words are also looked for in captions, alt texts and tags.
+    """
+
+    terms: tuple[Term, ...] = ()
+    saved_from_ns: int | None = None
+    saved_before_ns: int | None = None
+    size_from: int | None = None
+    size_below: int | None = None
+    sees_library: bool = True
 
 
 NO_FACTS: Final = FactsQuery()
@@ -127,8 +144,6 @@ class SearchQuery(FactsQuery):
 
     Attributes:
         prefix: Of keys.
-        saved_from_ns: Then or later.
-        saved_before_ns: Earlier.
         by_path: In the order of paths, else of saves.
         descending: The other way round.
         after: The last place of the page before: a path's key, or `place` of a save.
@@ -136,8 +151,6 @@ class SearchQuery(FactsQuery):
 
     prefix: KeyPrefix
     content_type: str | None = None
-    saved_from_ns: int | None = None
-    saved_before_ns: int | None = None
     by_path: bool = False
     descending: bool = True
     after: str | int | None = None

@@ -21,9 +21,6 @@ _MAX_FOLDERS: Final = 16
 _MAX_NAME: Final = 32
 """Words of a name of a model or LoRA."""
 
-_TOGETHER: Final = 4
-"""Words of a phrase that one word of the index stands for."""
-
 _REMEMBERED: Final = 256
 """Folders, tools, models and types are the same again and again."""
 
@@ -31,7 +28,6 @@ _REMEMBERED: Final = 256
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-_TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 Phrase = tuple[str, ...]
 """Words that follow each other."""
@@ -49,14 +45,6 @@ def words_of(text: str) -> list[str]:
     return [word[:_MAX_WORD] for word in found[:_MAX_WORDS]]
 
 
-def phrases_of(text: str) -> Iterator[Phrase]:
-    """What a search is for: each term, and each quoted part, as the words that it has."""
-    for quoted, term in _TERM.findall(text):
-        words = tuple(words_of(quoted or term))
-        if words:
-            yield words
-
-
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
     """A word that stands for a fact with this very value, without regard to case."""
@@ -64,30 +52,25 @@ def facet(name: str, value: str) -> str:
     return digest.hexdigest()
 
 
-def name_facets(kind: str, names: Iterable[str]) -> list[str]:
-    """A word for each phrase in names of models, or of LoRAs.
+def starts_of(names: Iterable[str]) -> list[str]:
+    """Return each name without its punctuation, from each of its words on.
 
-    A phrase is then looked up, and not found by comparing where its words stand.
+    A search for any part of a name is then a search for the beginning of one word of the index,
+    and `sdxl` finds `sd_xl_base`.
     """
-    found = itertools.chain.from_iterable(_name_facets(kind, name) for name in names)
+    found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))
 
 
 @functools.lru_cache(_REMEMBERED)
-def _name_facets(kind: str, name: str) -> tuple[str, ...]:
+def _starts_of(name: str) -> tuple[str, ...]:
     words = words_of(name)[:_MAX_NAME]
-    phrases = {
-        " ".join(words[start : start + count])
-        for start in range(len(words))
-        for count in range(1, min(_TOGETHER, len(words) - start) + 1)
-    }
-    return tuple(facet(kind, phrase) for phrase in sorted(phrases))
+    return tuple(dict.fromkeys(joined(words[at:]) for at in range(len(words))))
 
 
-def phrase_facets(kind: str, phrase: Phrase) -> Iterator[str]:
-    """The words of which a name with this phrase has all; a long phrase is asked for in parts."""
-    for start in range(max(len(phrase) - _TOGETHER, 0) + 1):
-        yield facet(kind, " ".join(phrase[start : start + _TOGETHER]))
+def joined(words: Iterable[str]) -> str:
+    """Return words as one word, as long as the index has any."""
+    return "".join(words)[:_MAX_WORD]
 
 
 def folder_facets(key: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Bringing the tables to the form that this code knows: under a lock, in one transaction."""
+"""Migration of the tables to the schema of this version, under a lock and in one transaction."""
 
 from pathlib import Path
 from typing import Final
@@ -9,27 +9,27 @@ from stillroom.errors import BackendUnavailable
 from stillroom.media.config import RowsConfig
 from stillroom.media.rows.engine import migrating
 
-HEAD: Final = "0009"
-"""The newest of `versions/`; a test compares the two."""
+HEAD: Final = "0010"
+"""Newest revision in `versions/`; a test compares the two."""
 
 _VERSIONS: Final = "alembic_version"
 
 
 def migrate(config: RowsConfig) -> tuple[str | None, str]:
-    """Run what is missing; of several processes one does it, and the others wait.
+    """Run missing migrations. If several processes call this, one runs them and the others wait.
 
     Returns:
-        The revision that was found (None: no tables yet), and the one that there is now.
+        The revisions before (None: no tables) and after.
 
     Raises:
-        BackendUnavailable: the database is away, or a newer Stillroom has changed it.
+        BackendUnavailable: the database is away, or has the schema of a newer Stillroom.
         ConfigurationError: the URL cannot be used.
     """
     with migrating(config) as connection:
         found = _revision(connection)
         if found == HEAD:
             return found, HEAD
-        # Imported here: at nearly every start there is nothing to do.
+        # Imported here because there is nothing to migrate at nearly every start.
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
@@ -50,10 +50,10 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
 
 
 def found(config: RowsConfig) -> str | None:
-    """The revision of a database that is there; None: it has no tables yet. Changes nothing.
+    """Return the revision of a database, or None if it has no tables, without migrating it.
 
     Raises:
-        BackendUnavailable, ConfigurationError: as `migrate`.
+        BackendUnavailable, ConfigurationError: as in `migrate`.
     """
     with migrating(config) as connection:
         return _revision(connection)

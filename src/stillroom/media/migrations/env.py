@@ -1,4 +1,4 @@
-"""Run by Alembic; the connection, and the transaction around it, are `migrate`'s."""
+"""Alembic's environment, run with the connection and the transaction of `migrate`."""
 
 from alembic import context
 

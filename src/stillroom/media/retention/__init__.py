@@ -1,1 +1,1 @@
-"""Retention: rules that say which compute results come to their end, and when."""
+"""Retention: rules that let compute results and published runs expire."""

@@ -1,4 +1,4 @@
-"""The plan: what a round would mark at a time, found by the same questions; nothing is changed."""
+"""Retention plan: a dry run of the scan that marks expired images."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from stillroom.media.database import MediaDatabase
-from stillroom.media.retention.ends import Ended, Ends, nanoseconds
-from stillroom.media.retention.rules import End
+from stillroom.media.retention.evaluator import ExpiredPage, RetentionEvaluator, to_nanoseconds
+from stillroom.media.retention.rules import Expiration
 from stillroom.media.runs.service import Runs
 from stillroom.paths import ImagePath
 from stillroom.storage.port import ImageStorage
@@ -18,61 +18,61 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """An image that would go.
+    """Image that a scan would mark, or has already marked.
 
     Attributes:
-        image: The very save.
-        end: When it comes to its end, and by which rule.
-        run: The published run with which it goes; None: it goes by itself.
-        due_at: When it goes, if it is marked already; None: a round would mark it.
+        run: Published run with which the image expires; None if it expires by itself.
+        due_at: Time of the deletion if the image is marked already; None if it is not yet.
     """
 
     image: StoredImage
-    end: End
+    expiration: Expiration
     run: ImagePath | None
     due_at: datetime | None
 
 
 class Plan:
-    """Applies the rules to what is there, as a round does, and changes nothing."""
+    """Applies the rules to the stored images as a scan does, but changes nothing."""
 
-    def __init__(self, storage: ImageStorage, database: MediaDatabase, ends: Ends) -> None:
-        """Look into `storage` and `database`."""
-        self._ends = ends
+    def __init__(
+        self, storage: ImageStorage, database: MediaDatabase, evaluator: RetentionEvaluator
+    ) -> None:
+        self._evaluator = evaluator
         self._database = database
         self._runs = Runs(storage, database)
 
     async def images(
         self, at: datetime, on_page: Callable[[int], None] = lambda _: None
     ) -> AsyncIterator[PlannedImage]:
-        """What a round at a time would mark, or has marked, page by page of the listing.
+        """Yield the images that a scan at a given time would mark, or has marked.
 
         Args:
-            at: When that would be. What is saved, published or tagged until then is not foreseen.
-            on_page: Gets the number of images of each page that was looked at.
+            at: Time of the scan. Saves, publications and tags until then cannot be foreseen.
+            on_page: Called with the number of entries after each page of the listing.
 
         Raises:
-            ListingUnsupported, BackendUnavailable: as their names say.
+            ListingUnsupported: the storage cannot list.
+            BackendUnavailable: the storage or the database failed.
         """
-        begun, at_ns = await self._ends.begin(), nanoseconds(at)
-        async for entries, _ in self._ends.pages("", _PAGE):
-            ended = await self._ends.of_page(entries, at_ns, begun)
-            async for image in self._planned(ended):
+        state, at_ns = await self._evaluator.begin_scan(), to_nanoseconds(at)
+        async for entries, _ in self._evaluator.pages("", _PAGE):
+            expired = await self._evaluator.find_expired(entries, at_ns, state)
+            async for image in self._plan_page(expired):
                 yield image
             on_page(len(entries))
 
-    async def _planned(self, ended: Ended) -> AsyncIterator[PlannedImage]:
+    async def _plan_page(self, expired: ExpiredPage) -> AsyncIterator[PlannedImage]:
         rows = await self._database.rows()
-        alone = {image.key: end for image, end in ended.images}
-        kept = await rows.scans.not_left_alone([image for image, _ in ended.images])
-        due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(kept)}
-        for image in kept:
-            yield PlannedImage(image, alone[image.key], None, due.get(image.key))
-        for run in ended.runs:
+        expirations = {image.key: expiration for image, expiration in expired.images}
+        markable = await rows.scans.filter_markable([image for image, _ in expired.images])
+        due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(markable)}
+        for image in markable:
+            yield PlannedImage(image, expirations[image.key], None, due.get(image.key))
+        for run in expired.runs:
             async for page in self._runs.images(run.folder):
                 old = [image for image in page if image.modified_ns <= run.saved_until_ns]
                 recorded = await rows.resources.recorded_in_place(old)
                 due = {mark.storage_key: mark.due_at for mark in await rows.deletions.of_saves(old)}
                 for image in old:
                     if image.key not in recorded:
-                        yield PlannedImage(image, run.end, run.folder, due.get(image.key))
+                        yield PlannedImage(image, run.expiration, run.folder, due.get(image.key))

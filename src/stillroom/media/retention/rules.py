@@ -1,6 +1,6 @@
-"""Rules of retention: what each says of an image and of a published run. Pure; no I/O.
+"""Retention rules for images and published runs. Pure; no I/O.
 
-Of several rules the earliest end counts, unless one says that the image stays.
+If several rules match, the earliest expiration counts, unless one of them keeps the image.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""The name of the rule that this setting is."""
+"""Name of the rule that this setting creates."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -18,15 +18,15 @@ _LATEST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one rule says.
+    """Retention rule.
 
     Attributes:
-        name: `rule 2` for the second one of the file, or `COMPUTE_TTL`.
-        prefix: Literal text that paths begin with; of a run, its folder and a slash.
-        expire_after: How old an image, or a published run, becomes; None: as old as it likes.
-        keep_last_runs: How many of the published runs stay, the newest ones; None: not counted.
-        unless_tagged: What has one of these tags in the media library stays.
-        keep: All of it stays, whatever other rules say.
+        name: `rule 2` for the second rule of the file, or `COMPUTE_TTL`.
+        prefix: Literal prefix of image paths. A run matches with its folder and a slash.
+        expire_after: Maximum age of an image or a published run; None: no limit.
+        keep_last_runs: Number of newest published runs to keep; None: runs are not counted.
+        unless_tagged: Images with one of these tags in the media library are kept.
+        keep: Keep everything below `prefix`, whatever other rules say.
     """
 
     name: str
@@ -38,89 +38,84 @@ class Rule:
 
     @property
     def after_ns(self) -> int:
-        """`expire_after` in nanoseconds; 0 without one."""
+        """`expire_after` in nanoseconds, or 0."""
         return 0 if self.expire_after is None else self.expire_after // _MICROSECOND * 1000
 
-    def has_ended(self, modified_ns: int, at_ns: int) -> bool:
-        """Whether an image that was saved then is too old at `at_ns`."""
+    def has_expired(self, modified_ns: int, at_ns: int) -> bool:
+        """Return whether an image saved at `modified_ns` is too old at `at_ns`."""
         return self.expire_after is not None and modified_ns + self.after_ns <= at_ns
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """When something comes to its end, and by which rule."""
+class Expiration:
+    """Time at which an image or a run expires, and the rule that causes it."""
 
     at_ns: int
     rule: Rule
 
     @property
     def at(self) -> datetime:
-        """The same, UTC; files can have times that a date cannot say."""
+        """The time in UTC, limited to the range of `datetime`: times of files can exceed it."""
         return datetime.fromtimestamp(max(0, min(self.at_ns // 1000 / 1e6, _LATEST_S)), UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All rules of one store, in the order of the file."""
+    """All retention rules of one store, in the order of the file."""
 
     rules: Sequence[Rule] = ()
 
     def __iter__(self) -> Iterator[Rule]:
-        """One after the other."""
         return iter(self.rules)
 
     @property
-    def end_anything(self) -> bool:
-        """Whether any rule lets anything end."""
+    def expire_anything(self) -> bool:
+        """True if at least one rule lets images or runs expire."""
         return any(not rule.keep for rule in self.rules)
 
     @property
     def tags(self) -> frozenset[str]:
-        """All tags that keep something."""
+        """Tags of all rules that keep images."""
         return frozenset().union(*(rule.unless_tagged for rule in self.rules))
 
     @property
     def shortest(self) -> timedelta | None:
-        """The shortest life that a rule gives; None: none counts time."""
+        """Shortest `expire_after` of all rules; None if no rule has one."""
         return min((r.expire_after for r in self.rules if r.expire_after is not None), default=None)
 
     @property
     def prefixes(self) -> Sequence[str]:
-        """What is to be looked through, in the order of keys; none is within another."""
-        found: list[str] = []
+        """Prefixes to scan, in the order of keys, without those that another one covers."""
+        prefixes: list[str] = []
         for prefix in sorted({rule.prefix.encode() for rule in self.rules if not rule.keep}):
-            if not found or not prefix.startswith(found[-1].encode()):
-                found.append(prefix.decode())
-        return found
+            if not prefixes or not prefix.startswith(prefixes[-1].encode()):
+                prefixes.append(prefix.decode())
+        return prefixes
 
-    def may_end(self, path: str, modified_ns: int, at_ns: int) -> bool:
-        """Whether an image, or the run that it is in, is worth a closer look."""
+    def may_expire(self, path: str, modified_ns: int, at_ns: int) -> bool:
+        """Return whether an image, or its run, may have expired and needs the full check."""
         return any(
-            rule.keep_last_runs is not None or rule.has_ended(modified_ns, at_ns)
+            rule.keep_last_runs is not None or rule.has_expired(modified_ns, at_ns)
             for rule in self.rules
             if path.startswith(rule.prefix)
         )
 
-    def end_of_image(self, path: str, modified_ns: int, tags: Collection[str]) -> End | None:
-        """When an image ends that is in no published run; None: it stays.
-
-        Args:
-            path: Of the image.
-            modified_ns: When it was saved.
-            tags: That the library has for it.
-        """
-        ends: list[End] = []
+    def find_expiration(
+        self, path: str, modified_ns: int, tags: Collection[str]
+    ) -> Expiration | None:
+        """Return the expiration of an image in no published run; None if the image is kept."""
+        expirations: list[Expiration] = []
         for rule in self.rules:
             if not path.startswith(rule.prefix):
                 continue
             if rule.keep or not rule.unless_tagged.isdisjoint(tags):
                 return None
             if rule.expire_after is not None:
-                ends.append(End(modified_ns + rule.after_ns, rule))
-        return min(ends, key=lambda end: end.at_ns, default=None)
+                expirations.append(Expiration(modified_ns + rule.after_ns, rule))
+        return min(expirations, key=lambda expiration: expiration.at_ns, default=None)
 
     def touching(self, folder: str) -> Sequence[Rule]:
-        """The rules about a folder, or about a part of what is in it."""
+        """Return the rules that apply to a folder or to a part of its content."""
         inside = folder + "/"
         return [
             rule
@@ -129,5 +124,5 @@ class Rules:
         ]
 
     def covering(self, folder: str) -> Sequence[Rule]:
-        """The rules about all that is in a folder."""
+        """Return the rules that apply to the whole content of a folder."""
         return [rule for rule in self.rules if f"{folder}/".startswith(rule.prefix)]

@@ -1,1 +1,1 @@
-"""The media library's rows: every SQL statement."""
+"""Rows of the media library: all SQL statements."""

@@ -17,26 +17,25 @@ class DeadLetterRows:
     """Dead letters of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def page(self, *, after: uuid.UUID | None, limit: int) -> Sequence[DeadLetter]:
-        """A page of dead letters, newest first."""
-        asked = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        """Return a page of dead letters, newest first."""
+        statement = sa.select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         if after is not None:
-            asked = asked.where(dead_letters.c.id < after)
+            statement = statement.where(dead_letters.c.id < after)
         async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
+            rows = (await connection.execute(statement)).all()
         return [DeadLetter(**row._asdict()) for row in rows]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Make a mark of a dead letter again, due at once; all is checked again when it goes.
+        """Turn a dead letter back into a mark that is due now. The sweeper checks it as usual.
 
         Raises:
-            DeadLetterNotFound: as its name says.
+            DeadLetterNotFound: there is no such dead letter.
         """
         async with self._engine.writing() as connection:
-            dead_letter = await self._take(connection, dead_letter_id)
+            dead_letter = await self._remove(connection, dead_letter_id)
             await connection.execute(
                 insert_into(connection, deletions)
                 .values(
@@ -55,28 +54,28 @@ class DeadLetterRows:
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Forget a dead letter; the bytes stay.
+        """Delete a dead letter, and keep the bytes.
 
         Raises:
-            DeadLetterNotFound: as its name says.
+            DeadLetterNotFound: there is no such dead letter.
         """
         async with self._engine.writing() as connection:
-            return await self._take(connection, dead_letter_id)
+            return await self._remove(connection, dead_letter_id)
 
-    async def _take(self, connection: AsyncConnection, dead_letter_id: uuid.UUID) -> DeadLetter:
-        taken = await connection.execute(
+    async def _remove(self, connection: AsyncConnection, dead_letter_id: uuid.UUID) -> DeadLetter:
+        removed = await connection.execute(
             sa.delete(dead_letters)
             .where(dead_letters.c.id == dead_letter_id)
             .returning(dead_letters)
         )
-        row = taken.one_or_none()
+        row = removed.one_or_none()
         if row is None:
             raise DeadLetterNotFound
         return DeadLetter(**row._asdict())
 
 
 async def write_dead_letter(connection: AsyncConnection, mark: DueMark, error: str) -> None:
-    """Write a dead letter in place of a mark whose deletion is given up."""
+    """Insert a dead letter for a mark whose deletion is given up."""
     await connection.execute(
         sa.insert(dead_letters).values(
             id=mark.id,

@@ -1,7 +1,7 @@
-"""Rows of `media_deletions` as sweepers see them: marks that are due are claimed and settled.
+"""Rows of `media_deletions`: claiming and settling marks, for sweepers.
 
-A claim holds a lease: marks of a sweeper that crashed can be claimed again when it is over. The
-order of locks: `statements.py`.
+A claim has a lease: when it expires, the marks of a crashed sweeper can be claimed again. The order
+of locks is in `statements.py`.
 """
 
 import uuid
@@ -45,20 +45,19 @@ class DeletionRows:
     """Marks of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
-        """Claim marks that are due; from here on they cannot be cancelled.
+        """Claim marks that are due; they can no longer be cancelled.
 
-        The row of a deleted resource goes in the same transaction: before it equal bytes keep
-        the resource, and after it they make another one. Marks of an image that is being ingested
-        in place are left out: see `require_unclaimed`.
+        The rows of deleted resources are deleted in the same transaction: an ingest of identical
+        bytes keeps the resource before it, and creates another one after it. Marks of an image that
+        is being ingested in place are skipped; see `require_unclaimed`.
 
         Args:
-            claim: Of this call alone; `settle` wants it.
-            limit: Most marks.
-            lease: After this others may take them.
+            claim: New id for this claim, also passed to `settle`.
+            limit: Maximum number of marks.
+            lease: Duration of the claim.
         """
         moment = now()
         due = (
@@ -70,29 +69,29 @@ class DeletionRows:
         )
         async with self._engine.writing() as connection:
             rows = (await connection.execute(due)).all()
-            # Once more, now that the rows are locked: PostgreSQL has looked at the intents before.
-            # And before the resources, since an ingest writes one when it removes its intent.
+            # Check again now that the rows are locked: PostgreSQL read the intents before that.
+            # Read them before the resources, since an ingest writes one when it deletes its intent.
             ingested = await _find_ingested(connection)
             rows = [row for row in rows if row.storage_key not in ingested]
-            copies = await _with_hashes(
+            copies = await _find_by_hashes(
                 connection, [row.content_hash for row in rows if row.content_hash is not None]
             )
             if deleted := [row.resource_id for row in rows if row.resource_id is not None]:
                 await _remove_resources(connection, deleted)
-            needed = await keys_with_resource(connection, [row.storage_key for row in rows])
-            copied = await keys_with_intent(
+            in_use = await keys_with_resource(connection, [row.storage_key for row in rows])
+            in_use |= await keys_with_intent(
                 connection, [row.storage_key for row in rows if row.reason == ORPHAN]
             )
-            skipped = [row for row in rows if row.storage_key in needed | copied]
-            taken = [row for row in rows if row.storage_key not in needed | copied]
+            skipped = [row for row in rows if row.storage_key in in_use]
+            claimed = [row for row in rows if row.storage_key not in in_use]
             if skipped:
                 await connection.execute(
                     sa.delete(deletions).where(deletions.c.id.in_([row.id for row in skipped]))
                 )
-            if taken:
+            if claimed:
                 await connection.execute(
                     sa.update(deletions)
-                    .where(deletions.c.id.in_([row.id for row in taken]))
+                    .where(deletions.c.id.in_([row.id for row in claimed]))
                     .values(
                         claimed_by=claim,
                         lease_until=moment + lease,
@@ -102,7 +101,7 @@ class DeletionRows:
         return ClaimedMarks(
             [
                 _due_mark(row, attempts=row.attempts + 1, copy=copies.get(row.content_hash))
-                for row in taken
+                for row in claimed
             ],
             [_due_mark(row, attempts=row.attempts) for row in skipped],
         )
@@ -137,7 +136,7 @@ class DeletionRows:
         **values: object,
     ) -> None:
         values["lease_until"] = None
-        if not mark.storage_key.is_media:  # below it the row is gone: not to be cancelled
+        if not mark.storage_key.is_media:  # else the resource's row is gone: cannot be cancelled
             values["claimed_by"] = None
         await connection.execute(
             sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
@@ -158,45 +157,45 @@ class DeletionRows:
         await write_dead_letter(connection, mark, error)
 
     async def require_unclaimed(self, key: StorageKey) -> None:
-        """Return if no sweeper has claimed a mark of this key; wait for a claim that is being made.
+        """Check that no sweeper has claimed a mark of a key; wait for a concurrent claim to commit.
 
-        If an intent of an ingest in place was committed before, none can be claimed afterwards.
+        After the intent of an ingest in place was committed, no sweeper can claim such a mark.
 
         Raises:
-            MarkClaimed: a sweeper has; it deletes the image, or settles the mark otherwise.
+            MarkClaimed: a sweeper has claimed a mark, and may delete the image.
         """
         async with self._engine.writing() as connection:
-            found = await connection.execute(
+            claims = await connection.execute(
                 sa.select(deletions.c.claimed_by)
                 .where(deletions.c.storage_key == key)
                 .with_for_update(read=True)
             )
-            if any(claimed is not None for claimed in found.scalars()):
+            if any(claimed_by is not None for claimed_by in claims.scalars()):
                 raise MarkClaimed
 
     async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
-        """A page of marks that are due and unclaimed, the longest due first; none is claimed."""
-        asked = sa.select(deletions).where(_is_due())
+        """Return a page of unclaimed due marks, oldest first, without claiming them."""
+        statement = sa.select(deletions).where(_is_due())
         if after is not None:
-            asked = asked.where(
+            statement = statement.where(
                 sa.tuple_(deletions.c.due_at, deletions.c.id)
                 > sa.tuple_(
                     sa.literal(after.due_at, deletions.c.due_at.type),
                     sa.literal(after.id, deletions.c.id.type),
                 )
             )
-        asked = asked.order_by(deletions.c.due_at, deletions.c.id).limit(limit)
+        statement = statement.order_by(deletions.c.due_at, deletions.c.id).limit(limit)
         async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
+            rows = (await connection.execute(statement)).all()
         return [_due_mark(row, attempts=row.attempts) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
-        """The marks of these very saves, due or not."""
+        """Return the marks of specific saves, due or not."""
         saves = {(image.key, image.save_id) for image in images}
         async with self._engine.reading() as connection:
-            given = among(connection, [image.key for image in images])
-            asked = sa.select(deletions).where(deletions.c.storage_key.in_(given))
-            rows = (await connection.execute(asked)).all()
+            keys = among(connection, [image.key for image in images])
+            statement = sa.select(deletions).where(deletions.c.storage_key.in_(keys))
+            rows = (await connection.execute(statement)).all()
         return [
             _due_mark(row, attempts=row.attempts)
             for row in rows
@@ -204,26 +203,22 @@ class DeletionRows:
         ]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
-        """Mark one save."""
+        """Mark a save."""
         async with self._engine.writing() as connection:
             await mark_saves(connection, [image], reason, due_at)
 
-    async def deleted(self, images: Sequence[StoredImage]) -> int:
-        """How many of the images are marked since they, or their run, were deleted."""
+    async def count_deleted(self, images: Sequence[StoredImage]) -> int:
+        """Count the images that are marked because they, or their run, were deleted."""
         async with self._engine.reading() as connection:
-            given = among(connection, [image.key for image in images])
-            asked = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
-                deletions.c.storage_key.in_(given), deletions.c.reason == DELETED
+            keys = among(connection, [image.key for image in images])
+            statement = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
+                deletions.c.storage_key.in_(keys), deletions.c.reason == DELETED
             )
-            marked = {tuple(row) for row in (await connection.execute(asked)).all()}
+            marked = {tuple(row) for row in (await connection.execute(statement)).all()}
         return sum((image.key, image.save_id) in marked for image in images)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Mark those of the images that no row names; they are due at once.
-
-        Returns:
-            The keys of those that were marked.
-        """
+        """Mark the images that no row refers to, due at once. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -232,14 +227,14 @@ class DeletionRows:
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
-    """Remove the rows of deleted resources; their sources now rely on no copy any more."""
+    """Delete the rows of deleted resources. Their sources no longer need a copy."""
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     hashes = sa.select(resources.c.content_hash).where(*gone).scalar_subquery()
     for queue in (deletions, dead_letters):
         sources = (
             sa.select(queue.c.id)
             .where(queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes))
-            # Never wait for a mark while holding others; one that is left out is checked.
+            # Do not wait for a mark while others are locked; the sweeper checks skipped ones.
             .with_for_update(skip_locked=True)
         )
         ids = (await connection.execute(sources)).scalars().all()
@@ -251,7 +246,6 @@ async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.
 
 
 def _ingested_in_place() -> sa.Select[Any]:
-    """Select the images that are being ingested in place."""
     return sa.select(intents.c.source_key).where(intents.c.resource_id == IN_PLACE)
 
 
@@ -265,15 +259,15 @@ def _is_due() -> sa.ColumnElement[bool]:
     return sa.and_(deletions.c.due_at <= clock.earliest(), is_free)
 
 
-async def _with_hashes(
+async def _find_by_hashes(
     connection: AsyncConnection, hashes: Sequence[bytes]
 ) -> dict[bytes, MediaResource]:
-    """The resources with these bytes, also those whose deletion is due."""
+    """Return the resources with these hashes, including deleted ones."""
     if not hashes:
         return {}
-    asked = select_resources().where(resources.c.content_hash.in_(hashes))
-    found = [resource_of(row) for row in (await connection.execute(asked)).all()]
-    return {resource.content_hash: resource for resource in found}
+    statement = select_resources().where(resources.c.content_hash.in_(hashes))
+    rows = (await connection.execute(statement)).all()
+    return {row.content_hash: resource_of(row) for row in rows}
 
 
 def _due_mark(row: sa.Row[Any], *, attempts: int, copy: MediaResource | None = None) -> DueMark:

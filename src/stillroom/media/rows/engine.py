@@ -1,8 +1,8 @@
-"""The rules of a connection: SQLite beside the images, or PostgreSQL. No statement of ours is here.
+"""Connections and transactions of SQLite (next to the images) and PostgreSQL.
 
-SQLite keeps what it has acknowledged through a power cut only with a write-ahead log and
+In SQLite, acknowledged transactions survive a power cut only with a write-ahead log and
 `synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous), and several processes
-can write only if a transaction takes the lock when it begins
+can write only if a transaction acquires the lock when it begins
 (https://www.sqlite.org/lang_transaction.html).
 """
 
@@ -28,13 +28,13 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
-"""For one transaction with all its waiting; then the client is told to come back."""
+"""Time limit of a transaction, including all waiting. After it the client must retry."""
 
 _CANCEL_S: Final = 2.0
-"""For the server to end what was given up; one that hangs does not, and is left to itself."""
+"""Time for the server to cancel a transaction. If it hangs, the connection is closed."""
 
 _BUSY_S: Final = 5
-"""How long SQLite waits for another process's transaction; ours take milliseconds."""
+"""Time that SQLite waits for another process's transaction; ours take milliseconds."""
 
 _CONNECT_S: Final = 5
 _POOLED: Final = 5
@@ -50,7 +50,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class RowsEngine:
-    """Opens transactions on the configured database. Belongs to one event loop."""
+    """Connection pool and transactions of the configured database, for one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
         """Connect lazily.
@@ -72,7 +72,7 @@ class RowsEngine:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that changes nothing.
+        """Begin a transaction that changes nothing.
 
         Raises:
             BackendUnavailable: the database is away, or too slow.
@@ -82,7 +82,7 @@ class RowsEngine:
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed at the end of the block, or rolled back by an exception.
+        """Begin a transaction. Commit at the end of the block, or roll back after an exception.
 
         Raises:
             BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
@@ -91,10 +91,10 @@ class RowsEngine:
             yield connection
 
     async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that writes what can be made again from the images.
+        """Run `work` in a transaction that writes data that can be rebuilt from the images.
 
-        With SQLite one thread does all of it, and nothing waits for the disk: after a power cut
-        the transaction may be missing, never half there.
+        With SQLite it runs in one thread and does not wait for the disk: a power cut may lose the
+        transaction, but only as a whole.
 
         Raises:
             BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
@@ -110,8 +110,8 @@ class RowsEngine:
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         with translated():
             async with (
-                # The driver asks the server to cancel, and waits 10 s for it, unless it is
-                # cancelled once more: then it closes the connection.
+                # At the first cancellation the driver asks the server to cancel, and waits up to
+                # 10 s. At the second one it closes the connection.
                 asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
                 asyncio.timeout(_TIMEOUT_S),
                 self._engine.connect() as connection,
@@ -128,9 +128,9 @@ class RowsEngine:
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """Connection that closes itself when nothing refers to it.
+    """Connection that closes itself when it is garbage collected.
 
-    aiosqlite drops the connection that its thread opens for a caller that is cancelled meanwhile.
+    aiosqlite does not close a connection whose caller was cancelled while its thread opened it.
     """
 
     def __del__(self) -> None:
@@ -138,10 +138,10 @@ class _SqliteConnection(sqlite3.Connection):
 
 
 class _Rewriting:
-    """A connection to SQLite in a thread of its own.
+    """Connection to SQLite in a separate thread, for `RowsEngine.rewrite`.
 
-    A statement by the asynchronous driver goes to a thread and back several times. And what is
-    committed here may be lost with the power (`synchronous=NORMAL`), so no commit waits for it.
+    It is faster than the asynchronous driver, which switches threads several times per statement.
+    Commits do not wait for the disk (`synchronous=NORMAL`), so a power cut may lose them.
     """
 
     def __init__(self, config: SqliteConfig) -> None:
@@ -152,7 +152,6 @@ class _Rewriting:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     def _run(self, work: Callable[[sa.Connection], T]) -> T:
@@ -162,17 +161,17 @@ class _Rewriting:
                 return work(connection)
 
     def close(self) -> None:
-        """Wait for a transaction under way, and close the connection."""
+        """Wait for the current transaction, and close the connection."""
         self._thread.shutdown()
         self._engine.dispose()
 
 
 @contextlib.contextmanager
 def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
-    """A plain connection in an exclusive transaction: one at a time over all processes.
+    """Open a synchronous connection with an exclusive transaction, one at a time in all processes.
 
     Raises:
-        BackendUnavailable: the database is away, or another process holds the lock too long.
+        BackendUnavailable: the database is away, or the lock could not be acquired in time.
         ConfigurationError: the URL cannot be used.
     """
     engine = sa.create_engine(
@@ -189,21 +188,21 @@ def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
         connection = connection.execution_options(**{_WRITES: True})
         stack.enter_context(connection.begin())
         if isinstance(config, PostgresConfig):
-            # Released with the transaction, so that it also works behind a pooler of transactions.
+            # The lock ends with the transaction, so it also works with a transaction pooler.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         yield connection
 
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
-"""Any number that no other application uses (https://www.postgresql.org/docs/17/explicit-locking.html)."""
+"""Number that no other application uses (https://www.postgresql.org/docs/17/explicit-locking.html)."""
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what a driver says into what the port promises.
+    """Translate errors of the drivers, except those caused by our own bugs.
 
     Raises:
-        BackendUnavailable: the database is away, full, or too slow. Our own mistakes pass.
+        BackendUnavailable: the database is away, full, or too slow.
     """
     try:
         yield
@@ -218,7 +217,7 @@ def _url(config: RowsConfig, *, driver: str) -> URL:
         return URL.create(f"sqlite+{driver}", database=str(config.file.absolute()))
     try:
         return make_url(config.url).set(drivername="postgresql+psycopg")
-    except (ArgumentError, ValueError):  # its text would show the password
+    except (ArgumentError, ValueError):  # the text of the error contains the password
         raise ConfigurationError(
             "STILLROOM_DATABASE_URL: must be a URL such as postgresql://user:password@host/name"
         ) from None
@@ -228,7 +227,7 @@ def _options(config: RowsConfig, *, pooled: bool = True) -> dict[str, Any]:
     if isinstance(config, SqliteConfig):
         return {"connect_args": {"timeout": _BUSY_S}}
     options: dict[str, Any] = {
-        # Prepared statements belong to a session, and a pooler of transactions gives another one.
+        # Prepared statements belong to a session, which a transaction pooler changes.
         "connect_args": {"connect_timeout": _CONNECT_S, "prepare_threshold": None},
     }
     if pooled:
@@ -242,25 +241,25 @@ def _full(config: SqliteConfig) -> str:
 
 def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
     @event.listens_for(engine, "connect")
-    def opened(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
-        connection.isolation_level = None  # the driver begins nothing by itself; see below
+    def configure(connection: Any, _: object) -> None:  # noqa: ANN401  (either driver's)
+        connection.isolation_level = None  # keep the driver from beginning transactions; see below
         cursor = connection.cursor()
         for rule in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {rule}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def begun(connection: sa.Connection) -> None:
+    def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock file beside the database: switching to WAL ignores the time-out."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # a bucket needs none
-    # Never opened once it exists: closing any descriptor of it would drop SQLite's own locks
-    # (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """Hold a lock file next to the database, because switching to WAL ignores the timeout."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
+    # Do not open an existing database: closing any descriptor of it would release SQLite's own
+    # locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
     with contextlib.suppress(FileExistsError):
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _FILE_MODE))
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW

@@ -1,6 +1,6 @@
-"""Rows of `media_healing`: of which resources something is to be computed, and when.
+"""Rows of `media_healing`: the queue of resources with facts to compute.
 
-The order of locks: `statements.py`. No row of another table is locked beside one of these.
+The order of locks is in `statements.py`. No other table's row is locked together with one of these.
 """
 
 import uuid
@@ -17,10 +17,9 @@ from stillroom.media.rows.tables import Moment, healing, resources
 
 
 class HealingRows:
-    """What waits to be computed in one library."""
+    """Healing queue of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def ask(
@@ -30,58 +29,52 @@ class HealingRows:
         after: uuid.UUID | None = None,
         limit: int,
     ) -> list[uuid.UUID]:
-        """Have a page of the resources computed of which something is missing.
+        """Enqueue a page of the resources with missing facts, and return their ids, sorted.
 
-        Args:
-            ids: Of these only; None: of all.
-            after: Only those behind this id.
-            limit: Most of them.
-
-        Returns:
-            Their ids, in order.
+        `ids` limits the resources (None: all), and `after` is the last id of the previous page.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
             sa.and_(resources.c.resource_type == VIDEO, resources.c.duration.is_(None)),
             sa.and_(resources.c.content_type.in_(TYPES), resources.c.ai_mark.is_(None)),
         )
-        asked = (
+        statement = (
             sa.select(resources.c.id, sa.literal(now(), Moment()), sa.literal(0), sa.true())
             .where(resources.c.deleted_at.is_(None), lacking)
             .order_by(resources.c.id)
             .limit(limit)
         )
         if ids is not None:
-            asked = asked.where(resources.c.id.in_(ids))
+            statement = statement.where(resources.c.id.in_(ids))
         if after is not None:
-            asked = asked.where(resources.c.id > after)
+            statement = statement.where(resources.c.id > after)
         columns = (healing.c.resource_id, healing.c.due_at, healing.c.attempts, healing.c.reread)
         async with self._engine.writing() as connection:
-            insert = insert_into(connection, healing).from_select(columns, asked)
-            made = await connection.execute(
+            insert = insert_into(connection, healing).from_select(columns, statement)
+            result = await connection.execute(
                 insert.on_conflict_do_update(
                     index_elements=[healing.c.resource_id],
                     set_={name: insert.excluded[name] for name in ("due_at", "attempts", "reread")},
                 ).returning(healing.c.resource_id)
             )
-            return sorted(made.scalars())
+            return sorted(result.scalars())
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedHealing:
-        """Claim what is due; what has no resource any more is removed."""
+        """Claim jobs that are due. Delete those whose resource no longer exists."""
         moment = now()
         due = healing.c.due_at <= moment
-        asked = (
+        statement = (
             sa.select(healing.c.resource_id)
             .where(due)
             .order_by(healing.c.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        if not await self._is_any(due):  # most often; a SQLite need not be locked to know
+        if not await self._exists(due):  # the usual case, checked without locking SQLite
             return ClaimedHealing((), moment)
         until = moment + lease
         async with self._engine.writing() as connection:
-            ids = list((await connection.execute(asked)).scalars())
+            ids = list((await connection.execute(statement)).scalars())
             claimed = await connection.execute(
                 sa.update(healing)
                 .where(healing.c.resource_id.in_(ids))
@@ -92,41 +85,41 @@ class HealingRows:
             live = select_resources().where(
                 resources.c.id.in_(ids), resources.c.deleted_at.is_(None)
             )
-            found = [resource_of(row) for row in (await connection.execute(live)).all()]
-            if gone := rows.keys() - {one.id for one in found}:
+            claimed_resources = [resource_of(row) for row in (await connection.execute(live)).all()]
+            if gone := rows.keys() - {resource.id for resource in claimed_resources}:
                 await connection.execute(
                     sa.delete(healing).where(healing.c.resource_id.in_(list(gone)))
                 )
-        jobs = [HealingJob(one, rows[one.id].attempts, rows[one.id].reread) for one in found]
+        jobs = [
+            HealingJob(resource, rows[resource.id].attempts, rows[resource.id].reread)
+            for resource in claimed_resources
+        ]
         return ClaimedHealing(jobs, until)
 
     async def end(
         self, job: HealingJob, *, lease_until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
-        """End a claim, unless the row was claimed or asked for again since.
+        """Delete a claimed row, unless it was claimed or enqueued again since.
 
-        Args:
-            job: What was claimed.
-            lease_until: As `claim` said it.
-            put_off: Attempts so far, and when it is due again; None removes the row.
+        With `put_off`, set the number of attempts and the time of the next one instead.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == lease_until
-        ended: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
+        statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
         if put_off is not None:
             attempts, due_at = put_off
-            ended = sa.update(healing).where(*ours).values(attempts=attempts, due_at=due_at)
+            statement = sa.update(healing).where(*ours).values(attempts=attempts, due_at=due_at)
         async with self._engine.writing() as connection:
-            await connection.execute(ended)
+            await connection.execute(statement)
 
     async def waiting(self) -> int:
-        """How many resources are to be computed, now or later."""
+        """Count the jobs, due or not."""
         async with self._engine.reading() as connection:
-            found = await connection.execute(sa.select(sa.func.count()).select_from(healing))
-            return int(found.scalar_one())
+            result = await connection.execute(sa.select(sa.func.count()).select_from(healing))
+            return int(result.scalar_one())
 
-    async def _is_any(self, condition: sa.ColumnElement[bool]) -> bool:
+    async def _exists(self, condition: sa.ColumnElement[bool]) -> bool:
         async with self._engine.reading() as connection:
-            found = await connection.execute(
+            result = await connection.execute(
                 sa.select(healing.c.resource_id).where(condition).limit(1)
             )
-            return found.first() is not None
+            return result.first() is not None

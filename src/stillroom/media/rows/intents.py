@@ -1,8 +1,7 @@
-"""Rows of `media_intents`: copies that are being made, and images that are recorded in place.
+"""Rows of `media_intents`: ingests in progress, with a copy or in place.
 
-A crash leaves no copy unknown, and no sweeper deletes an image that is about to be recorded.
-
-The order of locks: `statements.py`.
+Because of them, a crash leaves no unknown copy, and no sweeper deletes an image that is about to be
+recorded in place. The order of locks is in `statements.py`.
 """
 
 from collections.abc import Sequence
@@ -22,14 +21,12 @@ class IntentRows:
     """Intents of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def write(self, intent: Intent) -> bool:
-        """Write an intent before its copy is made; writing it again only renews its lease.
+        """Write an intent before its copy is made, or renew its lease.
 
-        Returns:
-            False if the sweeper is clearing an earlier copy under this key away.
+        Return False if the sweeper is deleting an earlier copy under this key.
         """
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
@@ -56,19 +53,19 @@ class IntentRows:
             )
 
     async def remove(self, media_key: StorageKey) -> None:
-        """Remove the intent of a copy that was certainly not made."""
+        """Delete the intent of a copy that was certainly not made."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
             )
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents whose lease is over; from here on no ingest relies on their copies.
+        """Claim intents whose lease has expired, so that no ingest relies on their copies any more.
 
-        An intent whose key a resource has is no more than a remnant, and is removed.
+        If a resource uses the key of an intent, the intent is obsolete and deleted.
         """
         moment = now()
-        left = (
+        expired = (
             sa.select(intents.c.media_key)
             .where(intents.c.lease_until < moment)
             .order_by(intents.c.lease_until)
@@ -76,23 +73,23 @@ class IntentRows:
             .with_for_update(skip_locked=True)
         )
         async with self._engine.writing() as connection:
-            keys = [row.media_key for row in (await connection.execute(left)).all()]
-            needed = await keys_with_resource(connection, keys)
-            if needed:
+            keys = [row.media_key for row in (await connection.execute(expired)).all()]
+            in_use = await keys_with_resource(connection, keys)
+            if in_use:
                 await connection.execute(
-                    sa.delete(intents).where(intents.c.media_key.in_(list(needed)))
+                    sa.delete(intents).where(intents.c.media_key.in_(list(in_use)))
                 )
-            taken = [key for key in keys if key not in needed]
-            if taken:
+            claimed = [key for key in keys if key not in in_use]
+            if claimed:
                 await connection.execute(
                     sa.update(intents)
-                    .where(intents.c.media_key.in_(taken))
+                    .where(intents.c.media_key.in_(claimed))
                     .values(sweeping=True, lease_until=moment + lease)
                 )
-        return ClaimedIntents(taken, [key for key in keys if key in needed], moment + lease)
+        return ClaimedIntents(claimed, [key for key in keys if key in in_use], moment + lease)
 
     async def end(self, keys: Sequence[StorageKey], *, lease_until: datetime) -> None:
-        """Remove claimed intents whose copies are gone, unless they were claimed again since."""
+        """Delete claimed intents without a copy, unless they were claimed again since."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.delete(intents).where(
@@ -104,28 +101,28 @@ class IntentRows:
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Remove the intent of an ingest whose resource is written in this transaction.
+    """Delete the intent of an ingest whose resource is written in this transaction.
 
     Raises:
-        IntentLost: the sweeper has claimed it.
+        IntentLost: the sweeper has claimed the intent.
     """
-    ended = await connection.execute(
+    result = await connection.execute(
         sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
     )
-    if ended.rowcount == 0:
+    if result.rowcount == 0:
         raise IntentLost
 
 
 async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Lock an intent whose copy a resource is about to have.
+    """Lock an intent whose copy a resource is about to use.
 
     Raises:
-        IntentLost: the sweeper has claimed it.
+        IntentLost: the sweeper has claimed the intent.
     """
-    found = await connection.execute(
+    result = await connection.execute(
         sa.select(intents.c.media_key)
         .where(intents.c.media_key == media_key, ~intents.c.sweeping)
         .with_for_update()
     )
-    if found.one_or_none() is None:
+    if result.one_or_none() is None:
         raise IntentLost

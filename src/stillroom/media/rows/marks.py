@@ -1,6 +1,6 @@
-"""Writing and cancelling rows of `media_deletions`: marks, each of one save that is to be deleted.
+"""Functions that write and cancel marks (`media_deletions`) in transactions of other modules.
 
-For transactions of other modules; the order of locks: `statements.py`.
+The order of locks is in `statements.py`.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from stillroom.storage.values import StoredImage
 
 
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
-    """Write a mark; the same save is marked once, and stays due when it first was.
+    """Write a mark. A save that is marked already keeps its first due time.
 
-    A source that is relocated was perhaps marked for another reason, which relies on no copy.
+    A relocated source may have a mark for another reason, without a hash; that one is updated.
     """
     if mark is None:
         return
@@ -48,11 +48,12 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
 async def mark_saves(
     connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
 ) -> set[StorageKey]:
-    """Mark saves in one statement; of one that was marked before, the earlier end stands.
+    """Mark saves in one statement. The earlier due time counts for saves that are marked already.
+
+    Marks of relocated sources and marks that a sweeper has tried or claimed are not changed.
 
     Returns:
-        The keys of those for which anything was changed. The mark of a relocated source keeps its
-        grace, and one that is being tried its time.
+        The keys of the saves whose mark was added or changed.
     """
     if not images:
         return set()
@@ -73,8 +74,8 @@ async def mark_saves(
         deletions.c.created_at: sa.literal(now(), deletions.c.created_at.type),
         deletions.c.due_at: sa.literal(due_at, deletions.c.due_at.type),
     }
-    made = await connection.execute(
-        # The condition is for SQLite, which takes ON CONFLICT for one of a join without it.
+    changed = await connection.execute(
+        # Without WHERE, SQLite would parse ON CONFLICT as the ON of a join.
         insert.from_select([*marks], sa.select(*marks.values()).where(sa.true()))
         .on_conflict_do_update(
             index_elements=[deletions.c.storage_key, deletions.c.save_id],
@@ -88,17 +89,17 @@ async def mark_saves(
         )
         .returning(deletions.c.storage_key)
     )
-    return set(made.scalars())
+    return set(changed.scalars())
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the deletion of what a resource is about to have in place.
+    """Cancel the deletion of an image that a resource is about to use in place.
 
     Raises:
-        MarkClaimed: the sweeper is deleting it.
+        MarkClaimed: the sweeper is deleting the image.
     """
     if key.is_media:
-        return  # such a key is marked for its own resource only
+        return  # a media key is only marked for the deletion of its own resource
     await connection.execute(
         sa.delete(deletions).where(deletions.c.storage_key == key, deletions.c.claimed_by.is_(None))
     )

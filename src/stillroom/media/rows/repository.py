@@ -1,4 +1,4 @@
-"""The rows of one media library: a class for each table, and queries on all tables."""
+"""Repository of one media library: an object per table, and queries on several tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,10 +23,9 @@ from stillroom.paths import StorageKey
 
 
 class MediaRepository:
-    """The rows of one library."""
+    """Rows of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`, and close it in the end."""
         self._engine = engine
         self.resources = ResourceRows(engine)
         self.tags = TagRows(engine)
@@ -44,12 +43,12 @@ class MediaRepository:
         await self._engine.close()
 
     async def check(self) -> None:
-        """Return if the database answers.
+        """Check that PostgreSQL responds.
 
-        A SQLite is as well as the disk that it lies on, and a look at it would make two files.
+        SQLite is not checked: it depends only on the disk, and a query would create two files.
 
         Raises:
-            BackendUnavailable: it does not.
+            BackendUnavailable: the database does not respond.
         """
         if self._engine.is_sqlite:
             return
@@ -57,16 +56,16 @@ class MediaRepository:
             await connection.execute(sa.select(1))
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Those of the keys that no resource, intent, mark or dead letter names."""
+        """Return the keys that no resource, intent, mark or dead letter refers to."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]
 
     async def queue_metrics(self) -> QueueMetrics:
-        """Counts of marks, intents and dead letters, as of now."""
+        """Return current counts of marks, intents, dead letters and healing jobs."""
         moment = now()
         due = deletions.c.due_at <= moment
-        asked = sa.select(
+        statement = sa.select(
             _count(deletions).scalar_subquery().label("marks"),
             _count(deletions).where(due).scalar_subquery().label("due"),
             sa.select(sa.func.min(deletions.c.due_at, type_=deletions.c.due_at.type))
@@ -78,7 +77,7 @@ class MediaRepository:
             _count(healing).scalar_subquery().label("healing"),
         )
         async with self._engine.reading() as connection:
-            row = (await connection.execute(asked)).one()
+            row = (await connection.execute(statement)).one()
         waited = timedelta(0) if row.oldest_due_at is None else moment - row.oldest_due_at
         return QueueMetrics(
             marks=row.marks,

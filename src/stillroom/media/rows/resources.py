@@ -1,4 +1,4 @@
-"""Rows of `media_resources`: the images of the library. The order of locks: `statements.py`."""
+"""Rows of `media_resources`. The order of locks is in `statements.py`."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,9 @@ from stillroom.media.resource import (
     now,
 )
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.full_text import matching
+from stillroom.media.rows.full_text import bounds_of, matching
 from stillroom.media.rows.intents import end_intent, require_intent
+from stillroom.media.rows.library_words import reword
 from stillroom.media.rows.marks import cancel_marks_at, write_mark
 from stillroom.media.rows.statements import (
     await_healing,
@@ -40,93 +41,96 @@ class ResourceRows:
     """Resources of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """The resource with this id.
+        """Return the resource with an id.
 
         Raises:
-            ResourceNotFound: there is none, or its deletion is due.
+            ResourceNotFound: there is no such resource, or it was deleted.
         """
-        found = resources.c.id == resource_id
+        statement = _live().where(resources.c.id == resource_id)
         async with self._engine.reading() as connection:
-            row = (await connection.execute(_live().where(found))).one_or_none()
+            row = (await connection.execute(statement)).one_or_none()
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
-        """The resource with these bytes, also if its deletion is due."""
-        wanted = select_resources().where(resources.c.content_hash == content_hash)
+        """Return the resource with a hash, even if it was deleted."""
+        statement = select_resources().where(resources.c.content_hash == content_hash)
         async with self._engine.reading() as connection:
-            row = (await connection.execute(wanted)).one_or_none()
+            row = (await connection.execute(statement)).one_or_none()
         return None if row is None else resource_of(row)
 
     async def page(self, query: ResourceQuery) -> ResourcePage:
-        """A page of the library, newest first; what is being deleted is not on it."""
-        asked, identity = _live().limit(query.limit + 1), resources.c.id
+        """Return a page of resources that were not deleted, newest first."""
+        statement, identity = _live().limit(query.limit + 1), resources.c.id
         if query.tags:
-            # The index of tags has what is wanted in the order of the page.
+            # The index of tags contains the matching resources in the order of the page.
             first = tags.alias()
-            asked = asked.join(first, first.c.resource_id == resources.c.id)
-            asked, identity = asked.where(first.c.tag == query.tags[0]), first.c.resource_id
-        asked = asked.order_by(identity.desc())
-        if wanted := matching(query.facts, is_sqlite=self._engine.is_sqlite):
-            asked = asked.join(search_images, is_indexed_in(search_images)).where(*wanted)
+            statement = statement.join(first, first.c.resource_id == resources.c.id)
+            statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
+        statement = statement.order_by(identity.desc())
+        conditions = [*matching(query.facts, is_sqlite=self._engine.is_sqlite)]
+        if conditions := [*conditions, *bounds_of(query.facts)]:
+            statement = statement.join(search_images, is_indexed_in(search_images)).where(
+                *conditions
+            )
         for tag in query.tags[1:]:
-            asked = asked.where(_has(tag))
+            statement = statement.where(_has(tag))
         for tag in query.without_tags:
-            asked = asked.where(~_has(tag))
+            statement = statement.where(~_has(tag))
         if query.after is not None:
-            asked = asked.where(identity < query.after)
-        asked = asked.where(*_conditions(query))
+            statement = statement.where(identity < query.after)
+        statement = statement.where(*_conditions(query))
         async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
+            rows = (await connection.execute(statement)).all()
         return ResourcePage(
             [resource_of(row) for row in rows[: query.limit]], more=len(rows) > query.limit
         )
 
     async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
-        """A page of all resources, by id, also of those whose deletion is due."""
-        asked = select_resources().order_by(resources.c.id).limit(limit)
+        """Return a page of all resources by id, including deleted ones."""
+        statement = select_resources().order_by(resources.c.id).limit(limit)
         if after is not None:
-            asked = asked.where(resources.c.id > after)
+            statement = statement.where(resources.c.id > after)
         async with self._engine.reading() as connection:
-            rows = (await connection.execute(asked)).all()
+            rows = (await connection.execute(statement)).all()
         return [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """The keys of those images under which a resource has its bytes."""
+        """Return the keys of the images that a resource uses in place."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
     async def add(
         self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
     ) -> bool:
-        """Make a resource, end the intent of its ingest, and mark the source, all or nothing.
+        """Insert a resource, delete the intent of its ingest and mark the source, atomically.
 
         Args:
-            resource: What was copied, or is recorded in place.
-            intent: Its `media_key`.
-            source: What is to be deleted some day, now that the library has a copy.
+            resource: Resource that was copied or is recorded in place.
+            intent: `media_key` of the intent.
+            source: Mark of the source, if the library has a copy.
 
         Returns:
-            False, and nothing is changed, if another resource has these bytes.
+            False, with nothing changed, if another resource has these bytes.
 
         Raises:
-            IntentLost, MarkClaimed: as their names say; nothing is changed.
+            IntentLost: the sweeper has claimed the intent; nothing is changed.
+            MarkClaimed: the sweeper is deleting the image; nothing is changed.
         """
         async with self._engine.writing() as connection:
             await cancel_marks_at(connection, resource.storage_key)
             await write_mark(connection, source)
-            made = await connection.execute(
+            inserted = await connection.execute(
                 insert_into(connection, resources)
                 .values(values_of(resource))
                 .on_conflict_do_nothing(index_elements=[resources.c.content_hash])
                 .returning(resources.c.id)
             )
-            if made.one_or_none() is None:
+            if inserted.one_or_none() is None:
                 await connection.rollback()
                 return False
             await await_healing(connection, resource)
@@ -144,25 +148,23 @@ class ResourceRows:
         in_place: StorageKey | None = None,
         revive: bool = True,
     ) -> MediaResource | None:
-        """Keep a resource whose bytes were ingested again: a deletion that is due is cancelled.
+        """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
 
-        The intent of a copy that is relied on stays until its lease is over: another mover of
-        this resource may still be copying, and its intent must be there even if the
-        resource is deleted meanwhile.
+        The intent of its copy is kept until the lease ends: a concurrent ingest of this resource
+        may still be copying, and needs the intent even if the resource is deleted meanwhile.
 
         Args:
-            known: The resource as it was read, its bytes found at `storage_key` since.
-            storage_key: Where its bytes are from now on. If that is another place than before, and
-                below `media/`, it needs the intent that was made for it.
-            save_id: Of the save there.
+            known: The resource as read before; its bytes were then checked at `storage_key`.
+            storage_key: New key of the bytes. A changed key below `media/` requires its intent.
+            save_id: Save at that key.
             source: As in `add`.
-            skipped: A key below `compute/` that is not to be deleted after all.
-            in_place: The `media_key` of the intent of an ingest in place, which ends here.
-            revive: False: a resource whose deletion is due stays deleted.
+            skipped: Key below `compute/` whose pending deletion is cancelled.
+            in_place: `media_key` of the intent of an ingest in place, which is deleted here.
+            revive: If False, a deleted resource stays deleted.
 
         Returns:
-            The resource as it is now; None, and nothing is changed, if it is gone or has
-            moved meanwhile, or may not be revived: start again.
+            The current resource. None, with nothing changed, if the resource no longer exists, was
+            moved meanwhile, or must not be revived; the ingest then restarts.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.
@@ -176,10 +178,10 @@ class ResourceRows:
             for key in sorted({storage_key, skipped or storage_key}, key=lambda key: key.text):
                 await cancel_marks_at(connection, key)
             await write_mark(connection, source)
-            found = await connection.execute(
+            locked = await connection.execute(
                 select_resources().where(resources.c.id == known.id).with_for_update()
             )
-            row = found.one_or_none()
+            row = locked.one_or_none()
             current = None if row is None else resource_of(row)
             if (
                 current is None
@@ -197,6 +199,7 @@ class ResourceRows:
             )
             if in_place is not None:
                 await end_intent(connection, in_place)
+            await connection.run_sync(reword, [known.storage_key, storage_key])
             changed = select_resources().where(resources.c.id == known.id)
             return resource_of((await connection.execute(changed)).one())
 
@@ -208,18 +211,14 @@ class ResourceRows:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set what a change names.
+        """Set fields of a resource. `check` is called with it before, and may raise an error.
 
-        Args:
-            resource_id: Of the resource.
-            change: The new values.
-            only_unset: Leave alone what has a value. The statement that writes decides that, so
-                that of several changes at once the first stands.
-            check: Is shown the resource that is about to be changed, and raises if it must not be.
+        With `only_unset`, only fields that are null are set. The UPDATE itself checks this, so that
+        the first of several concurrent changes counts.
 
         Raises:
-            ResourceNotFound: there is none, or its deletion is due.
-            Exception: what `check` raises; nothing is changed then.
+            ResourceNotFound: there is no such resource, or it was deleted.
+            Exception: any error of `check`; nothing is changed then.
         """
         values = change.values
         if only_unset:
@@ -232,7 +231,7 @@ class ResourceRows:
             return await self.find(resource_id)
         async with self._engine.writing() as connection:
             if check is not None:
-                await _locked(connection, resource_id)
+                await _lock(connection, resource_id)
                 await _check(connection, resource_id, check)
             if values:
                 await connection.execute(
@@ -242,6 +241,8 @@ class ResourceRows:
                 )
             changed = _live().where(resources.c.id == resource_id)
             row = (await connection.execute(changed)).one_or_none()
+            if row is not None and not values.keys().isdisjoint(("alt_text", "caption")):
+                await connection.run_sync(reword, [row.storage_key])
         if row is None:
             raise ResourceNotFound
         return resource_of(row)
@@ -253,32 +254,27 @@ class ResourceRows:
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Make a resource's deletion due; what was recorded in place only leaves the library.
-
-        Args:
-            resource_id: Of the resource.
-            due_at: When its bytes may go.
-            check: As of `change`.
+        """Delete a resource, and mark its bytes unless it is in place. `check` is as in `change`.
 
         Raises:
-            ResourceNotFound: there is none, or its deletion is due already.
-            ResourceProtected: as its name says.
-            Exception: what `check` raises; nothing is changed then.
+            ResourceNotFound: there is no such resource, or it was deleted already.
+            ResourceProtected: the resource is protected.
+            Exception: any error of `check`; nothing is changed then.
         """
         while True:
-            found = await self.find(resource_id)
+            known = await self.find(resource_id)
             async with self._engine.writing() as connection:
-                if found.storage_key.is_media:
-                    mark = Mark(found.storage_key, found.save_id, DELETED, due_at, found.id)
+                if known.storage_key.is_media:
+                    mark = Mark(known.storage_key, known.save_id, DELETED, due_at, known.id)
                     await write_mark(connection, mark)
-                current = await _locked(connection, resource_id)
+                current = await _lock(connection, resource_id)
                 if check is not None:
                     await _check(connection, resource_id, check)
                 if current.protected:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
-                if (current.storage_key, current.save_id) != (found.storage_key, found.save_id):
-                    await connection.rollback()  # moved meanwhile: that mark would be wrong
+                if (current.storage_key, current.save_id) != (known.storage_key, known.save_id):
+                    await connection.rollback()  # moved meanwhile, so the mark is wrong
                     continue
                 if current.storage_key.is_media:
                     await connection.execute(
@@ -286,12 +282,13 @@ class ResourceRows:
                     )
                 else:
                     await connection.execute(sa.delete(resources).where(this))
+                    await connection.run_sync(reword, [current.storage_key])
                 return current
 
 
-async def _locked(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
-    found = await connection.execute(_live().where(resources.c.id == resource_id).with_for_update())
-    row = found.one_or_none()
+async def _lock(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaResource:
+    statement = _live().where(resources.c.id == resource_id).with_for_update()
+    row = (await connection.execute(statement)).one_or_none()
     if row is None:
         raise ResourceNotFound
     return resource_of(row)
@@ -300,9 +297,9 @@ async def _locked(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaR
 async def _check(
     connection: AsyncConnection, resource_id: uuid.UUID, check: Callable[[MediaResource], None]
 ) -> None:
-    """Show a locked resource, read again: PostgreSQL's view of its tags may be older."""
-    asked = _live().where(resources.c.id == resource_id)
-    check(resource_of((await connection.execute(asked)).one()))
+    """Call `check` with a locked resource, read again: the locking SELECT may have older tags."""
+    statement = _live().where(resources.c.id == resource_id)
+    check(resource_of((await connection.execute(statement)).one()))
 
 
 def _live() -> sa.Select[Any]:
@@ -310,7 +307,6 @@ def _live() -> sa.Select[Any]:
 
 
 def _conditions(query: ResourceQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """What is asked for of the columns of a resource."""
     for column, value in (
         (resources.c.content_hash, query.content_hash),
         (resources.c.content_type, query.content_type),

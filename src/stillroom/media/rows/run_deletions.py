@@ -1,6 +1,6 @@
-"""Rows of `media_run_deletions`: runs that are being deleted, so that a crash forgets none.
+"""Rows of `media_run_deletions`: deletions of runs, which thus survive a crash.
 
-A transaction locks such a row before marks; for the rest of the order: `statements.py`.
+A transaction locks such a row before marks; the rest of the order of locks is in `statements.py`.
 """
 
 import uuid
@@ -17,7 +17,7 @@ from stillroom.media.rows.statements import insert_into, keys_with_resource
 from stillroom.media.rows.tables import run_deletions
 from stillroom.storage.values import StoredImage
 
-_WHAT: Final[tuple[sa.ColumnElement[Any], ...]] = (
+_COLUMNS: Final[tuple[sa.ColumnElement[Any], ...]] = (
     run_deletions.c.folder,
     run_deletions.c.saved_until,
     run_deletions.c.after,
@@ -28,25 +28,24 @@ _WHAT: Final[tuple[sa.ColumnElement[Any], ...]] = (
 
 
 class RunDeletionRows:
-    """Runs of one library's storage that are being deleted."""
+    """Deletions of runs in one library's storage."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
     ) -> RunDeletion | None:
-        """Write that a run is to be deleted, and claim that; one that was begun starts again.
+        """Insert a deletion, and claim it with a new id. Restart it if it exists already.
 
         Args:
-            folder: What begins the keys of its images.
-            claim: Of this call alone.
-            saved_until: What was saved later stays; of two requests the later time counts.
-            lease: After this others may go on.
+            folder: Prefix of the keys of the run's images.
+            claim: New id for this claim.
+            saved_until: Images saved later are kept. Of two requests, the later time counts.
+            lease: Duration of the claim.
 
         Returns:
-            None if another process is at it.
+            The deletion; None if another process has claimed it.
         """
         moment = now()
         start: dict[str, object] = {
@@ -59,23 +58,23 @@ class RunDeletionRows:
         }
         async with self._engine.writing() as connection:
             insert = insert_into(connection, run_deletions)
-            given, known = insert.excluded.saved_until, run_deletions.c.saved_until
-            made = await connection.execute(
+            new, old = insert.excluded.saved_until, run_deletions.c.saved_until
+            upserted = await connection.execute(
                 insert.values(folder=folder, saved_until=saved_until, **start)
                 .on_conflict_do_update(
                     index_elements=[run_deletions.c.folder],
-                    set_={**start, "saved_until": sa.case((known > given, known), else_=given)},
+                    set_={**start, "saved_until": sa.case((old > new, old), else_=new)},
                     where=_is_free(moment),
                 )
-                .returning(*_WHAT)
+                .returning(*_COLUMNS)
             )
-            row = made.one_or_none()
+            row = upserted.one_or_none()
         return None if row is None else _deletion(row)
 
     async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
-        """Claim a deletion whose process has died, or has given up; None: there is none."""
+        """Claim a deletion that no process has claimed, or whose lease expired; None if none is."""
         moment = now()
-        left = (
+        free = (
             sa.select(run_deletions.c.folder)
             .where(_is_free(moment))
             .order_by(run_deletions.c.saved_until)
@@ -83,16 +82,16 @@ class RunDeletionRows:
             .with_for_update(skip_locked=True)
         )
         async with self._engine.writing() as connection:
-            folder = (await connection.execute(left)).scalar_one_or_none()
+            folder = (await connection.execute(free)).scalar_one_or_none()
             if folder is None:
                 return None
-            taken = await connection.execute(
+            claimed = await connection.execute(
                 sa.update(run_deletions)
                 .where(run_deletions.c.folder == folder)
                 .values(claimed_by=claim, lease_until=moment + lease)
-                .returning(*_WHAT)
+                .returning(*_COLUMNS)
             )
-            return _deletion(taken.one())
+            return _deletion(claimed.one())
 
     async def mark(
         self,
@@ -104,29 +103,29 @@ class RunDeletionRows:
         after: str,
         lease: timedelta,
     ) -> bool:
-        """Mark a page of a run's images, and record how far its deletion has come.
+        """Mark a page of a run's images, and record the progress of its deletion.
 
         Args:
-            claim: Of the deletion.
-            images: Of the page, but for those that were saved too late.
-            newer: How many these are.
-            due_at: When the marks are due.
-            after: The last key of the page.
-            lease: From now on.
+            claim: Claim of the deletion.
+            images: Images of the page that were not saved later than `saved_until`.
+            newer: Number of the other images of the page.
+            due_at: Due time of the marks.
+            after: Last key of the page.
+            lease: Duration of the renewed claim.
 
         Returns:
-            False, and nothing is changed, if another process has claimed the deletion since.
+            False, with nothing changed, if another process has claimed the deletion since.
         """
         async with self._engine.writing() as connection:
-            held = await connection.execute(
+            locked = await connection.execute(
                 sa.select(run_deletions.c.folder)
                 .where(run_deletions.c.claimed_by == claim)
                 .with_for_update()
             )
-            if held.one_or_none() is None:
+            if locked.one_or_none() is None:
                 return False
-            needed = await keys_with_resource(connection, [image.key for image in images])
-            marked = [image for image in images if image.key not in needed]
+            in_use = await keys_with_resource(connection, [image.key for image in images])
+            marked = [image for image in images if image.key not in in_use]
             await mark_saves(connection, marked, DELETED, due_at)
             await connection.execute(
                 sa.update(run_deletions)
@@ -142,18 +141,18 @@ class RunDeletionRows:
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Remove a deletion that is complete; None if another process has claimed it since."""
+        """Delete the row of a finished deletion; None if another process has claimed it since."""
         async with self._engine.writing() as connection:
-            ended = await connection.execute(
+            removed = await connection.execute(
                 sa.delete(run_deletions)
                 .where(run_deletions.c.claimed_by == claim)
-                .returning(*_WHAT)
+                .returning(*_COLUMNS)
             )
-            row = ended.one_or_none()
+            row = removed.one_or_none()
         return None if row is None else _deletion(row)
 
     async def release(self, claim: uuid.UUID) -> None:
-        """Leave a deletion to the process that asks next."""
+        """Release the claim of a deletion, so that any process can claim it at once."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(run_deletions)
@@ -162,20 +161,20 @@ class RunDeletionRows:
             )
 
     async def under_way(self) -> Sequence[RunDeletion]:
-        """All of them; each is a request that has not been carried out, so they are few."""
+        """Return all deletions. They are unfinished requests, so they are few."""
         async with self._engine.reading() as connection:
-            asked = sa.select(*_WHAT).order_by(run_deletions.c.folder)
-            return [_deletion(row) for row in (await connection.execute(asked)).all()]
+            statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
+            return [_deletion(row) for row in (await connection.execute(statement)).all()]
 
-    async def take(self, given: Sequence[RunDeletion]) -> None:
-        """Write deletions of another library, to be carried out here from the start."""
+    async def take(self, under_way: Sequence[RunDeletion]) -> None:
+        """Insert deletions of another library, to be run here from the start."""
         async with self._engine.writing() as connection:
-            for one in given:
+            for deletion in under_way:
                 await connection.execute(
                     insert_into(connection, run_deletions)
                     .values(
-                        folder=one.folder,
-                        saved_until=one.saved_until,
+                        folder=deletion.folder,
+                        saved_until=deletion.saved_until,
                         after="",
                         marked=0,
                         kept=0,
@@ -185,10 +184,10 @@ class RunDeletionRows:
                 )
 
     async def is_deleting(self, folders: Sequence[str]) -> bool:
-        """Whether a run in one of these folders is being deleted."""
-        asked = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
+        """Return whether a run in one of these folders is being deleted."""
+        statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
         async with self._engine.reading() as connection:
-            return (await connection.execute(asked.limit(1))).first() is not None
+            return (await connection.execute(statement.limit(1))).first() is not None
 
 
 def _is_free(moment: datetime) -> sa.ColumnElement[bool]:

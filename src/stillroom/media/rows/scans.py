@@ -1,6 +1,6 @@
-"""Rows of `media_scans`: how far each scan through all images has come, and who claims it.
+"""Rows of `media_scans`: position and claim of each scan through all images.
 
-The order of locks: `statements.py`.
+The order of locks is in `statements.py`.
 """
 
 import time
@@ -21,26 +21,28 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 EXPIRY: Final = "expiry"
-"""For expired compute results."""
+"""Scan for expired compute results."""
 
 INDEX: Final = "index"
-"""For what the search index lacks."""
+"""Scan for images that the search index lacks."""
 
 REBUILD: Final = "rebuild"
-"""The same, on an operator's order: every image is read again."""
+"""Rebuild of the search index by an operator: every image is read again."""
 
 START: Final = "start"
-"""The same after a start, for what the crash before it has left out. `next_at` is when the latest
-one began. `after` is since when, in nanoseconds, changes may be missing; empty: it is over."""
+"""Scan after a start, for changes that the index lost in the crash before it.
+
+`next_at` is when the latest scan began. `after` is the time in nanoseconds since which changes may
+be missing; empty when the scan is over.
+"""
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class ScanRows:
-    """The scans of one library, by their names."""
+    """Scans of one library, by name."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
         self._engine = engine
 
     async def claim(
@@ -51,18 +53,14 @@ class ScanRows:
         name: str = EXPIRY,
         every: timedelta | None = None,
     ) -> str | None:
-        """Claim a scan.
+        """Claim a scan with a new id.
 
-        Args:
-            claim: Of this call alone.
-            lease: After this others may take it.
-            name: Which one.
-            every: How often it is to be done: one that is put off for longer, by other rules or
-                another clock, is done now.
+        `every` is the interval of the scan: if the scan is due later than this from now, because of
+        other rules or another clock, it is due now.
 
         Returns:
-            The key after which to go on, empty for the start; None if another process has claimed
-            it, or it is not time yet.
+            The key after which to resume (empty for the start), or None if the scan is not due or
+            another process has claimed it.
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
@@ -75,23 +73,20 @@ class ScanRows:
                 .values(name=name, after="", next_at=moment)
                 .on_conflict_do_nothing(index_elements=[scans.c.name])
             )
-            taken = await connection.execute(
+            result = await connection.execute(
                 sa.update(scans)
                 .where(scans.c.name == name, is_time, free)
                 .values(claimed_by=claim, lease_until=moment + lease)
                 .returning(scans.c.after)
             )
-            after: str | None = taken.scalar_one_or_none()
+            after: str | None = result.scalar_one_or_none()
         return after
 
     async def note_start(self, started: datetime) -> str:
-        """Note since when changes may be missing, before this process writes into the index.
-
-        Args:
-            started: When this process began.
+        """Record since when changes may be missing, before this process writes to the index.
 
         Returns:
-            `after` for `claim_start`: the time of the latest save in the index.
+            The time of the latest save in the index, which is `since` of `claim_start`.
         """
         since = str(await self._latest_save())
         async with self._engine.writing() as connection:
@@ -108,24 +103,24 @@ class ScanRows:
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return whether no comparison has begun since this process did."""
-        asked = sa.select(scans.c.name).where(_needs_start(started))
+        """Return whether no `START` scan has begun since this process started."""
+        statement = sa.select(scans.c.name).where(_needs_start(started))
         async with self._engine.reading() as connection:
-            return (await connection.execute(asked)).first() is not None
+            return (await connection.execute(statement)).first() is not None
 
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
     ) -> tuple[str, datetime] | None:
-        """Claim the comparison after a start.
+        """Claim the `START` scan.
 
         Returns:
-            Since when changes may be missing, at most `since`, and `next_at` for `end`; None:
-            another process has claimed it.
+            The time since which changes may be missing (at most `since`), and `next_at` for
+            `end`; None if another process has claimed the scan.
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
         async with self._engine.writing() as connection:
-            taken = await connection.execute(
+            result = await connection.execute(
                 sa.update(scans)
                 .where(_needs_start(started), free)
                 .values(
@@ -136,18 +131,18 @@ class ScanRows:
                 )
                 .returning(scans.c.after)
             )
-            after: str | None = taken.scalar_one_or_none()
+            after: str | None = result.scalar_one_or_none()
         return None if after is None else (after, moment)
 
     async def _latest_save(self) -> int:
-        """When the newest image of the index was saved, in nanoseconds; 0: there is none."""
+        """Return the save time of the newest indexed image in nanoseconds, or 0."""
         images = search_images.c
-        asked = sa.select(images.saved_ns).where(images.id <= time.time_ns())
+        statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
         async with self._engine.reading() as connection:
-            latest = await connection.execute(asked.order_by(images.id.desc()).limit(1))
+            latest = await connection.execute(statement.order_by(images.id.desc()).limit(1))
             return latest.scalar_one_or_none() or 0
 
-    async def mark_ended(
+    async def mark_expired(
         self,
         claim: uuid.UUID,
         images: Sequence[StoredImage],
@@ -156,33 +151,33 @@ class ScanRows:
         after: str,
         lease: timedelta,
     ) -> Sequence[StorageKey] | None:
-        """Mark a page of images that a rule has ended, and record how far the scan has come.
+        """Mark a page of expired images, and record the position of the scan.
 
-        Images that a resource has in place are not marked, nor those with a dead letter.
+        Images that a resource uses in place are not marked, nor those with a dead letter.
 
         Returns:
-            The keys of those that were not marked before; None, and nothing is changed, if
-            another process has claimed the scan since.
+            The keys that were not marked before; None, with nothing changed, if another process
+            has claimed the scan since.
         """
         async with self._engine.writing() as connection:
             if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
                 return None
-            old = await _not_left_alone(connection, images)
-            marked = await mark_saves(connection, old, RULE, due_at)
-        return [image.key for image in old if image.key in marked]
+            markable = await _filter_markable(connection, images)
+            marked = await mark_saves(connection, markable, RULE, due_at)
+        return [image.key for image in markable if image.key in marked]
 
-    async def not_left_alone(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
-        """Those of some images that `mark_ended` would mark, or has marked; none is marked."""
+    async def filter_markable(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
+        """Return the images that `mark_expired` would mark, or has marked."""
         async with self._engine.reading() as connection:
-            return await _not_left_alone(connection, images)
+            return await _filter_markable(connection, images)
 
     async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record how far a scan has come; False if another process has claimed it since."""
+        """Record a scan's position and renew its lease; False if another process claimed it."""
         async with self._engine.writing() as connection:
             return await _keep(connection, name, claim, after=after, lease=lease)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None, name: str = EXPIRY) -> None:
-        """End the claim: the next scan starts at `next_at`, or goes on from here at once."""
+        """Release the claim. Restart the scan at `next_at`, or (None) resume it at once."""
         values: dict[str, object] = {"claimed_by": None, "lease_until": None}
         if next_at is not None:
             values |= {"after": "", "next_at": next_at}
@@ -194,7 +189,7 @@ class ScanRows:
             )
 
     async def restart(self, name: str, *, at: datetime) -> None:
-        """Make the next scan begin from the start, at this time; one that is claimed goes on."""
+        """Restart a scan from the beginning at a given time, unless it is claimed."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(scans)
@@ -204,38 +199,37 @@ class ScanRows:
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
-    """Whether no comparison has begun since `started`; one of the future is a clock's mistake."""
-    began = scans.c.next_at
+    """Build the condition that no `START` scan began since `started`."""
+    began = scans.c.next_at  # ignored if it is in the future: a clock was wrong
     return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
 
 
-async def _not_left_alone(
+async def _filter_markable(
     connection: AsyncConnection, images: Sequence[StoredImage]
 ) -> Sequence[StoredImage]:
-    """Those of some images that no resource has in place, and that have no dead letter."""
     if not images:
         return []
     keys = [image.key for image in images]
-    needed = await keys_with_resource(connection, keys)
-    given_up = await connection.execute(
+    keys_in_use = await keys_with_resource(connection, keys)
+    letters = await connection.execute(
         sa.select(dead_letters.c.storage_key, dead_letters.c.save_id).where(
             dead_letters.c.storage_key.in_(among(connection, keys))
         )
     )
-    left_alone = {tuple(row) for row in given_up.all()}
+    dead_saves = {tuple(row) for row in letters.all()}
     return [
         image
         for image in images
-        if image.key not in needed and (image.key, image.save_id) not in left_alone
+        if image.key not in keys_in_use and (image.key, image.save_id) not in dead_saves
     ]
 
 
 async def _keep(
     connection: AsyncConnection, name: str, claim: uuid.UUID, *, after: str, lease: timedelta
 ) -> bool:
-    kept = await connection.execute(
+    result = await connection.execute(
         sa.update(scans)
         .where(scans.c.name == name, scans.c.claimed_by == claim)
         .values(after=after, lease_until=now() + lease)
     )
-    return kept.rowcount > 0
+    return result.rowcount > 0

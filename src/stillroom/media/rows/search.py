@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stillroom.generation.ai_mark import AiMark
-from stillroom.generation.facts import generation_of
 from stillroom.media.index.values import (
     BEHIND_ALL,
     FoundPage,
@@ -25,17 +24,22 @@ from stillroom.media.index.values import (
 )
 from stillroom.media.index.words import facet, folder_facet
 from stillroom.media.rows.engine import RowsEngine
-from stillroom.media.rows.full_text import full_text, has_phrase, matching, texts_of, tsvector
+from stillroom.media.rows.full_text import (
+    SPREAD_NS,
+    bounds_of,
+    full_text,
+    has_phrase,
+    known_ns,
+    matching,
+    texts_of,
+    tsvector,
+)
+from stillroom.media.rows.library_words import Row, describe, image_of, lock_index
 from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 _MAX_TYPE: Final = 255  # other tools write into a bucket what they like
-_SPREAD: Final = 10**7
-"""Nanoseconds by which an id may lie behind the save: some buckets tell whole seconds."""
-
-_LATEST_NS: Final = 2**63 - 1 - _SPREAD
-_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 _SLICE: Final = 16
 """Rows that are made of images in one go: half a millisecond, for which requests wait."""
 
@@ -50,9 +54,6 @@ _REACH: Final = 64
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
-
-_Row = tuple[dict[str, Any], dict[str, str]]
-"""A row of `search_images` that has no id yet, and its words."""
 
 
 class SearchRows:
@@ -82,7 +83,7 @@ class SearchRows:
             How many rows were written.
         """
         latest = {one.image.key: one for one in images}
-        rows: dict[StorageKey, _Row] = {}
+        rows: dict[StorageKey, Row] = {}
         for number, one in enumerate(latest.values(), 1):
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
@@ -96,15 +97,14 @@ class SearchRows:
     def _write(
         self,
         connection: sa.Connection,
-        rows: Mapping[StorageKey, _Row],
+        rows: Mapping[StorageKey, Row],
         latest: Mapping[StorageKey, IndexedImage],
         removed: Sequence[Removed],
         *,
         certain: bool,
         compared_with: Mapping[str, Indexed] | None,
     ) -> int:
-        if not self._engine.is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        lock_index(connection)
         keys = [*latest, *(one.key for one in removed)]
         known = _known(connection, keys)
         if compared_with is not None:
@@ -141,7 +141,7 @@ class SearchRows:
         asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
         async with self._engine.reading() as connection:
             row = (await connection.execute(asked)).one_or_none()
-        return None if row is None else _image_of(row)
+        return None if row is None else image_of(row)
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
         """The AI marks of these very saves, as far as the index has them."""
@@ -170,7 +170,7 @@ class SearchRows:
         next_after: str | int | None = None
         if len(rows) > query.limit:
             next_after = shown[-1].storage_key if query.by_path else shown[-1].id
-        return FoundPage([_image_of(row) for row in shown], next_after)
+        return FoundPage([image_of(row) for row in shown], next_after)
 
     async def _found(self, connection: AsyncConnection, query: SearchQuery) -> list[sa.Row[Any]]:
         """The images of a page, and one more if there are more.
@@ -231,9 +231,10 @@ class SearchRows:
         if self._engine.is_sqlite:
             connection.execute(sa.delete(full_text).where(full_text.c.rowid.in_(gone)))
 
-    def _add(self, connection: sa.Connection, rows: Sequence[_Row]) -> None:
+    def _add(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         if not rows:
             return
+        describe(connection, rows)
         ids = _free_ids(connection, [image["saved_ns"] for image, _ in rows])
         images, texts = zip(*rows, strict=True)
         if self._engine.is_sqlite:
@@ -245,7 +246,7 @@ class SearchRows:
             some = zip(ids[start:until], images[start:until], strict=True)
             connection.execute(sa.insert(search_images), [{"id": id_, **row} for id_, row in some])
 
-    def _row_of(self, indexed: IndexedImage) -> _Row:
+    def _row_of(self, indexed: IndexedImage) -> Row:
         row, texts = _row_of(indexed), texts_of(indexed)
         if not self._engine.is_sqlite:
             row["words"] = tsvector(texts)
@@ -268,14 +269,12 @@ async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
 def _bounds(
     query: SearchQuery, place: sa.ColumnElement[int], order: sa.ColumnElement[Any]
 ) -> Iterable[sa.ColumnElement[bool]]:
-    """When images were saved, `place` being their ids, and behind which one a page begins."""
-    saved = search_images.c.saved_ns
+    """Bounds of size and time, `place` being their ids, and behind which one a page begins."""
+    yield from bounds_of(query)
     if query.saved_from_ns is not None:
-        since = _known_ns(query.saved_from_ns)
-        yield from (place >= since, saved >= since)
+        yield place >= known_ns(query.saved_from_ns)
     if query.saved_before_ns is not None:
-        before = _known_ns(query.saved_before_ns)
-        yield from (place < before + _SPREAD, saved < before)
+        yield place < known_ns(query.saved_before_ns) + SPREAD_NS
     if query.after is not None:
         yield order < query.after if query.descending else order > query.after
 
@@ -332,7 +331,7 @@ def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
         if not clashes:
             return ids
         for at in clashes:
-            ids[at] = wanted[at] + _random.randrange(1, _SPREAD)
+            ids[at] = wanted[at] + _random.randrange(1, SPREAD_NS)
 
 
 def _insert(
@@ -351,12 +350,7 @@ def _insert(
 
 
 def _saved_ns(image: StoredImage) -> int:
-    return _known_ns(image.modified_ns)
-
-
-def _known_ns(moment: int) -> int:
-    """A time that both databases can hold: 1970 to 2262."""
-    return min(max(moment, 0), _LATEST_NS)
+    return known_ns(image.modified_ns)
 
 
 def _row_of(indexed: IndexedImage) -> dict[str, Any]:
@@ -376,20 +370,6 @@ def _row_of(indexed: IndexedImage) -> dict[str, Any]:
         "generation": facts,
         "ai_mark": indexed.ai_mark,
     }
-
-
-def _image_of(row: sa.Row[Any]) -> IndexedImage:
-    image = StoredImage(
-        key=StorageKey(row.storage_key),
-        size=row.size,
-        etag=row.etag,
-        modified_ns=row.saved_ns,
-        content_type=row.content_type,
-        sha256=row.sha256,
-        save_id=row.save_id,
-    )
-    facts = None if row.generation is None else generation_of(json.loads(row.generation))
-    return IndexedImage(image, facts, row.ai_mark)
 
 
 def _exact(query: SearchQuery) -> Iterable[str]:

@@ -1,9 +1,9 @@
-"""What the statements on several tables share; the order of locks, and INSERT of both dialects.
+"""Shared parts of statements, and the order of locks.
 
-A public method of the classes in this package is one transaction. Those that change something lock
-rows in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents. A
-condition that must hold stands in the statement itself, so that two processes cannot both believe
-it.
+Each public method of the classes in this package is one transaction. Methods that write lock rows
+in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents, then
+the search index. The statement that writes also checks its preconditions, so that only one of two
+processes succeeds.
 """
 
 import json
@@ -28,17 +28,17 @@ from stillroom.media.rows.tables import (
 from stillroom.paths import StorageKey
 
 _SEPARATOR: Final = "\x1f"
-"""Between tags that come as one text; no tag has a control character."""
+"""Separator of tags in one text. Tags contain no control characters."""
 
 
 class _Tags(sa.TypeDecorator[tuple[str, ...]]):
-    """The tags of one resource, sorted."""
+    """Column type for the sorted tags of one resource."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
-        """Taken apart."""
+        """Split and sort the tags."""
         del dialect
         return tuple(sorted(value.split(_SEPARATOR))) if value else ()
 
@@ -52,19 +52,19 @@ _TAGS: Final = sa.type_coerce(
 
 
 class _Generation(sa.TypeDecorator[Generation]):
-    """The facts about one image."""
+    """Column type for the generation facts of one image."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
-        """As a value."""
+        """Decode the JSON."""
         del dialect
         return None if value is None else generation_of(json.loads(value))
 
 
 def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
-    """What joins a resource with the row of the search index that is of its very save."""
+    """Build the condition that joins a resource with its save's row in the search index."""
     return sa.and_(
         images.c.storage_key == resources.c.storage_key, images.c.save_id == resources.c.save_id
     )
@@ -78,29 +78,29 @@ _GENERATION: Final = sa.type_coerce(
 
 
 def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
-    """An INSERT with the ON CONFLICT of this database."""
+    """Build an INSERT with support for ON CONFLICT in the dialect of the connection."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
 def select_resources() -> sa.Select[Any]:
-    """All resources with their tags and facts, as `resource_of` reads them."""
+    """Build a SELECT of resources with their tags and facts, for `resource_of`."""
     return sa.select(resources, _TAGS, _GENERATION)
 
 
 def resource_of(row: sa.Row[Any]) -> MediaResource:
-    """A resource as its row says."""
+    """Convert a row of `select_resources` to a resource."""
     return MediaResource(**row._asdict())
 
 
 def values_of(resource: MediaResource) -> dict[str, object]:
-    """A resource by the names of its columns; its tags are in a table of their own."""
+    """Return the values of a resource by column name, without tags, which have their own table."""
     return {column.name: getattr(resource, column.name) for column in resources.columns}
 
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
-    """Have computed what only the pixels say, soon and in the background."""
+    """Enqueue a new resource for the facts that need decoding."""
     if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)
@@ -110,53 +110,57 @@ async def await_healing(connection: AsyncConnection, resource: MediaResource) ->
 
 
 def table_of(
-    connection: AsyncConnection, columns: Sequence[str], rows: Iterable[Sequence[str]]
+    connection: AsyncConnection | sa.Connection,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
 ) -> sa.Subquery:
-    """Texts as a table with these columns, in one parameter whatever their number.
+    """Build a table of texts with these columns from a single parameter.
 
-    A parameter for each text makes another statement of each page, which SQLAlchemy takes 100 to
-    150 µs a row to write, on the event loop; this takes 3.
+    With a parameter per text, each page would be a new statement, which SQLAlchemy compiles in 100
+    to 150 µs per row, on the event loop. This takes 3 µs.
     """
-    given = sa.literal(json.dumps([*rows], ensure_ascii=False), sa.Text)
+    encoded = sa.literal(json.dumps([*rows], ensure_ascii=False), sa.Text)
     cells: list[sa.ColumnElement[str]]
     if connection.dialect.name == "sqlite":
-        row = sa.func.json_each(given).table_valued("value").c.value
+        row = sa.func.json_each(encoded).table_valued("value").c.value
         cells = [sa.func.json_extract(row, f"$[{at}]", type_=sa.Text) for at in range(len(columns))]
     else:
-        row = sa.func.json_array_elements(sa.cast(given, sa.JSON)).table_valued("value").c.value
+        row = sa.func.json_array_elements(sa.cast(encoded, sa.JSON)).table_valued("value").c.value
         cells = [row.op("->>", return_type=sa.Text())(at) for at in range(len(columns))]
     return sa.select(*map(sa.label, columns, cells)).subquery()
 
 
-def among(connection: AsyncConnection, keys: Sequence[StorageKey]) -> sa.Select[tuple[str]]:
-    """For `in_`: some keys, in one parameter."""
+def among(
+    connection: AsyncConnection | sa.Connection, keys: Sequence[StorageKey]
+) -> sa.Select[tuple[str]]:
+    """Build an operand of `in_` with some keys in a single parameter."""
     return sa.select(table_of(connection, ["key"], ([key.text] for key in keys)).c.key)
 
 
 async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Those of the keys under which a resource has its bytes."""
+    """Return the keys that a resource uses for its bytes."""
     if not keys:
         return set()
     column = resources.c.storage_key
-    asked = sa.select(column).where(column.in_(among(connection, keys)))
-    return set((await connection.execute(asked)).scalars())
+    statement = sa.select(column).where(column.in_(among(connection, keys)))
+    return set((await connection.execute(statement)).scalars())
 
 
 async def keys_with_intent(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Those of the keys to which a copy is under way."""
+    """Return the keys that an intent has for its copy."""
     if not keys:
         return set()
     column = intents.c.media_key
-    asked = sa.select(column).where(column.in_(among(connection, keys)))
-    return set((await connection.execute(asked)).scalars())
+    statement = sa.select(column).where(column.in_(among(connection, keys)))
+    return set((await connection.execute(statement)).scalars())
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
-    """Those of the keys that a row of any table names."""
+    """Return the keys that a row of any table refers to."""
     if not keys:
         return set()
     columns = (
@@ -165,6 +169,6 @@ async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) ->
         deletions.c.storage_key,
         dead_letters.c.storage_key,
     )
-    given = among(connection, keys)
-    asked = sa.union(*(sa.select(column).where(column.in_(given)) for column in columns))
-    return set((await connection.execute(asked)).scalars())
+    operand = among(connection, keys)
+    statement = sa.union(*(sa.select(column).where(column.in_(operand)) for column in columns))
+    return set((await connection.execute(statement)).scalars())

@@ -1,4 +1,4 @@
-"""The tables. Alembic's migrations beside this make them; a test compares the two."""
+"""Tables. The migrations of `media/migrations` create them; a test compares the two."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -30,18 +30,18 @@ from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
 class Moment(TypeDecorator[datetime]):
-    """A UTC time; SQLite keeps no zone, so it is put back on the way out."""
+    """Column type for a time in UTC. SQLite stores no time zone, so reading adds it."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """In UTC, whatever zone it came in."""
+        """Convert to UTC."""
         del dialect
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """In UTC, whatever the session's zone is."""
+        """Convert to UTC from the time zone of the session."""
         del dialect
         if value is None:
             return None
@@ -49,18 +49,18 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Key(TypeDecorator[StorageKey]):
-    """A storage key; what is read back was written by us, and checked then."""
+    """Column type for a storage key. Values are not validated again when they are read."""
 
     impl = String(MAX_KEY_BYTES)
     cache_ok = True
 
     def process_bind_param(self, value: StorageKey | None, dialect: Dialect) -> str | None:
-        """Its text."""
+        """Convert to text."""
         del dialect
         return None if value is None else value.text
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StorageKey | None:
-        """The key again."""
+        """Convert to a key."""
         del dialect
         return None if value is None else StorageKey(value)
 
@@ -80,7 +80,7 @@ resources: Final = Table(
     Column("id", Uuid, primary_key=True),
     Column("resource_type", String(32), nullable=False),
     Column("storage_key", Key, nullable=False),
-    # Null in rows of older versions that do not say where their bytes came from.
+    # Null in rows of older versions, if the source is unknown.
     Column("source_key", Key),
     Column("save_id", Text, nullable=False),
     Column("content_hash", LargeBinary(32), nullable=False),
@@ -90,7 +90,7 @@ resources: Final = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("color_profile", String(255)),
-    # Seconds, of videos; null in rows of older versions.
+    # Seconds, for videos; null in rows of older versions.
     Column("duration", Double),
     Column("ai_mark", String(8)),
     Column("dominant_color", String(7)),
@@ -99,7 +99,7 @@ resources: Final = Table(
     Column("caption", Text),
     Column("created_at", Moment, nullable=False),
     Column("deleted_at", Moment),
-    # The race for one hash is decided here.
+    # Decides between concurrent ingests of the same bytes.
     UniqueConstraint("content_hash"),
     # Not unique: an image that was recorded in place may since have been saved over.
     Index(None, "storage_key"),
@@ -110,23 +110,23 @@ resources: Final = Table(
 tags: Final = Table(
     "media_tags",
     metadata,
-    # CASCADE: also an older version, which knows no tags, deletes resources.
+    # CASCADE because an older version without tags may delete resources.
     Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="CASCADE")),
     Column("tag", String(64)),
     PrimaryKeyConstraint("resource_id", "tag"),
-    # For filters: the resources with a tag, in the order of pages.
+    # For filters: resources with a tag, in the order of pages.
     Index(None, "tag", "resource_id"),
 )
 
 healing: Final = Table(
     "media_healing",
     metadata,
-    # No foreign key: what is asked for may be deleted at the same moment.
+    # No foreign key, because the resource may be deleted concurrently.
     Column("resource_id", Uuid, primary_key=True),
-    # Once it is claimed, the end of the lease.
+    # End of the lease if the row is claimed.
     Column("due_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    # Whether the header is read again, too.
+    # Also read the header again.
     Column("reread", Boolean, nullable=False, server_default=false()),
     Index(None, "due_at"),
 )
@@ -139,7 +139,7 @@ intents: Final = Table(
     Column("source_key", Key, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("lease_until", Moment, nullable=False),
-    # Once the sweeper has begun to clear a copy away, no ingest may rely on it.
+    # True once the sweeper deletes the copy: no ingest may rely on it any more.
     Column("sweeping", Boolean, nullable=False, server_default=false()),
     Index(None, "lease_until"),
 )
@@ -151,15 +151,15 @@ deletions: Final = Table(
     Column("storage_key", Key, nullable=False),
     Column("save_id", Text, nullable=False),
     Column("reason", String(32), nullable=False),
-    # Of a relocated source: a resource must have these bytes before it goes.
+    # Hash of a relocated source: a resource must have these bytes before its deletion.
     Column("content_hash", LargeBinary(32)),
-    # SET NULL: a mark outlives its row.
+    # SET NULL because the mark must remain when the resource is deleted.
     Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="SET NULL")),
     Column("created_at", Moment, nullable=False),
     Column("due_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
-    # The sweep that has claimed it, and until when that claim holds.
+    # Claim of a sweep, and the end of its lease.
     Column("claimed_by", Uuid),
     Column("lease_until", Moment),
     UniqueConstraint("storage_key", "save_id"),
@@ -185,11 +185,11 @@ dead_letters: Final = Table(
 run_deletions: Final = Table(
     "media_run_deletions",
     metadata,
-    # What begins the keys of its images: `compute/<folder>/`.
+    # Prefix of the keys of the run's images: `compute/<folder>/`.
     Column("folder", String(MAX_KEY_BYTES), primary_key=True),
-    # What is saved after this stays.
+    # Images that were saved later are kept.
     Column("saved_until", Moment, nullable=False),
-    # The last key of the last page that was marked; empty at the start.
+    # Last key of the last page that was marked; empty at the start.
     Column("after", String(MAX_KEY_BYTES), nullable=False),
     Column("marked", BigInteger, nullable=False),
     Column("kept", BigInteger, nullable=False),
@@ -202,7 +202,7 @@ scans: Final = Table(
     "media_scans",
     metadata,
     Column("name", String(32), primary_key=True),
-    # The last key of the last page; empty at the start.
+    # Last key of the last page; empty at the start.
     Column("after", String(MAX_KEY_BYTES), nullable=False),
     Column("next_at", Moment, nullable=False),
     Column("claimed_by", Uuid),
@@ -212,14 +212,14 @@ scans: Final = Table(
 search_images: Final = Table(
     "search_images",
     metadata,
-    # When it was saved, in nanoseconds, and as much more as makes it unique.
+    # Time of the save in nanoseconds, increased until it is unique.
     Column(
         "id",
         BigInteger().with_variant(Integer, "sqlite"),
         primary_key=True,
         autoincrement=False,
     ),
-    # In the byte order of the listing, which is SQLite's own.
+    # Collation in byte order, as in listings; the default of SQLite.
     Column(
         "storage_key",
         String(MAX_KEY_BYTES).with_variant(String(MAX_KEY_BYTES, collation="C"), "postgresql"),
@@ -234,7 +234,7 @@ search_images: Final = Table(
     # JSON, without `raw`.
     Column("generation", Text),
     Column("ai_mark", String(16)),
-    # Null in SQLite, which has them in a virtual table of FTS5, `search_words`.
+    # Null in SQLite, where the words are in `search_words`, a virtual table of FTS5.
     Column("words", Text().with_variant(TSVECTOR, "postgresql")),
     UniqueConstraint("storage_key"),
     Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),

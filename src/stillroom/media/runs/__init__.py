@@ -1,1 +1,1 @@
-"""Runs: folders whose images are published together, by a manifest, and deleted together."""
+"""Runs: folders whose images are published together, with a manifest, and deleted together."""

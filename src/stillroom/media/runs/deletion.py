@@ -1,14 +1,13 @@
-"""Deleting runs: the manifest first, then each image by a mark, with its checks and its grace.
+"""Deletion of runs: first the manifest, then each image through a mark with a grace period.
 
-The steps, and what each leaves if the process dies after it:
+The steps, with the state that remains if the process dies after each:
 
-1. a row says that the run is being deleted         the row; the next sweep goes on
-2. the manifest goes                                the same
-3. page by page, images are marked; each commit     the same, and the marks
-   says how far it has come
-4. a manifest that was written meanwhile goes       the same
-5. the row goes                                     marks, which the sweeper deletes when they
-                                                    are due
+1. insert a row for the deletion                    the row; the next sweep resumes
+2. delete the manifest                              the same
+3. mark the images page by page; each commit        the same, and the marks
+   records the position
+4. delete a manifest that was written meanwhile     the same
+5. delete the row                                   marks; the sweeper deletes the images when due
 """
 
 import asyncio
@@ -36,28 +35,22 @@ if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.repository import MediaRepository
 
 PAGE: Final = 1000
-"""Images in one transaction, as many as S3 lists: ten milliseconds of writing, and one sync."""
+"""Images per transaction, equal to a page of S3: ten milliseconds of writing, and one sync."""
 
 _LEASE: Final = timedelta(minutes=2)
-"""A deletion that has not marked a page for so long is presumed dead."""
+"""Time without progress after which the process of a deletion is presumed dead."""
 
 _SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""A transaction that records an image in place, and began before it was marked, is over by then."""
+"""Longer than a transaction that records an image in place and began before the mark."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:
-    """Deletes runs of one storage."""
+    """Deletion of runs from one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete runs from `storage`.
-
-        Args:
-            storage: Where runs are.
-            database: Where the marks are, and which runs are being deleted.
-            grace: How long an image stays that was marked.
-        """
+        """Delete runs from `storage`; `grace` is the time between mark and deletion."""
         self._storage = storage
         self._database = database
         self._runs = Runs(storage, database)
@@ -66,56 +59,52 @@ class RunDeletions:
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
     ) -> RunDeletion:
-        """Delete a run, open or published.
+        """Delete an open or published run, and return the numbers of images marked and kept.
 
-        Args:
-            folder: All images in it, on whatever level, are the run's.
-            saved_until: What was saved later stays; None: until now.
-
-        Returns:
-            How many images are marked, and how many stay.
+        All images in the folder, on any level, belong to the run. Those that were saved after
+        `saved_until` (None: now) are kept.
 
         Raises:
-            RunNotFound: the folder has no images, and no manifest.
-            RunConflict: a published run is in it.
+            RunNotFound: the folder has neither images nor a manifest.
+            RunConflict: the folder contains another published run.
             BackendUnavailable: the storage or the database failed, or another process is deleting
-                the run; what was begun is gone on with.
+                the run. A sweep resumes the deletion once it has begun.
         """
         if not await self._runs.is_published(folder):
             await self._runs.require_images(folder)
         await self._runs.require_none_inside(folder)
         rows, claim = await self._database.rows(), uuid.uuid4()
-        begun = await rows.run_deletions.begin(
+        deletion = await rows.run_deletions.begin(
             KeyPrefix.of_folder(folder).text, claim, saved_until=saved_until or now(), lease=_LEASE
         )
-        if begun is None:
+        if deletion is None:
             raise BackendUnavailable("the run is being deleted by another request")
         try:
-            return await self._go_on(rows, claim, begun)
+            return await self._continue(rows, claim, deletion)
         except Exception:
-            with contextlib.suppress(StillroomError):  # then the lease has to end
+            with contextlib.suppress(StillroomError):  # the claim then lasts until its lease ends
                 await rows.run_deletions.release(claim)
             raise
 
-    async def go_on(self, is_stopping: Callable[[], bool]) -> None:
-        """Go on with the deletions whose processes have died, or have failed.
+    async def resume(self, is_stopping: Callable[[], bool]) -> None:
+        """Resume deletions that failed or whose processes died.
 
         Raises:
-            BackendUnavailable: the database is away.
+            BackendUnavailable: the database failed.
         """
         rows = await self._database.rows()
         while not is_stopping():
             claim = uuid.uuid4()
-            left = await rows.run_deletions.claim(claim, lease=_LEASE)
-            if left is None:
+            deletion = await rows.run_deletions.claim(claim, lease=_LEASE)
+            if deletion is None:
                 return
             try:
-                await self._go_on(rows, claim, left)
+                await self._continue(rows, claim, deletion)
             except StillroomError as error:
-                log.warning("the run %r is not deleted yet: %s", _name(left), error)
-                return  # and again when the lease is over
+                log.warning("the run %r is not deleted yet: %s", _name(deletion), error)
+                return  # a later sweep retries when the lease has expired
 
-    async def _go_on(
+    async def _continue(
         self, rows: "MediaRepository", claim: uuid.UUID, deletion: RunDeletion
     ) -> RunDeletion:
         await self._delete_manifest(deletion)
@@ -137,7 +126,7 @@ class RunDeletions:
             if not is_ours:
                 raise _taken_over()
             after = page.next_after
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # let other tasks run
         await self._delete_manifest(deletion)
         ended = await rows.run_deletions.end(claim)
         if ended is None:

@@ -1,4 +1,4 @@
-"""The runs of a storage, found folder by folder: those with a manifest, and those with images."""
+"""Listing of published and open runs: a depth-first walk through the folders of a storage."""
 
 import asyncio
 from collections import deque
@@ -15,20 +15,20 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, Page
 
 _PAGE: Final = 1000
-_LOOKS_AT_ONCE: Final = 32
-"""Folders whose manifests are looked for at the same time."""
+_MANIFESTS_AT_ONCE: Final = 32
+"""Number of manifests that are opened concurrently."""
 
 State = Literal["published", "open"]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run.
+    """Open or published run.
 
     Attributes:
-        folder: Where its images are.
-        published_at: UTC; None: it is open.
-        count: How many images its manifest has; None: it is open, or its manifest cannot be read.
+        folder: Folder of the run's images.
+        published_at: Time of the publication (UTC); None if the run is open.
+        count: Number of images in the manifest; None if the run is open or the manifest invalid.
     """
 
     folder: str
@@ -37,73 +37,70 @@ class Run:
 
     @property
     def state(self) -> State:
-        """Whether it is published."""
+        """State of the run."""
         return "open" if self.published_at is None else "published"
 
 
 @dataclass(slots=True)
 class _Level:
-    """A folder on the way, or the prefix that was asked for.
+    """Position of the walk in one folder, or in the prefix of the listing.
 
     Attributes:
-        prefix: What begins the names of the folders in it.
-        after: The last entry of its last page.
-        page: Its next page, if it is known already.
-        folders: Those in it that are still to be looked at.
-        found: Those that were, with the published runs in them.
-        is_over: Whether its last page was read.
+        prefix: Common prefix of the folders on this level.
+        after: Last entry of the last page.
+        page: Next page, if it was read already.
+        folders: Folders that are still to be checked.
+        checked: Folders that were checked, each with the published run in it.
+        is_over: The last page was read.
     """
 
     prefix: str
     after: str = ""
     page: Page | None = None
     folders: deque[str] = field(default_factory=deque)
-    found: deque[tuple[str, Run | None]] = field(default_factory=deque)
+    checked: deque[tuple[str, Run | None]] = field(default_factory=deque)
     is_over: bool = False
 
 
 class RunListing:
-    """Looks for runs. What lies in a published run, or in an image's folder, is not one more.
+    """Listing of the runs of one storage.
 
-    A folder is an open run if an image is directly in it, and no folder that the listing has
-    passed is a published one.
+    A folder with a manifest is a published run, and the walk does not enter it. A folder with an
+    image directly in it is an open run.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
-        """Look in `storage`."""
         self._storage = storage
 
     async def runs(self, prefix: ImagePrefix, after: str) -> AsyncIterator[Run]:
-        """All runs whose folder, with a slash behind it, begins with a prefix; in listing order.
+        """Yield the runs whose folder, with a trailing slash, begins with a prefix, in key order.
 
-        Args:
-            prefix: Literal text.
-            after: The folder of a run, behind which to go on; empty: from the start.
+        `after` is the folder of the run after which to continue, or empty.
 
         Raises:
-            ListingUnsupported, BackendUnavailable: as their names say.
+            ListingUnsupported: the storage cannot list.
+            BackendUnavailable: the storage failed.
         """
         text = prefix.text
-        behind = f"{after}/" if after else ""
+        start = f"{after}/" if after else ""
         if text.endswith("/"):
-            found = await self.look(text)
-            if found is not None:
-                if not behind:
-                    yield found
+            published = await self.find_published(text)
+            if published is not None:
+                if not start:
+                    yield published
                 return
             first = await self._page(text, "")
-            if not behind and await self._has_image(text, first):
+            if not start and await self._has_image(text, first):
                 yield Run(text[:-1])
-        async for run in self._below(text, behind):
+        async for run in self._walk(text, start):
             yield run
 
-    async def _below(self, prefix: str, behind: str) -> AsyncIterator[Run]:
-        """The runs in the folders that begin with `prefix`."""
-        levels = await self._way_to(prefix, behind)
+    async def _walk(self, prefix: str, start: str) -> AsyncIterator[Run]:
+        levels = await self._levels_to(prefix, start)
         while levels:
             level = levels[-1]
-            if level.found:
-                folder, run = level.found.popleft()
+            if level.checked:
+                folder, run = level.checked.popleft()
                 if run is not None:
                     yield run
                     continue
@@ -114,19 +111,19 @@ class RunListing:
             elif not await self._fill(level):
                 levels.pop()
 
-    async def _way_to(self, prefix: str, behind: str) -> list["_Level"]:
-        """The level of `prefix`, and those below it that lead to `behind`, where to go on."""
-        levels = [_Level(prefix, behind)]
-        while behind.startswith(prefix) and len(behind) > len(prefix):
-            prefix += behind[len(prefix) :].partition("/")[0] + "/"
+    async def _levels_to(self, prefix: str, start: str) -> list["_Level"]:
+        """Return the levels from `prefix` down to the folder `start`, after which to continue."""
+        levels = [_Level(prefix, start)]
+        while start.startswith(prefix) and len(start) > len(prefix):
+            prefix += start[len(prefix) :].partition("/")[0] + "/"
             levels[-1].after = prefix
-            if await self.look(prefix) is not None:
+            if await self.find_published(prefix) is not None:
                 break
             levels.append(_Level(prefix))
         return levels
 
     async def _fill(self, level: "_Level") -> bool:
-        """Look at the next folders of a level; False if there are no more."""
+        """Check the next folders of a level for manifests. Return False if there are no more."""
         if not level.folders:
             page, level.page = level.page, None
             if page is None and not level.is_over:
@@ -137,18 +134,19 @@ class RunListing:
             level.folders.extend(entry for entry in entries if entry.endswith("/"))
             level.is_over = not page.more
             level.after = entries[-1] if entries else ""
-        some = [level.folders.popleft() for _ in range(min(_LOOKS_AT_ONCE, len(level.folders)))]
-        found = await asyncio.gather(*map(self.look, some))
-        level.found.extend(zip(some, found, strict=True))
+        count = min(_MANIFESTS_AT_ONCE, len(level.folders))
+        folders = [level.folders.popleft() for _ in range(count)]
+        runs = await asyncio.gather(*map(self.find_published, folders))
+        level.checked.extend(zip(folders, runs, strict=True))
         return True
 
     async def _page(self, prefix: str, after: str) -> Page:
-        where = KeyPrefix(image_key_bound(prefix))
-        query = ListQuery(where, image_key_bound(after), _PAGE, delimited=True)
+        key_prefix = KeyPrefix(image_key_bound(prefix))
+        query = ListQuery(key_prefix, image_key_bound(after), _PAGE, delimited=True)
         return await self._storage.list(query)
 
     async def _has_image(self, folder: str, page: Page) -> bool:
-        """Whether an image is directly in a folder, whose first page is known."""
+        """Return whether an image is directly in a folder; `page` is its first page."""
         while True:
             if _has_image(page.entries):
                 return True
@@ -156,8 +154,8 @@ class RunListing:
                 return False
             page = await self._page(folder, image_entry(page.entries[-1]))
 
-    async def look(self, folder: str) -> Run | None:
-        """The published run in a folder, whose name ends in a slash here; None: there is none."""
+    async def find_published(self, folder: str) -> Run | None:
+        """Return the published run of a folder (with a trailing slash), or None."""
         try:
             path = ImagePath.parse(folder[:-1])
             opened = await open_manifest(self._storage, path)

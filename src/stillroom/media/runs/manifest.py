@@ -1,7 +1,7 @@
-"""The manifest of a run: a JSON object with its head on one line, and then each image on a line.
+"""Manifest of a run: a JSON object with its head on the first line, and one image on each other.
 
-So it is written, compared and looked into without ever being in memory as a whole, and is plain
-JSON for all who read the bucket or the folder without Stillroom.
+The line format allows it to be written, compared and read without loading it into memory as a
+whole, and it is plain JSON for programs that read the bucket or the folder without Stillroom.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from stillroom.storage.values import OpenedImage, StoredImage
 CONTENT_TYPE: Final = "application/json"
 
 MAX_BYTES: Final = 128 * 1024**2
-"""Of a manifest: 100,000 images with the longest paths that there can be, or 500,000 others."""
+"""Maximum size: 100,000 images with paths of maximum length, or 500,000 with usual ones."""
 
 FACTS_BYTES: Final = 512
-"""Of an image's line without its path; some 200 as a rule."""
+"""Maximum size of an image's line without its path; usually about 200."""
 
 _MAX_LINE_BYTES: Final = 4096
-"""The longest path has 1,016, of which some are escaped."""
+"""Maximum length of a line. The longest path has 1,016 bytes, before escaping."""
 
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"
@@ -32,12 +32,12 @@ _END: Final = b"]}\n"
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """What a manifest says before its images.
+    """Head of a manifest.
 
     Attributes:
-        folder: Where the run was published; a store that was renamed by hand may have it elsewhere.
-        published_at: UTC.
-        count: How many images it has.
+        folder: Folder in which the run was published. It may have been renamed by hand since.
+        published_at: Time of the publication (UTC).
+        count: Number of images.
     """
 
     folder: str
@@ -45,7 +45,7 @@ class ManifestHead:
     count: int
 
     def line(self) -> bytes:
-        """As the manifest begins."""
+        """Return the first line of the manifest."""
         head = {
             "version": 1,
             "folder": self.folder,
@@ -57,31 +57,30 @@ class ManifestHead:
 
 
 class ImageSet:
-    """What is compared of two sets of images: their number, and a sum of their hashes.
+    """Fingerprint of a set of images: their number, and the sum of their hashes.
 
-    The order does not count, since stores list in different ones; nor do ETags, which change when
-    the same bytes are saved again, or are moved to another store.
+    It ignores the order, because stores list in different orders, and ETags, because they change
+    when the same bytes are saved again or moved to another store.
     """
 
     def __init__(self) -> None:
-        """Begin with no image."""
         self.count = 0
         self.sum = 0
 
-    def add(self, described: Mapping[str, Any]) -> None:
-        """Add an image, as a line of a manifest has it."""
-        same = [described.get(name) for name in ("path", "size", "content_type", "sha256")]
-        digest = hashlib.sha256(json.dumps(same).encode()).digest()
+    def add(self, image: Mapping[str, Any]) -> None:
+        """Add an image, as decoded from a line of a manifest."""
+        fields = [image.get(name) for name in ("path", "size", "content_type", "sha256")]
+        digest = hashlib.sha256(json.dumps(fields).encode()).digest()
         self.sum = (self.sum + int.from_bytes(digest, "big")) % (1 << 256)
         self.count += 1
 
     def is_same(self, other: "ImageSet") -> bool:
-        """Whether both have the same images."""
+        """Return whether both sets contain the same images."""
         return (self.count, self.sum) == (other.count, other.sum)
 
 
-def described(image: StoredImage, sha256: bytes) -> dict[str, object]:
-    """What a manifest says of an image."""
+def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
+    """Return the entry of an image in a manifest."""
     return {
         "path": image_entry(image.key.text),
         "size": image.size,
@@ -91,13 +90,13 @@ def described(image: StoredImage, sha256: bytes) -> dict[str, object]:
     }
 
 
-async def written(
+async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """The bytes of a manifest, a chunk for each page of `images`.
+    """Yield the bytes of a manifest, one chunk per page of `images`.
 
     Raises:
-        TooLarge: there are too many images.
+        TooLarge: the manifest would exceed `MAX_BYTES`.
     """
     yield head.line()
     size, separator = 0, ""
@@ -119,31 +118,31 @@ async def written(
 
 
 async def read_head(opened: OpenedImage) -> ManifestHead | None:
-    """What a manifest says before its images; None if this is none."""
+    """Read the head of a manifest; None if it is not a valid manifest."""
     start = b""
     async for chunk in opened.chunks(0, min(opened.image.size, _MAX_LINE_BYTES)):
         start += chunk
     line, newline, _ = start.partition(b"\n")
     if not newline or not line.endswith(f",{_IMAGES}".encode()):
         return None
-    return _head_of(line + b"]}")
+    return _parse_head(line + b"]}")
 
 
-def _head_of(line: bytes) -> ManifestHead | None:
+def _parse_head(line: bytes) -> ManifestHead | None:
     try:
-        said = json.loads(line)
-        published_at = datetime.fromisoformat(said["published_at"]).astimezone(UTC)
-        folder, count = ImagePath.parse(said["folder"]).text, said["count"]
+        content = json.loads(line)
+        published_at = datetime.fromisoformat(content["published_at"]).astimezone(UTC)
+        folder, count = ImagePath.parse(content["folder"]).text, content["count"]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InvalidPath):
         return None
     return ManifestHead(folder, published_at, count) if isinstance(count, int) else None
 
 
 async def read_images(opened: OpenedImage) -> AsyncIterator[Mapping[str, Any]]:
-    """The images of a manifest, one by one.
+    """Yield the images of a manifest, one by one.
 
     Raises:
-        ValueError: this is none, or not whole.
+        ValueError: the manifest is invalid or incomplete.
     """
     lines = _lines(opened)
     await anext(lines, b"")

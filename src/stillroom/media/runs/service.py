@@ -1,13 +1,14 @@
-"""Publishing runs, and listing them.
+"""Publication of runs.
 
-A run is a folder. It is published by the one object that is written last, its manifest:
+A run is a folder. It is published by one object that is written last, its manifest. The steps,
+with the state that remains if the process dies after each:
 
-1. the images are listed, counted, and none may be in a published run below     nothing
-2. each is looked at, and hashed if need be, while the manifest is written      nothing, or the
-   create-only: it is there whole, or not at all                                manifest
+1. list and count the images; reject published runs inside the folder           nothing
+2. read each image's facts, hash it if necessary, and write the manifest        nothing, or the
+   create-only and atomically                                                   manifest
 
-So a process that dies leaves the run open, or published. Of several that publish one run, one
-writes the manifest, and the others compare with that (docs/adr/0030).
+A process that dies thus leaves the run either open or published. If several publish one run at
+once, one writes the manifest, and the others compare their images with it (docs/adr/0030).
 """
 
 import contextlib
@@ -34,13 +35,13 @@ from stillroom.storage.sources import Document
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
 _NAMES: Final = 1000
-"""A page of names; as many as S3 gives."""
+"""Page size of names, equal to a page of S3."""
 
 PAGE: Final = 250
-"""A page of images with their facts; in a bucket each is a HEAD."""
+"""Page size of images with their facts. In a bucket each image costs a HEAD."""
 
 _IN_ONE_REQUEST: Final = 16 * 1024**2
-"""A manifest up to this size has its length reserved, and goes into a bucket in one request."""
+"""Maximum size of a manifest whose length is reserved, to write it to a bucket in one request."""
 
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 
@@ -48,51 +49,52 @@ log = logging.getLogger("stillroom.media")
 
 
 class Runs:
-    """The runs of one storage."""
+    """Publication and reading of the runs of one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Publish runs in `storage`, unless they are being deleted by `database`."""
+        """Publish runs in `storage`, unless `database` records that they are being deleted."""
         self._storage = storage
         self._database = database
 
     # Publishing --------------------------------------------------------------------------
 
     async def publish(self, folder: ImagePath, expected: int | None) -> OpenedImage:
-        """Publish a run, once; close the manifest, which is what is returned.
+        """Publish a run, and return its manifest, which the caller must close.
 
-        Safe to repeat, also after a crash at any point, and in several processes at once.
+        Idempotent, also after a crash at any point, and safe in several processes at once.
 
-        Args:
-            folder: All images in it, on whatever level, are the run's.
-            expected: How many there must be.
+        All images in the folder, on any level, belong to the run. Their number must be `expected`,
+        unless that is None.
 
         Raises:
-            RunNotFound: there is none, and none were expected.
-            RunConflict: there are more or fewer than `expected`; or it was published before as
-                another set, or is deleted; or another published run is in it, or around it.
+            RunNotFound: the folder has no images, and `expected` is None.
+            RunConflict: the number is not `expected`; or the run was published with other images,
+                or is being deleted; or a published run is inside the folder, or contains it.
             TooLarge: there are too many images for one manifest.
-            StorageFull, ConditionUnsupported, BackendUnavailable: as their names say.
+            StorageFull: the storage is full.
+            ConditionUnsupported: the bucket cannot create an object conditionally.
+            BackendUnavailable: the storage or the database failed.
         """
-        await self._require_alone(folder)
-        await self._require_kept(folder, [])
-        count, most_bytes = await self._counted(folder)
+        await self._require_unenclosed(folder)
+        await self._require_not_deleting(folder, [])
+        count, max_bytes = await self._count(folder)
         if expected is not None and count != expected:
-            said = f"the run has {_images(count)}, and {expected} were expected"
-            raise RunConflict(said, count=count)
+            message = f"the run has {_images(count)}, and {expected} were expected"
+            raise RunConflict(message, count=count)
         published = await self.open_manifest(folder)
         if published is not None:
-            return await self._compared(folder, published)
+            return await self._compare(folder, published)
         if not count and expected is None:
             raise RunNotFound
-        return await self._write(folder, count, most_bytes)
+        return await self._write(folder, count, max_bytes)
 
-    async def _write(self, folder: ImagePath, count: int, most_bytes: int) -> OpenedImage:
-        """Write the manifest, unless another request is first."""
+    async def _write(self, folder: ImagePath, count: int, max_bytes: int) -> OpenedImage:
+        """Write the manifest, or compare with the one that another request has written first."""
         head, last = ManifestHead(folder.text, now(), count), list[StoredImage]()
         source = Document(
             manifest.CONTENT_TYPE,
-            manifest.written(head, self._exactly(folder, count, last)),
-            max_bytes=most_bytes if most_bytes <= _IN_ONE_REQUEST else None,
+            manifest.encode(head, self._describe_exactly(folder, count, last)),
+            max_bytes=max_bytes if max_bytes <= _IN_ONE_REQUEST else None,
             rules=_RULES,
         )
         key = StorageKey.of_manifest(folder)
@@ -102,17 +104,17 @@ class Runs:
             published = await self.open_manifest(folder)
             if published is None:
                 raise _deleted() from None
-            compared = await self._compared(folder, published)
+            published = await self._compare(folder, published)
             try:
                 await self._require_unnested(folder)
             except BaseException:
-                compared.close()
+                published.close()
                 raise
-            return compared
+            return published
         try:
-            # A deletion that has begun since removes the manifest itself, but for one that is over.
-            await self._require_kept(folder, last)
-            # Of two that are published at once, the one that is written last finds the other.
+            # A deletion that began since removes the manifest itself, unless it has finished.
+            await self._require_not_deleting(folder, last)
+            # If nested runs are published at once, the one that is written last finds the other.
             await self._require_unnested(folder)
         except BaseException:
             with contextlib.suppress(StillroomError):
@@ -125,38 +127,33 @@ class Runs:
         log.info("published the run %r with %s", folder.text, _images(count))
         return opened
 
-    async def _require_kept(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
-        """Return if neither the run nor any of the images is being deleted."""
+    async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
+        """Raise `RunConflict` if the run or any of the images is being deleted."""
         rows = await self._database.rows()
-        around = [*_above(folder), folder]
-        if await rows.run_deletions.is_deleting([KeyPrefix.of_folder(one).text for one in around]):
+        prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
+        if await rows.run_deletions.is_deleting(prefixes):
             raise RunConflict("the run is being deleted")
-        if images and (count := await rows.deletions.deleted(images)):
+        if images and (count := await rows.deletions.count_deleted(images)):
             raise RunConflict(
                 f"{_images(count)} of the run are about to be deleted: save them again first"
             )
 
     async def _require_unnested(self, folder: ImagePath) -> None:
-        """Return if no published run is around a folder or in it."""
-        await self._require_alone(folder)
+        await self._require_unenclosed(folder)
         await self.require_none_inside(folder)
 
-    async def _require_alone(self, folder: ImagePath) -> None:
-        """Return if no folder above is a published run, whose images these are."""
-        for above in _above(folder):
-            if await self.is_published(above):
-                raise RunConflict(f"the folder is in the run {above.text!r}, which is published")
+    async def _require_unenclosed(self, folder: ImagePath) -> None:
+        """Raise `RunConflict` if a parent folder is a published run."""
+        for parent in _parents(folder):
+            if await self.is_published(parent):
+                raise RunConflict(f"the folder is in the run {parent.text!r}, which is published")
 
     async def require_none_inside(self, folder: ImagePath) -> None:
-        """Return if no published run is in a folder.
+        """Raise `RunConflict` if a published run is inside a folder."""
+        await self._count(folder)
 
-        Raises:
-            RunConflict: one is.
-        """
-        await self._counted(folder)
-
-    async def _counted(self, folder: ImagePath) -> tuple[int, int]:
-        """How many images there are, and how many bytes at most their manifest has."""
+    async def _count(self, folder: ImagePath) -> tuple[int, int]:
+        """Return the number of images and the maximum size of their manifest."""
         own = StorageKey.of_manifest(folder).text
         count, size = 0, manifest.FACTS_BYTES
         async for names in self._names(folder):
@@ -170,7 +167,7 @@ class Runs:
         return count, size
 
     async def _names(self, folder: ImagePath) -> AsyncIterator[Sequence[str]]:
-        """The keys of a run's images, and of manifests in it, page by page."""
+        """Yield the keys of a run's images and of the manifests in it, page by page."""
         after = ""
         while True:
             page = await self._storage.list(
@@ -181,69 +178,62 @@ class Runs:
                 return
             after = page.entries[-1]
 
-    async def _exactly(
+    async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
     ) -> AsyncIterator[list[dict[str, object]]]:
-        """The images, of which there must be as many as the manifest's head says.
-
-        `last` has those of the page that was looked at last.
-        """
-        found = 0
+        """Yield the entries of a run, which must be `count`; keep the last page in `last`."""
+        described = 0
         async for images in self.images(folder):
-            await self._require_kept(folder, images)
+            await self._require_not_deleting(folder, images)
             last[:] = images or last
-            page = await self._lines(images)
-            found += len(page)
+            page = await self._describe_page(images)
+            described += len(page)
             yield page
-        if found != count:
-            raise RunConflict("the run was changed while it was published", count=found)
+        if described != count:
+            raise RunConflict("the run was changed while it was published", count=described)
 
-    async def described(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
-        """The images of a run as they are now, with their hashes, page by page.
+    async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
+        """Yield the manifest entries of a run's current images, with hashes, page by page.
 
         Raises:
-            BackendUnavailable: as its name says.
+            BackendUnavailable: the storage failed.
         """
         async for images in self.images(folder):
-            yield await self._lines(images)
+            yield await self._describe_page(images)
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
-        """The images of a run as they are now, page by page."""
+        """Yield the current images of a run, page by page."""
         after: str | None = ""
         while after is not None:
             page = await self._storage.entries(ListQuery(KeyPrefix.of_folder(folder), after, PAGE))
             yield [entry for entry in page.entries if isinstance(entry, StoredImage)]
             after = page.next_after
 
-    async def _lines(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
-        lines = [await self._line(image) for image in images]
-        return [line for line in lines if line is not None]
+    async def _describe_page(self, images: Sequence[StoredImage]) -> list[dict[str, object]]:
+        entries = [await self._describe(image) for image in images]
+        return [entry for entry in entries if entry is not None]
 
-    async def _line(self, image: StoredImage) -> dict[str, object] | None:
-        """What a manifest says of an image, which is read if its hash is not known."""
+    async def _describe(self, image: StoredImage) -> dict[str, object] | None:
+        """Return the manifest entry of an image, read to hash it if necessary; None if gone."""
         if image.sha256 is not None:
-            return manifest.described(image, image.sha256)
+            return manifest.describe_image(image, image.sha256)
         try:
             opened = await self._storage.open(image.key)
         except ImageNotFound:
             return None
         try:
-            return manifest.described(opened.image, await hash_opened(opened))
+            return manifest.describe_image(opened.image, await hash_opened(opened))
         finally:
             opened.close()
 
-    async def _compared(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
-        """The manifest that there is, if the images are still those that it has.
-
-        Raises:
-            RunConflict: they are not.
-        """
+    async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
+        """Return the existing manifest if it still matches the images; else `RunConflict`."""
         try:
-            there, here = await _images_of(published), ImageSet()
-            async for page in self.described(folder):
+            in_manifest, in_folder = await _read_image_set(published), ImageSet()
+            async for page in self.describe_images(folder):
                 for image in page:
-                    here.add(image)
-            _require_same(there, here)
+                    in_folder.add(image)
+            _require_same(in_manifest, in_folder)
         except BaseException:
             published.close()
             raise
@@ -252,7 +242,7 @@ class Runs:
     # Reading -----------------------------------------------------------------------------
 
     async def is_published(self, folder: ImagePath) -> bool:
-        """Whether there is a manifest."""
+        """Return whether the folder has a manifest."""
         try:
             await self._storage.stat(StorageKey.of_manifest(folder))
         except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
@@ -260,26 +250,22 @@ class Runs:
         return True
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
-        """The manifest of a published run, to be closed; None: it is not published."""
+        """Open the manifest of a run; None if the run is not published. The caller closes it."""
         return await open_manifest(self._storage, folder)
 
     async def require_images(self, folder: ImagePath) -> None:
-        """Return if there is an image in the folder.
-
-        Raises:
-            RunNotFound: there is none.
-        """
+        """Raise `RunNotFound` if the folder contains no image."""
         page = await self._storage.list(ListQuery(KeyPrefix.of_folder(folder), limit=1))
         if not page.entries:
             raise RunNotFound
 
 
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
-    """The manifest of a published run, to be closed; None: it is not published.
+    """Open the manifest of a run; None if the run is not published. The caller closes it.
 
     Raises:
-        InvalidPath: no manifest can have so long a name.
-        BackendUnavailable: as its name says.
+        InvalidPath: the name of the manifest would be too long.
+        BackendUnavailable: the storage failed.
     """
     try:
         return await storage.open(StorageKey.of_manifest(folder))
@@ -287,7 +273,7 @@ async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage
         return None
 
 
-async def _images_of(published: OpenedImage) -> ImageSet:
+async def _read_image_set(published: OpenedImage) -> ImageSet:
     images = ImageSet()
     try:
         async for image in manifest.read_images(published):
@@ -299,12 +285,12 @@ async def _images_of(published: OpenedImage) -> ImageSet:
     return images
 
 
-def _require_same(there: ImageSet, here: ImageSet) -> None:
-    if not here.is_same(there):
+def _require_same(in_manifest: ImageSet, in_folder: ImageSet) -> None:
+    if not in_folder.is_same(in_manifest):
         raise RunConflict(
-            f"the run was published with {_images(there.count)}, not with the {here.count} "
-            "that are there now",
-            count=here.count,
+            f"the run was published with {_images(in_manifest.count)}, not with the "
+            f"{in_folder.count} that are there now",
+            count=in_folder.count,
         )
 
 
@@ -312,8 +298,7 @@ def _images(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _above(folder: ImagePath) -> list[ImagePath]:
-    """The folders that a folder is in."""
+def _parents(folder: ImagePath) -> list[ImagePath]:
     parts = folder.text.split("/")
     return [ImagePath("/".join(parts[:depth])) for depth in range(1, len(parts))]
 

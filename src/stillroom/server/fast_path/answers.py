@@ -1,4 +1,4 @@
-"""An answer of the fast path, and its line in the access log."""
+"""Responses of the fast path, and their lines in the access log."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,15 +9,17 @@ from stillroom.telemetry.logging import log_access
 
 @dataclass(slots=True)
 class Answer:
-    """An answer behind its status line, date and request id, and what its body is.
+    """Response without its status line, date and request id.
 
-    Shared, so never changed; but to make a frozen dataclass takes three times as long.
+    Instances are shared and must not be changed. They are not frozen, because creating a frozen
+    dataclass takes three times as long.
 
     Attributes:
-        body: Of an error.
-        start: Of the slice of the image that is the body.
-        length: Of the slice; 0: `body` is the body.
-        handed_over: The head for a proxy that sends the slice, up to the image's name.
+        head: Header lines, with the empty line.
+        body: Body of an error.
+        start: Start of the range of the image that is the body.
+        length: Length of the range; 0 if `body` is the body.
+        proxy_head: Header lines for a proxy that sends the range, up to the image's name.
     """
 
     operation: str
@@ -26,30 +28,30 @@ class Answer:
     body: bytes = b""
     start: int = 0
     length: int = 0
-    handed_over: bytes = b""
+    proxy_head: bytes = b""
 
-    def naming(self, name: str) -> "Answer":
-        """The answer for a proxy, with the pinned name of the image in place of its bytes."""
-        head = b"%s%s\r\n\r\n" % (self.handed_over, name.encode("ascii"))
+    def for_proxy(self, name: str) -> "Answer":
+        """Return the response for a proxy, with the pinned name of the image instead of a body."""
+        head = b"%s%s\r\n\r\n" % (self.proxy_head, name.encode("ascii"))
         return Answer(self.operation, self.status, head)
 
 
 class AnswerRecord(NamedTuple):
-    """What the access log says about an answer."""
+    """Data of a response for the access log."""
 
     client: tuple[str, int] | None
     request: bytes
     answer: Answer
     request_id: bytes
-    began: float
+    started: float
 
     def log(self, sent: int) -> None:
-        """Write the line, now that `sent` bytes of the body were sent."""
-        # A success without an id of the client's has one in this line only.
-        named = self.request_id or request_id.generate_bytes()
+        """Write the line after `sent` bytes of the body were sent."""
+        # If the client sent no id, a success has one only in the log.
+        id_ = self.request_id or request_id.generate_bytes()
         method, target, _ = self.request.decode("latin-1").split(" ", 2)
         log_access(
             self.client, method, target, self.answer.status,
-            operation=self.answer.operation, request_id=named.decode("ascii"),
-            began=self.began, sent=sent,
+            operation=self.answer.operation, request_id=id_.decode("ascii"),
+            began=self.started, sent=sent,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the fast path knows of a request that came before: its fields, and its line."""
+"""Cached header fields and request lines of the fast path."""
 
 from dataclasses import dataclass
 
@@ -13,32 +13,32 @@ Conditions = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
-    """The fields of a head that passed every check, and who its token's holder is."""
+class CheckedFields:
+    """Header fields that have passed all checks, with the grant of their token."""
 
     fields: Fields
-    conditions: Conditions | None  # None: there is none
+    conditions: Conditions | None  # None if there are no conditions
     grant: Grant
     until: float
 
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A request line that was checked, and the answer to it while the image is the same.
+    """Checked request line, with the cached response for the current version of the image.
 
-    Of thousands each is read from memory that no processor cache holds, so what a usual answer
-    needs lies here and not behind one more dictionary.
+    With thousands of lines, each access is a CPU cache miss. So everything that a typical response
+    needs is stored here, without further dictionaries.
     """
 
     method: str
     path: ImagePath
     key: StorageKey
     image: StoredImage | RemoteImage | None = None
-    is_missing: bool = False  # it was, when it was last looked for
-    answer: Answer | None = None  # without conditions
-    whole: CacheEntry[bytes] | None = None  # the head of `answer`, and all of the image
+    is_missing: bool = False  # result of the last lookup
+    answer: Answer | None = None  # to requests without conditions
+    whole: CacheEntry[bytes] | None = None  # the head of `answer`, and the whole image
 
     def use(self, image: StoredImage | RemoteImage | None) -> None:
-        """Forget the answer, since the image is another one."""
+        """Set the image, and drop the cached response for another version."""
         self.image, self.is_missing = image, image is None
         self.answer = self.whole = None

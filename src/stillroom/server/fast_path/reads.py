@@ -1,17 +1,17 @@
-"""GET and HEAD of images on the fast path, answered at once and from bounded caches.
+"""GET and HEAD of images on the fast path, answered immediately from bounded caches.
 
-The ASGI path (a scope, a task, routing, Response objects, the file in pieces) costs ten times
-what the kernel needs to send an image. Here a request is two parts, its line and the bytes
-behind it, and each is looked up by its bytes:
+The ASGI path (scope, task, routing, Response objects, chunked reading) takes ten times as long as
+the kernel needs to send an image. The fast path splits a request into its line and the bytes after
+it, and uses the bytes of each as a cache key:
 
-- the fields, once the parser and all checks have passed them: the rights of their token;
-- the line, once the path rules have passed it: the image's facts, and the heads of its answers;
-- the image's body, as long as it is the same save.
+- header fields that have passed the parser and all checks, with the grant of their token;
+- request lines with a valid path, with the image's properties and the heads of responses;
+- bodies of images, while the image is not replaced.
 
-So tokens and agents do not multiply what is kept. What can change is checked each time: the
-token's expiry, the folder that it is confined to, and the image itself. Both paths use the
-same rules (`auth`, `paths`, `http.serving`, the storage); what is not simple takes the ASGI
-path. See docs/adr/0009-the-fast-path.md.
+With separate keys, the size of the caches does not multiply with the number of tokens and user
+agents. The token's expiration, its folder and the image are checked for each request. Both paths
+use the same rules (`auth`, `paths`, `http.serving`, the storage). All requests that are not simple
+take the ASGI path. See docs/adr/0009-the-fast-path.md.
 """
 
 import logging
@@ -23,7 +23,7 @@ from typing import Final
 
 from stillroom.api.images import ImageOperations
 from stillroom.api.sendfile import OFFER, without_body
-from stillroom.auth.verified import REMEMBERED_S, VerifiedTokens
+from stillroom.auth.verified import CACHE_S, VerifiedTokens
 from stillroom.bounded_cache import BoundedCache
 from stillroom.errors import ImageNotFound, PreconditionFailed, StillroomError
 from stillroom.http.fields import Fields, combined, format_http_date
@@ -31,7 +31,7 @@ from stillroom.http.problems import problem
 from stillroom.http.serving import ImageAnswer, answer_image, answer_redirect
 from stillroom.paths import ImagePath, StorageKey
 from stillroom.server.fast_path.answers import Answer, AnswerRecord
-from stillroom.server.fast_path.lines import Conditions, Line, Rights
+from stillroom.server.fast_path.lines import CheckedFields, Conditions, Line
 from stillroom.server.fast_path.sendfile import FileExchange, FileSlice
 from stillroom.server.http11.exchange import ClientConnection
 from stillroom.server.http11.head import Request
@@ -42,7 +42,7 @@ from stillroom.telemetry.logging import access_log
 _LINE: Final = re.compile(
     rb"(GET|HEAD) /api/v1/storage/images/([\x21\x22\x24-\x3e\x40-\x7e]*) HTTP/1\.1"
 )
-"""A request line without a query: parameters and signatures take the ASGI path."""
+"""Request line without a query. Requests with parameters or signatures take the ASGI path."""
 
 IMAGES_PREFIX: Final = b"/api/v1/storage/images/"
 
@@ -50,13 +50,13 @@ ASGI_ONLY_FIELDS: Final = frozenset(
     (
         "content-length",
         "expect",
-        "proxy-connection",  # the parser reads it as `Connection`
-        "origin",  # CORS is answered on the ASGI path
+        "proxy-connection",  # the parser treats it as `Connection`
+        "origin",  # CORS is handled on the ASGI path
         "transfer-encoding",
         "upgrade",
     )
 )
-"""A request with one of these takes the ASGI path."""
+"""Requests with one of these fields take the ASGI path."""
 
 _CONDITIONS: Final = (
     "if-match",
@@ -67,21 +67,21 @@ _CONDITIONS: Final = (
     "range",
     OFFER,
 )
-"""The fields that answers depend on: two requests with the same ones have the same answer."""
+"""Fields on which responses depend. Requests with equal values have the same response."""
 
 MAX_COPIED_BYTES: Final = 64 * 1024
-"""Up to this an image is copied behind its head and sent in one call; beyond, sendfile copies it.
-Alone a copy of 100 KB costs no more, but among 32 busy connections a quarter more than sendfile."""
+"""Maximum size of images that are sent together with the head. Larger ones use sendfile. With one
+connection, copying 100 KB is as fast as sendfile, but with 32 it takes a quarter longer."""
 
 _MAX_FIELDS_BYTES: Final = 8 * 1024**2
 _MAX_LINES: Final = 16_384
-"""Some 24 MiB; the storage remembers the facts of as many."""
+"""About 24 MiB. The storage caches the properties of as many images."""
 
 _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
-"""Of answers to conditions and ranges, whose texts clients choose: up to 4 KiB for each."""
+"""Limit for responses to conditions and ranges. Clients choose these freely, up to 4 KiB each."""
 
 _ENTRY_BYTES: Final = 1024
-"""What an entry takes beside its bytes, roughly."""
+"""Approximate overhead of a cache entry."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -89,7 +89,7 @@ _OPERATION: Final = {"GET": "get_image", "HEAD": "check_image_exists"}
 
 
 class FastReads:
-    """Requests and answers, cached in one process."""
+    """Fast path for GET and HEAD, with the caches of one process."""
 
     longest_head = 4096
 
@@ -102,14 +102,11 @@ class FastReads:
         cache_bytes: int,
         extra_headers: Headers = (),
     ) -> None:
-        """Begin empty.
+        """Begin with empty caches.
 
-        Args:
-            operations: What answers on the ASGI path.
-            tokens: Those that were checked a moment ago.
-            longest_target: Longer request targets are refused on the ASGI path.
-            cache_bytes: Of the bodies of images, each up to `MAX_COPIED_BYTES`; 0 keeps none.
-            extra_headers: Of every answer; the ASGI path adds them outside of `operations`.
+        Targets longer than `longest_target` take the ASGI path. `cache_bytes` limits the bodies of
+        images, each up to `MAX_COPIED_BYTES` (0: no cache). `extra_headers` are added to all
+        responses, as the ASGI path does outside of `operations`.
         """
         self._operations = operations
         self._storage = operations.storage
@@ -118,26 +115,21 @@ class FastReads:
         self._longest_target = longest_target
         self._extra_lines = "".join(f"{name}: {value}\r\n" for name, value in extra_headers)
         self._missing = {method: self._error(method, ImageNotFound()) for method in _OPERATION}
-        self._rights: BoundedCache[bytes, Rights] = BoundedCache(_MAX_FIELDS_BYTES)
+        self._checked_fields: BoundedCache[bytes, CheckedFields] = BoundedCache(_MAX_FIELDS_BYTES)
         self._conditional: BoundedCache[tuple[Line, Conditions], tuple[object, Answer]]
         self._conditional = BoundedCache(_MAX_CONDITIONAL_BYTES)
         self._whole: BoundedCache[Line, bytes] = BoundedCache(cache_bytes)
         self._lines: BoundedCache[bytes, Line] = BoundedCache(_MAX_LINES, self._whole.remove)
         self._keeps_bodies = cache_bytes > 0
         self._starts: dict[int, bytes] = {}
-        self._second = 0  # of the dates in them
+        self._second = 0  # time of the dates in `_starts`
         self._logs_access = access_log.isEnabledFor(logging.INFO)
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
-        """Remember the fields of a head that has passed all checks, and answer it.
+        """Cache the fields of a head that has passed all checks, and answer it.
 
-        Args:
-            connection: Where it came.
-            data: All bytes of the head, and no others.
-            request: The same, parsed.
-
-        Returns:
-            False: it takes the ASGI path.
+        `data` is exactly the head, and `request` the same head after parsing. If this returns
+        False, the request must take the ASGI path.
         """
         end = data.find(b"\r\n")
         if len(data) > self.longest_head or not _LINE.fullmatch(data, 0, end):
@@ -145,39 +137,38 @@ class FastReads:
         fields = combined(request.headers)
         if not ASGI_ONLY_FIELDS.isdisjoint(fields) or not keeps_alive(fields):
             return False
-        known = self._operations.known_reader(fields, self._tokens)
+        verified = self._operations.authorize_read_now(fields, self._tokens)
         bare = request_id.without_field(data, request.headers)
-        if known is None or bare is None or "storage:read" not in known.grant.scopes:
+        if verified is None or bare is None or "storage:read" not in verified.grant.scopes:
             return False
-        conditions = tuple(map(fields.get, _CONDITIONS))
-        given = conditions if any(one is not None for one in conditions) else None
-        rights = Rights(fields, given, known.grant, known.until)
-        self._rights.put(bare[end:], rights, len(bare) + _ENTRY_BYTES)
+        values = tuple(map(fields.get, _CONDITIONS))
+        conditions = values if any(value is not None for value in values) else None
+        checked = CheckedFields(fields, conditions, verified.grant, verified.until)
+        self._checked_fields.put(bare[end:], checked, len(bare) + _ENTRY_BYTES)
         return self.answer(connection, data)
 
     def answer(self, connection: ClientConnection, data: bytes) -> bool:
-        """Answer a whole head without waiting for anything.
+        """Answer a complete head without waiting for anything.
 
-        Returns:
-            False: it takes the ASGI path; nothing was sent.
+        If this returns False, nothing was sent, and the request must take the ASGI path.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         end = data.find(b"\r\n")
         client_id = b""
-        rights = self._rights.get(data[end:])
-        if rights is None:
-            rights, client_id = self._rights_beside_id(data, end)
+        checked = self._checked_fields.get(data[end:])
+        if checked is None:
+            checked, client_id = self._find_without_id(data, end)
         now = time.time()
-        # More than that is left: the clock was set back.
-        if rights is None or not 0 < rights.until - now <= REMEMBERED_S:
+        # More than `CACHE_S` means that the clock was set back.
+        if checked is None or not 0 < checked.until - now <= CACHE_S:
             return False
         line = self._lines.get(data[:end]) or self._add_line(data, end)
-        if line is None or not rights.grant.covers(line.path):
+        if line is None or not checked.grant.covers(line.path):
             return False
-        found = self._find(line, rights)
-        if found is None:
+        response = self._find(line, checked)
+        if response is None:
             return False
-        answer, body, sent = found
+        answer, body, sent = response
         if answer.status >= 400 and not client_id:
             client_id = request_id.generate_bytes()
         id_line = b"x-request-id: %s\r\n" % client_id if client_id else b""
@@ -189,57 +180,57 @@ class FastReads:
             if connection.has_unsent_bytes:
                 body.image.close()
                 return False
-            metrics.count(answer.operation, answer.status, time.perf_counter() - began)
-            record = AnswerRecord(connection.client, data, answer, client_id, began)
+            metrics.count(answer.operation, answer.status, time.perf_counter() - started)
+            record = AnswerRecord(connection.client, data, answer, client_id, started)
             head = b"".join((start, id_line, answer.head))
             FileExchange.start(connection, head, body, record)
             return True
         connection.write(b"".join((start, id_line, answer.head, body)))
-        connection.answered()
-        metrics.count(answer.operation, answer.status, time.perf_counter() - began, sent)
+        connection.note_response()
+        metrics.count(answer.operation, answer.status, time.perf_counter() - started, sent)
         if self._logs_access:
-            AnswerRecord(connection.client, data, answer, client_id, began).log(sent)
+            AnswerRecord(connection.client, data, answer, client_id, started).log(sent)
         return True
 
     def _start(self, status: int) -> bytes:
-        """The first lines of answers with this status in this second."""
+        """Return the status line and date of responses in the current second, and cache them."""
         date = format_http_date(self._second * 10**9)
         start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ndate: {date}\r\n".encode()
         self._starts[status] = start
         return start
 
-    def _rights_beside_id(self, data: bytes, end: int) -> tuple[Rights | None, bytes]:
-        """The rights of a head with a request id, which is another one each time, and the id."""
-        found = request_id.find_field(data)
-        if found is None:
+    def _find_without_id(self, data: bytes, end: int) -> tuple[CheckedFields | None, bytes]:
+        """Return the cached fields of a head without its request id, and the id."""
+        field = request_id.find_field(data)
+        if field is None:
             return None, b""
-        return self._rights.get(data[end : found.start] + data[found.end :]), found.id
+        return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
-        """Remember a request line whose path follows the rules."""
-        found = _LINE.fullmatch(data, 0, end)
-        if found is None or len(IMAGES_PREFIX) + len(found[2]) > self._longest_target:
+        """Cache a request line if its path is valid."""
+        match = _LINE.fullmatch(data, 0, end)
+        if match is None or len(IMAGES_PREFIX) + len(match[2]) > self._longest_target:
             return None
         try:
-            path = ImagePath.from_target(found[2])
+            path = ImagePath.from_target(match[2])
         except StillroomError:
             return None
-        line = Line(found[1].decode("ascii"), path, StorageKey.of_image(path))
+        line = Line(match[1].decode("ascii"), path, StorageKey.of_image(path))
         self._lines.put(data[:end], line)
         return line
 
-    def _find(self, line: Line, rights: Rights) -> "_Found | None":
-        """The answer and its body, if neither must be waited for."""
-        known: StoredImage | None = None
+    def _find(self, line: Line, checked: CheckedFields) -> "_Response | None":
+        """Return the response if this requires no waiting."""
+        image: StoredImage | None = None
         if isinstance(line.image, StoredImage):
-            known = line.image
-            found = self._find_known(line, known, rights)
-            if found is not None:
-                return found
+            image = line.image
+            response = self._find_cached(line, image, checked)
+            if response is not None:
+                return response
         elif line.is_missing and self._storage.is_missing(line.key):
             return _in_memory(self._missing[line.method])
         try:
-            location = self._storage.locate_now(line.key, known)
+            location = self._storage.locate_now(line.key, image)
         except ImageNotFound:
             line.use(None)
             return _in_memory(self._missing[line.method])
@@ -247,33 +238,35 @@ class FastReads:
             return None
         if location is None or isinstance(location, RemoteImage):
             return self._redirect(line, location)
-        return self._open(line, rights, location)
+        return self._open(line, checked, location)
 
-    def _find_known(self, line: Line, image: StoredImage, rights: Rights) -> "_Found | None":
-        """The answer that was made before, if it is still the same save."""
-        kept = line.whole.value if line.whole else None
-        if line.whole and kept is not None:
+    def _find_cached(
+        self, line: Line, image: StoredImage, checked: CheckedFields
+    ) -> "_Response | None":
+        """Return a cached response if the image has not been replaced."""
+        cached = line.whole.value if line.whole else None
+        if line.whole and cached is not None:
             line.whole.used = True
-            if rights.conditions is None:
-                return (_KEPT, kept, image.size) if self._storage.is_current(image) else None
-        answer = self._known_answer(line, rights.conditions)
+            if checked.conditions is None:
+                return (_CACHED, cached, image.size) if self._storage.is_current(image) else None
+        answer = self._cached_answer(line, checked.conditions)
         if answer is None:
             return None
         body: bytes | memoryview = answer.body
-        if answer.handed_over:
-            name = self._known_name(image)
+        if answer.proxy_head:
+            name = self._pinned_name(image)
             if name is None:
                 return None
-            answer = answer.naming(name)
+            answer = answer.for_proxy(name)
         elif answer.length:
-            if kept is None:
+            if cached is None:
                 return self._read(line, image, answer)
-            start = len(kept) - image.size + answer.start
-            body = memoryview(kept)[start : start + answer.length]
+            start = len(cached) - image.size + answer.start
+            body = memoryview(cached)[start : start + answer.length]
         return (answer, body, len(body)) if self._storage.is_current(image) else None
 
-    def _read(self, line: Line, image: StoredImage, answer: Answer) -> "_Found | None":
-        """The answer with its body from the file; it is kept, since it was asked for again."""
+    def _read(self, line: Line, image: StoredImage, answer: Answer) -> "_Response | None":
+        """Read the body from the file, and cache it, since the image was requested before."""
         if answer.length > MAX_COPIED_BYTES:
             return None
         body = _buffer[: answer.length]
@@ -284,17 +277,20 @@ class FastReads:
             line.whole = self._whole.put(line, whole, len(whole) + _ENTRY_BYTES)
         return answer, body, answer.length
 
-    def _open(self, line: Line, rights: Rights, location: LocalImage) -> "_Found | None":
-        """The answer from a file; it stays open only for a slice that is sent from it."""
+    def _open(self, line: Line, checked: CheckedFields, location: LocalImage) -> "_Response | None":
+        """Return the response from an open file, which stays open only for sendfile."""
         image = location.image
         slice_: FileSlice | None = None
         try:
             if image is not line.image:
                 line.use(image)
-            answer = self._known_answer(line, rights.conditions) or self._make(line, image, rights)
-            if answer.handed_over:
-                name = self._known_name(image)
-                return _in_memory(answer.naming(name)) if name else None  # the ASGI path names it
+            answer = self._cached_answer(line, checked.conditions) or self._make(
+                line, image, checked
+            )
+            if answer.proxy_head:
+                # Without a pinned name, the ASGI path creates one.
+                name = self._pinned_name(image)
+                return _in_memory(answer.for_proxy(name)) if name else None
             if not answer.length:
                 return _in_memory(answer)
             if answer.length > MAX_COPIED_BYTES:
@@ -307,7 +303,7 @@ class FastReads:
             if slice_ is None:
                 location.close()
 
-    def _redirect(self, line: Line, location: RemoteImage | None) -> "_Found | None":
+    def _redirect(self, line: Line, location: RemoteImage | None) -> "_Response | None":
         if location is None or line.method == "HEAD":
             return None
         if location is not line.image:
@@ -315,83 +311,85 @@ class FastReads:
             line.answer = Answer("get_image", 302, self._head(answer_redirect(location)))
         return _in_memory(line.answer) if line.answer else None
 
-    def _make(self, line: Line, image: StoredImage, rights: Rights) -> Answer:
-        """The answer to a line with these conditions; it is remembered."""
+    def _make(self, line: Line, image: StoredImage, checked: CheckedFields) -> Answer:
+        """Create and cache the response to a line with these conditions."""
         try:
             cache_control = self._operations.cache_control
-            found = answer_image(line.method, rights.fields, image, cache_control=cache_control)
+            image_answer = answer_image(
+                line.method, checked.fields, image, cache_control=cache_control
+            )
         except PreconditionFailed as error:
             answer = self._error(line.method, error)
         else:
-            length = found.length if line.method == "GET" else 0
-            handed = self._handed_over(rights.fields, found) if length else b""
+            length = image_answer.length if line.method == "GET" else 0
+            proxy_head = self._make_proxy_head(checked.fields, image_answer) if length else b""
             answer = Answer(
-                _OPERATION[line.method], found.status, self._head(found), b"",
-                found.start, length, handed,
+                _OPERATION[line.method], image_answer.status, self._head(image_answer), b"",
+                image_answer.start, length, proxy_head,
             )  # fmt: skip
-        self._remember(line, rights.conditions, answer)
+        self._cache(line, checked.conditions, answer)
         return answer
 
-    def _known_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
-        """What was answered to a request with these conditions, while the image is the same."""
+    def _cached_answer(self, line: Line, conditions: Conditions | None) -> Answer | None:
+        """Return the cached response to these conditions for the current image."""
         if conditions is None:
             return line.answer
-        found = self._conditional.get((line, conditions))
-        return found[1] if found is not None and found[0] is line.image else None
+        entry = self._conditional.get((line, conditions))
+        return entry[1] if entry is not None and entry[0] is line.image else None
 
-    def _remember(self, line: Line, conditions: Conditions | None, answer: Answer) -> None:
-        """Answer so again."""
+    def _cache(self, line: Line, conditions: Conditions | None, answer: Answer) -> None:
         if conditions is None:
             line.answer = answer
             return
-        size = sum(len(one) for one in conditions if one) + len(answer.head) + len(answer.body)
+        size = sum(len(value) for value in conditions if value) + len(answer.head)
+        size += len(answer.body)
         self._conditional.put((line, conditions), (line.image, answer), size + _ENTRY_BYTES)
 
-    def _handed_over(self, fields: Fields, answer: ImageAnswer) -> bytes:
-        """The head for a proxy, up to the image's name; empty where none sends it."""
-        if self._sendfile is None or not self._sendfile.suits(fields, answer):
+    def _make_proxy_head(self, fields: Fields, answer: ImageAnswer) -> bytes:
+        """Return the head for a proxy up to the image's name; empty if no proxy sends the body."""
+        if self._sendfile is None or not self._sendfile.can_delegate(fields, answer):
             return b""
         *headers, (field, location) = without_body(answer, "").headers
         head = self._head(ImageAnswer(answer.status, headers)).removesuffix(b"\r\n")
         return b"%s%s: %s" % (head, field.encode("ascii"), location.encode("ascii"))
 
-    def _known_name(self, image: StoredImage) -> str | None:
+    def _pinned_name(self, image: StoredImage) -> str | None:
         return None if self._sendfile is None else self._sendfile.storage.known_name(image)
 
     def _error(self, method: str, error: StillroomError) -> Answer:
-        found = problem(error)
-        head = self._head(ImageAnswer(found.status, found.headers))
-        body = found.body if method == "GET" else b""
-        return Answer(_OPERATION[method], found.status, head, body)
+        report = problem(error)
+        head = self._head(ImageAnswer(report.status, report.headers))
+        body = report.body if method == "GET" else b""
+        return Answer(_OPERATION[method], report.status, head, body)
 
     def _head(self, answer: ImageAnswer) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in answer.headers])
         return f"{lines}{self._extra_lines}\r\n".encode("latin-1")
 
 
-_Found = tuple[Answer, bytes | memoryview | FileSlice, int]
-"""An answer, its body, and how long that is."""
+_Response = tuple[Answer, bytes | memoryview | FileSlice, int]
+"""Response, its body, and the length of the body."""
 
-_KEPT: Final = Answer("get_image", HTTPStatus.OK, b"")
-"""An answer that is kept whole: its head is in its body."""
+_CACHED: Final = Answer("get_image", HTTPStatus.OK, b"")
+"""Response from the cache, where the body includes the head."""
 
 
-def _in_memory(answer: Answer) -> _Found:
+def _in_memory(answer: Answer) -> _Response:
     return answer, answer.body, len(answer.body)
 
 
 def keeps_alive(fields: Fields) -> bool:
-    """Whether a request of HTTP/1.1 asks for keep-alive, or says nothing about it."""
+    """Return whether an HTTP/1.1 request allows keep-alive, which is the default."""
     return fields.get("connection", "keep-alive").lower() == "keep-alive"
 
 
 _buffer: Final = memoryview(bytearray(MAX_COPIED_BYTES))
-"""Where bodies are read to: each is copied behind its head at once."""
+"""Buffer for reading bodies, which are then copied and sent without yielding to the event loop."""
 
 
 def _read_now(image: LocalImage, start: int, into: memoryview) -> bool:
-    """Read without waiting for the disk (RWF_NOWAIT); False: it must be waited for."""
+    """Read without waiting for the disk (RWF_NOWAIT). Return False if this is impossible."""
     try:
         return os.preadv(image.fileno(), [into], start, os.RWF_NOWAIT) == len(into)
-    except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
+    except OSError:  # EAGAIN: not in the page cache; EOPNOTSUPP: unsupported by the filesystem
         return False

@@ -1,4 +1,4 @@
-"""sendfile: a head and a slice of a file, to fast and slow clients, without blocking others."""
+"""Responses sent with sendfile, without blocking other connections on slow clients or disks."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from stillroom.server.fast_path.answers import AnswerRecord
 
 _WINDOW_BYTES: Final = 1024**2
-"""Sent in one call, before other connections have their turn, however fast this client reads.
-nginx: `sendfile_max_chunk`, 2 MiB."""
+"""Bytes sent in one call before other connections are served (nginx: `sendfile_max_chunk`, 2 MiB).
+"""
 
-_WITHOUT_DESCRIPTOR_S: Final = 0.1
-"""A client is looked at so often while no descriptor is left to wait for it."""
+_POLL_INTERVAL_S: Final = 0.1
+"""Interval of attempts to send if no descriptor is left for waiting until a client reads."""
 
 _ONE_BYTE: Final = [bytearray(1)]
 
@@ -29,7 +29,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class FileSlice(NamedTuple):
-    """A part of an open image."""
+    """Range of an open image."""
 
     image: LocalImage
     start: int
@@ -37,7 +37,7 @@ class FileSlice(NamedTuple):
 
 
 class FileExchange:
-    """An answer whose body is sent from a file; an `Exchange`."""
+    """Exchange whose response body is sent from a file."""
 
     has_begun = True
 
@@ -57,40 +57,40 @@ class FileExchange:
         self._left = file.length
         self._record = record
         self._loop = asyncio.get_running_loop()
-        # The loop refuses to watch its transport's own descriptor, and a thread that sends
-        # must not find that number reused for another file.
+        # A duplicate, because the loop refuses to watch the descriptor of its transport, and
+        # because a thread must not send to a descriptor number that has been reused.
         self._socket: socket.socket | None = None
         self._is_in_thread = False
-        self._is_polling = False  # no descriptor was left
+        self._is_polling = False
         self._has_ended = False
 
     @classmethod
     def start(
         cls, connection: ClientConnection, head: bytes, file: FileSlice, record: "AnswerRecord"
     ) -> None:
-        """Send what can be sent without waiting, and go on as the client takes it."""
+        """Send as much as possible without waiting, and the rest as the client reads it."""
         exchange = cls(connection, head, file, record)
         metrics.begin()
-        connection.answer_with(exchange)
+        connection.continue_with(exchange)
         exchange._send(connection.socket)
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Number of bytes that have not been passed to the kernel."""
         return len(self._head) + self._left
 
     def disconnect(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._end()
 
     def _send(self, to: socket.socket) -> None:
-        """Send a window, if that takes no waiting for the disk."""
+        """Send a window, in a thread if this requires waiting for the disk."""
         if self._has_ended:
             return
-        takes_more = False
+        is_writable = False
         try:
             if self._is_in_page_cache():
-                takes_more = self._send_window(to)
+                is_writable = self._send_window(to)
             elif self._socket is not None:
                 self._send_in_thread(self._socket)
                 return
@@ -102,38 +102,39 @@ class FileExchange:
         if not self._left:
             self._end()
             self._connection.finish(self)
-        elif takes_more and self._socket is None:
-            self._loop.call_soon(self._send, to)  # others first; a writer costs twelve system calls
+        elif is_writable and self._socket is None:
+            # Serve other connections first. Adding a writer would take twelve system calls.
+            self._loop.call_soon(self._send, to)
         elif self._socket is None:
             self._wait_for(to)
 
     def _wait_for(self, to: socket.socket) -> None:
-        """Go on once the client takes more; without a descriptor, now and then."""
+        """Continue when the client reads, or poll if no descriptor is left."""
         try:
             self._socket = to.dup()
         except OSError as error:
             if not self._is_polling:
                 self._is_polling = True
                 log.warning("a slow download goes on without a descriptor: %s", error.strerror)
-            self._loop.call_later(_WITHOUT_DESCRIPTOR_S, self._send, to)
+            self._loop.call_later(_POLL_INTERVAL_S, self._send, to)
         else:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _cut_off(self, error: BaseException) -> None:
-        """End an answer in the middle; a client that has gone is no error."""
+        """Abort the response. A disconnected client is not logged as an error."""
         if not isinstance(error, ConnectionError | TimeoutError):
             log.error("a download was cut off: %r", error)
         self._end()
         self._connection.abort()
 
     def _send_in_thread(self, to: socket.socket) -> None:
-        """Send a window in a thread, where waiting for the disk blocks no other connection."""
+        """Send a window in a thread, so that waiting for the disk blocks no other connection."""
         self._loop.remove_writer(to)
         self._is_in_thread = True
         step = self._loop.run_in_executor(None, self._send_window, to)
-        step.add_done_callback(self._sent_in_thread)
+        step.add_done_callback(self._continue_after_thread)
 
-    def _sent_in_thread(self, step: asyncio.Future[bool]) -> None:
+    def _continue_after_thread(self, step: asyncio.Future[bool]) -> None:
         self._is_in_thread = False
         error = step.exception()
         if self._has_ended:
@@ -147,7 +148,7 @@ class FileExchange:
             self._loop.add_writer(self._socket, self._send, self._socket)
 
     def _is_in_page_cache(self) -> bool:
-        """Whether the next window's ends are in memory, and so very likely what is between."""
+        """Return whether both ends of the next window, and so probably all of it, are cached."""
         window = min(self._left, _WINDOW_BYTES)
         file = self._image.fileno()
         try:
@@ -158,10 +159,10 @@ class FileExchange:
         return True
 
     def _send_window(self, to: socket.socket) -> bool:
-        """Send the head and the next bytes; False: the client takes no more for now."""
+        """Send the head and the next window. Return False if the socket's buffer is full."""
         if self._head:
-            # Joined with what follows, unless that begins in the middle of a page: then the
-            # kernel takes twice as long (35 µs for 100 KB, against 20 in a packet of its own).
+            # MSG_MORE combines the head with the body. If the range starts within a page, this
+            # takes the kernel twice as long (35 µs for 100 KB) as a packet of its own (20 µs).
             flags = 0 if self._offset % mmap.PAGESIZE else socket.MSG_MORE
             sent = to.send(self._head, flags)
             self._head = self._head[sent:]

@@ -1,7 +1,7 @@
-"""Uploads (POST of an image) on the fast path: from a checked head to an answer.
+"""Uploads (POST of an image) on the fast path.
 
-The body goes straight to `ImageOperations.store`, which the ASGI path calls, too: no scope, no
-routing, no message for each piece.
+The body is passed directly to `ImageOperations.store`, which the ASGI path also calls, without a
+scope, routing or ASGI messages.
 """
 
 import logging
@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from stillroom.api.images import ImageOperations
-from stillroom.api.responses import disconnected, json_bytes, refused, shown_target
+from stillroom.api.responses import escape_target, json_bytes, report_disconnect, report_error
 from stillroom.auth.grants import Grant
 from stillroom.auth.verified import VerifiedTokens
 from stillroom.errors import StillroomError
@@ -31,7 +31,7 @@ log = logging.getLogger("stillroom.api")
 
 
 class FastUploads:
-    """Answers uploads itself, and all other requests by the ASGI application."""
+    """Responder that handles uploads itself and passes all other requests to the ASGI path."""
 
     def __init__(
         self,
@@ -40,21 +40,20 @@ class FastUploads:
         asgi: AsgiPath,
         extra_headers: Headers,
     ) -> None:
-        """Save by `operations`; `extra_headers` are added to every answer."""
         self._operations = operations
         self._tokens = tokens
         self._asgi = asgi
         self._extra_headers = extra_headers
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
-        """Start the task that answers a request."""
-        upload = self._upload_of(connection, request, body)
+        """Start the task that handles a request."""
+        upload = self._make_upload(connection, request, body)
         if upload is None:
             return self._asgi.begin(connection, request, body)
         connection.run(upload.run(self._operations))
         return upload
 
-    def _upload_of(
+    def _make_upload(
         self, connection: ClientConnection, request: Request, body: RequestBody
     ) -> "UploadExchange | None":
         target = request.target
@@ -68,25 +67,25 @@ class FastUploads:
             or fields.get("expect", "100-continue").lower() != "100-continue"
         ):
             return None
-        known = self._tokens.known(fields.get("authorization"))
-        if known is None or request.version == "1.0":
+        verified = self._tokens.verify_now(fields.get("authorization"))
+        if verified is None or request.version == "1.0":
             return None
         try:
             path = ImagePath.from_target(target[len(IMAGES_PREFIX) :])
         except StillroomError:
             return None
         return UploadExchange(
-            connection, request, body, fields, known.grant, path, self._extra_headers
+            connection, request, body, fields, verified.grant, path, self._extra_headers
         )
 
 
 class UploadExchange:
-    """An upload whose token and path have been checked; an `Exchange`."""
+    """Exchange of an upload whose token and path have been checked."""
 
     has_begun = False
     unsent_bytes = 0
 
-    def __init__(  # noqa: PLR0917  (the one caller passes what it has under these names)
+    def __init__(  # noqa: PLR0917  (the only caller uses the same names)
         self,
         connection: ClientConnection,
         request: Request,
@@ -97,8 +96,8 @@ class UploadExchange:
         extra_headers: Headers,
     ) -> None:
         self.keep_alive = request.keep_alive
-        self._began = time.perf_counter()
-        self._connection: ClientConnection | None = connection  # until the client is gone
+        self._started = time.perf_counter()
+        self._connection: ClientConnection | None = connection  # None after a disconnect
         self._client = connection.client
         self._target = request.target
         self._body = body
@@ -111,11 +110,11 @@ class UploadExchange:
         self._request_id = client_id or request_id.generate()
 
     def disconnect(self) -> None:
-        """The client is gone."""
+        """Stop sending, since the client has disconnected."""
         self._connection = None
 
     async def run(self, operations: ImageOperations) -> None:
-        """Save and answer; it is cancelled when the drain time of a shutdown is over."""
+        """Save the image and respond. Cancelled when the drain time of a shutdown is over."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
@@ -127,20 +126,19 @@ class UploadExchange:
         finally:
             metrics.end()
             metrics.count_received("save_image", self._body.received)
-        metrics.count("save_image", answer.status, time.perf_counter() - self._began)
+        metrics.count("save_image", answer.status, time.perf_counter() - self._started)
         if self._connection is not None:
             self._send(self._connection, answer)
 
     async def _save(self, operations: ImageOperations) -> Problem:
-        """Save it; errors are answers, too."""
         try:
             saved = await operations.store(self._grant, self._path, self._fields, self._body)
         except StillroomError as error:
-            return refused("save_image", self._target, error)
+            return report_error("save_image", self._target, error)
         except ConnectionError:
-            return disconnected("save_image", self._target)
+            return report_disconnect("save_image", self._target)
         except Exception:
-            log.exception("save_image %s", shown_target(self._target))
+            log.exception("save_image %s", escape_target(self._target))
             return internal_error(self._request_id)
         content = json_bytes(saved)
         length = str(len(content))
@@ -161,7 +159,7 @@ class UploadExchange:
         if access_log.isEnabledFor(logging.INFO):
             log_access(
                 self._client, "POST", self._target.decode("ascii"), answer.status,
-                operation="save_image", request_id=self._request_id, began=self._began,
+                operation="save_image", request_id=self._request_id, began=self._started,
                 received=self._body.received, sent=len(answer.body),
             )  # fmt: skip
         connection.finish(self)

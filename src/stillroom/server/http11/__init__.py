@@ -1,1 +1,1 @@
-"""HTTP/1.1 server connection on httptools: request heads, bodies, ASGI, time-outs, refusals."""
+"""HTTP/1.1 server on httptools: request heads, bodies, ASGI, timeouts and error responses."""

@@ -1,4 +1,4 @@
-"""The ASGI path of one request: scope, receive, send; request id, metrics and access log."""
+"""ASGI path of a request: scope, receive, send, request id, metrics and access log."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ from stillroom.telemetry import metrics, request_id
 from stillroom.telemetry.logging import access_log, log_access
 
 Message = MutableMapping[str, Any]
-"""Source of the messages' names and fields: https://asgi.readthedocs.io/en/stable/specs/www.html."""
+"""ASGI message: https://asgi.readthedocs.io/en/stable/specs/www.html"""
 
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
@@ -29,30 +29,30 @@ Application = Callable[
 
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""RFC 9110, section 5: what an answer's field may consist of, so that none adds another."""
+"""Valid names and values of response fields (RFC 9110, section 5), to prevent header injection."""
 
 log = logging.getLogger("stillroom.server")
 
 
 class AsgiPath:
-    """Answers requests by an ASGI application."""
+    """Responder that passes requests to an ASGI application."""
 
     def __init__(self, app: Application, state: dict[str, Any]) -> None:
-        """Answer by `app`; each request gets a copy of its lifespan's `state`."""
+        """Use `app`. Each request gets a copy of the lifespan's `state`."""
         self._app = app
         self._state = state
 
     def begin(
         self, connection: ClientConnection, request: Request, body: RequestBody
     ) -> "AsgiExchange":
-        """Start the task that answers a request."""
+        """Start the task that handles a request."""
         exchange = AsgiExchange(connection, request, body, self._state)
         connection.run(exchange.run(self._app))
         return exchange
 
 
 class AsgiExchange:
-    """One request and its answer; an `Exchange`."""
+    """Exchange of a request that the ASGI application handles."""
 
     def __init__(
         self,
@@ -63,36 +63,36 @@ class AsgiExchange:
     ) -> None:
         self.keep_alive = request.keep_alive
         self.unsent_bytes = 0
-        self._connection: ClientConnection | None = connection  # until the client is gone
+        self._connection: ClientConnection | None = connection  # None after a disconnect
         self._client = connection.client
         self._request = request
         self._body = body
-        self._scope = scope_of(request, connection, state)
-        self._began = time.perf_counter()
+        self._scope = make_scope(request, connection, state)
+        self._started = time.perf_counter()
         client_id = request_id.from_client(request.headers)
         self._has_client_id = client_id is not None
         self._request_id = client_id or request_id.generate()
         self._status = 0
-        self._head = b""  # is sent with the first piece of the body
-        self._left: int | None = None  # of the declared length; None: chunked, or until the end
+        self._head = b""  # sent with the first piece of the body
+        self._left: int | None = None  # rest of the declared length; None if it is not declared
         self._is_chunked = False
-        self._body_is_taken = False
+        self._body_is_read = False
         self._sent = 0
         self._is_recorded = False
-        self._ended = asyncio.Event()  # the answer is sent whole, or the client gone
+        self._ended = asyncio.Event()  # set when the response is complete or the client is gone
 
     @property
     def has_begun(self) -> bool:
-        """Whether the application has begun to answer."""
+        """Return whether the application has started the response."""
         return self._status > 0
 
     def disconnect(self) -> None:
-        """The client is gone."""
+        """Stop sending, since the client has disconnected."""
         self._connection = None
         self._ended.set()
 
     async def run(self, app: Application) -> None:
-        """Run the application; it is cancelled when the drain time of a shutdown is over."""
+        """Run the application. Cancelled when the drain time of a shutdown is over."""
         request_id.current.set(self._request_id)
         metrics.begin()
         try:
@@ -108,41 +108,41 @@ class AsgiExchange:
         finally:
             metrics.end()
             if not self._ended.is_set():
-                await self._give_up()
+                await self._end_incomplete()
             self._record()
 
-    async def _give_up(self) -> None:
-        """End an answer that the application has not ended."""
+    async def _end_incomplete(self) -> None:
+        """End a response that the application has not completed."""
         if self._status and self._connection is not None:
-            self._connection.drop()  # the client must not take it for a whole answer
+            self._connection.drop()  # so that the client notices that the response is incomplete
         elif not self._status:
-            found = internal_error(self._request_id)
-            fields = [(name.encode(), value.encode()) for name, value in found.headers]
+            problem = internal_error(self._request_id)
+            fields = [(name.encode(), value.encode()) for name, value in problem.headers]
             self.keep_alive = False
             await self._send({"type": "http.response.start", "status": 500, "headers": fields})
-            await self._send({"type": "http.response.body", "body": found.body})
+            await self._send({"type": "http.response.body", "body": problem.body})
 
     # ASGI --------------------------------------------------------------------------------
 
     async def _receive(self) -> Message:
-        if not self._ended.is_set() and not self._body_is_taken:
+        if not self._ended.is_set() and not self._body_is_read:
             try:
                 piece = await anext(self._body, b"")
             except ConnectionError:
                 return {"type": "http.disconnect"}
-            self._body_is_taken = self._body.is_delivered
-            return {"type": "http.request", "body": piece, "more_body": not self._body_is_taken}
+            self._body_is_read = self._body.is_delivered
+            return {"type": "http.request", "body": piece, "more_body": not self._body_is_read}
         await self._ended.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        """Send a part of the answer.
+        """Send a part of the response.
 
         Raises:
-            ConnectionResetError: more of a body goes to a client that is gone.
+            ConnectionResetError: the client has disconnected, and the body is not complete.
         """
         if self._connection is not None:
-            await self._connection.drained()
+            await self._connection.drain()
         if message["type"] not in ("http.response.start", "http.response.body"):
             raise RuntimeError(f"unknown ASGI message {message['type']!r}")
         if message["type"] == "http.response.start":
@@ -154,12 +154,12 @@ class AsgiExchange:
             body, more_body = message.get("body", b""), message.get("more_body", False)
             self._continue(self._connection, body, is_last=not more_body)
 
-    def _start(self, status: int, fields: Any) -> None:  # noqa: ANN401  (pairs of bytes, as ASGI has them)
+    def _start(self, status: int, fields: Any) -> None:  # noqa: ANN401  (pairs of bytes, as in ASGI)
         if self._status:
             raise RuntimeError("the answer has begun already")
         self._status = status
         if not self._body.is_complete:
-            self.keep_alive = False  # what was not read can only be dropped
+            self.keep_alive = False  # the rest of the body is not read
         lines = [b"HTTP/1.1 %d %s" % (status, _phrase(status)), *self._fields(fields)]
         if self._has_no_body:
             self._left = 0
@@ -196,8 +196,8 @@ class AsgiExchange:
             if self._left < 0 or (self._left and is_last):
                 raise RuntimeError("the answer's body is not as long as its Content-Length")
         if is_last:
-            self._record()  # before the client has it all, and looks for the line
-        connection.write(self._head + self._framed(body, is_last=is_last))
+            self._record()  # before the client has the response, and may look for the log line
+        connection.write(self._head + self._frame(body, is_last=is_last))
         self._head = b""
         if is_last:
             self._ended.set()
@@ -207,7 +207,7 @@ class AsgiExchange:
     def _has_no_body(self) -> bool:
         return self._request.method == "HEAD" or self._status in (204, 304)
 
-    def _framed(self, body: bytes, *, is_last: bool) -> bytes:
+    def _frame(self, body: bytes, *, is_last: bool) -> bytes:
         if not self._is_chunked:
             return body
         chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
@@ -216,7 +216,7 @@ class AsgiExchange:
     # -------------------------------------------------------------------------------------
 
     def _record(self) -> None:
-        """Count the bytes, and a request that has reached no operation; write the access log."""
+        """Update the metrics and write the access log. Operations count their requests."""
         if self._is_recorded or not self._status:
             return
         self._is_recorded = True
@@ -234,16 +234,16 @@ class AsgiExchange:
                 self._status,
                 operation=operation,
                 request_id=self._request_id,
-                began=self._began,
+                began=self._started,
                 received=self._body.received,
                 sent=self._sent,
             )
 
 
-def scope_of(
+def make_scope(
     request: Request, connection: ClientConnection, state: dict[str, Any]
 ) -> dict[str, Any]:
-    """The ASGI scope of a request whose head is checked."""
+    """Return the ASGI scope of a request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -1,4 +1,4 @@
-"""Request body: framing (length, chunked), and a bounded queue between connection and reader."""
+"""Request body: framing (length or chunked), and a bounded queue to the reader."""
 
 import asyncio
 import re
@@ -9,34 +9,32 @@ from typing import Final, Self
 from stillroom.server.http11.head import BadRequest
 
 _MAX_BYTES: Final = 64 * 1024
-"""Queued bytes beyond which a connection is not read. One read brings up to 256,000 more."""
+"""Queued bytes above which the connection is not read. A read adds up to 256,000 bytes."""
 
-_CHUNKS_AT_ONCE: Final = 256
-"""Chunks decoded before other connections have their turn; about 0.4 ms."""
+_CHUNKS_PER_CALL: Final = 256
+"""Chunks decoded before other connections are served (about 0.4 ms)."""
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-"""A size and extensions, which are ignored (RFC 9112, 7.1.1)."""
+"""Chunk size with extensions, which are ignored (RFC 9112, 7.1.1)."""
 
 
 class RequestBody:
-    """The pieces of one body, in order; an async iterator.
+    """Async iterator of the pieces of a body.
 
     Attributes:
-        is_complete: All of it has come.
-        received: Bytes that have come.
-        on_first_read: Called before the first piece is waited for, to send `100 Continue`.
-        set_reading: Called with whether to read from the connection.
+        is_complete: Whether the whole body has been received.
+        received: Number of received bytes.
+        on_first_read: Called before the first read, to send `100 Continue`.
+        set_reading: Called to pause (False) and resume (True) reading from the connection.
     """
 
     on_first_read: Callable[[], None]
     set_reading: Callable[[bool], None]
 
     def __init__(self, length: int | None, *, max_overhead: int = 0) -> None:
-        """Expect `length` bytes.
+        """Expect `length` bytes, or a chunked body if it is None.
 
-        Args:
-            length: None: the body is chunked.
-            max_overhead: Bytes between two of data in a chunked body, and of its trailers.
+        `max_overhead` limits the bytes between the data of two chunks, and those of the trailers.
         """
         self.on_first_read = self.set_reading = _do_nothing
         self.received = 0
@@ -51,27 +49,27 @@ class RequestBody:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a reader waits for a piece, so that the client is the slow side."""
+        """Return whether a reader waits, so that the client and not the server is slow."""
         return self._waiter is not None
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the reader has all of it."""
+        """Return whether the reader has received the whole body."""
         return self.is_complete and not self._pieces
 
     @property
     def has_undecoded_chunks(self) -> bool:
-        """Whether `feed` must be called again, without data, in another turn of the loop."""
+        """Return whether `feed` must be called again without data, after other connections."""
         return self._chunks is not None and self._chunks.has_more
 
     def feed(self, data: bytes) -> bytes | None:
-        """Queue what belongs to the body, as one piece.
+        """Queue data of the body as one piece.
 
         Returns:
-            What follows the body, once it is complete: the next request; None before.
+            The data after a complete body, or None if the body is incomplete.
 
         Raises:
-            BadRequest: a chunked body is malformed.
+            BadRequest: the chunked body is malformed.
         """
         if self._chunks is not None:
             had_more = self._chunks.has_more
@@ -80,7 +78,7 @@ class RequestBody:
                 self._queue(piece)
             self.is_complete = rest is not None
             if had_more and not self._pieces:
-                self._read_on()
+                self._resume_reading()
         else:
             piece = data if len(data) <= self._remaining else data[: self._remaining]
             self._remaining -= len(piece)
@@ -88,14 +86,14 @@ class RequestBody:
             self.is_complete = not self._remaining
             rest = data[len(piece) :] if self.is_complete else None
         self._wake()
-        # Many reads may come in one turn of the loop.
+        # Pause here, since the loop may read several times before the reader runs.
         is_full = self._queued_bytes > _MAX_BYTES or self.has_undecoded_chunks
         if is_full and not self.is_complete:
             self.set_reading(False)
         return rest
 
     def abort(self) -> None:
-        """Fail the reader: the rest will not come."""
+        """Make the reader fail, since the rest will not be received."""
         self._aborted = True
         self._wake()
 
@@ -103,10 +101,10 @@ class RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next piece.
+        """Return the next piece.
 
         Raises:
-            ConnectionError: the client is gone, or `abort` was called.
+            ConnectionError: `abort` was called.
         """
         if not self._reading_begun:
             self._reading_begun = True
@@ -124,10 +122,10 @@ class RequestBody:
         piece = self._pieces.popleft()
         self._queued_bytes -= len(piece)
         if not self._pieces:
-            self._read_on()
+            self._resume_reading()
         return piece
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.is_complete and not self.has_undecoded_chunks:
             self.set_reading(True)
 
@@ -142,42 +140,41 @@ class RequestBody:
 
 
 class ChunkedDecoder:
-    """Chunked transfer coding (RFC 9112, 7.1). Strict about line ends; trailers are dropped.
+    """Decoder of chunked transfer coding (RFC 9112, 7.1).
 
-    httptools would not say where in its input a message ends, so that a pipelined request
-    behind it would be lost.
+    It is strict about line ends and drops trailers. httptools is not used, because it does not
+    report where a body ends, so that a pipelined request after it would be lost.
 
     Attributes:
-        has_more: There is undecoded input, because it has too many chunks for one call.
+        has_more: Whether there is undecoded input, since it had too many chunks for one call.
     """
 
     def __init__(self, max_overhead: int) -> None:
-        """Begin before the first chunk; `max_overhead` as in `RequestBody`."""
         self.has_more = False
         self._max_overhead = max_overhead
         self._overhead = 0
-        self._held = b""  # a line that is not complete, or more chunks
-        self._at = 0  # in what is held
-        self._left = 0  # of the chunk that is read
+        self._buffer = b""  # an incomplete line, or further chunks
+        self._at = 0  # position in `_buffer`
+        self._left = 0  # rest of the current chunk
         self._next = self._read_size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Decode what came: the data in it, joined, and what follows a complete body.
+        """Decode input. Return the joined data, and the input after a complete body (else None).
 
         Raises:
-            BadRequest: 400 for what is malformed, 431 for too much that is no data.
+            BadRequest: 400 if the input is malformed, 431 if the overhead is too large.
         """
-        held, at = self._held, self._at
-        self.has_more, self._held, self._at = False, b"", 0
+        buffer, at = self._buffer, self._at
+        self.has_more, self._buffer, self._at = False, b"", 0
         if data:
-            data, at = held[at:] + data, 0
+            data, at = buffer[at:] + data, 0
         else:
-            data = held
+            data = buffer
         pieces: list[bytes] = []
         while at < len(data):
             if self._left:
-                if len(pieces) == _CHUNKS_AT_ONCE:
-                    self.has_more, self._held, self._at = True, data, at
+                if len(pieces) == _CHUNKS_PER_CALL:
+                    self.has_more, self._buffer, self._at = True, data, at
                     return b"".join(pieces), None
                 piece = data[at : at + self._left]
                 at += len(piece)
@@ -187,8 +184,8 @@ class ChunkedDecoder:
                 continue
             end = data.find(b"\r\n", at)
             if end < 0:
-                self._held = data[at:]
-                self._check_overhead(len(self._held))
+                self._buffer = data[at:]
+                self._check_overhead(len(self._buffer))
                 break
             line = data[at:end]
             at = end + 2
@@ -199,10 +196,10 @@ class ChunkedDecoder:
         return b"".join(pieces), None
 
     def _read_size(self, line: bytes) -> bool:
-        found = _CHUNK_SIZE.fullmatch(line)
-        if found is None:
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
             raise BadRequest(400, "malformed HTTP request")
-        self._left = int(found[1], 16)
+        self._left = int(match[1], 16)
         self._next = self._read_end_of_chunk if self._left else self._read_trailer
         return False
 
@@ -217,8 +214,8 @@ class ChunkedDecoder:
             raise BadRequest(400, "malformed HTTP request")
         return not line
 
-    def _check_overhead(self, held: int) -> None:
-        if self._overhead + held > self._max_overhead:
+    def _check_overhead(self, buffered: int) -> None:
+        if self._overhead + buffered > self._max_overhead:
             raise BadRequest(431, "too much behind the body")
 
 

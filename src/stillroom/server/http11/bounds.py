@@ -1,35 +1,34 @@
-"""Limits and time-outs of a connection, against large heads and slow clients (slowloris).
+"""Limits and timeouts of a connection, against large heads and slow clients (slowloris).
 
-Each has a setting; see docs/reference/settings.md.
+The settings are documented in docs/reference/settings.md.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 BODY_WINDOW_S: Final = 30.0
-"""A body's rate is measured over this long, so that a short pause is allowed."""
+"""Interval over which the rate of a body is measured, so that short pauses are allowed."""
 
 LINGER_BYTES: Final = 1024**2
 LINGER_S: Final = 2.0
-"""Lingering close: how much of a refused body, and how long, is read and dropped, so that the
-client sees the answer. What comes beyond the bytes waits unread until the time is over."""
+"""Lingering close: the rest of a refused body is read and dropped for this time, so that the client
+receives the response. After `LINGER_BYTES`, the rest is not read any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits and time-outs of one connection.
+    """Limits and timeouts of connections.
 
     Attributes:
-        head_bytes: Of a request's head. nginx: 32 KiB in four buffers.
-        header_fields: Number of them.
-        target_bytes: Of the request target. The longest key, each byte escaped, is 3 KiB.
-        head_timeout_s: For a connection's first byte, and for a head once it has begun.
-        body_bytes_per_s: A body that is slower for `BODY_WINDOW_S` is refused with 408.
-        idle_timeout_s: Between requests. Longer than the 60 s of most proxies, so that they
-            close idle connections, not we.
-        write_timeout_s: Without the client taking a single byte of its answer.
-        connections: At once, in each process. More get a 503, and more than twice as many
-            are closed without one: each 503 holds a descriptor until its client has gone.
+        head_bytes: Size of a request head. nginx: 32 KiB in four buffers.
+        target_bytes: Size of the request target. The longest key, fully encoded, has 3 KiB.
+        head_timeout_s: Timeout for the first byte of a connection, and for the rest of a head.
+        body_bytes_per_s: Minimum rate of a body over `BODY_WINDOW_S`; slower ones get a 408.
+        idle_timeout_s: Timeout between requests. It is longer than the 60 s of most proxies, so
+            that proxies close idle connections and not the server.
+        write_timeout_s: Timeout of a response of which the client reads nothing.
+        connections: Connections per process. Further ones get a 503. Beyond twice as many, they
+            are closed without a response, since each 503 uses a descriptor until it is read.
     """
 
     head_bytes: int = 32 * 1024

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: a state machine from bytes to requests, and from answers to bytes.
+"""HTTP/1.1 connection, implemented as a state machine.
 
     IDLE ──first byte──▶ HEAD ──complete──▶ BODY ──complete──▶ ANSWER ──answered──▶ IDLE
                           │                  │                   │
@@ -6,9 +6,9 @@
                                  │              or refused                            ▲
                                  └──────────────────┴──▶ LINGER ──FIN seen, or time──┘
 
-A request without a body goes from HEAD to ANSWER. One request is answered at a time; what a client
-sends ahead (pipelining) waits as bytes, unparsed, and is not read beyond what one read brings.
-Who answers is an `Exchange`: the ASGI application (`asgi`), or the fast path (`server/fast_path`).
+A request without a body changes the state from HEAD to ANSWER. Requests are handled one at a time.
+Data of further requests (pipelining) is buffered without parsing, and reading is paused after it.
+An `Exchange` handles a request: the ASGI application (`asgi`) or the fast path (`fast_path`).
 """
 
 import asyncio
@@ -34,13 +34,13 @@ log = logging.getLogger("stillroom.server")
 
 
 class State(Enum):
-    """What a connection waits for; see the picture above."""
+    """State of a connection; the values say what it waits for."""
 
     IDLE = "the first byte of a head"
     HEAD = "the rest of a head"
-    BODY = "the rest of a body; its request is being answered"
-    ANSWER = "the end of an answer to a request that has come whole"
-    LINGER = "the client's FIN, behind the last answer"
+    BODY = "the rest of a body, while its request is being handled"
+    ANSWER = "the end of the response to a complete request"
+    LINGER = "the client's FIN, after the last response"
     CLOSED = "nothing"
 
 
@@ -49,13 +49,7 @@ _LINGER, _CLOSED = State.LINGER, State.CLOSED
 
 
 class Connection(asyncio.Protocol):
-    """One connection.
-
-    Attributes:
-        client: The other end's address and port.
-        server: Our end's.
-        served: Requests whose heads were complete.
-    """
+    """Connection to a client. `served` counts the requests whose heads were complete."""
 
     _transport: asyncio.Transport
     _socket: socket.socket
@@ -67,25 +61,25 @@ class Connection(asyncio.Protocol):
         self._service = service
         self._fast_path = service.fast_path
         self._state = _IDLE
-        self._since = service.loop.time()  # the state was entered, or its time began anew
+        self._since = service.loop.time()  # start of the timeout of the current state
         self._head: HeadParser | None = None
         self._body = _NO_BODY
-        self._window_bytes = 0  # of the body, that had come when `_since` was set
+        self._window_bytes = 0  # bytes of the body received before `_since`
         self._exchange: Exchange | None = None
-        self._held = b""  # what came behind the request that is answered
+        self._buffer = b""  # data after the current request
         self._dropped_bytes = 0
-        self._writable: asyncio.Event | None = None  # while the transport's buffer is full
+        self._writable: asyncio.Event | None = None  # set only while the transport's buffer is full
         self._unsent = 0
-        self._taken_since = self._since
+        self._progress_at = self._since
 
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream socket
-        """Set up a connection, unless there are too many."""
+        """Set up the connection, or refuse it if there are too many."""
         self._transport = transport
-        # The transport's own, for as long as it lives: answers go past its buffer.
+        # This is the transport's descriptor, used to send without the transport's buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
-        self._socket.setblocking(False)  # as it is; else `dup` would make it block
+        self._socket.setblocking(False)  # it already is, but `dup` needs Python to know this
         self.client = address_of(transport.get_extra_info("peername"))
         self.server = address_of(transport.get_extra_info("sockname"))
         service = self._service
@@ -98,12 +92,12 @@ class Connection(asyncio.Protocol):
             self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End what is under way."""
+        """Abort the current request."""
         del exc
         self._state = _CLOSED
         self._service.connections.discard(self)
         self._socket.detach()
-        self._held = b""
+        self._buffer = b""
         self._body.abort()
         if self._exchange is not None:
             self._exchange.disconnect()
@@ -111,20 +105,20 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> bool:
-        """Half-close: a client that has sent all it wants may still read: answer, then close."""
+        """Finish the response after a half-close, then close: the client may still be reading."""
         if self._state is _ANSWER and self._exchange is not None:
             self._exchange.keep_alive = False
             return True
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, as the state has it; an error of ours is answered 500."""
+        """Process data. Unexpected errors result in a 500."""
         try:
-            self._take(data)
-        except Exception as error:  # noqa: BLE001  (the loop would close without an answer)
+            self._process(data)
+        except Exception as error:  # noqa: BLE001  (the loop would close without a response)
             self._fail(error)
 
-    def _take(self, data: bytes) -> None:
+    def _process(self, data: bytes) -> None:
         state = self._state
         if state is _IDLE:
             fast = self._fast_path
@@ -135,26 +129,26 @@ class Connection(asyncio.Protocol):
         elif state is _BODY:
             self._read_body(data)
         elif state is _ANSWER:
-            self._held += data
+            self._buffer += data
             self._transport.pause_reading()
         elif state is _LINGER:
             self._dropped_bytes += len(data)
             if self._dropped_bytes > LINGER_BYTES:
-                self._transport.pause_reading()  # closing now would reset a proxy that is sending
+                self._transport.pause_reading()  # closing now would send a reset to a busy proxy
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full: `drained` waits from now on."""
+        """Make `drain` wait, since the transport's buffer is full."""
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        """The client has taken something."""
-        self._taken_since = self._service.loop.time()
+        """End the wait of `drain`, since the client has read data."""
+        self._progress_at = self._service.loop.time()
         if self._writable is not None:
             self._writable.set()
             self._writable = None
 
     def shutdown(self) -> None:
-        """Graceful shutdown, called by uvicorn: finish what runs, take on nothing new."""
+        """Shut down gracefully (called by uvicorn): finish the current request, then close."""
         if self._exchange is not None:
             self._exchange.keep_alive = False
         elif self._state is not _LINGER:
@@ -166,13 +160,13 @@ class Connection(asyncio.Protocol):
         if self._state is _IDLE:
             data = data.lstrip(b"\r\n")
             if not data:
-                return  # line ends between requests are passed over, and are no sign of life
+                return  # line ends between requests are ignored and do not extend the timeout
             self._state, self._since = _HEAD, self._service.loop.time()
             self._head = HeadParser(self._service.bounds)
             whole = data
         else:
             whole = b""
-        assert self._head is not None  # noqa: S101  (since the first byte)
+        assert self._head is not None  # noqa: S101  (set in IDLE)
         try:
             rest = self._head.feed(data)
             if rest is None:
@@ -219,7 +213,7 @@ class Connection(asyncio.Protocol):
         if self._state is _BODY:
             self._read_body(b"")
 
-    def _set_reading(self, reads: bool) -> None:  # noqa: FBT001  (the name says it)
+    def _set_reading(self, reads: bool) -> None:  # noqa: FBT001  (the method's name explains it)
         if self._state is _BODY and not self._transport.is_closing():
             (self._transport.resume_reading if reads else self._transport.pause_reading)()
 
@@ -228,24 +222,24 @@ class Connection(asyncio.Protocol):
 
     # Answering ---------------------------------------------------------------------------
 
-    def run(self, answering: Coroutine[Any, Any, None]) -> None:
-        """Run the task of an exchange; it is cancelled when a shutdown's drain time is over."""
-        task = self._service.loop.create_task(answering)
+    def run(self, handler: Coroutine[Any, Any, None]) -> None:
+        """Run the task of an exchange, which is cancelled at the end of a shutdown's drain time."""
+        task = self._service.loop.create_task(handler)
         self._service.tasks.add(task)
         task.add_done_callback(self._service.tasks.discard)
 
     @property
     def has_unsent_bytes(self) -> bool:
-        """Whether the kernel has not taken all of the last answer: no file can follow it."""
+        """Return whether the transport has unsent bytes, so that no file can be sent yet."""
         return self._transport.get_write_buffer_size() > 0
 
     @property
     def socket(self) -> socket.socket:
-        """For sending a file; only while there are no unsent bytes."""
+        """Socket for sending a file. Use it only while there are no unsent bytes."""
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, at once if possible; the transport would wait for the end of the loop's turn."""
+        """Send immediately if possible. The transport would wait for the next loop iteration."""
         sent = 0
         if not self._transport.get_write_buffer_size():
             try:
@@ -259,47 +253,46 @@ class Connection(asyncio.Protocol):
                 return
         self._transport.write(bytes(data[sent:]))
 
-    async def drained(self) -> None:
-        """Wait until the client has taken enough that more can be written."""
+    async def drain(self) -> None:
+        """Wait until the transport's buffer has space."""
         if self._writable is not None:
             await self._writable.wait()
 
-    def answered(self) -> None:
-        """Note an answer that was sent whole, without an exchange (fast path)."""
+    def note_response(self) -> None:
+        """Record a complete response without an exchange (fast path)."""
         self.served += 1
         self._since = self._service.loop.time()
 
-    def answer_with(self, exchange: Exchange) -> None:
-        """Go on with an answer that takes longer (fast path)."""
+    def continue_with(self, exchange: Exchange) -> None:
+        """Let an exchange send the rest of a response (fast path)."""
         self.served += 1
         self._state, self._exchange = _ANSWER, exchange
 
     def finish(self, exchange: Exchange) -> None:
-        """The answer is sent whole: go on with the next request, or close."""
+        """Continue with the next request or close, after a complete response."""
         if exchange is not self._exchange or self._transport.is_closing():
-            return  # disconnected, or about to be
+            return  # the connection is closed or closing
         self._exchange = None
         if not exchange.keep_alive or self._state is _BODY:
             self.close()
             return
         self._state, self._since = _IDLE, self._service.loop.time()
         self._transport.resume_reading()
-        if self._held:
-            held, self._held = self._held, b""
-            self.data_received(held)
+        if self._buffer:
+            buffer, self._buffer = self._buffer, b""
+            self.data_received(buffer)
 
     # Refusing and closing ----------------------------------------------------------------
 
     def refuse(self, status: int, message: str) -> str:
-        """Answer without the application, and close.
+        """Send an error response and close. Return its request id.
 
-        Returns:
-            The id in the response; empty if another one had begun.
+        The id is empty if another response has begun, which then continues.
         """
         if self._exchange is not None:
             self._body.abort()
             if self._exchange.has_begun:
-                self._exchange.keep_alive = False  # nothing may come between
+                self._exchange.keep_alive = False
                 self._state = _ANSWER
                 return ""
             self._exchange.disconnect()
@@ -308,7 +301,7 @@ class Connection(asyncio.Protocol):
         response = refusal(status, message)
         self.write(response.head + response.body)
         if access_log.isEnabledFor(logging.INFO):
-            # What it asked for may be anything: half a head, or no HTTP at all.
+            # Method and target are unknown: the request may be incomplete, or not HTTP at all.
             log_access(
                 self.client, "-", "-", status,
                 operation="connection", request_id=response.request_id, began=time.perf_counter(),
@@ -318,47 +311,47 @@ class Connection(asyncio.Protocol):
         return response.request_id
 
     def _fail(self, error: Exception) -> None:
-        """Respond 500 and log one line: a client that finds such a request can repeat it."""
+        """Respond 500 and log a single line, since a client may repeat such a request."""
         request_id = self.refuse(500, "internal server error; see the server log")
         if not request_id:
             self.abort()
         log_failure(error, request_id)
 
     def close(self) -> None:
-        """Close behind what was sent; linger if the client may be sending."""
-        if self._held or self._state is _HEAD or not self._body.is_complete:
+        """Close after sending buffered data. Linger if the client may be sending."""
+        if self._buffer or self._state is _HEAD or not self._body.is_complete:
             self._linger()
         elif self._state is not _CLOSED:
             self._transport.close()
 
     def drop(self) -> None:
-        """Close without lingering, behind what was written."""
+        """Close without lingering, after sending buffered data."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what is not sent is dropped."""
+        """Close immediately, and drop buffered data."""
         self._transport.abort()
-        # Now, and not with the loop's next turn: an answer from the page cache never waits for one.
+        # Do not wait for `connection_lost`, since sending from the page cache never yields.
         if self._exchange is not None:
             self._exchange.disconnect()
 
     def _linger(self) -> None:
-        """Lingering close: send FIN, drop what still arrives for a while, then close.
+        """Send FIN, drop incoming data for a while, then close (lingering close).
 
-        Closing at once would answer data in flight with a reset, and a reset makes the
-        client's system throw away the answer that it has not read yet.
+        Closing immediately would respond to incoming data with a reset, and on a reset the client's
+        system drops the part of the response that the client has not read.
         """
         if self._state in (_LINGER, _CLOSED) or self._transport.is_closing():
             return
         self._state, self._since = _LINGER, self._service.loop.time()
-        self._held, self._head = b"", None
+        self._buffer, self._head = b"", None
         self._transport.write_eof()
         self._transport.resume_reading()
 
     # Time-outs ---------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """Once a second: end what is too slow, in sending or in reading, or idle for too long."""
+        """Close the connection or respond 408 if a timeout has expired. Called once a second."""
         bounds, waited_s = self._service.bounds, now - self._since
         if self._has_stopped_reading(now):
             self.abort()
@@ -367,7 +360,7 @@ class Connection(asyncio.Protocol):
             if waited_s > (bounds.write_timeout_s if unacknowledged else LINGER_S):
                 self._transport.close()
         elif self._state is _IDLE:
-            # Before its first byte a connection has the time of a head.
+            # The first byte of a connection must arrive within the timeout of a head.
             if waited_s > (bounds.idle_timeout_s if self.served else bounds.head_timeout_s):
                 self._transport.close()
         elif self._state is _HEAD:
@@ -383,12 +376,12 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             unsent += self._exchange.unsent_bytes
         if unsent == 0 or unsent != self._unsent:
-            self._unsent, self._taken_since = unsent, now
-        return now - self._taken_since > self._service.bounds.write_timeout_s
+            self._unsent, self._progress_at = unsent, now
+        return now - self._progress_at > self._service.bounds.write_timeout_s
 
     @property
     def _has_unacknowledged_bytes(self) -> bool:
-        """Whether bytes of the last answer are not acknowledged (TIOCOUTQ); a reset drops them."""
+        """Return whether there are unacknowledged bytes (TIOCOUTQ), which a reset would drop."""
         return self.has_unsent_bytes or any(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
 
 

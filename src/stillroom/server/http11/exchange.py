@@ -22,11 +22,11 @@ class ClientConnection(Protocol):
     def socket(self) -> socket.socket: ...  # noqa: D102
     @property
     def has_unsent_bytes(self) -> bool: ...  # noqa: D102
-    def run(self, answering: Coroutine[Any, Any, None]) -> None: ...  # noqa: D102
+    def run(self, handler: Coroutine[Any, Any, None]) -> None: ...  # noqa: D102
     def write(self, data: bytes | bytearray | memoryview) -> None: ...  # noqa: D102
-    async def drained(self) -> None: ...  # noqa: D102
-    def answered(self) -> None: ...  # noqa: D102
-    def answer_with(self, exchange: "Exchange") -> None: ...  # noqa: D102
+    async def drain(self) -> None: ...  # noqa: D102
+    def note_response(self) -> None: ...  # noqa: D102
+    def continue_with(self, exchange: "Exchange") -> None: ...  # noqa: D102
     def finish(self, exchange: "Exchange") -> None: ...  # noqa: D102
     def drop(self) -> None: ...  # noqa: D102
     def abort(self) -> None: ...  # noqa: D102
@@ -55,7 +55,7 @@ class Exchange(Protocol):
 
 
 class Responder(Protocol):
-    """Handles requests."""
+    """Handler of requests."""
 
     def begin(self, connection: ClientConnection, request: Request, body: RequestBody) -> Exchange:
         """Start to handle a request."""
@@ -63,11 +63,7 @@ class Responder(Protocol):
 
 
 class FastPath(Protocol):
-    """Responds to simple requests at once.
-
-    Attributes:
-        longest_head: Longest input, in bytes, that `answer` accepts.
-    """
+    """Handler of simple requests. `longest_head` is the longest input of `answer` in bytes."""
 
     longest_head: int
 
@@ -76,5 +72,5 @@ class FastPath(Protocol):
         ...
 
     def learn(self, connection: ClientConnection, data: bytes, request: Request) -> bool:
-        """Remember a valid head and respond to it; False if nothing was sent."""
+        """Cache a valid head and respond to it; False if nothing was sent."""
         ...

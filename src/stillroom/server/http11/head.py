@@ -1,4 +1,4 @@
-"""HTTP/1.1 request heads: parsing, and checks of size, Host, target and framing (smuggling)."""
+"""HTTP/1.1 request heads: parsing and checks of size, Host, target and framing."""
 
 import re
 from typing import Final, NamedTuple
@@ -12,13 +12,13 @@ _TARGET: Final = re.compile(
     rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?",
     re.IGNORECASE,
 )
-"""Origin form or absolute form (RFC 9112, 3.2), ASCII, without a fragment: path and query."""
+"""Target in origin form or absolute form (RFC 9112, 3.2): ASCII, without a fragment."""
 
 _END: Final = b"\r\n\r\n"
 
 
 class BadRequest(Exception):
-    """A request that is refused by the connection, before any operation is reached."""
+    """Error of a request that the connection rejects before it reaches an operation."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -27,17 +27,16 @@ class BadRequest(Exception):
 
 
 class Request(NamedTuple):
-    """The head of a request that has passed all checks.
+    """Head of a request that has passed all checks.
 
     Attributes:
-        target: As it came.
-        path: Of the target.
-        query: Of the target, without `?`.
+        path: Path of the target, not decoded.
+        query: Query of the target without `?`, not decoded.
         version: "1.0" or "1.1".
-        headers: Names in lower case, in their order.
-        keep_alive: Whether the client can send another request on this connection.
-        length: Bytes of the body; None: it is chunked.
-        expects_continue: The client waits for `100 Continue` before it sends the body.
+        headers: Fields in their order, with names in lower case.
+        keep_alive: Whether the client may send another request on this connection.
+        length: Length of the body; None if it is chunked.
+        expects_continue: Whether the client waits for `100 Continue` before it sends the body.
     """
 
     method: str
@@ -52,10 +51,11 @@ class Request(NamedTuple):
 
 
 class HeadParser:
-    """Parses one head, which may come in pieces. It is given no byte of what follows the head.
+    """Parser of one head, which may arrive in pieces.
 
-    httptools cannot be stopped: it would parse a pipelined request into memory while the one
-    before it is still answered. So the end of the head is found first.
+    httptools cannot be stopped: it would parse pipelined requests into memory while the first one
+    is still being handled. So the end of the head is searched first, and httptools gets no bytes
+    after it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -68,13 +68,10 @@ class HeadParser:
         self._last = b""
 
     def feed(self, data: bytes) -> bytes | None:
-        """Parse a piece.
-
-        Returns:
-            What follows the head, once it is complete (then `request` has it); None before.
+        """Parse a piece. Return the data after a complete head, or None if it is incomplete.
 
         Raises:
-            BadRequest: it is malformed, or too large.
+            BadRequest: the head is malformed or too large.
         """
         at = (self._last + data).find(_END)
         if at < 0:
@@ -83,16 +80,16 @@ class HeadParser:
             return None
         end = at + len(_END) - len(self._last)
         self._parse(data[: end - 1])
-        # With its last byte, and no byte earlier: else the parser and this class would not
-        # agree on where the body begins.
+        # The head must be complete with exactly this byte. Otherwise the parser and this class
+        # would disagree on the start of the body (request smuggling).
         self._parse(data[end - 1 : end], is_last=True)
         return data[end:]
 
     def request(self) -> Request:
-        """The complete head.
+        """Return the complete head.
 
         Raises:
-            BadRequest: it fails a check.
+            BadRequest: the head fails a check.
         """
         version = self._parser.get_http_version()
         names = [name for name, _ in self._headers]
@@ -109,7 +106,7 @@ class HeadParser:
             keep_alive=(
                 version != "1.0"
                 and self._keeps_alive
-                and not self._offers_upgrade  # nothing sensible can follow
+                and not self._offers_upgrade  # the next bytes might be another protocol
             ),
             length=length,
             expects_continue=(
@@ -120,15 +117,15 @@ class HeadParser:
     # Called by the parser ----------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        """Collect the target."""
+        """Append a part of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field."""
+        """Append a header field."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Note the end of the head, and what the parser forgets with the end of the message."""
+        """Store values that the parser resets at the end of the message."""
         self._is_complete = True
         self._keeps_alive = self._parser.should_keep_alive()
         self._offers_upgrade = self._parser.should_upgrade()
@@ -141,7 +138,7 @@ class HeadParser:
         try:
             self._parser.feed_data(data[:allowed] if len(data) > allowed else data)
         except httptools.HttpParserUpgrade:
-            pass  # the offer is not taken
+            pass  # the upgrade is declined
         except httptools.HttpParserError:
             raise BadRequest(400, "malformed HTTP request") from None
         if len(self._target) > self._bounds.target_bytes:
@@ -169,7 +166,7 @@ class HeadParser:
         if codings and (codings != [b"chunked"] or version == "1.0"):
             raise BadRequest(400, "the only transfer coding is chunked, and only in HTTP/1.1")
         if self._offers_upgrade and (lengths or codings):
-            # Other servers take what follows an Upgrade for another protocol, not for a body.
+            # Other servers interpret the bytes after an Upgrade as another protocol.
             raise BadRequest(
                 400, "a body cannot follow an offer to upgrade: leave out the Upgrade field"
             )

@@ -1,4 +1,4 @@
-"""Refusals by the connection, which reach no operation: 400, 408, 414, 431, 500 and 503."""
+"""Error responses of the connection itself: 400, 408, 414, 431, 500 and 503."""
 
 import time
 from http import HTTPStatus
@@ -13,14 +13,14 @@ _CODES: Final = {
     408: "request_timeout",
     414: "uri_too_long",
     431: "request_header_fields_too_large",
-    500: "bug",  # as of an operation
+    500: "bug",  # the same code as for operations
     503: "service_unavailable",
 }
-"""Source of the others: https://www.iana.org/assignments/http-status-codes."""
+"""Codes of errors, derived from https://www.iana.org/assignments/http-status-codes."""
 
 
 class Refusal(NamedTuple):
-    """The response to a request that reaches no operation; the connection closes behind it."""
+    """Response to a request that reaches no operation. The connection is closed after it."""
 
     status: int
     request_id: str
@@ -29,13 +29,13 @@ class Refusal(NamedTuple):
 
 
 def refusal(status: int, message: str) -> Refusal:
-    """The response with this status, and a sentence for the client's user."""
+    """Create an error response."""
     generated_id = request_id.generate()
-    found = plain_problem(status, message, _CODES[status], generated_id)
+    problem = plain_problem(status, message, _CODES[status], generated_id)
     head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "connection: close"]
-    head += [f"{name}: {value}" for name, value in found.headers]
+    head += [f"{name}: {value}" for name, value in problem.headers]
     head.append(f"{request_id.FIELD}: {generated_id}")
     if status == 503:
         head.append(f"retry-after: {RETRY_AFTER_S}")
     head.append(f"date: {format_http_date(time.time_ns())}")
-    return Refusal(status, generated_id, "\r\n".join(head).encode() + b"\r\n\r\n", found.body)
+    return Refusal(status, generated_id, "\r\n".join(head).encode() + b"\r\n\r\n", problem.body)

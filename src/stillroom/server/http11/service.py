@@ -36,7 +36,6 @@ class Service:
     _waiting: deque[Callable[[], None]] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
-        """Add the timer of all connections."""
         self.timer = TimeoutTimer(self.loop, self.connections)
 
     def run_in_turn(self, work: Callable[[], None]) -> None:
@@ -53,10 +52,7 @@ class Service:
 
 
 def log_failure(error: Exception, request_id: str) -> None:
-    """Log an error of ours in one line, without its message.
-
-    The message may contain the request, with the signature of a URL.
-    """
+    """Log an unexpected error without its message, which may contain the signature of a URL."""
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     facts = {"error": type(error).__name__, "file": frame.f_code.co_filename, "line": line}
     log.error(
@@ -66,5 +62,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def address_of(name: Any) -> Address | None:  # noqa: ANN401  (of a socket: IPv4, or longer IPv6)
-    """Return host and port of a socket's name, or None if it has none any more."""
+    """Return host and port of a socket's name, or None if the name is empty."""
     return (str(name[0]), int(name[1])) if name else None

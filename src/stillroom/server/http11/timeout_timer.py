@@ -1,8 +1,7 @@
-"""Time-outs of all connections of a process, by one timer a second; it also flushes the metrics.
+"""Timer that checks the timeouts of all connections once a second and flushes the metrics.
 
-A timer for every wait of every connection would be set and cancelled with every
-request; checking all connections once a second costs less, and time-outs of seconds
-need no finer timer.
+Separate timers for each connection would be set and cancelled with every request. A common timer is
+cheaper, and its resolution suffices for timeouts of seconds.
 """
 
 import asyncio
@@ -18,18 +17,17 @@ TICK_S: Final = 1.0
 
 
 class HasTimeouts(Protocol):
-    """A connection, as the timer sees it."""
+    """Object whose timeouts are checked."""
 
     def check_timeouts(self, now: float) -> None:
-        """End what is too slow; `now` is the loop's time."""
+        """End slow activities. `now` is the loop's time."""
         ...
 
 
 class TimeoutTimer:
-    """Checks the time-outs of all connections once a second, while there are any."""
+    """Timer that runs once a second while there are connections."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connections: Iterable[HasTimeouts]) -> None:
-        """Begin stopped; `connections` may change at any time."""
         self._loop = loop
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
@@ -37,7 +35,7 @@ class TimeoutTimer:
         self._last_flush_worked = True
 
     def start(self) -> None:
-        """Start the timer, if it does not run."""
+        """Start the timer if it is not running."""
         if self._timer is None:
             self._due = self._loop.time() + TICK_S
             self._timer = self._loop.call_at(self._due, self._tick)
@@ -48,7 +46,7 @@ class TimeoutTimer:
         connections = list(self._connections)
         late = now - self._due if connections else 0.0
         if connections:
-            self.start()  # first, so that nothing that fails below stops the timer
+            self.start()  # before anything that could fail and stop the timer
         self._flush_metrics(len(connections), late)
         for connection in connections:
             try:
@@ -57,7 +55,7 @@ class TimeoutTimer:
                 log.exception("checking the time-outs of a connection failed")
 
     def _flush_metrics(self, connections: int, late: float) -> None:
-        """Flush the metrics; an error is logged once, until it works again, and stops nothing."""
+        """Flush the metrics. Repeated errors are logged only once."""
         try:
             metrics.report_loop(connections, late)
             metrics.flush()

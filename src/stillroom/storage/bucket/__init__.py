@@ -1,1 +1,1 @@
-"""Images as objects in a bucket, Cloudflare R2 or any that speaks S3, served by a CDN."""
+"""Bucket backend: images as objects in Cloudflare R2 or any S3 service, served by a CDN."""

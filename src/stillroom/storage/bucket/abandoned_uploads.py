@@ -1,7 +1,7 @@
-"""Abort abandoned multipart uploads, as soon as the bucket can be reached.
+"""Abort abandoned multipart uploads as soon as the bucket can be reached.
 
-Parts cost room until their upload is aborted. What a dead process leaves is the
-business of the bucket's lifecycle rule (docs/r2.md); what this one knows of, it removes itself.
+Parts take space until their upload is aborted. Those of a dead process are left to the bucket's
+lifecycle rule (docs/r2.md).
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from stillroom.errors import StillroomError
 from stillroom.storage.objectstore import DEADLINE_S, ObjectStore
 
 _MAX: Final = 1000
-"""Uploads remembered; more are left to the lifecycle rule."""
+"""Maximum of uploads remembered; more are left to the lifecycle rule."""
 
 _AT_ONCE: Final = 4
-"""Requests that these may take from those who save and read."""
+"""Concurrent requests, so that enough connections remain for saves and reads."""
 
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
@@ -25,57 +25,56 @@ log = logging.getLogger("stillroom.r2")
 
 
 class AbandonedUploads:
-    """Aborts in the background, again and again until they succeed or the process ends."""
+    """Aborts uploads in the background, retrying until it succeeds or the process ends."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
-        self._doubted: set[str] = set()
+        self._unknown: set[str] = set()  # keys with an upload of unknown id
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._closing = asyncio.Event()
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Throw the parts of an upload away; one that is over already is fine."""
+        """Delete the parts of an upload, unless it is over already."""
 
-        async def once() -> None:
+        async def attempt() -> None:
             await self._abort(key, upload_id)
 
-        self._start(key, once)
+        self._start(key, attempt)
 
-    def doubt(self, key: str) -> None:
-        """The answer to a beginning was lost: there may be an upload whose id is unknown.
+    def abort_unknown(self, key: str) -> None:
+        """Abort an upload whose id is unknown, because the response to its creation was lost.
 
-        Nothing tells whose an upload is. But a writer that begins one sends its first part at once,
-        within `DEADLINE_S`; so one that was there twice that time ago, and has no part yet, is
-        abandoned.
+        The bucket does not say who created an upload. But writers send the first part within
+        `DEADLINE_S`, so an upload that is twice as old and has no part is abandoned.
         """
-        if key in self._doubted:
+        if key in self._unknown:
             return
 
-        async def once() -> None:
+        async def attempt() -> None:
             suspects = await self._uploads_of(key)
             if suspects and await self._sleep(2 * DEADLINE_S):
                 for upload_id in suspects & await self._uploads_of(key):
                     if not await self._has_parts(key, upload_id):
                         await self._abort(key, upload_id)
-            self._doubted.discard(key)
+            self._unknown.discard(key)
 
-        self._doubted.add(key)
-        self._start(key, once)
+        self._unknown.add(key)
+        self._start(key, attempt)
 
-    def _start(self, key: str, once: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, key: str, attempt: Callable[[], Awaitable[None]]) -> None:
         if self._closing.is_set() or len(self._tasks) >= _MAX:
             log.warning("no more uploads can be aborted: parts of %r stay in the bucket", key)
             return
-        task = asyncio.ensure_future(self._persist(key, once))
+        task = asyncio.ensure_future(self._retry(key, attempt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _persist(self, key: str, once: Callable[[], Awaitable[None]]) -> None:
+    async def _retry(self, key: str, attempt: Callable[[], Awaitable[None]]) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await once()
+                await attempt()
             except StillroomError as error:
                 log.warning("parts of %r stay in the bucket: %s (%r)", key, error, error.__cause__)
             else:
@@ -85,7 +84,7 @@ class AbandonedUploads:
             pause_s *= 2
 
     async def _sleep(self, seconds: float) -> bool:
-        """Wait; False as soon as there is no time left to."""
+        """Sleep and return True, or return False as soon as this object is closing."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -107,12 +106,12 @@ class AbandonedUploads:
             return await self._store.has_parts(key, upload_id)
 
     async def close(self) -> None:
-        """Give what is under way one deadline more; the rest stays for the lifecycle rule."""
+        """Wait one deadline for running aborts; the rest is left to the lifecycle rule."""
         self._closing.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=DEADLINE_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        # A host application may start its router again, in another event loop.
+        # A host application may start its router again in another event loop.
         self._slots, self._closing = asyncio.Semaphore(_AT_ONCE), asyncio.Event()

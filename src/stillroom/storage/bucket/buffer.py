@@ -1,19 +1,19 @@
-"""Memory for one part of an upload."""
+"""Memory buffer for one part of an upload."""
 
 import mmap
 from typing import Final
 
 _HEAP_BYTES: Final = 1024**2
-"""Up to this a buffer comes from the heap, where it finds memory that was in use before: new pages
-cost 90 µs for 100 KB. All such buffers together are bounded by the budget for small images."""
+"""Maximum size of a buffer on the heap, which reuses memory: new pages cost 90 µs for 100 KB. All
+such buffers together are bounded by the budget for small images."""
 
 
 class PartBuffer:
-    """Bytes that come in, up to a size that is known from the start.
+    """A buffer for incoming bytes, of a fixed maximum size.
 
-    A large one has pages of its own, straight from the system: only what was written takes
-    room, and all of it is given back as soon as it is unused. In the heap, buffers
-    of this size that grow piece by piece cost up to twice their size (tests/r2/test_cdn.py).
+    A large buffer has memory pages of its own: only those written take memory, and all are
+    released as soon as the buffer is unused. Buffers of this size that grow on the heap take up to
+    twice their size (tests/r2/test_cdn.py).
     """
 
     def __init__(self, most: int) -> None:
@@ -24,13 +24,13 @@ class PartBuffer:
     def __len__(self) -> int:
         return self._size
 
-    def take(self, data: memoryview) -> memoryview:
-        """Take the beginning of `data`, as much as fits; gives back the rest."""
-        taken = data[: self._most - self._size]
-        self._memory[self._size : self._size + len(taken)] = taken
-        self._size += len(taken)
-        return data[len(taken) :]
+    def fill(self, data: memoryview) -> memoryview:
+        """Append the beginning of `data`, as much as fits, and return the rest."""
+        head = data[: self._most - self._size]
+        self._memory[self._size : self._size + len(head)] = head
+        self._size += len(head)
+        return data[len(head) :]
 
     def contents(self) -> memoryview:
-        """What came so far; it stays as it is only while nothing more is taken."""
+        """Return the bytes so far. The view is valid until the next call of `fill`."""
         return memoryview(self._memory)[: self._size]

@@ -1,9 +1,9 @@
-"""Whether a bucket holds to If-None-Match and If-Match: tried, never believed.
+"""Probes of a bucket's support for If-None-Match and If-Match.
 
-Some ignore the fields, and a guarded save would replace whatever is there; some refuse them, or
-take ETags without their quotes alone, as Ceph RGW 18 does
-(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few hold to those of a deletion. What an
-object of our own shows is remembered for as long as the process runs.
+Some buckets ignore these fields, so a guarded save would replace any image. Others refuse them, or
+accept only ETags without quotes, like Ceph RGW 18
+(https://docs.ceph.com/en/reef/radosgw/s3/objectops/). Few support them for deletions. Results of
+the probe, which uses an object made for it, are kept until the process ends.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from stillroom.storage.objectstore import (
 from stillroom.storage.values import Condition
 
 PROBE: Final = ".stillroom/conditions-"
-"""What an object for this is called; no image path leads there."""
+"""Prefix of the object for the probe; no image path leads there."""
 
 _BODY: Final = memoryview(b"written to try conditions; may be deleted")
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
 _OTHER_ETAG: Final = f'"{"0" * 32}"'
 
 IF_ABSENT: Final = Guard()
-"""The guard of a save that may only create."""
+"""Guard of a save that must not replace anything."""
 
 _BARE: Final = Properties()
 
@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.r2")
 
 
 class _Request(enum.Enum):
-    """What is asked under a condition; the value says so behind the condition's name."""
+    """Kind of a conditional request; the value is appended to the name of the condition."""
 
     PUT = ""
     COMPLETE = " for images over 16 MiB"
@@ -54,11 +54,11 @@ class _Request(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One way to change an object under a condition.
+class _Change:
+    """A kind of conditional change.
 
     Attributes:
-        creates: There must be no object; else, one with an ETag.
+        creates: The object must not exist; otherwise, it must have the given ETag.
     """
 
     request: _Request
@@ -69,150 +69,150 @@ class _Way:
 
     @property
     def consequence(self) -> str:
-        """What a bucket that does not hold to it means for requests."""
+        """Consequence of missing support for the requests to this server."""
         if self.request is _Request.DELETE:
             return "a guarded deletion looks first, and takes what is saved right between the two"
         return "saves with such a condition are answered 501"
 
 
 class Conditions:
-    """What one bucket does with conditions; found out when it is first needed."""
+    """Support of one bucket for conditions, probed when it is first needed."""
 
     def __init__(self, store: ObjectStore, abandoned: AbandonedUploads) -> None:
         self._store = store
         self._abandoned = abandoned
-        self._trying: dict[_Request, asyncio.Future[None]] = {}
-        self._known: dict[_Way, str | None] = {}
+        self._probes: dict[_Request, asyncio.Future[None]] = {}
+        self._faults: dict[_Change, str | None] = {}
 
-    async def demand(self, guard: Guard | None, *, in_parts: bool = False) -> None:
-        """Return if the bucket holds to `guard`, the condition of a request that stores.
+    async def require(self, guard: Guard | None, *, in_parts: bool = False) -> None:
+        """Return if the bucket enforces `guard` when it stores an object, else raise.
 
-        One whose documents say so is not tried: each request would be billed.
+        A bucket whose documentation promises that is not probed, since each request is billed.
 
         Raises:
             ConditionUnsupported: it does not; nothing was sent yet.
-            BackendUnavailable: that could not be found out.
+            BackendUnavailable: the probe failed.
         """
         if guard is None or self._store.keeps_guards:
             return
         request = _Request.COMPLETE if in_parts else _Request.PUT
-        lacking = (await self._found(request))[_Way(request, guard.etag is None)]
-        if lacking is not None:
+        fault = (await self._probe_once(request))[_Change(request, guard.etag is None)]
+        if fault is not None:
             raise ConditionUnsupported(
-                f"the bucket {lacking}, so a save with a condition cannot be kept to it: "
+                f"the bucket {fault}, so a save with a condition cannot be kept to it: "
                 "save without one, or use a bucket with conditional writes"
             )
 
     async def guards_deletions(self) -> bool:
-        """Whether the bucket holds to the guard of a deletion.
+        """Return whether the bucket enforces the guard of a deletion.
 
-        Ask before the look that the guard comes from: the first time it takes some requests.
+        Call it before the HEAD that the guard comes from: the first call sends some requests.
 
         Raises:
-            BackendUnavailable: that could not be found out.
+            BackendUnavailable: the probe failed.
         """
-        if self._store.keeps_guards:  # R2, whose documents know of no conditional deletion
+        if self._store.keeps_guards:  # R2, whose documentation has no conditional deletion
             return False
-        return (await self._found(_Request.DELETE))[_Way(_Request.DELETE)] is None
+        return (await self._probe_once(_Request.DELETE))[_Change(_Request.DELETE)] is None
 
-    async def lacking(self) -> Sequence[Limitation]:
-        """What the bucket does wrong; nothing if it holds to all conditions.
+    async def find_limitations(self) -> Sequence[Limitation]:
+        """Return the unsupported conditions.
 
         Raises:
-            BackendUnavailable: that could not be found out.
+            BackendUnavailable: a probe failed.
         """
         for request in _Request:
-            await self._found(request)
+            await self._probe_once(request)
         return [
-            Limitation(clause, way.consequence)
-            for way, clause in self._known.items()
+            Limitation(clause, change.consequence)
+            for change, clause in self._faults.items()
             if clause is not None
         ]
 
-    async def _found(self, request: _Request) -> Mapping[_Way, str | None]:
-        """What is known, once it is; all who need it wait for one attempt."""
-        if _Way(request) not in self._known:
-            trying = self._trying.get(request)
-            if trying is None:
-                trying = asyncio.ensure_future(self._find_out(request))
-                trying.add_done_callback(lambda done: done.cancelled() or done.exception())
-                self._trying[request] = trying
-            await asyncio.shield(trying)
-        return self._known
+    async def _probe_once(self, request: _Request) -> Mapping[_Change, str | None]:
+        """Return the results, after a probe that all callers share."""
+        if _Change(request) not in self._faults:
+            probe = self._probes.get(request)
+            if probe is None:
+                probe = asyncio.ensure_future(self._probe(request))
+                probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._probes[request] = probe
+            await asyncio.shield(probe)
+        return self._faults
 
-    async def _find_out(self, request: _Request) -> None:
+    async def _probe(self, request: _Request) -> None:
         key = f"{PROBE}{secrets.token_hex(8)}"
         try:
             try:
                 if request is _Request.DELETE:
-                    found = await self._try_deletion(key)
+                    faults = await self._probe_deletion(key)
                 else:
-                    found = await self._try(key, in_parts=request is _Request.COMPLETE)
+                    faults = await self._probe_saves(key, in_parts=request is _Request.COMPLETE)
             finally:
                 with contextlib.suppress(BackendUnavailable):
                     await self._store.delete(key, once=True)
         finally:
-            del self._trying[request]
-        for way, clause in found.items():
+            del self._probes[request]
+        for change, clause in faults.items():
             if clause is not None:
                 level = logging.WARNING if request is _Request.DELETE else logging.ERROR
-                log.log(level, "the bucket %s: %s (docs/buckets.md)", clause, way.consequence)
-        self._known |= found
+                log.log(level, "the bucket %s: %s (docs/buckets.md)", clause, change.consequence)
+        self._faults |= faults
 
     async def close(self) -> None:
-        """End what is being tried."""
-        trying = list(self._trying.values())
-        for task in trying:
+        """Cancel running probes."""
+        probes = list(self._probes.values())
+        for task in probes:
             task.cancel()
-        await asyncio.gather(*trying, return_exceptions=True)
-        self._trying.clear()
+        await asyncio.gather(*probes, return_exceptions=True)
+        self._probes.clear()
 
-    async def _try(self, key: str, *, in_parts: bool) -> dict[_Way, str | None]:
+    async def _probe_saves(self, key: str, *, in_parts: bool) -> dict[_Change, str | None]:
         request = _Request.COMPLETE if in_parts else _Request.PUT
-        create, replace = _Way(request, creates=True), _Way(request)
-        found: dict[_Way, str | None] = {}
+        create, replace = _Change(request, creates=True), _Change(request)
+        faults: dict[_Change, str | None] = {}
         first = await self._write(key, IF_ABSENT, in_parts=in_parts)
         if first.etag is None:
-            found[create] = f"refuses {create} ({first.reason})"
+            faults[create] = f"refuses {create} ({first.reason})"
             first = await self._write(key, None, in_parts=in_parts)
             if first.etag is None:
-                raise _nothing_to_try_on()
+                raise _probe_refused()
         else:
             again = await self._write(key, IF_ABSENT, in_parts=in_parts)
-            found[create] = self._fault(create, again)
+            faults[create] = self._describe_fault(create, again)
         other = await self._write(key, Guard(_OTHER_ETAG), in_parts=in_parts)
-        found[replace] = self._fault(replace, other)
-        if found[replace] is None:
+        faults[replace] = self._describe_fault(replace, other)
+        if faults[replace] is None:
             same = await self._write(key, Guard(first.etag), in_parts=in_parts)
             if same.etag is None:
-                found[replace] = f"refuses {replace} where it holds ({same.reason})"
-        return found
+                faults[replace] = f"refuses {replace} where it holds ({same.reason})"
+        return faults
 
-    async def _try_deletion(self, key: str) -> dict[_Way, str | None]:
-        way = _Way(_Request.DELETE)
+    async def _probe_deletion(self, key: str) -> dict[_Change, str | None]:
+        change = _Change(_Request.DELETE)
         written = await self._write(key, None, in_parts=False)
         if written.etag is None:
-            raise _nothing_to_try_on()
+            raise _probe_refused()
         other = await self._delete(key, Guard(_OTHER_ETAG))
-        fault = self._fault(way, other)
+        fault = self._describe_fault(change, other)
         if fault is None:
             same = await self._delete(key, Guard(written.etag))
             if same.refusal is not None:
-                fault = f"refuses {way} where it holds ({same.reason})"
-        return {way: fault}
+                fault = f"refuses {change} where it holds ({same.reason})"
+        return {change: fault}
 
     @staticmethod
-    def _fault(way: _Way, changed: Written | Deleted) -> str | None:
-        """What is wrong with a change whose condition does not hold."""
-        if changed.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
+    def _describe_fault(change: _Change, result: Written | Deleted) -> str | None:
+        """Describe the fault in the result of a request whose condition does not hold."""
+        if result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
             return None
-        ignored = changed.refusal is None
-        return f"ignores {way}" if ignored else f"refuses {way} ({changed.reason})"
+        ignored = result.refusal is None
+        return f"ignores {change}" if ignored else f"refuses {change} ({result.reason})"
 
     async def _delete(self, key: str, guard: Guard) -> Deleted:
         deleted = await self._store.delete(key, guard=guard, any_refusal=True)
         if deleted.doubtful:
-            raise _in_trouble()
+            raise _probe_interrupted()
         return deleted
 
     async def _write(self, key: str, guard: Guard | None, *, in_parts: bool) -> Written:
@@ -226,27 +226,27 @@ class Conditions:
             written = await self._store.put(
                 key, _BODY, _SHA256, _BARE, guard=guard, any_refusal=True
             )
-        if written.doubtful:  # a refusal may then be our own success's
-            raise _in_trouble()
+        if written.doubtful:  # a refusal may then be due to the success of an earlier attempt
+            raise _probe_interrupted()
         return written
 
 
-def _nothing_to_try_on() -> BackendUnavailable:
+def _probe_refused() -> BackendUnavailable:
     return BackendUnavailable("the bucket does not store what conditions are tried on")
 
 
-def _in_trouble() -> BackendUnavailable:
+def _probe_interrupted() -> BackendUnavailable:
     return BackendUnavailable("the bucket's conditions could not be tried: it is in trouble")
 
 
 async def guard_for(
     store: ObjectStore, key: str, condition: Condition, *, deadline: float | None = None
 ) -> Guard:
-    """Check `condition` now, and tie the write to the state that it was checked against.
+    """Check `condition` now, and return a guard for the state that was checked.
 
     Raises:
         PreconditionFailed: it does not hold.
-        BackendUnavailable: as its name says.
+        BackendUnavailable: the bucket could not be read.
     """
     head = await store.head(key, deadline=deadline)
     guard = Guard(None if head is None else head.etag)

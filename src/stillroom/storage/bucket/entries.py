@@ -1,4 +1,4 @@
-"""What is on a page, described: one HEAD an image, since a listing has neither types nor hashes."""
+"""Describe the images of a page by one HEAD each: a listing has neither types nor hashes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,33 +10,34 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.objectstore import DEADLINE_S
 from stillroom.storage.values import Entry, EntryPage, Page, StoredImage
 
-LOOKS_AT_ONCE: Final = 32
-"""For all pages together: half of what the client has under way, so that saves and single
-look-ups find a slot while a long page is read."""
+MAX_CONCURRENT_HEADS: Final = 32
+"""Limit for all pages together: half of the client's connections, so that saves and single reads
+find a free one while a long page is read."""
 
-Look = Callable[[StorageKey, float], Awaitable[StoredImage]]
-"""A key and when to give up, by the event loop's clock; raises as `ImageStorage.stat`."""
+FetchFacts = Callable[[StorageKey, float], Awaitable[StoredImage]]
+"""(key, deadline on the event loop's clock) -> facts; raises like `ImageStorage.stat`."""
 
 
-async def described(page: Page, look: Look, slots: asyncio.Semaphore) -> EntryPage:
-    """Look at each image of `page`; those that are gone are left out.
+async def describe_page(page: Page, fetch_facts: FetchFacts, slots: asyncio.Semaphore) -> EntryPage:
+    """Fetch the facts of each image of `page`; deleted images are left out.
 
-    Args:
-        page: Of names.
-        look: Asks for the facts of one image.
-        slots: `LOOKS_AT_ONCE` of them, for all pages together.
+    All pages share `MAX_CONCURRENT_HEADS` slots.
 
     Raises:
-        BackendUnavailable: a look failed. No further one is under way.
+        BackendUnavailable: a request failed. No other one is running any more.
     """
-    found = await map_concurrently(
-        lambda text: _described(text, look, slots), page.entries, limit=LOOKS_AT_ONCE
+    results = await map_concurrently(
+        lambda text: _describe_entry(text, fetch_facts, slots),
+        page.entries,
+        limit=MAX_CONCURRENT_HEADS,
     )
-    entries = [entry for entry in found if entry is not None]
+    entries = [entry for entry in results if entry is not None]
     return EntryPage(entries, page.entries[-1] if page.more else None)
 
 
-async def _described(text: str, look: Look, slots: asyncio.Semaphore) -> Entry | None:
+async def _describe_entry(
+    text: str, fetch_facts: FetchFacts, slots: asyncio.Semaphore
+) -> Entry | None:
     if text.endswith("/"):
         return KeyPrefix(text)
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
@@ -46,7 +47,7 @@ async def _described(text: str, look: Look, slots: asyncio.Semaphore) -> Entry |
     except TimeoutError:
         raise BackendUnavailable("too many listings wait for the bucket") from None
     try:
-        return await look(StorageKey(text), deadline)
+        return await fetch_facts(StorageKey(text), deadline)
     except ImageNotFound:
         return None
     finally:

@@ -1,4 +1,4 @@
-"""Which images were there a moment ago, so that a busy one is not asked for again and again."""
+"""Cache of images seen recently, so that a popular one is not checked for every request."""
 
 import time
 from typing import Final
@@ -6,45 +6,45 @@ from typing import Final
 from stillroom.bounded_cache import BoundedCache
 
 SEEN_FOR_S: Final = 60.0
-"""How long a look is believed. Longer, and an image that another process deletes haunts us."""
+"""Seconds for which an entry is valid; so long, images deleted elsewhere may seem to exist."""
 
 _MAX: Final = 65_536
-"""Keys remembered; some 20 MiB at most."""
+"""Maximum number of keys; about 20 MiB."""
 
 _NEVER: Final = (0.0, "")
-"""Until when, and of which type."""
+"""Expiration and content type."""
 
 
 class ExistenceCache:
-    """Keys under which this process has saved or seen an image in the last minute."""
+    """Keys of images that this process has saved or seen in the last minute."""
 
     def __init__(self) -> None:
         self._seen: BoundedCache[str, tuple[float, str]] = BoundedCache(_MAX)
-        self._forgotten = 0
+        self._removals = 0
 
     def __contains__(self, key: str) -> bool:
         return self.content_type(key) is not None
 
     def content_type(self, key: str) -> str | None:
-        """The type of what is there; None where that is not known."""
+        """Return the type of the image, or None if it was not seen recently."""
         until, content_type = self._seen.get(key) or _NEVER
         return content_type if until > time.monotonic() else None
 
     @property
     def moment(self) -> int:
-        """Take it before a look, and give it to `note` after it."""
-        return self._forgotten
+        """Counter of removals: read it before a request, and pass it to `note` after it."""
+        return self._removals
 
     def note(self, key: str, content_type: str, moment: int) -> None:
-        """Remember `key`, unless something was deleted here since `moment`.
+        """Add `key`, unless any key was removed since `moment`.
 
-        A look that began before a deletion may have ended after it.
+        A request that began before a deletion may have ended after it.
         """
-        if moment != self._forgotten:
+        if moment != self._removals:
             return
         self._seen.put(key, (time.monotonic() + SEEN_FOR_S, content_type))
 
     def forget(self, key: str) -> None:
-        """A deletion of `key` has ended, however it ended."""
-        self._forgotten += 1
+        """Remove `key` after a deletion, whatever its outcome."""
+        self._removals += 1
         self._seen.remove(key)

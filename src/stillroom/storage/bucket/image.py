@@ -1,4 +1,4 @@
-"""An object's bytes for this process itself: an `OpenedImage`, read in ranges of one save."""
+"""An `OpenedImage` in a bucket, read in ranges of one save."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -8,18 +8,18 @@ from stillroom.storage.objectstore import ObjectStore
 from stillroom.storage.values import StoredImage
 
 _READ_BYTES: Final = 4 * 1024**2
-"""Asked for in one request, and held in memory until it is used."""
+"""Bytes read by one request, and held in memory until they are used."""
 
 
 class ObjectImage:
-    """An object that was looked at; every range is read on condition that it is still the same."""
+    """An object whose head was read. Each range is read only if its ETag is still the same."""
 
     def __init__(self, store: ObjectStore, image: StoredImage) -> None:
         self._store = store
         self.image = image
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on, in pieces; see `OpenedImage.chunks`."""
+        """Read `length` bytes from `start` on, in chunks; see `OpenedImage.chunks`."""
         end = start + length
         while start < end:
             last = min(end, start + _READ_BYTES) - 1
@@ -32,4 +32,4 @@ class ObjectImage:
             start = last + 1
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: no connection is open between reads."""

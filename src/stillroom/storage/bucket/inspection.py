@@ -1,4 +1,4 @@
-"""The bucket as its operator looks at it: what is there, and what should not be."""
+"""Inspection of a bucket: walk, open and quarantine images, find unexpected objects."""
 
 import asyncio
 import secrets
@@ -13,7 +13,7 @@ from stillroom.paths import KeyPrefix, StorageKey, is_manifest
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.conditions import Conditions
 from stillroom.storage.bucket.listing import is_image_entry, walk
-from stillroom.storage.bucket.objects import image_of, look
+from stillroom.storage.bucket.objects import fetch_facts, image_of
 from stillroom.storage.inspection import Inspected, UnexpectedFile
 from stillroom.storage.objectstore import (
     DEADLINE_S,
@@ -26,10 +26,10 @@ from stillroom.storage.objectstore import (
 from stillroom.storage.values import StoredImage
 
 QUARANTINE: Final = "quarantine/"
-"""Beside `compute/`, so that no image path leads there."""
+"""Next to `compute/`, so that no image path leads there."""
 
 _INCOMPLETE_FOR: Final = timedelta(days=1)
-"""No upload takes so long; the lifecycle rule that docs/r2.md asks for ends it then."""
+"""No upload takes this long; the lifecycle rule required by docs/r2.md aborts it then."""
 
 _FACTS: Final = Properties("application/json", "no-store")
 
@@ -37,10 +37,9 @@ _FACTS: Final = Properties("application/json", "no-store")
 class R2Inspection:
     """An `Inspection` of a bucket."""
 
-    at_once = 8  # the way to the bucket and back takes longer than the bytes of most images
+    at_once = 8  # a round trip takes longer than the bytes of most images
 
     def __init__(self, store: ObjectStore, *, description: str) -> None:
-        """Look at the bucket that is `store`, and close it in the end."""
         self.description = description
         self._store = store
         self._conditions = Conditions(store, AbandonedUploads(store))
@@ -48,7 +47,7 @@ class R2Inspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """One pass over the bucket's pages, then one over its unfinished uploads."""
+        """Yield the keys of the bucket, then its unfinished uploads."""
         async for key in walk(self._store, prefix, after):
             if key is None:
                 yield UnexpectedFile(f"{prefix.text}…", "keys that are no text, or end in a slash")
@@ -56,11 +55,11 @@ class R2Inspection:
                 yield UnexpectedFile(ascii(key)[1:-1], "no path is such a key")
             else:
                 yield StorageKey(key)
-        async for upload in self._incomplete(prefix):
+        async for upload in self._find_incomplete(prefix):
             detail = f"an upload in parts that was begun {upload.initiated} and not completed"
             yield UnexpectedFile(ascii(upload.key)[1:-1], detail)
 
-    async def _incomplete(self, prefix: KeyPrefix) -> AsyncIterator[ListedUpload]:
+    async def _find_incomplete(self, prefix: KeyPrefix) -> AsyncIterator[ListedUpload]:
         latest = datetime.now(UTC) - _INCOMPLETE_FOR
         after: tuple[str, str] | None = None
         while True:
@@ -69,7 +68,7 @@ class R2Inspection:
                 for upload in page.uploads:
                     if datetime.fromisoformat(upload.initiated) < latest:
                         yield upload
-            except (ValueError, TypeError) as error:  # a time, and its zone
+            except (ValueError, TypeError) as error:  # no time, or one without a zone
                 raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
             if page.next_markers is None:
                 return
@@ -78,20 +77,20 @@ class R2Inspection:
             after = page.next_markers
 
     async def open(self, key: StorageKey) -> Inspected:
-        """One GET: its head has the facts, and its body is of the same save."""
+        """Send one GET, whose head and body are of the same save."""
         download = await self._store.download(key.text)
         if download is None:
             raise ImageNotFound
-        return Inspected(_Whole(image_of(key, download.head), download))
+        return Inspected(_WholeImage(image_of(key, download.head), download))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """As the port has it."""
-        return await look(self._store, key, deadline=None)
+        """Return the image's facts by a HEAD request."""
+        return await fetch_facts(self._store, key, deadline=None)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """A copy beside `compute/` with its document, then a look, and directly the deletion.
+        """Copy the image and its facts into `quarantine/`, check it again, and delete it.
 
-        The deletion is on condition of the ETag where the bucket takes one.
+        If the bucket supports it, the deletion is conditional on the ETag.
         """
         name = sha256_of(f"{image.key.text} {image.save_id}".encode()).hexdigest()[:32]
         place = f"{QUARANTINE}{name}-{secrets.token_hex(4)}"
@@ -105,7 +104,9 @@ class R2Inspection:
         sha256 = sha256_of(facts).hexdigest()
         await self._store.put(f"{place}/facts.json", facts, sha256, _FACTS, deadline=deadline)
         try:
-            current: StoredImage | None = await look(self._store, image.key, deadline=deadline)
+            current: StoredImage | None = await fetch_facts(
+                self._store, image.key, deadline=deadline
+            )
         except ImageNotFound:
             current = None
         if current is not None and (current.save_id, current.etag) == (image.save_id, image.etag):
@@ -118,7 +119,7 @@ class R2Inspection:
         return None
 
     async def check(self) -> None:
-        """Whether the bucket can be read."""
+        """Check that the bucket can be read."""
         await self._store.check(writing=False)
 
     async def close(self) -> None:
@@ -127,8 +128,8 @@ class R2Inspection:
 
 
 @dataclass(slots=True)
-class _Whole:
-    """A `OpenedImage` whose bytes come once, from the start."""
+class _WholeImage:
+    """An `OpenedImage` that can be read only once, as a whole."""
 
     image: StoredImage
     download: Download

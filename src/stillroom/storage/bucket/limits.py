@@ -1,4 +1,4 @@
-"""Waiting one's turn: for memory, and for a key."""
+"""Waiting for memory, and for exclusive access to a key."""
 
 import asyncio
 import contextlib
@@ -9,23 +9,23 @@ from stillroom.errors import BackendUnavailable
 
 
 class Reservation:
-    """A share of a budget. Give it back once, and no byte of it is used afterwards."""
+    """A share of a budget. It is released once, after the last use of its memory."""
 
     def __init__(self, budget: "MemoryBudget", size: int) -> None:
         self._budget = budget
         self.size = size
 
     def shrink(self, size: int) -> None:
-        """Keep `size` bytes of it; more than it has changes nothing."""
+        """Release all but `size` bytes; do nothing if it has no more."""
         size = min(size, self.size)
-        self._budget.give_back(self.size - size)
+        self._budget.release(self.size - size)
         self.size = size
 
 
 class MemoryBudget:
-    """So many bytes for all uploads together; who does not fit waits, first come first served.
+    """A number of bytes for all uploads together. Uploads that do not fit wait in order.
 
-    A share is taken in one go, so two uploads never wait for each other's second half.
+    A share is reserved in one step, so two uploads never wait for each other.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,73 +34,69 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, size: int, *, wait_s: float) -> AsyncIterator[Reservation]:
-        """Hold `size` bytes, at most the whole budget.
+        """Reserve `size` bytes, at most the whole budget.
 
         Raises:
             BackendUnavailable: they did not become free in time.
         """
-        if not self._take_now(size):
+        if not self._try_reserve(size):
             try:
                 async with asyncio.timeout(wait_s):
-                    await self._take(size)
+                    await self._wait_for(size)
             except TimeoutError:
                 raise BackendUnavailable("too many uploads wait for the bucket") from None
-        held = Reservation(self, size)
+        reservation = Reservation(self, size)
         try:
-            yield held
+            yield reservation
         finally:
-            held.shrink(0)
+            reservation.shrink(0)
 
     def has_room(self, size: int) -> bool:
-        """Whether so much could be reserved without waiting."""
+        """Return whether `size` bytes could be reserved without waiting."""
         return not self._waiting and self._free >= size
 
-    def _take_now(self, size: int) -> bool:
+    def _try_reserve(self, size: int) -> bool:
         if not self.has_room(size):
             return False
         self._free -= size
         return True
 
-    async def _take(self, size: int) -> None:
+    async def _wait_for(self, size: int) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give_back(size)  # reserved in the very moment that the waiter was cancelled
+                self.release(size)  # reserved just as the waiter was cancelled
             else:
-                with contextlib.suppress(ValueError):  # `give_back` may have passed it over already
+                with contextlib.suppress(ValueError):  # `release` may have removed it already
                     self._waiting.remove((size, turn))
-                self.give_back(0)
+                self.release(0)
             raise
 
-    def give_back(self, size: int) -> None:
-        """Make room, and let in the waiters that fit now."""
+    def release(self, size: int) -> None:
+        """Return bytes to the budget, and serve the waiting uploads that fit now."""
         self._free += size
         while self._waiting and self._waiting[0][0] <= self._free:
-            wanted, turn = self._waiting.popleft()
+            waiting_size, turn = self._waiting.popleft()
             if not turn.cancelled():
-                self._free -= wanted
+                self._free -= waiting_size
                 turn.set_result(None)
 
 
 class KeyLocks:
-    """One holder per key at a time, in this process; keys without a holder cost nothing."""
+    """Locks by key within this process. Unused keys take no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @contextlib.asynccontextmanager
     async def hold(self, key: str, *, deadline: float) -> AsyncIterator[None]:
-        """Hold `key`; others wait, in the order in which they came.
-
-        Args:
-            key: Any text.
-            deadline: Of the event loop's clock; who has not got it by then gives up.
+        """Lock `key`; others wait in order.
 
         Raises:
-            BackendUnavailable: the others took too long.
+            BackendUnavailable: it was locked until `deadline`, a time on the event loop's clock.
         """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)

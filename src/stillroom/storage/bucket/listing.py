@@ -1,4 +1,4 @@
-"""Listings, page by page as the bucket gives them, in the bucket's own order."""
+"""Listings of a bucket, page by page, in the bucket's own order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,32 +11,28 @@ from stillroom.storage.values import ListQuery, Page
 
 
 async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -> tuple[Page, int]:
-    """One page for the caller, from as many of the bucket's as it takes.
-
-    Args:
-        store: Is listed.
-        query: What the caller wants.
-        order: Looks at each page.
+    """List one page, from as many pages of the bucket as necessary.
 
     Returns:
-        The page, and how many keys it leaves out since no image can have them.
+        The page, and the number of keys left out because no image can have them.
 
     Raises:
-        ListingUnsupported, BackendUnavailable: as their names say.
+        ListingUnsupported: the bucket has no order in which pages can be continued.
+        BackendUnavailable: the bucket could not be read.
     """
     entries: list[str] = []
     modified_ns: dict[str, int] = {}
     skipped = 0
     token: str | None = None
-    passed = (
+    repeated = (
         1 if query.delimited and query.after.endswith("/") else 0
-    )  # the bucket shows it once more
-    wanted = min(query.limit + passed, MAX_LISTED)
+    )  # the bucket lists the folder `after` again
+    limit = min(query.limit + repeated, MAX_LISTED)
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while True:
         page = await store.list(
             query.prefix.text,
-            limit=wanted,
+            limit=limit,
             after=query.after,
             token=token,
             delimited=query.delimited,
@@ -44,7 +40,7 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
         )
         is_part = page.next_token is not None or bool(token or query.after)
         order.check(page.entries, is_part=is_part)
-        found = len(entries)
+        count_before = len(entries)
         modified_ns |= page.modified_ns
         for entry in page.entries:
             if entry is not None and is_manifest(entry):
@@ -58,19 +54,20 @@ async def list_page(store: ObjectStore, query: ListQuery, order: ListingOrder) -
             raise BackendUnavailable("the bucket's listing does not move on")
         token = page.next_token
         missing = query.limit - len(entries)
-        # Where keys are left out, small pages would cost a request each.
-        wanted = MAX_LISTED if len(entries) == found else min(missing, MAX_LISTED)
-        if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys where 1,000 were asked for
+        # If keys are left out, small pages could cost a request each.
+        limit = MAX_LISTED if len(entries) == count_before else min(missing, MAX_LISTED)
+        if len(entries) > query.limit:  # SeaweedFS has sent 1,200 keys for a limit of 1,000
             return Page(entries[: query.limit], more=True, modified_ns=modified_ns), skipped
         if token is None or len(entries) == query.limit:
             return Page(entries, more=token is not None, modified_ns=modified_ns), skipped
 
 
 async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterator[str | None]:
-    """All keys behind `after`, in the bucket's order; what is no image, too.
+    """Yield all keys after `after` in the bucket's order, also those of no image.
 
     Raises:
-        ListingUnsupported, BackendUnavailable: as their names say.
+        ListingUnsupported: the bucket has no order in which pages can be continued.
+        BackendUnavailable: the bucket could not be read.
     """
     token: str | None = None
     order = ListingOrder()
@@ -90,7 +87,7 @@ async def walk(store: ObjectStore, prefix: KeyPrefix, after: str) -> AsyncIterat
 
 
 def is_image_entry(entry: str) -> bool:
-    """Whether a listed key, or a folder, can be an image's, or hold one."""
+    """Return whether a listed key can be an image's, or a listed folder can contain images."""
     try:
         ImagePath.parse(image_entry(entry).removesuffix("/"))
     except InvalidPath:

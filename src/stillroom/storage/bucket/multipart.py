@@ -1,6 +1,6 @@
-"""One upload in parts: begun, sent part by part, and then either completed or aborted.
+"""One multipart upload: created, sent part by part, then completed or aborted.
 
-R2 wants all parts but the last to be of one size
+R2 requires all parts but the last to be of one size
 (https://developers.cloudflare.com/r2/objects/multipart-objects/), so the caller cuts them.
 """
 
@@ -10,19 +10,14 @@ from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.objectstore import Guard, ObjectStore, Properties, Written
 
 PART_BYTES: Final = 16 * 1024**2
-"""Between S3's 5 MiB and 5 GiB; each upload under way holds one part in memory."""
+"""Between S3's limits of 5 MiB and 5 GiB. Each running upload holds one part in memory."""
 
 MAX_PARTS: Final = 10_000
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 
 class MultipartUpload:
-    """Parts that wait to become an object.
-
-    Attributes:
-        key: Of that object.
-        upload_id: As the bucket calls it.
-    """
+    """A multipart upload. Its methods raise `BackendUnavailable` if the bucket fails."""
 
     def __init__(self, store: ObjectStore, key: str, upload_id: str) -> None:
         self.key = key
@@ -34,38 +29,26 @@ class MultipartUpload:
     async def begin(
         cls, store: ObjectStore, key: str, properties: Properties, abandoned: AbandonedUploads
     ) -> "MultipartUpload":
-        """Begin one; `properties` are those of the object that it will be.
-
-        Raises:
-            BackendUnavailable: as its name says.
-        """
+        """Create an upload; `properties` are those of the resulting object."""
         try:
-            begun = await store.create_upload(key, properties)
+            created = await store.create_upload(key, properties)
         except BaseException:
-            abandoned.doubt(key)
+            abandoned.abort_unknown(key)
             raise
-        if begun.doubtful:
-            abandoned.doubt(key)
-        return cls(store, key, begun.upload_id)
+        if created.doubtful:
+            abandoned.abort_unknown(key)
+        return cls(store, key, created.upload_id)
 
     async def send(self, part: memoryview, sha256: str) -> None:
-        """Send the next part.
-
-        Raises:
-            BackendUnavailable: as its name says.
-        """
+        """Send the next part."""
         number = len(self._parts) + 1
-        sent = await self._store.upload_part(self.key, self.upload_id, number, part, sha256)
-        self._parts.append(sent)
+        part_etag = await self._store.upload_part(self.key, self.upload_id, number, part, sha256)
+        self._parts.append(part_etag)
 
     async def complete(
         self, guard: Guard | None, *, deadline: float | None = None, any_refusal: bool = False
     ) -> Written:
-        """Make the parts an object; `Refusal.MISSING` may mean that the upload is over.
-
-        Raises:
-            BackendUnavailable: as its name says.
-        """
+        """Combine the parts into an object; `Refusal.MISSING` may mean that the upload is over."""
         return await self._store.complete_upload(
             self.key,
             self.upload_id,

@@ -1,4 +1,4 @@
-"""An image as an object: the properties it is saved with, and the facts read back."""
+"""Conversion of images to objects and back: stored properties, and facts read from a head."""
 
 import binascii
 import re
@@ -14,11 +14,11 @@ from stillroom.storage.values import StoredImage
 SHA256_FIELD: Final = "sha256"
 SAVE_ID_FIELD: Final = "save-id"
 TYPE_FIELD: Final = "content-type"
-"""Only where no signature names a type: SeaweedFS keeps no `application/octet-stream`, and answers
-what the name claims."""
+"""Stored only if no signature names a type: SeaweedFS drops `application/octet-stream` and responds
+with the type that the name suggests."""
 
 MTIME_FIELD: Final = "mtime"
-"""When an image that came from elsewhere was saved, in seconds since the epoch; as rclone calls it
+"""Modification time of an image from another store, in seconds since the epoch, as in rclone
 (https://rclone.org/s3/#modification-times-and-hashes)."""
 
 _MTIME: Final = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9})[0-9]*)?")
@@ -27,7 +27,7 @@ _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""What may be a save id: printable ASCII without spaces and quotes."""
+"""Valid save id: printable ASCII without spaces and quotes."""
 
 
 def properties_of(
@@ -38,7 +38,7 @@ def properties_of(
     sha256: bytes | None,
     modified_ns: int | None = None,
 ) -> Properties:
-    """What is stored with an object; the CDN serves it with these, out of our hands."""
+    """Return the properties to store with an image. The CDN serves the object with them."""
     metadata = {SAVE_ID_FIELD: save_id}
     if sha256 is not None:
         metadata[SHA256_FIELD] = sha256.hex()
@@ -49,11 +49,14 @@ def properties_of(
     return Properties(kind, cache_control, None if kind in INLINE else "attachment", metadata)
 
 
-async def look(store: ObjectStore, key: StorageKey, *, deadline: float | None) -> StoredImage:
-    """Ask for the facts of an image.
+async def fetch_facts(
+    store: ObjectStore, key: StorageKey, *, deadline: float | None
+) -> StoredImage:
+    """Read the facts of an image by a HEAD request.
 
     Raises:
-        ImageNotFound, BackendUnavailable: as their names say.
+        ImageNotFound: there is no image.
+        BackendUnavailable: the bucket could not be read.
     """
     head = await store.head(key.text, deadline=deadline)
     if head is None:
@@ -62,7 +65,7 @@ async def look(store: ObjectStore, key: StorageKey, *, deadline: float | None) -
 
 
 def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
-    """The facts that an object's head gives, also of one that another tool has put there."""
+    """Return the facts in an object's head, which another tool may have written."""
     metadata = head.metadata
     save_id = metadata.get(SAVE_ID_FIELD, "")
     return StoredImage(
@@ -72,19 +75,19 @@ def image_of(key: StorageKey, head: ObjectHead) -> StoredImage:
         modified_ns=_mtime_ns(metadata) or head.modified_s * 10**9,
         content_type=_media_type(metadata.get(TYPE_FIELD) or head.content_type),
         sha256=_sha256(metadata.get(SHA256_FIELD, "")),
-        # Without an id of ours, what names a foreign save best is what it is and when it came.
+        # Without a save id, the content and the time identify a foreign save best.
         save_id=save_id if _OPAQUE.fullmatch(save_id) else f"{head.etag}-{head.modified_s}",
     )
 
 
 def _media_type(text: str) -> str:
-    """What other tools store may be anything, and goes into a header of ours."""
+    """Return the type, or the default if another tool stored text unfit for a header."""
     return text if _PRINTABLE.fullmatch(text) else DEFAULT
 
 
 def _mtime_ns(metadata: Mapping[str, str]) -> int | None:
-    found = _MTIME.fullmatch(metadata.get(MTIME_FIELD, ""))
-    return int(found[1]) * 10**9 + int((found[2] or "0").ljust(9, "0")) if found else None
+    match = _MTIME.fullmatch(metadata.get(MTIME_FIELD, ""))
+    return int(match[1]) * 10**9 + int((match[2] or "0").ljust(9, "0")) if match else None
 
 
 def _sha256(text: str) -> bytes | None:

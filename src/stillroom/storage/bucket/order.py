@@ -1,7 +1,7 @@
-"""In which order a bucket lists: seen on its pages, and tried for the doctor.
+"""Order of a bucket's listings: checked on its pages, and probed for `stillroom doctor`.
 
-A listing goes on behind the last entry of a page, so a bucket without an order would hide images.
-Whole keys in byte order are S3's; SeaweedFS walks a tree of folders.
+A listing continues after the last entry of a page, so a bucket without an order would hide images.
+S3 lists whole keys in byte order; SeaweedFS walks a tree of folders.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from stillroom.storage.capabilities import Limitation
 from stillroom.storage.objectstore import ObjectStore, Properties
 
 PROBE: Final = ".stillroom/order-"
-"""What the objects for this are called; no image path leads there."""
+"""Prefix of the objects for the probe; no image path leads there."""
 
 _NAMES: Final = ("B", "a-b", "a/b", "a0", "é")
-"""In byte order. Another one comes of folders, or of names without regard to case."""
+"""In byte order. A bucket that sorts by folders, or ignores case, returns another order."""
 
 _BODY: Final = b"written to try listings; may be deleted"
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()
@@ -35,39 +35,37 @@ log = logging.getLogger("stillroom.r2")
 
 
 class ListingOrder:
-    """What the pages of one bucket have shown of its order."""
+    """Checks the order of the pages of one bucket."""
 
     def __init__(self) -> None:
-        self._is_said = False
+        self._has_warned = False
 
     def check(self, entries: Sequence[str | None], *, is_part: bool) -> None:
-        """Look at a page; what is not in byte order is said in the log, once.
-
-        Args:
-            entries: As the bucket had them.
-            is_part: Another page went before it, or follows.
+        """Check a page, and log the first one that is not in byte order.
 
         Raises:
-            ListingUnsupported: pages of this bucket cannot be put together.
+            ListingUnsupported: other pages precede or follow (`is_part`), and cannot be joined.
         """
-        found = _limitation([entry for entry in entries if entry is not None])
-        if found is None:
+        limitation = _limitation([entry for entry in entries if entry is not None])
+        if limitation is None:
             return
-        if not self._is_said:
-            self._is_said = True
-            log.warning("the bucket %s: %s (docs/buckets.md)", found.said, found.consequence)
-        if found is _UNORDERED and is_part:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the bucket %s: %s (docs/buckets.md)", limitation.said, limitation.consequence
+            )
+        if limitation is _UNORDERED and is_part:
             raise ListingUnsupported(
                 "the bucket lists in no order that can be told, so a page cannot go on from "
                 "another: use a bucket that lists in byte order"
             )
 
 
-async def lacking_order(store: ObjectStore) -> Sequence[Limitation]:
-    """What is not S3's about a bucket's order, by a listing of a few objects of our own.
+async def probe_order(store: ObjectStore) -> Sequence[Limitation]:
+    """Return how a bucket's order differs from S3's, by listing a few objects made for it.
 
     Raises:
-        BackendUnavailable: that could not be found out.
+        BackendUnavailable: the probe failed.
     """
     prefix = f"{PROBE}{secrets.token_hex(8)}/"
     try:
@@ -78,13 +76,12 @@ async def lacking_order(store: ObjectStore) -> Sequence[Limitation]:
         for name in _NAMES:
             with contextlib.suppress(BackendUnavailable):
                 await store.delete(f"{prefix}{name}", once=True)
-    found = _limitation([entry for entry in page.entries if entry is not None])
-    return [] if found is None else [found]
+    limitation = _limitation([entry for entry in page.entries if entry is not None])
+    return [] if limitation is None else [limitation]
 
 
 def _limitation(entries: Sequence[str]) -> Limitation | None:
-    """What the order of some entries shows; text compares as its UTF-8 does."""
-    if list(entries) == sorted(entries):
+    if list(entries) == sorted(entries):  # text compares like its UTF-8
         return None
     return _BY_TREE if list(entries) == sorted(entries, key=_by_tree) else _UNORDERED
 

@@ -1,4 +1,4 @@
-"""R2ImageStorage: images as objects, saved in one request where they fit, served by a CDN."""
+"""`R2ImageStorage`: images as objects, saved in one request if they fit, served by a CDN."""
 
 import asyncio
 import concurrent.futures
@@ -20,14 +20,14 @@ from stillroom.paths import StorageKey
 from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.bucket.buffer import PartBuffer
 from stillroom.storage.bucket.conditions import IF_ABSENT, Conditions, guard_for
-from stillroom.storage.bucket.entries import LOOKS_AT_ONCE, described
+from stillroom.storage.bucket.entries import MAX_CONCURRENT_HEADS, describe_page
 from stillroom.storage.bucket.existence_cache import ExistenceCache
 from stillroom.storage.bucket.image import ObjectImage
 from stillroom.storage.bucket.limits import KeyLocks, MemoryBudget
 from stillroom.storage.bucket.listing import list_page
 from stillroom.storage.bucket.multipart import MAX_PARTS, PART_BYTES
-from stillroom.storage.bucket.objects import look, properties_of
-from stillroom.storage.bucket.order import ListingOrder, lacking_order
+from stillroom.storage.bucket.objects import fetch_facts, properties_of
+from stillroom.storage.bucket.order import ListingOrder, probe_order
 from stillroom.storage.bucket.upload import GUARD_ATTEMPTS, Upload, UploadContext
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver, Limitation
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Refusal
@@ -44,38 +44,38 @@ from stillroom.storage.values import (
 )
 
 BUFFERED_BYTES: Final = 128 * 1024**2
-"""What all uploads together may hold in memory: seven parts, or more of smaller images."""
+"""Memory for all uploads together: seven parts, or more of smaller images."""
 
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
-"""Of the media library's objects: a year, and not asked for again (RFC 8246)."""
+"""Cache policy of the media library's objects: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
-_KEPT_FOR_SMALL_BYTES: Final = 16 * 1024**2
-"""A share that images up to 1 MiB have to themselves: a few slow large uploads stop no others."""
+_RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
+"""Memory reserved for images up to 1 MiB, so that a few slow large uploads do not block them."""
 
 PRESIGNED_S: Final = 300
-"""How long a redirect without a public URL works: time to follow it, not to pass it on."""
+"""Seconds for which a redirect without a public URL works: time to follow it, not to share it."""
 
 _MAX_LOCATIONS: Final = 4096
-"""Locations remembered; some 10 MiB at most, since a quoted key has up to 3 KiB."""
+"""Locations cached; about 10 MiB at most, since a quoted key has up to 3 KiB."""
 
 _CHECK_S: Final = 5.0
-"""A readiness check must answer while the bucket does not."""
+"""Deadline of the readiness check, in seconds, in case the bucket does not respond."""
 
 _CHECK_HOLDS_S: Final = 2.0
-"""Probes that come more often cost no operation: they are R2's class B, paid for."""
+"""Seconds for which a successful check is reused, since R2 bills each one (class B)."""
 
 log = logging.getLogger("stillroom.r2")
 
 
 class R2ImageStorage:
-    """Keeps the promises of `ImageStorage` in a bucket.
+    """`ImageStorage` in a bucket.
 
-    Everything waits for the network, so everything runs on the event loop, but for
-    hashing large pieces. No request is sent but those that docs/r2.md counts.
+    Everything waits for the network, so everything runs on the event loop, except the hashing of
+    large pieces. docs/r2.md counts all requests.
 
     Attributes:
-        skipped_keys: Keys left out of listings so far, since no image can have them.
+        skipped_keys: Number of keys left out of listings because no image can have them.
     """
 
     def __init__(
@@ -89,19 +89,19 @@ class R2ImageStorage:
         check_exists: bool = True,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Serve images from the bucket that is `store`.
+        """Serve images from the bucket `store`.
 
         Args:
-            store: Closed with this storage.
-            rules: What every save must keep to.
+            store: The bucket; closed with this storage.
+            rules: Rules for saves.
             description: One line for the log.
-            public_url: What the CDN puts in front of keys; without it URLs are presigned.
-            cache_control: Stored with every image; the CDN and browsers obey it.
-            check_exists: Ask before redirecting, so that no CDN remembers a 404.
-            changes: Hears of each save and each deletion.
+            public_url: URL of the CDN, to which keys are appended; without it, URLs are presigned.
+            cache_control: Cache policy stored with every image, for the CDN and browsers.
+            check_exists: Check that an image exists before redirecting: no CDN shall cache a 404.
+            changes: Observer of saves, copies and deletions.
 
         Raises:
-            ConfigurationError: images may be larger than a bucket can take.
+            ConfigurationError: images may be larger than a bucket can store.
         """
         if rules.max_bytes > MAX_PARTS * PART_BYTES:
             raise ConfigurationError(
@@ -115,14 +115,14 @@ class R2ImageStorage:
         self._cache_control = cache_control
         self._check_exists = check_exists
         self._changes = changes
-        self._large = MemoryBudget(BUFFERED_BYTES - _KEPT_FOR_SMALL_BYTES)
-        self._small = MemoryBudget(_KEPT_FOR_SMALL_BYTES)
+        self._large = MemoryBudget(BUFFERED_BYTES - _RESERVED_FOR_SMALL_BYTES)
+        self._small = MemoryBudget(_RESERVED_FOR_SMALL_BYTES)
         self._locks = KeyLocks()
         self._existence = ExistenceCache()
         self._locations: dict[str, RemoteImage] = {}
-        self._locations_made_at = 0
+        self._locations_second = 0
         self._checked_until = 0.0
-        self._entry_slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)
         self._abandoned = AbandonedUploads(store)
         self._conditions = Conditions(store, self._abandoned)
         self._order = ListingOrder()
@@ -144,24 +144,26 @@ class R2ImageStorage:
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """One hashed request for what fits into a part, else equal parts."""
+        """Send an image that fits into a part in one request, and others in equal parts."""
         guard = await self._admit(key, source.max_bytes, condition)
         if guard is not None:
             large = source.max_bytes is not None and source.max_bytes > PART_BYTES
-            await self._conditions.demand(guard, in_parts=large)
+            await self._conditions.require(guard, in_parts=large)
         upload = Upload(self._uploads, key, source, condition, guard)
-        most = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
-        async with self._budget_for(most).reserve(most, wait_s=DEADLINE_S) as held:
-            part = PartBuffer(most)
+        part_bytes = PART_BYTES if source.max_bytes is None else min(source.max_bytes, PART_BYTES)
+        async with self._budget_for(part_bytes).reserve(
+            part_bytes, wait_s=DEADLINE_S
+        ) as reservation:
+            part = PartBuffer(part_bytes)
             try:
                 async for chunk in source:
                     upload.checks.count(chunk)
                     rest = memoryview(chunk)
-                    while rest := part.take(rest):
+                    while rest := part.fill(rest):
                         await upload.send(part)
-                        part = PartBuffer(PART_BYTES)  # a socket may still hold on to the sent one
+                        part = PartBuffer(PART_BYTES)  # a socket may still use the previous one
                 if not upload.in_parts:
-                    held.shrink(len(part))
+                    reservation.shrink(len(part))
                     image = await upload.put(part.contents())
                 else:
                     image = await upload.complete(part)
@@ -172,7 +174,7 @@ class R2ImageStorage:
         return image
 
     def _budget_for(self, size: int) -> MemoryBudget:
-        """Small images have a share of their own, and what large ones do not want besides."""
+        """Choose the budget of small images, or that of large ones if only that one has room."""
         if size > _SMALL_BYTES or (not self._small.has_room(size) and self._large.has_room(size)):
             return self._large
         return self._small
@@ -180,15 +182,14 @@ class R2ImageStorage:
     async def _admit(
         self, key: StorageKey, max_bytes: int | None, condition: Condition
     ) -> Guard | None:
-        """Refuse what can be known to fail before the first byte is read.
+        """Refuse a save that is known to fail before the first byte is read.
 
-        Returns:
-            What makes the bucket itself hold to `condition` in the end.
+        Returns the guard by which the bucket itself enforces `condition`.
         """
         if not condition.is_set:
             return None
         if condition.create_only and max_bytes is not None and max_bytes <= PART_BYTES:
-            return IF_ABSENT  # the bucket will say; asking first would cost a request
+            return IF_ABSENT  # the bucket checks it; asking first would cost a request
         return await guard_for(self._store, key.text, condition)
 
     def _cache_of(self, key: StorageKey) -> str:
@@ -197,9 +198,9 @@ class R2ImageStorage:
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> RemoteImage:
-        """The CDN's URL, or a presigned one; never before the image is known to be there."""
+        """Return the CDN's URL or a presigned one, after checking that the image exists."""
         if self._check_exists and key.text not in self._existence:
-            await self._look_and_note(key)
+            await self._fetch_facts(key)
         location = self._location_of(key)
         return dataclasses.replace(location, content_type=self._existence.content_type(key.text))
 
@@ -208,29 +209,29 @@ class R2ImageStorage:
         key: StorageKey,
         known: StoredImage | None = None,  # noqa: ARG002  (the port's signature)
     ) -> RemoteImage | None:
-        """The same for an image that was there a moment ago, or if existence is not checked."""
+        """Return the URL if the image was seen recently, or if existence is not checked."""
         if self._check_exists and key.text not in self._existence:
             return None
         return self._location_of(key)
 
     def is_current(self, image: StoredImage) -> bool:  # noqa: ARG002  (the port's signature)
-        """Only the bucket knows."""
+        """Return False: only the bucket knows."""
         return False
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:  # noqa: ARG002  (the port's signature)
-        """Only the bucket has the bytes."""
+        """Return False: only the bucket has the bytes."""
         return False
 
     def is_missing(self, key: StorageKey) -> bool:  # noqa: ARG002  (the port's signature)
-        """Only the bucket knows."""
+        """Return False: only the bucket knows."""
         return False
 
     def _location_of(self, key: StorageKey) -> RemoteImage:
-        """Remembered for as long as it would come out the same: a presigned URL for its second."""
+        """Return the cached location, which is valid for one second if its URL is presigned."""
         second = int(time.time()) if self._public_url is None else 0
-        if second != self._locations_made_at or len(self._locations) >= _MAX_LOCATIONS:
+        if second != self._locations_second or len(self._locations) >= _MAX_LOCATIONS:
             self._locations.clear()
-            self._locations_made_at = second
+            self._locations_second = second
         location = self._locations.get(key.text)
         if location is None:
             location = self._locations[key.text] = RemoteImage(self._url(key.text))
@@ -242,21 +243,21 @@ class R2ImageStorage:
         return f"{self._public_url}/{quote(key, safe='/')}"
 
     async def open(self, key: StorageKey) -> ObjectImage:
-        """One HEAD; reading then costs a GET for every 4 MiB."""
-        return ObjectImage(self._store, await look(self._store, key, deadline=None))
+        """Read the object's head. Reading then costs a GET for every 4 MiB."""
+        return ObjectImage(self._store, await fetch_facts(self._store, key, deadline=None))
 
     async def stat(self, key: StorageKey) -> StoredImage:
-        """The facts of one HEAD, asked for each time."""
-        return await self._look_and_note(key)
+        """Return the image's facts by a HEAD request, which is never cached."""
+        return await self._fetch_facts(key)
 
-    async def _look_and_note(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
+    async def _fetch_facts(self, key: StorageKey, deadline: float | None = None) -> StoredImage:
         moment = self._existence.moment
-        image = await look(self._store, key, deadline=deadline)
+        image = await fetch_facts(self._store, key, deadline=deadline)
         self._existence.note(key.text, image.content_type, moment)
         return image
 
     async def list(self, query: ListQuery) -> Page:
-        """A page in the order of the bucket: whole keys on R2, the tree's on SeaweedFS."""
+        """List a page in the bucket's order: by whole keys on R2, by folders on SeaweedFS."""
         page, skipped = await list_page(self._store, query, self._order)
         if skipped:
             self.skipped_keys += skipped
@@ -268,8 +269,8 @@ class R2ImageStorage:
         return page
 
     async def entries(self, query: ListQuery) -> EntryPage:
-        """A page, and a HEAD for each image on it."""
-        return await described(await self.list(query), self._look_and_note, self._entry_slots)
+        """List a page of images with their facts, by one HEAD for each."""
+        return await describe_page(await self.list(query), self._fetch_facts, self._entry_slots)
 
     # Removing ----------------------------------------------------------------------------
 
@@ -280,12 +281,11 @@ class R2ImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """A look, for the 404 and the condition, and directly after it the deletion.
+        """Check existence and condition by a HEAD, and delete the object directly after it.
 
-        Where the bucket deletes on condition of an ETag, what another process saves in between
-        stays, unless it has the same bytes, and so the same ETag. Where it does not, that is
-        deleted, too. For one very save the deletion is sent once, so that nothing comes between
-        but its own way.
+        If the bucket supports conditional deletion, an image that another process saves in
+        between is kept, unless it has the same bytes and so the same ETag. Otherwise it is deleted
+        too. With `save_id` the deletion is sent only once, which keeps that interval short.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()
@@ -293,11 +293,11 @@ class R2ImageStorage:
         guarded = (once or condition.is_set) and await self._conditions.guards_deletions()
         async with self._locks.hold(key.text, deadline=deadline):
             for _ in range(GUARD_ATTEMPTS):
-                found = await look(self._store, key, deadline=deadline)
-                condition.check(found.etag)
-                if save_id not in (None, found.save_id):
+                image = await fetch_facts(self._store, key, deadline=deadline)
+                condition.check(image.etag)
+                if save_id not in (None, image.save_id):
                     raise PreconditionFailed
-                guard = Guard(found.etag) if guarded else None
+                guard = Guard(image.etag) if guarded else None
                 try:
                     deleted = await self._store.delete(
                         key.text, guard=guard, deadline=deadline, once=once
@@ -309,7 +309,7 @@ class R2ImageStorage:
                     return
                 if deleted.doubtful and deleted.refusal is Refusal.MISSING:
                     self._changes.removed(key, began_ns)
-                    return  # by the attempt that had no answer
+                    return  # deleted by the attempt whose response was lost
                 if deleted.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
         raise BackendUnavailable("the image is replaced again and again while it is deleted")
@@ -319,48 +319,48 @@ class R2ImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Within the bucket, of the very save that was looked at.
+        """Copy within the bucket, if the source is still the same save.
 
-        With properties of its own: else the copy would keep the save id, and a cache policy of
-        long ago.
+        Properties are written anew: otherwise the copy would keep the source's save id and an old
+        cache policy.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(target.text, deadline=deadline):
             for _ in range(GUARD_ATTEMPTS):
-                found = await look(self._store, source, deadline=deadline)
-                if save_id not in (None, found.save_id):
+                original = await fetch_facts(self._store, source, deadline=deadline)
+                if save_id not in (None, original.save_id):
                     raise PreconditionFailed
                 copied_id = secrets.token_hex(16)
                 properties = properties_of(
-                    found.content_type,
+                    original.content_type,
                     cache_control=self._cache_of(target),
                     save_id=copied_id,
-                    sha256=found.sha256,
+                    sha256=original.sha256,
                 )
                 written = await self._store.copy(
-                    source.text, found.etag, target.text, properties, deadline=deadline
+                    source.text, original.etag, target.text, properties, deadline=deadline
                 )
                 if written.etag is not None:
-                    self._existence.note(target.text, found.content_type, self._existence.moment)
+                    self._existence.note(target.text, original.content_type, self._existence.moment)
                     image = dataclasses.replace(
-                        found,
+                        original,
                         key=target,
                         etag=written.etag,
                         modified_ns=time.time_ns(),
                         save_id=copied_id,
                     )
-                    self._changes.copied(image, found)
+                    self._changes.copied(image, original)
                     return image
                 if written.refusal is Refusal.MISSING and written.doubtful:
                     raise BackendUnavailable("the connection broke off: the outcome is unknown")
-                if written.refusal is Refusal.MISSING:  # it went away after the look
+                if written.refusal is Refusal.MISSING:  # deleted after the HEAD
                     raise ImageNotFound
         raise BackendUnavailable("the image is replaced again and again while it is copied")
 
     # Running -----------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Whether the bucket can be read and written; a good answer holds for two seconds."""
+        """Check that the bucket can be read and written; a success is reused for two seconds."""
         now = asyncio.get_running_loop().time()
         if now < self._checked_until:
             return
@@ -368,19 +368,19 @@ class R2ImageStorage:
         self._checked_until = now + _CHECK_HOLDS_S
 
     async def lacking_conditions(self) -> Sequence[Limitation]:
-        """By a few writes to an object of our own; see `conditions.py`."""
-        return await self._conditions.lacking()
+        """Probe conditions by a few writes to an object made for it; see `conditions.py`."""
+        return await self._conditions.find_limitations()
 
     async def lacking_order(self) -> Sequence[Limitation]:
-        """By a listing of a few objects of our own; see `order.py`."""
-        return await lacking_order(self._store)
+        """Probe the order by listing a few objects made for it; see `order.py`."""
+        return await probe_order(self._store)
 
     async def close(self) -> None:
-        """Finish the aborts under way, then close the connections; it may be used again.
+        """Finish running aborts and close the connections; the storage may be used again.
 
-        The threads that hash end with this object.
+        The hashing threads end with this object.
         """
         await self._conditions.close()
         await self._abandoned.close()
         await self._store.close()
-        self._entry_slots = asyncio.Semaphore(LOOKS_AT_ONCE)  # perhaps in another event loop
+        self._entry_slots = asyncio.Semaphore(MAX_CONCURRENT_HEADS)  # for another event loop

@@ -1,4 +1,4 @@
-"""One upload into a bucket: sent in one request where it fits, else in equal parts."""
+"""One upload into a bucket: one request if it fits, otherwise equal parts."""
 
 import asyncio
 import concurrent.futures
@@ -18,17 +18,17 @@ from stillroom.storage.bucket.conditions import Conditions, guard_for
 from stillroom.storage.bucket.existence_cache import ExistenceCache
 from stillroom.storage.bucket.limits import KeyLocks
 from stillroom.storage.bucket.multipart import MultipartUpload
-from stillroom.storage.bucket.objects import look, properties_of
+from stillroom.storage.bucket.objects import fetch_facts, properties_of
 from stillroom.storage.objectstore import DEADLINE_S, Guard, ObjectStore, Properties
 from stillroom.storage.sources import DescribedSource, ImageSource
 from stillroom.storage.upload_checks import Received, UploadChecks
 from stillroom.storage.values import Condition, SaveRules, StoredImage
 
 GUARD_ATTEMPTS: Final = 4
-"""Another writer may replace the image between looking at it and replacing it."""
+"""Attempts to replace an image that other writers replace at the same time."""
 
 _HASHED_INLINE_BYTES: Final = 128 * 1024
-"""Less takes under 0.1 ms, about what a hop to a thread and back costs."""
+"""Smaller bodies are hashed in under 0.1 ms, about as long as a switch to a thread takes."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class UploadContext:
-    """What all uploads into one bucket share.
+    """Objects shared by all uploads into one bucket.
 
     Attributes:
-        hashing: Threads for large pieces.
-        cache_control: What caches are told about the image under a key.
+        hashing: Threads that hash large pieces.
+        cache_control: Returns the cache policy of the image with a key.
     """
 
     store: ObjectStore
@@ -54,10 +54,12 @@ class UploadContext:
 
 
 class Upload:
-    """An image while it comes in, from the first byte to its facts.
+    """An upload, from its first byte to the facts of the saved image.
+
+    Its methods raise the errors of `ImageStorage.save`.
 
     Attributes:
-        checks: Told of every chunk by the caller, which cuts the parts.
+        checks: The caller, which cuts the parts, counts every chunk with it.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Save `source` under `key`; `guard` makes the bucket itself hold to `condition`."""
-        known = source if isinstance(source, DescribedSource) else DescribedSource()
-        self.checks = UploadChecks(known.rules or context.rules, known.content_type)
-        self._modified_ns = known.modified_ns
+        """Save `source` under `key`; `guard` makes the bucket itself enforce `condition`."""
+        described = source if isinstance(source, DescribedSource) else DescribedSource()
+        self.checks = UploadChecks(described.rules or context.rules, described.content_type)
+        self._modified_ns = described.modified_ns
         self._context = context
         self._store = context.store
         self._key = key
@@ -83,16 +85,11 @@ class Upload:
 
     @property
     def in_parts(self) -> bool:
-        """Whether a part was sent already, so that the rest must be parts, too."""
+        """Return whether a part was sent already, so that the rest must be sent in parts too."""
         return self._parts is not None
 
     async def put(self, body: memoryview) -> StoredImage:
-        """Store all of it in one request.
-
-        Raises:
-            PreconditionFailed, EmptyFile, DigestMismatch, UnsupportedMedia, ConditionUnsupported,
-            BackendUnavailable: as their names say.
-        """
+        """Store the whole image in one request."""
         if len(body) > _HASHED_INLINE_BYTES:
             await self._run(self.checks.digest, body)
         else:
@@ -107,21 +104,17 @@ class Upload:
                     key, body, received.sha256.hex(), properties, guard=guard, deadline=deadline
                 )
                 if written.etag is not None:
-                    return self._described(received, written.etag)
+                    return self._record(received, written.etag)
                 if written.doubtful:
-                    return await self._find_out(received, deadline)
+                    return await self._recover(received, deadline)
                 if self._condition.create_only:
                     raise PreconditionFailed
                 guard = await guard_for(self._store, key, self._condition, deadline=deadline)
-                await self._context.conditions.demand(guard)
+                await self._context.conditions.require(guard)
         raise BackendUnavailable("the image is replaced again and again while it is saved")
 
     async def send(self, part: PartBuffer) -> MultipartUpload:
-        """Send the next part, hashed into the whole, and by itself for its signature.
-
-        Raises:
-            ConditionUnsupported, BackendUnavailable: as their names say.
-        """
+        """Send the next part. It is hashed twice: for the image, and for its signature."""
         if self._parts is None:
             self._parts = await self._begin()
         body = part.contents()
@@ -129,20 +122,15 @@ class Upload:
         return self._parts
 
     async def _begin(self) -> MultipartUpload:
-        await self._context.conditions.demand(self._guard, in_parts=True)
-        sha256 = self._source.expected_sha256  # ours is known only when it is too late
+        await self._context.conditions.require(self._guard, in_parts=True)
+        sha256 = self._source.expected_sha256  # the computed hash is known only after the last part
         properties = self._properties(self.checks.content_type, sha256)
         return await MultipartUpload.begin(
             self._store, self._key.text, properties, self._context.abandoned
         )
 
     async def complete(self, part: PartBuffer) -> StoredImage:
-        """Send the last part, and make all of them an image.
-
-        Raises:
-            PreconditionFailed, DigestMismatch, UnsupportedMedia, BackendUnavailable: as their
-            names say.
-        """
+        """Send the last part, and complete the upload."""
         parts = await self.send(part)
         received = self.checks.finish(self._source.expected_sha256)
         key = self._key.text
@@ -150,16 +138,16 @@ class Upload:
         async with self._context.locks.hold(key, deadline=deadline):
             written = await parts.complete(self._guard, deadline=deadline)
             if written.etag is not None:
-                return self._described(received, written.etag)
+                return self._record(received, written.etag)
             if written.doubtful:
-                return await self._find_out(received, deadline)
+                return await self._recover(received, deadline)
             if self._guard is not None:
                 await guard_for(self._store, key, self._condition, deadline=deadline)
-        # R2 ends the upload when a condition fails, so it cannot be tried against the new state.
+        # R2 ends the upload if a condition fails, so it cannot be retried for the new state.
         raise BackendUnavailable("the image was replaced, or the upload ended, while it was saved")
 
     def abort(self) -> None:
-        """Throw away what was sent, in the background: a client waits for its refusal only."""
+        """Delete the parts sent so far, in the background, so that no client waits for it."""
         if self._parts is not None:
             self._context.abandoned.abort(self._parts.key, self._parts.upload_id)
 
@@ -172,24 +160,24 @@ class Upload:
             modified_ns=self._modified_ns,
         )
 
-    async def _find_out(self, received: Received, deadline: float) -> StoredImage:
-        """Whose save refused ours, when one of our own attempts has had no answer?
+    async def _recover(self, received: Received, deadline: float) -> StoredImage:
+        """Return the image if a save that was refused after a lost response succeeded before.
 
         Raises:
-            BackendUnavailable: not ours, or none can be seen; whether ours was there is unknown.
+            BackendUnavailable: the current image is another save; the outcome is unknown.
         """
         unknown = "the connection broke off: the outcome is unknown"
         try:
-            found = await look(self._store, self._key, deadline=deadline)
+            image = await fetch_facts(self._store, self._key, deadline=deadline)
         except ImageNotFound:
-            found = None
+            image = None
         except BackendUnavailable as error:
             raise BackendUnavailable(unknown) from error
-        if found is None or found.save_id != self._save_id:
+        if image is None or image.save_id != self._save_id:
             raise BackendUnavailable(unknown)
-        return self._described(received, found.etag)
+        return self._record(received, image.etag)
 
-    def _described(self, received: Received, etag: str) -> StoredImage:
+    def _record(self, received: Received, etag: str) -> StoredImage:
         existence = self._context.existence
         existence.note(self._key.text, received.content_type, existence.moment)
         return StoredImage(

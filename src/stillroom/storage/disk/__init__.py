@@ -1,1 +1,1 @@
-"""Images as plain files in plain folders, written so that a power cut loses none of them."""
+"""Disk backend: images as plain files in plain folders, durable across power cuts."""

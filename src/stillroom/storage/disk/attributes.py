@@ -1,9 +1,8 @@
-"""Extended attributes of an image file: its SHA-256 and content type.
+"""Extended attribute of an image file with its SHA-256 and content type.
 
-One extended attribute holds both, with the modification time that they belong
-to: a file that is edited or copied in by hand has another one, and its
-facts are not believed. It is packed into some 60 bytes because that fits into
-an ext4 inode (256 bytes); a larger one would cost every image a block of its own.
+It also records the modification time for which they are valid: a file that is edited or copied in
+by hand has another one, and its facts are ignored. They are packed into about 60 bytes, because
+that fits into an ext4 inode (256 bytes); more would cost every image an additional block.
 """
 
 import os
@@ -19,28 +18,28 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The facts that cost a full read to find out again."""
+    """Facts that only a full read of the file could find out again."""
 
     modified_ns: int
     sha256: bytes
     content_type: str
 
     def write(self, fd: int) -> None:
-        """Set them on an open file.
+        """Write the attributes to an open file.
 
         Raises:
-            OSError: the filesystem has no room for them, or none at all.
+            OSError: the filesystem has no space for attributes, or does not support them.
         """
         head = _LAYOUT.pack(_VERSION, self.modified_ns, self.sha256)
         os.setxattr(fd, NAME, head + self.content_type.encode("ascii"))
 
     @classmethod
     def read(cls, fd: int, modified_ns: int) -> Self | None:
-        """The attributes of an open file, or None if it has none that still hold."""
+        """Return the attributes of an open file, or None if it has none that are valid."""
         try:
-            raw = os.getxattr(fd, NAME)
-            version, noted_ns, sha256 = _LAYOUT.unpack_from(raw)
-            content_type = raw[_LAYOUT.size :].decode("ascii")
+            value = os.getxattr(fd, NAME)
+            version, noted_ns, sha256 = _LAYOUT.unpack_from(value)
+            content_type = value[_LAYOUT.size :].decode("ascii")
         except (OSError, struct.error, UnicodeDecodeError):
             return None
         if version != _VERSION or noted_ns != modified_ns or not content_type:
@@ -49,7 +48,7 @@ class Attributes:
 
     @staticmethod
     def outdated_sha256(fd: int) -> bytes | None:
-        """The hash that was noted for another time of the file, if any was."""
+        """Return the hash recorded for another modification time of the file, if any."""
         try:
             version, _, sha256 = _LAYOUT.unpack_from(os.getxattr(fd, NAME))
         except (OSError, struct.error):

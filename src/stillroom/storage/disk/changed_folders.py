@@ -1,6 +1,6 @@
-"""Find folders whose contents have changed, without looking at a single image.
+"""Find changed folders by their modification time, without reading any image.
 
-A folder's modification time is set by each save, replacement and deletion directly in it.
+Each save, replacement and deletion of an image sets the modification time of its folder.
 """
 
 import errno
@@ -11,23 +11,20 @@ from typing import Final
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, DataDirectory
 
 LINKS_OF_A_LEAF: Final = 2
-"""Of a folder without folders in it, on filesystems that count them (stat(2), st_nlink)."""
+"""Link count of a folder without subfolders, if the filesystem counts them (stat(2), st_nlink)."""
 
 
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
     """Walk all folders of images, in no particular order.
 
-    Folders that hold images alone are not read, where the filesystem counts folders in them.
-
-    Args:
-        data_directory: Where the folders are.
-        since_ns: Nanoseconds since the epoch.
+    A folder without subfolders is not read if the filesystem counts subfolders.
 
     Yields:
-        For each folder its key prefix if it has changed then or later, else None.
+        For each folder: its key prefix if it changed at or after `since_ns` (nanoseconds since the
+        epoch), else None.
 
     Raises:
-        OSError: the filesystem failed; folders that vanish meanwhile do not count.
+        OSError: the filesystem failed. Folders that vanish during the walk are skipped.
     """
     waiting = [*IMAGE_FOLDERS]
     while waiting:

@@ -1,15 +1,15 @@
-"""The data directory: its layout, its locks, and what its filesystem can do.
+"""The data directory: layout, locks, and capabilities of its filesystem.
 
-DATA_DIR/compute/            the images, at their own paths
-DATA_DIR/media/              the media library's, by id
-DATA_DIR/.stillroom/         ours; no image path can name it
+DATA_DIR/compute/            images at their paths
+DATA_DIR/media/              images of the media library, by id
+DATA_DIR/.stillroom/         private files; no image path can name them
     lock                     held shared by every running process
-    staging/                 files on their way in, nameless where possible
-    sendfile/                further names of images that a proxy sends, for minutes
-    tidied                   as old as the last search for empty folders
+    staging/                 incoming files, nameless where possible
+    sendfile/                additional names of images for a proxy, for minutes
+    tidied                   its time is that of the last search for empty folders
     state                    a few bytes that all processes map and share
     secret                   the token secret (auth.secret makes it)
-    library.db               the media library's rows, unless they are in PostgreSQL
+    library.db               rows of the media library, unless they are in PostgreSQL
 """
 
 import contextlib
@@ -51,14 +51,14 @@ log = logging.getLogger("stillroom.disk")
 
 
 class DataDirectory:
-    """The opened data directory; each process opens it once.
+    """The opened data directory. Each process opens it once.
 
     Attributes:
-        fd: The directory itself. Keys are relative to it.
+        fd: Descriptor of the directory itself. Keys are relative to it.
         open_contained: Opens a key without leaving the directory or following a link.
-        durable: Whether syncs are made at all (`STILLROOM_DURABILITY`).
-        has_nameless_files: O_TMPFILE and linking work; else staging files have names.
-        has_attributes: Extended attributes work; else hashes are not remembered.
+        durable: Whether to sync at all (`STILLROOM_DURABILITY`).
+        has_nameless_files: O_TMPFILE and linking work; otherwise staging files have names.
+        has_attributes: Extended attributes work; otherwise hashes are not stored.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class DataDirectory:
         opener: Opener | None = None,
         observer: CallObserver = unobserved,
     ) -> None:
-        """Open, and make where it is missing, the directory at `root`.
+        """Open the directory at `root`, creating it if it is missing.
 
         Args:
-            root: Where it is.
-            durable: Make syncs at all.
-            opener: How files are opened; what works best without it.
-            observer: Hears of each sync: `fsync_file` and `fsync_folder`, `ok` or `error`.
+            root: Path of the directory.
+            durable: Whether to sync.
+            opener: Function that opens files; by default the best one that works.
+            observer: Observer of syncs: `fsync_file` and `fsync_folder`, `ok` or `error`.
 
         Raises:
-            ConfigurationError: it cannot be made or used; the message says why.
+            ConfigurationError: it cannot be created or used; the message says why.
         """
         if sys.getfilesystemencoding() != "utf-8":
             raise ConfigurationError(
@@ -103,12 +103,14 @@ class DataDirectory:
 
     def _open(self, opener: Opener | None) -> None:
         self.root.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
-        self.fd = self._keep(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY))
+        self.fd = self._close_later(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY))
         for name in (PRIVATE_FOLDER, *IMAGE_FOLDERS):
             self._make_folder(name)
         self._make_folder(f"{PRIVATE_FOLDER}/staging")
-        private = self._keep(os.open(f"{self.root}/{PRIVATE_FOLDER}", os.O_RDONLY | os.O_DIRECTORY))
-        self.staging_fd = self._keep(
+        private = self._close_later(
+            os.open(f"{self.root}/{PRIVATE_FOLDER}", os.O_RDONLY | os.O_DIRECTORY)
+        )
+        self.staging_fd = self._close_later(
             os.open("staging", os.O_RDONLY | os.O_DIRECTORY, dir_fd=private)
         )
         self._refuse_other_filesystems()
@@ -125,27 +127,27 @@ class DataDirectory:
 
     @property
     def description(self) -> str:
-        """What this filesystem can do, in one line for the log."""
-        how = [
+        """Path and capabilities of the filesystem, in one line for the log."""
+        capabilities = [
             "openat2" if self.open_contained is open_by_kernel else "no openat2 (walks instead)",
             "O_TMPFILE" if self.has_nameless_files else "no O_TMPFILE (named staging files)",
             "attributes" if self.has_attributes else "no attributes (hashes are not kept)",
             "durable" if self.durable else "NOT durable (STILLROOM_DURABILITY=none)",
         ]
-        return f"{self.root.absolute()} ({', '.join(how)})"
+        return f"{self.root.absolute()} ({', '.join(capabilities)})"
 
-    # What all processes share ------------------------------------------------------------
+    # State shared by all processes -------------------------------------------------------
 
     @property
     def is_read_only(self) -> bool:
-        """Whether a sync has failed, in any process, since all of them were started."""
+        """Return whether a sync has failed in any of the processes running now."""
         return self._state[_READ_ONLY_AT] != 0
 
     def refuse_writes_if_read_only(self) -> None:
-        """Raise if nothing may be promised any more.
+        """Raise if nothing may be written any more.
 
         Raises:
-            ReadOnly: a sync failed; only a restart, with a look at the disk, helps.
+            ReadOnly: a sync failed; the disk must be checked and all processes restarted.
         """
         if self.is_read_only:
             raise ReadOnly(
@@ -155,19 +157,18 @@ class DataDirectory:
 
     @property
     def folder_epoch(self) -> bytes:
-        """Changes whenever any process removes a folder."""
+        """Random bytes that change whenever any process removes a folder."""
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Make every process forget which folders it knows to be on the disk."""
+        """Invalidate, in every process, the cache of folders known to be durable."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:
-        """fsync, and turn the store read-only in every process if that fails.
+        """Call fsync; if it fails, make the store read-only in every process.
 
-        After a failed fsync the kernel drops the unwritten pages and reports
-        success the next time, so the file is never synced again
-        (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        After a failed fsync the kernel drops the unwritten pages and reports success the next
+        time, so the file is never synced again (https://wiki.postgresql.org/wiki/Fsync_Errors).
 
         Raises:
             ReadOnly: the sync failed; the outcome of the save is unknown.
@@ -187,10 +188,10 @@ class DataDirectory:
         log.critical("a sync failed, the store is read-only from here on: %s", error)
         raise ReadOnly("the disk failed while the image was written") from error
 
-    def begin_writing(self, fd: int, start: int, length: int) -> None:
-        """Have the disk begin with these bytes, so that a sync later waits for less.
+    def start_writeback(self, fd: int, start: int, length: int) -> None:
+        """Let the disk start writing these bytes, so that a later sync takes less time.
 
-        Promises nothing: what goes wrong here, the sync reports.
+        Errors are ignored, since the sync reports them.
         Source: https://man7.org/linux/man-pages/man2/sync_file_range.2.html
         """
         if self.durable:
@@ -199,10 +200,10 @@ class DataDirectory:
             )
 
     def sync_folder(self, fd: int) -> None:
-        """Sync a folder's entries; the same rules as `sync`.
+        """Sync a folder's entries, like `sync`.
 
-        The stat is for XFS, whose directory fsync answers 0 while the filesystem
-        is shutting down; the stat tells.
+        XFS returns 0 from the fsync of a directory while the filesystem is shutting down; only the
+        stat fails then.
         """
         self.sync(fd, "fsync_folder")
         if self.durable:
@@ -211,10 +212,10 @@ class DataDirectory:
             except OSError as error:
                 self._turn_read_only(error)
 
-    # Files on their way in ---------------------------------------------------------------
+    # Staging files -----------------------------------------------------------------------
 
     def open_staged(self) -> tuple[int, str | None]:
-        """A new empty file for writing, and its name in staging if it needs one."""
+        """Create an empty file for writing. Return it, and its name if it needs one."""
         if self.has_nameless_files:
             flags = os.O_TMPFILE | os.O_RDWR
             return os.open(".", flags, _FILE_MODE, dir_fd=self.staging_fd), None
@@ -223,22 +224,22 @@ class DataDirectory:
         return os.open(name, flags, _FILE_MODE, dir_fd=self.staging_fd), name
 
     def staging_name(self) -> str:
-        """A unique name in staging."""
+        """Return a unique name for a staging file."""
         return f"{os.getpid()}-{secrets.token_hex(8)}"
 
     def make_folder_at(self, parent_fd: int, name: str) -> None:
-        """Make one folder; fine if it exists."""
+        """Create one folder unless it exists."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _FOLDER_MODE, dir_fd=parent_fd)
 
     def close(self) -> None:
-        """Give the lock and all descriptors back; nothing may be asked of it afterwards."""
-        self.fd = self.staging_fd = -1  # a number that the next open may reuse is a trap
+        """Release the lock and close all descriptors; the object must not be used afterwards."""
+        self.fd = self.staging_fd = -1  # the numbers may be reused by the next open
         self._closing.close()
 
     # Opening -----------------------------------------------------------------------------
 
-    def _keep(self, fd: int) -> int:
+    def _close_later(self, fd: int) -> int:
         self._closing.callback(os.close, fd)
         return fd
 
@@ -250,10 +251,10 @@ class DataDirectory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
     def _refuse_other_filesystems(self) -> None:
-        """An image is published by link(2), which leads from no filesystem to another.
+        """Raise unless staging and image folders are on one mount, as link(2) requires.
 
-        Where the numbers are equal, a bind mount is still another mount. Renaming tells, of what
-        does not exist: the kernel compares the mounts before it looks for the names
+        Device numbers do not tell bind mounts apart. Renaming a missing file does: the kernel
+        compares the mounts before it looks up the names
         (https://man7.org/linux/man-pages/man2/rename.2.html, EXDEV).
         """
         device = os.fstat(self.staging_fd).st_dev
@@ -285,7 +286,7 @@ class DataDirectory:
         return state
 
     def _fill_hole(self, fd: int) -> None:
-        """Allocate the mapped file: writing into a hole of a full disk would be SIGBUS."""
+        """Allocate the mapped file: writing into a hole raises SIGBUS if the disk is full."""
         try:
             os.posix_fallocate(fd, 0, _STATE_BYTES)
         except OSError as error:
@@ -297,9 +298,9 @@ class DataDirectory:
             ) from error
 
     def _take_lock(self, private_fd: int) -> None:
-        """Hold the lock shared; a process that is alone first clears what a crash has left."""
+        """Take the shared lock. If no other process runs, first remove leftovers of a crash."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        fd = self._keep(os.open("lock", flags, 0o600, dir_fd=private_fd))
+        fd = self._close_later(os.open("lock", flags, 0o600, dir_fd=private_fd))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -327,7 +328,7 @@ class DataDirectory:
         return True
 
     def _probe_hard_links(self) -> None:
-        """Publishing without overwriting is a link(2), whether or not the file has a name."""
+        """Check link(2), which publishes an image without overwriting another one."""
         fd, name = self.open_staged()
         linked = self.staging_name()
         try:
@@ -367,28 +368,28 @@ class DataDirectory:
 
 
 def link_file(fd: int, name: str, folder_fd: int) -> None:
-    """Give a nameless open file its name; EEXIST if the name is taken.
+    """Link a nameless open file to a name; EEXIST if the name is in use.
 
-    Without a `dir_fd` CPython calls plain link(2), which does not follow
-    /proc/self/fd and fails with EXDEV.
+    Without a `dir_fd`, CPython calls plain link(2), which does not follow /proc/self/fd and fails
+    with EXDEV.
     """
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
 
 
 @contextlib.contextmanager
-def translated(*known: type[OSError]) -> Iterator[None]:
-    """Turn what the system says into what the port promises.
+def translate_os_errors(*passed: type[OSError]) -> Iterator[None]:
+    """Translate errors of the operating system into those of the port.
 
     Args:
-        known: Errors that mean something to the caller; they pass.
+        passed: Errors that the caller handles itself.
 
     Raises:
-        StorageFull: no space, or no quota, left.
-        BackendUnavailable: any other trouble of the medium.
+        StorageFull: no space or quota is left.
+        BackendUnavailable: any other error of the disk.
     """
     try:
         yield
-    except known:
+    except passed:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,7 +1,7 @@
-"""Remove folders that have been empty for a while, since a listing walks them all.
+"""Remove folders that have been empty for a while, because listings visit them all.
 
-100,000 of them cost the first page 0.9 s. A request never removes one, since saves that race with
-that would have to begin again; after an hour no save is about to use it.
+100,000 empty folders add 0.9 s to the first page. Requests never remove folders, since concurrent
+saves would have to start again; after an hour, no save is about to use an empty folder.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from stillroom.storage.disk.changed_folders import LINKS_OF_A_LEAF
 from stillroom.storage.disk.data_directory import IMAGE_FOLDERS, PRIVATE_FOLDER, DataDirectory
 
 _FILE: Final = f"{PRIVATE_FOLDER}/tidied"
-"""Locked by the process that walks, and as old as the last walk."""
+"""Locked by the process that walks; its modification time is that of the last walk."""
 
 
 def remove_empty_folders(
     data_directory: DataDirectory, empty_for: timedelta, is_stopped: Callable[[], bool]
 ) -> int:
-    """Remove folders below the images' own that have not changed for so long.
+    """Remove empty folders that have not changed for `empty_for`, except the top folders.
 
-    A folder that becomes empty by that goes too. Of several processes one walks, and not again
-    before `empty_for` has passed; folders that hold images alone are not read.
+    A parent folder that becomes empty is removed too. Only one process walks at a time, and not
+    again before `empty_for` has passed. Folders without subfolders are not read completely.
 
     Returns:
-        How many were removed; zero where it was not time.
+        Number of folders removed; 0 if no walk was due.
 
     Raises:
         OSError: the filesystem failed.
@@ -55,8 +55,6 @@ def remove_empty_folders(
 
 
 class _Walk:
-    """One walk through all folders."""
-
     def __init__(
         self, data_directory: DataDirectory, before: float, is_stopped: Callable[[], bool]
     ) -> None:
@@ -66,7 +64,7 @@ class _Walk:
         self.removed = 0
 
     def visit(self, path: str) -> bool:
-        """Remove what is empty below a folder; whether it may be removed itself."""
+        """Remove empty folders below a folder. Return whether it can be removed itself."""
         try:
             fd = self._data_directory.open_contained(
                 self._data_directory.fd, path, os.O_RDONLY | os.O_DIRECTORY
@@ -74,12 +72,12 @@ class _Walk:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
                 raise
-            return False  # it went away, or is not ours to read
+            return False  # deleted meanwhile, or not readable
         try:
-            status = os.fstat(fd)  # before its folders go, and change it
+            status = os.fstat(fd)  # before the removal of subfolders changes it
             entries = os.scandir(fd)
         finally:
-            os.close(fd)  # `entries` has its own: one descriptor for each level
+            os.close(fd)  # `entries` has its own, so each level needs only one descriptor
         is_empty = True
         with entries:
             for entry in entries:
@@ -105,7 +103,7 @@ class _Walk:
                 finally:
                     os.close(parent)
         except OSError:
-            return False  # an image was saved into it just now
+            return False  # an image has just been saved into it
         finally:
             self._data_directory.note_removed_folder()
         self.removed += 1

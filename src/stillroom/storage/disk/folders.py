@@ -1,9 +1,8 @@
 """Create, sync and open the parent folders of images.
 
-A file is only as durable as the entries of every folder above it. Syncing all
-of them for every save would cost a sync a level, so each process remembers
-which chains it has synced itself; another process may have made a folder a
-moment ago and not synced it yet.
+A file is only as durable as the directory entries of all folders above it. Syncing all of them for
+every save would cost one sync per level, so each process remembers the folders whose chain it has
+synced itself. A folder that another process created may not be synced yet.
 """
 
 import errno
@@ -14,7 +13,7 @@ from stillroom.storage.disk.data_directory import DataDirectory
 from stillroom.storage.disk.openat2 import release
 
 _REMEMBERED: Final = 65_536
-"""Folders whose chain is known to be durable; about 10 MiB at most."""
+"""Number of folders remembered as durable; about 10 MiB at most."""
 
 
 class Folders:
@@ -22,24 +21,24 @@ class Folders:
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
-        # What a folder was when its chain was synced: its inode, and the epoch before that.
+        # Inode of a folder whose chain was synced, and the epoch read before the sync.
         self._durable: dict[str, tuple[int, bytes]] = {}
 
     def open(self, folder: str) -> int:
         """Open an existing folder for locking, linking and syncing.
 
         Raises:
-            OSError: ENOENT, ENOTDIR, ELOOP as `open_contained` raises them.
+            OSError: ENOENT, ENOTDIR or ELOOP, as `open_contained` does.
         """
         return self._data_directory.open_contained(
             self._data_directory.fd, folder, os.O_RDONLY | os.O_DIRECTORY
         )
 
     def open_or_make(self, folder: str) -> int:
-        """Open a folder; it and all above it exist and will survive a power cut.
+        """Open a folder, creating missing ones. It and all above it survive a power cut.
 
         Raises:
-            OSError: ENOTDIR if a file stands in the way, ELOOP if a link does;
+            OSError: ENOTDIR if part of the path is a file, ELOOP if it is a link;
                 ENOENT if folders are removed at the same time.
             ReadOnly: a sync failed.
         """
@@ -49,12 +48,13 @@ class Folders:
         except FileNotFoundError:
             return self._make_chain(folder, epoch)
         try:
-            known = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
-            known = known and self._data_directory.folder_epoch == epoch  # not removed meanwhile
+            is_durable = self._durable.get(folder) == (os.fstat(fd).st_ino, epoch)
+            # Another process may have removed a folder since.
+            is_durable = is_durable and self._data_directory.folder_epoch == epoch
         except OSError:
             release(fd)
             raise
-        if known:
+        if is_durable:
             return fd
         release(fd)
         return self._make_chain(folder, epoch)
@@ -80,15 +80,15 @@ class Folders:
         return parent_fd
 
     def remove_empty_tree(self, parent_fd: int, name: str) -> bool:
-        """Remove a folder below which there is nothing but folders.
+        """Remove a folder that contains nothing but folders, at any depth.
 
         Returns:
-            False if anything else lies below it; then whatever stands there stays.
+            False if it contains anything else, which is left in place.
 
         Raises:
-            OSError: the disk failed; some of the folders may be gone.
+            OSError: the disk failed; some of the folders may be removed.
         """
-        if not _holds_only_folders(parent_fd, name):
+        if not _contains_only_folders(parent_fd, name):
             return False
         self._data_directory.note_removed_folder()
         try:
@@ -96,18 +96,18 @@ class Folders:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            return False  # an image was saved into it meanwhile, which is just as good an answer
+            return False  # an image was saved into it at the same time
         finally:
             self._data_directory.note_removed_folder()
         return True
 
 
-def _holds_only_folders(parent_fd: int, name: str) -> bool:
+def _contains_only_folders(parent_fd: int, name: str) -> bool:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
     try:
         with os.scandir(fd) as entries:
             return all(
-                entry.is_dir(follow_symlinks=False) and _holds_only_folders(fd, entry.name)
+                entry.is_dir(follow_symlinks=False) and _contains_only_folders(fd, entry.name)
                 for entry in entries
             )
     finally:
@@ -117,8 +117,8 @@ def _holds_only_folders(parent_fd: int, name: str) -> bool:
 def _remove_folders(parent_fd: int, name: str) -> None:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
     try:
-        for below in os.listdir(fd):
-            _remove_folders(fd, below)
+        for subfolder in os.listdir(fd):
+            _remove_folders(fd, subfolder)
     finally:
         release(fd)
     os.rmdir(name, dir_fd=parent_fd)

@@ -1,4 +1,4 @@
-"""One image file: its facts, and its bytes from a single opened descriptor."""
+"""Open image files: their facts, and reads through the open descriptor."""
 
 import errno
 import logging
@@ -13,23 +13,23 @@ from stillroom.errors import BackendUnavailable, ImageNotFound
 from stillroom.paths import StorageKey
 from stillroom.storage import content_type
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.disk.data_directory import translated
+from stillroom.storage.disk.data_directory import translate_os_errors
 from stillroom.storage.disk.known_files import Version, version_of
 from stillroom.storage.disk.openat2 import release
 from stillroom.storage.values import StoredImage
 
 _READ_BYTES: Final = 256 * 1024
-"""Read in one go; larger reads only make the process larger."""
+"""Bytes of one read; larger reads only make the process larger."""
 
 _MAX_FACTS: Final = 16_384
-"""Files whose facts are remembered; some 16 MiB."""
+"""Number of files whose facts are cached; about 16 MiB."""
 
 _SETTLED_NS: Final = 2 * 10**9
-"""Two changes within one tick of the filesystem's clock (10 ms at most; two seconds on the
-coarsest, FAT) look like one, so what was read so soon after a change is not sure."""
+"""Facts are cached only if the file has not changed for this long. Two changes within one tick of
+the filesystem's clock (10 ms at most; two seconds on FAT, the coarsest) have the same time."""
 
 ReadInThread = Callable[[Callable[[int, int], bytes], int, int], Awaitable[bytes]]
-"""Runs a blocking read where it does not block the event loop."""
+"""Runs a blocking read without blocking the event loop."""
 
 log = logging.getLogger("stillroom.disk")
 
@@ -45,7 +45,7 @@ class DiskImage:
         self._run = run
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Read the bytes from `start` on, in pieces; see `LocalImage.chunks`."""
+        """Read `length` bytes from `start` on, in chunks; see `LocalImage.chunks`."""
         end = start + length
         while start < end:
             size = min(end - start, _READ_BYTES)
@@ -58,7 +58,7 @@ class DiskImage:
             yield chunk
 
     def _read_cached(self, start: int, size: int) -> bytes | None:
-        """Read from the page cache without waiting for the disk; None if it holds nothing."""
+        """Read from the page cache without waiting for the disk; None if nothing is cached."""
         buffer = bytearray(size)
         try:
             count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
@@ -67,16 +67,16 @@ class DiskImage:
         return bytes(memoryview(buffer)[:count]) if count else None
 
     def _read(self, start: int, size: int) -> bytes:
-        with translated():
+        with translate_os_errors():
             return os.pread(self.fd, size, start)
 
     def take_facts(self) -> StoredImage:
-        """Close the file and keep what is known of it."""
+        """Close the file and return its facts."""
         self.close()
         return self.image
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor."""
         return self.fd
 
     def close(self) -> None:
@@ -89,28 +89,27 @@ class DiskImage:
 class RecentFacts:
     """A cache of the facts of recently opened files.
 
-    Reading them from a file costs more than opening it. A file of the same version has the same
-    content, as far as a filesystem can tell.
+    Reading the facts from a file costs more than opening it. Files of the same version have the
+    same content, as far as a filesystem can tell.
     """
 
     def __init__(self, folder_fd: int) -> None:
-        """Begin with an empty cache for the files below a folder."""
         self._device = os.fstat(folder_fd).st_dev
         self._facts: BoundedCache[str, StoredImage] = BoundedCache(_MAX_FACTS)
 
     def describe_file(
         self, key: StorageKey, fd: int, known: StoredImage | None = None
     ) -> StoredImage:
-        """The facts of an open file; `known` itself, if it is of this very file, unchanged.
+        """Return the facts of an open file: `known` itself if it has the file's current version.
 
         Raises:
-            OSError: ENXIO for what is no regular file.
+            OSError: ENXIO if it is not a regular file.
         """
         status = os.fstat(fd)
         version = version_of(key, status)
-        for found in (known, self._facts.get(key.text)):
-            if found is not None and found.version == version:
-                return found
+        for image in (known, self._facts.get(key.text)):
+            if image is not None and image.version == version:
+                return image
         is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
         if not is_settled or status.st_dev != self._device:
             return _describe_file(key, fd, status, None)
@@ -124,11 +123,11 @@ def _describe_file(
 ) -> StoredImage:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-    known = Attributes.read(fd, status.st_mtime_ns)
-    if known is not None:
-        return describe(key, status, known.content_type, known.sha256, version)
+    attributes = Attributes.read(fd, status.st_mtime_ns)
+    if attributes is not None:
+        return describe(key, status, attributes.content_type, attributes.sha256, version)
     start = os.pread(fd, content_type.SNIFFED_BYTES, 0)
-    return describe(key, status, content_type.of(start), None, version)
+    return describe(key, status, content_type.detect(start), None, version)
 
 
 def describe(
@@ -138,7 +137,7 @@ def describe(
     sha256: bytes | None,
     version: Version | None = None,
 ) -> StoredImage:
-    """The facts of a file with this status, whose content is known."""
+    """Return the facts of a file with this status and content."""
     return StoredImage(
         key=key,
         size=status.st_size,
@@ -152,13 +151,13 @@ def describe(
 
 
 def etag_at(folder_fd: int, name: str) -> str | None:
-    """The ETag of the image under a name in a folder; None where there is none."""
+    """Return the ETag of the image with a name in a folder, or None if there is no image."""
     status = status_at(folder_fd, name)
     return None if status is None else etag_of(status)
 
 
 def status_at(folder_fd: int, name: str) -> os.stat_result | None:
-    """The status of the image under a name in a folder; None where there is none."""
+    """Return the status of the image with a name in a folder, or None if there is no image."""
     try:
         status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -171,22 +170,22 @@ def status_at(folder_fd: int, name: str) -> os.stat_result | None:
 
 
 def etag_of(status: os.stat_result) -> str:
-    """Differs after every save: inode and time are never both the same again."""
+    """Return an ETag that changes with every save: inode and time never both repeat."""
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
 
 
 def save_id_of(status: os.stat_result) -> str:
-    """The save id of a file: its inode and time, of which another save shares one at most."""
+    """Return the save id: inode and modification time, at most one of which another save shares."""
     return f"{status.st_ino:x}-{status.st_mtime_ns:x}"
 
 
 def warn_of_link(where: str) -> None:
-    """Log a symbolic link that was met in a path; clients get an ordinary 404 or 409."""
+    """Log a symbolic link or device found in a path; clients get an ordinary 404 or 409."""
     log.warning("security: a link or device stands in the data directory at %r", where)
 
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:
-    """Translate a failed open into the port's error: not found, or the disk is unavailable."""
+    """Translate a failed open into `ImageNotFound` or `BackendUnavailable`."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
         return ImageNotFound()
     if error.errno in (errno.ELOOP, errno.EXDEV):

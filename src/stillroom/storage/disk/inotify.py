@@ -1,9 +1,8 @@
-"""inotify(7) by ctypes: which names in a folder have changed, by any process.
+"""Changed names in folders, reported by inotify(7) through ctypes.
 
 The kernel queues an event before the call that made the change returns
-(https://man7.org/linux/man-pages/man7/inotify.7.html), so a reader of the
-queue after a save has been answered finds that save in it. Three calls are
-needed.
+(https://man7.org/linux/man-pages/man7/inotify.7.html). A reader of the queue therefore finds
+the event of every save whose response was sent before.
 """
 
 import contextlib
@@ -25,14 +24,14 @@ _NAMES_CHANGE: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_
 _HEAD: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name with its padding
 _READ_BYTES: Final = 64 * 1024
 
-_TELLS_ALL: Final = frozenset({
+_FULLY_REPORTED: Final = frozenset({
     0xEF53,  # ext2, ext3, ext4
     0x5846_5342,  # XFS
     0x9123_683E,  # btrfs
     0x0102_1994,  # tmpfs
 })  # fmt: skip
-"""Filesystems (statfs(2), f_type) on which nothing changes behind this kernel's back, as it
-does on NFS, FUSE and 9p, below overlayfs, and in a rollback of ZFS."""
+"""Filesystems (statfs(2), f_type) that only this kernel changes. NFS, FUSE and 9p, the layers of
+overlayfs, and a ZFS rollback change files without an event."""
 
 _STATFS_BYTES: Final = 256  # more than any architecture's
 
@@ -40,7 +39,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify:
-    """A queue of events. Used by one thread at a time; what a reader finds, it takes."""
+    """A queue of events, for one thread at a time. Reading an event removes it."""
 
     def __init__(self) -> None:
         """Open a queue.
@@ -51,10 +50,9 @@ class Inotify:
         self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, folder_fd: int) -> int:
-        """Report from now on which names come, go or change hands in an open folder.
+        """Start reporting names that are created, deleted or moved in an open folder.
 
-        Returns:
-            The number that its events will carry; the same for the same folder.
+        Returns the watch number in its events, which is always the same for the same folder.
 
         Raises:
             OSError: ENOSPC beyond fs.inotify.max_user_watches.
@@ -63,12 +61,12 @@ class Inotify:
         return _checked(_libc.inotify_add_watch(self._fd, path, _NAMES_CHANGE))
 
     def unwatch(self, watch: int) -> None:
-        """End it; fine if the kernel has ended it before, since the folder was removed."""
+        """End a watch. The kernel may have ended it already, if the folder was removed."""
         with contextlib.suppress(OSError):
             _checked(_libc.inotify_rm_watch(self._fd, watch))
 
     def events(self) -> Iterator[tuple[int, int, str]]:
-        """What has happened so far: watch, mask, and the name in the folder."""
+        """Yield and remove the queued events: watch number, mask, and name in the folder."""
         while True:
             try:
                 read = os.read(self._fd, _READ_BYTES)
@@ -85,11 +83,11 @@ class Inotify:
         os.close(self._fd)
 
 
-def tells_all(folder_fd: int) -> bool:
-    """Whether inotify reports every change of an open folder, on this filesystem."""
+def reports_all_changes(folder_fd: int) -> bool:
+    """Return whether inotify reports every change on the filesystem of an open folder."""
     status = ctypes.create_string_buffer(_STATFS_BYTES)
     _checked(_libc.fstatfs(folder_fd, status))
-    return ctypes.c_long.from_buffer(status).value in _TELLS_ALL
+    return ctypes.c_long.from_buffer(status).value in _FULLY_REPORTED
 
 
 def _checked(result: int) -> int:

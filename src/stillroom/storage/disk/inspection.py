@@ -1,4 +1,4 @@
-"""Inspection of the data directory: walk, open, quarantine, and find unexpected files."""
+"""Inspection of the data directory: walk, open and quarantine images, find unexpected files."""
 
 import asyncio
 import concurrent.futures
@@ -27,7 +27,7 @@ from stillroom.storage.disk.data_directory import (
     IMAGE_FOLDERS,
     PRIVATE_FOLDER,
     DataDirectory,
-    translated,
+    translate_os_errors,
 )
 from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.image import DiskImage, etag_at
@@ -38,27 +38,23 @@ from stillroom.storage.values import ListQuery, SaveRules, StoredImage
 
 _BATCH: Final = 1000
 _KNOWN_NAMES: Final = (*IMAGE_FOLDERS, PRIVATE_FOLDER, "lost+found")
-"""In the data directory; the last is of ext4, in the top folder of each filesystem."""
+"""Expected names in the data directory; ext4 creates the last one in its top folder."""
 
 _STAGED_FOR_S: Final = 3600
-"""A staging file has a name for milliseconds, or for the time of an upload (without O_TMPFILE)."""
+"""Age from which a staging file may be a leftover. It has a name for milliseconds, or for the time
+of an upload (without O_TMPFILE)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class DiskInspection:
-    """An `Inspection` of a data directory; holds its lock shared, as a server does."""
+    """An `Inspection` of a data directory. Shares its lock, like a server."""
 
-    at_once = 2  # one is hashed while the other waits for the disk
+    at_once = 2  # one image is hashed while the other is read
 
     def __init__(self, data_directory: DataDirectory, known: Collection[str] = ()) -> None:
-        """Inspect `data_directory`; `close` closes it.
-
-        Args:
-            data_directory: The folder of the store.
-            known: Names of other files that belong there.
-        """
+        """Inspect `data_directory`; `known` are the names of other files that belong into it."""
         self.description = f"disk {data_directory.root.absolute()}"
         self._data_directory = data_directory
         self._known = frozenset((*_KNOWN_NAMES, *known))
@@ -68,19 +64,19 @@ class DiskInspection:
     async def walk(
         self, prefix: KeyPrefix, after: str
     ) -> AsyncIterator[StorageKey | UnexpectedFile]:
-        """Walk images in one pass over the folders, and unexpected files in a second one."""
+        """Yield images in one pass over the folders, and unexpected files in a second one."""
         query = ListQuery(prefix, after=after, limit=_BATCH, manifests=True)
         keys = list_entries(self._data_directory, query, FolderCache(0))
-        while batch := await self._run(_take, keys):
+        while batch := await self._run(_next_batch, keys):
             for key in batch:
                 yield StorageKey(key)
-        others = _unexpected_files(self._data_directory, self._known, prefix.text)
-        while found := await self._run(_take, others):
-            for unexpected in found:
+        others = _find_unexpected_files(self._data_directory, self._known, prefix.text)
+        while files := await self._run(_next_batch, others):
+            for unexpected in files:
                 yield unexpected
 
     async def open(self, key: StorageKey) -> Inspected:
-        """Open the file and drop it from the page cache, so that the disk itself is read."""
+        """Open the file without its cached pages, so that it is read from the disk."""
         opened = await self._storage.locate(key)
         os.posix_fadvise(opened.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         outdated = None
@@ -93,27 +89,27 @@ class DiskInspection:
         return await self._storage.stat(key)
 
     async def adopt(self, inspected: Inspected, sha256: bytes) -> None:
-        """Record the SHA-256 in the file's attribute; valid only while its mtime is unchanged."""
+        """Write the SHA-256 into the file's attribute, valid while its mtime is unchanged."""
         if not self._data_directory.has_attributes:
             raise ConfigurationError(
                 "hashes are kept in extended attributes, and this filesystem has none: "
                 "set STILLROOM_DATA_DIR to a folder on ext4, XFS, btrfs or the like"
             )
         opened = inspected.opened
-        assert isinstance(opened, _Uncached)  # noqa: S101  (`open` makes no others)
-        with translated():
+        assert isinstance(opened, _Uncached)  # noqa: S101  (`open` returns no others)
+        with translate_os_errors():
             image = opened.image
             Attributes(image.modified_ns, sha256, image.content_type).write(opened.fd)
 
     async def quarantine(self, image: StoredImage, facts: bytes) -> str | None:
-        """Move an image into a folder of its own in `.stillroom/quarantine`, by one rename."""
+        """Move an image into its own folder in `.stillroom/quarantine`, by one rename."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._move, image, facts)
 
     def _move(self, image: StoredImage, facts: bytes) -> str | None:
         folder, _, name = image.key.text.rpartition("/")
         place = f"{PRIVATE_FOLDER}/quarantine/{image.save_id}-{secrets.token_hex(4)}"
-        with translated(FileNotFoundError), contextlib.ExitStack() as opened:
+        with translate_os_errors(FileNotFoundError), contextlib.ExitStack() as opened:
             try:
                 folder_fd = self._open_folder(folder, opened)
             except FileNotFoundError:
@@ -129,7 +125,7 @@ class DiskInspection:
             self._data_directory.sync(facts_fd)
             try:
                 os.rename(name, "image", src_dir_fd=folder_fd, dst_dir_fd=place_fd)
-            except FileNotFoundError:  # removed by hand since the look: that takes no lock
+            except FileNotFoundError:  # deleted by hand just now, without the lock
                 os.unlink("facts.json", dir_fd=place_fd)
                 return None
             self._data_directory.sync_folder(place_fd)
@@ -144,18 +140,18 @@ class DiskInspection:
         return fd
 
     def _make_folders(self, path: str, opened: contextlib.ExitStack) -> int:
-        made = ""
+        parent_path = ""
         parent_fd = self._data_directory.fd
         for name in path.split("/"):
-            made = f"{made}/{name}" if made else name
+            parent_path = f"{parent_path}/{name}" if parent_path else name
             self._data_directory.make_folder_at(parent_fd, name)
             self._data_directory.sync_folder(parent_fd)
-            parent_fd = self._open_folder(made, opened)
+            parent_fd = self._open_folder(parent_path, opened)
         return parent_fd
 
     async def check(self) -> None:
-        """Health check: read the data directory."""
-        with translated():
+        """Check that the data directory can be read."""
+        with translate_os_errors():
             _names_in(self._data_directory.fd)
 
     async def close(self) -> None:
@@ -169,7 +165,7 @@ class DiskInspection:
 
 
 class _Uncached:
-    """An open image that is dropped from the page cache, which other images need."""
+    """An open image whose pages are not kept in the page cache, which other images need."""
 
     def __init__(self, opened: DiskImage) -> None:
         self._opened = opened
@@ -188,24 +184,24 @@ class _Uncached:
         self._opened.close()
 
 
-def _take(entries: Iterator[T]) -> list[T]:
-    with translated():
+def _next_batch(entries: Iterator[T]) -> list[T]:
+    with translate_os_errors():
         return list(itertools.islice(entries, _BATCH))
 
 
-def _unexpected_files(
+def _find_unexpected_files(
     data_directory: DataDirectory, known: Collection[str], prefix: str
 ) -> Iterator[UnexpectedFile]:
-    """Find files that cannot be images, in the images' folders and beside them."""
-    if prefix == COMPUTE_PREFIX:  # once, though there may be more prefixes
+    """Find files that cannot be images, in the data directory and in folders of images."""
+    if prefix == COMPUTE_PREFIX:  # only one prefix reports the data directory itself
         for name in _names_in(data_directory.fd):
             if name not in known:
-                yield UnexpectedFile(_shown(name), "no image can be here")
-        yield from _left_in_staging(data_directory)
-    yield from _unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
+                yield UnexpectedFile(_escape(name), "no image can be here")
+        yield from _find_stale_staging_files(data_directory)
+    yield from _find_unexpected_below(data_directory, f"{prefix.rpartition('/')[0]}/", prefix)
 
 
-def _unexpected_below(
+def _find_unexpected_below(
     data_directory: DataDirectory, path: str, prefix: str
 ) -> Iterator[UnexpectedFile]:
     try:
@@ -214,9 +210,9 @@ def _unexpected_below(
         )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return  # it went away
+            return  # deleted meanwhile
         if error.errno == errno.ENAMETOOLONG:
-            yield UnexpectedFile(_shown(path), "the path is too long for a key")
+            yield UnexpectedFile(_escape(path), "the path is too long for a key")
             return
         raise
     folders = []
@@ -226,18 +222,18 @@ def _unexpected_below(
                 key = path + entry.name
                 if not key.startswith(prefix):
                     continue
-                if reason := _no_image(entry, key):
-                    yield UnexpectedFile(_shown(key), reason)
+                if reason := _explain_unexpected(entry, key):
+                    yield UnexpectedFile(_escape(key), reason)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(f"{key}/")
     finally:
         os.close(fd)
     for folder in folders:
-        yield from _unexpected_below(data_directory, folder, prefix)
+        yield from _find_unexpected_below(data_directory, folder, prefix)
 
 
-def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
-    """Why an entry is neither an image nor a folder of them."""
+def _explain_unexpected(entry: os.DirEntry[str], key: str) -> str | None:
+    """Return why an entry is neither an image nor a folder, or None if it is one."""
     is_named = is_segment(entry.name) or (is_manifest(key) and entry.is_file(follow_symlinks=False))
     if not is_named:
         return "no path has such a name"
@@ -248,22 +244,22 @@ def _no_image(entry: os.DirEntry[str], key: str) -> str | None:
     return None
 
 
-def _left_in_staging(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
-    """Find staging files that are left over: the process named in them has gone."""
+def _find_stale_staging_files(data_directory: DataDirectory) -> Iterator[UnexpectedFile]:
+    """Find staging files whose process, named in the file's name, has ended."""
     for name in _names_in(data_directory.staging_fd):
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(name, dir_fd=data_directory.staging_fd, follow_symlinks=False)
             age_s = time.time() - status.st_ctime
             if age_s > _STAGED_FOR_S and not _was_running(name.partition("-")[0], status):
-                where = f"{PRIVATE_FOLDER}/staging/{name}"
+                path = f"{PRIVATE_FOLDER}/staging/{name}"
                 yield UnexpectedFile(
-                    _shown(where),
+                    _escape(path),
                     "its writer is gone; the next start without other processes clears it",
                 )
 
 
 def _was_running(pid: str, status: os.stat_result) -> bool:
-    """Whether the process with this pid is older than the file."""
+    """Return whether the process with this pid is older than the file."""
     try:
         started = os.stat(f"/proc/{int(pid)}").st_ctime
     except (OSError, ValueError):
@@ -272,7 +268,7 @@ def _was_running(pid: str, status: os.stat_result) -> bool:
 
 
 def _names_in(folder_fd: int) -> list[str]:
-    """What is in a folder, read by a descriptor of our own: one shares its position with all."""
+    """List a folder by a new descriptor, since users of one descriptor share its position."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder_fd)
     try:
         return os.listdir(fd)
@@ -280,6 +276,6 @@ def _names_in(folder_fd: int) -> list[str]:
         os.close(fd)
 
 
-def _shown(name: str) -> str:
-    """Escape a file name for terminals and documents; it may hold any bytes."""
+def _escape(name: str) -> str:
+    """Escape a file name, which may contain any bytes, for terminals and documents."""
     return name if name.isprintable() else ascii(name)[1:-1]

@@ -1,7 +1,7 @@
-"""Files that were described before: whether each is still the same, and its bytes if it is.
+"""Check that files described earlier are unchanged, and read them if they are.
 
-Of thousands of images each is asked so with each answer. statx(2) says what differs after every
-change as bytes: one comparison, one object in memory. `os.stat` makes twenty objects of it.
+Every response for a cached image needs this check, so it must be cheap. One statx(2) call returns
+all fields that a change affects as bytes: one comparison and one object. `os.stat` makes twenty.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from stillroom.storage.disk.openat2 import release, try_open
 from stillroom.storage.values import StoredImage
 
 Version = tuple[bytes, bytes]
-"""The file's name below the data directory; inode, size, times and device as statx has them."""
+"""File name relative to the data directory; inode, size, times and device as statx returns them."""
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32
@@ -29,7 +29,7 @@ _statx = getattr(ctypes.CDLL(None), "statx", lambda *_: -1)  # glibc 2.28, musl 
 
 
 def version_of(key: StorageKey, status: os.stat_result) -> Version:
-    """The version of a regular file under a key, which has this status."""
+    """Return the version of the regular file with this key and status."""
     changed, modified = (divmod(ns, 10**9) for ns in (status.st_ctime_ns, status.st_mtime_ns))
     device = os.major(status.st_dev), os.minor(status.st_dev)
     stamp = _STAMP.pack(status.st_ino, status.st_size, *changed, *modified, *device)
@@ -37,10 +37,9 @@ def version_of(key: StorageKey, status: os.stat_result) -> Version:
 
 
 class KnownFiles:
-    """Those below one folder; for one thread, since it has one place in memory for statx."""
+    """Known files below one folder. For a single thread, since statx writes into one buffer."""
 
     def __init__(self, folder_fd: int, flags: int) -> None:
-        """Look below an open folder; open files with these flags."""
         self._folder_fd = folder_fd
         self._folder = ctypes.c_int(folder_fd)
         self._flags = flags
@@ -50,10 +49,10 @@ class KnownFiles:
         self._rest = (ctypes.c_char * 48).from_buffer(status, _TIMES_AND_DEVICE)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Whether the path of the image leads to the same file, unchanged.
+        """Return whether the image's path leads to the same file, unchanged.
 
-        A link on the way is followed, but what it leads to must be the file that was found
-        without it.
+        A link on the way is followed, but the file must be the one that was first opened without
+        following links.
         """
         if image.version is None:
             return False
@@ -63,7 +62,7 @@ class KnownFiles:
         return self._file.raw + self._rest.raw == stamp
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read what the page cache has, without waiting for the disk (RWF_NOWAIT)."""
+        """Read from the page cache without waiting for the disk (RWF_NOWAIT)."""
         if image.version is None:
             return False
         name, stamp = image.version
@@ -75,7 +74,7 @@ class KnownFiles:
                 return False
         except OSError:  # EAGAIN: not in the cache; EOPNOTSUPP: this filesystem cannot tell
             return False
-        else:  # asked behind the reading: a file can also be written into by hand
+        else:  # checked after reading: people can also write into a file directly
             failed = _statx(fd, b"", _DESCRIPTOR, _MASK, self._status)
             return not failed and self._file.raw + self._rest.raw == stamp
         finally:

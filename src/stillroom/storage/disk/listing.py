@@ -1,10 +1,9 @@
-"""Listings in the byte order of whole keys, from folders that know no order.
+"""Listings in the byte order of whole keys, read from unordered folders.
 
-A folder is compared as its name with a slash, since that is how the keys below
-it begin: `a-b` < `a/b` < `a0`. From each folder the smallest names that the page
-can need are picked, and folders are opened only when the page comes to them, so
-memory is bounded by the page, and time by the folders that it shows. Large
-folders are cached in order (`folder_cache.py`), and need not be read again.
+A folder is compared as its name with a slash, because the keys below it begin like that:
+`a-b` < `a/b` < `a0`. From each folder, only the smallest names that the page may need are picked,
+and a folder is opened only when the page reaches it. Memory is therefore bounded by the page, and
+time by the folders on it. Large folders are cached in order (`folder_cache.py`).
 """
 
 import errno
@@ -22,18 +21,18 @@ from stillroom.storage.values import ListQuery, Page
 
 _SMALLEST_PICK: Final = 1024
 _LARGEST_PICK: Final = 65_536
-"""Names held at once for one folder; some 5 MiB of them."""
+"""Bounds of the names in memory for one folder; the larger one takes about 5 MiB."""
 
 _SMALL_FOLDER: Final = 512
-"""Names; reading so many costs less than watching them."""
+"""Names in a folder that is quicker to read than to watch."""
 
 _READ_TOGETHER: Final = 16_384
-"""Names of a large folder; some 1.3 MiB of them."""
+"""Names of a large folder read in one step; about 1.3 MiB."""
 
-_BEHIND_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter: no name that is listed begins with it
+_AFTER_ALL_NAMES: Final = "\U0010ffff"  # a noncharacter: no name that is listed begins with it
 
-_FOLDERS_LOOKED_INTO: Final = 1024
-"""In search of any image at all, before it is done in an order that needs little memory."""
+_FOLDERS_SEARCHED: Final = 1024
+"""Folders searched for any image, before falling back to a search in order, with little memory."""
 
 
 def list_page(
@@ -41,13 +40,8 @@ def list_page(
 ) -> Page:
     """List one page of keys, and of folders if the query has a delimiter.
 
-    Args:
-        data_directory: Where the folders are.
-        query: What is asked for.
-        folder_cache: What is known of large folders from earlier pages; this one adds to it.
-
     Raises:
-        OSError: the filesystem failed; folders that vanish meanwhile do not count.
+        OSError: the filesystem failed. Folders that vanish meanwhile are skipped.
     """
     entries: list[str] = []
     for entry in list_entries(data_directory, query, folder_cache or FolderCache(0)):
@@ -59,10 +53,10 @@ def list_page(
 
 @dataclass(slots=True)
 class _PendingFolder:
-    """A folder of the tree walk, and which of its names are still to be listed."""
+    """A folder of the tree walk, with the names that are still to be listed."""
 
     path: str  # the key prefix of everything in it, with its slash
-    start: str | None  # the first name that is wanted; None if no more are
+    start: str | None  # the first name to list; None if there are no more
     begins: str = ""  # only names that begin with this
     chosen: deque[str] = field(default_factory=deque)
     picks: int = 0
@@ -71,18 +65,18 @@ class _PendingFolder:
 def list_entries(
     data_directory: DataDirectory, query: ListQuery, folder_cache: FolderCache
 ) -> Iterator[str]:
-    """All entries of a query in order, found as they are asked for; its limit does not end them.
+    """Yield all entries of a query in order, reading folders on demand. The limit is ignored.
 
     Raises:
         OSError: the filesystem failed.
     """
     path, _, begins = query.prefix.text.rpartition("/")
-    ways = [_PendingFolder(f"{path}/", _start(f"{path}/", query.after), begins)]
-    while ways:
-        folder = ways[-1]
+    pending = [_PendingFolder(f"{path}/", _start(f"{path}/", query.after), begins)]
+    while pending:
+        folder = pending[-1]
         if not folder.chosen:
             if folder.start is None:
-                ways.pop()
+                pending.pop()
                 continue
             _choose(data_directory, folder, query.limit + 1, folder_cache)
             continue
@@ -95,13 +89,13 @@ def list_entries(
         if not name.endswith("/"):
             yield key
         elif not query.delimited:
-            ways.append(_PendingFolder(key, _start(key, query.after)))
-        elif key != query.after and _holds_image(data_directory, key, query.after, folder_cache):
+            pending.append(_PendingFolder(key, _start(key, query.after)))
+        elif key != query.after and _contains_image(data_directory, key, query.after, folder_cache):
             yield key
 
 
 def _start(path: str, after: str) -> str | None:
-    """The least name in a folder whose key, or a key below it, can come behind `after`."""
+    """Return the smallest name in a folder whose key, or a key below it, may follow `after`."""
     if not after.startswith(path):
         return "" if after < path else None
     name, slash, _ = after.removeprefix(path).partition("/")
@@ -113,8 +107,8 @@ def _choose(
 ) -> None:
     """Fill a folder's queue with its next names in key order, `count` or more of them.
 
-    Names may yield nothing (a folder may be empty), and a pick may read the whole folder:
-    so picks start large and double, up to a bound that keeps memory flat.
+    A pick may read the whole folder, and its names may yield nothing because they are empty
+    folders. Picks therefore start large and double, up to a bound on memory.
     """
     count = max(count, min(_SMALLEST_PICK << folder.picks, _LARGEST_PICK))
     folder.picks += 1
@@ -131,42 +125,42 @@ def _choose(
         os.close(fd)
     folder.start = chosen[-1] + "\0" if len(chosen) >= count else None
     if folder.begins:
-        wanted = [name for name in chosen if name.startswith(folder.begins)]
-        if len(wanted) < len(chosen):
+        matching = [name for name in chosen if name.startswith(folder.begins)]
+        if len(matching) < len(chosen):
             folder.start = None
-        chosen = wanted
+        chosen = matching
     folder.chosen.extend(chosen)
 
 
 def _pick(
     fd: int, folder: _PendingFolder, start: str, count: int, folder_cache: FolderCache
 ) -> list[str]:
-    """The `count` least names from `start` on, in order, of an open folder that is read for it."""
+    """Read an open folder and return its `count` smallest names from `start` on, in order."""
     if folder.picks == 1:
         with os.scandir(fd) as entries:
             few = list(islice(_names(entries), _SMALL_FOLDER))
         if len(few) < _SMALL_FOLDER:
-            return sorted(_wanted(few, start, folder.begins))[:count]
+            return sorted(_select(few, start, folder.begins))[:count]
     least: list[str] = []
-    below = _BEHIND_ALL_NAMES
+    below = _AFTER_ALL_NAMES
     with folder_cache.reading(fd) as keep, os.scandir(fd) as entries:
         names = _names(entries)
-        while some := list(islice(names, _READ_TOGETHER)):
+        while batch := list(islice(names, _READ_TOGETHER)):
             if keep is not None:
-                keep(some)
-            found = (name for name in some if start <= name < below)
-            least = sorted([*least, *_wanted(found, start, folder.begins)])[:count]
+                keep(batch)
+            smaller = (name for name in batch if start <= name < below)
+            least = sorted([*least, *_select(smaller, start, folder.begins)])[:count]
             if len(least) == count:
                 below = least[-1]
     return least
 
 
-def _wanted(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
+def _select(names: Iterable[str], start: str, begins: str) -> Iterator[str]:
     return (name for name in names if name >= start and name.startswith(begins) and is_listed(name))
 
 
 def _open(data_directory: DataDirectory, path: str) -> int | None:
-    """A folder's descriptor; None if it went away, or something else took its place."""
+    """Open a folder; None if it was deleted, or replaced by something else."""
     try:
         return data_directory.open_contained(
             data_directory.fd, path.rstrip("/"), os.O_RDONLY | os.O_DIRECTORY
@@ -178,7 +172,7 @@ def _open(data_directory: DataDirectory, path: str) -> int | None:
 
 
 def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
-    """Files, and folders with a slash; links and devices left out."""
+    """Yield the names of files, and of folders with a slash; skip links and devices."""
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
             yield entry.name
@@ -186,22 +180,22 @@ def _names(entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
             yield entry.name + "/"
 
 
-def _holds_image(
+def _contains_image(
     data_directory: DataDirectory, path: str, after: str, folder_cache: FolderCache
 ) -> bool:
-    """Whether a key behind `after` begins with this folder's path; of a manifest, too."""
-    if not after.startswith(path):  # then any image will do, and the first one ends the search
-        found = _finds_image(data_directory, path)
-        if found is not None:
-            return found
+    """Return whether a key after `after` begins with this folder's path, also a manifest's."""
+    if not after.startswith(path):  # then any image is enough, in any order
+        has_image = _search_image(data_directory, path)
+        if has_image is not None:
+            return has_image
     everything_below = ListQuery(KeyPrefix(path), after=after, limit=1, manifests=True)
     return next(list_entries(data_directory, everything_below, folder_cache), None) is not None
 
 
-def _finds_image(data_directory: DataDirectory, path: str) -> bool | None:
-    """Whether any key begins with this folder's path; None if too many folders lie below."""
+def _search_image(data_directory: DataDirectory, path: str) -> bool | None:
+    """Return whether any key begins with this folder's path; None if there are too many folders."""
     waiting = [path]
-    for _ in range(_FOLDERS_LOOKED_INTO):
+    for _ in range(_FOLDERS_SEARCHED):
         if not waiting:
             return False
         folder = waiting.pop()
@@ -210,13 +204,13 @@ def _finds_image(data_directory: DataDirectory, path: str) -> bool | None:
             continue
         try:
             with os.scandir(fd) as entries:
-                for name in _wanted(_names(entries), "", ""):
+                for name in _select(_names(entries), "", ""):
                     key = folder + name
                     if len(key.encode()) > MAX_KEY_BYTES:
                         continue
                     if not name.endswith("/"):
                         return True
-                    if len(waiting) == _FOLDERS_LOOKED_INTO:
+                    if len(waiting) == _FOLDERS_SEARCHED:
                         return None
                     waiting.append(key)
         finally:

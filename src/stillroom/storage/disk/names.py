@@ -1,10 +1,9 @@
 """Sorted set of a folder's names in key order, packed into little memory.
 
-A million `str` of 20 letters take 70 MiB; here they lie in blocks of about a
-thousand, joined and encoded, which makes 21. A page decodes the one or two
-blocks that it shows, and a change packs one block anew. Names come in as a
-folder gives them, unordered; putting them into blocks and ordering those is
-done in steps that never hold the interpreter for more than some milliseconds.
+A million `str` of 20 letters take 70 MiB. Here they take 21, in joined and encoded blocks of about
+a thousand. A page decodes the one or two blocks that it shows, and a change encodes one block
+again. Names are added unordered, as a folder returns them. They are divided into blocks and sorted
+in steps that hold the interpreter lock for a few milliseconds at most.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,35 +16,35 @@ from stillroom.paths import is_listed
 _BLOCK_NAMES: Final = 1024
 _LARGEST_BLOCK: Final = 2 * _BLOCK_NAMES
 _SAMPLED: Final = 64
-"""One name in so many is a sample, from which the bounds of blocks are taken."""
+"""One of this many names is a sample, from which the bounds of the blocks are chosen."""
 
 _LOOSE_NAMES: Final = 65_536
-"""Not yet encoded while they are put into blocks; some 5 MiB of them."""
+"""Names that are not encoded yet while they are divided into blocks; about 5 MiB."""
 
 _OVERHEAD: Final = 256
-"""Bytes that a block takes beside its names."""
+"""Bytes of a block in addition to its names."""
 
 
 class SortedNames:
-    """A set of names, folders with a slash at the end. Used by one thread at a time."""
+    """A set of names; folders end with a slash. For one thread at a time."""
 
     def __init__(self) -> None:
-        self.size = 0  # bytes in memory, about
+        self.size = 0  # approximate bytes in memory
         self._unsorted: list[bytes] = []
         self._sample: list[str] = []
-        # Block n holds the names from _lows[n] on that are below _lows[n + 1].
+        # Block n contains the names from _lows[n] on that are below _lows[n + 1].
         self._lows: list[str] = [""]
         self._blocks: list[_Block] = [_Block([])]
 
     def add(self, names: list[str]) -> None:
-        """Take names in any order; all of them before the first page, or `update`."""
+        """Add names in any order. Only before the first page or `update`."""
         packed = _pack(names)
         self._unsorted.append(packed)
         self._sample += names[::_SAMPLED]
         self.size += len(packed)
 
     def sort(self) -> None:
-        """Put what was added into blocks, unless that is done; the next call would do it."""
+        """Divide added names into blocks. `names_from` and `update` would do it otherwise."""
         if not self._unsorted:
             return
         sample, self._sample = sorted(self._sample), []
@@ -62,28 +61,28 @@ class SortedNames:
             waiting += len(names)
             if waiting >= _LOOSE_NAMES or not self._unsorted:
                 waiting = 0
-                for block, some in zip(self._blocks, loose, strict=True):
-                    if some:
-                        block.packs.append(_pack(some))
-                        some.clear()
+                for block, some_names in zip(self._blocks, loose, strict=True):
+                    if some_names:
+                        block.packs.append(_pack(some_names))
+                        some_names.clear()
 
     def names_from(self, start: str, count: int) -> list[str]:
-        """The names from `start` on in order, `count` of them or a few more; fewer at the end."""
+        """Return `count` or slightly more names from `start` on, in order; fewer at the end."""
         self.sort()
         self._tidy(self._block_of(start))
         at = self._block_of(start)
-        names = self._names_in(at)
-        found = names[bisect_left(names, start) :]
-        while len(found) < count and at + 1 < len(self._blocks):
+        block_names = self._names_in(at)
+        names = block_names[bisect_left(block_names, start) :]
+        while len(names) < count and at + 1 < len(self._blocks):
             at += 1
             self._tidy(at)
-            found += self._names_in(at)
-        return found
+            names += self._names_in(at)
+        return names
 
     def update(self, changes: Mapping[str, bool]) -> None:
-        """Add each name whose value is true, and take out the others."""
+        """Add each name whose value is true, and remove the others."""
         self.sort()
-        # From the end, so that a block that is split moves none that comes later.
+        # From the end, so that splitting a block does not move the remaining ones.
         for at, group in groupby(sorted(changes, reverse=True), self._block_of):
             names = set(self._names_in(at))
             for name in group:
@@ -100,11 +99,11 @@ class SortedNames:
         block = self._blocks[at]
         if block.is_tidy:
             return _unpack(block.packs[0])
-        came = {name for pack in block.packs for name in _unpack(pack)}
-        return sorted(name for name in came if is_listed(name))
+        names = {name for pack in block.packs for name in _unpack(pack)}
+        return sorted(name for name in names if is_listed(name))
 
     def _tidy(self, at: int) -> None:
-        """Order a block, once; it becomes several if it is too large."""
+        """Sort a block unless it is sorted; split it if it is too large."""
         if not self._blocks[at].is_tidy:
             self._write(at, self._names_in(at))
 
@@ -118,7 +117,7 @@ class SortedNames:
 
 
 class _Block:
-    """Neighbouring names: in order in one pack, or as they came in several."""
+    """Consecutive names: sorted in one pack, or unsorted in several."""
 
     __slots__ = ("is_tidy", "packs")
 
@@ -128,7 +127,6 @@ class _Block:
 
     @property
     def size(self) -> int:
-        """Bytes, about."""
         return _OVERHEAD + sum(len(pack) for pack in self.packs)
 
 

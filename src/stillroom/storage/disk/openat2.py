@@ -1,10 +1,9 @@
 """Contained opens: openat2(2), or a walk by segments, that cannot leave a folder.
 
-The paths that come here were checked already; this is the wall behind that
-check, and it also stops what a lexical check cannot see: links that were
-planted in the folder. Linux does it in one call since 5.6
-(https://man7.org/linux/man-pages/man2/openat2.2.html); where a kernel or a
-sandbox refuses that call, the same is done segment by segment.
+Paths are checked before they come here. This second check also stops links planted in the folder,
+which the first one cannot see. Linux 5.6 and later do it in one call
+(https://man7.org/linux/man-pages/man2/openat2.2.html). If the kernel or a sandbox refuses that
+call, the path is opened segment by segment.
 """
 
 import ctypes
@@ -45,9 +44,9 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     """Open with openat2, which refuses to leave the folder or to follow a link.
 
     Raises:
-        OSError: ELOOP or EXDEV for a link or an escape, ENOSYS where the call is missing.
+        OSError: ELOOP or EXDEV for a link or an escape, ENOSYS if the call is missing.
     """
-    name = path.encode("utf-8", "surrogateescape")  # as os.fsencode, in a third of the time
+    name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, in a third of the time
     tries = 0
     while True:
         fd = try_open(folder_fd, name, flags)
@@ -60,13 +59,13 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
 
 
 def try_open(folder_fd: int, name: bytes, flags: int) -> int:
-    """As `open_by_kernel`, with -1 in place of any error."""
+    """Open with openat2; return -1 on any error."""
     fd: int = _syscall(_SYS_OPENAT2, folder_fd, name, _how(flags), _HOW_BYTES)
     return fd
 
 
 def is_absent(folder_fd: int, path: str) -> bool:
-    """Whether openat2 finds nothing there; False for whatever else it says."""
+    """Return whether openat2 finds no file; False on any other error."""
     fd = try_open(folder_fd, path.encode("utf-8", "surrogateescape"), os.O_PATH)
     if fd >= 0:
         release(fd)
@@ -78,7 +77,7 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
     """Open segment by segment, following no link on the way.
 
     Raises:
-        OSError: as `open_by_kernel`; a path with a dot segment is EXDEV.
+        OSError: as in `open_by_kernel`; EXDEV for a path with a dot segment.
     """
     *folders, name = path.split("/")
     if path.startswith("/") or ".." in (*folders, name):
@@ -86,13 +85,13 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
     at = folder_fd
     try:
         for folder in folders:
-            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            next_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             if at != folder_fd:
                 release(at)
-            at = below
+            at = next_fd
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     except NotADirectoryError:
-        # O_DIRECTORY on a link says ENOTDIR; callers tell a planted link from a plain file.
+        # O_DIRECTORY on a link fails with ENOTDIR; callers need to know links from files.
         if _is_link_on_the_way(folder_fd, [*folders, name]):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
         raise
@@ -102,11 +101,10 @@ def open_by_walk(folder_fd: int, path: str, flags: int) -> int:
 
 
 def release(fd: int) -> None:
-    """Close a descriptor, whatever the system then says.
+    """Close a descriptor, ignoring errors.
 
-    Linux closes it in any case, and an error says nothing of bytes that a sync has not
-    said before (https://man7.org/linux/man-pages/man2/close.2.html): an image that is
-    on the disk must not be refused for it.
+    Linux closes it in any case, and an error reports nothing that a sync has not reported before
+    (https://man7.org/linux/man-pages/man2/close.2.html). A durable save must not fail for it.
     """
     try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)
@@ -116,7 +114,7 @@ def release(fd: int) -> None:
 
 @functools.cache
 def _how(flags: int) -> "_HowPointer":
-    """How to open with these flags; made once, since making it costs as much as the call."""
+    """Return the cached argument for these flags; building it costs as much as the call."""
     return ctypes.pointer(
         _OpenHow(
             flags | os.O_CLOEXEC,
@@ -127,7 +125,7 @@ def _how(flags: int) -> "_HowPointer":
 
 
 def choose_opener(folder_fd: int) -> Opener:
-    """`open_by_kernel` where it works on this very folder, else `open_by_walk`."""
+    """Return `open_by_kernel` if it works on this folder, else `open_by_walk`."""
     try:
         os.close(open_by_kernel(folder_fd, ".", os.O_RDONLY | os.O_DIRECTORY))
     except OSError:
@@ -140,7 +138,7 @@ def _is_link_on_the_way(folder_fd: int, folders: list[str]) -> bool:
     for folder in folders:
         path = f"{path}/{folder}" if path else folder
         try:
-            # Only the first link counts, and the walk stopped there: no link before it.
+            # Only the first link counts: the walk stopped there, so none comes before it.
             os.readlink(path, dir_fd=folder_fd)
         except OSError:
             continue

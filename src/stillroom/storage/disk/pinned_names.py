@@ -1,14 +1,14 @@
 """Pinned names: hard links by which a proxy on the same machine opens one save of an image.
 
-A path says which image is meant now; what another program opens by it a moment later may be
-another save. A link to the file that is open here stays that file whatever becomes of the path.
+A path leads to the current image, which may be replaced before the proxy opens it. A hard link to
+the open file always leads to that file.
 
 DATA_DIR/.stillroom/sendfile/<period>-<random>/<save id>
 
-Each process links into a folder of its own, a new one in each period, and removes every folder,
-its own and those of processes that crashed, one period after its period has ended. So nothing
-has to be remembered of who opens what, and a deleted image is gone from the disk after two
-periods at most. See docs/adr/0027-bytes-from-nginx.md.
+Each process creates its links in a folder of its own, a new one in each period. One period after
+the end of its period, any process removes the folder, so those of crashed processes are removed
+too. Nothing needs to be recorded, and deleted images free their space after two periods at most.
+See docs/adr/0027-bytes-from-nginx.md.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from stillroom.storage.disk.image import DiskImage
 from stillroom.storage.disk.threads import DiskThreads
 
 PERIOD_S: Final = 60
-"""A name is good for this long at least; a proxy opens it within milliseconds."""
+"""Seconds for which a name is valid at least; a proxy opens it within milliseconds."""
 
 _MAX_NAMES: Final = 65_536
-"""In each period and process; further images are sent without the proxy's help."""
+"""Names per period and process. Further images are sent without the proxy's help."""
 
 
 class PinnedNames:
-    """The links of one process; `known` and `name` are for the event loop."""
+    """Links of one process. `find` and `name` must be called on the event loop."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class PinnedNames:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Nothing is made before the first name is asked for."""
+        """Create no folder before the first name is requested."""
         self._data_directory = data_directory
         self._threads = threads
         self._now = now
@@ -50,23 +50,23 @@ class PinnedNames:
         self._names: set[str] = set()
         self._removals: list[asyncio.TimerHandle] = []
 
-    def known(self, save_id: str) -> str | None:
-        """The name that a save has already, for as long as no new period has begun."""
+    def find(self, save_id: str) -> str | None:
+        """Return the existing name of a save, unless a new period has begun."""
         is_known = save_id in self._names and self._period == self._current()
         return f"{self._folder}/{save_id}" if is_known else None
 
     async def name(self, image: DiskImage) -> str | None:
-        """The name of this very save, below `sendfile/`.
+        """Return the name of this save, below `sendfile/`, and create it if necessary.
 
         Returns:
-            None where it cannot have one: it was deleted meanwhile, or the disk is full.
+            None if it is impossible: the image was deleted meanwhile, or the disk is full.
         """
         save_id = image.image.save_id
-        known = self.known(save_id)
-        if known is not None:
-            return known
+        name = self.find(save_id)
+        if name is not None:
+            return name
         if self._period != self._current():
-            self._begin()
+            self._start_period()
         if len(self._names) >= _MAX_NAMES:
             return None
         folder = self._folder
@@ -78,25 +78,25 @@ class PinnedNames:
             self._names.add(save_id)
         return f"{folder}/{save_id}"
 
-    def _begin(self) -> None:
-        """A new folder, that cannot be guessed, and an end for it when the next one has ended."""
+    def _start_period(self) -> None:
+        """Choose a new folder name that cannot be guessed, and schedule the next removal."""
         self._period = self._current()
         self._folder = f"{self._period}-{secrets.token_hex(8)}"
         self._names.clear()
         loop = asyncio.get_running_loop()
-        self._removals = [one for one in self._removals if one.when() > loop.time()]
+        self._removals = [timer for timer in self._removals if timer.when() > loop.time()]
         self._removals.append(loop.call_later(2 * PERIOD_S + 1, self._start_removal))
 
     def _link(self, fd: int, folder: str, save_id: str) -> None:
         try:
             self._link_in(fd, folder, save_id)
-        except FileNotFoundError:  # the folder, or else the image
+        except FileNotFoundError:  # the folder is missing, or the image
             for name in (SENDFILE_FOLDER, f"{SENDFILE_FOLDER}/{folder}"):
                 self._data_directory.make_folder_at(self._data_directory.fd, name)
             self._link_in(fd, folder, save_id)
 
     def _link_in(self, fd: int, folder: str, save_id: str) -> None:
-        with contextlib.suppress(FileExistsError):  # another request made it
+        with contextlib.suppress(FileExistsError):  # another request created it
             link_file(fd, f"{SENDFILE_FOLDER}/{folder}/{save_id}", self._data_directory.fd)
 
     def _start_removal(self) -> None:
@@ -104,7 +104,7 @@ class PinnedNames:
             self._threads.start(self.remove_ended)
 
     def remove_ended(self) -> None:
-        """Remove the folders of all processes that ended a period ago; blocks."""
+        """Remove folders, of any process, whose period ended a period ago. Blocks."""
         now = self._current()
         for folder in self._folders():
             period = folder.partition("-")[0]
@@ -112,7 +112,7 @@ class PinnedNames:
                 self._remove(folder)
 
     def close(self) -> None:
-        """Remove what is there: a proxy that comes too late asks this server's successor."""
+        """Remove the current folder. Late requests of a proxy go to the next server process."""
         for removal in self._removals:
             removal.cancel()
         if self._folder:

@@ -1,4 +1,4 @@
-"""Publishing and deleting images by name, atomically and synced: see docs/adr/0003."""
+"""Publish and delete images by name, atomically and synced; see docs/adr/0003."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from typing import Final
 
 from stillroom.errors import BackendUnavailable, ImageNotFound, PathConflict, PreconditionFailed
 from stillroom.paths import StorageKey
-from stillroom.storage.disk.data_directory import DataDirectory, translated
+from stillroom.storage.disk.data_directory import DataDirectory, translate_os_errors
 from stillroom.storage.disk.folders import Folders
 from stillroom.storage.disk.image import (
     error_of_open,
@@ -26,15 +26,14 @@ from stillroom.storage.values import Condition
 
 _PUBLISH_ATTEMPTS: Final = 16
 _PUBLISH_PAUSE_S: Final = 0.05
-"""The folder may be removed between making it and linking into it, so try again: at
-once, then after random pauses of up to this, so that racing saves do not retry in step."""
+"""The folder may be removed after it was created and before the file is linked. The first retry is
+immediate; later ones wait a random time up to this, so that concurrent saves spread out."""
 
 
 class Publisher:
-    """Changes which file a key names, by blocking calls; the folder's lock is held meanwhile."""
+    """Changes the file that a key names, with the folder locked. All calls block."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
-        """Publish and delete below `data_directory`."""
         self._data_directory = data_directory
         self._folders = Folders(data_directory)
 
@@ -63,14 +62,13 @@ class Publisher:
         raise BackendUnavailable("the folder is removed again and again while the image is saved")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder; False if an empty folder had to go out of the way first.
+        """Publish in an open folder; False if an empty folder with this name was removed first.
 
-        The folder's lock is honoured by all processes. Unconditional saves share it; a
-        compare-and-replace or a delete excludes them, so that comparing and changing
-        are one step.
+        All processes respect the folder's lock. Unconditional saves share it; conditional
+        replacements and deletions take it exclusively, so that they compare and change in one step.
         """
         exclusive = condition.if_match is not None
-        with translated(FileNotFoundError, IsADirectoryError):
+        with translate_os_errors(FileNotFoundError, IsADirectoryError):
             fcntl.flock(folder_fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             if condition.is_set:
                 condition.check(etag_at(folder_fd, name))
@@ -86,7 +84,7 @@ class Publisher:
         return True
 
     def _open_or_make(self, folder: str) -> int:
-        with translated(FileNotFoundError):
+        with translate_os_errors(FileNotFoundError):
             try:
                 return self._folders.open_or_make(folder)
             except NotADirectoryError as error:
@@ -98,14 +96,14 @@ class Publisher:
                 raise _not_a_folder() from error
 
     def delete(self, key: StorageKey, condition: Condition, save_id: str | None) -> None:
-        """Unlink an image that meets the conditions, and sync its folder."""
+        """Unlink an image if the conditions hold, and sync its folder."""
         folder, _, name = key.text.rpartition("/")
         try:
             folder_fd = self._folders.open(folder)
         except OSError as error:
             raise error_of_open(key, error) from error
         try:
-            with translated():
+            with translate_os_errors():
                 fcntl.flock(folder_fd, fcntl.LOCK_EX)
                 status = status_at(folder_fd, name)
                 if status is None:
@@ -115,10 +113,10 @@ class Publisher:
                     raise PreconditionFailed
                 try:
                     os.unlink(name, dir_fd=folder_fd)
-                except FileNotFoundError:  # removed by hand since the look: that takes no lock
+                except FileNotFoundError:  # deleted by hand just now, without the lock
                     raise ImageNotFound from None
-            with contextlib.suppress(OSError):  # the image is gone, and only the sync may object
-                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for it
+            with contextlib.suppress(OSError):  # the image is deleted; only a failed sync matters
+                fcntl.flock(folder_fd, fcntl.LOCK_UN)  # others need not wait for the sync
             self._data_directory.sync_folder(folder_fd)
         finally:
             release(folder_fd)

@@ -1,4 +1,4 @@
-"""Staging: a temporary file without a name (O_TMPFILE), published by one link or rename."""
+"""Staging files: temporary files without a name (O_TMPFILE), published by one link or rename."""
 
 import contextlib
 import errno
@@ -11,27 +11,27 @@ from typing import Final
 
 from stillroom.errors import PathConflict, PreconditionFailed
 from stillroom.storage.disk.attributes import Attributes
-from stillroom.storage.disk.data_directory import DataDirectory, link_file, translated
+from stillroom.storage.disk.data_directory import DataDirectory, link_file, translate_os_errors
 from stillroom.storage.disk.image import warn_of_link
 from stillroom.storage.disk.openat2 import release
 from stillroom.storage.upload_checks import UploadChecks
 
-_BEGUN_BYTES: Final = 4 * 1024**2
-"""As much is given to the disk at once while the rest is still coming."""
+_WRITEBACK_BYTES: Final = 4 * 1024**2
+"""Bytes whose writeback is started together while the rest of the upload arrives."""
 
 _MAX_BYTES: Final = 1024**2
-"""Written and hashed in one go off the loop; the most that one upload keeps in memory."""
+"""Bytes written and hashed in one job; the most that one upload keeps in memory."""
 
 _MAX_CHUNKS: Final = 1024
-"""IOV_MAX of Linux: as many are written in one call."""
+"""Chunks written in one call: IOV_MAX of Linux."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
-"""Room that is taken ahead: what a client announces costs it nothing, and may never come."""
+"""Space reserved ahead. The announced size is not reserved at once, since it may never arrive."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Chunks that wait to be written together."""
+    """Chunks to be written together."""
 
     chunks: list[bytes]
     size: int
@@ -47,7 +47,7 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether it should be written before more is added."""
+        """Return whether the batch should be written before more is added."""
         return self.size >= _MAX_BYTES or len(self.chunks) >= _MAX_CHUNKS
 
 
@@ -56,15 +56,13 @@ class Staged:
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory
-        self._written = self._begun = self._reserved = 0
+        self._written = self._writeback_end = self._reserved = 0
         self.fd, self._name = data_directory.open_staged()
 
-    def lacking(self, more: int, max_bytes: int | None) -> int:
-        """The space to reserve before `more` bytes are written: 0 while there is some left.
+    def bytes_to_reserve(self, more: int, max_bytes: int | None) -> int:
+        """Return the space to reserve before writing `more` bytes; 0 if enough is reserved.
 
-        Args:
-            more: Of the next batch.
-            max_bytes: Of the whole upload; None where that is unknown.
+        `max_bytes` is the maximum size of the whole upload, or None if it is unknown.
         """
         end = self._written + more
         if max_bytes is None:
@@ -74,8 +72,8 @@ class Staged:
         return max(min(self._reserved + RESERVED_BYTES, max_bytes), end) - self._reserved
 
     def reserve(self, more: int) -> None:
-        """Reserve as much space as `lacking` says, in one extent where the filesystem can."""
-        with translated():
+        """Reserve `more` bytes of disk space, in one extent if the filesystem can."""
+        with translate_os_errors():
             try:
                 os.posix_fallocate(self.fd, self._reserved, more)
             except OSError as error:
@@ -84,10 +82,10 @@ class Staged:
         self._reserved += more
 
     def write(self, batch: Batch, checks: UploadChecks) -> None:
-        """Write and hash a batch in full; short writes do happen when a disk fills up."""
+        """Write and hash a batch in full, also if writes are short, as on a disk that fills up."""
         for chunk in batch.chunks:
             checks.digest(chunk)
-        with translated():
+        with translate_os_errors():
             rest: list[bytes | memoryview] = [*batch.chunks]
             first = 0
             while first < len(rest):
@@ -98,21 +96,21 @@ class Staged:
                 if written:
                     rest[first] = memoryview(rest[first])[written:]
         self._written += batch.size
-        waiting = self._written - self._begun
-        if waiting >= _BEGUN_BYTES:
-            self._data_directory.begin_writing(self.fd, self._begun, waiting)
-            self._begun = self._written
+        waiting = self._written - self._writeback_end
+        if waiting >= _WRITEBACK_BYTES:
+            self._data_directory.start_writeback(self.fd, self._writeback_end, waiting)
+            self._writeback_end = self._written
 
     def trim(self, size: int) -> None:
-        """Give back what was reserved beyond `size`."""
+        """Release the space reserved beyond `size`."""
         if self._reserved > size:
             os.ftruncate(self.fd, size)
 
     def copy_from(self, source_fd: int, size: int) -> None:
-        """Copy a whole file in the kernel; blocks are shared where the filesystem can.
+        """Copy a whole file in the kernel, sharing blocks if the filesystem can.
 
         Raises:
-            OSError: also where the source has become shorter than `size`.
+            OSError: the copy failed, or the source became shorter than `size`.
         """
         start = 0
         while start < size:
@@ -124,29 +122,29 @@ class Staged:
     def stamp(
         self, kind: str, sha256: bytes | None, *, modified_ns: int | None = None
     ) -> os.stat_result:
-        """Give a whole file its time (now, or that of another store), and the facts of that time.
+        """Set a complete file's modification time (default: now) and the attributes valid for it.
 
-        Of another store's time what is below a microsecond is drawn by lot: with an inode that
-        is used again, the same time would make two saves of one id.
+        Of `modified_ns`, the time in another store, the nanoseconds below one microsecond are
+        replaced at random: otherwise two saves with a reused inode could have the same save id.
         """
         if modified_ns is None:
             time_ns = time.time_ns()
         else:
             time_ns = max(modified_ns, 0) // 1000 * 1000 + secrets.randbelow(1000)
         os.utime(self.fd, ns=(time_ns, time_ns))
-        status = os.fstat(self.fd)  # what the filesystem made of that time
+        status = os.fstat(self.fd)  # the filesystem may have rounded the time
         if self._data_directory.has_attributes and sha256 is not None:
             Attributes(status.st_mtime_ns, sha256, kind).write(self.fd)
         return status
 
     def link_or_replace(self, folder_fd: int, name: str, *, create_only: bool) -> None:
-        """Put the file under `name`, at once and whole.
+        """Publish the file under `name`, atomically.
 
         Raises:
-            PreconditionFailed: `create_only`, and something is there.
-            IsADirectoryError: a folder is there.
-            PathConflict: something that is no image is there, such as a planted link.
-            FileNotFoundError: the folder has no place any more.
+            PreconditionFailed: `create_only`, and a file with this name exists.
+            IsADirectoryError: a folder has this name.
+            PathConflict: something else, such as a planted link, has this name.
+            FileNotFoundError: the folder was removed.
         """
         try:
             self._link(name, folder_fd)
@@ -156,7 +154,7 @@ class Staged:
                 warn_of_link(name)
                 raise PathConflict("something that is not an image has this name") from None
             if create_only:
-                # Never a rename: what is a folder now may be a new image by then.
+                # Never rename here: a new image may have replaced the folder by then.
                 if stat.S_ISREG(mode):
                     raise PreconditionFailed from None
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
@@ -181,12 +179,12 @@ class Staged:
         self._name = None
 
     def close(self) -> None:
-        """Forget the file, unless it was published; a second call does nothing."""
+        """Delete the file unless it was published; a second call does nothing."""
         if self.fd < 0:
             return
         release(self.fd)
         self.fd = -1
         if self._name is not None:
-            # A name that cannot be removed now goes at the next start; the image is none the worse.
+            # A file that cannot be removed now is removed at the next start.
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._data_directory.staging_fd)

@@ -1,4 +1,4 @@
-"""DiskImageStorage: images as plain files, saved so that a 200 survives a power cut."""
+"""`DiskImageStorage`: images as plain files. A completed save survives a power cut."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from stillroom.errors import (
 from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.capabilities import UNWATCHED, ChangeObserver
 from stillroom.storage.disk.changed_folders import changed_folders
-from stillroom.storage.disk.data_directory import DataDirectory, translated
+from stillroom.storage.disk.data_directory import DataDirectory, translate_os_errors
 from stillroom.storage.disk.empty_folders import remove_empty_folders
 from stillroom.storage.disk.folder_cache import FolderCache
 from stillroom.storage.disk.image import (
@@ -30,7 +30,7 @@ from stillroom.storage.disk.image import (
     error_of_open,
     save_id_of,
 )
-from stillroom.storage.disk.inotify import tells_all
+from stillroom.storage.disk.inotify import reports_all_changes
 from stillroom.storage.disk.known_files import KnownFiles
 from stillroom.storage.disk.listing import list_page
 from stillroom.storage.disk.openat2 import is_absent, open_by_kernel, release
@@ -53,16 +53,16 @@ from stillroom.storage.values import (
 )
 
 _THREADS: Final = 16
-"""Syncs under way at once. A disk takes 8 to 16 before they queue up in the device."""
+"""Concurrent jobs, mostly syncs. A disk handles 8 to 16 syncs before they queue in the device."""
 
 _DESCRIBED_AT_ONCE: Final = 256
-"""Files of a listing opened in one thread hop: some milliseconds, after which other jobs get
-their turn, and a client that has disconnected is noticed."""
+"""Files of a listing that one job opens. The job takes some milliseconds, so that other jobs do
+not wait long and a disconnected client is noticed."""
 
 LIST_CACHE_BYTES: Final = 64 * 1024**2
-"""The names of one to three million images, by their length."""
+"""Names of one to three million images, depending on their length."""
 
-# A FIFO must not block the open, and a terminal must not become ours.
+# Opening a FIFO must not block, and a terminal must not become the controlling terminal.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 P = ParamSpec("P")
@@ -70,15 +70,15 @@ T = TypeVar("T")
 
 
 _WALKED_AT_ONCE: Final = 1000
-"""Folders in one job of a thread: some ten milliseconds."""
+"""Folders that one job visits: about ten milliseconds."""
 
 
 class DiskImageStorage:
     """`ImageStorage` on a local filesystem.
 
-    Look-ups run on the event loop: they cost a few microseconds, a thread hop
-    costs fifty. What writes, syncs, waits for a lock or reads folders runs in
-    a pool of its own. See docs/adr/0002-one-colour-at-the-port.md.
+    Look-ups run on the event loop: they cost a few microseconds, and a switch of threads costs
+    fifty. Operations that write, sync, wait for a lock or read folders run in a thread pool. See
+    docs/adr/0002-one-colour-at-the-port.md.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class DiskImageStorage:
         list_cache_bytes: int = LIST_CACHE_BYTES,
         changes: ChangeObserver = UNWATCHED,
     ) -> None:
-        """Serve images from `data_directory`.
+        """Serve images from `data_directory`, which `close` closes.
 
         Args:
-            data_directory: The data directory; `close` closes it.
-            rules: What every save must keep to.
-            min_free_bytes: Saves that would leave less are refused.
-            list_cache_bytes: Most memory for the names in large folders; 0 caches none.
-            changes: Hears of each save and each deletion.
+            data_directory: Data directory.
+            rules: Rules for saves.
+            min_free_bytes: Free space that saves must leave.
+            list_cache_bytes: Maximum memory for the names in large folders; 0 disables the cache.
+            changes: Observer of saves, copies and deletions.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"
         self._data_directory = data_directory
@@ -107,19 +107,19 @@ class DiskImageStorage:
         self._publisher = Publisher(data_directory)
         self._facts = RecentFacts(data_directory.fd)
         self._known_files = KnownFiles(data_directory.fd, _READ_FLAGS)
-        self._tells_all = tells_all(data_directory.fd)
+        self._reports_all_changes = reports_all_changes(data_directory.fd)
         self._opens_by_kernel = data_directory.open_contained is open_by_kernel
         self._folder_cache = FolderCache(list_cache_bytes)
         self._threads = DiskThreads(_THREADS)
         self._pinned_names = PinnedNames(data_directory, self._threads)
-        self._closing = threading.Event()  # a walk through all folders looks at it
+        self._closing = threading.Event()  # stops the removal of empty folders
 
     # Saving ------------------------------------------------------------------------------
 
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL
     ) -> StoredImage:
-        """Write a nameless file, sync it, link it, sync the folder: see docs/adr/0003."""
+        """Write and sync a nameless file, link it, and sync its folder; see docs/adr/0003."""
         self._admit(key, source.max_bytes, condition)
         known = source if isinstance(source, DescribedSource) else DescribedSource()
         checks = UploadChecks(known.rules or self._rules, known.content_type)
@@ -146,7 +146,7 @@ class DiskImageStorage:
         return image
 
     def _admit(self, key: StorageKey, max_bytes: int | None, condition: Condition) -> None:
-        """Check what can be checked before the first byte is read."""
+        """Check everything that can be checked before the first byte is read."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(max_bytes or 0)
         try:
@@ -158,7 +158,7 @@ class DiskImageStorage:
             self._publisher.refuse_file_as_folder(key)
 
     def _refuse_if_full(self, more_bytes: int) -> None:
-        with translated():
+        with translate_os_errors():
             free_space = os.fstatvfs(self._data_directory.fd)
         if free_space.f_bavail * free_space.f_frsize - more_bytes < self._min_free_bytes:
             raise StorageFull(
@@ -166,28 +166,28 @@ class DiskImageStorage:
             )
 
     def _save_small(self, pending: "_PendingSave", batch: Batch) -> StoredImage:
-        """Write and publish an image that came in one batch, in one thread hop."""
+        """Write and publish an image that fits into one batch, in one job."""
         with contextlib.closing(self._stage()) as staged:
             return self._finish(pending, staged, batch)
 
     def _stage(self) -> Staged:
-        with translated():
+        with translate_os_errors():
             return Staged(self._data_directory)
 
     def _write(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> None:
-        """Write a batch, and refuse it if less than `min_free_bytes` would stay free."""
-        lacking = staged.lacking(batch.size, pending.source.max_bytes)
-        if lacking:
-            self._refuse_if_full(lacking)
+        """Write a batch, unless less than `min_free_bytes` would stay free."""
+        more_bytes = staged.bytes_to_reserve(batch.size, pending.source.max_bytes)
+        if more_bytes:
+            self._refuse_if_full(more_bytes)
             if pending.source.max_bytes is not None:
-                staged.reserve(lacking)
+                staged.reserve(more_bytes)
         staged.write(batch, pending.checks)
 
     def _finish(self, pending: "_PendingSave", staged: Staged, batch: Batch) -> StoredImage:
         """Write the last batch and the attributes, sync, publish, sync the folder."""
         staged.write(batch, pending.checks)
         received = pending.checks.finish(pending.source.expected_sha256)
-        with translated():
+        with translate_os_errors():
             staged.trim(received.size)
             status = staged.stamp(
                 received.content_type, received.sha256, modified_ns=pending.modified_ns
@@ -199,31 +199,31 @@ class DiskImageStorage:
     # Reading -----------------------------------------------------------------------------
 
     async def locate(self, key: StorageKey) -> DiskImage:
-        """Open the image's file: it stays the same save, even if the image is replaced."""
+        """Open the image's file. It keeps its content even if the image is replaced."""
         return self._open(key)
 
     def locate_now(self, key: StorageKey, known: StoredImage | None = None) -> DiskImage:
-        """Open the image's file without awaiting: an open does not block."""
+        """Open the image's file, which does not block."""
         return self._open(key, known)
 
     def is_current(self, image: StoredImage) -> bool:
-        """Whether the path still leads to this very save, if no change is hidden from statx."""
-        return self._tells_all and self._known_files.is_current(image)
+        """Return whether the path still leads to this save; False if statx may miss changes."""
+        return self._reports_all_changes and self._known_files.is_current(image)
 
     def read_now(self, image: StoredImage, start: int, into: memoryview) -> bool:
-        """Read from the page cache, if the path leads to this very save."""
+        """Read from the page cache if the path leads to this save."""
         return self._opens_by_kernel and self._known_files.read_now(image, start, into)
 
     def is_missing(self, key: StorageKey) -> bool:
-        """Whether there is no such image, without the cost of an exception."""
+        """Return whether there is no such image, without the cost of an exception."""
         return self._opens_by_kernel and is_absent(self._data_directory.fd, key.text)
 
     def known_name(self, image: StoredImage) -> str | None:
-        """The pinned name that this save has already."""
-        return self._pinned_names.known(image.save_id)
+        """Return the pinned name of this save if it has one already."""
+        return self._pinned_names.find(image.save_id)
 
     async def pinned_name(self, image: OpenedImage) -> str | None:
-        """A name by which a proxy opens this very save: see `pinned_names.py`."""
+        """Create a name by which a proxy opens this save; see `pinned_names.py`."""
         return await self._pinned_names.name(image) if isinstance(image, DiskImage) else None
 
     async def open(self, key: StorageKey) -> DiskImage:
@@ -253,17 +253,17 @@ class DiskImageStorage:
         return page
 
     def _list(self, query: ListQuery) -> Page:
-        with translated():
+        with translate_os_errors():
             return list_page(self._data_directory, query, self._folder_cache)
 
     async def changed_folders(self, since_ns: int) -> AsyncIterator[Sequence[KeyPrefix]]:
-        """Walk all folders, many at a time: see `changed_folders.py`."""
+        """Walk all folders in batches; see `changed_folders.py`."""
         walk = changed_folders(self._data_directory, since_ns)
-        while some := await self._run(self._walk, walk):
-            yield [KeyPrefix(path) for path in some if path is not None]
+        while batch := await self._run(self._walk, walk):
+            yield [KeyPrefix(path) for path in batch if path is not None]
 
     def _walk(self, walk: Iterator[str | None]) -> Sequence[str | None]:
-        with translated():
+        with translate_os_errors():
             return [*itertools.islice(walk, _WALKED_AT_ONCE)]
 
     async def entries(self, query: ListQuery) -> EntryPage:
@@ -281,7 +281,7 @@ class DiskImageStorage:
             if text.endswith("/"):
                 entries.append(KeyPrefix(text))
                 continue
-            with contextlib.suppress(ImageNotFound):  # it went away since it was listed
+            with contextlib.suppress(ImageNotFound):  # deleted since it was listed
                 entries.append(self._open(StorageKey(text)).take_facts())
         return entries
 
@@ -294,19 +294,19 @@ class DiskImageStorage:
         *,
         save_id: str | None = None,
     ) -> None:
-        """Unlink and sync. The folder stays: removing it here would make racing saves fail."""
+        """Unlink the file and sync its folder, which stays so that concurrent saves succeed."""
         self._data_directory.refuse_writes_if_read_only()
         began_ns = time.time_ns()
         await self._run(self._publisher.delete, key, condition, save_id)
         self._changes.removed(key, began_ns)
 
     async def remove_empty_folders(self, empty_for: timedelta) -> int:
-        """Remove folders that have been empty for a while: see `empty_folders.py`."""
+        """Remove folders that have been empty for a while; see `empty_folders.py`."""
         self._data_directory.refuse_writes_if_read_only()
         return await self._run(self._remove_empty_folders, empty_for)
 
     def _remove_empty_folders(self, empty_for: timedelta) -> int:
-        with translated():
+        with translate_os_errors():
             return remove_empty_folders(self._data_directory, empty_for, self._closing.is_set)
 
     # Copying -----------------------------------------------------------------------------
@@ -314,7 +314,7 @@ class DiskImageStorage:
     async def copy(
         self, source: StorageKey, target: StorageKey, *, save_id: str | None = None
     ) -> StoredImage:
-        """Copy in the kernel, with shared blocks where the filesystem can; never a hard link."""
+        """Copy in the kernel, sharing blocks if the filesystem can; never by a hard link."""
         self._data_directory.refuse_writes_if_read_only()
         opened = self._open(source)
         try:
@@ -328,9 +328,9 @@ class DiskImageStorage:
     def _copy(self, opened: DiskImage, target: StorageKey, save_id: str | None) -> StoredImage:
         image = opened.image
         with contextlib.closing(self._stage()) as staged:
-            with translated():
+            with translate_os_errors():
                 staged.copy_from(opened.fd, image.size)
-                # Asked after the copy: a file can also be written into by hand.
+                # Checked after the copy: people can also write into a file directly.
                 if save_id not in (None, save_id_of(os.fstat(opened.fd))):
                     raise PreconditionFailed
                 status = staged.stamp(image.content_type, image.sha256)
@@ -342,11 +342,11 @@ class DiskImageStorage:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the store is read-only, since a sync has failed in any process."""
+        """Return whether the store is read-only because a sync failed in any process."""
         return self._data_directory.is_read_only
 
     async def check(self) -> None:
-        """Health check: the read-only flag, the free space and the staging folder."""
+        """Check the read-only flag, the free space and the staging folder."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
         await self._run(self._try_staging)
@@ -369,8 +369,6 @@ class DiskImageStorage:
 
 @dataclass(frozen=True, slots=True)
 class _PendingSave:
-    """An upload that has begun: its key, source, condition and checks."""
-
     key: StorageKey
     source: ImageSource
     condition: Condition

@@ -1,8 +1,8 @@
 """Thread pool for blocking disk operations.
 
-`asyncio.to_thread` and its kin cost 17 to 33 µs a job, several futures and locks; a save of
-100 KB takes 300. This costs 4 to 25 (`docs/adr/0002` says what runs here and what does not).
-With a `ThreadPoolExecutor` instead, a save of 100 KB took 1.18 times the processor time.
+A job costs 4 to 25 µs here, and 17 to 33 µs with `asyncio.to_thread`, which needs several futures
+and locks. A save of 100 KB takes 300 µs; with a `ThreadPoolExecutor` it took 1.18 times the
+processor time. See `docs/adr/0002` for the operations that run in threads.
 """
 
 import asyncio
@@ -27,19 +27,18 @@ class _Job(Generic[T]):
     def __init__(self, work: Callable[[], T]) -> None:
         self._loop = asyncio.get_running_loop()
         self._work = work
-        self._context = contextvars.copy_context()  # a log line says for which request it is
+        self._context = contextvars.copy_context()  # log lines carry the id of the request
         self._result: T
         self._error: BaseException | None = None
         self.ended = False
         self.waiting: asyncio.Future[None] = self._loop.create_future()
 
-    def do(self) -> None:
-        """In a thread."""
+    def run(self) -> None:
         try:
             self._result = self._context.run(self._work)
-        except BaseException as error:  # noqa: BLE001  (it is raised where the job is waited for)
+        except BaseException as error:  # noqa: BLE001  (`result` raises it in the waiting task)
             self._error = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits for the job
             self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
@@ -47,22 +46,21 @@ class _Job(Generic[T]):
         if not self.waiting.done():
             self.waiting.set_result(None)
 
-    def outcome(self) -> T:
-        """What the work returned, or raised."""
+    def result(self) -> T:
         if self._error is not None:
             raise self._error
         return self._result
 
 
 class DiskThreads:
-    """A thread pool of bounded size; threads start when they are needed.
+    """A thread pool of bounded size. Threads are started on demand.
 
     Attributes:
-        is_closed: Nothing may be asked of them any more.
+        is_closed: True once `close` was called; no further job can be started.
     """
 
     def __init__(self, most: int) -> None:
-        """Work in at most `most` threads at once."""
+        """Run at most `most` jobs at once."""
         self._most = most
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
@@ -73,11 +71,11 @@ class DiskThreads:
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread, to its end even if the caller is cancelled.
 
-        It may hold descriptors that the caller closes next, and once an image is published
-        it must also be synced.
+        `work` may use descriptors that the caller closes next, and must sync an image that it has
+        published.
 
         Raises:
-            RuntimeError: the threads are closed.
+            RuntimeError: the pool is closed.
         """
         job = _Job(work)
         self._put(job)
@@ -89,13 +87,13 @@ class DiskThreads:
                 with contextlib.suppress(asyncio.CancelledError):  # cancel scopes cancel again
                     await job.waiting
             raise
-        return job.outcome()
+        return job.result()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread without waiting for it; it raises nothing. From the loop only.
+        """Run `work`, which must not raise, without waiting for it. For the event loop's thread.
 
         Raises:
-            RuntimeError: the threads are closed.
+            RuntimeError: the pool is closed.
         """
         self._put(_Job(work))
 
@@ -106,7 +104,7 @@ class DiskThreads:
             self._jobs.put(job)
             if len(self._threads) >= self._most or self._idle.acquire(blocking=False):
                 return
-            # A storage that was not closed must not keep its process from ending.
+            # A storage that was not closed must not keep the process alive.
             name = f"disk-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
@@ -114,13 +112,13 @@ class DiskThreads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not _STOP:
-            job.do()
+            job.run()
             del job  # an idle thread must not keep a large upload alive
             self._idle.release()
 
     def close(self) -> None:
-        """Finish what was begun; blocks until then."""
-        with self._lock:  # a job that was taken stands in front of every stop
+        """Wait until all started jobs are done, and stop the threads."""
+        with self._lock:  # accepted jobs are in the queue before the stop markers
             self.is_closed = True
             for _ in self._threads:
                 self._jobs.put(_STOP)

@@ -1,1 +1,1 @@
-"""S3, spoken over HTTP: requests signed, sent, tried again, answers read."""
+"""S3 over HTTP: signatures, requests, retries and responses."""

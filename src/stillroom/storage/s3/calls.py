@@ -1,4 +1,4 @@
-"""One call to S3 and the answer to it, as values."""
+"""Values for calls to S3 and their responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +10,7 @@ from stillroom.storage.s3.signing import EMPTY_SHA256
 
 
 class BucketError(Exception):
-    """What a bucket answered instead of doing it; the cause of a `BackendUnavailable`."""
+    """An error response of a bucket; the cause of a `BackendUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +18,16 @@ class Call:
     """One request to the bucket.
 
     Attributes:
-        operation: As S3's documents call it.
-        method: Of HTTP.
-        key: Of the object; empty for the bucket itself.
+        operation: Name in S3's documentation.
+        key: Key of the object; empty for the bucket itself.
         query: Decoded.
         headers: Lower-case names.
-        body: Whole; it may have to be sent again.
-        sha256: Of the body, hexadecimal.
-        expected: Refusals that mean something to the caller; all others raise.
-        timeout_s: How long one attempt may take beside its body; None for the usual.
-        streams: Leave the body of a good answer to be read piece by piece.
-        once: It is not sent again when it fails: what allowed it may not hold any more.
+        body: The whole body, which may have to be sent again.
+        sha256: Hash of the body, hexadecimal.
+        expected: Status codes of refusals that the caller handles; all others raise.
+        timeout_s: Time for one attempt in addition to its body; None for the default.
+        streams: Leave the body of a successful response to be read as a stream.
+        once: Do not retry, since its precondition may not hold any more.
     """
 
     operation: str
@@ -45,20 +44,19 @@ class Call:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is another way after it, so that an unknown outcome matters."""
+        """Return whether the call can change anything, so that an unknown outcome matters."""
         return self.method not in ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the bucket said in the end.
+class BucketResponse:
+    """The final response of the bucket.
 
     Attributes:
-        status: 2xx, or one of those that the caller expected.
-        headers: Lower-case names.
-        body: Whole; empty if it is left in `rest`.
-        doubtful: An attempt before this one may have been carried out already.
-        rest: A body that streams; close it.
+        status: 2xx, or a status code that the caller expects.
+        body: The whole body; empty if it is left in `rest`.
+        doubtful: An earlier attempt may have been carried out already.
+        rest: The body as a stream, to be closed.
     """
 
     status: int
@@ -69,18 +67,18 @@ class Answer:
 
 
 class BodyStream:
-    """The body of an answer on its way."""
+    """A response body that is read as a stream."""
 
     def __init__(self, response: Response, *, timeout_s: float) -> None:
-        """Read the body of `response`; each piece must come within `timeout_s`."""
+        """Read the body of `response`; each piece must arrive within `timeout_s`."""
         self._response = response
         self._timeout_s = timeout_s
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """All of it, as it comes.
+        """Yield the whole body.
 
         Raises:
-            BackendUnavailable: it broke off, or nothing came for too long.
+            BackendUnavailable: it broke off, or nothing arrived for too long.
         """
         pieces = self._response.pieces()
         while True:
@@ -98,5 +96,5 @@ class BodyStream:
             yield piece
 
     def close(self) -> None:
-        """Give the connection back if all was read, else close it."""
+        """Return the connection to the pool if all was read, else close it."""
         self._response.close()

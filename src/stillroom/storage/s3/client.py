@@ -1,7 +1,6 @@
-"""One bucket over HTTP: signs, waits, tries again, and says what the bucket answered.
+"""HTTP client of one bucket: signs and sends requests, retries them, and reads the responses.
 
-`connections` carries the bytes and nothing else: which request is sent, how often, and how
-long a call waits is decided here (docs/adr/0006).
+`connections` only transmits bytes; the timeouts and retries are decided here (docs/adr/0006).
 """
 
 import asyncio
@@ -19,7 +18,7 @@ from stillroom.errors import BackendUnavailable
 from stillroom.storage.address import BucketAddress
 from stillroom.storage.capabilities import CallObserver, unobserved
 from stillroom.storage.objectstore import DEADLINE_S
-from stillroom.storage.s3.calls import Answer, BodyStream, BucketError, Call
+from stillroom.storage.s3.calls import BodyStream, BucketError, BucketResponse, Call
 from stillroom.storage.s3.connections import (
     BrokenAnswerError,
     Connections,
@@ -29,53 +28,52 @@ from stillroom.storage.s3.connections import (
 from stillroom.storage.s3.refusals import (
     NOTHING_DONE,
     Refusals,
-    asked_pause,
     failure_of,
     outcome_of,
+    retry_after_s,
     transient_code,
-    unmasked,
+    unmask_error,
 )
-from stillroom.storage.s3.signing import Signer, encoded_query
+from stillroom.storage.s3.signing import Signer, encode_query
 
 IN_FLIGHT: Final = 64
-"""Requests under way at once; the rest wait, so that a slow bucket costs memory for no more."""
+"""Concurrent requests. Others wait, which bounds the memory that a slow bucket costs."""
 
 _TIMEOUT_S: Final = 5.0
-"""How long one attempt may take beside its body. R2 answers within a second or two."""
+"""Seconds for one attempt in addition to the time for its body. R2 responds within two seconds."""
 
 _LEAST_S: Final = 1.0
-"""An attempt with less left of its deadline does not begin: R2 may need that long to answer, and a
-write that is cut off has an unknown outcome."""
+"""Seconds that must be left before the deadline to start an attempt. R2 may need that long, and an
+interrupted write has an unknown outcome."""
 
 _SLOWEST_BYTES_PER_S: Final = 1024**2
-"""What the way to the bucket must carry: a full part of 16 MiB, and its answer, in one deadline."""
+"""Minimum speed of the connection: a part of 16 MiB and its response within one deadline."""
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 4.0
-"""R2 takes one write a second and key, and answers 429 to more: the pauses grow well past that.
-https://developers.cloudflare.com/r2/platform/limits/"""
+"""Bounds of the pauses between attempts. R2 accepts one write per second and key, and responds 429
+to more. https://developers.cloudflare.com/r2/platform/limits/"""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
-_MAX_ANSWER_BYTES: Final = 16 * 1024**2
+_MAX_RESPONSE_BYTES: Final = 16 * 1024**2
 """A page of 1,000 keys of 1,024 bytes, each byte escaped, is 4 MiB."""
 
 
 class _TooLateError(Exception):
-    """Too little is left of the deadline for an attempt; no byte of it was sent."""
+    """Too little time is left for an attempt; no byte of it was sent."""
 
 
 class BucketClient:
     """Sends calls to one bucket. Belongs to the event loop in which it is first used.
 
     Attributes:
-        is_r2: It is one of Cloudflare's, by the host of its endpoint.
+        is_r2: The endpoint's host is Cloudflare R2.
     """
 
     def __init__(
         self, address: BucketAddress, signer: Signer, *, observer: CallObserver = unobserved
     ) -> None:
-        """Speak to the bucket at `address`; `signer` is for its host, `observer` hears of it."""
         self.is_r2 = address.hostname.endswith(".r2.cloudflarestorage.com")
         self._address = address
         self._signer = signer
@@ -88,24 +86,22 @@ class BucketClient:
         self._refusals = Refusals()
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """A presigned GET URL of an object, valid for a while; makes no request."""
+        """Return a presigned GET URL of an object, without sending a request."""
         path = self._address.path_of(key)
         query = self._signer.presign(path, valid_for_s=valid_for_s, now=datetime.now(UTC))
         return f"{self._address.origin}{path}?{query}"
 
     def copy_source(self, key: str) -> str:
-        """How CopyObject names the object that it copies: bucket and key, quoted."""
+        """Return the source of CopyObject: bucket and key, quoted."""
         return f"/{self._address.name}/{quote(key, safe='/')}"
 
-    async def send(self, call: Call, *, deadline: float | None = None) -> Answer:
-        """Send a call until the bucket has decided about it.
+    async def send(self, call: Call, *, deadline: float | None = None) -> BucketResponse:
+        """Send a call, retrying until the bucket has decided about it.
 
-        Args:
-            call: What to send.
-            deadline: When to give up, by the event loop's clock; in `DEADLINE_S` without it.
+        `deadline` is a time on the event loop's clock; by default it is in `DEADLINE_S`.
 
         Raises:
-            BackendUnavailable: the bucket cannot be reached, refuses us, or had not decided
+            BackendUnavailable: the bucket cannot be reached, refuses access, or had not decided
                 in time. Whether a change was made is then unknown.
         """
         clock = asyncio.get_running_loop().time
@@ -113,15 +109,15 @@ class BucketClient:
         doubtful, why, trouble = False, "too many requests wait for it", None
         for attempt in itertools.count():
             try:
-                answer = await self._attempt(call, deadline, again=attempt > 0)
-                code = transient_code(answer)
+                response = await self._attempt(call, deadline, again=attempt > 0)
+                code = transient_code(response)
                 if code is None:
-                    self._refusals.raise_unexpected(call, answer)
-                    return dataclasses.replace(answer, doubtful=True) if doubtful else answer
-                trouble = BucketError(f"{call.operation}: {answer.status} {code}")
-                why = f"it answers {answer.status} {code}".rstrip()
-                doubtful |= answer.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
-                pause = asked_pause(answer)
+                    self._refusals.raise_unexpected(call, response)
+                    return dataclasses.replace(response, doubtful=True) if doubtful else response
+                trouble = BucketError(f"{call.operation}: {response.status} {code}")
+                why = f"it answers {response.status} {code}".rstrip()
+                doubtful |= response.status >= 500 and code not in NOTHING_DONE  # noqa: PLR2004  (server errors)
+                pause = retry_after_s(response)
             except _TooLateError:
                 break
             except NotConnectedError as error:
@@ -137,14 +133,14 @@ class BucketClient:
             if call.once or clock() + pause > deadline - _LEAST_S:
                 break
             await asyncio.sleep(pause)
-        raise _given_up(why, doubtful=doubtful and call.changes) from trouble
+        raise _unavailable(why, doubtful=doubtful and call.changes) from trouble
 
-    async def _attempt(self, call: Call, deadline: float, *, again: bool) -> Answer:
+    async def _attempt(self, call: Call, deadline: float, *, again: bool) -> BucketResponse:
         """Send a call once.
 
         Raises:
-            _TooLateError: it would begin too late, or no slot became free in time.
-            OSError: the connection or the time ran out.
+            _TooLateError: it would start too late, or no slot became free in time.
+            OSError: the connection broke off, or the time ran out.
         """
         loop, latest = asyncio.get_running_loop(), deadline - _LEAST_S
         if loop.time() > latest:
@@ -159,34 +155,36 @@ class BucketClient:
         try:
             timeout_s = _TIMEOUT_S if call.timeout_s is None else call.timeout_s
             timeout_s += len(call.body) / _SLOWEST_BYTES_PER_S
-            answer = await self._in_time(call, min(deadline, loop.time() + timeout_s))
-            outcome = outcome_of(call, answer)
+            response = await self._exchange_until(
+                call, deadline=min(deadline, loop.time() + timeout_s)
+            )
+            outcome = outcome_of(call, response)
         except OSError as error:
             outcome = failure_of(error)
             raise
         else:
-            return answer
+            return response
         finally:
             self._slots.release()
             self._observe(call.operation, outcome, loop.time() - began, again=again)
 
-    async def _in_time(self, call: Call, ends: float) -> Answer:
-        """Exchange it until then.
+    async def _exchange_until(self, call: Call, *, deadline: float) -> BucketResponse:
+        """Send a call and read its response before a deadline.
 
         Raises:
-            NotConnectedError: there was no connection by then, so nothing was sent.
-            OSError: the connection or the time ran out.
+            NotConnectedError: the deadline passed before anything was sent.
+            OSError: the connection broke off, or the time ran out.
         """
-        begun = asyncio.Event()
+        started = asyncio.Event()
         try:
-            async with asyncio.timeout_at(ends):
-                return await self._exchange(call, begun.set)
+            async with asyncio.timeout_at(deadline):
+                return await self._exchange(call, started.set)
         except TimeoutError as error:
-            if begun.is_set():
+            if started.is_set():
                 raise
             raise NotConnectedError("no connection in time") from error
 
-    async def _exchange(self, call: Call, begins: Callable[[], None]) -> Answer:
+    async def _exchange(self, call: Call, on_start: Callable[[], None]) -> BucketResponse:
         path = self._address.path_of(call.key)
         headers = dict(call.headers)
         headers |= self._signer.sign(
@@ -197,21 +195,21 @@ class BucketClient:
             payload_sha256=call.sha256,
             now=datetime.now(UTC),
         )
-        target = f"{path}?{encoded_query(call.query)}" if call.query else path
-        headers["accept-encoding"] = "identity"  # or HEAD may come without the length
+        target = f"{path}?{encode_query(call.query)}" if call.query else path
+        headers["accept-encoding"] = "identity"  # otherwise HEAD may come without the length
         if call.method in ("PUT", "POST"):
             headers["content-length"] = str(len(call.body))
-        response = await self._connections.ask(
+        raw = await self._connections.send(
             _head(call.method, target, headers),
             call.body,
-            has_answer_body=call.method != "HEAD",
-            begins=begins,
+            has_response_body=call.method != "HEAD",
+            on_start=on_start,
         )
-        if call.streams and 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
-            body = BodyStream(response, timeout_s=_TIMEOUT_S)
-            return Answer(response.status, response.headers, b"", rest=body)
-        whole = await _read(response)
-        return unmasked(call, Answer(response.status, response.headers, whole))
+        if call.streams and 200 <= raw.status < 300:  # noqa: PLR2004  (2xx)
+            body = BodyStream(raw, timeout_s=_TIMEOUT_S)
+            return BucketResponse(raw.status, raw.headers, b"", rest=body)
+        whole = await _read(raw)
+        return unmask_error(call, BucketResponse(raw.status, raw.headers, whole))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -226,10 +224,7 @@ def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _without_secrets(call: Call, error: Exception) -> BucketError:
-    """What went wrong, to be kept and logged.
-
-    An error that was raised holds its frames, and with them a body of 16 MiB.
-    """
+    """Describe an error by text alone, as its frames refer to the call's body of up to 16 MiB."""
     return BucketError(f"{call.operation}: {type(error).__name__} {error}".rstrip())
 
 
@@ -238,15 +233,15 @@ async def _read(response: Response) -> bytes:
     try:
         async for piece in response.pieces():
             body += piece
-            if len(body) > _MAX_ANSWER_BYTES:
+            if len(body) > _MAX_RESPONSE_BYTES:
                 raise BrokenAnswerError("the answer is too large to be one of S3's")
     finally:
         response.close()
     return bytes(body)
 
 
-def _given_up(why: str, *, doubtful: bool) -> BackendUnavailable:
-    """The end of all attempts; `why` names no host, since a probe's reason is public."""
+def _unavailable(why: str, *, doubtful: bool) -> BackendUnavailable:
+    """Build the final error; `why` names no host, since health checks publish it."""
     if doubtful:
         return BackendUnavailable(f"the bucket is in trouble ({why}): the outcome is unknown")
     return BackendUnavailable(f"the bucket is out of reach: {why}")

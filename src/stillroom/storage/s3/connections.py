@@ -1,8 +1,8 @@
-"""Connections to one bucket: HTTP/1.1 with one request at a time on each, and nothing else.
+"""Connections to one bucket: HTTP/1.1 with one request at a time on each.
 
-httptools parses what comes back, aiohappyeyeballs tries the addresses; there are no redirects, no
-proxies, no decompression, and no repetition: `client` decides about that. An answer has a declared
-length or is chunked, and is bounded. See docs/adr/0013.
+httptools parses responses, aiohappyeyeballs tries the addresses. Redirects, proxies and compression
+are not supported, and `client` decides about retries. A response must have a declared length or be
+chunked. See docs/adr/0013.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ import aiohappyeyeballs
 import httptools
 
 CONNECT_S: Final = 3.0
-"""For the name, the connection and TLS together."""
+"""Seconds for name resolution, connection and TLS together."""
 
 _IDLE_S: Final = 30.0
 _HAPPY_EYEBALLS_S: Final = 0.25
 """https://www.rfc-editor.org/rfc/rfc8305#section-8: the recommended delay."""
 
 _LOOPBACK_NAMES: Final = ".localhost"
-"""A bucket in front of `localhost` is there, too, and few resolvers know it.
+"""A bucket as a subdomain of `localhost` is local too, but few resolvers know that.
 https://www.rfc-editor.org/rfc/rfc6761#section-6.3"""
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _MAX_WAITING_BYTES: Final = 1024**2
-"""Of an answer that is not read; beyond, the connection is not read."""
+"""Unread bytes of a response from which on reading from its connection pauses."""
 
 _PIECE_BYTES: Final = 256 * 1024
 _CLOSING_S: Final = 1.0
@@ -41,15 +41,15 @@ class NotConnectedError(OSError):
 
 
 class BrokenAnswerError(OSError):
-    """What came back is not a whole answer of HTTP/1.1."""
+    """The response is not complete HTTP/1.1."""
 
 
 class Response:
-    """An answer whose head is here. Read it to its end or close it.
+    """A response whose head was read. Read it to its end or close it.
 
     Attributes:
-        status: Of HTTP.
-        headers: Lower-case names; of a repeated one the last.
+        status: Status code.
+        headers: Lower-case names; the last value of a repeated field.
     """
 
     def __init__(self, connection: "_Connection", pool: "Connections") -> None:
@@ -59,7 +59,7 @@ class Response:
         self._pool = pool
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, as it comes.
+        """Yield the body.
 
         Raises:
             OSError: it broke off.
@@ -72,23 +72,20 @@ class Response:
             yield piece
 
     def close(self) -> None:
-        """Give the connection back if all was read, else end it."""
+        """Return the connection to the pool if all was read, else close it."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.take_back(connection)
+            self._pool.release(connection)
 
 
 class Connections:
-    """Belongs to the event loop in which it is first used. Its users bound their number."""
+    """A connection pool for the event loop in which it is first used. Callers bound its size."""
 
     def __init__(self, host: str, port: int, *, tls: bool, stalled_s: float) -> None:
-        """Connect to `host` when asked to.
+        """Connect to `host`, a name or an address without brackets, on demand.
 
-        Args:
-            host: A name or an address, without brackets.
-            port: Of TCP.
-            tls: Check its certificate against the system's authorities.
-            stalled_s: The kernel ends a connection whose other side takes nothing for so long.
+        With `tls` the certificate is checked against the system's authorities. The kernel ends a
+        connection whose peer acknowledges nothing for `stalled_s`.
         """
         self._host = host
         self._port = port
@@ -98,36 +95,32 @@ class Connections:
         self._idle: deque[_Connection] = deque()
         self._all: set[_Connection] = set()
 
-    async def ask(
+    async def send(
         self,
         head: bytes,
         body: Body,
         *,
-        has_answer_body: bool,
-        begins: Callable[[], None] = lambda: None,
+        has_response_body: bool,
+        on_start: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Send one request, once, and wait for the head of its answer.
+        """Send one request, once, and wait for the head of its response.
 
-        Args:
-            head: Whole, with the empty line behind it.
-            body: What its Content-Length says.
-            has_answer_body: False for HEAD.
-            begins: Called before the first byte is sent.
+        `head` includes the empty line, and `on_start` is called before the first byte is sent.
 
         Raises:
             NotConnectedError: nothing was sent.
-            OSError: it broke off.
+            OSError: the connection broke off.
         """
-        connection = self._free() or await self._connect()
-        begins()
+        connection = self._take_idle() or await self._connect()
+        on_start()
         try:
-            await connection.ask(head, body, has_answer_body=has_answer_body)
+            await connection.send(head, body, has_response_body=has_response_body)
         except BaseException:
             connection.transport.abort()
             raise
         return Response(connection, self)
 
-    def _free(self) -> "_Connection | None":
+    def _take_idle(self) -> "_Connection | None":
         oldest = asyncio.get_running_loop().time() - _IDLE_S
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle.popleft().transport.close()
@@ -141,14 +134,14 @@ class Connections:
         loop = asyncio.get_running_loop()
         if self._tls and self._context is None:
             self._context = ssl.create_default_context()
-        made: socket.socket | None = None
+        sock: socket.socket | None = None
         try:
             async with asyncio.timeout(CONNECT_S):
                 name = "localhost" if self._host.endswith(_LOOPBACK_NAMES) else self._host
                 addresses = await loop.getaddrinfo(
                     name, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
                 )
-                made = await aiohappyeyeballs.start_connection(
+                sock = await aiohappyeyeballs.start_connection(
                     addresses,
                     happy_eyeballs_delay=_HAPPY_EYEBALLS_S,
                     interleave=1,
@@ -157,7 +150,7 @@ class Connections:
                 )
                 _, connection = await loop.create_connection(
                     _Connection,
-                    sock=made,
+                    sock=sock,
                     ssl=self._context,
                     server_hostname=self._host if self._tls else None,
                 )
@@ -168,27 +161,27 @@ class Connections:
         return connection
 
     def _socket_with_timeout(self, address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
-        """A connection that the kernel ends if the bucket takes nothing for the whole deadline.
+        """Create a socket that the kernel closes if the bucket acknowledges nothing for too long.
 
-        Else one that is given up with bytes unsent stays open until the other side is gone.
+        Otherwise an abandoned connection with unsent bytes stays open until its peer is gone.
         Source: https://man7.org/linux/man-pages/man7/tcp.7.html (TCP_USER_TIMEOUT)
         """
         family, kind, protocol, _, _ = address
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_ms)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_ms)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
-    def take_back(self, connection: "_Connection") -> None:
-        """Keep a connection for the next request, if there can be one on it."""
-        if connection.is_at_rest:
+    def release(self, connection: "_Connection") -> None:
+        """Keep a connection for the next request if it is reusable, else close it."""
+        if connection.is_reusable:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         else:
             connection.transport.abort()
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         self._idle.clear()
         ending = [connection.lost for connection in self._all]
         for connection in list(self._all):
@@ -198,7 +191,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, and the answer that comes in on it."""
+    """One connection, and the current response on it."""
 
     transport: asyncio.Transport
 
@@ -220,12 +213,11 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._fault: OSError | None = None
 
-    # For callers -------------------------------------------------------------------------
+    # Called by the pool and by responses -------------------------------------------------
 
-    async def ask(self, head: bytes, body: Body, *, has_answer_body: bool) -> None:
-        """Send a request, and wait until the head of its answer is here."""
+    async def send(self, head: bytes, body: Body, *, has_response_body: bool) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._has_body = has_answer_body
+        self._has_body = has_response_body
         self._head_bytes = self._unparsed_bytes = 0
         self._has_head, self._ended, self._keeps = False, False, False
         self.headers = {}
@@ -233,25 +225,25 @@ class _Connection(asyncio.Protocol):
             self.transport.writelines([head, body] if body else [head])
         else:
             self.transport.write(head)
-            await self._send(memoryview(body))
+            await self._send_body(memoryview(body))
         while not self._has_head:
-            await self._change()
+            await self._wait_for_change()
 
-    async def _send(self, body: memoryview) -> None:
-        """Piece by piece, until there is an answer: it may come before the end, as a refusal."""
+    async def _send_body(self, body: memoryview) -> None:
+        """Send pieces until there is a response, as a refusal may come before the end."""
         for start in range(0, len(body), _PIECE_BYTES):
             while not self._is_writable and not self._has_head:
-                await self._change()
+                await self._wait_for_change()
             if self._has_head or self.transport.is_closing():
                 return
             self.transport.write(body[start : start + _PIECE_BYTES])
 
     async def piece(self) -> bytes:
-        """The next piece of the body; empty at its end."""
+        """Return the next piece of the body, or nothing at its end."""
         while not self._pieces:
             if self._ended:
                 return b""
-            await self._change()
+            await self._wait_for_change()
         piece = self._pieces.popleft()
         self._waiting_bytes -= len(piece)
         if not self._pieces and not self._ended:
@@ -259,8 +251,8 @@ class _Connection(asyncio.Protocol):
         return piece
 
     @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing of the last request is left over in either direction."""
+    def is_reusable(self) -> bool:
+        """Return whether nothing of the last request is left in either direction."""
         return (
             self._ended
             and self._keeps
@@ -270,11 +262,11 @@ class _Connection(asyncio.Protocol):
             and not self.transport.get_write_buffer_size()
         )
 
-    async def _change(self) -> None:
-        """Until something has happened on this connection.
+    async def _wait_for_change(self) -> None:
+        """Wait until something happens on this connection.
 
         Raises:
-            OSError: it was the end.
+            OSError: the connection has ended.
         """
         if self._fault is not None:
             raise self._fault
@@ -288,7 +280,7 @@ class _Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # From the transport ------------------------------------------------------------------
+    # Called by the transport -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -327,7 +319,7 @@ class _Connection(asyncio.Protocol):
         self.transport.abort()
         self._wake()
 
-    # From the parser ---------------------------------------------------------------------
+    # Called by the parser ----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._ended:

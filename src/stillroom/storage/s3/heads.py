@@ -1,4 +1,4 @@
-"""The headers of an object in S3: written from its properties, read as its facts."""
+"""Headers of an object in S3: written from properties, and parsed to facts."""
 
 import re
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from stillroom.storage.objectstore import ObjectHead, Properties
 _METADATA: Final = "x-amz-meta-"
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""What is between an ETag's quotes (RFC 9110, 8.8.3), but for bytes outside of ASCII."""
+"""Text between an ETag's quotes (RFC 9110, 8.8.3), without bytes outside of ASCII."""
 
 
 def headers_of(properties: Properties) -> dict[str, str]:
-    """The fields of a request that stores an object with these properties."""
+    """Return the fields of a request that stores an object with these properties."""
     headers = {
         "content-type": properties.content_type,
         "cache-control": properties.cache_control,
@@ -27,10 +27,10 @@ def headers_of(properties: Properties) -> dict[str, str]:
 
 
 def head_of(headers: Mapping[str, str]) -> ObjectHead:
-    """The facts that an answer to HEAD or GET gives of an object.
+    """Parse the facts of an object from the headers of a response to HEAD or GET.
 
     Raises:
-        BackendUnavailable: they are not those of an object.
+        BackendUnavailable: the headers are not those of an object.
     """
     etag = strong_etag(headers.get("etag"))
     try:
@@ -52,10 +52,10 @@ def head_of(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def strong_etag(text: str | None) -> str:
-    """The strong ETag of an object, with its quotes.
+    """Return the strong ETag of an object, with its quotes.
 
-    A proxy that compresses marks it weak on its way, and some servers leave the quotes out. It
-    goes into headers of ours, and back to the bucket as a condition.
+    A proxy that compresses may mark it as weak, and some servers omit the quotes. It is used in
+    response headers, and sent back to the bucket as a condition.
 
     Raises:
         BackendUnavailable: there is none.

@@ -1,8 +1,8 @@
-"""Signature version 4: proves to a bucket that a request is ours.
+"""Signature version 4, which authenticates requests to a bucket.
 
-Pure functions of the request and the time, as written down in
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html and, for
-presigned URLs, in .../sigv4-query-string-auth.html. The tests hold them to the examples there.
+Pure functions of the request and the time, as specified in
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html and, for presigned
+URLs, in .../sigv4-query-string-auth.html. They are tested with the examples given there.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
-"""What a request without a body hashes to."""
+"""SHA-256 of an empty body."""
 
 MAX_PRESIGNED_S: Final = 7 * 24 * 3600
 """https://developers.cloudflare.com/r2/api/s3/presigned-urls/: from 1 second to 7 days."""
@@ -24,7 +24,7 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 
 
 class Signer:
-    """One access key, for one endpoint."""
+    """Signer with one access key for one endpoint."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class Signer:
         """Sign for one host.
 
         Args:
-            host: As the Host field has it: with the port unless it is the scheme's own.
-            key_id: Names the key.
-            secret: Never shown.
-            region: Of the bucket. R2 knows one, `auto`; SeaweedFS takes any.
-            session_token: Of temporary credentials; goes with every request and presigned URL.
-            service: Of Amazon's, as its published examples have others.
+            host: Value of the Host field: with the port, unless it is the scheme's default.
+            key_id: Id of the access key.
+            secret: Secret of the access key.
+            region: Region of the bucket. R2 has only `auto`; SeaweedFS accepts any.
+            session_token: Token of temporary credentials, sent with every request and URL.
+            service: Amazon's service; its published examples use others than S3.
         """
         self._host = host
         self._key_id = key_id
@@ -64,15 +64,15 @@ class Signer:
         payload_sha256: str,
         now: datetime,
     ) -> dict[str, str]:
-        """The fields to add to a request so that the bucket accepts it for 15 minutes.
+        """Return the fields by which the bucket accepts a request for 15 minutes.
 
         Args:
-            method: Of HTTP.
-            path: As it stands in the request, quoted.
-            query: Decoded names and values; send them as `encoded_query` writes them.
-            headers: What else shall be covered: lower-case names, stripped values.
-            payload_sha256: Of the body, hexadecimal. The bucket compares.
-            now: Aware, UTC.
+            method: HTTP method.
+            path: Path as in the request, quoted.
+            query: Decoded names and values; send them as `encode_query` writes them.
+            headers: Other fields to sign: lower-case names, stripped values.
+            payload_sha256: Hash of the body, hexadecimal, which the bucket checks.
+            now: Current time, with the zone UTC.
         """
         second = self._second(now)
         added = {
@@ -98,27 +98,21 @@ class Signer:
         payload_sha256: str,
         now: datetime,
     ) -> str:
-        """The Authorization field of a request that has exactly these headers.
+        """Return the Authorization field of a request with exactly these headers.
 
-        The same arguments as those of `sign`, which adds what S3 wants among them.
+        The arguments are those of `sign`, which adds the headers that S3 requires.
         """
         second = self._second(now)
         covered = sorted(headers.items())
         names = ";".join([name for name, _ in covered])
         fields = "".join([f"{name}:{value}\n" for name, value in covered])
         signature = second.signature(
-            f"{method}\n{path}\n{encoded_query(query)}\n{fields}\n{names}\n{payload_sha256}"
+            f"{method}\n{path}\n{encode_query(query)}\n{fields}\n{names}\n{payload_sha256}"
         )
         return f"{second.credential}SignedHeaders={names},Signature={signature}"
 
     def presign(self, path: str, *, valid_for_s: int, now: datetime) -> str:
-        """The query of a presigned GET of `path`.
-
-        Args:
-            path: As it stands in the URL, quoted.
-            valid_for_s: 1 to `MAX_PRESIGNED_S`.
-            now: Aware, UTC.
-        """
+        """Return the query of a presigned GET of a quoted path, for up to `MAX_PRESIGNED_S`."""
         if not 1 <= valid_for_s <= MAX_PRESIGNED_S:
             raise ValueError(f"a presigned URL is valid for 1 to {MAX_PRESIGNED_S} seconds")
         second = self._second(now)
@@ -131,7 +125,7 @@ class Signer:
         return f"{query}&X-Amz-Signature={signature}"
 
     def _second(self, now: datetime) -> "_Second":
-        """What is the same for a whole second is made once in it."""
+        """Return the values for the current second, which are cached."""
         number = int(now.timestamp())
         if self._last is None or self._last.number != number:
             moment = f"{now:%Y%m%dT%H%M%SZ}"
@@ -145,22 +139,22 @@ class Signer:
                 f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={quote(credential, safe='')}"
                 f"&X-Amz-Date={moment}",
                 f"{_ALGORITHM}\n{moment}\n{scope}\n",
-                *_keyed(key),
+                *_start_hmac(key),
             )
         return self._last
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Second:
-    """What all signatures of one second have in common.
+    """Values shared by all signatures of one second.
 
     Attributes:
-        number: Since the epoch.
-        moment: As the protocol writes it.
-        credential: How the Authorization field begins.
-        query: How the query of a presigned URL begins.
-        signed: How what is signed begins.
-        inner, outer: The two hashes of an HMAC, which have taken in the key already.
+        number: Seconds since the epoch.
+        moment: The time in the protocol's format.
+        credential: Beginning of the Authorization field.
+        query: Beginning of a presigned URL's query.
+        signed: Beginning of the signed text.
+        inner, outer: The two hashes of an HMAC, to which the key was already added.
     """
 
     number: int
@@ -180,8 +174,8 @@ class _Second:
         return outer.hexdigest()
 
 
-def encoded_query(query: Mapping[str, str]) -> str:
-    """A query exactly as its signature covers it."""
+def encode_query(query: Mapping[str, str]) -> str:
+    """Return a query exactly as its signature covers it."""
     if not query:
         return ""
     pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query.items())
@@ -196,8 +190,8 @@ def _signing_key(secret: str, scope: str) -> bytes:
     return key
 
 
-def _keyed(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """An HMAC that has begun (RFC 2104, 2): going on takes half as long as `hmac.digest`."""
-    block = key.ljust(64, b"\0")  # of SHA-256; the key is a digest, so it is never longer
+def _start_hmac(key: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
+    """Start an HMAC (RFC 2104, 2). Continuing it takes half as long as `hmac.digest`."""
+    block = key.ljust(64, b"\0")  # block size of SHA-256; the key is a digest, so it is shorter
     inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
     return hashlib.sha256(inner), hashlib.sha256(outer)

@@ -1,4 +1,4 @@
-"""S3ObjectStore: the object store port, spoken as S3's operations."""
+"""`S3ObjectStore`: the object store port, implemented by the operations of S3."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Final
 from stillroom.errors import BackendUnavailable
 from stillroom.storage.objectstore import (
     DEADLINE_S,
-    BegunUpload,
+    CreatedUpload,
     Deleted,
     Guard,
     ListedPage,
@@ -18,15 +18,15 @@ from stillroom.storage.objectstore import (
     Written,
 )
 from stillroom.storage.s3 import xml
-from stillroom.storage.s3.calls import Answer, BodyStream, Call
+from stillroom.storage.s3.calls import BodyStream, BucketResponse, Call
 from stillroom.storage.s3.client import BucketClient
 from stillroom.storage.s3.heads import head_of, headers_of, strong_etag
 
 _LIST_TIMEOUT_S: Final = 10.0
-"""How long one attempt of a listing may take."""
+"""Seconds for one attempt of a listing."""
 
 _CHECKED_KEY: Final = ".stillroom/check"
-"""Nothing is ever saved there: no image path leads out of `compute/`."""
+"""No object is ever saved under this key: no image path leads out of `compute/`."""
 
 _CHECKED_UPLOAD: Final = "0" * 32
 _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
@@ -34,19 +34,19 @@ _NO_SUCH_UPLOAD: Final = frozenset((400, 404, 405, 409, 501))
 _NOTHING: Final[frozenset[int]] = frozenset()
 _MISSING: Final = frozenset((404,))
 _CONDITION_FAILED: Final = frozenset((404, 412))
-"""S3 answers If-Match on a missing object with 404."""
+"""S3 responds 404 to If-Match for a missing object."""
 
 _ANY_REFUSAL: Final = frozenset((400, 403, 404, 405, 409, 412, 501))
 _REFUSALS: Final = {404: Refusal.MISSING, 412: Refusal.GUARD_FAILED}
 
 
 class S3ObjectStore:
-    """An `ObjectStore` of a bucket that speaks S3: one operation each, but for `check`."""
+    """An `ObjectStore` in S3. Each method but `check` sends the operation in its docstring."""
 
     def __init__(self, client: BucketClient) -> None:
-        """Use the bucket of `client`, and close it in the end.
+        """Use the bucket of `client`; `close` closes it.
 
-        R2 holds to guards by its documents, and bills each request
+        R2 documents that it enforces guards, so they are not probed, which would be billed
         (https://developers.cloudflare.com/r2/api/s3/extensions/#conditional-operations-in-putobject).
         """
         self.keeps_guards = client.is_r2
@@ -81,16 +81,16 @@ class S3ObjectStore:
             sha256=sha256,
             expected=expected,
         )
-        return _written(await self._client.send(call, deadline=deadline), _etag_in_head)
+        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_head)
 
     async def head(self, key: str, *, deadline: float | None = None) -> ObjectHead | None:
         """HeadObject."""
         call = Call("HeadObject", "HEAD", key, expected=_MISSING)
-        answer = await self._client.send(call, deadline=deadline)
-        return None if answer.status in _MISSING else head_of(answer.headers)
+        response = await self._client.send(call, deadline=deadline)
+        return None if response.status in _MISSING else head_of(response.headers)
 
     async def get_range(self, key: str, etag: str, start: int, last: int) -> bytes | None:
-        """GetObject of a range, on condition of the ETag."""
+        """Send GetObject for a range, on condition of the ETag."""
         call = Call(
             "GetObject",
             "GET",
@@ -98,19 +98,19 @@ class S3ObjectStore:
             headers={"range": f"bytes={start}-{last}", "if-match": etag},
             expected=_CONDITION_FAILED,
         )
-        answer = await self._client.send(call)
-        return None if answer.status in _CONDITION_FAILED else answer.body
+        response = await self._client.send(call)
+        return None if response.status in _CONDITION_FAILED else response.body
 
     async def download(self, key: str) -> "S3Download | None":
-        """GetObject: its head has the facts, and its body is of the same save."""
+        """Send GetObject, whose head and body are of the same save."""
         call = Call("GetObject", "GET", key, expected=_MISSING, streams=True)
-        answer = await self._client.send(call)
-        if answer.rest is None:
+        response = await self._client.send(call)
+        if response.rest is None:
             return None
         try:
-            return S3Download(head_of(answer.headers), answer.rest)
+            return S3Download(head_of(response.headers), response.rest)
         except BackendUnavailable:
-            answer.rest.close()
+            response.rest.close()
             raise
 
     async def copy(
@@ -140,7 +140,7 @@ class S3ObjectStore:
             expected=_CONDITION_FAILED,
             timeout_s=DEADLINE_S,
         )
-        return _written(await self._client.send(call, deadline=deadline), _etag_in_body)
+        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_body)
 
     async def delete(
         self,
@@ -161,11 +161,11 @@ class S3ObjectStore:
         if any_refusal:
             expected = _ANY_REFUSAL
         call = Call("DeleteObject", "DELETE", key, headers=headers, expected=expected, once=once)
-        answer = await self._client.send(call, deadline=deadline)
-        if 200 <= answer.status < 300 or (guard is None and answer.status in _MISSING):  # noqa: PLR2004  (2xx)
-            return Deleted(doubtful=answer.doubtful)
-        refusal = _REFUSALS.get(answer.status, Refusal.UNSUPPORTED)
-        return Deleted(refusal, str(answer.status), answer.doubtful)
+        response = await self._client.send(call, deadline=deadline)
+        if 200 <= response.status < 300 or (guard is None and response.status in _MISSING):  # noqa: PLR2004  (2xx)
+            return Deleted(doubtful=response.doubtful)
+        refusal = _REFUSALS.get(response.status, Refusal.UNSUPPORTED)
+        return Deleted(refusal, str(response.status), response.doubtful)
 
     async def list(
         self,
@@ -187,16 +187,16 @@ class S3ObjectStore:
             **({"continuation-token": token} if token else _start_after(prefix, after)),
         }
         call = Call("ListObjectsV2", "GET", query=query, timeout_s=_LIST_TIMEOUT_S)
-        answer = await self._client.send(call, deadline=deadline)
-        by_tree = answer.headers.get("server", "").startswith("SeaweedFS")
+        response = await self._client.send(call, deadline=deadline)
+        by_tree = response.headers.get("server", "").startswith("SeaweedFS")
         try:
-            return xml.listed_page(answer.body, order=_tree_order if by_tree else _key_order)
+            return xml.parse_listing(response.body, order=_tree_order if by_tree else _key_order)
         except xml.BrokenXml as error:
             raise BackendUnavailable("the bucket sent a listing that cannot be read") from error
 
     # Multipart uploads -------------------------------------------------------------------
 
-    async def create_upload(self, key: str, properties: Properties) -> BegunUpload:
+    async def create_upload(self, key: str, properties: Properties) -> CreatedUpload:
         """CreateMultipartUpload."""
         call = Call(
             "CreateMultipartUpload",
@@ -205,13 +205,13 @@ class S3ObjectStore:
             query={"uploads": ""},
             headers=headers_of(properties),
         )
-        answer = await self._client.send(call)
-        return BegunUpload(_text_of(answer, "UploadId"), answer.doubtful)
+        response = await self._client.send(call)
+        return CreatedUpload(_text_of(response, "UploadId"), response.doubtful)
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, body: memoryview, sha256: str
     ) -> str:
-        """UploadPart; answers its ETag."""
+        """UploadPart; returns its ETag."""
         call = Call(
             "UploadPart",
             "PUT",
@@ -233,7 +233,7 @@ class S3ObjectStore:
         any_refusal: bool = False,
     ) -> Written:
         """CompleteMultipartUpload; 404 means that the upload is over."""
-        body = xml.completion(parts)
+        body = xml.completion_body(parts)
         fields = {} if guard is None else _fields_of(guard)
         call = Call(
             "CompleteMultipartUpload",
@@ -246,7 +246,7 @@ class S3ObjectStore:
             expected=_ANY_REFUSAL if any_refusal else _CONDITION_FAILED,
             timeout_s=DEADLINE_S,
         )
-        return _written(await self._client.send(call, deadline=deadline), _etag_in_body)
+        return _to_written(await self._client.send(call, deadline=deadline), _etag_in_body)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
@@ -256,14 +256,14 @@ class S3ObjectStore:
         )
 
     async def has_parts(self, key: str, upload_id: str) -> bool:
-        """ListParts, of one."""
+        """ListParts, limited to one part."""
         query = {"uploadId": upload_id, "max-parts": "1"}
         call = Call("ListParts", "GET", key, query=query, expected=_MISSING)
-        answer = await self._client.send(call)
-        if answer.status in _MISSING:
+        response = await self._client.send(call)
+        if response.status in _MISSING:
             return True
         try:
-            return xml.read(answer.body).find("Part") is not None
+            return xml.parse(response.body).find("Part") is not None
         except xml.BrokenXml as error:
             raise BackendUnavailable(
                 "the bucket sent a list of parts that cannot be read"
@@ -274,25 +274,25 @@ class S3ObjectStore:
         query = {"uploads": "", "prefix": prefix}
         if after is not None:
             query |= {"key-marker": after[0], "upload-id-marker": after[1]}
-        answer = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
+        response = await self._client.send(Call("ListMultipartUploads", "GET", query=query))
         try:
-            return xml.uploads_page(answer.body)
+            return xml.parse_uploads(response.body)
         except xml.BrokenXml as error:
             raise BackendUnavailable("the bucket sent uploads that cannot be read") from error
 
     # The bucket --------------------------------------------------------------------------
 
     def presigned_url(self, key: str, *, valid_for_s: int) -> str:
-        """Of a GET, signed with version 4."""
+        """Return a GET URL signed with version 4."""
         return self._client.presigned_url(key, valid_for_s=valid_for_s)
 
     async def check(self, *, writing: bool, deadline: float | None = None) -> None:
-        """Ask for what is never there, and end an upload that never began.
+        """Request a key that never exists, and abort an upload that never existed.
 
-        Signed requests: they say whether the bucket is there, and whether we may read and write.
-        The second one changes nothing, is free on R2, and leaves no delete marker in a bucket of
-        another maker's with versions. Only that we may not is an answer to look at: a bucket can
-        say what it wants to so odd an upload.
+        These signed requests show whether the bucket exists, and whether the key may read and
+        write. The second one changes nothing, is free on R2, and leaves no delete marker in a
+        bucket with versions. Only a missing permission counts there, since buckets respond to
+        such an abort in different ways.
         """
         call = Call("GetObject", "GET", _CHECKED_KEY, expected=_MISSING)
         await self._client.send(call, deadline=deadline)
@@ -312,18 +312,18 @@ class S3ObjectStore:
 
 
 class S3Download:
-    """A `Download` on its connection."""
+    """A `Download` from its connection."""
 
     def __init__(self, head: ObjectHead, body: BodyStream) -> None:
         self.head = head
         self._body = body
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body of the answer."""
+        """Yield the body."""
         return self._body.chunks()
 
     def close(self) -> None:
-        """Give the connection back, or end it."""
+        """Return the connection to the pool, or close it."""
         self._body.close()
 
 
@@ -331,24 +331,24 @@ def _fields_of(guard: Guard) -> Mapping[str, str]:
     return {"if-none-match": "*"} if guard.etag is None else {"if-match": guard.etag}
 
 
-def _written(answer: Answer, etag_of: Callable[[Answer], str]) -> Written:
-    if 200 <= answer.status < 300:  # noqa: PLR2004  (2xx)
-        return Written(etag_of(answer), doubtful=answer.doubtful)
-    refusal = _REFUSALS.get(answer.status, Refusal.UNSUPPORTED)
-    return Written(None, refusal, str(answer.status), answer.doubtful)
+def _to_written(response: BucketResponse, etag_of: Callable[[BucketResponse], str]) -> Written:
+    if 200 <= response.status < 300:  # noqa: PLR2004  (2xx)
+        return Written(etag_of(response), doubtful=response.doubtful)
+    refusal = _REFUSALS.get(response.status, Refusal.UNSUPPORTED)
+    return Written(None, refusal, str(response.status), response.doubtful)
 
 
-def _etag_in_head(answer: Answer) -> str:
-    return strong_etag(answer.headers.get("etag"))
+def _etag_in_head(response: BucketResponse) -> str:
+    return strong_etag(response.headers.get("etag"))
 
 
-def _etag_in_body(answer: Answer) -> str:
-    return strong_etag(_text_of(answer, "ETag"))
+def _etag_in_body(response: BucketResponse) -> str:
+    return strong_etag(_text_of(response, "ETag"))
 
 
-def _text_of(answer: Answer, name: str) -> str:
+def _text_of(response: BucketResponse, name: str) -> str:
     try:
-        text = xml.read(answer.body).find(name)
+        text = xml.parse(response.body).find(name)
     except xml.BrokenXml as error:
         raise BackendUnavailable(f"the bucket sent a broken document without {name}") from error
     if not text:
@@ -358,18 +358,18 @@ def _text_of(answer: Answer, name: str) -> str:
 
 def _start_after(prefix: str, after: str) -> Mapping[str, str]:
     if prefix.startswith(after) and (prefix != after or after.endswith("/")):
-        return {}  # all keys with this prefix are behind it
+        return {}  # all keys with this prefix follow `after`
     return {"start-after": after}
 
 
 def _key_order(entry: str | None) -> str:
-    """S3's: whole keys by their bytes, folders with their slash."""
+    """Return the sort key of S3: whole keys by their bytes, folders with their slash."""
     return entry or ""
 
 
 def _tree_order(entry: str | None) -> str:
-    """SeaweedFS's: names in a folder, so `a/` before `a-b`.
+    """Return the sort key of SeaweedFS: by names in a folder, so `a/` precedes `a-b`.
 
-    A page must end with what is last in the bucket's order, or the next one repeats it.
+    A page must end with the last entry in the bucket's order, or the next page repeats it.
     """
     return (entry or "").removesuffix("/")

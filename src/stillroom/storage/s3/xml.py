@@ -1,7 +1,7 @@
-"""Reading and writing the few XML documents that S3 speaks.
+"""Parsing and writing of the few XML documents that S3 uses.
 
-Read with expat, without namespaces, and refused as soon as a document type appears:
-entities are how small documents become large ones, and no bucket sends any.
+Documents are parsed with expat, without namespaces. A document type is refused, because entities
+can make a small document large, and no bucket sends any.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,28 +18,28 @@ _MAX_DEPTH: Final = 16
 
 
 class BrokenXml(Exception):
-    """What came is no document that S3 sends."""
+    """The document is malformed, or not one that S3 sends."""
 
 
 @dataclass(slots=True)
 class Node:
-    """An element: its name, the text right in it, and the elements right in it."""
+    """An element with its name, its own text, and its child elements."""
 
     name: str
     text: str = ""
-    below: "list[Node]" = field(default_factory=list)
+    children: "list[Node]" = field(default_factory=list)
 
     def find(self, name: str) -> str | None:
-        """The text of the first element of this name, or None."""
-        return next((node.text for node in self.below if node.name == name), None)
+        """Return the text of the first child of this name, or None."""
+        return next((node.text for node in self.children if node.name == name), None)
 
     def all(self, name: str) -> "Iterator[Node]":
-        """The elements of this name."""
-        return (node for node in self.below if node.name == name)
+        """Return the children of this name."""
+        return (node for node in self.children if node.name == name)
 
 
-def read(document: bytes) -> Node:
-    """The root element of a document.
+def parse(document: bytes) -> Node:
+    """Return the root element of a document.
 
     Raises:
         BrokenXml: malformed, nested too deep, or with a document type.
@@ -51,7 +51,7 @@ def read(document: bytes) -> Node:
         if len(open_nodes) > _MAX_DEPTH:
             raise BrokenXml("nested too deep")
         node = Node(name.rpartition(":")[2])
-        open_nodes[-1].below.append(node)
+        open_nodes[-1].children.append(node)
         open_nodes.append(node)
 
     def end(_name: str) -> None:
@@ -73,40 +73,40 @@ def read(document: bytes) -> Node:
         parser.Parse(document, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # an encoding that expat lacks
         raise BrokenXml(str(error)) from error
-    return top.below[0]
+    return top.children[0]
 
 
 def error_code(document: bytes) -> str:
-    """The code of an error document; empty where there is none, as after a HEAD."""
+    """Return the code of an error document, or nothing if there is none, as after a HEAD."""
     return error_field(document, "Code")
 
 
 def error_field(document: bytes, name: str) -> str:
-    """One field of an error document; empty where there is none."""
+    """Return one field of an error document, or nothing if there is none."""
     if not document:
         return ""
     try:
-        root = read(document)
+        root = parse(document)
     except BrokenXml:
-        return ""  # a proxy's page, perhaps; the status alone has to do
+        return ""  # perhaps a proxy's page; then only the status code is known
     return (root.find(name) or "") if root.name == "Error" else ""
 
 
-def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
-    """What a bucket answered to ListObjectsV2.
+def parse_listing(document: bytes, *, order: Callable[[str | None], str]) -> ListedPage:
+    """Parse the response to ListObjectsV2.
 
     Args:
-        document: Its answer.
-        order: By what it sorts keys and folders; the document has them one after the other.
+        document: Body of the response.
+        order: Sort key of the bucket's order, since the document lists folders after all keys.
 
     Raises:
-        BrokenXml: it is something else, or a page that is cut without saying where.
+        BrokenXml: another document, or a truncated page without a continuation token.
     """
-    root = read(document)
+    root = parse(document)
     if root.name != "ListBucketResult":
         raise BrokenXml(f"<{root.name}> instead of <ListBucketResult>")
     encoded = root.find("EncodingType") == "url"
-    decode = _decoded if encoded else str
+    decode = _decode_key if encoded else str
     contents = [*root.all("Contents")]
     keys = [decode(node.find("Key") or "") for node in contents]
     modified_ns = {}
@@ -127,7 +127,7 @@ def listed_page(document: bytes, *, order: Callable[[str | None], str]) -> Liste
 
 
 def _nanoseconds(text: str) -> int | None:
-    """Parse a time in ISO 8601; None: it is none."""
+    """Parse a time in ISO 8601; return None if it is malformed."""
     try:
         moment = datetime.fromisoformat(text)
         return int(moment.timestamp() * 1000) * 10**6
@@ -135,15 +135,15 @@ def _nanoseconds(text: str) -> int | None:
         return None
 
 
-def uploads_page(document: bytes) -> UploadsPage:
-    """What a bucket answered to ListMultipartUploads without an encoding.
+def parse_uploads(document: bytes) -> UploadsPage:
+    """Parse the response to ListMultipartUploads without an encoding.
 
-    SeaweedFS says that it encodes, and does not; and XML can write every key that an image has.
+    SeaweedFS claims to encode keys and does not; and XML can represent every key of an image.
 
     Raises:
-        BrokenXml: it is something else, or a page that is cut without saying where.
+        BrokenXml: another document, or a truncated page that is empty.
     """
-    root = read(document)
+    root = parse(document)
     if root.name != "ListMultipartUploadsResult":
         raise BrokenXml(f"<{root.name}> instead of <ListMultipartUploadsResult>")
     uploads = [
@@ -156,14 +156,14 @@ def uploads_page(document: bytes) -> UploadsPage:
     if root.find("IsTruncated") == "true":
         if not uploads:
             raise BrokenXml("a cut page that is empty")
-        # SeaweedFS leaves the first one out.
+        # SeaweedFS omits NextKeyMarker.
         key = root.find("NextKeyMarker") or uploads[-1].key
         next_markers = (key, root.find("NextUploadIdMarker") or uploads[-1].upload_id)
     return UploadsPage(uploads, next_markers)
 
 
-def completion(etags: Sequence[str]) -> bytes:
-    """The body of CompleteMultipartUpload: all parts, numbered from 1."""
+def completion_body(etags: Sequence[str]) -> bytes:
+    """Return the body of CompleteMultipartUpload: all parts, numbered from 1."""
     parts = "".join(
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
         for number, etag in enumerate(etags, start=1)
@@ -174,8 +174,8 @@ def completion(etags: Sequence[str]) -> bytes:
     ).encode()
 
 
-def _decoded(name: str) -> str | None:
-    """A key of a listing with `encoding-type=url`, which writes a space as `+`."""
+def _decode_key(name: str) -> str | None:
+    """Decode a key of a listing with `encoding-type=url`, which writes a space as `+`."""
     try:
         return unquote_to_bytes(name.replace("+", " ")).decode("utf-8")
     except UnicodeDecodeError:

@@ -1,1 +1,1 @@
-"""One file a change of the tables, oldest first."""
+"""Migrations, one file per change of the tables."""

@@ -1,4 +1,4 @@
-"""The library: resources, intents, deferred deletions, dead letters."""
+"""Tables of resources, intents, marks and dead letters."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "media_resources",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -85,6 +85,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take everything away; the images stay."""
+    """Drop all tables, and keep the images."""
     for table in ("media_dead_letters", "media_deletions", "media_intents", "media_resources"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""How far a search through all images has come: for results that expire."""
+"""Table with the progress of the scan for expired compute results."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0001"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "media_scans",
         sa.Column("name", sa.String(32), nullable=False),
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the table."""
     op.drop_table("media_scans")

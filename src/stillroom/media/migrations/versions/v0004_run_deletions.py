@@ -1,4 +1,4 @@
-"""Which runs are being deleted, and how far that has come."""
+"""Table with the progress of deletions of runs."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0003"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "media_run_deletions",
         sa.Column("folder", sa.String(1024), nullable=False),
@@ -26,5 +26,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the table."""
     op.drop_table("media_run_deletions")

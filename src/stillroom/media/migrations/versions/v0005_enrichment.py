@@ -1,4 +1,4 @@
-"""Duration, dominant colour and tags of a resource, and what is missing of it to be computed."""
+"""Durations, dominant colours and tags of resources, and the healing queue."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop the columns and the tables."""
     op.drop_table("media_healing")
     op.drop_table("media_tags")
     op.drop_column("media_resources", "dominant_color")

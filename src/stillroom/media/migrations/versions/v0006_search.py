@@ -1,4 +1,4 @@
-"""The search index: a row for each image, and its words."""
+"""Search index: a row per image, and its words."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _KEY_BYTES: Final = 1024
 
 
 def upgrade() -> None:
-    """Make the tables; they are empty until images are saved, compared or indexed anew."""
+    """Create the tables, empty until images are saved, compared or indexed again."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "search_images",
@@ -51,14 +51,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away; they can be filled again from the images."""
+    """Drop the tables, which can be filled again from the images."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP TABLE search_words")
     op.drop_table("search_images")
 
 
 def _make_full_text() -> None:
-    """Words come in ASCII lower case or not ASCII at all: `ascii` parts them at blanks only."""
+    """Create the table of words. The tokenizer `ascii` splits such words only at spaces."""
     known = op.get_bind().execute(sa.text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
     if known.first() is None:
         raise BackendUnavailable(

@@ -1,4 +1,4 @@
-"""Whether a resource says that AI made it."""
+"""AI marks of resources."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ down_revision: Final = "0006"
 
 
 def upgrade() -> None:
-    """Add the column; null: not looked at."""
+    """Add the column; null: not read yet."""
     op.add_column("media_resources", sa.Column("ai_mark", sa.String(8)))
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the column."""
     op.drop_column("media_resources", "ai_mark")

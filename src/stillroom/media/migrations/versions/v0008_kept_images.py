@@ -1,4 +1,4 @@
-"""Which resources were taken from a key, for folders that show what of them is in the library."""
+"""Index of source keys, to show which images of a folder are in the library."""
 
 from typing import Final
 
@@ -14,5 +14,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the index."""
     op.drop_index("ix_media_resources_source_key", "media_resources")

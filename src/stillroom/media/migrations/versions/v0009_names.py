@@ -1,4 +1,4 @@
-"""Phrases in names of models and LoRAs are words of the search index."""
+"""Rebuild of the search index, to include phrases in the names of models and LoRAs."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0008"
 
 
 def upgrade() -> None:
-    """Empty the index, and have it filled from the images at once, in the background."""
+    """Empty the index; a scan in the background fills it again from the images at once."""
     op.execute("DELETE FROM search_images")
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DELETE FROM search_words")
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Empty it again."""
+    """Empty the index again."""
     upgrade()

@@ -1,0 +1,114 @@
+// Tags as chips: a field that makes them of what is typed, and what a change of them asks the server.
+
+import { button, complain, count, dismiss, icon, make, toast } from "./elements.js";
+
+const PARTS = /[,\n]/;
+
+/** A field for tags. A comma or Enter makes a chip of what was typed. */
+export class TagField {
+  /** @param {string} id of the field in which tags are typed */
+  constructor(id) {
+    /** @type {Set<string>} */
+    this.chosen = new Set();
+    this.chips = make("ul", { class: "chips" });
+    this.input = make("input", { class: "field", id, autocomplete: "off", spellcheck: false, dir: "auto" });
+    this.input.addEventListener("input", () => { if (PARTS.test(this.input.value)) this.take(); });
+    this.input.addEventListener("keydown", (event) => this.pressed(event));
+  }
+
+  /** All that are chosen, with what is still in the field. */
+  get value() {
+    this.take();
+    return [...this.chosen];
+  }
+
+  set value(tags) {
+    this.chosen = new Set(tags);
+    this.input.value = "";
+    this.show();
+  }
+
+  /** @param {KeyboardEvent} event */
+  pressed(event) {
+    if (event.key === "Enter" && this.input.value.trim()) {
+      event.preventDefault();
+      this.take();
+    } else if (event.key === "Backspace" && !this.input.value) {
+      this.chosen.delete([...this.chosen].at(-1) ?? "");
+      this.show();
+    }
+  }
+
+  take() {
+    const texts = this.input.value.split(PARTS).map((text) => text.normalize("NFC").trim());
+    for (const text of texts) if (text) this.chosen.add(text);
+    if (this.input.value) this.input.value = "";
+    this.show();
+  }
+
+  show() {
+    this.chips.replaceChildren(...[...this.chosen].map((tag) => {
+      const chip = make("button", { type: "button", class: "chip", dir: "auto", "aria-label": `Remove the tag ${tag}` }, tag, icon("close"));
+      chip.onclick = () => {
+        this.chosen.delete(tag);
+        this.show();
+        this.input.focus();
+      };
+      return make("li", {}, chip);
+    }));
+  }
+}
+
+/**
+ * Add and take away tags of one resource: what was done to others elsewhere stays.
+ * @param {import("./api.js").Api} api
+ * @param {string} id
+ * @param {string[]} before
+ * @param {string[]} after
+ * @returns {Promise<string[] | null>} all that it has now; null where nothing was changed
+ */
+export async function changeTags(api, id, before, after) {
+  const url = new URL(`media-resources/${id}/tags`, api.root);
+  let now = null;
+  for (const [method, tags] of [["POST", except(after, before)], ["DELETE", except(before, after)]]) {
+    if (tags.length) now = (await (await api.ask(url, { method: String(method), body: { tags } })).json()).tags;
+  }
+  return now;
+}
+
+/** @type {(tags: string[], others: string[]) => string[]} */
+const except = (tags, others) => tags.filter((tag) => !others.includes(tag));
+
+/**
+ * Ask for the tags of several resources, and change them: those that all have are shown.
+ * @param {import("./api.js").Api} api
+ * @param {import("./listing.js").Resource[]} resources
+ * @param {(resource: import("./listing.js").Resource) => void} changed
+ */
+export function tagMany(api, resources, changed) {
+  const before = resources[0].tags.filter((tag) => resources.every(({ tags }) => tags.includes(tag)));
+  const field = new TagField("tags-of-many");
+  field.value = before;
+  const dialog = make("dialog", { class: "question", "aria-labelledby": "tags-title" });
+  const apply = async () => {
+    const after = field.value;
+    dialog.close();
+    try {
+      for (const resource of resources) {
+        const tags = await changeTags(api, resource.id, before, after);
+        if (tags) changed({ ...resource, tags });
+      }
+      toast(`Tags of ${count(resources.length, "image")} saved.`);
+    } catch (/** @type {any} */ error) { complain(error.message); }
+  };
+  dialog.append(
+    make("h2", { id: "tags-title" }, `Tags of ${count(resources.length, "image")}`),
+    make("label", { htmlFor: "tags-of-many" }, "Tags that all have, separated by commas"),
+    field.chips,
+    field.input,
+    make("div", { class: "answers" }, button("Cancel", null, () => dialog.close()), button("Save", null, apply, { kind: "primary" })),
+  );
+  dialog.addEventListener("close", () => dismiss(dialog));
+  document.body.append(dialog);
+  dialog.showModal();
+}

@@ -1,0 +1,158 @@
+"""The query language of a search: words, phrases, filters such as `model:sdxl`, exclusions."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from stillroom.media.index.values import FactsQuery, Term
+from stillroom.media.index.words import words_of
+
+MAX_TERMS: Final = 32
+MAX_SEED: Final = 2**64 - 1
+AI_MARKS: Final = ("c2pa", "iptc", "both", "none")
+
+_TERM: Final = re.compile(
+    r'(-?)(?:([A-Za-z_]+):(?:"([^"]*)"?|([^\s"]*))|"([^"]*)"?|([^\s"]+))', re.ASCII
+)
+_PHRASE: Final = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
+_TEXTS: Final = ("name", "prompt", "model", "lora")
+_EXACT: Final = ("sampler", "tool", "seed", "tag", "type", "ai_mark")
+_BOUNDS: Final = ("before", "after", "size")
+_FILTERS: Final = (*_TEXTS, *_EXACT, *_BOUNDS)
+_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
+_DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
+_SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
+_LARGEST: Final = 2**63 - 1  # that a database can compare
+_UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_terms(text: str) -> FactsQuery:
+    """Parse the text of a search.
+
+    Raises:
+        ValueError: the message is a sentence for the person who has typed it.
+    """
+    query, terms = FactsQuery(), list[Term]()
+    for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
+        field, said = name.lower(), unicodedata.normalize("NFC", quoted_value or value)
+        if field and field not in _FILTERS:
+            raise ValueError(
+                f'There is no filter "{field}:". The filters are {", ".join(_FILTERS)}. '
+                f'To search for these words, put them in quotes: "{field}:{said}".'
+            )
+        if field and not said.strip():
+            raise ValueError(f"{field}: needs a value.")
+        if field in _BOUNDS:
+            if minus:
+                raise ValueError(f"-{field}: cannot be excluded, only words and other filters.")
+            query = narrowed(query, **_PARSERS[field](said))
+            continue
+        is_open = not (quoted_value or quoted)
+        found = term(field, said if field else quoted or plain, is_open=is_open)
+        terms += [] if found is None else [found._replace(is_excluded=bool(minus))]
+    if text.strip() and not terms and query == FactsQuery():
+        raise ValueError("has no letter and no digit")
+    return replace(query, terms=limited(terms))
+
+
+def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
+    """Parse words and phrases for one filter, without filters in them.
+
+    Raises:
+        ValueError: as `parse_terms`.
+    """
+    found = [
+        (minus, term(kind, quoted or plain, is_open=not quoted))
+        for minus, quoted, plain in _PHRASE.findall(text)
+    ]
+    terms = [one._replace(is_excluded=bool(minus)) for minus, one in found if one is not None]
+    if text.strip() and not terms:
+        raise ValueError("has no letter and no digit")
+    return limited(terms)
+
+
+def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return conditions that are not too many for one search.
+
+    Raises:
+        ValueError: they are.
+    """
+    if len(terms) > MAX_TERMS:
+        raise ValueError(f"has more than {MAX_TERMS} words")
+    return tuple(terms)
+
+
+def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
+    """Return the condition of one filter, or of one term without a filter; None: it has no word.
+
+    Args:
+        kind: As in `Term`.
+        text: Its value.
+        is_open: The last word is the beginning of one.
+
+    Raises:
+        ValueError: the filter takes no such value, or the text has too many words.
+    """
+    if kind == "seed" and not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
+        raise ValueError("seed: must be a whole number, 0 to 2**64 - 1.")
+    if kind == "ai_mark" and text not in AI_MARKS:
+        raise ValueError(f"ai_mark: must be one of {', '.join(AI_MARKS)}.")
+    if kind in _EXACT:
+        return Term(kind, (str(int(text)) if kind == "seed" else text,))
+    words = tuple(words_of(text))
+    if len(words) > MAX_TERMS:
+        raise ValueError(f"has more than {MAX_TERMS} words")
+    # The beginnings of one letter would be nearly all that there is.
+    return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
+
+
+def narrowed(
+    query: FactsQuery,
+    *,
+    saved_from_ns: int | None = None,
+    saved_before_ns: int | None = None,
+    size_from: int | None = None,
+    size_below: int | None = None,
+) -> FactsQuery:
+    """Add bounds to those that a query has."""
+    return replace(
+        query,
+        saved_from_ns=_both(max, query.saved_from_ns, saved_from_ns),
+        saved_before_ns=_both(min, query.saved_before_ns, saved_before_ns),
+        size_from=_both(max, query.size_from, size_from),
+        size_below=_both(min, query.size_below, size_below),
+    )
+
+
+def _both(of: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else of(one, other)
+
+
+def _time_ns(name: str, text: str) -> int:
+    try:
+        at = datetime.fromisoformat((text + "-01-01")[:10] if _DAY.fullmatch(text) else text)
+        passed = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name}: must be a day or month, as in 2026-11-24 or 2026-11.") from None
+    return passed // timedelta(microseconds=1) * 1000
+
+
+def _size(text: str) -> dict[str, int]:
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError("size: must be such as size:>2MB or size:<500KB.")
+    sign, whole, tenth, unit = found.groups()
+    size = (int(whole) * 10 + int(tenth or 0)) * _UNITS[unit.lower()] // 10
+    name = "size_below" if sign[0] == "<" else "size_from"
+    return {name: min(size + (sign in ("<=", ">")), _LARGEST)}
+
+
+_PARSERS: Final[dict[str, Callable[[str], dict[str, int]]]] = {
+    "before": lambda text: {"saved_before_ns": _time_ns("before", text)},
+    "after": lambda text: {"saved_from_ns": _time_ns("after", text)},
+    "size": _size,
+}

@@ -1,0 +1,23 @@
+"""The search index has file names, joined names of models, and the texts of the library."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0010"
+down_revision: Final = "0009"
+
+
+def upgrade() -> None:
+    """Empty the index, and have it filled from the images at once, in the background."""
+    op.execute("DELETE FROM search_images")
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("DELETE FROM search_words")
+    scans = sa.table("media_scans", sa.column("name"))
+    op.execute(sa.delete(scans).where(scans.c.name.in_(["index", "rebuild"])))
+
+
+def downgrade() -> None:
+    """Empty it again."""
+    upgrade()

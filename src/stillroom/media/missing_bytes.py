@@ -1,0 +1,67 @@
+"""A warning after a start: resources whose bytes are not in the bucket.
+
+A library whose images were on a disk keeps its rows when the settings name a bucket. What was not
+copied there is answered 404.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from stillroom.concurrently import map_concurrently
+from stillroom.errors import ImageNotFound
+from stillroom.media.database import MediaDatabase
+from stillroom.media.resource import MediaResource
+from stillroom.storage.port import ImageStorage
+
+_PAGE: Final = 100
+"""Resources that are looked at first; if none lacks its bytes, no others are."""
+
+_MOST: Final = 10_000
+"""Each costs a request: half a minute, and less than a cent."""
+
+_AT_ONCE: Final = 8
+
+log = logging.getLogger("stillroom.media")
+
+
+class MissingBytes:
+    """Counts resources without bytes."""
+
+    def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
+        """Look for the bytes of what `database` has in `storage`."""
+        self._storage = storage
+        self._database = database
+
+    async def warn(self, is_stopping: Callable[[], bool]) -> None:
+        """Log how many of the first 10,000 resources have no bytes, if the first 100 lack any.
+
+        Args:
+            is_stopping: Returns whether to log nothing, and to end.
+
+        Raises:
+            BackendUnavailable: the storage or the database failed.
+        """
+        looked_at = missing = 0
+        after = None
+        resources = (await self._database.rows()).resources
+        while looked_at < _MOST and (page := await resources.in_order(after=after, limit=_PAGE)):
+            there = await map_concurrently(self._is_there, page, limit=_AT_ONCE)
+            looked_at, after = looked_at + len(page), page[-1].id
+            missing += there.count(False)
+            if not missing or is_stopping():
+                return
+        if missing:
+            log.warning(
+                "%s%d of %d resources of the media library have no bytes in this bucket: if they "
+                "were on a disk or in another bucket, copy them with `stillroom migrate` "
+                "(docs/migration.md); `stillroom media orphans` lists them",
+                "at least " if looked_at >= _MOST else "", missing, looked_at,
+            )  # fmt: skip
+
+    async def _is_there(self, resource: MediaResource) -> bool:
+        try:
+            await self._storage.stat(resource.storage_key)
+        except ImageNotFound:
+            return False
+        return True

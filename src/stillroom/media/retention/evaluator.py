@@ -1,0 +1,311 @@
+"""Evaluation of the retention rules: finds images and published runs that have expired.
+
+Images in a published run expire with the run, according to the time of its manifest. The scan that
+marks (`media/expiry.py`), the plan and the sweeper, right before it deletes, share this code.
+"""
+
+import heapq
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from stillroom.errors import ImageNotFound, InvalidPath
+from stillroom.media.database import MediaDatabase
+from stillroom.media.retention.rules import Expiration, Rule, Rules
+from stillroom.media.runs.listing import RunListing
+from stillroom.media.runs.service import Runs
+from stillroom.paths import (
+    ImagePath,
+    ImagePrefix,
+    KeyPrefix,
+    StorageKey,
+    image_entry,
+    image_key_bound,
+)
+from stillroom.storage.port import ImageStorage
+from stillroom.storage.values import Entry, ListQuery, StoredImage
+
+_SECOND_NS: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFolder:
+    """Folder of a published run, with the modification time of its manifest."""
+
+    folder: ImagePath
+    published_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredRun:
+    """Published run that has expired.
+
+    Images that were saved after `saved_until_ns` are kept until they expire themselves.
+    """
+
+    folder: ImagePath
+    saved_until_ns: int
+    expiration: Expiration
+
+
+@dataclass(slots=True)
+class ExpiredPage:
+    """Expired images and runs on one page of a listing."""
+
+    images: list[tuple[StoredImage, Expiration]] = field(default_factory=list)
+    runs: list[ExpiredRun] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ScanState:
+    """State of one retention scan.
+
+    Attributes:
+        newest: For each rule with `keep_last_runs`, by name: publication time and folder of the
+            oldest kept run, and the folders of all kept runs.
+        expired_folder: Folder of the last expired run. This scan skips the images in it.
+    """
+
+    newest: dict[str, tuple[tuple[datetime, str], frozenset[str]]] = field(default_factory=dict)
+    expired_folder: str = ""
+
+
+class RetentionEvaluator:
+    """Evaluates the retention rules for the images and runs of one storage."""
+
+    def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
+        """Apply `rules` to `storage`; read tags and resources from `database`."""
+        self.rules = rules
+        self._storage = storage
+        self._database = database
+        self._runs = Runs(storage, database)
+        self._listing = RunListing(storage)
+
+    # A scan of all images ----------------------------------------------------------------
+
+    async def pages(
+        self, after: str, limit: int
+    ) -> AsyncIterator[tuple[Sequence[Entry], str | None]]:
+        """Yield pages of everything that may expire, each with the next `after` (None: last)."""
+        prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
+        for number, prefix in enumerate(prefixes):
+            if after.encode() > prefix.encode() and not after.startswith(prefix):
+                continue
+            is_last = number == len(prefixes) - 1
+            position: str | None = after
+            while position is not None:
+                query = ListQuery(KeyPrefix(prefix), position, limit, manifests=True)
+                page = await self._storage.entries(query)
+                position = page.next_after
+                # After the end of a prefix the next prefix begins, whatever the last key was.
+                after = position or after
+                yield page.entries, None if position is None and is_last else after
+
+    async def begin_scan(self) -> ScanState:
+        """Find the newest runs for each rule with `keep_last_runs`.
+
+        Raises:
+            ListingUnsupported: the storage cannot list.
+            BackendUnavailable: the storage failed.
+        """
+        state = ScanState()
+        for rule in self.rules:
+            if rule.keep_last_runs is not None:
+                newest: list[tuple[datetime, str]] = []
+                async for run in self._listing.runs(ImagePrefix(rule.prefix), ""):
+                    if run.published_at is not None:
+                        heapq.heappush(newest, (run.published_at, run.folder))
+                    if len(newest) > rule.keep_last_runs:
+                        heapq.heappop(newest)
+                if len(newest) == rule.keep_last_runs:
+                    state.newest[rule.name] = newest[0], frozenset(name for _, name in newest)
+        return state
+
+    async def find_expired(
+        self, entries: Sequence[Entry], at_ns: int, state: ScanState
+    ) -> ExpiredPage:
+        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds).
+
+        Raises:
+            BackendUnavailable: the storage or the database failed.
+        """
+        expired, folders = ExpiredPage(), dict[str, int | None]()
+        alone, seen = list[StoredImage](), set[str]()
+        for entry in entries:
+            if not isinstance(entry, StoredImage):
+                continue
+            path = image_entry(entry.key.text)
+            if state.expired_folder and path.startswith(f"{state.expired_folder}/"):
+                continue
+            if not self.rules.may_expire(path, entry.modified_ns, at_ns):
+                continue
+            run = await self.find_run(entry.key, folders)
+            if run is None:
+                alone += [] if entry.key.is_manifest else [entry]
+            elif run.folder.text not in seen:
+                seen.add(run.folder.text)
+                if (expired_run := await self._expire_run(run, at_ns, state)) is not None:
+                    expired.runs.append(expired_run)
+                    state.expired_folder = run.folder.text
+        expired.images = await self._find_expired_images(alone, at_ns)
+        return expired
+
+    # One image ---------------------------------------------------------------------------
+
+    async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
+        """Return whether an image has expired by itself. False for images in published runs.
+
+        Raises:
+            BackendUnavailable: the storage or the database failed.
+        """
+        if await self.find_run(image.key, {}) is not None:
+            return False
+        return bool(await self._find_expired_images([image], at_ns))
+
+    async def expected_expiration(self, image: StoredImage) -> datetime | None:
+        """Return when an image will expire; None if it is kept or depends on other runs.
+
+        Raises:
+            BackendUnavailable: the storage or the database failed.
+        """
+        rows = await self._database.rows()
+        times = [mark.due_at for mark in await rows.deletions.of_saves([image])]
+        if self.rules.expire_anything and await rows.scans.filter_markable([image]):
+            expiration = None
+            if (run := await self.find_run(image.key, {})) is not None:
+                expiration = await self.expected_run_expiration(run.folder.text, run.published_ns)
+            else:
+                tags = (await self._read_tags([image], self.rules.tags)).get(image.key, ())
+                path = image_entry(image.key.text)
+                expiration = self.rules.find_expiration(path, image.modified_ns, tags)
+            times += [] if expiration is None else [expiration.at]
+        return min(times, default=None)
+
+    async def find_run(
+        self, key: StorageKey, folders: dict[str, int | None]
+    ) -> PublishedFolder | None:
+        """Find the published run that contains an image. Cache the folders' times in `folders`."""
+        folder = image_entry(key.text)
+        while "/" in folder:
+            folder = folder.rpartition("/")[0]
+            if folder not in folders:
+                folders[folder] = await self._published_ns(ImagePath(folder))
+            published_ns = folders[folder]
+            if published_ns is not None:
+                return PublishedFolder(ImagePath(folder), published_ns)
+        return None
+
+    async def _published_ns(self, folder: ImagePath) -> int | None:
+        try:
+            return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
+        except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
+            return None
+
+    async def _find_expired_images(
+        self, images: Sequence[StoredImage], at_ns: int
+    ) -> list[tuple[StoredImage, Expiration]]:
+        tags = await self._read_tags(images, self.rules.tags)
+        expired = []
+        for image in images:
+            path = image_entry(image.key.text)
+            tags_of_image = tags.get(image.key, ())
+            expiration = self.rules.find_expiration(path, image.modified_ns, tags_of_image)
+            if expiration is not None and expiration.at_ns <= at_ns:
+                expired.append((image, expiration))
+        return expired
+
+    async def _read_tags(
+        self, images: Sequence[StoredImage], tags: frozenset[str]
+    ) -> dict[StorageKey, frozenset[str]]:
+        if not images or not tags:
+            return {}
+        return await (await self._database.rows()).tags.of_images(images, tags)
+
+    # A run -------------------------------------------------------------------------------
+
+    async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
+        """Return when a published run will expire; None if it is kept or depends on other runs.
+
+        Raises:
+            BackendUnavailable: the database failed.
+        """
+        touching, covering = self.rules.touching(folder), self.rules.covering(folder)
+        if any(rule.keep for rule in touching):
+            return None
+        if any(rule.keep_last_runs is not None for rule in covering):
+            return None
+        expirations = [Expiration(published_ns + rule.after_ns, rule) for rule in covering]
+        if not expirations or await self._has_tagged_resource(folder, touching):
+            return None
+        return min(expirations, key=lambda expiration: expiration.at_ns)
+
+    async def _expire_run(
+        self, run: PublishedFolder, at_ns: int, state: ScanState
+    ) -> ExpiredRun | None:
+        folder = run.folder.text
+        touching, expirations = self.rules.touching(folder), list[Expiration]()
+        if any(rule.keep for rule in touching):
+            return None
+        saved_until_ns = run.published_ns
+        for rule in self.rules.covering(folder):
+            expires_ns = run.published_ns + rule.after_ns
+            if rule.keep_last_runs is not None:
+                since = await self._outnumbered_since(rule, folder, state)
+                if since is None:
+                    return None
+                expires_ns = max(expires_ns, int(since.timestamp()) * _SECOND_NS)
+            if expires_ns <= at_ns:
+                expirations.append(Expiration(expires_ns, rule))
+                if rule.expire_after is not None:
+                    saved_until_ns = max(saved_until_ns, at_ns - rule.after_ns)
+        if not expirations or await self._is_tagged(folder, touching):
+            return None
+        earliest = min(expirations, key=lambda expiration: expiration.at_ns)
+        return ExpiredRun(run.folder, saved_until_ns, earliest)
+
+    async def _outnumbered_since(
+        self, rule: Rule, folder: str, state: ScanState
+    ) -> datetime | None:
+        """Return when `keep_last_runs` newer runs existed, or None if the run is kept."""
+        if rule.name not in state.newest:
+            return None
+        last, newest = state.newest[rule.name]
+        if folder in newest:
+            return None
+        run = await self._listing.find_published(f"{folder}/")
+        if run is None or run.published_at is None or (run.published_at, folder) > last:
+            return None  # published, or published again, since the scan began
+        return last[0]
+
+    async def _is_tagged(self, folder: str, touching: Sequence[Rule]) -> bool:
+        """Return whether a tag in the library keeps a run, through any image in it."""
+        if await self._has_tagged_resource(folder, touching):
+            return True
+        for rule in touching:
+            if not rule.unless_tagged:
+                continue
+            # Identical bytes may have been ingested from another key.
+            async for images in self._runs.images(ImagePath(folder)):
+                inside = [
+                    image for image in images if image_entry(image.key.text).startswith(rule.prefix)
+                ]
+                if await self._read_tags(inside, rule.unless_tagged):
+                    return True
+        return False
+
+    async def _has_tagged_resource(self, folder: str, touching: Sequence[Rule]) -> bool:
+        """Return whether a resource that was ingested from a run has a tag that keeps the run."""
+        for rule in touching:
+            if rule.unless_tagged:
+                within = max(f"{folder}/", rule.prefix, key=len)
+                rows = await self._database.rows()
+                if await rows.tags.are_below(image_key_bound(within), rule.unless_tagged):
+                    return True
+        return False
+
+
+def to_nanoseconds(moment: datetime) -> int:
+    """Convert an aware time to nanoseconds since the epoch, without rounding."""
+    since = moment - datetime.fromtimestamp(0, moment.tzinfo)
+    return since // timedelta(microseconds=1) * 1000

@@ -1,0 +1,97 @@
+"""What the library says of an image, in the search index: captions, alt texts and tags."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from stillroom.generation.facts import generation_of
+from stillroom.media.index.values import IndexedImage
+from stillroom.media.rows.full_text import full_text, library_facets, texts_of, tsvector
+from stillroom.media.rows.statements import among
+from stillroom.media.rows.tables import resources, search_images, tags
+from stillroom.paths import StorageKey
+from stillroom.storage.values import StoredImage
+
+_ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
+
+Row = tuple[dict[str, Any], dict[str, str]]
+"""A row of `search_images`, and its words."""
+
+
+def lock_index(connection: sa.Connection) -> None:
+    """Wait until no other transaction writes into the index; SQLite has one writer anyway."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
+    """Add the library's texts to rows that are about to be written."""
+    said = _said_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
+    for image, texts in rows:
+        facets = said.get((image["storage_key"], image["save_id"]))
+        if facets is not None:
+            texts["facets"] += f" {facets}"
+            if connection.dialect.name != "sqlite":
+                image["words"] = tsvector(texts)
+
+
+def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
+    """Write the library's texts of some images again, after what is said of them has changed.
+
+    It is the last of its transaction, since it waits for other writers of the index.
+    """
+    lock_index(connection)
+    wanted = search_images.c.storage_key.in_([key.text for key in keys])
+    found = connection.execute(sa.select(search_images).where(wanted)).all()
+    rows = [
+        ({**row._asdict(), "words": tsvector(texts)}, texts)
+        for row in found
+        for texts in [texts_of(image_of(row))]
+    ]
+    describe(connection, rows)
+    for image, texts in rows:
+        change: sa.Update
+        if connection.dialect.name == "sqlite":
+            change = sa.update(full_text).where(full_text.c.rowid == image["id"])
+            connection.execute(change.values(facets=texts["facets"]))
+        else:
+            change = sa.update(search_images).where(search_images.c.id == image["id"])
+            connection.execute(change.values(words=image["words"]))
+
+
+def _said_of(
+    connection: sa.Connection, keys: Sequence[StorageKey]
+) -> Mapping[tuple[str, str], str]:
+    """The facets of the library's texts, by key and save."""
+    said = (resources.c.caption, resources.c.alt_text, tags.c.tag)
+    asked = (
+        sa.select(resources, tags.c.tag)
+        .outerjoin(tags, tags.c.resource_id == resources.c.id)
+        .where(resources.c.storage_key.in_(among(connection, keys)))
+        .where(resources.c.deleted_at.is_(None))
+        .where(sa.or_(*(column.is_not(None) for column in said)))
+    )
+    texts: dict[tuple[str, str], list[str]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in connection.execute(asked).all():
+        save = (row.storage_key.text, row.save_id)
+        texts[save] = [text for text in (row.caption, row.alt_text) if text]
+        names.setdefault(save, []).extend([] if row.tag is None else [row.tag])
+    return {save: library_facets(texts[save], sorted(names[save])) for save in texts}
+
+
+def image_of(row: sa.Row[Any]) -> IndexedImage:
+    """Return what a row of `search_images` says."""
+    image = StoredImage(
+        key=StorageKey(row.storage_key),
+        size=row.size,
+        etag=row.etag,
+        modified_ns=row.saved_ns,
+        content_type=row.content_type,
+        sha256=row.sha256,
+        save_id=row.save_id,
+    )
+    facts = None if row.generation is None else generation_of(json.loads(row.generation))
+    return IndexedImage(image, facts, row.ai_mark)
