@@ -39,7 +39,7 @@ def test_keys_work_in_a_folder_that_was_opened_and_after_a_button(
     visitor.page.get_by_role("button", name="Thumbnail size").click()
     visitor.page.keyboard.press("Control+a")
     expect(visitor.text("3 selected")).to_be_visible()
-    visitor.page.locator("#begins").focus()
+    visitor.page.locator("#search").focus()
     visitor.page.keyboard.press("Control+a")  # there it is the field's own
     visitor.page.get_by_role("link", name=folder.rstrip("/")).click()
     expect(visitor.cell("in")).to_be_focused()

@@ -108,6 +108,16 @@ export function player(shelf, described, shape, { isWanted, arrived, isNone, fai
 }
 
 /**
+ * A video's poster at a path; "" where it is known that there is none.
+ * @param {Shelf} shelf
+ * @param {string} key
+ * @param {string} path
+ * @param {import("./api.js").Shape} shape
+ */
+export const posterAt = ({ api, pictures }, key, path, shape) =>
+  (pictures.posterless.has(key) ? Promise.resolve("") : api.signedUrl(path, shape));
+
+/**
  * @param {HTMLVideoElement} video
  * @returns {import("./shelves.js").Row[]}
  */

@@ -4,7 +4,7 @@ import { copyLink, copyResourceLink, download, removeAll, removeResources, save 
 import { button, complain, duration, nameOf, posterOf, size } from "./elements.js";
 import { nameInLibrary } from "./listing.js";
 import { DIMENSIONS, DURATION, MISSING, dimensions, when } from "./details.js";
-import { clock } from "./films.js";
+import { clock, posterAt } from "./films.js";
 import { alikeOf, foldOf, markOf, rowsOf } from "./generation.js";
 import { libraryFragment } from "./router.js";
 import { linkTags } from "./tags.js";
@@ -62,16 +62,6 @@ class Shelf {
   /** @param {Described} described a video, which is not asked for its poster again */
   lacksPoster({ key }) { this.pictures.posterless.add(key); }
 
-  /**
-   * A poster at an address; "" where there is none.
-   * @param {string} key
-   * @param {string} path
-   * @param {Shape} shape
-   */
-  posterAt(key, path, shape) {
-    return this.pictures.posterless.has(key) ? Promise.resolve("") : this.api.signedUrl(path, shape);
-  }
-
   total() { return `${this.length.toLocaleString()}${this.complete ? "" : "+"}`; }
 }
 
@@ -128,7 +118,7 @@ export class FolderShelf extends Shelf {
    * @param {Described} described
    * @param {Shape} shape
    */
-  poster({ key }, shape) { return this.posterAt(key, key, shape); }
+  poster({ key }, shape) { return posterAt(this, key, key, shape); }
 
   /**
    * What a tile takes a frame of.
@@ -220,7 +210,7 @@ export class LibraryShelf extends Shelf {
    * @param {Shape} shape
    */
   poster({ key, resource: { source_key: source, storage_key: stored } }, shape) {
-    return this.posterAt(key, posterOf((source ?? stored).replace("compute/", "")), shape);
+    return posterAt(this, key, posterOf((source ?? stored).replace("compute/", "")), shape);
   }
 
   /** @param {Described} described */
