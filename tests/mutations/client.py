@@ -162,7 +162,7 @@ FAULTS: Final = (
     Fault(
         "SDK: any 404 is a missing image",
         "client/answers.py",
-        "answer.status == 404 and _said(answer)[0] == errors.ImageNotFound.code",
+        "answer.status == 404 and _parse_error(answer)[0] == errors.ImageNotFound.code",
         "answer.status == 404",
         (WRONG_SERVER,),
     ),

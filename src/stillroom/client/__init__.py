@@ -1,4 +1,4 @@
-"""The SDK: `ImageStore`, and `AsyncImageStore` with the same names and promises.
+"""Python SDK: `ImageStore`, and `AsyncImageStore` with the same methods and guarantees.
 
 store = ImageStore("http://127.0.0.1:8000", token)
 store.save("generations/1/cat.png", Path("cat.png"))

@@ -1,4 +1,4 @@
-"""Reading answers: values where all went well, the server's own errors where not."""
+"""Response parsing: values for successful responses, exceptions for errors."""
 
 import base64
 import binascii
@@ -36,25 +36,25 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     504: "backend_unavailable",
     507: "storage_full",
 }
-"""For answers of proxies, whose bodies are not ours. A 404 is not here: any web server has one,
-and a caller that takes it for a missing image makes the image again, for ever."""
+"""Error codes for responses of proxies, which have no Stillroom body. 404 is left out: any web
+server may send it, and a caller that took it for a missing image would regenerate the image."""
 
 _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 _SHOWN_CHARS: Final = 300
-"""Characters of a foreign answer that an error shows."""
+"""Maximum length of a foreign response body in an error message."""
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
-    """The error that an answer stands for.
+    """Return the exception for an error response.
 
     Args:
-        answer: Not a success.
-        subject: The image that it is about, for the message.
+        answer: The error response.
+        subject: Name of the image, for the message.
     """
-    code, detail = _said(answer)
+    code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
     known = error_of(code, detail, subject)
     if known is not None:
@@ -71,12 +71,12 @@ def refused(answer: Answer, subject: str) -> StillroomError:
 
 
 def is_missing(answer: Answer) -> bool:
-    """Whether the server says that there is no such image; not any 404 says so."""
-    return answer.status == 404 and _said(answer)[0] == errors.ImageNotFound.code
+    """Return whether Stillroom reports a missing image; a 404 of another server does not count."""
+    return answer.status == 404 and _parse_error(answer)[0] == errors.ImageNotFound.code
 
 
-def _said(answer: Answer) -> tuple[str, str]:
-    """The code and the sentence of an error answer; empty where it is none of Stillroom's."""
+def _parse_error(answer: Answer) -> tuple[str, str]:
+    """Return code and detail of an error response; empty strings if it is not Stillroom's."""
     try:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]
@@ -88,13 +88,13 @@ def _said(answer: Answer) -> tuple[str, str]:
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
-    """The error with this code, or None where this version knows none."""
+    """Return the exception for an error code, or None if this version does not define the code."""
     kind = _kinds(StillroomError).get(code)
     if kind is None:
         return None
-    error = kind.__new__(kind)  # their own constructors fix the message, or ask for more
+    error = kind.__new__(kind)  # subclass constructors set a message or need arguments
     said = detail or (kind.__doc__ or "").partition("\n")[0]
-    said = "".join(char if char.isprintable() else "?" for char in said)  # it meets terminals
+    said = "".join(char if char.isprintable() else "?" for char in said)  # for terminals
     Exception.__init__(error, f"{subject}: {said}" if subject else said)
     if isinstance(error, errors.InvalidInput):
         error.at = ()
@@ -110,10 +110,10 @@ def _kinds(root: type[StillroomError]) -> dict[str, type[StillroomError]]:
 
 
 def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """The JSON of a 200, or of a 202.
+    """Return the JSON body of a 200 or 202 response.
 
     Raises:
-        StillroomError: another status, or no JSON.
+        StillroomError: The status code is another one, or the body is not JSON.
     """
     if answer.status not in (200, 202):
         raise refused(answer, subject)
@@ -124,7 +124,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def saved(answer: Answer, path: str) -> SavedImage:
-    """What a save was answered with."""
+    """Parse the response to a save."""
     said = document(answer, path)
     try:
         known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
@@ -135,12 +135,12 @@ def saved(answer: Answer, path: str) -> SavedImage:
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Return the path of an image or folder that a server lists; callers make file names of it.
+    """Validate and return a path from a listing. Callers derive file names from it.
 
     Raises:
-        AttributeError: it is no text.
-        InvalidPath: no image or folder has this path.
-        UnexpectedAnswer: it does not begin with the prefix that was requested.
+        AttributeError: The path is not a string.
+        InvalidPath: The path is not valid for an image or folder.
+        UnexpectedAnswer: The path does not begin with the requested prefix.
     """
     ImagePath.parse(path.removesuffix("/"))
     if not path.startswith(prefix):
@@ -149,10 +149,10 @@ def listed_path(path: str, prefix: str) -> str:
 
 
 def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
-    """One entry of a page; its path is checked by `listed_path`.
+    """Parse an entry of a listing and validate its path with `listed_path`.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: The entry is malformed.
     """
     path = listed_path(entry["path"], prefix)
     if path.endswith("/"):
@@ -162,7 +162,7 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
-    """The images of a page of a search, and the cursor of the next one."""
+    """Parse a page of search results. Return its images and the cursor of the next page."""
     said = document(answer, "search")
     try:
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
@@ -171,7 +171,7 @@ def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
-    """What an image's metadata was answered with."""
+    """Parse a metadata response."""
     said = document(answer, path)
     try:
         return _metadata_of(said, path)
@@ -180,7 +180,7 @@ def metadata(answer: Answer, path: str) -> ImageMetadata:
 
 
 def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
-    # A server of before has no mark.
+    # Older servers do not send `ai_mark`.
     known = shown_fields(ImageInfo, said, without=names_of(ImageInfo) - set(said))
     listed_path(said["path"], prefix)
     facts = said["generation"]
@@ -192,7 +192,7 @@ def _metadata_of(said: Mapping[str, Any], prefix: str) -> ImageMetadata:
 
 
 def info_of_head(answer: Answer, path: str) -> ImageInfo:
-    """What a HEAD says."""
+    """Parse the response to a HEAD request for an image."""
     if answer.status != 200:
         raise refused(answer, path)
     sha256 = announced_sha256(answer)
@@ -201,8 +201,8 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
             path=path,
             size=int(answer.headers["content-length"]),
             modified=parsedate_to_datetime(answer.headers["last-modified"]).astimezone(UTC),
-            content_type=_shown(answer.headers["content-type"]),
-            etag=_shown(answer.headers["etag"]),
+            content_type=_check_printable(answer.headers["content-type"]),
+            etag=_check_printable(answer.headers["etag"]),
             sha256=sha256.hex() if sha256 else None,
         )
     except (KeyError, ValueError):
@@ -210,7 +210,7 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 
 def announced_sha256(answer: Answer) -> bytes | None:
-    """The SHA-256 in `Repr-Digest` (RFC 9530), if there is one."""
+    """Return the SHA-256 in the `Repr-Digest` header (RFC 9530), or None."""
     found = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
         return base64.b64decode(found[1], validate=True) if found else None
@@ -219,7 +219,7 @@ def announced_sha256(answer: Answer) -> bytes | None:
 
 
 def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
-    """The entries of a page, and the query of the next one."""
+    """Return the entries of a listing page and the query of the next page."""
     entries = document(answer, prefix)
     if not isinstance(entries, list):
         raise _foreign(answer, prefix)
@@ -228,7 +228,7 @@ def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
 
 
 def resource(answer: Answer, subject: str) -> MediaResource:
-    """A resource that an answer holds."""
+    """Parse a response that contains a media resource."""
     said = document(answer, subject)
     try:
         return resource_of(said)
@@ -237,20 +237,20 @@ def resource(answer: Answer, subject: str) -> MediaResource:
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """A resource as JSON says it.
+    """Parse a media resource.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: it is none.
+        AttributeError, KeyError, TypeError, ValueError: The JSON is not a media resource.
     """
     known = {name: said[name] for name in names_of(MediaResource) if name in said}
     known["created_at"] = datetime.fromisoformat(said["created_at"])
     known["generation"] = (facts := said.get("generation")) and generation_of(facts)
-    known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # an older server has none
+    known["tags"] = tuple(str(tag) for tag in said.get("tags", ()))  # missing on older servers
     return MediaResource(**known)
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """One field of the object that an answer holds."""
+    """Return one field of a JSON response."""
     said = document(answer, subject)
     try:
         return said[name]
@@ -259,23 +259,23 @@ def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSO
 
 
 def names_of(kind: type) -> set[str]:
-    """The fields of a value."""
+    """Return the field names of a dataclass."""
     return {field.name for field in fields(kind)}
 
 
 def shown_fields(
     kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the fields of a value that commands show as they are.
+    """Return the fields of a dataclass from JSON. Commands print them unescaped.
 
     Raises:
-        KeyError: one is missing.
-        ValueError: a text has characters that a terminal would obey.
+        KeyError: A field is missing.
+        ValueError: A string contains control characters, which a terminal would interpret.
     """
-    return {name: _shown(said[name]) for name in names_of(kind) - set(without)}
+    return {name: _check_printable(said[name]) for name in names_of(kind) - set(without)}
 
 
-def _shown(value: Any) -> Any:  # noqa: ANN401  (JSON)
+def _check_printable(value: Any) -> Any:  # noqa: ANN401  (JSON)
     if isinstance(value, str) and not value.isprintable():
         raise ValueError("a text has control characters")
     return value

@@ -1,4 +1,4 @@
-"""A ZIP file of many images, as the request that it takes and what its answer means. No I/O."""
+"""ZIP downloads of many images: request, retries and response checks, without I/O."""
 
 import zipfile
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ from stillroom.errors import BackendUnavailable
 from stillroom.paths import ImagePath, ImagePrefix
 
 Sidecars = Literal["captions"]
-"""What stands beside images: texts with their prompts."""
+"""Additional files in an archive: `captions` are text files with the prompts."""
 
 ARCHIVE_NAME: Final = ImagePath("images.zip")
-"""Of an archive that is downloaded to a folder."""
+"""File name of an archive that is downloaded to a folder."""
 
 _ARCHIVE: Final = "/storage/archive"
 _MAX_BREAKS: Final = 3
-"""So often the answer may break off; a file of the server's may be beyond reading."""
+"""Interrupted responses after which a download fails: the server may be unable to read a file."""
 
 
 def archive(
@@ -35,15 +35,15 @@ def archive(
     sink: Sink,
     progress: OnProgress | None,
 ) -> Flow[None]:
-    """Fill the sink with a ZIP; one that breaks off is begun again."""
-    call, subject = _asking(images, sidecars)
+    """Download a ZIP into the sink. An interrupted download restarts from the beginning."""
+    call, subject = _archive_call(images, sidecars)
     if progress is not None:
         call = replace(call, progress=lambda n, total: progress(Progress(subject, n, total)))
     call = replace(call, sink=sink)
     attempts, breaks = Attempts(retries), 0
     while True:
         outcome = yield attempts.prepared(call)
-        assert outcome is not None  # noqa: S101  (what a call is answered with)
+        assert outcome is not None  # noqa: S101  (senders respond to calls)
         if isinstance(outcome, Failure) and outcome.head is not None:
             breaks += 1
             if breaks == _MAX_BREAKS:
@@ -61,16 +61,16 @@ def archive(
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Return if a file has the end of a ZIP; a proxy may have hidden that the answer broke off.
+    """Check that a file is a complete ZIP, because a proxy may hide an interrupted response.
 
     Raises:
-        UnexpectedAnswer: it has none.
+        UnexpectedAnswer: The end of the ZIP is missing.
     """
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the archive that came is cut off: try again")
 
 
-def _asking(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:
+def _archive_call(images: str | Iterable[str], sidecars: Sidecars | None) -> tuple[Call, str]:
     if isinstance(images, str):
         given = {"prefix": ImagePrefix.parse(images).text}
         if sidecars is not None:

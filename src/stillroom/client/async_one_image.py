@@ -1,4 +1,4 @@
-"""The calls of `AsyncImageStore` on one image, and what sends them."""
+"""`AsyncImageStore` methods that operate on a single image."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class AsyncOneImageCalls:
-    """The calls of `AsyncImageStore` on one image, and what sends them."""
+    """Base class of `AsyncImageStore` with the methods that operate on a single image."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class AsyncOneImageCalls:
         connect_deadline_s: float = 10,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """As `ImageStore`. `httpx.ASGITransport(app)` speaks to an app in this process."""
+        """See `ImageStore`. Pass `httpx.ASGITransport(app)` to use an app in this process."""
         connection = Connection.to(url, token)
         retries = Retries(
             deadline_s=deadline_s, timeout_s=timeout_s, connect_deadline_s=connect_deadline_s
@@ -79,7 +79,7 @@ class AsyncOneImageCalls:
         condition = Condition(if_match, if_none_match)
         if unique and condition.fields:
             raise TypeError("unique= makes a name that is new, so it takes no condition")
-        async with _opened(
+        async with _open_in_thread(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
         ) as upload:
             if unique:
@@ -97,7 +97,7 @@ class AsyncOneImageCalls:
         allow_private: bool = False,
         **options: Unpack[SaveOptions],
     ) -> SavedImage:
-        """See `ImageStore.save_url`; it is fetched in a thread."""
+        """See `ImageStore.save_url`; a thread fetches the URL."""
         named(path)
         retries = self._operations.retries
         fetching = fetched(
@@ -124,13 +124,13 @@ class AsyncOneImageCalls:
     ) -> SavedImage:
         """See `ImageStore.save_unless_same`."""
         name = named(path)
-        async with _opened(
+        async with _open_in_thread(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
         ) as upload:
             return await self._run(self._operations.save_unless_same(name, upload, progress))
 
     async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
-        """See `ImageStore.open`; the file is a plain one, and all of it is here."""
+        """See `ImageStore.open`; the result is a plain file with the complete image."""
         file = spool()
         try:
             await self._download(path, file, progress)
@@ -310,7 +310,7 @@ class AsyncOneImageCalls:
 
 
 @asynccontextmanager
-async def _opened(
+async def _open_in_thread(
     source: Source,
     name: ImagePath,
     generation: Facts | None,
@@ -318,7 +318,7 @@ async def _opened(
     ai_generated: bool,
     encoding: Encoding,
 ) -> AsyncIterator[ImagePayload]:
-    """`opened`, its hashing and encoding in a thread."""
+    """Run `opened` in a thread, because it hashes and encodes."""
     async with AsyncExitStack() as stack:
         opening = opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
         upload = await anyio.to_thread.run_sync(opening.__enter__)

@@ -1,4 +1,4 @@
-"""Send the SDK's requests from an event loop, with httpx's AsyncClient."""
+"""Asynchronous sender, based on `httpx.AsyncClient`."""
 
 import asyncio
 import os
@@ -25,13 +25,13 @@ from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink
 
 LARGE_BYTES: Final = 512 * 1024
-"""An image that is larger may be refused before all of it was sent. An asyncio transport that is
-busy sending never shows that answer (httpx then times out), a plain socket does; so such an
-image is sent in a thread. The server takes up to 1 MiB after a refusal."""
+"""Size above which an image is sent from a thread. The server may reject a larger image before it
+was sent completely. An asyncio transport does not read that response while it is sending, so httpx
+times out; a plain socket does. The server reads up to 1 MiB after it has rejected an image."""
 
 
 class AsyncSender:
-    """Pooled connections to one server, for one event loop, and for each process its own."""
+    """Connection pool for one server and one event loop. Each process has its own pool."""
 
     def __init__(self, connection: Connection, transport: httpx.AsyncBaseTransport | None) -> None:
         self._connection = connection
@@ -41,10 +41,10 @@ class AsyncSender:
         self._threaded = Sender(connection, None)
 
     async def _send_in_thread(self, call: Call) -> Answer | Failure:
-        """Send a large image by the sync sender; ends with the next piece if it is cancelled."""
+        """Send a large image with the sync sender. Cancellation takes effect at the next chunk."""
         stop = threading.Event()
 
-        def told(done: int, total: int | None) -> None:
+        def report(done: int, total: int | None) -> None:
             if stop.is_set():
                 raise ConnectionAbortedError
             if call.progress is not None:
@@ -52,17 +52,17 @@ class AsyncSender:
 
         try:
             return await anyio.to_thread.run_sync(
-                self._threaded.send, replace(call, progress=told), abandon_on_cancel=True
+                self._threaded.send, replace(call, progress=report), abandon_on_cancel=True
             )
         finally:
             stop.set()
 
     async def send(self, call: Call) -> Answer | Failure:
-        """Send a request, and return its answer or why there is none.
+        """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: it can never be sent.
-            RuntimeError: its connections are of another event loop.
+            ConfigurationError: The request can never be sent.
+            RuntimeError: The connections belong to another event loop.
         """
         self._check_loop()
         large = isinstance(call.body, Form) and call.body.upload.size > LARGE_BYTES
@@ -74,7 +74,7 @@ class AsyncSender:
                 call.method,
                 self._connection.url(call),
                 headers=self._connection.fields(call),
-                content=_sent(call),
+                content=_body(call),
                 timeout=timeouts(call),
             )
             response = await client.send(request, stream=True)
@@ -90,7 +90,7 @@ class AsyncSender:
         return head
 
     async def close(self) -> None:
-        """Close all connections; it may be used again, in another event loop, too."""
+        """Close all connections. The sender may be used again, also in another event loop."""
         while self._clients:
             _, client = self._clients.popitem()
             await client.aclose()
@@ -99,10 +99,10 @@ class AsyncSender:
 
     def _check_loop(self) -> None:
         if self._transport is not None:
-            return  # its connections are its own business
+            return  # a custom transport manages its connections itself
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio's, which says so itself
+        except RuntimeError:  # trio detects the misuse itself
             return
         if self._loop is None or os.getpid() not in self._clients:
             self._loop = loop
@@ -120,12 +120,12 @@ class AsyncSender:
         return client
 
 
-def _sent(call: Call) -> bytes | AsyncIterator[bytes] | None:
+def _body(call: Call) -> bytes | AsyncIterator[bytes] | None:
     return pieces(call, call.body) if isinstance(call.body, Form) else call.body
 
 
 async def pieces(call: Call, form: Form) -> AsyncIterator[bytes]:
-    """The body of a call, read in a thread."""
+    """Yield the body of a multipart request; the file is read in a thread."""
     yield form.head
     done = 0
     chunks = form.upload.chunks()
@@ -147,7 +147,7 @@ async def _receive(call: Call, response: httpx.Response) -> None:
 
 
 async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
-    """A piece of an image into the file that it goes to, in a thread."""
+    """Write a chunk to the sink in a thread and report progress."""
     await anyio.to_thread.run_sync(sink.write, chunk)
     if call.progress is not None:
         call.progress(sink.written, total)

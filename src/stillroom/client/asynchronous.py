@@ -1,4 +1,4 @@
-"""`AsyncImageStore`: the same names and the same promises, for code that awaits."""
+"""`AsyncImageStore`: asynchronous version of `ImageStore`."""
 
 import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 
 class AsyncImageStore(AsyncOneImageCalls):
-    """A Stillroom server, for one event loop; else as `ImageStore`, method by method.
+    """Client of a Stillroom server for one event loop, with the methods of `ImageStore`.
 
-    Files are hashed, read and written in threads, so that others are not held up.
+    Files are hashed, read and written in threads, so that the event loop is not blocked.
     """
 
     @property
@@ -174,7 +174,7 @@ class AsyncImageStore(AsyncOneImageCalls):
     # Runs --------------------------------------------------------------------------------
 
     def run(self, folder: str, *, expected: int | None = None) -> AsyncRun:
-        """See `ImageStore.run`; for `async with`."""
+        """See `ImageStore.run`; use the result with `async with`."""
         return AsyncRun(folder, expected, self.save, self._run, self._operations.retries)
 
     async def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:

@@ -1,4 +1,4 @@
-"""Where the server is, and what every request to it carries."""
+"""Server URL, token and httpx settings of the SDK."""
 
 import os
 import re
@@ -18,7 +18,8 @@ from stillroom.errors import ConfigurationError
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 Token = str | Callable[[], str]
-"""A token, or what gives the current one; asked before each attempt, so it should keep it."""
+"""A token, or a function that returns the current one. The function is called before each attempt,
+so it should cache the token."""
 
 _API: Final = re.compile(r"/api/v1(/.*)?$")
 _MAX_CONNECTIONS: Final = 32
@@ -27,11 +28,11 @@ _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One server, seen from here.
+    """URL and token of a server.
 
     Attributes:
-        root: What the targets of calls stand behind.
-        token: See `Token`; None sends none.
+        root: Base URL of the API, to which the targets of calls are appended.
+        token: See `Token`; None to send no token.
     """
 
     root: str
@@ -39,13 +40,12 @@ class Connection:
 
     @classmethod
     def to(cls, url: str | None, token: Token | None) -> Self:
-        """The server at `url`, else at `STILLROOM_URL`; the token likewise.
+        """Create a connection. The defaults are `STILLROOM_URL` and `STILLROOM_TOKEN`.
 
-        What is or lies below the server's `/api/v1`, such as the address of its images, counts as
-        the server's root.
+        `/api/v1` and anything after it, as in the URL of an image, is cut off.
 
         Raises:
-            ConfigurationError: neither can be used.
+            ConfigurationError: The URL is invalid.
         """
         url = (url or os.environ.get("STILLROOM_URL") or DEFAULT_URL).rstrip("/")
         parts = urlsplit(url)
@@ -60,14 +60,14 @@ class Connection:
         )
 
     def url(self, call: Call) -> str:
-        """Where a call goes."""
+        """Return the complete URL of a call."""
         return call.target if call.elsewhere else self.root + call.target
 
     def fields(self, call: Call) -> dict[str, str]:
-        """What a call carries: the token goes to our server alone.
+        """Return the headers of a call. The token is sent only to the Stillroom server.
 
         Raises:
-            ConfigurationError: the token is none.
+            ConfigurationError: The token contains invalid characters.
         """
         fields = {"user-agent": f"stillroom/{__version__}", **call.headers}
         if self.token is not None and not call.elsewhere:
@@ -81,37 +81,37 @@ class Connection:
 
 
 def new_limits() -> httpx.Limits:
-    """Connections are kept, so that a worker's next image needs no handshake."""
+    """Return pool limits that keep connections open, to save handshakes between images."""
     return httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30)
 
 
 def timeouts(call: Call) -> httpx.Timeout:
-    """Of one call, in seconds; connecting should not take as long as sending."""
+    """Return the timeouts of a call. Connecting is limited to 10 seconds."""
     return httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10))
 
 
 def head_of(response: httpx.Response) -> Answer:
-    """The status and the fields."""
+    """Return the status code and headers, without the body."""
     return Answer(response.status_code, dict(response.headers), b"")
 
 
 def goes_to_sink(call: Call, response: httpx.Response) -> bool:
-    """Whether the body is the image that was asked for."""
+    """Return whether the response body is written to the sink of the call."""
     return call.sink is not None and response.status_code in (200, 206)
 
 
 def total_of(call: Call, response: httpx.Response) -> int | None:
-    """Bytes of the whole image, of which a part may be there already."""
+    """Return the size of the complete image, including bytes of earlier attempts, or None."""
     declared = response.headers.get("content-length", "")
     assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
     return int(declared) + call.sink.written if declared.isdigit() else None
 
 
 def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
-    """What to make of an exception.
+    """Convert an httpx exception to a `Failure`.
 
     Raises:
-        ConfigurationError: trying again cannot help.
+        ConfigurationError: The request is invalid, so a retry cannot help.
     """
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         raise ConfigurationError(f"the request cannot be sent: {error}") from error
@@ -120,7 +120,7 @@ def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Whether no server has this name, or it cannot show that it is the one with this name."""
+    """Return whether an error is permanent (unknown host, certificate mismatch)."""
     while error is not None:
         if isinstance(error, socket.gaierror | ssl.SSLError):
             return True

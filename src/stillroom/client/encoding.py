@@ -1,4 +1,4 @@
-"""Pillow images and arrays made into the bytes of a file."""
+"""Encoding of Pillow images and arrays as image files."""
 
 import contextlib
 import io
@@ -16,36 +16,36 @@ from stillroom.work_budget import TooMuchWork, WorkBudget
 
 @runtime_checkable
 class PillowImage(Protocol):
-    """A `PIL.Image.Image`, which this package does not need to be installed."""
+    """Protocol of `PIL.Image.Image`, because Pillow is an optional dependency."""
 
     @property
     def mode(self) -> str:
-        """How its pixels are stored, such as `RGB`."""
+        """Pixel format, such as `RGB`."""
 
     @property
     def format(self) -> str | None:
-        """Of the file it was read from, if any."""
+        """Format of the file from which the image was read, or None."""
 
     def save(self, fp: IO[bytes], /, format: str | None = None) -> None:  # noqa: A002  (Pillow's name)
-        """Write it in a format."""
+        """Encode the image and write it to a file."""
 
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """A `numpy.ndarray` or whatever shows its memory like one."""
+    """Protocol of `numpy.ndarray` and other objects with an array interface."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        """https://numpy.org/doc/stable/reference/arrays.interface.html."""
+        """See https://numpy.org/doc/stable/reference/arrays.interface.html."""
 
 
 class Encoding(TypedDict, total=False):
-    """How an image or array is encoded; bytes and files are saved as they are.
+    """Encoding options for Pillow images and arrays. Bytes and files are saved unchanged.
 
-    `pnginfo` is a `PIL.PngImagePlugin.PngInfo`, or texts by their names. `quality` is 1 to 100.
-    `lossless` is for WebP. A PNG keeps the generation texts of `image.info`, such as `parameters`;
-    other formats keep the facts in them. `keep_info=True` keeps all texts (of a PNG), EXIF and XMP,
-    and `keep_info=False` nothing.
+    `pnginfo` is a `PIL.PngImagePlugin.PngInfo` or a dict of texts. `quality` is 1 to 100.
+    `lossless` applies to WebP. By default, a PNG keeps the generation texts of `image.info`, such
+    as `parameters`, and other formats keep the facts in these texts. `keep_info=True` keeps all
+    texts (PNG only), EXIF and XMP; `keep_info=False` keeps nothing.
     """
 
     pnginfo: Any
@@ -57,16 +57,16 @@ class Encoding(TypedDict, total=False):
 
 
 _OVERSHOT: Final = 2.0
-"""More than decoders overshoot white, which is 1, and less than any picture that counts to 255."""
+"""Highest accepted value. Decoders overshoot white (1) by less; images scaled to 255 exceed it."""
 
 _UNDERSHOT: Final = -0.05
-"""Less than decoders undershoot black, which is 0, and more than the shadows from -1 on."""
+"""Lowest accepted value. Decoders undershoot black (0) by less; a range from -1 is rejected."""
 
 _GENERATION_TEXTS: Final = {
     *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
     *("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata", "Dream"),
 }
-"""Keywords of a PNG under which tools write how they made it; `generation/tools` reads them."""
+"""PNG keywords in which tools store generation parameters; see `generation/tools`."""
 
 _TAKEN: Final = {
     "PNG": {"pnginfo", "icc_profile", "exif"},
@@ -75,14 +75,16 @@ _TAKEN: Final = {
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
-"""A PNG is lossless; Pillow passes over them, too."""
+"""Options that are ignored, as Pillow does: a PNG is always lossless."""
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
-    """The bytes of an image, in the format of the path's suffix; of its own, or PNG, without one.
+    """Encode an image in the format of the path's suffix.
+
+    Without a suffix, the image's own format is used, or PNG if it has none.
 
     Raises:
-        UnsupportedMedia: it cannot be encoded like this.
+        UnsupportedMedia: The image cannot be encoded in this format or with these options.
     """
     from PIL import Image
 
@@ -91,7 +93,7 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
     kind = known.get(suffix) if suffix else image.format or "PNG"
     if kind is None or kind not in Image.SAVE:
         raise UnsupportedMedia(f"Pillow writes no {suffix or kind}: name it .png, .webp or .jpg")
-    given = _given(image, kind, options)
+    given = _save_arguments(image, kind, options)
     file = io.BytesIO()
     try:
         image.save(file, format=kind, **given)
@@ -108,10 +110,10 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
 
 
 def image_of(array: ArrayLike) -> PillowImage:
-    """An array of uint8 as an image.
+    """Convert an array of uint8 to a Pillow image.
 
     Raises:
-        UnsupportedMedia: it is of another type or shape.
+        UnsupportedMedia: The array has another type or an unsupported shape.
         TypeError: Pillow is not installed.
     """
     try:
@@ -120,7 +122,7 @@ def image_of(array: ArrayLike) -> PillowImage:
         raise TypeError("an array is encoded by Pillow: pip install pillow") from None
     kind = array.__array_interface__["typestr"]
     if kind != "|u1":
-        # Refused, not scaled: whether floats mean 0 to 1 or 0 to 255 only the caller knows.
+        # Not scaled automatically: only the caller knows if floats mean 0 to 1 or 0 to 255.
         raise UnsupportedMedia(
             f"the array is of {kind}, not uint8: if 0 is black and 1 is white, save "
             "stillroom.client.from_float(array), else scale it to 0 to 255 first"
@@ -135,16 +137,16 @@ def image_of(array: ArrayLike) -> PillowImage:
 
 
 def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that need not be installed)
-    """Floats from 0 (black) to 1 (white) as an array of uint8 that can be saved.
+    """Convert floats from 0 (black) to 1 (white) to an array of uint8 that can be saved.
 
-    Takes what NumPy can read, and tensors of torch on any device, with gradients or in bfloat16.
-    Channels may come first or last: (3, height, width) or (height, width, 3), of which the
-    former is what torch has. A batch of one is taken for its only image. What is a little beyond 0
-    and 1 is clipped, as decoders overshoot; NaN is refused, and so is what counts to 255.
+    Accepts everything that NumPy can read, and torch tensors on any device, with gradients or in
+    bfloat16. Channels may be first, as in torch, or last: (3, height, width) or (height, width, 3).
+    A batch of one image is converted to that image. Values slightly below 0 or above 1 are clipped,
+    because decoders overshoot. NaN and values scaled to 255 are rejected.
 
     Raises:
-        UnsupportedMedia: it is no such array.
-        ValueError: it has values below 0, such as those of a decoder whose black is -1.
+        UnsupportedMedia: The array has another type, an unsupported shape or invalid values.
+        ValueError: Values are far below 0, as from a decoder whose black is -1.
         TypeError: NumPy is not installed.
     """
     try:
@@ -175,26 +177,26 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
 
 
 def _check_range(lowest: float, highest: float) -> None:
-    if highest > _OVERSHOT:  # clipped, it would be a white picture
+    if highest > _OVERSHOT:  # clipping would produce a white image
         raise UnsupportedMedia(
             f"the array has values up to {highest:g}, and 1 is white: divide it by 255 first"
         )
-    if lowest < _UNDERSHOT:  # clipped, half of the picture would be black
+    if lowest < _UNDERSHOT:  # clipping would make half of the image black
         raise ValueError(
             f"the array has values down to {lowest:g}, and 0 is black: if it goes from -1 to 1, "
             "save from_float((x + 1) / 2), else clip it to 0 first"
         )
 
 
-def _given(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
-    """What Pillow is given.
+def _save_arguments(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
+    """Return the keyword arguments for Pillow's `save`.
 
     Raises:
-        UnsupportedMedia: the format has no place for it.
+        UnsupportedMedia: The format does not support an option.
     """
     given: dict[str, Any] = {}
     if options.get("keep_info"):
-        given = _kept(image, kind)
+        given = _collect_info(image, kind)
     elif options.get("keep_info") is None and kind == "PNG":
         given = {"pnginfo": _generation_texts(image) or None}
     given |= {name: value for name, value in options.items() if name != "keep_info"}
@@ -213,7 +215,7 @@ def _given(image: PillowImage, kind: str, options: Encoding) -> dict[str, Any]:
     return given
 
 
-def _kept(image: PillowImage, kind: str) -> dict[str, Any]:
+def _collect_info(image: PillowImage, kind: str) -> dict[str, Any]:
     info: dict[str, Any] = getattr(image, "info", {})
     texts = {name: value for name, value in info.items() if isinstance(value, str)}
     kept: dict[str, Any] = {"pnginfo": texts} if texts else {}
@@ -232,15 +234,15 @@ def _kept(image: PillowImage, kind: str) -> dict[str, Any]:
 def _generation_texts(image: PillowImage) -> dict[str, str]:
     info: dict[str, Any] = getattr(image, "info", {})
     names = _GENERATION_TEXTS
-    if info.get("Software") == novelai.TOOL:  # its other names are those of any PNG
+    if info.get("Software") == novelai.TOOL:  # other programs use the same keywords
         names = names.union(novelai.FIELDS)
     return {name: text for name, text in info.items() if name in names and isinstance(text, str)}
 
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
-    """The image with the facts in texts of a PNG, without `raw` if there is no room for that.
+    """Embed the facts from PNG texts into the image, without `raw` if it does not fit.
 
-    The image stays as it is if there are none, or if the format has no place for them.
+    The image is returned unchanged if there are no facts or the format does not support them.
     """
     try:
         found = interpret(texts, WorkBudget()).generation

@@ -1,4 +1,4 @@
-"""What goes wrong on this side of the wire; all else is as the server names it."""
+"""Errors that the SDK itself detects. Errors of the server are in `stillroom.errors`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,24 @@ if TYPE_CHECKING:
 
 
 class ServerUnreachable(BackendUnavailable):
-    """No answer before the deadline. Whether the last attempt had an effect is unknown."""
+    """The server did not respond before the deadline. The last attempt may have had an effect."""
 
     code = "unreachable"
 
 
 class UnexpectedAnswer(StillroomError):
-    """An answer that Stillroom does not give: another server, or a proxy, is speaking."""
+    """The response does not come from Stillroom but from another server or a proxy."""
 
     code = "unexpected_answer"
 
 
 class SomeFailed(StillroomError):
-    """Of many images some could not be saved or deleted.
+    """Some of the images could not be saved, downloaded or deleted.
 
     Attributes:
-        outcomes: Of all that were tried, in the order given.
-        stopped: Whether the rest was not tried, since it would have failed alike.
+        outcomes: Outcomes of all attempted images, in input order.
+        stopped: True if the remaining images were not attempted, because they would have failed
+            for the same reason.
     """
 
     code = "some_failed"

@@ -1,7 +1,7 @@
-"""What passes between an operation, which does no I/O, and a sender, which does nothing else.
+"""Messages between operations, which do no I/O, and senders, which do only I/O.
 
-An operation is a generator: it yields a `Call` and is sent what came of it, or yields a
-`Wait`. So each is written once, and the sync and the async sender both run it.
+An operation is a generator. It yields a `Call` and receives the response or failure, or it yields
+a `Wait`. The sync and the async sender can therefore run the same operations.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart/form-data body with an image in it.
+    """A multipart/form-data body that contains an image.
 
     Attributes:
-        head: What stands before the image.
-        tail: What stands behind it.
+        head: Bytes before the image.
+        tail: Bytes after the image.
     """
 
     head: bytes
@@ -30,13 +30,14 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request.
+    """Request to send.
 
     Attributes:
-        target: Behind the API's root; or a whole URL, to which no token goes.
-        sink: Where the body of a 200 or 206 goes.
-        timeout_s: No single read or write of the socket takes longer.
-        progress: Told how many bytes of the image have passed.
+        target: Path and query relative to the API's root; or a complete URL, to which no token is
+            sent.
+        sink: Destination for the body of a 200 or 206 response.
+        timeout_s: Limit for each single read or write of the socket.
+        progress: Called with the number of bytes transferred and the total, if known.
     """
 
     method: str
@@ -49,13 +50,13 @@ class Call:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it goes to another server than ours."""
+        """Return whether the target is a complete URL, usually of another server."""
         return not self.target.startswith("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, its names in lower case; the body is empty where a sink took it."""
+    """Response with lower-case header names. The body is empty if it was written to a sink."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,12 +65,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer, or only the beginning of one.
+    """Failed request: no response, or an interrupted one.
 
     Attributes:
-        sent: Whether the server may have seen the request.
-        head: Of an answer that broke off, without its body.
-        permanent: Unlikely to change soon: an unknown host, or a certificate that does not hold.
+        sent: True if the server may have received the request.
+        head: Status code and headers of an interrupted response.
+        permanent: True if a retry is unlikely to help (unknown host, invalid certificate).
     """
 
     error: Exception
@@ -80,7 +81,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A pause before the next attempt."""
+    """Pause before the next attempt."""
 
     seconds: float
 
@@ -89,18 +90,18 @@ Flow = Generator[Call | Wait, Answer | Failure | None, T]
 
 
 class Sends(Protocol):
-    """What carries calls to the operations, and waits for their answers."""
+    """Transport protocol: sends requests and returns responses."""
 
     def send(self, call: Call) -> Answer | Failure:
-        """What came of a call.
+        """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: it can never be sent.
+            ConfigurationError: The request can never be sent.
         """
         ...
 
     def close(self) -> None:
-        """Give everything back; it may be used again."""
+        """Close all connections. The sender may be used again."""
         ...
 
 

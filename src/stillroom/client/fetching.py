@@ -1,8 +1,8 @@
-"""Fetch an image from another server's URL, within bounds: `save_url`.
+"""Bounded download of an image from another server's URL, for `save_url`.
 
-It is this process that fetches, not the Stillroom server. So a URL that strangers give must not
-lead into this process's own network: addresses that are not public are refused unless the caller
-allows them, at every redirect, and the connection goes to the very address that was looked at.
+The client process fetches the URL, not the Stillroom server. To prevent server-side request forgery
+through untrusted URLs, non-public addresses are rejected at every redirect unless the caller allows
+them, and the connection uses exactly the address that was checked.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from stillroom.client.sinks import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2
-"""As much as a server takes unless it is set otherwise (`STILLROOM_MAX_UPLOAD_BYTES`)."""
+"""The server's default upload limit (`STILLROOM_MAX_UPLOAD_BYTES`)."""
 
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""All that is routed in the internet; the rest has sites of old, and other ways to IPv4.
+"""Globally routed addresses. Others include deprecated site-local and IPv4-translated addresses.
 https://www.iana.org/assignments/ipv6-address-space/"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""Leads to the IPv4 address in its end (RFC 6052)."""
+"""Addresses that embed an IPv4 address in their last 32 bits (RFC 6052)."""
 
 _MAX_HOPS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -39,14 +39,17 @@ _NO_IMAGES: Final = ("text/", "application/json", "application/xml")
 def fetched(
     url: str, *, max_bytes: int, allow_private: bool, deadline_s: float, timeout_s: float
 ) -> Iterator[IO[bytes]]:
-    """The body of a URL as a file, in memory up to 16 MiB and in a temporary file beyond.
+    """Download a URL and yield the body as a file.
+
+    The file is in memory up to 16 MiB and a temporary file beyond that.
 
     Raises:
-        InvalidParameter: it is no URL that is fetched from.
-        ServerUnreachable: there is no answer, or not in time.
-        UnexpectedAnswer: another status than 200.
-        UnsupportedMedia: a text, and no image.
-        TooLarge: it has more than `max_bytes`.
+        InvalidParameter: The URL is invalid or not allowed.
+        ServerUnreachable: There is no response, or it is not complete before the deadline.
+        UnexpectedAnswer: The status code is not 200, the body is compressed, or there are too many
+            redirects.
+        UnsupportedMedia: The body is text, JSON or XML.
+        TooLarge: The body is larger than `max_bytes`.
     """
     with spool() as file:
         with (
@@ -81,13 +84,13 @@ def _fetch(
 
 
 class _Deadline:
-    """Ends the connections of a fetch when its time is over.
+    """Timer that shuts down the connections of a download when its deadline has passed.
 
-    A time-out is that of one read: a server that sends a byte now and then is never late, be it
-    in a handshake, a head or a body.
+    Socket timeouts are not enough, because they limit a single read: a server that sends a byte now
+    and then never exceeds them in the handshake, header or body.
 
     Attributes:
-        is_over: Whether it has ended them.
+        is_over: True after the deadline has passed.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -111,9 +114,9 @@ class _Deadline:
             one.close()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of a connection: https://www.encode.io/httpcore/extensions/#trace."""
+        """Register a new connection. See https://www.encode.io/httpcore/extensions/#trace."""
         if event == "connection.connect_tcp.complete":
-            # Another descriptor of the same connection: TLS takes the first one over.
+            # Duplicate the descriptor, because TLS takes ownership of the original.
             self._sockets.append(info["return_value"].get_extra_info("socket").dup())
             if self.is_over:
                 self._end()
@@ -126,7 +129,7 @@ class _Deadline:
 
 
 def _client(timeout_s: float, *, allow_private: bool) -> httpx.Client:
-    # A proxy would look the name up again, and might find another address than the checked one.
+    # A proxy would resolve the name again, possibly to another address than the checked one.
     return httpx.Client(
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10)), trust_env=allow_private
     )
@@ -160,17 +163,17 @@ def _answer(
     except UnicodeError as error:
         raise InvalidParameter("no host has this name", at=("url",)) from error
     except (httpx.TransportError, OSError) as error:
-        # The URL itself may hold a signature: only its host is shown.
+        # The URL may contain a signature, so the message contains only the host.
         why = "sends too slowly" if deadline.is_over else type(error).__name__
         raise ServerUnreachable(f"{url.host}: {why}") from error
 
 
 def _public_address(url: httpx.URL) -> str:
-    """An address of the URL's host, all of whose addresses are public.
+    """Return an address of the URL's host after checking that all its addresses are public.
 
     Raises:
-        InvalidParameter: one is not.
-        OSError: there is no such host.
+        InvalidParameter: An address is not public.
+        OSError: The host cannot be resolved.
     """
     port = url.port or (443 if url.scheme == "https" else 80)
     found = socket.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
@@ -221,5 +224,5 @@ def _receive(answer: httpx.Response, file: IO[bytes], max_bytes: int, deadline: 
     except httpx.TransportError as error:
         why = "sends too slowly" if deadline.is_over else f"broke off: {type(error).__name__}"
         raise ServerUnreachable(f"{host} {why}") from error
-    if deadline.is_over:  # what has no length seems to be whole then
+    if deadline.is_over:  # without a length, the body would seem to be complete
         raise ServerUnreachable(f"{host} sends too slowly")

@@ -1,4 +1,4 @@
-"""The media library, as `store.media`: each call once, as a generator, and its two faces."""
+"""Media library client (`store.media`): operations as generators; sync and async classes."""
 
 import builtins
 import json
@@ -36,17 +36,17 @@ ResourceId = str | uuid.UUID
 
 @dataclass(frozen=True, slots=True)
 class LibraryCalls:
-    """What the library is asked. No I/O.
+    """Operations of the media library, without I/O.
 
     Attributes:
-        retries: When to give up.
+        retries: Retry settings.
     """
 
     retries: Retries
 
     def page(self, query: str) -> Flow[tuple[list[MediaResource], str | None]]:
-        """The resources of a page, and the query of the next one."""
-        answer = yield from self._sent("GET", f"{_RESOURCES}{query}")
+        """Return the resources of a page and the query of the next page."""
+        answer = yield from self._send("GET", f"{_RESOURCES}{query}")
         entries, more = answers.listed(answer, "listing")
         try:
             return [answers.resource_of(entry) for entry in entries], more
@@ -56,30 +56,30 @@ class LibraryCalls:
     def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
         """Ingest an image. Identical bytes map to one resource."""
         content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
-        answer = yield from self._sent("POST", f"{_RESOURCES}/ingest", content)
+        answer = yield from self._send("POST", f"{_RESOURCES}/ingest", content)
         return answers.resource(answer, path.text)
 
     def get(self, resource_id: ResourceId) -> Flow[MediaResource]:
-        """One resource."""
-        answer = yield from self._sent("GET", _target(resource_id))
+        """Return a resource."""
+        answer = yield from self._send("GET", _target(resource_id))
         return answers.resource(answer, str(resource_id))
 
     def update(
         self, resource_id: ResourceId, changes: Mapping[str, object], *, only_unset: bool
     ) -> Flow[MediaResource]:
-        """Change it; twice is once."""
+        """Update a resource. The request is idempotent."""
         target = _target(resource_id) + ("?only_unset=true" if only_unset else "")
-        answer = yield from self._sent("PATCH", target, changes)
+        answer = yield from self._send("PATCH", target, changes)
         return answers.resource(answer, str(resource_id))
 
     def delete(self, resource_id: ResourceId) -> Flow[None]:
-        """Take it out of the library."""
+        """Delete a resource."""
         attempts = Attempts(self.retries)
         answer = yield from persistently(Call("DELETE", _target(resource_id)), attempts)
         try:
             answers.document(answer, str(resource_id))
         except ResourceNotFound:
-            if not attempts.doubtful:  # else an earlier attempt may have done it
+            if not attempts.doubtful:  # otherwise an earlier attempt may have deleted it
                 raise
 
     def tags(
@@ -90,7 +90,7 @@ class LibraryCalls:
         remove: Iterable[str],
         replace: Iterable[str] | None,
     ) -> Flow[list[str]]:
-        """Its tags, after these changes in the order of the arguments."""
+        """Replace, add and remove tags, in this order. Return the resulting tags."""
         target = f"{_target(resource_id)}/tags"
         calls: list[tuple[str, str, Iterable[str] | None]] = []
         if replace is not None:
@@ -102,14 +102,14 @@ class LibraryCalls:
         tags: list[str] = []
         for method, where, given in calls or [("GET", target, None)]:
             content = None if given is None else {"tags": list(given)}
-            answer = yield from self._sent(method, where, content)
+            answer = yield from self._send(method, where, content)
             tags = [str(tag) for tag in answers.field(answer, "tags", str(resource_id))]
         return tags
 
     def heal(self, ids: Iterable[ResourceId] | None, progress: OnHealing | None) -> Flow[int]:
-        """Have computed what is missing, and wait for it if the progress is to be seen."""
+        """Start computing missing fields. Wait for completion if `progress` is not None."""
         content = {} if ids is None else {"ids": [str(one) for one in ids]}
-        answer = yield from self._sent("POST", f"{_RESOURCES}/heal", content)
+        answer = yield from self._send("POST", f"{_RESOURCES}/heal", content)
         total = int(answers.field(answer, "count", "healing"))
         waiting = total
         while progress is not None:
@@ -117,11 +117,11 @@ class LibraryCalls:
             if not waiting:
                 break
             yield Wait(_POLL_S)
-            answer = yield from self._sent("GET", f"{_RESOURCES}/heal")
+            answer = yield from self._send("GET", f"{_RESOURCES}/heal")
             waiting = int(answers.field(answer, "count", "healing"))
         return total
 
-    def _sent(
+    def _send(
         self, method: str, target: str, content: Mapping[str, object] | None = None
     ) -> Flow[Answer]:
         call = Call(method, target)
@@ -131,10 +131,10 @@ class LibraryCalls:
 
 
 class Runs(Protocol):
-    """Runs a call, and waits for it."""
+    """Function that runs a flow to its end."""
 
     def __call__(self, flow: Flow[T], /) -> T:
-        """What came of it."""
+        """Run a flow and return its result."""
         ...
 
 
@@ -142,39 +142,39 @@ class AsyncRuns(Protocol):
     """`Runs` for an event loop."""
 
     def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
-        """What came of it."""
+        """Run a flow and return its result."""
         ...
 
 
 class MediaLibrary:
-    """The media library of a server; `ImageStore.media`."""
+    """Media library of a server, available as `ImageStore.media`."""
 
     def __init__(self, calls: LibraryCalls, run: Runs) -> None:
         self._calls = calls
         self._run = run
 
     def list(self, **filters: Unpack[ResourceFilters]) -> Iterator[MediaResource]:
-        """All resources, newest first; the next page is asked for when it is needed."""
+        """Iterate over all resources, newest first. Pages are requested as needed."""
         query: str | None = _query(filters)
         while query is not None:
             resources, query = self._run(self._calls.page(query))
             yield from resources
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """Ingest an image; equal bytes give the resource that exists.
+        """Ingest an image. Identical bytes map to the existing resource.
 
         Args:
-            path: Of the image, as `save` takes it.
-            relocate: Keep the bytes in the library and remove the image later; else it is
-                recorded where it lies.
+            path: Path of the image, as for `save`.
+            relocate: Copy the bytes to the library and delete the image later. Otherwise the image
+                is recorded in place.
         """
         return self._run(self._calls.ingest(named(path), relocate=relocate))
 
     def get(self, resource_id: ResourceId) -> MediaResource:
-        """One resource.
+        """Return a resource.
 
         Raises:
-            ResourceNotFound: there is none.
+            ResourceNotFound: The resource does not exist.
         """
         return self._run(self._calls.get(resource_id))
 
@@ -185,20 +185,21 @@ class MediaLibrary:
         only_unset: bool = False,
         **changes: Unpack[ResourceChanges],
     ) -> MediaResource:
-        """Change what `changes` names; with `only_unset` only what of this is None.
+        """Update the fields in `changes`; with `only_unset`, only those that are None so far.
 
-        So several enrichers may run in any order: the first value stands.
+        `only_unset` lets several enrichers run in any order: the first value is kept.
 
         Raises:
-            ResourceNotFound: there is none.
+            ResourceNotFound: The resource does not exist.
         """
         return self._run(self._calls.update(resource_id, changes, only_unset=only_unset))
 
     def delete(self, resource_id: ResourceId) -> None:
-        """Take a resource out of the library; its bytes go when the grace period is over.
+        """Delete a resource. Its bytes are deleted after the grace period.
 
         Raises:
-            ResourceNotFound, ResourceProtected: as their names say.
+            ResourceNotFound: The resource does not exist.
+            ResourceProtected: The resource is protected.
         """
         self._run(self._calls.delete(resource_id))
 
@@ -210,33 +211,33 @@ class MediaLibrary:
         remove: Iterable[str] = (),
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
-        """A resource's tags, sorted; after changing them, if anything is named.
+        """Change the tags of a resource, if any changes are passed, and return them sorted.
 
         Args:
-            resource_id: Of the resource.
-            add: Tags that it shall have, too.
-            remove: Tags that it shall not have.
-            replace: Instead of all that it has; done first.
+            resource_id: ID of the resource.
+            add: Tags to add.
+            remove: Tags to remove.
+            replace: Tags that replace all existing ones, before `add` and `remove` are applied.
         """
         return self._run(self._calls.tags(resource_id, add=add, remove=remove, replace=replace))
 
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """Have computed what is missing of these resources, or of all; returns of how many.
+        """Compute missing fields of resources. Return the number of resources affected.
 
-        The server does that in the background, if its sweeper runs.
+        The server does this in the background if its sweeper is running.
 
         Args:
-            ids: Up to 1,000; None: all.
-            progress: Called once a second until none waits any more; without it nothing is waited
-                for.
+            ids: Up to 1,000 resource IDs, or None for all resources.
+            progress: Called once a second until no resource is waiting. Without it, the method
+                returns immediately.
         """
         return self._run(self._calls.heal(ids, progress))
 
 
 class AsyncMediaLibrary:
-    """`AsyncImageStore.media`; as `MediaLibrary`, method by method."""
+    """Asynchronous version of `MediaLibrary`, available as `AsyncImageStore.media`."""
 
     def __init__(self, calls: LibraryCalls, run: AsyncRuns) -> None:
         self._calls = calls
@@ -297,7 +298,6 @@ def _target(resource_id: ResourceId) -> str:
 
 
 def _query(filters: ResourceFilters) -> str:
-    """The query of the first page."""
     pairs = [("limit", str(_PAGE))]
     for name, value in filters.items():
         if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""How long a save stays, or a URL works, as callers say it."""
+"""Lifetimes of saved images and signed URLs, as callers pass them."""
 
 from datetime import timedelta
 
@@ -6,14 +6,14 @@ from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 
 Lifetime = timedelta | int | str
-"""A timedelta, seconds, or a text such as `90s`, `15m`, `12h` or `7d`, as `Expires-In` takes it."""
+"""A timedelta, seconds, or a string such as `90s`, `15m`, `12h` or `7d`, as in `Expires-In`."""
 
 
 def seconds_of(lifetime: Lifetime) -> int:
-    """The same in whole seconds; the server has the bounds.
+    """Convert a lifetime to whole seconds. The server checks the bounds.
 
     Raises:
-        InvalidParameter: it is no duration.
+        InvalidParameter: The value is not a duration.
     """
     if isinstance(lifetime, timedelta):
         return int(lifetime.total_seconds())

@@ -1,4 +1,4 @@
-"""Bulk operations: gather the outcomes of many images."""
+"""Outcomes of bulk operations."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,17 +18,17 @@ from stillroom.errors import (
 T = TypeVar("T")
 
 FAILED: Final = (StillroomError, OSError)
-"""What fails one image and leaves the others alone; all else is a mistake of the caller's."""
+"""Errors that affect a single image. All others are mistakes of the caller and are raised."""
 
 _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
-"""After such an error the next image would fail alike, each at the end of its deadline."""
+"""Errors that would also fail the remaining images, each after its full deadline."""
 
 
 class Gathered(Generic[T]):
-    """Outcomes as they come in, in any order.
+    """Collector for outcomes that arrive in any order.
 
     Attributes:
-        stopped: Whether no more should be tried.
+        stopped: True if the remaining images should not be attempted.
     """
 
     def __init__(self, each: Callable[[Outcome[T]], None] | None) -> None:
@@ -37,7 +37,7 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Note what became of the job with this number."""
+        """Add the outcomes of the job with this number."""
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -45,10 +45,10 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """In the order of the numbers.
+        """Return the results in the order of the job numbers.
 
         Raises:
-            SomeFailed: not all have one.
+            SomeFailed: Not all images have a result.
         """
         jobs = (self._outcomes[number] for number in sorted(self._outcomes))
         outcomes = [outcome for job in jobs for outcome in job]
@@ -58,18 +58,18 @@ class Gathered(Generic[T]):
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """All things, `size` at a time."""
+    """Split an iterable into lists of up to `size` elements."""
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
 
 
 class _Stopped(Exception):
-    """The caller that waits for many images was interrupted."""
+    """The calling thread was interrupted during a bulk operation."""
 
 
 def progress_unless(stop: threading.Event, progress: OnProgress | None, event: Progress) -> None:
-    """Report progress; raise if the caller was interrupted, which ends the transfer."""
+    """Report progress, or raise an exception to abort the transfer if `stop` is set."""
     if stop.is_set():
         raise _Stopped
     if progress is not None:

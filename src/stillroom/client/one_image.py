@@ -1,4 +1,4 @@
-"""The calls of `ImageStore` on one image, and what sends them."""
+"""`ImageStore` methods that operate on a single image."""
 
 import time
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class OneImageCalls:
-    """The calls of `ImageStore` on one image, and what sends them."""
+    """Base class of `ImageStore` with the methods that operate on a single image."""
 
     def __init__(
         self,
@@ -48,20 +48,20 @@ class OneImageCalls:
         connect_deadline_s: float = 10,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Nothing is sent yet.
+        """Configure the client without connecting to the server.
 
         Args:
-            url: The server's root, such as `http://127.0.0.1:8000`; else `STILLROOM_URL`.
-            token: A token, or a function that gives the current one; else `STILLROOM_TOKEN`.
-            deadline_s: No attempt begins later than this after the first, or after the last
-                byte of a download.
-            timeout_s: No single read or write of the socket takes longer.
-            connect_deadline_s: The deadline where waiting is unlikely to help: an unknown host, a
-                TLS error, or no connection to a server that has not answered before.
-            transport: Instead of the network; for tests and odd proxies.
+            url: Root URL of the server, such as `http://127.0.0.1:8000`. Default: `STILLROOM_URL`.
+            token: A token, or a function that returns the current one. Default: `STILLROOM_TOKEN`.
+            deadline_s: Limit for starting another attempt, in seconds since the first attempt or
+                since the last byte of a download.
+            timeout_s: Limit for each single read or write of the socket.
+            connect_deadline_s: Deadline if waiting is unlikely to help: an unknown host, a TLS
+                error, or a failed connection to a server that has not responded before.
+            transport: httpx transport to use instead of the network, for tests and unusual proxies.
 
         Raises:
-            ConfigurationError: the URL is none.
+            ConfigurationError: The URL is invalid.
         """
         connection = Connection.to(url, token)
         retries = Retries(
@@ -86,24 +86,25 @@ class OneImageCalls:
     ) -> SavedImage:
         """Save bytes, a binary file, a `Path`, a Pillow image or an array under `path`.
 
-        They are hashed first and the hash is announced, so that what arrives damaged is refused.
-        An image or array is encoded as the suffix of `path` says, as PNG without one.
+        The bytes are hashed first, and the hash is sent so that the server can reject corrupted
+        uploads. A Pillow image or array is encoded in the format of the suffix of `path`.
 
         Args:
-            path: Such as `generations/1/cat.png`.
-            source: See `stillroom.client.sources.opened` for what is done to each kind.
-            if_match: Replace only the image that has this etag.
-            if_none_match: `*` to save only where nothing is.
-            unique: Save under a name that is new: where `cat.png` is taken, as `cat-1.png`, and so
-                on. The result says which.
-            generation: How it was made, such as `{"prompt": "a fox", "seed": 7}`, put into the
-                image itself without encoding it again: docs/generation.md.
-            ai_generated: Put the mark into the image that says that AI made it, without encoding
-                it again, unless it has one: docs/ai-mark.md.
-            expires_in: How long it stays: a timedelta, seconds, or a text such as `7d`; None: for
-                good. Saved again, it starts anew.
-            progress: Called after each piece, in the thread that sends.
-            encoding: Of an image or array: `quality`, `pnginfo` and others, see `Encoding`.
+            path: Path in the store, such as `generations/1/cat.png`.
+            source: Image to save. See `stillroom.client.sources.opened` for each type.
+            if_match: Replace the image only if it has this etag.
+            if_none_match: `*` to save only if no image exists under `path`.
+            unique: Save under an unused name: if `cat.png` exists, as `cat-1.png`, and so on. The
+                result contains the path.
+            generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, embedded in
+                the image without re-encoding it: docs/generation.md.
+            ai_generated: Embed a mark that the image was made by AI, without re-encoding it, unless
+                it has one: docs/ai-mark.md.
+            expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. None: no
+                expiration. Saving the image again restarts it.
+            progress: Called after each chunk, in the thread that sends.
+            encoding: Options for images and arrays, such as `quality` and `pnginfo`; see
+                `Encoding`.
         """
         name = named(path)
         condition = Condition(if_match, if_none_match)
@@ -127,17 +128,17 @@ class OneImageCalls:
         allow_private: bool = False,
         **options: Unpack[SaveOptions],
     ) -> SavedImage:
-        """Save what another server has at `url`, such as a provider's; nothing is kept on the way.
+        """Download an image from another server's URL, such as a provider's, and save it.
 
-        This process fetches it, not the Stillroom server: in memory up to 16 MiB and in a temporary
-        file beyond, and without a token. Addresses that are not public are refused at every
-        redirect, so that a URL that a stranger gives leads to nothing in your network.
+        This process downloads the image, not the Stillroom server, and sends no token. The image is
+        buffered in memory up to 16 MiB, and in a temporary file beyond that. Non-public addresses
+        are rejected at every redirect, so that untrusted URLs cannot access your network.
 
         Args:
             path: See `save`.
-            url: `https://` or `http://`; never shown in an error but for its host.
-            max_bytes: More is `TooLarge`, as soon as it is known.
-            allow_private: Fetch from any address, and by the proxies of the environment.
+            url: URL with `https://` or `http://`. Error messages contain only its host.
+            max_bytes: Maximum size. A larger image raises `TooLarge` as soon as this is known.
+            allow_private: Allow all addresses, and use the proxies of the environment.
             options: See `save`.
         """
         named(path)
@@ -161,7 +162,7 @@ class OneImageCalls:
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
-        """Save, but send nothing if the same bytes are there; the result says so (`skipped`)."""
+        """Save an image unless identical bytes are stored there. See `skipped` in the result."""
         name = named(path)
         with opened(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
@@ -169,9 +170,9 @@ class OneImageCalls:
             return self._run(self._operations.save_unless_same(name, upload, progress))
 
     def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
-        """The whole image as a file to read and seek in; close it.
+        """Download an image and return it as a seekable file, which the caller must close.
 
-        It is in memory up to 16 MiB, and in an unnamed temporary file beyond.
+        The file is in memory up to 16 MiB, and an unnamed temporary file beyond that.
         """
         file = spool()
         try:
@@ -185,12 +186,12 @@ class OneImageCalls:
     def read(
         self, path: str, *, progress: OnProgress | None = None, **picture: Unpack[Picture]
     ) -> bytes:
-        """The whole image as bytes; or a thumbnail of it, such as `width=256`.
+        """Return the bytes of an image, or of a thumbnail (`width=256`).
 
         Args:
-            path: Of the image.
-            progress: Called after each piece.
-            picture: `width`, `height`, `fit`, `format`, `quality`: docs/api.md.
+            path: Path of the image.
+            progress: Called after each chunk.
+            picture: Thumbnail options `width`, `height`, `fit`, `format`, `quality`: docs/api.md.
         """
         with spool() as file:
             query = picture_query(picture)
@@ -206,13 +207,13 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        """Write the image to a file, a folder (under its own name) or an open binary file.
+        """Download an image to a file, a folder (under its own name) or an open binary file.
 
-        A file is there whole or not at all, and folders above it are made. Where a connection
-        breaks off, the download goes on from there. A hash that the server knows is checked.
+        The file is written atomically, and missing parent folders are created. An interrupted
+        download is resumed. The hash is verified if the server has one.
 
         Raises:
-            PermissionError: the way to the file leads out of the folder `within`.
+            PermissionError: The file is outside of the folder `within`.
         """
         check_target(target)
         if not isinstance(target, Path):
@@ -229,9 +230,9 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> DownloadedImage:
-        """Download, but fetch nothing if `file` has the same bytes; the result says so.
+        """Download an image unless `file` has identical bytes. See `skipped` in the result.
 
-        See `download` for the arguments.
+        The arguments are those of `download`.
         """
         check_target(file)
         check_within(file, within)
@@ -252,12 +253,12 @@ class OneImageCalls:
         sidecars: Sidecars | None = None,
         progress: OnProgress | None = None,
     ) -> IO[bytes]:
-        """A ZIP of many images, as a file to read and seek in; close it. See `open`.
+        """Download a ZIP of many images as a seekable file, which the caller must close.
 
         Args:
-            images: What paths begin with, such as `cats/`; or up to 1,000 paths.
-            sidecars: `captions`: beside `cat.png` with a prompt `cat.txt` with that prompt.
-            progress: Called after each piece; the total is not known.
+            images: A path prefix such as `cats/`, or up to 1,000 paths.
+            sidecars: `captions` adds `cat.txt` with the prompt next to `cat.png`, if it has one.
+            progress: Called after each chunk; the total is unknown.
         """
         file = spool()
         try:
@@ -276,7 +277,10 @@ class OneImageCalls:
         sidecars: Sidecars | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        """As `archive`, into a file that is there whole or not at all, or an open binary file."""
+        """Download a ZIP of many images to a file (atomically), a folder or an open binary file.
+
+        The arguments are those of `archive`.
+        """
         check_target(target)
         if isinstance(target, Path):
             with replacing(target, ARCHIVE_NAME) as file:
@@ -287,39 +291,39 @@ class OneImageCalls:
         check_archive(target)
 
     def exists(self, path: str) -> bool:
-        """Whether there is such an image."""
+        """Return whether an image exists."""
         return self._run(self._operations.exists(named(path)))
 
     def stat(self, path: str) -> ImageInfo:
-        """Size, time, type, etag and hash, without the bytes."""
+        """Return size, modification time, content type, etag and hash of an image."""
         return self._run(self._operations.stat(named(path)))
 
     def metadata(self, path: str) -> ImageMetadata:
-        """As `stat`, with the prompt, seed and model that the image itself tells."""
+        """Return the result of `stat` with the generation parameters embedded in the image."""
         return self._run(self._operations.metadata(named(path)))
 
     def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
-        """Remove the image.
+        """Delete an image.
 
         Raises:
-            ImageNotFound: there is none, unless `missing_ok`, or unless an earlier attempt of
-                this call may have removed it.
+            ImageNotFound: The image does not exist. Not raised with `missing_ok`, or if an earlier
+                attempt of this call may have deleted the image.
         """
         name = named(path)
         condition = Condition(if_match)
         self._run(self._operations.delete(name, condition, missing_ok=missing_ok))
 
     def copy(self, source: str, target: str) -> SavedImage:
-        """Save the image at `source` under `target` as well; its bytes stay on the server."""
+        """Copy an image on the server, without downloading it."""
         names = named(source), named(target)
         return self._run(self._operations.copy(*names))
 
     def move(self, source: str, target: str) -> SavedImage:
-        """Copy, then remove the source.
+        """Copy an image, then delete the source.
 
         Raises:
-            PreconditionFailed: the source was replaced meanwhile, so it is kept; the copy is of
-                the old image or of the new one.
+            PreconditionFailed: The source was replaced in the meantime and is kept. The copy has
+                the bytes of the old or of the new image.
         """
         names = named(source), named(target)
         return self._run(self._operations.move(*names))
@@ -331,9 +335,9 @@ class OneImageCalls:
         expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> str:
-        """A URL that reads this image, or a thumbnail of it, without a token.
+        """Return a URL that gives access to an image or its thumbnail without a token.
 
-        It is valid for seven days at most; `expires_in` and `picture`: as for `save` and `read`.
+        The URL is valid for at most seven days. See `save` for `expires_in`, `read` for `picture`.
         """
         return self.signed_urls([path], expires_in=expires_in, **picture)[0]
 
@@ -344,10 +348,12 @@ class OneImageCalls:
         expires_in: Lifetime = "1h",
         **picture: Unpack[Picture],
     ) -> list[str]:
-        """As `signed_url`, of many images in one request, in their order.
+        """Return signed URLs for many images, in input order. See `signed_url`.
+
+        Up to 1,000 paths take one request.
 
         Raises:
-            Forbidden: the token does not cover one of them.
+            Forbidden: The token has no permission for one of the images.
         """
         names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return self._run(self._operations.signed_urls(names, valid_for_s, picture))

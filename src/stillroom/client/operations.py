@@ -1,4 +1,4 @@
-"""Each operation, as the requests that it takes and what their answers mean. No I/O."""
+"""Operations on images as generators: requests, retries and response parsing, without I/O."""
 
 import base64
 import json
@@ -43,36 +43,36 @@ _JSON: Final = {"content-type": "application/json"}
 
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
-"""In a bucket each entry costs the server a request."""
+"""Smaller than `NAMES_A_PAGE`: with a bucket, each entry costs the server one request."""
 
 SIGNED_AT_ONCE: Final = 1000
-"""As many as the server takes."""
+"""Maximum that the server accepts."""
 
 DELETED_AT_ONCE: Final = 100
-"""So that no request takes long; the server takes up to 1,000."""
+"""Kept small so that no request takes long. The server accepts up to 1,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of the stored image (RFC 9110, 13.1): etags with their quotes, or `*`."""
+    """Precondition of a request (RFC 9110, 13.1): etags with their quotes, or `*`."""
 
     if_match: str | None = None
     if_none_match: str | None = None
 
     @property
     def fields(self) -> dict[str, str]:
-        """As header fields."""
+        """Return the condition as header fields."""
         given = {"if-match": self.if_match, "if-none-match": self.if_none_match}
         return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """All of them, against one server.
+    """Operations on the images of one server.
 
     Attributes:
-        root: Of the API, for the URLs of skipped images.
-        retries: When to give up.
+        root: Base URL of the API, for the URLs of skipped images.
+        retries: Retry settings.
     """
 
     root: str
@@ -86,16 +86,16 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None = None,
     ) -> Flow[SavedImage]:
-        """Send the image until it is there; sending it twice is sending it once."""
+        """Save an image, with retries. Repeated requests have the effect of one."""
         attempts = Attempts(self.retries)
-        call = _saving(path, upload, condition, progress, expires_in)
+        call = _save_call(path, upload, condition, progress, expires_in)
         answer = yield from persistently(call, attempts)
         if answer.status == 412 and attempts.doubtful:
-            # Perhaps our own first attempt is what the second one met.
+            # The stored image may be the result of our own first attempt.
             head = yield from persistently(_head(path), Attempts(self.retries))
             if answers.announced_sha256(head) == upload.sha256:
                 ours = Condition(if_match=head.headers["etag"])
-                again = _saving(path, upload, ours, progress, expires_in)
+                again = _save_call(path, upload, ours, progress, expires_in)
                 answer = yield from persistently(again, Attempts(self.retries))
         return answers.saved(answer, path.text)
 
@@ -106,7 +106,7 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None,
     ) -> Flow[SavedImage]:
-        """Save under `path`, or under the next name with a number behind that is new."""
+        """Save under `path`, or append a number if an image exists there."""
         name, number = path, 0
         while True:
             try:
@@ -117,7 +117,7 @@ class Operations:
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
-        """A number from `first` on that no image has; asked for in doubling steps, then halving."""
+        """Find an unused number, starting at `first`, by doubling the step and then bisecting."""
         taken, free, step = first - 1, first, 1
         while (yield from self.exists(numbered(path, free))):
             taken, free, step = free, free + step, step * 2
@@ -132,7 +132,7 @@ class Operations:
     def save_unless_same(
         self, path: ImagePath, upload: ImagePayload, progress: OnProgress | None
     ) -> Flow[SavedImage]:
-        """Send the image unless the same bytes are there."""
+        """Save an image unless identical bytes are stored under `path`."""
         head = yield from persistently(_head(path), Attempts(self.retries))
         if answers.is_missing(head):
             return (yield from self.save(path, upload, Condition(), progress))
@@ -150,18 +150,18 @@ class Operations:
         )
 
     def stat(self, path: ImagePath) -> Flow[ImageInfo]:
-        """What is known of the image."""
+        """Return size, modification time, content type, etag and hash of an image."""
         answer = yield from persistently(_head(path), Attempts(self.retries))
         return answers.info_of_head(answer, path.text)
 
     def metadata(self, path: ImagePath) -> Flow[ImageMetadata]:
-        """What is known of the image, and how it was made."""
+        """Return the metadata of an image, including its generation parameters."""
         call = Call("GET", f"/storage/metadata/{path.quoted()}")
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.metadata(answer, path.text)
 
     def exists(self, path: ImagePath) -> Flow[bool]:
-        """Whether there is such an image."""
+        """Return whether an image exists."""
         try:
             yield from self.stat(path)
         except ImageNotFound:
@@ -171,13 +171,13 @@ class Operations:
     def download(
         self, path: ImagePath, sink: Sink, progress: OnProgress | None, query: str = ""
     ) -> Flow[None]:
-        """Fill the sink, going on where a connection broke off.
+        """Download an image to the sink. Interrupted downloads are resumed.
 
         Args:
-            path: Of the image.
-            sink: Takes the bytes.
-            progress: Called after each piece.
-            query: Of a thumbnail; empty for the image itself.
+            path: Path of the image.
+            sink: Destination of the bytes.
+            progress: Called after each chunk.
+            query: Query of a thumbnail; empty for the original image.
         """
         attempts, head = Attempts(self.retries), None
         while True:
@@ -190,8 +190,8 @@ class Operations:
             else:
                 sink.restart()
             before = sink.written
-            target, told = _target(path) + query, _told(progress, path)
-            call = Call("GET", target, fields, sink=sink, progress=told)
+            target, report = _target(path) + query, _image_progress(progress, path)
+            call = Call("GET", target, fields, sink=sink, progress=report)
             outcome, digest = yield from self._get(path, call, attempts)
             if sink.written > before:
                 attempts.progressed()
@@ -201,7 +201,7 @@ class Operations:
                     raise DigestMismatch(f"{path.text}: other bytes came than the server has")
                 return
             if isinstance(outcome, Answer) and outcome.status == 416:
-                head = None  # it has become shorter
+                head = None  # the image was replaced by a shorter one
                 continue
             if isinstance(outcome, Failure) and outcome.head is not None:
                 head = outcome.head
@@ -217,11 +217,11 @@ class Operations:
         call: Call,
         attempts: Attempts,
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """One attempt, and the hash that the redirecting server announced."""
+        """Run one attempt with redirects. Also return the hash sent by a redirecting server."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = yield attempts.prepared(call)
-            assert outcome is not None  # noqa: S101  (what a call is answered with)
+            assert outcome is not None  # noqa: S101  (senders respond to calls)
             if isinstance(outcome, Failure):
                 return outcome, digest
             if outcome.status not in (301, 302, 303, 307, 308):
@@ -232,11 +232,11 @@ class Operations:
                     )
                 return outcome, digest
             digest = answers.announced_sha256(outcome) or digest
-            call = replace(call, target=self._redirected(call, outcome, path))
+            call = replace(call, target=self._redirect_target(call, outcome, path))
         raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
 
-    def _redirected(self, call: Call, answer: Answer, path: ImagePath) -> str:
-        """Where to go on, without the token: to read a public or presigned URL takes none."""
+    def _redirect_target(self, call: Call, answer: Answer, path: ImagePath) -> str:
+        """Return the URL of a redirect. It gets no token: public and presigned URLs need none."""
         here = call.target if call.elsewhere else self.root + call.target
         there = urljoin(here, answer.headers.get("location", ""))
         allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")
@@ -245,7 +245,7 @@ class Operations:
         return there
 
     def delete(self, path: ImagePath, condition: Condition, *, missing_ok: bool) -> Flow[None]:
-        """Remove the image."""
+        """Delete an image."""
         attempts = Attempts(self.retries)
         call = Call("DELETE", _target(path), condition.fields)
         answer = yield from persistently(call, attempts)
@@ -254,7 +254,7 @@ class Operations:
         answers.document(answer, path.text)
 
     def delete_batch(self, paths: Sequence[str]) -> Flow[list[Outcome[bool]]]:
-        """Remove up to 1,000; the result is whether an image was there."""
+        """Delete up to 1,000 images. Each result says whether the image existed."""
         attempts = Attempts(self.retries)
         call = posting("/storage/delete", {"paths": list(paths)})
         answer = yield from persistently(call, attempts)
@@ -272,13 +272,13 @@ class Operations:
         return outcomes
 
     def copy(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
-        """Save the image at `source` under `target` as well."""
+        """Copy an image on the server."""
         call = posting("/storage/copy", {"source": source.text, "target": target.text})
         answer = yield from persistently(call, Attempts(self.retries))
         return answers.saved(answer, source.text)
 
     def move(self, source: ImagePath, target: ImagePath) -> Flow[SavedImage]:
-        """Copy, then remove the source unless it has been replaced since."""
+        """Copy an image, then delete the source unless it has been replaced since."""
         if source == target:
             raise InvalidParameter(f"{source.text}: source and target are the same", at=("target",))
         found = yield from self.stat(source)
@@ -287,7 +287,7 @@ class Operations:
         return image
 
     def page_of_names(self, prefix: str, query: str) -> Flow[tuple[list[str], str | None]]:
-        """The paths of a page, which all begin with the prefix; and the query of the next one."""
+        """Return a page of paths, checked for the prefix, and the query of the next page."""
         call = Call("GET", f"{IMAGES}{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
@@ -299,7 +299,7 @@ class Operations:
     def page_of_entries(
         self, prefix: str, query: str
     ) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
-        """The entries of a page, all of which begin with the prefix; and the next one's query."""
+        """Return a page of entries, checked for the prefix, and the query of the next page."""
         call = Call("GET", f"/storage/entries{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
@@ -311,7 +311,7 @@ class Operations:
     def signed_urls(
         self, paths: Sequence[ImagePath], valid_for_s: int, picture: Picture
     ) -> Flow[list[str]]:
-        """URLs that need no token, in the order of the paths."""
+        """Return signed URLs in the order of the paths."""
         urls: list[str] = []
         asked = {"expires_in": valid_for_s, "transform": picture}
         for batch in batches(paths, SIGNED_AT_ONCE):
@@ -329,10 +329,10 @@ class Operations:
 
 
 def list_query(prefix: str, *, start_after: str, page_size: int, fold: bool) -> str:
-    """The query of the first page.
+    """Return the query of the first listing page.
 
     Raises:
-        InvalidPath: no path begins with `prefix`.
+        InvalidPath: No path can begin with `prefix`.
     """
     given = {"prefix": ImagePrefix.parse(prefix).text, "limit": str(page_size)}
     if start_after:
@@ -351,11 +351,11 @@ def _head(path: ImagePath) -> Call:
 
 
 def posting(target: str, content: Mapping[str, object]) -> Call:
-    """A request with a JSON body."""
+    """Return a POST request with a JSON body."""
     return Call("POST", target, _JSON, json.dumps(content).encode())
 
 
-def _saving(
+def _save_call(
     path: ImagePath,
     upload: ImagePayload,
     condition: Condition,
@@ -377,10 +377,12 @@ def _saving(
     }
     if expires_in is not None:
         fields["expires-in"] = str(seconds_of(expires_in))
-    return Call("POST", _target(path), fields, form, progress=_told(progress, path))
+    return Call("POST", _target(path), fields, form, progress=_image_progress(progress, path))
 
 
-def _told(progress: OnProgress | None, path: ImagePath) -> Callable[[int, int | None], None] | None:
+def _image_progress(
+    progress: OnProgress | None, path: ImagePath
+) -> Callable[[int, int | None], None] | None:
     if progress is None:
         return None
     return lambda done, total: progress(Progress(path.text, done, total))

@@ -1,4 +1,4 @@
-"""Thumbnails of images: what is asked for, and the names of new images."""
+"""Thumbnail options, and numbered names for new images."""
 
 from typing import Literal, TypedDict
 from urllib.parse import urlencode
@@ -7,7 +7,7 @@ from stillroom.paths import ImagePath
 
 
 class Picture(TypedDict, total=False):
-    """A thumbnail of an image, made by the server: docs/api.md, "Thumbnails"."""
+    """Options of a thumbnail, which the server creates: docs/api.md, "Thumbnails"."""
 
     width: int
     height: int
@@ -17,15 +17,15 @@ class Picture(TypedDict, total=False):
 
 
 def picture_query(picture: Picture) -> str:
-    """The query of a GET for it; empty for the image itself."""
+    """Return the query for a thumbnail; empty for the original image."""
     return f"?{urlencode(picture)}" if picture else ""
 
 
 def numbered(path: ImagePath, number: int) -> ImagePath:
-    """`cats/fox-7.png` for `cats/fox.png`.
+    """Insert a number into a file name: `cats/fox.png` becomes `cats/fox-7.png`.
 
     Raises:
-        InvalidPath: it would be too long.
+        InvalidPath: The result is too long.
     """
     folder, slash, name = path.text.rpartition("/")
     stem, dot, suffix = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""When to try again, and when to give up."""
+"""Retries with exponential backoff and deadlines."""
 
 import logging
 import random
@@ -12,25 +12,25 @@ from stillroom.client.errors import ServerUnreachable
 from stillroom.client.exchange import Answer, Call, Failure, Flow, Wait
 
 RETRIED: Final = frozenset((408, 429, 502, 503, 504))
-"""A later attempt may succeed. A 500 is a fault of the server's code, and would come again."""
+"""Status codes after which a retry may succeed. 500 is a bug in the server, so it would recur."""
 
 log = logging.getLogger("stillroom.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How long and how often to try.
+    """Retry settings.
 
     Attributes:
-        deadline_s: No attempt begins later than this after the first one, or after the last
-            byte of a download.
-        timeout_s: No single read or write of the socket takes longer.
-        connect_deadline_s: Instead of `deadline_s` where waiting is unlikely to help: an unknown
-            host, a TLS error, or no connection to a server that has not answered before.
-        first_wait_s: The mean wait before the second attempt is half of this; it doubles.
-        longest_wait_s: The doubling stops here.
-        clock: Seconds; for tests.
-        answered: Set once the server has answered anything.
+        deadline_s: Limit for starting another attempt, in seconds since the first attempt or since
+            the last byte of a download.
+        timeout_s: Limit for each single read or write of the socket.
+        connect_deadline_s: Replaces `deadline_s` if waiting is unlikely to help: an unknown host, a
+            TLS error, or a failed connection to a server that has not responded before.
+        first_wait_s: Maximum random wait before the second attempt; doubles with each attempt.
+        longest_wait_s: Upper limit of the doubled wait.
+        clock: Clock in seconds, replaceable in tests.
+        answered: Set after the first response of the server.
     """
 
     deadline_s: float = 120
@@ -43,11 +43,11 @@ class Retries:
 
 
 class Attempts:
-    """Of one operation.
+    """Attempts of one operation.
 
     Attributes:
-        doubtful: Whether one of them had no clear outcome, so that a later refusal may be
-            the echo of its success.
+        doubtful: True if the outcome of an attempt is unknown. A later error may then be caused by
+            the success of that attempt.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -56,24 +56,24 @@ class Attempts:
         self.progressed()
 
     def progressed(self) -> None:
-        """Something has come: the deadline counts from now."""
+        """Restart the deadline, because data was received."""
         self._began = self._retries.clock()
         self._failed = 0
 
     def prepared(self, call: Call) -> Call:
-        """The call, with no more time than is left."""
+        """Return the call with its timeout limited to the remaining time."""
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
     def wait_after(self, outcome: Answer | Failure) -> Wait | None:
-        """How long to wait before the next attempt; None if the outcome is final.
+        """Return the wait before the next attempt, or None if the outcome is final.
 
-        The first repetition is a warning in the log, with the reason; later ones are not logged.
-        Full jitter, so that a thousand workers do not come back in one moment. Source:
+        The first retry logs a warning with the reason; later ones are not logged. Full jitter
+        prevents many workers from retrying at the same moment. Source:
         https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
         Raises:
-            ServerUnreachable: the deadline leaves no room for another attempt.
+            ServerUnreachable: There was no response, and the deadline allows no further attempt.
         """
         if isinstance(outcome, Answer):
             self._retries.answered.set()
@@ -105,14 +105,14 @@ class Attempts:
 
 
 def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
-    """The answer to a call that may be repeated; what it says is the caller's to read.
+    """Send an idempotent request with retries and return the response, whatever its status code.
 
     Raises:
-        ServerUnreachable: there is none before the deadline.
+        ServerUnreachable: There is no response before the deadline.
     """
     while True:
         outcome = yield attempts.prepared(call)
-        assert outcome is not None  # noqa: S101  (what a call is answered with)
+        assert outcome is not None  # noqa: S101  (senders respond to calls)
         wait = attempts.wait_after(outcome)
         if wait is not None:
             yield wait
@@ -121,7 +121,7 @@ def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
 
 
 def _seconds(field: str) -> float:
-    """A `Retry-After` in seconds; as a date, which we never send, it counts as none."""
+    """Parse `Retry-After` in seconds. Return 0 for a date, which Stillroom never sends."""
     return float(field) if field.isascii() and field.isdigit() and len(field) < 6 else 0
 
 

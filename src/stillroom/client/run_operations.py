@@ -1,4 +1,4 @@
-"""The operations on runs, as the requests that they take and what their answers mean. No I/O."""
+"""Operations on runs as generators: requests and response parsing, without I/O."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,14 +23,14 @@ Sort = Literal["folder", "published", "-published"]
 RUNS_A_PAGE: Final = 250
 
 BY_TIME: Final = 10_000
-"""Of a listing by time, which is one page; the server gives no more."""
+"""Page size of a listing sorted by time. The server returns a single page of at most this size."""
 
 
 def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
-    """The query of the first page.
+    """Return the query of the first page of runs.
 
     Raises:
-        InvalidPath: no folder begins with `prefix`.
+        InvalidPath: No folder can begin with `prefix`.
     """
     given = {"prefix": ImagePrefix.parse(prefix).text, "sort": sort, "limit": str(RUNS_A_PAGE)}
     if sort != "folder":
@@ -43,30 +43,30 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
 def page_of_runs(
     retries: Retries, prefix: str, query: str
 ) -> Flow[tuple[list[RunInfo], str | None]]:
-    """The runs of a page, whose folders begin with the prefix; and the query of the next one."""
+    """Return a page of runs, checked for the prefix, and the query of the next page."""
     answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
     entries, more = answers.listed(answer, "listing runs")
     runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
     for run in runs:
-        _check(f"{run.folder}/", prefix)  # `generations/7/` finds the run in that folder as well
+        _check(f"{run.folder}/", prefix)  # prefix `generations/7/` matches run `generations/7`
     return runs, more
 
 
 def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[PublishedRun]:
-    """Publish a run; doing it twice is doing it once."""
+    """Publish a run. The request is idempotent."""
     call = posting(f"{_target(folder)}/publish", {"expected": expected})
     answer = yield from persistently(call, Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 
 
 def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
-    """The manifest of a run, or what is in an open one."""
+    """Return the manifest of a run, or the images in the folder of an open run."""
     answer = yield from persistently(Call("GET", _target(folder)), Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 
 
 def delete(retries: Retries, folder: ImagePath) -> Flow[DeletedRun]:
-    """Delete a run; what the server has begun it goes on with."""
+    """Delete a run. The server resumes the deletion if it is interrupted."""
     answer = yield from persistently(Call("DELETE", _target(folder)), Attempts(retries))
     deleted: DeletedRun = _read(DeletedRun, answers.document(answer, folder.text), folder.text)
     return deleted
@@ -95,7 +95,7 @@ def _check(path: str, prefix: str) -> None:
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
-    """A value of a class, whose fields have the names of the answer's."""
+    """Parse a dataclass whose field names match those of the response."""
     try:
         known = answers.shown_fields(kind, said, without={"expires_at"})
         known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}

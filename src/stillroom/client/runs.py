@@ -1,4 +1,4 @@
-"""Runs in the SDK: `store.run(folder)`, which publishes at the end of its `with` block."""
+"""Runs (`store.run(folder)`), which are published at the end of their `with` block."""
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -14,27 +14,27 @@ T = TypeVar("T")
 
 
 class RunsFlows(Protocol):
-    """What carries out a flow, and waits."""
+    """Function that runs a flow to its end."""
 
     def __call__(self, flow: Flow[T], /) -> T:
-        """The result of a flow."""
+        """Run a flow and return its result."""
         ...
 
 
 class RunsFlowsLater(Protocol):
-    """The same for an event loop."""
+    """`RunsFlows` for an event loop."""
 
     def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
-        """The result of a flow."""
+        """Run a flow and return its result."""
         ...
 
 
 class _Folder:
-    """What both kinds of runs have.
+    """Base class of `Run` and `AsyncRun`.
 
     Attributes:
-        folder: Where the images are.
-        published: What was published; None before that.
+        folder: Folder of the images.
+        published: The published run; None before `publish`.
     """
 
     def __init__(self, folder: str, retries: Retries, expected: int | None) -> None:
@@ -46,7 +46,7 @@ class _Folder:
         self._saved: set[str] = set()
 
     def path(self, name: str) -> str:
-        """The path of an image of this run: `name` behind the folder."""
+        """Return the path of an image of this run."""
         return f"{self.folder}/{name}"
 
     def _count(self, expected: int | None) -> int:
@@ -56,9 +56,9 @@ class _Folder:
 
 
 class Run(_Folder):
-    """A run: a folder whose images are published together.
+    """Folder whose images are published together.
 
-    As a context manager it publishes at its end, and does not when an exception leaves it.
+    As a context manager, it publishes the run on exit, unless an exception was raised.
     """
 
     def __init__(
@@ -75,38 +75,39 @@ class Run(_Folder):
         self._flows = flows
 
     def save(self, name: str, source: Source, **options: Unpack[SaveOptions]) -> SavedImage:
-        """Save an image of this run; see `ImageStore.save` for all but its name in the folder."""
+        """Save an image under `name` in the folder. For other arguments see `ImageStore.save`."""
         saved = self._save(self.path(name), source, **options)
         self._saved.add(saved.path)
         return saved
 
     def publish(self, expected: int | None = None) -> PublishedRun:
-        """Publish the run: write its manifest, once.
+        """Publish the run by writing its manifest, which is written only once.
 
         Args:
-            expected: How many images it must have; else what `ImageStore.run` was given, else as
-                many as were saved by this object.
+            expected: Required number of images. Default: the value passed to `ImageStore.run`, or
+                the number of images saved by this object.
 
         Raises:
-            RunConflict: it has more or fewer; or was published as another set of images.
+            RunConflict: The number of images differs, or the run has already been published with a
+                different set of images.
         """
         flow = run_operations.publish(self._retries, self._path, self._count(expected))
         self.published = self._flows(flow)
         return self.published
 
     def read(self) -> PublishedRun:
-        """The manifest; or what is in the folder, while it is open.
+        """Return the manifest, or the images in the folder if the run is still open.
 
         Raises:
-            RunNotFound: there are no images.
+            RunNotFound: The folder has no images.
         """
         return self._flows(run_operations.read(self._retries, self._path))
 
     def delete(self) -> DeletedRun:
-        """Delete the run: its manifest now, its images when the grace period is over.
+        """Delete the manifest immediately, and the images after the grace period.
 
         Raises:
-            RunNotFound: there are no images.
+            RunNotFound: The folder has no images.
         """
         return self._flows(run_operations.delete(self._retries, self._path))
 
@@ -124,7 +125,7 @@ class Run(_Folder):
 
 
 class AsyncRun(_Folder):
-    """See `Run`."""
+    """Asynchronous version of `Run`."""
 
     def __init__(
         self,

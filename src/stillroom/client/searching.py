@@ -1,4 +1,4 @@
-"""The SDK's search: its filters, and its pages."""
+"""Search filters and result pages."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,16 +18,15 @@ _A_PAGE: Final = 100
 
 
 class SearchFilters(FactsFilters, total=False):
-    """What images must have, all of it; see docs/search.md.
+    """Search filters, which must all match; see docs/search.md.
 
     Attributes:
-        content_type: Such as `image/png`.
-        prefix: Literal text that paths begin with.
-        saved_from: Then or later, aware.
-        saved_before: Earlier, aware.
-        tag: A tag that the library has for it, or with a `-` ahead one that it must not have; or
-            several such.
-        sort: `-saved` is the newest first.
+        content_type: Content type, such as `image/png`.
+        prefix: Literal prefix of the path.
+        saved_from: Earliest save time (inclusive, timezone-aware).
+        saved_before: Latest save time (exclusive, timezone-aware).
+        tag: Required tag in the media library, or excluded tag with a leading `-`; or several.
+        sort: Sort order; `-saved` is newest first.
     """
 
     content_type: str
@@ -39,15 +38,15 @@ class SearchFilters(FactsFilters, total=False):
 
 
 Query = Mapping[str, str | list[str]]
-"""Parameters by their names; those that are given several times are lists."""
+"""Query parameters by name. Repeated parameters are lists."""
 
 
 def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
-    """The parameters of the first page; the others add `cursor`.
+    """Return the parameters of the first page. Later pages add `cursor`.
 
     Raises:
-        InvalidPath: no path begins with the prefix.
-        InvalidParameter: a time without its zone.
+        InvalidPath: No path can begin with the prefix.
+        InvalidParameter: A time has no time zone.
     """
     ImagePrefix.parse(filters.get("prefix", ""))
     given: dict[str, str | list[str]] = {"q": q, "limit": str(min(limit or _A_PAGE, _A_PAGE))}
@@ -55,7 +54,7 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
         if isinstance(value, datetime):
             if value.tzinfo is None:
                 raise InvalidParameter(f"{name}: the time needs its zone", at=(name,))
-            value = value.astimezone(UTC).isoformat()  # noqa: PLW2901  (as it is sent)
+            value = value.astimezone(UTC).isoformat()  # noqa: PLW2901  (converted for the query)
         if isinstance(value, Iterable) and not isinstance(value, str):
             given[name] = [str(one) for one in value]
         else:
@@ -64,7 +63,7 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
 
 
 def page_of_found(retries: Retries, query: Query) -> Flow[tuple[list[ImageMetadata], Query | None]]:
-    """The images of a page, and the parameters of the next one."""
+    """Return the images of a page and the parameters of the next page."""
     asked = urlencode(query, doseq=True, quote_via=quote, safe="")
     answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
     found, cursor = answers.found(answer, str(query.get("prefix", "")))

@@ -1,4 +1,4 @@
-"""The sync sender: one request out, one answer in."""
+"""Synchronous sender, based on `httpx.Client`."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ from stillroom.client.exchange import Answer, Call, Failure, Form
 
 
 class Sender:
-    """Pooled connections to one server, for any thread, and for each process its own."""
+    """Thread-safe connection pool for one server. Each process has its own pool."""
 
     def __init__(self, connection: Connection, transport: httpx.BaseTransport | None) -> None:
         self._connection = connection
@@ -28,10 +28,10 @@ class Sender:
         self._making = threading.Lock()
 
     def send(self, call: Call) -> Answer | Failure:
-        """What came of a call.
+        """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: it can never be sent.
+            ConfigurationError: The request can never be sent.
         """
         client, head = self._client(), None
         try:
@@ -55,13 +55,13 @@ class Sender:
         return head
 
     def close(self) -> None:
-        """Close all connections; it may be used again."""
+        """Close all connections. The sender may be used again."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()
 
     def _client(self) -> httpx.Client:
-        """The connections of this process: those of a parent must not be shared with it."""
+        """Return the client of this process. Forked processes must not share connections."""
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:

@@ -1,4 +1,4 @@
-"""Where a download goes: a file that fills up, also over several attempts."""
+"""Destination files of downloads, which several attempts may fill."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from stillroom.paths import ImagePath
 
 
 class Sink:
-    """A binary file that one image is written to."""
+    """Binary file that receives one image."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -24,16 +24,16 @@ class Sink:
         self._digest = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Append bytes to the file."""
         self._file.write(chunk)
         self._digest.update(chunk)
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Forget what came, as it is of another image.
+        """Discard the bytes written so far, because they belong to another image.
 
         Raises:
-            OSError: a pipe cannot take back what it has passed on.
+            OSError: The file cannot be truncated, for example because it is a pipe.
         """
         if self.written:
             self._file.seek(self._start)
@@ -43,20 +43,20 @@ class Sink:
 
     @property
     def sha256(self) -> bytes:
-        """Of what came so far."""
+        """SHA-256 of the bytes written so far."""
         return self._digest.digest()
 
 
 def spool() -> IO[bytes]:
-    """A file that is in memory while it is small, and on the disk without a name from then on."""
+    """Return a file that is in memory while small, and an unnamed file on disk when it grows."""
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
 def check_target(target: object) -> None:
-    """Return if a download can go there: to a path, or into an open binary file.
+    """Check that a download target is a path or an open binary file.
 
     Raises:
-        TypeError: neither.
+        TypeError: The target is neither.
     """
     if isinstance(target, str) or not (isinstance(target, Path) or hasattr(target, "write")):
         raise TypeError(
@@ -66,10 +66,10 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Return if a file is in `folder`, or is `folder` itself; always if that is None.
+    """Check that a file is in `folder` or is `folder` itself. None allows all files.
 
     Raises:
-        PermissionError: the way to the file leads out of the folder, by `..` or by a link.
+        PermissionError: The path leads out of the folder, through `..` or a symbolic link.
     """
     if folder is None or file == folder:
         return
@@ -79,14 +79,13 @@ def check_within(file: Path, folder: Path | None) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `target` once it is complete; else nothing is left.
+    """Yield a temporary file that replaces `target` on success and is deleted on errors.
 
-    A target that is a folder stands for the image's own name in it.
-
-    After a SIGKILL a hidden `.stillroom-….part` may stay beside it.
+    If the target is a folder, the file gets the image's own name in it. After a SIGKILL, a hidden
+    file `.stillroom-….part` may remain next to the target.
 
     Raises:
-        PermissionError: see `check_within`; nothing was made.
+        PermissionError: See `check_within`. No file or folder was created.
     """
     if target.is_dir():
         target /= path.text.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What may be saved: bytes, a file, a path, a Pillow image or an array, made ready to send."""
+"""Sources of images: bytes, files, paths, Pillow images and arrays, prepared for sending."""
 
 import contextlib
 import hashlib
@@ -17,29 +17,29 @@ from stillroom.generation.writing.mark import with_ai_mark
 from stillroom.paths import ImagePath
 
 CHUNK_BYTES: Final = 256 * 1024
-"""Read, hashed and sent in one go."""
+"""Size of the chunks that are read, hashed and sent."""
 
 SPOOL_BYTES: Final = 16 * 1024**2
-"""More than this of a stream waits in an unnamed temporary file, not in memory."""
+"""Size above which a stream is buffered in an unnamed temporary file instead of memory."""
 
 _SHOWN: Final = 100
-"""Characters of a wrong path that an error shows."""
+"""Maximum length of an invalid path in an error message."""
 
 
 Source = bytes | bytearray | memoryview | Path | IO[bytes] | PillowImage | ArrayLike
-"""What may be saved."""
+"""Types that can be saved."""
 
 Facts = Generation | Mapping[str, Any]
-"""How an image was made, by the names of `Generation`."""
+"""Generation parameters; mappings have the field names of `Generation`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePayload:
-    """The bytes of one image, ready to be sent as often as needed.
+    """Bytes of one image, which can be sent repeatedly.
 
     Attributes:
-        size: Bytes.
-        sha256: 32 bytes.
+        size: Size in bytes.
+        sha256: Digest (32 bytes).
     """
 
     size: int
@@ -48,10 +48,10 @@ class ImagePayload:
     _start: int
 
     def chunks(self) -> Iterator[bytes]:
-        """All of it from the beginning.
+        """Yield the image in chunks, from the beginning.
 
         Raises:
-            DigestMismatch: the file has become shorter since it was hashed.
+            DigestMismatch: The file has become shorter since it was hashed.
         """
         self._file.seek(self._start)
         left = self.size
@@ -64,11 +64,11 @@ class ImagePayload:
 
 
 def named(path: object) -> ImagePath:
-    """The path of an image, as a caller gives it.
+    """Parse the path of an image.
 
     Raises:
-        InvalidPath: it is none; the message names it.
-        TypeError: it is no text.
+        InvalidPath: The path is invalid; the message contains it.
+        TypeError: The path is not a string.
     """
     if not isinstance(path, str):
         raise TypeError(
@@ -91,23 +91,22 @@ def opened(
     ai_generated: bool = False,
     encoding: Encoding | None = None,
 ) -> Iterator[ImagePayload]:
-    """Hash `source` in one pass, and keep it at hand.
+    """Encode `source` if needed, hash it and yield its payload.
 
     Args:
-        source: A file is read from where it stands. One that cannot be rewound is
-            kept in a temporary file, so that sending it can be tried again.
-        path: Where it will be saved; its suffix says how an image or array is encoded.
-        generation: Put into the image itself, which is held in memory for that.
-        ai_generated: Likewise the mark that says that AI made it, unless it has one.
-        encoding: Of an image or array.
+        source: Image to save. A file is read from its current position. A file that is not seekable
+            is buffered, so that sending it can be retried.
+        path: Path to save to; its suffix is the format in which an image or array is encoded.
+        generation: Generation parameters to embed. The image is read into memory for that.
+        ai_generated: Embed an AI mark unless the image has one, also in memory.
+        encoding: Options for images and arrays.
 
     Raises:
-        UnsupportedMedia: an image or array that cannot be encoded like this, or an image of a
-            format that takes no facts or no mark.
-        InvalidParameter: `generation` has something else than facts, or the image says that it has
-            another source.
-        OSError: the file cannot be read.
-        TypeError: it is something else, or a file in text mode.
+        UnsupportedMedia: The image or array cannot be encoded with these options, or its format
+            supports no generation parameters or no AI mark.
+        InvalidParameter: `generation` is invalid, or the image itself states another source.
+        OSError: The file cannot be read.
+        TypeError: The source has another type, or is a file in text mode.
     """
     with contextlib.ExitStack() as stack:
         file = _file_of(source, path, stack, encoding or {})
@@ -116,7 +115,7 @@ def opened(
         if ai_generated:
             file = io.BytesIO(with_ai_mark(file.read()))
         if not file.seekable():
-            file = stack.enter_context(_spooled(file))
+            file = stack.enter_context(_spool(file))
         start = file.tell()
         digest, size = hashlib.sha256(), 0
         while chunk := file.read(CHUNK_BYTES):
@@ -126,9 +125,9 @@ def opened(
 
 
 def is_same(file: Path, *, size: int, sha256: str | None, ai_generated: bool = False) -> bool:
-    """Whether a file has these bytes already; of an unknown hash nothing is the same.
+    """Return whether a file has this size and hash; False if the hash is unknown.
 
-    With `ai_generated`: whether it would have them, marked.
+    With `ai_generated`, compare the file as it would be after embedding the AI mark.
     """
     if sha256 is None or not file.is_file():
         return False
@@ -157,10 +156,10 @@ def _file_of(
     return _binary(source)
 
 
-def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (what a caller without a type checker gives)
+def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (callers may not use a type checker)
     if isinstance(source, str):
         raise TypeError("a file to save is named by a pathlib.Path: give Path('…'), not a str")
-    if hasattr(source, "__array__"):  # a tensor of torch, which no array interface shows
+    if hasattr(source, "__array__"):  # a torch tensor, which has no array interface
         raise TypeError(
             f"cannot save a {type(source).__name__}: if 0 is black and 1 is white, save "
             "stillroom.client.from_float(tensor), which takes channels first, too"
@@ -170,7 +169,7 @@ def _binary(source: Any) -> IO[bytes]:  # noqa: ANN401  (what a caller without a
     return cast("IO[bytes]", source)
 
 
-def _spooled(stream: IO[bytes]) -> IO[bytes]:
+def _spool(stream: IO[bytes]) -> IO[bytes]:
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  (the caller closes it)
     try:
         while chunk := stream.read(CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""`ImageStore`: the SDK for code that waits."""
+"""`ImageStore`: the synchronous client."""
 
 import builtins
 import threading
@@ -39,16 +39,16 @@ T = TypeVar("T")
 
 
 class ImageStore(OneImageCalls):
-    """A Stillroom server. Safe to share between threads, and to inherit by a fork.
+    """Client of a Stillroom server. Can be shared between threads and used after a fork.
 
-    Every method raises the errors of `stillroom.errors`, as the server names them, and
-    `ServerUnreachable` where there is no server. What may succeed later is tried again until
-    the deadline; no attempt changes anything twice.
+    Methods raise the errors of `stillroom.errors` for error responses of the server, and
+    `ServerUnreachable` if there is no response. Temporary failures are retried until the deadline.
+    Retries never apply a change twice.
     """
 
     @property
     def media(self) -> MediaLibrary:
-        """The media library."""
+        """Media library of the server."""
         return MediaLibrary(LibraryCalls(self._operations.retries), self._run)
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
@@ -58,12 +58,12 @@ class ImageStore(OneImageCalls):
     # Many images -------------------------------------------------------------------------
 
     def iter(self, prefix: str = "", *, start_after: str = "", fold: bool = False) -> Iterator[str]:
-        """All paths that begin with `prefix`; the next page is asked for when it is needed.
+        """Iterate over all paths that begin with `prefix`. Pages are requested as needed.
 
         Args:
-            prefix: Literal text: `cats/` is a folder, `ca` is what begins so.
-            start_after: Only paths behind this one.
-            fold: One level only; what is deeper as folders, which end in a slash.
+            prefix: Literal prefix: `cats/` matches a folder, `ca` all paths that begin with it.
+            start_after: Return only paths that sort after this one.
+            fold: Return one level only; deeper paths are combined to folders, which end in a slash.
         """
         query: str | None = list_query(
             prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
@@ -72,10 +72,13 @@ class ImageStore(OneImageCalls):
             names, query = self._run(self._operations.page_of_names(prefix, query))
             yield from names
 
-    list = iter  # noqa: A003  (the method above; `list` is its name in other clients)
+    list = iter  # noqa: A003  (alias, as in other clients)
 
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
-        """As `iter`, with what `stat` knows of each. In a bucket every entry costs a request."""
+        """Iterate over the properties of images. With a bucket, each entry costs one request.
+
+        The arguments are those of `iter`.
+        """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
                 yield entry
@@ -83,18 +86,18 @@ class ImageStore(OneImageCalls):
     def search(
         self, q: str = "", *, limit: int | None = None, **filters: Unpack[SearchFilters]
     ) -> Iterator[ImageMetadata]:
-        """Images that have all these words and facts, the newest first; pages come as needed.
+        """Iterate over images that match all words and filters, newest first. Pages load as needed.
 
-        What is saved is found within a second. Of long texts only the beginning is known to the
-        search; `raw` is None, `metadata` has it.
+        New images are found within a second. Only the beginning of long texts is indexed.
+        `generation.raw` is None in the results; use `metadata` to read it.
 
         Args:
-            q: Words in the prompt, the path or the model; in double quotes they follow each other.
-            limit: Most images; None: all.
+            q: Words in the prompt, path or model. Words in double quotes form a phrase.
+            limit: Maximum number of images, or None for all.
             filters: See `SearchFilters`.
 
         Raises:
-            BackendUnavailable: the server's database is away.
+            BackendUnavailable: The server's database is unavailable.
         """
         query: Query | None = search_query(q, filters, limit)
         left = limit
@@ -104,7 +107,7 @@ class ImageStore(OneImageCalls):
             left = None if left is None else max(left - len(found), 0)
 
     def level(self, folder: str = "") -> Iterator[ImageInfo | Folder]:
-        """What lies in a folder (`cats/`), its folders unopened."""
+        """Iterate over the images and subfolders directly in a folder (`cats/`)."""
         yield from self._entries(folder, "", fold=True)
 
     def _entries(
@@ -129,23 +132,25 @@ class ImageStore(OneImageCalls):
         each: Callable[[Outcome[SavedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> builtins.list[SavedImage]:
-        """Save many, several at a time; what failed does not stop the others.
+        """Save many images concurrently. A failed image does not stop the others.
 
         Args:
-            images: Paths and what to save there. Only `concurrency` are taken in advance.
-            concurrency: At a time.
-            skip_same: Send nothing where the same bytes are: to go on after an interruption.
-            generation: See `save`; put into each of them.
-            ai_generated: See `save`; of each of them.
-            expires_in: See `save`; nothing is skipped then, since each must start anew.
-            each: Called with each outcome as it comes, in the caller's thread.
-            progress: See `save`; called in several threads.
+            images: Paths with their sources. At most `concurrency` are read in advance.
+            concurrency: Number of images to save at the same time.
+            skip_same: Skip images whose identical bytes are stored, to resume after an
+                interruption.
+            generation: See `save`; applies to all images.
+            ai_generated: See `save`; applies to all images.
+            expires_in: See `save`. No image is skipped then, so that all lifetimes restart.
+            each: Called with each outcome as it arrives, in the caller's thread.
+            progress: See `save`; called from several threads.
 
         Returns:
-            In the order given.
+            The saved images in input order.
 
         Raises:
-            SomeFailed: after all were tried, unless the next ones would have failed alike.
+            SomeFailed: Some images failed. Raised after all were attempted, or early if the
+                remaining ones would fail for the same reason.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
@@ -166,17 +171,17 @@ class ImageStore(OneImageCalls):
         each: Callable[[Outcome[DownloadedImage]], None] | None = None,
         progress: OnProgress | None = None,
     ) -> builtins.list[DownloadedImage]:
-        """Download many to files, but for those that are there with the same bytes.
+        """Download many images to files, except files that already have identical bytes.
 
         Args:
-            images: Paths and the file that each becomes.
-            concurrency: At a time.
-            within: See `download`; for all of them.
+            images: Paths with their destination files.
+            concurrency: Number of images to download at the same time.
+            within: See `download`; applies to all images.
             each: See `save_many`.
             progress: See `save_many`.
 
         Raises:
-            SomeFailed: as `save_many`.
+            SomeFailed: See `save_many`.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
@@ -186,13 +191,13 @@ class ImageStore(OneImageCalls):
         return run_many(jobs, concurrency, each, stop)
 
     def delete_many(self, paths: Iterable[str], *, concurrency: int = 4) -> int:
-        """Remove many, a hundred in a request; missing ones count as removed before.
+        """Delete many images, a hundred per request. Missing images are not an error.
 
         Returns:
-            How many were there.
+            Number of images that existed.
 
         Raises:
-            SomeFailed: as `save_many`; the result of a path is whether it was there.
+            SomeFailed: See `save_many`. The result of each outcome is whether the image existed.
         """
         jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
         return sum(run_many(jobs, concurrency, None, threading.Event()))
@@ -206,23 +211,23 @@ class ImageStore(OneImageCalls):
     # Runs --------------------------------------------------------------------------------
 
     def run(self, folder: str, *, expected: int | None = None) -> Run:
-        """The run in a folder; as a context manager it publishes at its end, if all went well.
+        """Return the run in a folder. As a context manager, it publishes the run on success.
 
         Args:
-            folder: Such as `generations/7`.
-            expected: How many images it must have to be published; None: as many as are saved by
-                the object that is returned.
+            folder: Folder of the run, such as `generations/7`.
+            expected: Number of images required for publishing. None: the number of images saved by
+                the returned object.
         """
         return Run(folder, expected, self.save, self._run, self._operations.retries)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish what is in a folder, however many images unless `expected` says; see `Run`."""
+        """Publish the images in a folder. `expected` is the required number, if any. See `Run`."""
         return self._run(publish(self._operations.retries, named(folder), expected))
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
-        """All runs whose folder begins with `prefix`; by time, the first 10,000."""
+        """Iterate over runs whose folder begins with `prefix`; sorted by time, at most 10,000."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
             found, query = self._run(page_of_runs(self._operations.retries, prefix, query))

@@ -1,4 +1,4 @@
-"""Many jobs in a few threads, their outcomes in order."""
+"""Thread pool for bulk operations, with outcomes in input order."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Run one job; what fails it alone is its outcome."""
+    """Run one job and return its outcome. Errors in `FAILED` become outcomes."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:
@@ -25,16 +25,17 @@ def run_many(
     each: Callable[[Outcome[T]], None] | None,
     stop: threading.Event,
 ) -> list[T]:
-    """Run jobs, some at a time; what fails one does not stop the others.
+    """Run jobs concurrently. A failed job does not stop the others.
 
     Args:
-        jobs: Only `concurrency` are taken in advance, in the caller's thread.
-        concurrency: At a time.
-        each: Called with each outcome as it comes, in the caller's thread.
-        stop: Set when the caller is interrupted; jobs that look at it end sooner.
+        jobs: Jobs to run. At most `concurrency` are read in advance, in the caller's thread.
+        concurrency: Number of jobs to run at the same time.
+        each: Called with each outcome as it arrives, in the caller's thread.
+        stop: Set when the caller is interrupted, so that running jobs can end early.
 
     Raises:
-        SomeFailed: after all were tried, unless the next ones would have failed alike.
+        SomeFailed: Some jobs failed. Raised after all were attempted, or early if the remaining
+            ones would fail for the same reason.
     """
     gathered: Gathered[T] = Gathered(each)
     running: dict[Future[Sequence[Outcome[T]]], int] = {}

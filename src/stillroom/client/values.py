@@ -1,4 +1,4 @@
-"""What the SDK gives back."""
+"""Return types of the SDK."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """What was stored, and where to find it.
+    """Saved image.
 
     Attributes:
-        url: Public, if the server's settings make it so; of a skipped image, the API's.
-        size: Bytes.
-        sha256: Hexadecimal.
-        etag: With its quotes, ready for `if_match`.
-        skipped: Whether the same bytes were there already, so that nothing was sent.
-        expires_at: When it goes, aware; None: it stays.
+        url: Public URL if the server is configured for it. API URL if the image was skipped.
+        size: Size in bytes.
+        sha256: Hexadecimal digest.
+        etag: Etag with its quotes, ready for `if_match`.
+        skipped: True if identical bytes were already stored, so that nothing was sent.
+        expires_at: Expiration (timezone-aware); None if the image does not expire.
     """
 
     path: str
@@ -40,10 +40,10 @@ class SavedImage:
 
 @dataclass(frozen=True, slots=True)
 class DownloadedImage:
-    """An image that is in a file now.
+    """Downloaded image.
 
     Attributes:
-        skipped: Whether the same bytes were there already, so that nothing was fetched.
+        skipped: True if the file already had identical bytes, so that nothing was downloaded.
     """
 
     path: str
@@ -53,15 +53,15 @@ class DownloadedImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is known of a stored image.
+    """Properties of a stored image.
 
     Attributes:
-        size: Bytes.
-        modified: When it was saved, aware; from `stat` in whole seconds.
-        etag: With its quotes, ready for `if_match`.
-        sha256: Hexadecimal; None where it has not been hashed.
-        ai_mark: Whether the image itself says that AI made it: `c2pa`, `iptc`, `both` or `none`;
-            None where that cannot be told, or is not known yet. Not compared, as that may change.
+        size: Size in bytes.
+        modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
+        etag: Etag with its quotes, ready for `if_match`.
+        sha256: Hexadecimal digest; None if the image has not been hashed.
+        ai_mark: AI mark embedded in the image: `c2pa`, `iptc`, `both` or `none`; None if it cannot
+            be determined or is not known yet. Ignored in comparisons, because it may change.
     """
 
     path: str
@@ -75,11 +75,12 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata(ImageInfo):
-    """What is known of a stored image, and how it was made.
+    """Properties of a stored image with its generation parameters.
 
     Attributes:
-        generation: None where no tool has written anything that is known.
-        expires_at: When it goes, aware; None: it stays, or that is not known, as in a search.
+        generation: Generation parameters; None if the image contains none in a known format.
+        expires_at: Expiration (timezone-aware); None if the image does not expire, or if that is
+            unknown, as in search results.
     """
 
     generation: Generation | None
@@ -88,24 +89,23 @@ class ImageMetadata(ImageInfo):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What lies one level deeper; `path` ends in a slash."""
+    """Subfolder in a listing; `path` ends in a slash."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """An image or video of the media library; the OpenAPI document describes each field.
+    """Image or video of the media library. The OpenAPI document describes each field.
 
     Attributes:
-        source_key: Where it was first ingested from; None where the server does not know it.
-        duration: Seconds, of a video.
-        dominant_color: `#rrggbb`; None until the server has computed it, and where it cannot.
-        tags: Sorted.
-        ai_mark: `c2pa`, `iptc`, `both` or `none`; None where it was not looked at, or cannot be
-            told.
-        generation: How it was made, without `raw`; None where nothing is known.
-        url: Where the bytes are served.
+        source_key: Storage key of the first ingestion; None if the server does not know it.
+        duration: Duration of a video in seconds.
+        dominant_color: Color as `#rrggbb`; None if not computed yet or not computable.
+        tags: Sorted tags.
+        ai_mark: `c2pa`, `iptc`, `both` or `none`; None if not checked or not determinable.
+        generation: Generation parameters without `raw`; None if unknown.
+        url: URL of the bytes.
     """
 
     id: str
@@ -132,7 +132,7 @@ class MediaResource:
 
 
 class ResourceChanges(TypedDict, total=False):
-    """What can be changed of a `MediaResource`; None takes a value away, if it may be None."""
+    """Changes to a `MediaResource`. None removes a value from a nullable field."""
 
     alt_text: str | None
     caption: str | None
@@ -145,16 +145,16 @@ class ResourceChanges(TypedDict, total=False):
 
 
 class FactsFilters(TypedDict, total=False):
-    """What an image must say of how it was made; see docs/search.md.
+    """Filters on generation parameters; see docs/search.md.
 
     Attributes:
-        prompt: Words in the prompt; in double quotes they follow each other.
-        model: Words of its name that follow each other.
-        lora: The same of the name of a LoRA.
-        sampler: Its whole name, in any case.
-        seed: 0 to 2**64 - 1.
-        tool: Its whole name, in any case.
-        ai_mark: Whether it says that AI made it; `none` finds those that do not.
+        prompt: Words in the prompt. Words in double quotes form a phrase.
+        model: Phrase in the name of the model.
+        lora: Phrase in the name of a LoRA.
+        sampler: Complete name of the sampler, case-insensitive.
+        seed: Seed from 0 to 2**64 - 1.
+        tool: Complete name of the tool, case-insensitive.
+        ai_mark: AI mark; `none` matches images without a mark.
     """
 
     prompt: str
@@ -167,11 +167,11 @@ class FactsFilters(TypedDict, total=False):
 
 
 class ResourceFilters(FactsFilters, total=False):
-    """Which resources are listed; all of these must hold.
+    """Filters for listing resources, which must all match.
 
-    `q` has words of how they were made, as in a search.
-    `tag` is a tag, or with a `-` ahead one that they must not have; or several such.
-    `source_key` is where they were first ingested from, such as `compute/a.png`, or several such.
+    `q` contains words in the generation parameters, as in a search.
+    `tag` is a required tag, or an excluded tag with a leading `-`; or several.
+    `source_key` is the storage key of the first ingestion, such as `compute/a.png`; or several.
     """
 
     tag: str | Iterable[str]
@@ -186,11 +186,11 @@ class ResourceFilters(FactsFilters, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HealingProgress:
-    """How far the server has come with computing what is missing.
+    """Progress of computing missing fields.
 
     Attributes:
-        total: Resources of which something was missing.
-        waiting: Resources of the whole library that still wait.
+        total: Number of resources with missing fields.
+        waiting: Number of resources still waiting, in the whole library.
     """
 
     total: int
@@ -198,17 +198,17 @@ class HealingProgress:
 
     @property
     def done(self) -> int:
-        """Of `total`."""
+        """Number of finished resources, estimated from `total` and `waiting`."""
         return max(0, self.total - self.waiting)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the bytes of one image are; after a failure it may go back.
+    """Transfer progress of one image. It may decrease after a failed attempt.
 
     Attributes:
         done: Bytes sent or received.
-        total: Bytes in all, None where the server has not said.
+        total: Size in bytes; None if the server has not sent it.
     """
 
     path: str
@@ -220,7 +220,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class SaveOptions(Encoding, total=False):
-    """What `ImageStore.save` takes beside the path and the source."""
+    """Options of `ImageStore.save`, in addition to path and source."""
 
     if_match: str | None
     if_none_match: str | None
@@ -233,15 +233,15 @@ class SaveOptions(Encoding, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run of a listing.
+    """Run in a listing.
 
     Attributes:
-        folder: Where its images are.
+        folder: Folder of the images.
         state: `published` or `open`.
-        published_at: Aware; None while it is open.
-        count: Images in its manifest; None while it is open.
-        expires_at: When a rule of retention ends it, aware; None: none does, or that depends on
-            newer runs.
+        published_at: Time of publication (timezone-aware); None if the run is open.
+        count: Number of images in the manifest; None if the run is open.
+        expires_at: Expiration under the retention rules (timezone-aware); None if the run does not
+            expire, or if that depends on newer runs.
     """
 
     folder: str
@@ -253,7 +253,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunImage:
-    """An image of a run, as its manifest has it; `sha256` is hexadecimal."""
+    """Image in the manifest of a run; `sha256` is hexadecimal."""
 
     path: str
     size: int
@@ -264,7 +264,7 @@ class RunImage:
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """A run with its images; `published_at` is None of one that is still open."""
+    """Run with its images; `published_at` is None if the run is still open."""
 
     folder: str
     state: str
@@ -275,12 +275,12 @@ class PublishedRun:
 
 @dataclass(frozen=True, slots=True)
 class DeletedRun:
-    """What became of a run's images.
+    """Result of deleting a run.
 
     Attributes:
-        marked: They go when the grace period is over.
-        kept: They stay, since the library has recorded them in place.
-        newer: They stay, since they were saved after the deletion was asked for.
+        marked: Number of images that will be deleted after the grace period.
+        kept: Number of images kept because the media library has recorded them in place.
+        newer: Number of images kept because they were saved after the deletion was requested.
     """
 
     folder: str
@@ -291,7 +291,7 @@ class DeletedRun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What became of one of many: `error` is None, or `result` is."""
+    """Outcome for one image of a bulk operation: either `result` or `error` is None."""
 
     path: str
     result: T | None = None
