@@ -1,4 +1,4 @@
-"""The search: images by their prompt, model, seed and time, the newest first."""
+"""Search endpoint: images by prompt, model, seed and time, newest first."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -42,11 +42,11 @@ class SearchResults(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """The one operation over one library.
+    """Search operation of one library.
 
     Attributes:
-        database: Where the index is.
-        authorize: Who is asking.
+        database: Database with the index.
+        authorize: Authorization of requests.
     """
 
     database: MediaDatabase
@@ -71,7 +71,7 @@ class SearchOperation:
 
 
 def search_router(operation: SearchOperation) -> OperationRouter:
-    """The route of the one operation, `/storage/search`."""
+    """Create the router for `/storage/search`."""
     router = OperationRouter("/storage/search", tag="Storage")
     router.add(
         "",
@@ -98,15 +98,15 @@ def _item(indexed: IndexedImage) -> dict[str, object]:
 def facts_of(
     asked: FactsParameters, tags: Sequence[str] = (), *, sees_library: bool = True
 ) -> FactsQuery:
-    """Return the conditions that a request's parameters ask for.
+    """Convert the parameters of a request to search conditions.
 
     Args:
-        asked: How images were made.
-        tags: Tags that they must have, or with a `-` ahead must not have.
-        sees_library: The caller may see the library.
+        asked: Filters on generation facts.
+        tags: Required tags; a tag with a leading `-` is excluded.
+        sees_library: Whether the caller may see the library.
 
     Raises:
-        InvalidParameter: a text without a word, or with too many, or a bad filter in `q`.
+        InvalidParameter: a text has no word or too many, or `q` has an invalid filter.
     """
     with _named("q"):
         query = parse_terms(asked.q)
@@ -136,16 +136,16 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> SearchQuery:
-    """What the index is asked.
+    """Build the query for the index.
 
     Args:
-        asked: By the client.
-        visible: The prefix, narrowed to the caller's folder: no cursor leads out of it.
-        grant: The caller's: the library's tags and texts are for those who may see it.
+        asked: Parameters of the request.
+        visible: Prefix, narrowed to the caller's folder. A cursor cannot leave it.
+        grant: Permissions of the caller. The library's tags and texts need the scope `media`.
 
     Raises:
-        Forbidden: tags are asked for by a caller who may not see the library.
-        InvalidParameter: as `facts_of`.
+        Forbidden: the caller filters by tags, but may not see the library.
+        InvalidParameter: as in `facts_of`.
     """
     after = asked.after
     sees_library = "media" in grant.scopes and not grant.folder

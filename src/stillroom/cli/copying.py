@@ -1,4 +1,4 @@
-"""`stillroom cp` and `mv`: within the store, without the bytes coming here."""
+"""`stillroom cp` and `mv`: copies within the store, without a download."""
 
 import threading
 from collections.abc import Callable

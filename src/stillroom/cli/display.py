@@ -1,4 +1,4 @@
-"""Progress display of `verify`, `migrate` and `media heal`: a bar, or a line now and then."""
+"""Progress display of `verify`, `migrate` and `media heal`: a bar or periodic lines."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what needs the server's libraries is imported when a comman
     from stillroom.storage.inspection import Inspection
 
 REFRESH_S: Final = 0.2
-"""How often to bring a display up to date."""
+"""Seconds between updates of a display."""
 
 _LINE_EVERY_S: Final = 10.0
 
@@ -28,8 +28,8 @@ class ProgressCounts(Protocol):
     """Progress that can be displayed.
 
     Attributes:
-        images: Done.
-        size: Bytes that took the time.
+        images: Number of finished images.
+        size: Number of processed bytes.
     """
 
     images: int
@@ -72,7 +72,7 @@ class Display:
 
 @contextlib.asynccontextmanager
 async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
-    """Show a display, and count the images of the store for it meanwhile."""
+    """Show a display, and count the store's images in the background for the total."""
     with progress_bar() as bar:
         display = Display(bar)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
@@ -85,7 +85,7 @@ async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIt
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator["ProgressBar[int] | None"]:
-    """A bar on standard error; None without a terminal."""
+    """Show a bar on standard error, or yield None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -94,7 +94,7 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
 
 
 async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
-    """Count images, for the time that is left; errors are reported by the main walk."""
+    """Count images for the remaining time. The main walk reports errors."""
     from stillroom.paths import StorageKey
 
     count = 0

@@ -37,10 +37,10 @@ _TIMEOUT_S: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check; `remedy` says what to do if it failed.
+    """Result of one check, with a remedy if it failed.
 
     Attributes:
-        is_warning: It works as it is, for now or on one machine.
+        is_warning: Whether everything still works, at least for now or on a single machine.
     """
 
     subject: str
@@ -50,7 +50,7 @@ class CheckResult:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the check failed."""
+        """True if the check failed."""
         return bool(self.remedy) and not self.is_warning
 
 

@@ -1,4 +1,4 @@
-"""`stillroom du`: how much is in which folder."""
+"""`stillroom du`: sizes of folders."""
 
 import json
 from collections import defaultdict

@@ -43,12 +43,12 @@ _HINTS: Final[dict[type[StillroomError], str]] = {
 
 
 def code_of(error: Exception) -> int:
-    """The exit status for an error."""
+    """Return the exit status for an error."""
     found = [code for kind, code in _CODES.items() if isinstance(error, kind)]
     return found[0] if found else FAILED
 
 
 def hint_of(error: BaseException | None) -> str:
-    """A hint on how to fix an error, in brackets, or nothing."""
+    """Return a hint on how to fix an error, in brackets, or an empty text."""
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

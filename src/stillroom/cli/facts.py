@@ -1,4 +1,4 @@
-"""The option that says how an image was made."""
+"""Option type for generation facts."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 
 def json_or_file(text: str) -> dict[str, Any]:
-    """A JSON object, or the name of a file that holds one."""
+    """Parse a JSON object, or read it from a file with this name."""
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text("utf-8")

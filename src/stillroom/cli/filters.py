@@ -1,4 +1,4 @@
-"""The options that say what is searched for: of `stillroom search`, and of `media ls`."""
+"""Search options of `stillroom search` and `stillroom media ls`."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -12,7 +12,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def moment(text: str) -> datetime:
-    """A day or a time; without a zone it is of this machine."""
+    """Parse a day or a time, in the time zone of this machine if it has none."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
@@ -39,12 +39,12 @@ _OPTIONS: Final = (
 
 
 def facts_options(command: _Command) -> _Command:
-    """Words, and options that ask how an image was made, by the names of the API's parameters."""
+    """Add search words and filter options to a command, named like the API's parameters."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument("words", nargs=-1)(command)
 
 
 def query_of(words: Iterable[str]) -> str:
-    """The words of a command as `q`: one with blanks in it is a phrase."""
+    """Join the words of a command to `q`. A word with spaces becomes a phrase."""
     return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)

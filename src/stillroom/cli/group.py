@@ -1,4 +1,4 @@
-"""Groups of commands, whose help has each command's first sentence whole."""
+"""Groups of commands, with full first sentences in their help."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
 
 
 class Group(click.Group):
-    """A group that lists its commands without cutting what they do."""
+    """Group that lists its commands without truncating their help."""
 
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. One that only prints succeeds even if its output is read no further."""
+        """Run a command. If it only prints, it succeeds even if the reader of its output stops."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

@@ -41,12 +41,12 @@ _TYPE_WIDTH: Final = len("application/octet-stream")
 """The longest type that Stillroom finds itself; others' tools may give an object a longer one."""
 
 PROMPT_DEADLINE_S: Final = 5
-"""A person waits at a prompt; transfers have the SDK's own deadline."""
+"""Deadline of interactive commands. Transfers have the default of the SDK."""
 
 
 def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Shell completion: stored paths with this beginning; none without a server."""
-    logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # nothing may stand in the line
+    """Complete a path in the shell. Return no paths if the server does not respond."""
+    logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # logs would disturb the prompt
     try:
         with open_store(context, deadline_s=1, timeout_s=2) as store:
             return [
@@ -309,7 +309,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print an entry of a tree; returns the folders that have been printed."""
+    """Print an entry of a tree, and return the folders above it."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:

@@ -85,7 +85,7 @@ async def _ingest(
 
 
 def _key_of(text: str) -> str:
-    """The storage key of a KEY argument: `compute/` may be left out, as in other commands."""
+    """Return the storage key of a KEY argument, which may lack `compute/`."""
     from stillroom.paths import COMPUTE_PREFIX
 
     return text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
@@ -203,23 +203,23 @@ async def _orphans(
 
 
 class _StatusLine:
-    """Progress as a line on standard error every few seconds."""
+    """Progress line on standard error, printed every few seconds."""
 
     def __init__(self) -> None:
         self._shown_at = time.monotonic()
 
     def show(self, number: int, of_what: str) -> None:
-        """Print the progress, unless that was done a moment ago."""
+        """Print the progress, unless it was printed a moment ago."""
         if time.monotonic() - self._shown_at >= _PROGRESS_S:
             self._shown_at = time.monotonic()
             click.echo(f"{number} {of_what} …", err=True)
 
 
 class _DeadLetters(Group):
-    """A group whose `ls` also answers to its former name, `list`."""
+    """Group that also accepts `list`, the former name of `ls`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """Return the command with this name."""
         return super().get_command(ctx, "ls" if cmd_name == "list" else cmd_name)
 
 

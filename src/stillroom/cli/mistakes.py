@@ -1,10 +1,10 @@
-"""Values that an option does not take, explained in words: click's own messages name its types."""
+"""Readable messages for invalid option values. Click's own messages name its types."""
 
 import click
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return the error with a sentence of ours, if it is about the value of an option."""
+    """Return the error, with our own message if it is about the value of an option."""
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
     if not isinstance(error.param, click.Option):

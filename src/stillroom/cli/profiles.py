@@ -40,7 +40,7 @@ class Profile:
 
 
 def profiles_file() -> Path:
-    """`STILLROOM_CONFIG`, else `stillroom/stillroom.conf` in the user's configuration folder."""
+    """Return `STILLROOM_CONFIG`, or `stillroom/stillroom.conf` in the configuration folder."""
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -48,10 +48,10 @@ def profiles_file() -> Path:
 
 
 def profile_named(name: str) -> Profile:
-    """The profile of this name.
+    """Return the profile with this name.
 
     Raises:
-        ConfigurationError: there is none, or the file cannot be used.
+        ConfigurationError: it does not exist, or the file cannot be used.
     """
     profiles = _profiles()
     if name not in profiles:
@@ -61,7 +61,7 @@ def profile_named(name: str) -> Profile:
 
 
 def default_profile() -> Profile | None:
-    """The profile `default`, where the file has one.
+    """Return the profile `default`, or None.
 
     Raises:
         ConfigurationError: the file cannot be used.
@@ -130,13 +130,13 @@ def _read(file: Path) -> str:
 
 
 def change_profile(name: str, profile: Profile | None) -> None:
-    """Write a profile into the file, in place of the one of its name; None takes that away.
+    """Add or replace the profile with this name, or (None) remove it.
 
-    Comments and other profiles stay as they are. The file is replaced at once, and is its owner's
-    alone; a symbolic link to it stays one.
+    Comments and other profiles are kept. The file is replaced atomically, and only its owner can
+    read it. A symbolic link to it is kept.
 
     Raises:
-        ConfigurationError: the file cannot be used, or has more in it than can be changed safely.
+        ConfigurationError: the file cannot be used, or cannot be changed safely.
         OSError: it cannot be written.
     """
     before = _text()

@@ -132,12 +132,12 @@ def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> st
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 image`, `2 images`, `1,000 images`."""
+    """Format a number with its noun: `1 image`, `2 images`, `1,000 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: 980 B, 25.6 kB, 1.3 MB; decimal units, as disks and networks are sold."""
+    """Format bytes in decimal units: 980 B, 25.6 kB, 1.3 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:  # noqa: PLR2004  (a thousand, as in kB)
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The type of an option that takes bytes a second."""
+"""Option type for bytes per second."""
 
 import re
 from typing import Final
@@ -10,7 +10,7 @@ _POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
 
 
 def rate(text: str) -> float:
-    """Bytes a second: 50MB/s, 1.5GiB/s."""
+    """Parse bytes per second: 50MB/s, 1.5GiB/s."""
     found = _RATE.fullmatch(text)
     number = 0.0
     if found is not None:

@@ -1,4 +1,4 @@
-"""`stillroom retention`: what the rules of retention would delete, for operators."""
+"""`stillroom retention`: preview of the images that the retention rules would delete."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ import click
 from stillroom.cli.group import Group
 from stillroom.cli.progress import counted, size_text
 
-if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.media.retention.plan import PlannedImage
     from stillroom.settings import Settings
 
@@ -23,7 +23,7 @@ _REDRAWN_EVERY_S: Final = 0.2
 
 
 def _moment(text: str) -> datetime:
-    """A time in ISO 8601; without a zone it is UTC."""
+    """Parse a time in ISO 8601, as UTC if it has no zone."""
     try:
         given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
@@ -90,7 +90,7 @@ async def _plan(settings: "Settings", at: datetime | None, *, summary: bool, as_
 
 @dataclass
 class _Counts:
-    """How much goes, by the names of rules."""
+    """Numbers of images, bytes and runs to delete, by rule name."""
 
     images: Counter[str] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
@@ -101,18 +101,18 @@ class _Counts:
         rule = planned.expiration.rule.name
         self.images[rule] += 1
         self.sizes[rule] += planned.image.size
-        if planned.run is not None and planned.run.text != self._last:  # one run after the other
+        if planned.run is not None and planned.run.text != self._last:  # runs are consecutive
             self._last = planned.run.text
             self.runs[rule] += 1
 
     def of(self, rule: str | None = None) -> str:
-        """For people; None: of all rules."""
+        """Return a readable summary of one rule, or (None) of all."""
         images, size, runs = self._numbers(rule)
         said = f"{counted(images, 'image')}, {size_text(size)}"
         return f"{said}, {counted(runs, 'run')}" if runs else said
 
     def as_json(self) -> dict[str, object]:
-        """Of each rule, and of all."""
+        """Return the totals and the numbers of each rule."""
         names = ("images", "bytes", "runs")
         by_rule = {rule: dict(zip(names, self._numbers(rule), strict=True)) for rule in self.images}
         return {**dict(zip(names, self._numbers(None), strict=True)), "rules": by_rule}
@@ -124,7 +124,7 @@ class _Counts:
 
 
 class _Looked:
-    """Progress on standard error: how many images were looked at."""
+    """Progress on standard error: the number of images read."""
 
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()
@@ -132,7 +132,7 @@ class _Looked:
         self._shown_at = time.monotonic()
 
     def add(self, images: int) -> None:
-        """Count a page, and show the number now and then."""
+        """Count a page, and print the number periodically."""
         self._looked_at += images
         every_s = _REDRAWN_EVERY_S if self._on_terminal else _SHOWN_EVERY_S
         if time.monotonic() - self._shown_at >= every_s:
@@ -141,7 +141,7 @@ class _Looked:
             click.echo(f"{counted(self._looked_at, 'image')} looked at …{end}", err=True, nl=False)
 
     def clear(self) -> None:
-        """Take the line away before others are printed."""
+        """Erase the progress line before other output."""
         if self._on_terminal:
             click.echo("\r\x1b[K", err=True, nl=False)
 

@@ -1,4 +1,4 @@
-"""`stillroom search`: images by their prompt, model, seed and time, the newest first."""
+"""`stillroom search`: images by prompt, model, seed and time, newest first."""
 
 import itertools
 from collections.abc import Iterator

@@ -20,22 +20,23 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 _ZIPPED_BY_NAME: Final = 1000
-"""The server's bound; of a folder there is none."""
+"""Limit of the server for paths. Folders have no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """`--include` and `--exclude`: which names below a folder are meant.
+    """Name filter of the options `--include` and `--exclude`.
 
-    A pattern is of the last part of a name, at any depth; one that begins with a slash is of the
-    whole name. `*` stays within a part, `**` crosses them, and `cats/` is all in such a folder.
+    A pattern matches the last segment of a name at any depth, or the whole name if it begins with a
+    slash. `*` matches within a segment, `**` across segments, and `cats/` everything in such a
+    folder.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Whether a name is meant: an `--include` matches, if there is any, and no `--exclude`."""
+        """Return whether any `--include` (or none exists) and no `--exclude` matches a name."""
         parts = name.split("/")
         is_included = not self.include or any(_fits(one, parts) for one in self.include)
         return is_included and not any(_fits(one, parts) for one in self.exclude)
@@ -63,10 +64,10 @@ def filter_options(command: F) -> F:
 def files_to_put(
     sources: Sequence[str], target: str, meant: Filter = EVERYTHING
 ) -> dict[str, Path]:
-    """Each path to save, and the file that goes there.
+    """Return the local file for each path to save.
 
     Raises:
-        click.UsageError: nothing there, or two files for one path.
+        click.UsageError: there is no file, or two files have the same path.
     """
     found: list[tuple[Path, str]] = []
     for source in sources:
@@ -89,7 +90,7 @@ def files_to_put(
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Files and their names below the target."""
+    """Return the files of a source with their names below the target."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -107,7 +108,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files of a folder, in order; links to folders are not followed."""
+    """Yield all files below a folder, sorted. Links to folders are not followed."""
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -119,11 +120,11 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, meant: Filter = EVERYTHING
 ) -> dict[str, Path]:
-    """Each stored image, and the file that it becomes.
+    """Return the local file for each image to download.
 
     Raises:
-        ImageNotFound: nothing there under one of the names.
-        click.UsageError: two images for one file, or none is left by the filter.
+        ImageNotFound: a source matches no image.
+        click.UsageError: two images have the same file, or the filter excludes all.
     """
     wanted = _meant(store, sources, meant)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
@@ -140,11 +141,11 @@ def images_to_get(
 def images_to_zip(
     store: ImageStore, sources: Sequence[str], meant: Filter = EVERYTHING
 ) -> str | list[str]:
-    """What an archive is asked for: a folder as what paths begin with, else the paths.
+    """Return the prefix of the one folder to archive, or the paths to archive.
 
     Raises:
-        ImageNotFound: nothing there under one of the names.
-        click.UsageError: more paths than an archive takes by name.
+        ImageNotFound: a source matches no image.
+        click.UsageError: there are more paths than the server accepts.
     """
     source = sources[0]
     is_whole = len(sources) == 1 and meant == EVERYTHING and not _MAGIC.search(source)
@@ -162,11 +163,12 @@ def images_to_zip(
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, meant: Filter = EVERYTHING
 ) -> dict[str, str]:
-    """Each stored image, and the path that it is copied to.
+    """Return the target path for each image to copy.
 
     Raises:
-        ImageNotFound: nothing there under one of the names.
-        click.UsageError: two images for one path, an image onto itself, or none is left.
+        ImageNotFound: a source matches no image.
+        click.UsageError: two images have the same target, an image is its own target, or the filter
+            excludes all.
     """
     wanted = _meant(store, sources, meant)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
@@ -184,10 +186,10 @@ def images_to_copy(
 
 
 def images_named(store: ImageStore, source: str, meant: Filter = EVERYTHING) -> list[str]:
-    """The images that a name, a folder (`cats/`) or a pattern stands for.
+    """Return the paths of the images that match a name, a folder (`cats/`) or a pattern.
 
     Raises:
-        ImageNotFound: none.
+        ImageNotFound: no image matches.
     """
     return [path for path, name in _images_of(store, source) if meant.takes(name)]
 
@@ -201,12 +203,12 @@ def _meant(store: ImageStore, sources: Sequence[str], meant: Filter) -> list[tup
 
 
 def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool:
-    """Whether one image is named, and not a folder or a pattern that there is one of."""
+    """Return whether the only source is the path of an image, not a folder or pattern."""
     return [path for path, _ in wanted] == list(sources) and len(wanted) == 1
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Paths, and their names below where they are fetched to."""
+    """Return the paths of a source with their names below the target."""
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]
@@ -226,7 +228,7 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    """`*` stays within a segment, `**` crosses them, as in a shell with globstar."""
+    """Return whether segments match a pattern, with `**` as in a shell with globstar."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

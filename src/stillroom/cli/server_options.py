@@ -1,4 +1,4 @@
-"""`--url`, `--token` and `--profile`: which server a command talks to, and with which token."""
+"""Options `--url`, `--token` and `--profile`, which select the server and token of a command."""
 
 import importlib.util
 import ipaddress
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Of a token that a command mints for itself, in case another program has taken the port."""
+"""Lifetime of a command's own token. Short, in case another program uses the server's port."""
 
 SERVER: Final = (
     "The server is the one of --url, else of --profile, else at STILLROOM_URL, else of the profile "
@@ -34,8 +34,8 @@ SERVER: Final = (
 
 
 @dataclass
-class _Given:
-    """What the options say."""
+class _ServerOptions:
+    """Values of the options."""
 
     url: str | None = None
     token: str | None = None
@@ -43,7 +43,7 @@ class _Given:
 
 
 def server_options(command: F) -> F:
-    """Add the options to a command; `open_store` finds what they say in the command's context."""
+    """Add the options to a command. `open_store` reads them from the context."""
     for name, text in (
         ("profile", "A server and its token by name.  [STILLROOM_PROFILE]"),
         ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
@@ -54,52 +54,52 @@ def server_options(command: F) -> F:
 
 
 def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
-    setattr(_given(context), option.name or "", value)
+    setattr(_options(context), option.name or "", value)
 
 
-def _given(context: click.Context) -> _Given:
-    given: _Given = context.meta.setdefault(_KEPT_AS, _Given())
-    return given
+def _options(context: click.Context) -> _ServerOptions:
+    options: _ServerOptions = context.meta.setdefault(_KEPT_AS, _ServerOptions())
+    return options
 
 
 def open_store(
     context: click.Context | None = None, *, deadline_s: float = 120, timeout_s: float = 60
 ) -> ImageStore:
-    """The server of this command; see `ImageStore` for the limits.
+    """Open the store of this command's server. The limits are those of `ImageStore`.
 
     Raises:
-        ConfigurationError: it cannot be told which.
+        ConfigurationError: the profile does not exist, or its file cannot be used.
     """
     return ImageStore(*_server(context), deadline_s=deadline_s, timeout_s=timeout_s)
 
 
 def open_async_store() -> AsyncImageStore:
-    """As `open_store`, for code that awaits."""
+    """Open the store as in `open_store`, for asynchronous code."""
     return AsyncImageStore(*_server(None))
 
 
 def is_server_named() -> bool:
-    """Whether an option, a variable or a profile says which server is meant.
+    """Return whether an option, a variable or a profile selects a server.
 
     Raises:
         ConfigurationError: the file with the profiles cannot be used.
     """
-    given = _given(click.get_current_context())
+    options = _options(click.get_current_context())
     variables = ("STILLROOM_URL", "STILLROOM_PROFILE")
-    if given.url or given.profile or any(os.environ.get(name) for name in variables):
+    if options.url or options.profile or any(os.environ.get(name) for name in variables):
         return True
     return default_profile() is not None
 
 
 def _server(context: click.Context | None) -> tuple[str, Token | None]:
-    given = _given(context or click.get_current_context())
-    url, token = given.url, given.token
-    if given.profile or not (url or os.environ.get("STILLROOM_URL")):
-        name = given.profile or os.environ.get("STILLROOM_PROFILE")
+    options = _options(context or click.get_current_context())
+    url, token = options.url, options.token
+    if options.profile or not (url or os.environ.get("STILLROOM_URL")):
+        name = options.profile or os.environ.get("STILLROOM_PROFILE")
         profile = profile_named(name) if name else default_profile()
         if profile is not None:
             if url is None or _origin(url) == _origin(profile.url):
-                token = token or profile.token  # it goes to its own server alone
+                token = token or profile.token  # never sent to another server
             url = url or profile.url
     url = url or os.environ.get("STILLROOM_URL") or DEFAULT_URL
     return url, token or os.environ.get("STILLROOM_TOKEN") or _own_token(url)
@@ -111,9 +111,9 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Mint tokens where the server runs on this machine, and this user can read its secret.
+    """Mint tokens if the server runs on this machine and this user can read its secret.
 
-    They leave the machine in no case: not for another host, and not through a proxy.
+    These tokens never leave the machine: they are not sent to other hosts or through a proxy.
     """
     if not _is_here(url):
         return None
@@ -121,7 +121,7 @@ def _own_token(url: str) -> Token | None:
     secret = folder / ".stillroom" / "secret"
     if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
         return None
-    return _Minted() if importlib.util.find_spec("jwt") else None  # the SDK alone lacks it
+    return _Minted() if importlib.util.find_spec("jwt") else None  # not installed with only the SDK
 
 
 def _is_here(url: str) -> bool:
@@ -140,14 +140,14 @@ def _is_here(url: str) -> bool:
 
 
 class _Minted:
-    """The current token of a command that mints its own."""
+    """Token source that mints tokens and renews them before they expire."""
 
     def __init__(self) -> None:
         self._token = ""
         self._until = 0.0
 
     def __call__(self) -> str:
-        """A token that is valid for a minute at least.
+        """Return a token that is valid for at least a minute.
 
         Raises:
             ConfigurationError, OSError: the server's settings or its secret cannot be read.
@@ -165,10 +165,10 @@ def minted_token(
     folder: str | None = None,
     data_dir: str | None = None,
 ) -> str:
-    """A token of the server whose settings and secret are here.
+    """Mint a token with the settings and the secret of the server on this machine.
 
     Raises:
-        ConfigurationError: the settings cannot work, or tokens are signed elsewhere.
+        ConfigurationError: the settings are invalid, or another service signs the tokens.
         FileNotFoundError: there is no secret.
     """
     from stillroom.auth.choose import minting_secret

@@ -1,4 +1,4 @@
-"""`stillroom show`: what is known of one image, and how it was made."""
+"""`stillroom show`: facts and generation parameters of one image."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from stillroom.client import Generation, ImageMetadata
 
 _WIDTH: Final = 16
 _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""What JSON leaves as it is, and terminals act on."""
+"""Control characters that JSON does not escape, with their escapes."""
 
 
 @click.command(epilog=SERVER)
@@ -33,7 +33,7 @@ def show(path: str, *, as_json: bool) -> None:
 
 
 def json_line(found: ImageMetadata) -> str:
-    """All that is known of one image as a line of JSON that a terminal may show."""
+    """Format all facts of one image as `safe_json`."""
     facts = found.generation.as_json() if found.generation is not None else None
     known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
     known["expires_at"] = found.expires_at.isoformat() if found.expires_at else None
@@ -41,19 +41,19 @@ def json_line(found: ImageMetadata) -> str:
 
 
 def safe_json(known: object) -> str:
-    """A line of JSON that a terminal may show; times are ISO 8601."""
+    """Format a line of JSON without control characters. Times are ISO 8601."""
     line = json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
     return line.translate(_CONTROLS)
 
 
 def labelled(label: str, text: str) -> str:
-    """A text out of a file behind its label; its further lines stand below the first."""
+    """Format a label and an untrusted text. Further lines are indented below the first."""
     below = "\n" + " " * _WIDTH
     return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
 
 
 def printable(text: str) -> str:
-    """A text out of a file, as a terminal may show it: it meets no escape sequence."""
+    """Replace control characters in an untrusted text, against terminal escape sequences."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
@@ -73,7 +73,7 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
 
 
 def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
-    """What is known of how an image was made, as labels and texts; `raw` is left out."""
+    """Yield the generation facts of an image, without `raw`, as labels and texts."""
     for name, value in facts.as_json().items():
         if name == "loras" and facts.loras:
             named = (

@@ -1,4 +1,4 @@
-"""`stillroom sync`: make a folder of the store like a local one, or the other way round."""
+"""`stillroom sync`: synchronize a local folder with a folder of the store, either way."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
-"""What a download that was killed has left (`client/sinks.py`)."""
+"""Name of the temporary file of a killed download (`client/sinks.py`)."""
 
 
 @click.command(epilog=SERVER)
@@ -86,7 +86,7 @@ class _Sides:
     meant: Filter
 
     def files(self) -> dict[str, Path]:
-        """Local files by their names below the folder."""
+        """Return local files by their names below the folder."""
         found = {
             file.relative_to(self.local).as_posix(): file
             for file in files_below(self.local)
@@ -95,21 +95,22 @@ class _Sides:
         return {name: file for name, file in found.items() if self.meant.takes(name)}
 
     def images(self, store: ImageStore) -> dict[str, ImageInfo]:
-        """Stored images by their names below the folder."""
+        """Return stored images by their names below the folder."""
         found = {entry.path[len(self.folder) :]: entry for entry in store.entries(self.folder)}
         return {name: image for name, image in found.items() if self.meant.takes(name)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What has to be done.
+    """Work of one synchronization.
 
     Attributes:
-        verb: What becomes of what is copied.
-        jobs: Of each image: whether it is the same already, and what copies it.
-        sizes: Bytes of each image of the source.
-        superfluous: What the source lacks, and is to be deleted.
-        delete: Deletes such things; answers how many there were.
+        verb: Participle for copied images in the output.
+        jobs: For each image, a function that returns whether it is unchanged, and one that copies
+            it.
+        sizes: Bytes of each image in the source.
+        superfluous: Names in the target to delete because the source lacks them.
+        delete: Deletes such names, and returns how many existed.
     """
 
     verb: str
@@ -163,7 +164,7 @@ def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: 
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:
-    """Delete files, and the folders that have become empty by it."""
+    """Delete files, and the folders that become empty."""
     for name in names:
         Path(name).unlink(missing_ok=True)
         for folder in Path(name).parents:

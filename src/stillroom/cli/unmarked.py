@@ -1,4 +1,4 @@
-"""`stillroom unmarked`: images that do not say that AI made them."""
+"""`stillroom unmarked`: list of images without an AI mark."""
 
 import asyncio
 import json
@@ -25,13 +25,13 @@ _REDRAWN_EVERY_S: Final = 0.2
 
 @dataclass
 class Findings:
-    """What was found so far, and said on the way.
+    """Results so far, and their output.
 
     Attributes:
-        images: Looked at.
-        unmarked: Paths of those without a mark.
-        unknown: Of those whose mark cannot be told, since what should have it is broken.
-        others: How many were of a type that has no place for one.
+        images: Number of images read.
+        unmarked: Paths of images without a mark.
+        unknown: Paths of images whose mark cannot be read because the file is broken.
+        others: Number of files of a type that cannot have a mark.
     """
 
     as_json: bool
@@ -42,7 +42,7 @@ class Findings:
     _said: float = field(default_factory=time.monotonic)
 
     def add(self, found: ImageMetadata) -> None:
-        """Take note of one image; a path without a mark is printed at once."""
+        """Add one image. The path of an image without a mark is printed at once."""
         self.images += 1
         if found.ai_mark == "none":
             self.unmarked.append(found.path)
@@ -56,7 +56,7 @@ class Findings:
 
     @property
     def summary(self) -> str:
-        """In one line."""
+        """One-line summary."""
         said = f"{counted(self.images, 'image')}, {len(self.unmarked):,} without a mark"
         said += f", {len(self.unknown):,} that cannot be told" if self.unknown else ""
         return said + (f", {self.others:,} of other types" if self.others else "")

@@ -196,7 +196,7 @@ class _SavedProgress:
 
 @dataclass
 class _Report:
-    """The findings and the summary, on standard output."""
+    """Output of the findings and the summary."""
 
     as_json: bool
 

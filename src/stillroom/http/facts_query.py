@@ -1,4 +1,4 @@
-"""The query parameters that say how an image was made: of a search, and of the media library."""
+"""Query parameters for generation facts, shared by the search and the media library."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from stillroom.errors import InvalidParameter
 from stillroom.http.parameters import Parameter, Place, choice, optional, or_null
 
 MAX_SEARCH_TEXT: Final = 1000
-"""Characters of one parameter."""
+"""Maximum number of characters of one parameter."""
 
 MAX_SEED: Final = 2**64 - 1
 
@@ -58,12 +58,12 @@ _AI_MARK: Final[Parameter[str | None]] = choice(
 )
 
 FACTS_QUERY: Final = (_Q, _PROMPT, _MODEL, _LORA, _SAMPLER, _SEED, _TOOL, _AI_MARK)
-"""What an image says of how it was made."""
+"""Parameters that filter images by their generation facts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsParameters:
-    """What an image must say of how it was made; empty texts and None ask for nothing."""
+    """Filters on generation facts. Empty texts and None do not filter."""
 
     q: str = ""
     prompt: str = ""
@@ -76,10 +76,10 @@ class FactsParameters:
 
 
 def read_facts(given: Mapping[str, str]) -> FactsParameters:
-    """Those of `FACTS_QUERY` in a query.
+    """Parse the parameters of `FACTS_QUERY` in a query.
 
     Raises:
-        InvalidParameter: one of the wrong form.
+        InvalidParameter: a parameter is invalid.
     """
     return FactsParameters(
         q=_Q.read(given),

@@ -1,7 +1,7 @@
-"""Settings: read once from the environment or a file, and checked before anything starts.
+"""Settings: read once from the environment or a file, and validated before anything starts.
 
-`fields.py` says what can be set, `sources.py` where values come from, and `settings.py` what they
-mean together. Nothing here opens or writes anything: that is `stillroom.assembly`.
+`fields.py` has the fields, `sources.py` the sources of values, and `settings.py` values derived
+from several fields. Nothing here opens or writes anything: `stillroom.assembly` does that.
 """
 
 from stillroom.settings.settings import Settings

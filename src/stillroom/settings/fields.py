@@ -1,6 +1,6 @@
-"""The fields of the settings: type, default, bounds and meaning of each, and its checks.
+"""Fields of the settings: types, defaults, bounds, meanings and validation.
 
-A docstring below a field is its line in docs/reference/settings.md.
+The docstring of a field is its description in docs/reference/settings.md.
 """
 
 import re
@@ -21,7 +21,7 @@ MIB: Final = 1024**2
 _ORIGIN: Final = re.compile(
     r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
 )
-"""As browsers write it: lower case, no slash at the end."""
+"""Origin as browsers send it: lower case, without a slash at the end."""
 
 _DATABASE_URL: Final = re.compile(r"postgres(ql)?(\+psycopg)?://")
 
@@ -31,7 +31,7 @@ _VISIBLE_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 
 
 class Fields(BaseSettings):
-    """What can be set, field by field; each value is checked by itself."""
+    """Fields of the settings. Each value is validated on its own."""
 
     model_config = SettingsConfigDict(
         env_prefix="STILLROOM_", frozen=True, extra="ignore", env_ignore_empty=True
@@ -74,10 +74,10 @@ class Fields(BaseSettings):
     """Secrets that are still accepted: docs/running.md#changing-the-secret."""
 
     jwt_audience: str | None = None
-    """If set, tokens must have this `aud`. Required with a JWKS URL."""
+    """`aud` that tokens must have, if set. Required with a JWKS URL."""
 
     jwt_issuer: str | None = None
-    """If set, tokens must have this `iss`."""
+    """`iss` that tokens must have, if set."""
 
     max_upload_bytes: int = Field(default=100 * MIB, ge=1)
     """Largest upload. A larger one gets 413 as soon as the limit is passed, not at the end."""
@@ -128,7 +128,7 @@ class Fields(BaseSettings):
     """
 
     deletion_grace_seconds: int = Field(default=3600, ge=0)
-    """How long a relocated source, or a deleted resource, stays before its bytes are deleted."""
+    """Time that a relocated source, or a deleted resource, stays before its bytes are deleted."""
 
     sweep_interval_seconds: float = Field(default=30, ge=0)
     """Time between sweeps in each process; 0 leaves them to `stillroom media sweep`.
@@ -171,13 +171,13 @@ class Fields(BaseSettings):
     """Slowest upload. A body that is slower for 30 seconds gets 408."""
 
     idle_timeout_seconds: int = Field(default=65, ge=1)
-    """How long a connection stays open between requests. Keep it above a proxy's in front."""
+    """Time that a connection stays open between requests. Keep it above a proxy's in front."""
 
     write_timeout_seconds: float = Field(default=60, gt=0)
-    """How long a client may read nothing of a response; then its connection is closed."""
+    """Time limit for a client that reads nothing of a response; then the connection is closed."""
 
     drain_seconds: int = Field(default=30, ge=0)
-    """How long a shutdown waits for requests in progress."""
+    """Time that a shutdown waits for requests in progress."""
 
     hang_seconds: int = Field(default=30, ge=0)
     """A worker that has answered nothing for so long is killed and replaced; 0 turns that off.
@@ -208,7 +208,7 @@ class Fields(BaseSettings):
     """`x-accel`: nginx sends large images itself, docs/deploying.md#bytes-from-nginx."""
 
     sendfile_key: SecretStr | None = None
-    """What nginx must show for that, as the value of `X-Stillroom-Sendfile`.
+    """Key that nginx sends in `X-Stillroom-Sendfile`. Required with `x-accel`.
 
     At least 16 letters and digits.
     """
@@ -321,7 +321,7 @@ class Fields(BaseSettings):
     )
     @classmethod
     def _strip(cls, value: object) -> object:
-        """Files that hold a secret often end in a line feed; signatures count single blanks."""
+        """Strip the line feed at the end of secret files, and collapse spaces for signatures."""
         return re.sub(" +", " ", value.strip()) if isinstance(value, str) else value
 
     @field_validator(

@@ -1,4 +1,4 @@
-"""The settings of one process: read and checked, with what several fields mean together."""
+"""Settings of one process, with values derived from several fields."""
 
 import re
 import shlex
@@ -48,29 +48,29 @@ _LOCAL_ROWS: Final = (
 
 
 class Settings(Fields):
-    """Read from `STILLROOM_*`; an unusable value stops the start with one sentence."""
+    """Settings read from `STILLROOM_*`. An invalid value stops the start with one sentence."""
 
     _unread: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
     def read(cls, **flags: object) -> Self:
-        """Read the environment; `flags` that are not None win over it.
+        """Read the environment. `flags` that are not None take precedence.
 
-        What no variable says can be in a file of its name, in the folder that systemd (or a
-        container's configuration) names in CREDENTIALS_DIRECTORY: docs/adr/0020.
+        A value without a variable can be in a file with the variable's name, in the folder that
+        systemd (or a container's configuration) sets as CREDENTIALS_DIRECTORY: docs/adr/0020.
 
         Raises:
-            ConfigurationError: one sentence that names each setting at fault; or a variable is
-                so near to one that it must be meant.
+            ConfigurationError: a setting is invalid (one sentence names each), or a variable
+                looks like a misspelled setting.
         """
         return cls._read(given_names(), {**former_values(), **flags})
 
     @classmethod
     def read_with(cls, values: Mapping[str, object]) -> Self:
-        """Read the environment; `values` that are not None win, by the names of the fields.
+        """Read the environment. `values` by field name that are not None take precedence.
 
         Raises:
-            ConfigurationError: as `read`; or there is no such field.
+            ConfigurationError: as in `read`, or a field does not exist.
         """
         if unknown := sorted(values.keys() - cls.model_fields.keys()):
             raise ConfigurationError(
@@ -84,10 +84,10 @@ class Settings(Fields):
 
     @classmethod
     def read_file(cls, file: Path) -> Self:
-        """Read `NAME=value` lines, as systemd and Docker do, and nothing of the environment.
+        """Read `NAME=value` lines as systemd and Docker do, and ignore the environment.
 
         Raises:
-            ConfigurationError: as `read`; or the file cannot be read.
+            ConfigurationError: as in `read`, or the file cannot be read.
         """
         values, names = values_in(file)
         try:
@@ -97,10 +97,10 @@ class Settings(Fields):
 
     @classmethod
     def of_values(cls, **values: object) -> Self:
-        """Settings with these fields and nothing of the environment.
+        """Create settings from these fields, and ignore the environment.
 
         Raises:
-            ConfigurationError: one sentence that names each setting at fault.
+            ConfigurationError: a setting is invalid (one sentence names each).
         """
         return without_environment(cls)._read((), values)  # noqa: SLF001  (the same)
 
@@ -111,7 +111,7 @@ class Settings(Fields):
         given["_secrets_dir"] = credentials_folder()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # a folder in a credential's place
+                warnings.simplefilter("error", UserWarning)  # a folder instead of a credential file
                 settings = cls(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
         except (OSError, SettingsError, UserWarning) as error:
             raise ConfigurationError(
@@ -129,25 +129,25 @@ class Settings(Fields):
 
     @property
     def images_url(self) -> str:
-        """What public image URLs begin with: the CDN's, where there is one, else our own."""
+        """Base of public image URLs: at the CDN if there is one, else at this server."""
         if self.r2_public_url and self._has_bucket:
             return f"{self.r2_public_url}/{COMPUTE_PREFIX.rstrip('/')}"
         return self.api_images_url
 
     @property
     def api_images_url(self) -> str:
-        """What image URLs begin with that this server answers itself."""
+        """Base of image URLs at this server."""
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"
         return f"{base}/api/v1/storage/images"
 
     @property
     def secret_file(self) -> Path:
-        """Where the secret is kept if none is configured."""
+        """File of the secret, used if none is configured."""
         return self.data_dir / ".stillroom" / "secret"
 
     @property
     def token_command(self) -> str:
-        """The command that makes a token, in any shell of this machine; empty: none does."""
+        """Command that creates a token in any shell of this machine, or empty if none can."""
         if self.jwt_algorithm != "HS256":
             return ""
         if self.jwt_secret is not None or "data_dir" not in self.model_fields_set:
@@ -156,19 +156,19 @@ class Settings(Fields):
 
     @property
     def sign_in_folder(self) -> Path:
-        """Where the codes of sign-in links are."""
+        """Folder with the codes of sign-in links."""
         return self.data_dir / ".stillroom" / "sign-in"
 
     @property
     def secret(self) -> SecretConfig:
-        """What tokens and URLs are signed with."""
+        """Secrets that sign tokens and URLs."""
         current = None if self.jwt_secret is None else self.jwt_secret.get_secret_value()
         previous = tuple(old.get_secret_value() for old in self.jwt_previous_secrets)
         return SecretConfig(self.secret_file, current=current, previous=previous)
 
     @property
     def keys(self) -> KeysConfig:
-        """What the signatures of tokens are checked with.
+        """Keys that verify the signatures of tokens.
 
         Raises:
             ConfigurationError: the settings contradict each other.
@@ -205,11 +205,11 @@ class Settings(Fields):
 
     @property
     def storage(self) -> DiskConfig | R2Config:
-        """Which backend, and how.
+        """Configuration of the storage backend.
 
         Raises:
-            ConfigurationError: the bucket is configured by halves, where falling back to the
-                disk would scatter a user's images over two places; or it has no address.
+            ConfigurationError: the bucket has no address, or only some of its settings are set.
+                Falling back to the disk would scatter images over two places.
         """
         if not self._has_bucket:
             return DiskConfig(
@@ -248,15 +248,15 @@ class Settings(Fields):
             session_token=token.get_secret_value() or None if token else None,
             addressing=self.r2_addressing,
         )
-        config.address  # noqa: B018  (a bucket that no host can name raises here)
+        config.address  # noqa: B018  (raises if no host name can contain the bucket)
         return config
 
     @property
     def derived(self) -> DerivedConfig:
-        """How pictures are made of images, and where they are kept.
+        """Configuration of thumbnails and their cache.
 
         Raises:
-            ConfigurationError: a CDN is to make them, and there is none.
+            ConfigurationError: the CDN should create them, but there is no CDN.
         """
         transforms = self.r2_image_transformations and self._has_bucket
         if transforms and not self.r2_public_url:
@@ -276,7 +276,7 @@ class Settings(Fields):
 
     @property
     def proxy_key(self) -> bytes | None:
-        """What a proxy shows that sends large images itself; None: no proxy may.
+        """Key of a proxy that sends large images itself, or None if this is off.
 
         Raises:
             ConfigurationError: the settings contradict each other.
@@ -298,7 +298,7 @@ class Settings(Fields):
 
     @property
     def image_origins(self) -> list[str]:
-        """Whose images the page shows beside our own: where a GET of one may redirect to."""
+        """Other origins whose images the gallery shows, because image URLs redirect to them."""
         config = self.storage
         if not isinstance(config, R2Config):
             return []
@@ -309,12 +309,12 @@ class Settings(Fields):
 
     @property
     def deletion_grace(self) -> timedelta:
-        """How long a mark waits before its deletion is due."""
+        """Time from the marking of an image to its deletion."""
         return timedelta(seconds=self.deletion_grace_seconds)
 
     @property
     def rows(self) -> RowsConfig:
-        """Where the media library's rows are."""
+        """Configuration of the media library's database."""
         if self.database_url is not None:
             return PostgresConfig(self.database_url.get_secret_value())
         file = self.data_dir / ".stillroom" / "library.db"
@@ -322,7 +322,7 @@ class Settings(Fields):
 
     @property
     def media_url(self) -> str:
-        """What public URLs of the media library begin with: a key's at the CDN, else an id's."""
+        """Base of public URLs of the media library: for keys at the CDN, else for ids here."""
         if self.r2_public_url and self._has_bucket:
             return self.r2_public_url
         base = self.public_base_url or f"http://127.0.0.1:{self.port}"
@@ -333,7 +333,7 @@ class Settings(Fields):
         return bool(self.r2_endpoint_url or self.r2_access_key_id)  # `variables.BUCKET`
 
     def warnings(self) -> list[str]:
-        """What nothing reads, and what works on one machine and breaks on the second, by lines."""
+        """Return warnings: unread variables, and settings that fail with a second machine."""
         lines = list(self._unread)
         if self._has_bucket:
             local = ((_LOCAL_TOKENS, self.jwt_secret), (_LOCAL_ROWS, self.database_url))
@@ -342,7 +342,7 @@ class Settings(Fields):
 
     @property
     def save_rules(self) -> SaveRules:
-        """What every save must keep to."""
+        """Rules for every save."""
         return SaveRules(max_bytes=self.max_upload_bytes, require_image=self.require_image)
 
 
@@ -357,11 +357,14 @@ _MUST: Final = {
     "literal_error": "must be {expected}",
     "string_pattern_mismatch": "has characters, or a length, that it does not take",
 }
-"""By pydantic's kinds of errors: https://docs.pydantic.dev/latest/errors/validation_errors/."""
+"""Messages by error type of pydantic.
+
+https://docs.pydantic.dev/latest/errors/validation_errors/
+"""
 
 
 def _explained(fault: "ErrorDetails") -> str:
-    """What a value must be; our own checks say so themselves, and pydantic names its types."""
+    """Return the requirement that a value violates. Our own validators raise it as a message."""
     kind = fault["type"]
     said = _MUST.get(kind) or _MUST.get(kind.partition("_")[0])
     if said is None:

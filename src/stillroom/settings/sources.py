@@ -1,4 +1,4 @@
-"""Where settings come from: environment variables, credential files, and files of `NAME=value`."""
+"""Sources of settings: environment variables, credential files, `NAME=value` files."""
 
 import contextlib
 import os
@@ -16,29 +16,29 @@ from stillroom.variables import PREFIXES, find_unread
 S = TypeVar("S", bound=BaseSettings)
 
 _FORMER: Final = {"STILLROOM_SHORT_ROAD": "fast_path"}
-"""Variables by names of earlier versions, and the fields that they set."""
+"""Fields by variable names of earlier versions."""
 
 _OF_COMMANDS: Final = ("STILLROOM_URL", "STILLROOM_TOKEN", "STILLROOM_PROFILE", "STILLROOM_CONFIG")
-"""What `stillroom put` and others read; they may stand in the same environment."""
+"""Variables of `stillroom put` and other commands, allowed in the same environment."""
 
 
 def credentials_folder() -> Path | None:
-    """The folder with a file for each secret; https://systemd.io/CREDENTIALS/."""
+    """Return the folder with a file for each secret (https://systemd.io/CREDENTIALS/)."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def given_names() -> list[str]:
-    """The names of variables that are not empty, and of credential files."""
+    """Return the names of non-empty variables and of credential files."""
     names = [name for name, value in os.environ.items() if value]
     folder = credentials_folder()
-    with contextlib.suppress(OSError):  # what cannot be read is said when its value is read
+    with contextlib.suppress(OSError):  # reading the values reports errors
         names += os.listdir(folder) if folder else []
     return names
 
 
 def former_values() -> dict[str, object]:
-    """Fields that are set by a variable's former name, unless its new name is set too."""
+    """Return fields set by former variable names. A new name takes precedence."""
     return {
         field: os.environ.get(variable_of(field)) or os.environ[former]
         for former, field in _FORMER.items()
@@ -47,10 +47,10 @@ def former_values() -> dict[str, object]:
 
 
 def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
-    """Fields that the `NAME=value` lines of a file set, and the names of all its lines.
+    """Return the fields that a file's `NAME=value` lines set, and the names in all lines.
 
     Raises:
-        ConfigurationError: it cannot be read, or sets nothing.
+        ConfigurationError: the file cannot be read, or sets nothing.
     """
     try:
         found = dotenv_values(file, interpolate=False)
@@ -62,16 +62,16 @@ def values_in(file: Path) -> tuple[dict[str, object], list[str]]:
         for name, value in lines.items()
         if name.startswith(PREFIXES)
     }
-    if not values:  # with nothing set it would be a new store in the folder at hand
+    if not values:  # defaults would create a new store in the current folder
         raise ConfigurationError(f"{str(file)!r} has no line that sets STILLROOM_… or R2_…")
     return values, list(lines)
 
 
 def unread_names(names: Iterable[str]) -> list[str]:
-    """A warning for each name of ours that no setting has, or that has another name now.
+    """Return a warning for each of our variables that was renamed or that no setting reads.
 
     Raises:
-        ConfigurationError: one is so near to a setting that it must be meant.
+        ConfigurationError: a name looks like a misspelled setting.
     """
     fields = [str(one.validation_alias or name) for name, one in Fields.model_fields.items()]
     known = [*map(variable_of, fields), *_OF_COMMANDS, *_FORMER]
@@ -85,7 +85,7 @@ def unread_names(names: Iterable[str]) -> list[str]:
 
 
 def without_environment(settings: type[S]) -> type[S]:
-    """The same settings, which do not read the environment."""
+    """Return a subclass that does not read the environment."""
 
     class WithoutEnvironment(settings):  # type: ignore[valid-type, misc]  # mypy knows no class made of a variable
         @classmethod
@@ -98,7 +98,7 @@ def without_environment(settings: type[S]) -> type[S]:
 
 
 def variable_of(field: str) -> str:
-    """The environment variable behind a field, as pydantic names it in an error."""
+    """Return the environment variable of a field, as named in pydantic's errors."""
     return field if field.startswith("R2_") else f"STILLROOM_{field.upper()}"
 
 

@@ -1,7 +1,7 @@
-"""The comparison after a start: what the index may lack since its latest save.
+"""Comparison after a start, for changes that the index may lack since its latest save.
 
-A process that dies takes with it what it has noted and not written. After a start one process
-compares what has changed since, without pauses.
+A process that dies loses its queued changes. So after a start, one process compares everything that
+has changed since the latest save, without pauses.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 _LEASE: Final = timedelta(seconds=30)
-"""A process that is killed in its comparison is soon followed by another one."""
+"""Short, so that another process soon resumes the comparison of a killed one."""
 
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
-"""As many as a bucket lists in one request."""
+"""Number of names that a bucket lists in one request."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:
-    """Compares one storage with its index after a start of this process."""
+    """Comparison of one storage with its index after a start of this process."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage`, and write into `database`. This process has started now."""
+        """Compare `storage` with the index in `database`. The current time counts as the start."""
         self._storage = storage
         self._database = database
         self._comparing = Comparing(storage, database)
@@ -49,10 +49,10 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Note since when changes may be missing, before this process writes into the index.
+        """Record since when changes may be missing, before this process writes to the index.
 
         Raises:
-            BackendUnavailable: the database is away.
+            BackendUnavailable: the database is unavailable.
         """
         async with self._noting:
             if self._since is None:
@@ -61,19 +61,19 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare what has changed since the latest save in the index, once after a start.
+        """Compare all changes since the latest save in the index, once after a start.
 
-        On a disk the folders that have changed since are compared, in a bucket all names, and the
-        images that were saved since. Of several processes that start together one does it.
+        On a disk, this compares the folders that have changed. In a bucket, it compares all names,
+        and the images saved since. If several processes start together, one of them does this.
 
         Args:
-            stops_within: Waits for so many seconds, and says whether to stop.
+            stops_within: Waits for some seconds, and returns whether to stop.
 
         Returns:
-            None: another process has done it.
+            The result, or None if another process has done the comparison.
 
         Raises:
-            BackendUnavailable: the storage or the database failed; the next call begins anew.
+            BackendUnavailable: the storage or the database failed. The next call starts again.
         """
         from stillroom.media.rows.scans import START
 
@@ -130,7 +130,7 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
-        """Compare what may have changed since then, page by page; yield whether anything had."""
+        """Compare possible changes since a time by pages. Yield whether each page differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(folders, healed):
@@ -147,7 +147,7 @@ class CatchingUp:
     async def _names(
         self, query: ListQuery, since_ns: int, healed: Healed
     ) -> tuple[bool, str | None]:
-        """Compare a page of names; whether anything differed, and where the next one begins."""
+        """Compare a page of names. Return whether it differed, and `after` of the next page."""
         began_ns = time.time_ns()
         page = await self._storage.list(query)
         after = page.entries[-1] if page.more else None
@@ -175,9 +175,9 @@ class CatchingUp:
         )
 
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
-        """Compare what is directly in some folders: many small ones together, page by page.
+        """Compare the images directly in some folders, with many small folders on one page.
 
-        Of a folder that is gone the rows are found, since no listed folder has them.
+        Rows of deleted folders are compared too: they are outside the listed subfolders.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

@@ -14,21 +14,21 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
-"""What was saved in the last seconds is on its way into the index by itself."""
+"""Minimum age of a save to compare. `IndexFilling` is still writing younger ones."""
 
 _READ_AT_ONCE: Final = 8
 
 
 @dataclass(slots=True)
 class Healed:
-    """What a scan did.
+    """Result of a scan.
 
     Attributes:
-        images: Looked at.
-        written: Rows written.
-        removed: Rows of images that are not there.
-        is_whole: Whether it came to the end; else the next one goes on from there.
-        after: Where it goes on.
+        images: Number of images compared.
+        written: Number of rows written.
+        removed: Number of rows deleted because their images no longer exist.
+        is_whole: Whether the scan reached the end. If not, the next scan resumes at `after`.
+        after: Key after which to resume.
     """
 
     images: int = 0
@@ -39,15 +39,15 @@ class Healed:
 
 
 class Comparing:
-    """Compares images of one storage with its index."""
+    """Comparison of one storage with its index."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage`, and write into `database`."""
+        """Compare `storage` with the index in `database`."""
         self._storage = storage
         self._database = database
 
     async def described(self, query: ListQuery) -> tuple[dict[str, StoredImage], str | None]:
-        """The images of a page, by their keys, and where the next one begins."""
+        """Return the images of a page by key, and `after` of the next page."""
         page = await self._storage.entries(query)
         images = {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
         return images, page.next_after
@@ -63,18 +63,18 @@ class Comparing:
         anew: bool = False,
         saved_until_ns: int | None = None,
     ) -> bool:
-        """Compare images with their rows, and write what differs.
+        """Compare images with their rows, and update the rows that differ.
 
         Args:
-            there: The images, as they were listed; None: without their facts.
-            known: The rows, which were read later.
-            began_ns: Before the listing.
-            healed: Is added to.
-            suspected: Which images may differ; None: those whose facts do.
-            anew: Read each image.
-            saved_until_ns: After a start, when that was. What was saved right before is compared
-                as well, since the process that has saved it may have died. Rows that others write
-                meanwhile stay.
+            there: Listed images by key; None if only the name was listed.
+            known: Rows by key, read after the listing.
+            began_ns: Time before the listing.
+            healed: Result of the scan, updated by this call.
+            suspected: Keys of images that may differ; None compares the listed facts.
+            anew: Read every image again.
+            saved_until_ns: Time of the start, in a scan after a start. Recent saves are then
+                compared too, because the process that saved them may have died. Rows that other
+                processes write during the comparison are kept.
 
         Returns:
             Whether anything differed.
@@ -83,7 +83,7 @@ class Comparing:
         if not anew:
             if suspected is None:
                 suspected = [one.key.text for one in images if not _is_known(one, known)]
-            # Looked at after the rows were read, so that none is older than its row.
+            # Read after the rows, so that no image is older than its row.
             images, _ = await self._looked_at(suspected)
             images = [one for one in images if not _is_known(one, known)]
         settled_ns = began_ns - SETTLED_NS if saved_until_ns is None else saved_until_ns
@@ -101,7 +101,7 @@ class Comparing:
     async def _looked_at(
         self, keys: Collection[str]
     ) -> tuple[Sequence[StoredImage], Sequence[StorageKey]]:
-        """The images that these keys have, and the keys that have none."""
+        """Return the images with these keys, and the keys that have no image."""
         images: list[StoredImage] = []
         gone: list[StorageKey] = []
 

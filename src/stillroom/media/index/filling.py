@@ -1,8 +1,8 @@
-"""Filling the search index: what a storage changes is written in the background, in batches.
+"""Background writer of the search index: saves, copies and deletions are written in batches.
 
-A save only notes itself here, with both ends of its bytes, and answers. Soon after, the facts are
-found in these, so that few bytes are kept. What is noted is lost if the process dies, or if the
-database is away for so long that too much is noted; healing finds it then.
+A save only queues itself with the first and last bytes of the file, and returns. Soon after, the
+facts are parsed from these bytes, which are then released. Queued changes are lost if the process
+dies, or if the database is unavailable until the queue is full; healing then finds them.
 """
 
 import asyncio
@@ -30,30 +30,33 @@ from stillroom.storage.values import OpenedImage, StoredImage
 from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
-"""After a change, others that come soon go into the same transaction."""
+"""Wait after a change, so that the next changes share its transaction."""
 
 _GATHER_MORE_S: Final = 0.35
-"""If any did, for still more: half the cost of a row is its share of a transaction."""
+"""Second wait if there were any: half the cost of a row is its share of a transaction."""
 
 _PARSE_AFTER_S: Final = 0.1
-"""Files that are parsed one after the other take a third of the time that they take one by one."""
+"""Wait before parsing. Files parsed in a row take a third of the time of separate ones."""
 
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Of the ends of files and of their facts; beyond it files are read again, from the storage."""
+"""Memory for queued bytes and facts. Beyond it, files are read from the storage again."""
 
 _NOTE_BYTES: Final = 2048
-"""Of facts, beside the two long texts."""
+"""Estimated size of the facts without the two long texts."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
 _SLICE: Final = 8
-"""Files parsed in one go: half a millisecond, for which requests wait."""
+"""Files parsed without a break: requests wait half a millisecond for them."""
 
 _REMOVED_AGAIN_S: Final = 2.0
-"""A worker may write the row of a save after another one has deleted its image, and its row."""
+"""Wait before a deletion is written a second time.
+
+A worker may write the row of a save after another worker has deleted its image and the row.
+"""
 
 if TYPE_CHECKING:  # else every start would wait for the database's import
     from stillroom.media.rows.search import SearchRows
@@ -75,11 +78,11 @@ class _Saved:
 
 
 class IndexFilling:
-    """Notes what a storage changes, and writes it. Belongs to one event loop at a time.
+    """Queue of a storage's changes, and their writer. Belongs to one event loop at a time.
 
     Attributes:
-        database: Where the index is.
-        lost: Changes that were not noted, since too many wait.
+        database: Database with the index.
+        lost: Number of changes that were dropped because the queue was full.
     """
 
     def __init__(
@@ -88,11 +91,11 @@ class IndexFilling:
         *,
         report_mark: Callable[[AiMark | None], None] = lambda _: None,
     ) -> None:
-        """Write into `database`, which is opened when there is something to write.
+        """Write to `database`, which is opened for the first write.
 
         Args:
-            database: Where the index is.
-            report_mark: Hears whether each image that was saved says that AI made it.
+            database: Database with the index.
+            report_mark: Called with the AI mark of each saved image.
         """
         self.database = database
         self._report_mark = report_mark
@@ -110,11 +113,11 @@ class IndexFilling:
     # A storage's `ChangeObserver` --------------------------------------------------------
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Note a save."""
+        """Queue a save."""
         self._note(image.key, self._bounded(_Saved(image, passed)))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Note a copy; what is known of its source, perhaps not written yet, is known of it."""
+        """Queue a copy, with the facts of its source if those are queued too."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             known = noted.indexed and dataclasses.replace(noted.indexed, image=image)
@@ -124,7 +127,7 @@ class IndexFilling:
             self._note(image.key, _Saved(image, copied_from=source))
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
-        """Note a deletion."""
+        """Queue a deletion."""
         self._note(key, Removed(key, at_ns))
 
     def _note(self, key: StorageKey, change: _Saved | Removed) -> None:
@@ -141,7 +144,7 @@ class IndexFilling:
             self._arrived.set()
 
     def _bounded(self, change: _Saved) -> _Saved:
-        """The same, without its bytes and facts if too many are noted."""
+        """Return the change, without its bytes and facts if the queue has too many bytes."""
         if self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
             return dataclasses.replace(change, passed=None, indexed=None)
         return change
@@ -156,11 +159,11 @@ class IndexFilling:
         stop_within_s: float,
         before_writing: Callable[[], Awaitable[object]] = _nothing,
     ) -> AsyncIterator[None]:
-        """Write in the background what is noted.
+        """Write queued changes in the background.
 
         Args:
-            storage: What is indexed.
-            stop_within_s: For what is left at the end.
+            storage: Storage to index.
+            stop_within_s: Time at the end for the changes that are still queued.
             before_writing: Called before each batch.
         """
         self._before_writing = before_writing
@@ -175,7 +178,7 @@ class IndexFilling:
             self._is_running = False
             self._stopping.set()
             self._changed.set()
-            # Not cancelled at once: a connection that is just being opened would be lost.
+            # Not cancelled at once: a connection that is being opened would leak.
             await asyncio.wait([writing], timeout=stop_within_s)
             writing.cancel()
             parsing.cancel()
@@ -185,7 +188,7 @@ class IndexFilling:
             self._noted_bytes = 0
 
     async def _parse_on(self) -> None:
-        """Find the facts in the bytes that have passed; what needs more keeps them."""
+        """Parse the facts from queued bytes. Keep the bytes of files that need more."""
         for number in itertools.count(1):
             if not self._unparsed:
                 self._arrived.clear()
@@ -197,7 +200,7 @@ class IndexFilling:
                 indexed = None
                 try:
                     indexed = await _found_in(change.image, change.passed)
-                except Exception:  # a process's edge: it is told when its batch is written
+                except Exception:  # any parser error; reported when the batch is written
                     log.debug("parsing failed", exc_info=True)
                 if indexed is not None and self._noted.get(key) is change:
                     parsed = dataclasses.replace(change, passed=None, indexed=indexed)
@@ -222,12 +225,12 @@ class IndexFilling:
                 await self._write_batch(storage)
                 pause = _FIRST_PAUSE_S
             except BackendUnavailable as error:
-                if pause == _FIRST_PAUSE_S:  # else a night without a database fills the log
+                if pause == _FIRST_PAUSE_S:  # otherwise a long outage would fill the log
                     log.warning("the search index waits: %s (%r)", error, error.__cause__)
                 if await self._stops_within(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
-            except Exception:  # a process's edge: the next batch may meet better luck
+            except Exception:  # the next batch may succeed
                 log.exception("a batch of the search index failed; it is found again later")
             if self._noted:
                 self._changed.set()
@@ -263,7 +266,7 @@ class IndexFilling:
     async def _described(
         self, storage: ImageStorage, rows: "SearchRows", changes: Iterable[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """What is to be written of each save; what cannot be read is noted again for a while."""
+        """Return the entries of saves. Queue unreadable ones again, for a few attempts."""
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -291,7 +294,7 @@ class IndexFilling:
         return [*found.values()]
 
     def _put_back(self, change: _Saved | Removed) -> None:
-        """Note again what could not be written, without its bytes; a newer change stands."""
+        """Queue a failed change again without its bytes, unless a newer change is queued."""
         if isinstance(change, _Saved):
             key, change = change.image.key, dataclasses.replace(change, passed=None)
         else:
@@ -308,16 +311,16 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """What the index keeps of an image, from the bytes that passed, and those that it has stored.
+    """Parse an image's index entry from `passed`, or from the storage if that is not enough.
 
     Raises:
-        BackendUnavailable: as its name says.
+        BackendUnavailable: the storage failed.
     """
     try:
         return await _read_facts(storage, image, passed)
     except StillroomError:
         raise
-    except Exception:  # a process's edge: one file keeps no other out of the index
+    except Exception:  # one broken file must not keep the others out
         log.exception(
             "%s cannot be parsed: the search does not know how it was made", image.key.text
         )
@@ -345,7 +348,7 @@ async def _read_facts(
 
     try:
         found = await find_by_reading(image.size, read)
-    except ImageNotFound:  # gone, or saved over: another change says so
+    except ImageNotFound:  # deleted or replaced: that change is queued too
         return IndexedImage(image, None)
     finally:
         if opened is not None:
@@ -363,7 +366,7 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
 
 
 async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
-    """What is kept of the facts, if both ends of the file are enough to know them."""
+    """Parse the index entry from both ends of the file; None if they are not enough."""
     parts = FileParts(passed.size, passed.kept_bytes)
     parts.add(0, passed.head)
     if not passed.is_whole:

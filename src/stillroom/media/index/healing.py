@@ -1,8 +1,8 @@
-"""Healing of the search index: what is stored is compared with the rows, page by page.
+"""Healing of the search index: page-by-page comparison of the storage with the rows.
 
-It finds what other tools have put into the folder or the bucket, what a crash has left out, and
-what an older version has saved. One process at a time goes through everything; where it is, is
-kept in a row, so that another one goes on there if it dies.
+It finds images that other tools have written to the folder or bucket, changes that were lost in a
+crash, and images of older versions. One process at a time scans everything. Its position is stored
+in a row, so that another process can resume the scan if it dies.
 """
 
 import logging
@@ -22,16 +22,19 @@ from stillroom.storage.values import ListQuery
 TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500
 _PAUSE_S: Final = 1.0
-"""After a page on which nothing was missing: a million images take half an hour."""
+"""Pause after a page without differences: a million images take half an hour."""
 
 _SHORT_PAUSE_S: Final = 0.05
 _PAUSE_FACTOR: Final = 4
-"""Times what a page took on which something was missing: requests keep four fifths of a core."""
+"""Pause after a page with differences, as a multiple of its duration.
+
+Requests keep four fifths of a core.
+"""
 
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""A million names are a thousand listings, half a cent."""
+"""Interval with a bucket: a million names are a thousand listings, half a cent."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -39,19 +42,19 @@ StopsWithin = Callable[[float], Awaitable[bool]]
 
 
 class IndexHealing:
-    """Compares one storage with its index."""
+    """Periodic comparison of one storage with its index."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, compares_saves: bool
     ) -> None:
-        """Go through `storage`, and write into `database`.
+        """Compare `storage` with the index in `database`.
 
         Args:
-            storage: What is compared.
-            database: With its index.
-            compares_saves: Look at each image. Else only at those that are new: in a bucket each
-                look is a request that is paid for, and who replaces an image there by other
-                tools must rebuild.
+            storage: Storage to scan.
+            database: Database with the index.
+            compares_saves: Whether to compare every image. If False, only new names are compared,
+                because each image in a bucket costs a request. An image that another tool replaces
+                there is found only by a rebuild.
         """
         self._storage = storage
         self._database = database
@@ -59,13 +62,13 @@ class IndexHealing:
         self._comparing = Comparing(storage, database)
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
-        """Go through everything slowly, or go on where another process stopped, if it is time.
+        """Run or resume the periodic scan, with pauses, if it is due.
 
         Args:
-            stops_within: Waits for so many seconds, and says whether to stop.
+            stops_within: Waits for some seconds, and returns whether to stop.
 
         Raises:
-            BackendUnavailable: the storage or the database failed; it goes on there later.
+            BackendUnavailable: the storage or the database failed. The scan is resumed later.
         """
         from stillroom.media.rows.scans import INDEX
 
@@ -76,15 +79,15 @@ class IndexHealing:
     async def rebuild(
         self, stops_within: StopsWithin, *, restart: bool, progress: Callable[[Healed], None]
     ) -> Healed | None:
-        """Read every image again, as fast as it goes; it resumes where an earlier one stopped.
+        """Read every image again without pauses, and resume an interrupted rebuild.
 
         Args:
             stops_within: As in `heal`.
-            restart: Begin from the start whatever was done before.
+            restart: Start from the beginning.
             progress: Called after each page.
 
         Returns:
-            None: another process is rebuilding it.
+            The result, or None if another process is rebuilding the index.
 
         Raises:
             BackendUnavailable: as in `heal`.
@@ -124,7 +127,7 @@ class IndexHealing:
             after = healed.after = next_after or ""
             healed.is_whole = next_after is None
             if not await scans.keep(name, claim, after=after, lease=_LEASE):
-                return healed  # it took too long, and another one goes on
+                return healed  # the lease expired, and another process resumed the scan
             if progress is not None:
                 progress(healed)
             if healed.is_whole:
@@ -137,7 +140,7 @@ class IndexHealing:
     async def _page(
         self, query: ListQuery, healed: Healed, *, anew: bool
     ) -> tuple[bool, str | None]:
-        """Compare one page; whether anything differed, and where the next one begins."""
+        """Compare one page. Return whether anything differed, and `after` of the next page."""
         began_ns, compare = time.time_ns(), self._comparing.compare
         rows = (await self._database.rows()).indexed
         if anew or self._compares_saves:
@@ -153,10 +156,10 @@ class IndexHealing:
 
 
 async def never_pauses(_: float) -> bool:
-    """For commands: go on at once."""
+    """Return False at once: `stops_within` for commands."""
     return False
 
 
 def healing_pause(found_some: bool, took_s: float) -> float:  # noqa: FBT001  (a callback)
-    """Return how many seconds to wait after a page that took so long, in the background."""
+    """Return the pause in seconds after a page that took `took_s`."""
     return max(_SHORT_PAUSE_S, _PAUSE_FACTOR * took_s) if found_some else _PAUSE_S

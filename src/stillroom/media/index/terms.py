@@ -1,4 +1,4 @@
-"""The query language of a search: words, phrases, filters such as `model:sdxl`, exclusions."""
+"""Parser of the query language: words, phrases, filters such as `model:sdxl`, exclusions."""
 
 import re
 import unicodedata
@@ -34,7 +34,7 @@ def parse_terms(text: str) -> FactsQuery:
     """Parse the text of a search.
 
     Raises:
-        ValueError: the message is a sentence for the person who has typed it.
+        ValueError: the text is invalid. The message is written for the user.
     """
     query, terms = FactsQuery(), list[Term]()
     for minus, name, quoted_value, value, quoted, plain in _TERM.findall(text):
@@ -60,7 +60,7 @@ def parse_terms(text: str) -> FactsQuery:
 
 
 def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
-    """Parse words and phrases for one filter, without filters in them.
+    """Parse words and phrases for one filter. The text itself contains no filters.
 
     Raises:
         ValueError: as `parse_terms`.
@@ -76,10 +76,10 @@ def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
 
 
 def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return conditions that are not too many for one search.
+    """Return the terms of a search as a tuple.
 
     Raises:
-        ValueError: they are.
+        ValueError: there are too many terms.
     """
     if len(terms) > MAX_TERMS:
         raise ValueError(f"has more than {MAX_TERMS} words")
@@ -87,15 +87,15 @@ def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
-    """Return the condition of one filter, or of one term without a filter; None: it has no word.
+    """Create the term of a filter or of plain text, or return None if the text has no word.
 
     Args:
         kind: As in `Term`.
-        text: Its value.
-        is_open: The last word is the beginning of one.
+        text: Value of the filter, or plain text.
+        is_open: Whether the last word also matches longer words that begin with it.
 
     Raises:
-        ValueError: the filter takes no such value, or the text has too many words.
+        ValueError: the value is invalid for the filter, or the text has too many words.
     """
     if kind == "seed" and not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
         raise ValueError("seed: must be a whole number, 0 to 2**64 - 1.")
@@ -106,7 +106,7 @@ def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
     words = tuple(words_of(text))
     if len(words) > MAX_TERMS:
         raise ValueError(f"has more than {MAX_TERMS} words")
-    # The beginnings of one letter would be nearly all that there is.
+    # A prefix of one letter would match nearly every image.
     return Term(kind, words, is_open and len(words[-1]) > 1) if words else None
 
 
@@ -118,7 +118,7 @@ def narrowed(
     size_from: int | None = None,
     size_below: int | None = None,
 ) -> FactsQuery:
-    """Add bounds to those that a query has."""
+    """Return the query with additional bounds."""
     return replace(
         query,
         saved_from_ns=_both(max, query.saved_from_ns, saved_from_ns),

@@ -1,4 +1,4 @@
-"""The values of the search index: what is written into it, asked of it and found in it."""
+"""Values of the search index: entries, queries and results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from stillroom.paths import KeyPrefix, StorageKey
 from stillroom.storage.values import StoredImage
 
 MAX_LIMIT: Final = 1000
-"""Images on one page."""
+"""Maximum number of images on one page."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """An image as the index has it.
+    """Entry of one image in the index.
 
     Attributes:
-        image: One save of it.
-        generation: Its facts, without `raw`, long texts cut; None where there are none.
-        ai_mark: Whether it says that AI made it; None where that is not known.
+        image: The indexed save of the image.
+        generation: Generation facts without `raw` and with long texts cut, or None.
+        ai_mark: AI mark, or None if it is unknown.
     """
 
     image: StoredImage
@@ -33,12 +33,12 @@ class IndexedImage:
     def of(
         cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
     ) -> "IndexedImage":
-        """What the index keeps of these facts."""
+        """Create the entry from full facts, which are cut as in `kept_of`."""
         return cls(image, kept_of(generation), ai_mark)
 
 
 def kept_of(generation: Generation | None) -> Generation | None:
-    """Facts as the index and resources have them: without `raw`, long texts cut."""
+    """Return facts without `raw` and with long texts cut, as the index and resources store them."""
     if generation is None:
         return None
     cut = {
@@ -51,11 +51,11 @@ def kept_of(generation: Generation | None) -> Generation | None:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An image that is not there any more.
+    """Deletion of an image.
 
     Attributes:
-        key: Of the image.
-        at_ns: When it was removed; a later save stays.
+        key: Key of the image.
+        at_ns: Time of the deletion. Later saves are not affected.
     """
 
     key: StorageKey
@@ -64,30 +64,30 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Which save of an image the index has."""
+    """Identity of the save that the index has for an image."""
 
     save_id: str
     etag: str
 
     def is_of(self, image: StoredImage) -> bool:
-        """Whether it is this one."""
+        """Return whether the index has this save of the image."""
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 
 BEHIND_ALL: Final = "\U0010ffff"
-"""No key has it: all keys with a prefix come before the prefix and this."""
+"""Suffix that sorts after every key: no key contains this character."""
 
 KeyRange = tuple[str, str]
-"""Keys behind the one text, up to the other one."""
+"""Keys after the first text, up to the second."""
 
 
 def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRange]:
-    """Return the ranges of keys that are in none of some folders.
+    """Return the ranges of keys outside some folders.
 
     Args:
-        folders: What the keys in each begin with, with a slash at the end.
-        behind: The first range begins behind this text.
-        last: The last range ends with this text.
+        folders: Folders, each with a slash at the end.
+        behind: Text after which the first range begins.
+        last: Text with which the last range ends.
     """
     ranges = []
     for folder in sorted(folders):
@@ -97,14 +97,14 @@ def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRa
 
 
 class Term(NamedTuple):
-    """One thing that an image must have, or must not have.
+    """Condition that an image must meet, or must not meet.
 
     Attributes:
-        kind: Empty for words of the prompt, the path, the model and the library's texts; else the
-            name of the filter.
-        words: Words that follow each other; of an exact filter its whole value.
-        is_prefix: The last word may go on.
-        is_excluded: An image must not have it.
+        kind: Name of the filter. Empty for words in the prompt, the path, the model or the
+            library's texts.
+        words: Consecutive words, or the whole value of an exact filter.
+        is_prefix: Whether the last word also matches longer words that begin with it.
+        is_excluded: Whether images that meet the condition are excluded.
     """
 
     kind: str
@@ -115,15 +115,15 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsQuery:
-    """Conditions that images must meet; None and an empty tuple are no condition.
+    """Conditions that images must meet. None and an empty tuple mean no condition.
 
     Attributes:
-        terms: All must hold.
-        saved_from_ns: Saved then or later.
-        saved_before_ns: Saved earlier.
-        size_from: Bytes, at least.
-        size_below: Bytes, fewer.
-        sees_library: Words are also looked for in captions, alt texts and tags.
+        terms: Terms that must all match.
+        saved_from_ns: Earliest time of the save.
+        saved_before_ns: Time before which the image was saved.
+        size_from: Minimum size in bytes.
+        size_below: Size in bytes that the image must not reach.
+        sees_library: Whether words also match captions, alt texts and tags.
     """
 
     terms: tuple[Term, ...] = ()
@@ -135,18 +135,18 @@ class FactsQuery:
 
 
 NO_FACTS: Final = FactsQuery()
-"""Asks for nothing."""
+"""Query without conditions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery(FactsQuery):
-    """One page of a search among stored images.
+    """Query for one page of a search.
 
     Attributes:
-        prefix: Of keys.
-        by_path: In the order of paths, else of saves.
-        descending: The other way round.
-        after: The last place of the page before: a path's key, or `place` of a save.
+        prefix: Prefix of the keys.
+        by_path: Whether to sort by path instead of by time of the save.
+        descending: Whether to sort in descending order.
+        after: Last position of the previous page: a key if sorted by path, else a row id.
     """
 
     prefix: KeyPrefix
@@ -159,11 +159,11 @@ class SearchQuery(FactsQuery):
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """A page of images that were found.
+    """Page of search results.
 
     Attributes:
-        images: In the order asked for.
-        next_after: `SearchQuery.after` of the next page; None behind the last one.
+        images: Entries in the order of the query.
+        next_after: `SearchQuery.after` of the next page, or None on the last page.
     """
 
     images: Sequence[IndexedImage]

@@ -1,7 +1,7 @@
-"""Words of the search index: one way to take texts apart, whatever the database.
+"""Tokenizer of the search index, the same for both databases.
 
-The databases' own parsers differ, and their query languages are not for clients: both are given
-words of letters and digits only.
+The parsers of the databases differ, and clients must not reach their query languages. So both get
+only words of letters and digits.
 """
 
 import functools
@@ -13,28 +13,28 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_TEXT: Final = 16 * 1024
-"""Characters of one text that are indexed, and shown in answers to a search."""
+"""Characters of one text that are indexed, and returned in search results."""
 
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
 _MAX_NAME: Final = 32
-"""Words of a name of a model or LoRA."""
+"""Words in the name of a model or LoRA."""
 
 _REMEMBERED: Final = 256
-"""Folders, tools, models and types are the same again and again."""
+"""Size of caches, since folders, tools, models and types repeat."""
 
-# Written without blanks: each character is a word, and what is looked for a phrase of them.
+# Scripts without spaces: each character is a word, and a search is a phrase of them.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 Phrase = tuple[str, ...]
-"""Words that follow each other."""
+"""Consecutive words."""
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, without regard to case and accents."""
+    """Split a text into words, without case and accents."""
     text = text[:MAX_TEXT]
     if text.isascii():
         found = _ASCII_WORD.findall(text.lower())
@@ -47,16 +47,15 @@ def words_of(text: str) -> list[str]:
 
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
-    """A word that stands for a fact with this very value, without regard to case."""
+    """Encode an exact, case-insensitive field value as an index term."""
     digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
     return digest.hexdigest()
 
 
 def starts_of(names: Iterable[str]) -> list[str]:
-    """Return each name without its punctuation, from each of its words on.
+    """Return the suffixes of each name that begin at a word, without punctuation.
 
-    A search for any part of a name is then a search for the beginning of one word of the index,
-    and `sdxl` finds `sd_xl_base`.
+    A search for a part of a name is then a prefix search, and `sdxl` finds `sd_xl_base`.
     """
     found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))
@@ -69,12 +68,12 @@ def _starts_of(name: str) -> tuple[str, ...]:
 
 
 def joined(words: Iterable[str]) -> str:
-    """Return words as one word, as long as the index has any."""
+    """Join words into one, cut to the maximum length of a word."""
     return "".join(words)[:_MAX_WORD]
 
 
 def folder_facets(key: str) -> Iterator[str]:
-    """A word for each folder that a key lies in, the upper ones first."""
+    """Yield an index term for each folder of a key, outermost first."""
     end = key.find("/")
     for _ in range(_MAX_FOLDERS):
         if end < 0:
@@ -84,7 +83,7 @@ def folder_facets(key: str) -> Iterator[str]:
 
 
 def folder_facet(prefix: str) -> str | None:
-    """The word of the lowest folder in which all keys with this beginning lie."""
+    """Return the term of the innermost folder that contains all keys with this prefix."""
     return next(iter([*folder_facets(prefix)][::-1]), None)
 
 

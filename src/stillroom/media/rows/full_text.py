@@ -1,7 +1,7 @@
-"""The words of the search index: FTS5's in SQLite, a `tsvector` in PostgreSQL.
+"""Full text of the search index: FTS5 in SQLite, `tsvector` in PostgreSQL.
 
-Words come from `media/index/words.py` alone, letters and digits, so nothing of a client's text is
-read as a query.
+All words come from `media/index/words.py` and have only letters and digits, so a client's text is
+never parsed as a query.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,20 +26,21 @@ from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))
-"""PostgreSQL's weights say where a word stands."""
+"""PostgreSQL's weights: they store the column of each word."""
 
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
 SPREAD_NS: Final = 10**7
-"""Nanoseconds by which an id may lie behind the save: some buckets tell whole seconds."""
+"""Maximum nanoseconds from a save to its row's id. Some buckets report whole seconds."""
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
 _MODEL, _LORA, _NAME, _LIBRARY = "mlnw"
-"""First letters of words that stand for parts of names and for the library's texts.
+"""Prefixes of terms for parts of names and for the library's texts.
 
-Facets are hexadecimal, so these begin no facet. Those of `_NAME` and `_LIBRARY` follow each other.
+Facets are hexadecimal, so none begins with these letters. Terms with `_NAME` and `_LIBRARY` have
+positions, so that phrases of them can be searched.
 """
 
 full_text: Final = sa.table(
@@ -47,11 +48,11 @@ full_text: Final = sa.table(
     sa.column("rowid", sa.BigInteger),
     *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
 )
-"""The virtual table of SQLite. It has columns `model` and `lora`, too, which are empty."""
+"""Virtual table of SQLite. Its columns `model` and `lora` are empty."""
 
 
 class _Way(NamedTuple):
-    """Words that follow each other in some columns, or among the facets."""
+    """Consecutive words in some columns, or among the facets."""
 
     words: Phrase
     is_prefix: bool = False
@@ -61,17 +62,17 @@ class _Way(NamedTuple):
 def matching(
     query: FactsQuery, exact: Iterable[str] = (), *, is_sqlite: bool
 ) -> Sequence[sa.ColumnElement[bool]]:
-    """Return the conditions on rows of `search_images`; none if nothing is asked for.
+    """Return the conditions on rows of `search_images`; empty if the query has no terms.
 
     Args:
-        query: What the images must have.
-        exact: Facets that they must have, too.
-        is_sqlite: Else it is PostgreSQL. With SQLite the statement reads `full_text`, too.
+        query: Query with the terms.
+        exact: Additional facets that the images must have.
+        is_sqlite: Whether to join `full_text` (SQLite) instead of using `tsvector` (PostgreSQL).
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]
     unwanted = [way for one in query.terms if one.is_excluded for way in _ways(one, query)]
-    if unwanted and not wanted:  # FTS5 takes words away from other words only
+    if unwanted and not wanted:  # NOT needs a left operand in FTS5
         trees = map(folder_facet, (COMPUTE_PREFIX, MEDIA_PREFIX))
         wanted = [[_Way((one,)) for one in trees if one is not None]]
     if not wanted:
@@ -84,7 +85,7 @@ def matching(
 
 
 def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Return the conditions on the size and the time of a save."""
+    """Yield the conditions on the size and the time of a save."""
     saved, size = search_images.c.saved_ns, search_images.c.size
     if query.saved_from_ns is not None:
         yield saved >= known_ns(query.saved_from_ns)
@@ -97,18 +98,18 @@ def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
 
 
 def known_ns(moment: int) -> int:
-    """Return a time that both databases can hold: 1970 to 2262."""
+    """Limit a time to the range that both databases can store: 1970 to 2262."""
     return min(max(moment, 0), _LATEST_NS)
 
 
 def has_phrase(query: FactsQuery) -> bool:
-    """Return whether words must follow each other."""
+    """Return whether a term has several consecutive words."""
     follow = ("", "prompt", "name")
     return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """What stands in the full text for an image, by column, words parted by blanks."""
+    """Return the full text of an image by column, as words separated by spaces."""
     key, facts = indexed.image.key.text, indexed.generation or Generation()
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
@@ -126,14 +127,14 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return what stands among the facets for the library's texts and tags of an image."""
-    # A letter alone is between two texts, so that no phrase is in both.
+    """Return the facets of an image's texts and tags in the library."""
+    # The prefix alone separates two texts, so that no phrase matches across them.
     words = [_LIBRARY + one for text in (*texts, *tags) for one in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])
 
 
 def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
-    """The ways of an image to have what a term asks for; one is enough."""
+    """Yield the alternatives for a term. An image that has one of them matches."""
     kind, words, is_prefix, _ = term
     name = joined(words)
     if kind == "":
@@ -153,7 +154,10 @@ def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
 
 
 def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
-    """https://www.sqlite.org/fts5.html#full_text_query_syntax; each word stands in quotes."""
+    """Build an FTS5 query with quoted words.
+
+    https://www.sqlite.org/fts5.html#full_text_query_syntax
+    """
 
     def one_of(ways: Iterable[_Way]) -> str:
         parts = (
@@ -167,10 +171,13 @@ def _fts5(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
-    """https://www.postgresql.org/docs/17/datatype-textsearch.html; each word stands in quotes."""
+    """Build a `tsquery` with quoted words.
+
+    https://www.postgresql.org/docs/17/datatype-textsearch.html
+    """
 
     def phrase(way: _Way) -> str:
-        # A class is not in the index of PostgreSQL: each row that has the word is looked at.
+        # PostgreSQL does not index weights: it checks each row that has the word.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)
         ends = [":" + classes] * (len(way.words) - 1) + [":" + "*" * way.is_prefix + classes]
         mark = "" if way.columns else "="
@@ -185,7 +192,7 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Return the words of an image as PostgreSQL's full text has them."""
+    """Build the `tsvector` of an image."""
     lexemes: list[str] = []
     position = 1
     for name in _COLUMNS:
@@ -193,7 +200,7 @@ def tsvector(texts: Mapping[str, str]) -> str:
             at = min(position, _MAX_POSITION)
             lexemes.append(f"'{word}':{at}{_CLASSES[name]}")
             position += 1
-        # No phrase begins in one column and ends in another.
+        # Phrases must not match across columns.
         position += _GAP
     for position, one in enumerate(texts["facets"].split(), 1):
         follows = one[0] in (_NAME, _LIBRARY)

@@ -1,7 +1,7 @@
-"""Rows of `search_images`, and of the full text beside it: FTS5, or a `tsvector`.
+"""Rows of `search_images` with their full text (FTS5 or `tsvector`, see `full_text.py`).
 
-A row's id is when its image was saved, in nanoseconds: both databases give the newest rows that
-have some words without sorting all of them. `full_text.py` says what the words are.
+A row's id is the time of the save in nanoseconds, so both databases can return the newest rows that
+match without sorting all of them.
 """
 
 import asyncio
@@ -39,28 +39,28 @@ from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
-_MAX_TYPE: Final = 255  # other tools write into a bucket what they like
+_MAX_TYPE: Final = 255  # other tools can store longer types in a bucket
 _SLICE: Final = 16
-"""Rows that are made of images in one go: half a millisecond, for which requests wait."""
+"""Rows built without a break: requests wait half a millisecond for them."""
 
 _AT_ONCE: Final = 100
-"""Rows in one statement of PostgreSQL; the event loop prepares its parameters."""
+"""Rows in one statement of PostgreSQL, whose parameters the event loop prepares."""
 
 _NEAR: Final = 5000
-"""Rows next to where a page begins that are looked at one by one: 5 ms."""
+"""Rows after the start of a page that are checked one by one: 5 ms."""
 
 _REACH: Final = 64
-"""As many times the time of the near rows is looked through before all rows are."""
+"""Maximum size of the second search step, as a multiple of the time span of the near rows."""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
 
 
 class SearchRows:
-    """The index of one library."""
+    """Search index of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`; its maker closes it."""
+        """Use `engine`, which the caller closes."""
         self._engine = engine
 
     async def write(
@@ -71,16 +71,17 @@ class SearchRows:
         certain: bool = False,
         compared_with: Mapping[str, Indexed] | None = None,
     ) -> int:
-        """Write saves and removals in one transaction; of two saves of a key the later one stays.
+        """Write saves and deletions in one transaction. The latest save of a key counts.
 
         Args:
-            images: As they were saved.
-            removed: Images that are gone.
-            certain: They were looked at just now: they stand whatever the rows say.
-            compared_with: Rows as they were before that; what has another one now is left out.
+            images: Entries of saved images.
+            removed: Deletions of images.
+            certain: Whether the storage was read just now. Then newer rows are overwritten too.
+            compared_with: Rows that were read before the storage. Keys whose row has changed since
+                are skipped.
 
         Returns:
-            How many rows were written.
+            The number of rows written.
         """
         latest = {one.image.key: one for one in images}
         rows: dict[StorageKey, Row] = {}
@@ -106,7 +107,7 @@ class SearchRows:
     ) -> int:
         lock_index(connection)
         keys = [*latest, *(one.key for one in removed)]
-        known = _known(connection, keys)
+        known = _read_known(connection, keys)
         if compared_with is not None:
             same = {
                 key
@@ -137,14 +138,14 @@ class SearchRows:
         return len(new)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:
-        """One image as the index has it."""
+        """Return the entry of an image, or None."""
         asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
         async with self._engine.reading() as connection:
             row = (await connection.execute(asked)).one_or_none()
         return None if row is None else image_of(row)
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
-        """The AI marks of these very saves, as far as the index has them."""
+        """Return the known AI marks of exactly these saves."""
         etags = {image.key.text: image.etag for image in images}
         columns = search_images.c
         asked = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
@@ -159,29 +160,32 @@ class SearchRows:
         }
 
     async def search(self, query: SearchQuery) -> FoundPage:
-        """A page of images.
+        """Return a page of results.
 
         Raises:
-            BackendUnavailable: the database is away, or too slow.
+            BackendUnavailable: the database is unavailable or too slow.
         """
         async with self._engine.reading() as connection:
-            rows = await self._found(connection, query)
+            rows = await self._page_rows(connection, query)
         shown = rows[: query.limit]
         next_after: str | int | None = None
         if len(rows) > query.limit:
             next_after = shown[-1].storage_key if query.by_path else shown[-1].id
         return FoundPage([image_of(row) for row in shown], next_after)
 
-    async def _found(self, connection: AsyncConnection, query: SearchQuery) -> list[sa.Row[Any]]:
-        """The images of a page, and one more if there are more.
+    async def _page_rows(
+        self, connection: AsyncConnection, query: SearchQuery
+    ) -> list[sa.Row[Any]]:
+        """Return the rows of a page, and one more row if there is a next page.
 
-        PostgreSQL's index of words knows neither which of them follow each other nor which images
-        are new: each image that has the words would be looked at. So a phrase is looked for in the
-        nearest rows, then in more that should have twice the images of a page, then everywhere. A
-        common one is looked for by age in so many rows, and behind them, too, if it goes on there.
-        To count them would take too long for a rare one: it is looked for by words in so much time.
+        PostgreSQL's index of words has neither positions nor ages, so a phrase search would check
+        every image that has the words. Therefore a phrase is searched in three steps: the nearest
+        rows, a range that should contain two pages of results, and all rows. For a common phrase,
+        the range is a number of rows, scanned by age; all rows are scanned by age too, if the range
+        had more than twice the results of the nearest rows. For a rare phrase, counting rows would
+        take too long: the range is a time span, searched by words.
         """
-        asked = self._asked(query)
+        asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):
             return [*(await connection.execute(asked)).all()]
         first, last, end = (await connection.execute(_edges(query))).one()
@@ -205,7 +209,7 @@ class SearchRows:
             found = (await connection.execute(asked)).all()
         return [*found]
 
-    def _asked(self, query: SearchQuery) -> sa.Select[Any]:
+    def _build_select(self, query: SearchQuery) -> sa.Select[Any]:
         images = search_images.c
         wanted = matching(query, _exact(query), is_sqlite=self._engine.is_sqlite)
         asked = sa.select(*(column for column in images if column.name != "words"))
@@ -213,7 +217,7 @@ class SearchRows:
         key: sa.ColumnElement[str] = images.storage_key
         asked = asked.where(*wanted)
         if wanted and self._engine.is_sqlite:
-            # The words lead, in the order of their ids: an index on keys would be no way to them.
+            # Full text first, in the order of ids: `+` keeps SQLite from using the index on keys.
             key = sa.literal_column("+search_images.storage_key", sa.String)
             place = full_text.c.rowid
         prefix = query.prefix.text
@@ -254,7 +258,7 @@ class SearchRows:
 
 
 async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
-    """Leave PostgreSQL one way to rows in this transaction: by their ids, or by their words.
+    """Restrict the PostgreSQL planner to one index for this transaction: ids or words.
 
     https://www.postgresql.org/docs/17/runtime-config-query.html
     """
@@ -269,7 +273,7 @@ async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
 def _bounds(
     query: SearchQuery, place: sa.ColumnElement[int], order: sa.ColumnElement[Any]
 ) -> Iterable[sa.ColumnElement[bool]]:
-    """Bounds of size and time, `place` being their ids, and behind which one a page begins."""
+    """Yield the conditions on size and time (`place` is the id), and on the start of the page."""
     yield from bounds_of(query)
     if query.saved_from_ns is not None:
         yield place >= known_ns(query.saved_from_ns)
@@ -280,14 +284,14 @@ def _bounds(
 
 
 def _ids(query: SearchQuery) -> sa.Select[Any]:
-    """Of the rows that a page can have, in its order."""
+    """Build a SELECT of the ids that a page can contain, in its order."""
     id_ = search_images.c.id
     ids = sa.select(id_).where(*_bounds(query, id_, id_))
     return ids.order_by(id_.desc() if query.descending else id_.asc())
 
 
 def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Ids of rows that a page can have: of the first, the last near one, and the last of all."""
+    """Build a SELECT of the first, the last near and the last id that a page can contain."""
     ids, id_ = _ids(query), search_images.c.id
     back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(
@@ -306,7 +310,7 @@ def _nearer(one: int, other: int, query: SearchQuery) -> int:
     return max(one, other) if query.descending else min(one, other)
 
 
-def _known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
+def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[StorageKey, Any]:
     asked = sa.select(
         search_images.c.id,
         search_images.c.storage_key,
@@ -317,7 +321,7 @@ def _known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mapping[Sto
 
 
 def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
-    """An id for each time, the time itself if no row has it."""
+    """Return an unused id for each time: the time itself, if it is free."""
     ids = list(wanted)
     while True:
         asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
@@ -341,7 +345,7 @@ def _insert(
     ids: Sequence[int],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """By SQLite's driver: what SQLAlchemy does with each value takes longer than the insert."""
+    """Insert rows with SQLite's driver: SQLAlchemy's processing takes longer than the insert."""
     names = ", ".join((id_name, *rows[0]))
     places = "?" + ", ?" * len(rows[0])
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
@@ -373,7 +377,7 @@ def _row_of(indexed: IndexedImage) -> dict[str, Any]:
 
 
 def _exact(query: SearchQuery) -> Iterable[str]:
-    """The facets that stand beside those of the facts."""
+    """Yield the facets for conditions that are not terms: type and folder."""
     if query.content_type is not None:
         yield facet("type", query.content_type)
     if not query.by_path and (folder := folder_facet(query.prefix.text)) is not None:
