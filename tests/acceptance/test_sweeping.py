@@ -323,7 +323,7 @@ def test_compute_results_expire_where_that_is_asked_for(tmp_path: Path) -> None:
     ):
         for name in ("old.png", "young.png"):
             client.post(f"{IMAGES}/{name}", files={"file": picture()})
-        until(lambda: "media library's tables were brought" in server.logged())
+        until(lambda: "media library: schema migrated" in server.logged())
         os.utime(server.data / "compute/old.png", (0, 0))
         until(lambda: expired_by_now(server, "compute/old.png"))
         with migrating(rows_of(server)) as connection:

@@ -128,7 +128,7 @@ def test_a_half_set_configuration_names_what_is_missing(
     ],
 )
 def test_an_unusable_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{name}: "):
+    with pytest.raises(ConfigurationError, match=f"^{name} (must|has) "):
         given(monkeypatch, **{**WHOLE, name: value})
 
 

@@ -49,7 +49,10 @@ class ImagesToArchive(JsonForm):
 
     paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
     storage_keys: list[str] = Field(
-        default=[], max_length=MAX_PATHS, description="Of the media library: `media/<id>/file.png`."
+        default=[],
+        max_length=MAX_PATHS,
+        description="Keys of the media library.",
+        examples=[["media/0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f/file.png"]],
     )
     sidecars: Literal["captions"] | None = Field(
         default=None, description="`captions`: beside each image with a prompt a text of it."

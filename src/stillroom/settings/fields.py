@@ -339,10 +339,14 @@ class Fields(BaseSettings):
     def _check_url(cls, value: str) -> str:
         if not _VISIBLE_TEXT.fullmatch(value):
             raise ValueError("must be ASCII without blanks (an international name as xn--…)")
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:  # brackets that do not match, or an impossible port
+            raise ValueError("must be a URL with a port from 1 to 65535") from None
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must be a URL such as https://images.example.com")
-        if parts.username is not None or parts.port == 0:  # an odd port raises, too
+        if parts.username is not None or port == 0:
             raise ValueError("must have no user in it, and a port from 1 to 65535")
         if parts.query or parts.fragment:
             raise ValueError("must end with the host or a path")
