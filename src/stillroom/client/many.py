@@ -1,4 +1,4 @@
-"""Outcomes of bulk operations."""
+"""Collection of outcomes of bulk operations such as `save_many`."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +18,10 @@ from stillroom.errors import (
 T = TypeVar("T")
 
 FAILED: Final = (StillroomError, OSError)
-"""Errors that affect a single image. All others are mistakes of the caller and are raised."""
+"""Exceptions that are recorded as the outcome of one image. All others end the bulk operation."""
 
 _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
-"""Errors that would also fail the remaining images, each after its full deadline."""
+"""Errors that stop a bulk operation, because all remaining images would fail with them, too."""
 
 
 class Gathered(Generic[T]):
@@ -58,7 +58,7 @@ class Gathered(Generic[T]):
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Split an iterable into lists of up to `size` elements."""
+    """Yield the elements of an iterable in lists of up to `size` elements."""
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch
