@@ -78,7 +78,7 @@ class ProblemResponse(Response):
 
 
 class MethodNotAllowed:
-    """405 response that lists all methods of a path. (The router would list only some.)"""
+    """405 response that lists all methods of a path, unlike the response of the router."""
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
