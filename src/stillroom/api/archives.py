@@ -61,7 +61,7 @@ class ImagesToArchive(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """Archive operations."""
+    """Operations that send many images as a ZIP file."""
 
     storage: ImageStorage
     authorize: Authorize

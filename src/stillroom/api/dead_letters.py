@@ -67,7 +67,7 @@ class DeadLetterOperations:
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """Authenticate a request, require access to the whole library, and return both objects."""
+        """Require access to the whole library. Return the authenticated call and the rows."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call, (await self.database.rows()).dead_letters

@@ -22,7 +22,7 @@ BEARER: Final = Depends(
         "`STILLROOM_JWT_PUBLIC_KEY_FILE` the identity provider issues it.",
     )
 )
-"""Security scheme in the OpenAPI document. It has no effect: operations check the token."""
+"""Security scheme for the OpenAPI document. It does not check tokens; the operations do."""
 
 Document = dict[str, Any]
 

@@ -62,7 +62,7 @@ class ListedEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EntryListing:
-    """List operation. It reads AI marks from the search index in `database`."""
+    """Operation that lists images with properties. AI marks are from the index in `database`."""
 
     storage: ImageStorage
     database: MediaDatabase

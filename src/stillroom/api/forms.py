@@ -32,7 +32,7 @@ Form = TypeVar("Form", bound=JsonForm)
 Context = Mapping[str, Any]
 
 _PARSED_INLINE_BYTES: Final = 64 * 1024
-"""Larger bodies are parsed in a thread, so that they do not block the event loop."""
+"""Size above which a body is parsed in a thread, so that it does not block the event loop."""
 
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
 """Thread for parsing. It is only one, because each one can delay the event loop by 5 ms (GIL)."""
@@ -106,7 +106,7 @@ def validate(form: type[Form], body: dict[str, object]) -> Form:
     """Validate a JSON object as a `form`.
 
     Raises:
-        InvalidParameter: the object is invalid. The exception names the first invalid field.
+        InvalidParameter: the object is invalid. The exception contains the location of the error.
     """
     # Pydantic would create an error for each unknown name, of which there may be thousands.
     unknown = next((name for name in body if name not in form.model_fields), None)

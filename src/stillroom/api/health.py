@@ -57,7 +57,7 @@ class Readiness:
     database: HealthCheck
 
     async def respond(self) -> Response:
-        """Return the state of each part with 200 if images can be saved and read, else 503."""
+        """Return both states, with status 200 if images can be saved and read, otherwise 503."""
         storage, database = await asyncio.gather(
             self.storage.find_error(), self.database.find_error()
         )

@@ -45,7 +45,7 @@ class Listing:
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """Return the folder on this level that contains the client's folder; [] if it is empty."""
+        """Return a list with the folder that contains the client's folder, or [] if it is empty."""
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]
         if entry <= after and not (after.startswith(entry) and after != entry):

@@ -34,7 +34,7 @@ FOLDER_PATH: Final = "/{folder:image_path}"
 class _AnyPath(Convertor[str]):
     """Path convertor that matches any text, including line feeds.
 
-    Invalid paths must reach the operation's own check instead of the router's 404.
+    Invalid paths must be rejected by the operation, and not by the router with a 404.
     """
 
     regex = r"[\s\S]*"

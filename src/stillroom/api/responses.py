@@ -18,7 +18,7 @@ from stillroom.telemetry import metrics, request_id
 SERVER_ERRORS: Final = 500
 
 OPERATION: Final = "stillroom.operation"
-"""Key of the operation's name in the ASGI scope."""
+"""Key under which the ASGI scope contains the operation's name."""
 
 log = logging.getLogger("stillroom.api")
 

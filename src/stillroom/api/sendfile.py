@@ -33,7 +33,7 @@ _SIMPLE_RANGE: Final = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASC
 """Range headers that nginx parses in the same way as `http.serving`."""
 
 _UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
-"""Conditions that nginx would compare with its own ETag instead of Stillroom's."""
+"""Request headers that nginx would compare with its own ETag instead of Stillroom's."""
 
 _HEADERS_OF_NGINX: Final = {
     HTTPStatus.OK: frozenset(("content-length", "accept-ranges")),

@@ -33,7 +33,7 @@ _ESCAPED: Final = re.compile(
     rf"|(?<![^/])(?={_DEVICE} *(?:[./]|\Z))[a-z]",
     re.IGNORECASE,
 )
-"""Characters that are percent-encoded. Source:
+"""Characters that are percent-encoded in entry names. Source:
 https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions
 """
 

@@ -40,7 +40,7 @@ class CheckResult:
     """Result of one check, with a remedy if it failed.
 
     Attributes:
-        is_warning: True if the server works nevertheless, at least now or on a single machine.
+        is_warning: True if the server works despite the problem, at least on a single machine.
     """
 
     subject: str
@@ -142,7 +142,7 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the data directory's filesystem. It contains the secret even if images are in S3."""
+    """Check the filesystem of the data directory, which contains the secret even with a bucket."""
     home = settings.data_dir
     if not home.exists():
         yield CheckResult("filesystem", f"{home} is not there yet; the first start makes it")

@@ -1,4 +1,4 @@
-"""Groups of commands whose help lists complete first sentences."""
+"""Command groups that do not truncate the help of their commands."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Readable messages for invalid option values. click's messages name its internal types."""
+"""Readable messages for invalid option values. Click's own messages name internal types."""
 
 import click
 

@@ -40,7 +40,7 @@ class Profile:
 
 
 def profiles_file() -> Path:
-    """Return the path from `STILLROOM_CONFIG`, or by default ~/.config/stillroom/stillroom.conf."""
+    """Return the path in `STILLROOM_CONFIG`, or the default in the user's configuration folder."""
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"

@@ -76,7 +76,7 @@ def is_missing(answer: Answer) -> bool:
 
 
 def _parse_error(answer: Answer) -> tuple[str, str]:
-    """Return the code and detail of an error response. Each is empty if it cannot be found."""
+    """Return the code and detail from an error response. A missing one is an empty string."""
     try:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]

@@ -21,7 +21,7 @@ Sidecars = Literal["captions"]
 """Additional files in an archive: `captions` are text files with the prompts."""
 
 ARCHIVE_NAME: Final = ImagePath("images.zip")
-"""File name of an archive that is downloaded to a folder."""
+"""File name for an archive if the download target is a folder."""
 
 _ARCHIVE: Final = "/storage/archive"
 _MAX_BREAKS: Final = 3

@@ -75,7 +75,7 @@ _TAKEN: Final = {
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
-"""Options that are ignored, as Pillow does: a PNG is always lossless."""
+"""Options that are ignored for a format, as in Pillow, because a PNG is always lossless."""
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
@@ -140,9 +140,9 @@ def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that nee
     """Convert an array of floats from 0 (black) to 1 (white) to a uint8 array that can be saved.
 
     Accepts anything that `numpy.asarray` accepts, and torch tensors on any device, with gradients
-    or in bfloat16. The shape is (height, width, 3) or, as in torch, (3, height, width). A batch of
-    one image is accepted. Values slightly below 0 or above 1 are clipped, because decoders produce
-    them. NaN and values scaled to 255 are rejected.
+    or in bfloat16. Channels may be last, as in (height, width, 3), or first, as in torch. A batch
+    of one image is accepted. Values slightly below 0 or above 1 are clipped, because decoders
+    produce them. NaN and values scaled to 255 are rejected.
 
     Raises:
         UnsupportedMedia: The array is not of floats, or has an unsupported shape or invalid values.

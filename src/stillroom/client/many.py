@@ -25,7 +25,7 @@ _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, Configura
 
 
 class Gathered(Generic[T]):
-    """Collector for outcomes that arrive in any order.
+    """Collector for the outcomes of a bulk operation, which arrive in any order.
 
     Attributes:
         stopped: True if the remaining images should not be attempted.
@@ -37,7 +37,7 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Add the outcomes of the job with this number."""
+        """Add the outcomes of a job; `number` is the position of the job in the input."""
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -45,10 +45,10 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """Return the results in the order of the job numbers.
+        """Return the results in input order.
 
         Raises:
-            SomeFailed: Not all images have a result.
+            SomeFailed: Some images failed or were not attempted.
         """
         jobs = (self._outcomes[number] for number in sorted(self._outcomes))
         outcomes = [outcome for job in jobs for outcome in job]

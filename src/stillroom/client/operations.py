@@ -43,7 +43,7 @@ _JSON: Final = {"content-type": "application/json"}
 
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
-"""Page size for entries. It is small because, with a bucket, each entry costs a request."""
+"""Page size of listings with properties. In a bucket, the server sends a request per image."""
 
 SIGNED_AT_ONCE: Final = 1000
 """Paths per request for signed URLs: the maximum that the server accepts."""
@@ -61,7 +61,7 @@ class Condition:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return the condition as header fields."""
+        """Return the `If-Match` or `If-None-Match` header of the condition, if there is one."""
         given = {"if-match": self.if_match, "if-none-match": self.if_none_match}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -117,7 +117,7 @@ class Operations:
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
-        """Find a number from `first` on whose path is unused, by doubling and then bisecting."""
+        """Return an unused number for the file name, searching from `first` with growing steps."""
         taken, free, step = first - 1, first, 1
         while (yield from self.exists(numbered(path, free))):
             taken, free, step = free, free + step, step * 2
@@ -217,7 +217,7 @@ class Operations:
         call: Call,
         attempts: Attempts,
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """Send a GET and follow redirects. Return the outcome, and a redirect's SHA-256 or None."""
+        """Send a GET request and follow redirects. Also return a redirect's SHA-256, or None."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = yield attempts.prepared(call)

@@ -30,7 +30,7 @@ class Sink:
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Discard the bytes written so far, because the download starts again.
+        """Discard the bytes written so far, so that a download can start again.
 
         Raises:
             OSError: The file cannot be truncated, for example because it is a pipe.
@@ -48,7 +48,7 @@ class Sink:
 
 
 def spool() -> IO[bytes]:
-    """Return a temporary file that is kept in memory until it is too large."""
+    """Return a temporary file that is kept in memory while it is small, otherwise on disk."""
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 

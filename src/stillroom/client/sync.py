@@ -221,7 +221,7 @@ class ImageStore(OneImageCalls):
         return Run(folder, expected, self.save, self._run, self._operations.retries)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish a folder as a run. `expected` is the required number of images or None."""
+        """Publish a folder as a run. With `expected`, it must contain exactly so many images."""
         return self._run(publish(self._operations.retries, named(folder), expected))
 
     def runs(
