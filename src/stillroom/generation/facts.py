@@ -23,7 +23,7 @@ class Lora:
 
     Attributes:
         name: Name of the LoRA in the tool that made the image.
-        weight: Strength, usually up to 1.0; None if unknown.
+        weight: Strength, where 1.0 is full strength; None if unknown.
     """
 
     name: str
@@ -149,7 +149,7 @@ def number(value: object) -> float | None:
 
 
 def size(value: object) -> tuple[int | None, int | None]:
-    """Return width and height from a string such as `512x768`, or two times None."""
+    """Parse width and height from a string such as `512x768`; (None, None) if it is malformed."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
     dimensions = whole(across), whole(down)
     return dimensions if None not in dimensions else (None, None)

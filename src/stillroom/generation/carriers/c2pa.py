@@ -17,7 +17,7 @@ _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
 
 
 def is_manifest(start: bytes) -> bool:
-    """Return whether `start`, of `HEAD_BYTES` bytes, begins a JUMBF superbox with a manifest."""
+    """Return whether the first bytes of a box (`HEAD_BYTES`) show that it is a C2PA manifest."""
     at = start.find(b"jumb")
     return at >= 4 and is_described(start[at + 4 :])
 

@@ -24,7 +24,7 @@ _NAMES: Final = {
     _USER_COMMENT: "exif:UserComment",
 }
 _BYTES: Final = (1, 2, 7)
-"""Numbers of the types BYTE, ASCII and UNDEFINED, whose values have one byte."""
+"""EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values have one byte each."""
 
 _MAX_ENTRIES: Final = 512
 _LOOKS_OF_AN_ENTRY: Final = 3

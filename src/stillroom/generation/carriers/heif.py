@@ -40,7 +40,7 @@ def is_heif(start: bytes) -> bool:
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the EXIF and XMP items, and the `uuid` boxes."""
+    """Read the EXIF and XMP items and the `uuid` boxes into `entries`."""
     for number, (kind, at, until) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader
@@ -91,7 +91,7 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
 
 
 def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Return the start and end of the first box's content of type `kind`, or None."""
+    """Return the start and end of the content of the first box of type `kind`, or None."""
     for name, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
         if name == kind:
             return at, until

@@ -21,7 +21,7 @@ _JUMBF: Final = b"JP"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read all segments before the pixels (the first scan)."""
+    """Read all segments before the pixels (the first scan) into `entries`."""
     for marker, start, length in jpeg_segments(parts):
         if marker == _APP11:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)

@@ -15,7 +15,7 @@ _MAX_BOXES: Final = 1024
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata boxes."""
+    """Read the metadata boxes into `entries`."""
     for number, (kind, start, end) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader

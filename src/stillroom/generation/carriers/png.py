@@ -29,7 +29,7 @@ _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the chunks before the pixels."""
+    """Read the metadata chunks before the pixels into `entries`."""
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         head = parts.bytes_at(at, 8)
@@ -93,7 +93,7 @@ def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] 
 
 
 def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
-    """Yield possible offsets of chunks of these types. `find` is 10 times as fast as a regex."""
+    """Yield offsets at which chunks of these types may be. `find` is faster than a regex."""
 
     def places(kind: bytes) -> Iterator[int]:
         at = tail.find(kind)

@@ -20,7 +20,7 @@ def is_webp(start: bytes) -> bool:
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks of the whole file."""
+    """Read the metadata chunks of the whole file into `entries`."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's web UI, Forge and SD.Next: the text `parameters`, or an EXIF or JPEG comment.
+"""Parser for AUTOMATIC1111's web UI, Forge and SD.Next: text `parameters`, EXIF or JPEG comment.
 
 Sources: AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/images.py
 (EXIF); lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext, which write the same format
@@ -17,7 +17,7 @@ _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the generation parameters if these texts have the web UI's format, else return None."""
+    """Parse the generation parameters if a text has AUTOMATIC1111's format, else return None."""
     for key in (KEY, *_ELSEWHERE):
         content = texts.get(key, "")
         if content and not content.lstrip().startswith("{"):

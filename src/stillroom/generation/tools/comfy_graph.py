@@ -91,7 +91,7 @@ class Graph:
         return links
 
     def skip_passing(self, number: str) -> str:
-        """Return the first node id, upstream from `number`, that does not just pass its input."""
+        """Return the id of the first node, from `number` upstream, that changes its input."""
         for _ in range(MAX_DEPTH):
             node = self.nodes[number]
             links = self.links(node)

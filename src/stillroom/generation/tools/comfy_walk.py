@@ -1,7 +1,7 @@
 """Traversal of a ComfyUI graph from the node that saves an image to the nearest sampler.
 
 If several nodes save images, it is unknown which one wrote the file: only parameters that are the
-same for all of them are returned. None are if two samplers are at the same distance.
+same for all of them are returned. If the nearest sampler is ambiguous, no parameters are returned.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""ComfyUI: `prompt`, the executed graph, and `workflow`, the graph of the editor.
+"""Parser for ComfyUI: `prompt` is the executed graph, `workflow` is the graph in the editor.
 
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
 animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties

@@ -1,4 +1,4 @@
-"""Draw Things: XMP with a JSON object in exif:UserComment, or a text in dc:description.
+"""Parser for Draw Things: XMP with a JSON object in exif:UserComment or text in dc:description.
 
 Sources: receyuki/stable-diffusion-prompt-reader, format/drawthings.py; packets written by the app,
 quoted in drawthingsai/draw-things-community.

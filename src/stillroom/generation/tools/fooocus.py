@@ -1,4 +1,4 @@
-"""Fooocus: its own JSON format, or text in AUTOMATIC1111's format.
+"""Parser for Fooocus: its own JSON format, or text in AUTOMATIC1111's format.
 
 Sources: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`, EXIF's
 UserComment and MakerNote); its early versions and RuinedFooocus write `Comment`.

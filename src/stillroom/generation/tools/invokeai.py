@@ -1,4 +1,4 @@
-"""InvokeAI: `invokeai_metadata` (version 3 and later), `sd-metadata` (2) and `Dream` (1).
+"""Parser for InvokeAI: `invokeai_metadata` (version 3 on), `sd-metadata` (2) and `Dream` (1).
 
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and of
 version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. InvokeAI's scheduler is returned as

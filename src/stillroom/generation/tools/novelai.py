@@ -1,4 +1,4 @@
-"""NovelAI: `Comment`, a JSON object, next to `Description`, `Software` and `Source`.
+"""Parser for NovelAI: a JSON object in `Comment`, and `Description`, `Software` and `Source`.
 
 The copy in the lowest bits of the alpha channel is not read, because that needs all pixels.
 Sources: NovelAI's own images, and the parsers of receyuki/stable-diffusion-prompt-reader

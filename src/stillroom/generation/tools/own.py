@@ -1,4 +1,4 @@
-"""Generation parameters embedded by the Stillroom SDK: a JSON object with the API's field names.
+"""Parser for metadata from the Stillroom SDK: a JSON object with the API's field names.
 
 In a PNG, it is the text `stillroom:generation`; in other formats, an XMP property.
 """

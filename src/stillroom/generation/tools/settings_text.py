@@ -52,7 +52,7 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
 
 
 def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """Split off the settings: the last line that begins with `Steps: `, or else the last line.
+    """Split off the settings: the last line that begins with `Steps: `, or else the final line.
 
     Lines below the settings are dropped, because extensions append text such as templates.
     """

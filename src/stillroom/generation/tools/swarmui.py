@@ -1,4 +1,4 @@
-"""SwarmUI: a JSON object with `sui_image_params`, in `parameters` or the EXIF comment.
+"""Parser for SwarmUI: a JSON object with `sui_image_params`, in `parameters` or an EXIF comment.
 
 Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md; its first versions used EXIF's
 Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
