@@ -61,11 +61,7 @@ def archive(
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Check that a ZIP file is complete. A proxy may hide that the response was interrupted.
-
-    Raises:
-        UnexpectedAnswer: The end of the ZIP file is missing.
-    """
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide that it was interrupted."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the archive that came is cut off: try again")
 

@@ -95,10 +95,11 @@ def opened(
 
     Args:
         source: Image to save. A file is read from its current position. A file that is not seekable
-            is buffered, so that sending it can be retried.
+            is buffered for retries.
         path: Path to save to. Its suffix selects the format for encoding an image or array.
-        generation: Generation parameters to embed. The image is read into memory for this.
-        ai_generated: Embed metadata which states that AI made the image, unless it contains some.
+        generation: Generation parameters to embed. The image is then read into memory.
+        ai_generated: Embed an AI mark, metadata which states that AI made the image, unless it has
+            one. The image is then read into memory.
         encoding: Options for images and arrays.
 
     Raises:
