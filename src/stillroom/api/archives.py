@@ -28,13 +28,13 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, OpenedImage
 
 MAX_PATHS: Final = 1000
-"""Limit for images listed by path; a prefix may contain any number."""
+"""Maximum number of paths in one request. Archives of a prefix may contain any number of images."""
 
 _ZIP: Final = "application/zip"
 _PAGE: Final = 1000
 _CONCURRENT_CHECKS: Final = 16
 _IN_MEMORY_BYTES: Final = 256 * 1024
-"""Directory records (about 100 bytes per image) kept in memory; more are written to a file."""
+"""Maximum size of ZIP directory records (100 bytes per image) in memory. More go to a file."""
 
 _LIBRARY_KEY: Final = re.compile(r"media/[0-9a-f-]{36}/file\.[a-z0-9]{1,16}")
 _MAX_NAME: Final = 100
@@ -44,7 +44,7 @@ _UNSAFE_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 class ImagesToArchive(JsonForm):
     """Paths of the images to archive."""
 
-    MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
+    MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
     paths: list[str] = Field(default=[], max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
@@ -61,7 +61,7 @@ class ImagesToArchive(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """Archive operations."""
+    """Operations that send many images as a ZIP file."""
 
     storage: ImageStorage
     authorize: Authorize
@@ -76,7 +76,7 @@ class Archives:
         parameters = parse_archive_query(call.query)
         visible = call.grant.narrow("storage:read", parameters.prefix)
         keys = self._keys(KeyPrefix.of_images(visible))
-        # An error of the first listing still gets its own status code.
+        # An error in the first listing can still be reported with its own status code.
         first = await anext(keys, None)
         if first is None:
             raise ImageNotFound
@@ -130,7 +130,7 @@ class Archives:
             query = replace(query, after=page.entries[-1])
 
     async def _require(self, keys: Sequence[StorageKey]) -> None:
-        """Raise `ImageNotFound`, with the path, if one of the images does not exist."""
+        """Check that all images exist. Raise `ImageNotFound` with the path of a missing one."""
 
         async def check(key: StorageKey) -> None:
             try:
@@ -143,7 +143,7 @@ class Archives:
 
 
 def archives_router(archives: Archives) -> OperationRouter:
-    """Return the routes of `/storage/archive`."""
+    """Return the router for `/storage/archive`."""
     router = OperationRouter("/storage/archive", tag="Storage")
     refusals = (401, 403, 404, 501, 503)
     router.add(
@@ -175,11 +175,11 @@ class _ArchiveResponse(Response):
         captions: bool,
         skip_missing: bool,
     ) -> None:
-        """Prepare a response with the images of `keys`, which are in listing order.
+        """Create a response for the images with these storage keys, which are in listing order.
 
-        With `captions`, each image's prompt is added as a text file. With `skip_missing`, images
-        that are deleted or replaced while the archive is sent are omitted. Otherwise they abort
-        the response.
+        With `captions`, each image's prompt is added as a text file. If an image is deleted or
+        replaced while the archive is sent, it is omitted with `skip_missing`; otherwise the
+        response is aborted.
         """
         super().__init__()
         file = _UNSAFE_CHARACTERS.sub("_", name).strip(".")[:_MAX_NAME] or "images"
@@ -286,7 +286,7 @@ class _Directory:
 
 
 class _Captions:
-    """Caption files: the prompts of images, with their file names.
+    """Caption files of one archive. A caption file contains an image's prompt.
 
     The caption of `cat.png` is `cat.txt`, as training tools expect. If that name belongs to an
     image or to another caption, the caption is `cat.png.txt`. Only images between `cat` and
@@ -303,7 +303,7 @@ class _Captions:
         return name in self._names
 
     async def read(self, opened: OpenedImage) -> tuple[str, bytes] | None:
-        """Return name and text of an image's caption, or None if it contains no prompt."""
+        """Return the name and text of an image's caption file, or None if it has no prompt."""
         generation = (await find_by_reading(opened.image.size, reader_of(opened))).generation
         if generation is None or not generation.prompt:
             return None
@@ -327,7 +327,7 @@ class _Captions:
         except ImageNotFound:
             return False
         except InvalidPath:
-            return True  # too long for a path, so not usable as a name either
+            return True  # too long for a path, so it cannot be used as a file name either
         return True
 
 

@@ -1,7 +1,7 @@
 """Page `/docs`, and security headers for all responses that do not set their own.
 
-The gallery stores its token on this origin. No other page served here may run a foreign script or
-be framed.
+The gallery stores its token on this origin. Therefore no other page served here may run scripts
+from elsewhere or be embedded in a frame.
 """
 
 import base64
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stillroom.http.problems import DATA_HEADERS
 
 _STATIC: Final = "/static-offline-docs"
-"""Path at which fastapi-offline serves the files of Swagger UI."""
+"""URL path at which fastapi-offline serves the files of Swagger UI."""
 
 _INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
@@ -25,7 +25,7 @@ _DATA_HEADERS: Final = [(name.encode(), value.encode()) for name, value in DATA_
 
 
 class DefaultSecurityHeaders:
-    """ASGI middleware that adds a content security policy for data to responses without one."""
+    """ASGI middleware that adds a Content-Security-Policy header to responses without one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class DefaultSecurityHeaders:
 
 
 def document_router(app: FastAPI) -> APIRouter:
-    """Return the route of `/docs`: Swagger UI, restricted to files of this server."""
+    """Return the route for `/docs`, which is Swagger UI and loads only files from this server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
@@ -67,7 +67,7 @@ def document_router(app: FastAPI) -> APIRouter:
 
 
 def _policy(page: bytes) -> str:
-    """Return the content security policy of a page (https://www.w3.org/TR/CSP3/)."""
+    """Return the Content-Security-Policy for an HTML page (https://www.w3.org/TR/CSP3/)."""
     hashes = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
     scripts = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
     return "; ".join(

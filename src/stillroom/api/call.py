@@ -1,8 +1,8 @@
-"""Authenticated request, with its checks in the order of ADR 0004.
+"""Authenticated request, with its checks in the order that ADR 0004 defines.
 
-`OperationRoute` has checked the route. `Call.of` checks the token, then `Call` methods check the
-path and the permission for it, and then read the body. No storage is accessed and no part of the
-body is read before the preceding checks have passed.
+`OperationRoute` has checked the route. `Call.of` checks the token. The methods of `Call` then check
+the path and the permission for it, and read the body. The storage is not accessed and no part of
+the body is read before the preceding checks have passed.
 """
 
 import uuid
@@ -24,8 +24,8 @@ async def authenticate(authorize: Authorize, fields: Fields) -> Grant:
     """Authenticate a request by its header fields.
 
     Raises:
-        Unauthenticated: the token is missing or invalid. The error does not say why, except for
-            its subclass `TokenExpired`.
+        Unauthenticated: the token is missing or invalid. The reason is not revealed, except that
+            the subclass `TokenExpired` is raised for expired tokens.
     """
     grant = authorize(fields.get("authorization"))
     return grant if isinstance(grant, Grant) else await grant
@@ -44,28 +44,28 @@ class Call:
         """Authenticate a request by its token.
 
         Raises:
-            Unauthenticated: as in `authenticate`.
+            Unauthenticated: see `authenticate`.
         """
         fields = combined(request.headers.raw)
         return cls(request, fields, await authenticate(authorize, fields))
 
     def image_path(self, scope: Scope) -> ImagePath:
-        """Return the path of the image, and require the permission `scope` for it.
+        """Return the image path in the URL after checking that the token grants `scope` for it.
 
         Raises:
-            InvalidPath, Forbidden: checked in this order.
+            InvalidPath, Forbidden: the path is checked before the permission.
         """
         path = ImagePath.from_target(raw_image_path(self.request))
         self.grant.require(scope, path)
         return path
 
     def run_folder(self, *scopes: Scope, suffix: str = "") -> ImagePath:
-        """Return the folder of a run, and require the permissions `scopes` for it.
+        """Return the run folder in the URL after checking that the token grants `scopes` for it.
 
         `suffix` is the part of the route after the folder.
 
         Raises:
-            InvalidPath, Forbidden: checked in this order.
+            InvalidPath, Forbidden: the path is checked before the permissions.
         """
         try:
             folder = ImagePath.from_target(raw_image_path(self.request, suffix=suffix))
@@ -77,16 +77,16 @@ class Call:
         return folder
 
     def path_id(self, name: str) -> uuid.UUID:
-        """Return the path parameter `name` as an id.
+        """Return the path parameter `name` as a UUID.
 
         Raises:
-            InvalidParameter: it is not a valid id.
+            InvalidParameter: the parameter is not a valid UUID.
         """
         return resource_id(self.request.path_params[name], ("path", name))
 
     @property
     def query(self) -> bytes:
-        """Raw query string."""
+        """Query string as raw bytes."""
         return bytes(self.request.scope["query_string"])
 
     @property
@@ -95,18 +95,17 @@ class Call:
         return "transfer-encoding" in self.fields or int(self.fields.get("content-length", "0")) > 0
 
     async def json_object(self, form: type[JsonForm]) -> dict[str, object]:
-        """Read the body as a JSON object without validating it, for operations with two forms.
+        """Read the body as a JSON object without validating it against `form`.
 
         Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: as in `read_json`, with the limits of
-                `form`.
+            InvalidParameter, TooLarge, UnsupportedMedia: see `read_json`.
         """
         return await read_json(self.request, self.fields, form)
 
     async def json(self, form: type[Form]) -> Form:
-        """Read the body as JSON and validate it.
+        """Read the body as JSON and return it validated as a `form`.
 
         Raises:
-            InvalidParameter, TooLarge, UnsupportedMedia: as in `read_json` and `validate`.
+            InvalidParameter, TooLarge, UnsupportedMedia: see `read_json` and `validate`.
         """
         return validate(form, await self.json_object(form))

@@ -22,7 +22,7 @@ from stillroom.storage.port import ImageStorage
 class ImageToCopy(JsonForm):
     """Source and target path of a copy."""
 
-    MAX_BYTES: ClassVar = 32 * 1024  # two of the longest paths, most characters escaped, fit
+    MAX_BYTES: ClassVar = 32 * 1024  # enough for two of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"source": "…", "target": "…"}'
 
     source: str = Field(examples=[PATH_EXAMPLE])
@@ -31,7 +31,7 @@ class ImageToCopy(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Copy operation. `/<path>` is appended to `public_url` for the URL of the copy."""
+    """Copy operation. The URL in its response is `public_url` followed by `/<path>`."""
 
     storage: ImageStorage
     authorize: Authorize
@@ -47,7 +47,7 @@ class Copies:
         if source == target:
             raise InvalidParameter("source and target are the same path", at=("body", "target"))
         if write_condition(call.fields).is_set:
-            # If the condition were ignored, the copy could replace an image that its sender
+            # If the condition were ignored, the copy could replace an image that the client
             # wanted to protect.
             raise InvalidParameter(
                 "a copy supports neither If-Match nor If-None-Match", at=("header", "if-match")
@@ -60,7 +60,7 @@ class Copies:
 
 
 def copies_router(copies: Copies) -> OperationRouter:
-    """Return the route of `/storage/copy`."""
+    """Return the router for `/storage/copy`."""
     router = OperationRouter("/storage/copy", tag="Storage")
     router.add(
         "",

@@ -1,4 +1,4 @@
-"""HTTP operations on dead letters: list, retry or drop deletions that failed permanently."""
+"""HTTP operations on dead letters, which are deletions that failed permanently."""
 
 import uuid
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from stillroom.http.query import PAGE_QUERY, parse_page_query
 from stillroom.media.database import MediaDatabase
 from stillroom.media.resource import DeadLetter
 
-if TYPE_CHECKING:  # importing the database modules would delay every start
+if TYPE_CHECKING:  # the database modules are slow to import
     from stillroom.media.rows.dead_letters import DeadLetterRows
 
 
@@ -40,7 +40,7 @@ class DeadLetterView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterOperations:
-    """Operations on dead letters."""
+    """Operations that list, retry and drop dead letters."""
 
     database: MediaDatabase
     authorize: Authorize
@@ -67,14 +67,14 @@ class DeadLetterOperations:
         return json_answer(_as_json(await rows.drop(call.path_id("letter_id"))))
 
     async def _rows(self, request: Request) -> "tuple[Call, DeadLetterRows]":
-        """Require access to the whole library, and return the dead letters."""
+        """Require access to the whole library. Return the authenticated call and the rows."""
         call = await Call.of(request, self.authorize)
         call.grant.require_everywhere("media")
         return call, (await self.database.rows()).dead_letters
 
 
 def dead_letters_router(operations: DeadLetterOperations) -> OperationRouter:
-    """Return the routes below `/media-dead-letters`."""
+    """Return the router for `/media-dead-letters`."""
     router = OperationRouter("/media-dead-letters", tag="Media")
     router.add(
         "",

@@ -20,16 +20,16 @@ from stillroom.paths import ImagePath, StorageKey
 from stillroom.storage.port import ImageStorage
 
 MAX_PATHS: Final = 1000
-"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Paths per request, as in S3: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 _CONCURRENT_DELETIONS: Final = 16
-"""Concurrent deletions of one request; disks and buckets both handle this many well."""
+"""Number of images that one request deletes concurrently. It suits both disks and buckets."""
 
 
 class PathsToDelete(JsonForm):
     """Paths of the images to delete."""
 
-    MAX_BYTES: ClassVar = 4 * 1024**2  # a thousand of the longest, most characters escaped, fit
+    MAX_BYTES: ClassVar = 4 * 1024**2  # enough for 1,000 of the longest paths with JSON escapes
     EXAMPLE: ClassVar = '{"paths": ["…"]}'
 
     paths: list[str] = Field(min_length=1, max_length=MAX_PATHS, examples=[[PATH_EXAMPLE]])
@@ -68,7 +68,7 @@ class Deletions:
         async def result(path: str) -> Mapping[str, object]:
             async with slots:
                 try:
-                    if outages:  # else each of a thousand attempts would wait for a timeout
+                    if outages:  # otherwise each of 1,000 attempts would wait for a timeout
                         raise outages[0]
                     await self._delete(call.grant, path)
                 except StillroomError as error:
@@ -86,7 +86,7 @@ class Deletions:
 
 
 def deletions_router(deletions: Deletions) -> OperationRouter:
-    """Return the route of `/storage/delete`."""
+    """Return the router for `/storage/delete`."""
     router = OperationRouter("/storage/delete", tag="Storage")
     router.add(
         "",

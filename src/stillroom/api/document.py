@@ -1,7 +1,7 @@
-"""OpenAPI metadata that FastAPI cannot derive from signatures: headers, image types, tokens.
+"""OpenAPI metadata that FastAPI cannot derive from function signatures, such as headers.
 
-`routes` adds the query parameters from the tables of their parsers. Request headers are merged
-into the document through FastAPI's `openapi_extra`.
+The module `routes` adds the query parameters. Request headers are merged into the document with
+FastAPI's argument `openapi_extra`.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ BEARER: Final = Depends(
         "`STILLROOM_JWT_PUBLIC_KEY_FILE` the identity provider issues it.",
     )
 )
-"""Security scheme of operations in the document; the operation itself checks the token."""
+"""Security scheme for the OpenAPI document. It does not check tokens; the operations do."""
 
 Document = dict[str, Any]
 
@@ -30,7 +30,7 @@ PATH_EXAMPLE: Final = "generations/1/cat.png"
 FOLDER_EXAMPLE: Final = "generations/1"
 ETAG_EXAMPLE: Final = '"18ff3d2b6c1a-133333-2a"'
 SHA256_EXAMPLE: Final = "5f8f04f6a3a892aaabbddb6cf273894493773960d4a325b105fee46eef4304f1"
-"""Example values, which the document shows instead of the word "string"."""
+"""Example SHA-256. Without examples, the documentation page would show the word "string"."""
 
 _DIGEST: Final = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
 
@@ -102,7 +102,7 @@ class Refusal(BaseModel):
 
 
 def error_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return the error responses with these status codes. Use `has_body=False` for HEAD."""
+    """Return OpenAPI metadata for error responses. Use `has_body=False` for HEAD."""
     model = {"model": Refusal} if has_body else {}
     return {
         status: {
@@ -115,7 +115,7 @@ def error_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
 
 
 def response_headers(*names: str) -> Document:
-    """Return the documentation of response headers."""
+    """Return OpenAPI metadata for the response headers with these names."""
     return {
         name: {"description": _RESPONSE_HEADERS[name], "schema": {"type": "string"}}
         for name in names
@@ -123,14 +123,14 @@ def response_headers(*names: str) -> Document:
 
 
 def not_modified_response() -> dict[int | str, Document]:
-    """Return the 304 response of an operation whose response has an ETag."""
+    """Return OpenAPI metadata for a 304 response (for operations that return an ETag)."""
     return {
         304: {"description": "The client's copy is current.", "headers": response_headers("ETag")}
     }
 
 
 def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Document]:
-    """Return the responses of an operation that sends an image. Use `has_body=False` for HEAD."""
+    """Return OpenAPI metadata for an operation that sends an image (`has_body=False`: HEAD)."""
     content = dict.fromkeys(content_type.KNOWN, _BINARY) if has_body else {}
     facts = response_headers("Content-Length", "ETag", "Last-Modified", "Repr-Digest")
     whole = {"description": "The image." if has_body else "It exists; the headers are GET's."}
@@ -151,7 +151,7 @@ def image_responses(*statuses: int, has_body: bool = True) -> dict[int | str, Do
 def file_responses(
     media_type: str, *statuses: int, has_body: bool = True
 ) -> dict[int | str, Document]:
-    """Return the responses of an operation that sends a file other than an image."""
+    """Return OpenAPI metadata for an operation that sends a file other than an image."""
     # openapi-python-client omits responses with other binary types than octet-stream.
     content = dict.fromkeys((media_type, "application/octet-stream"), _BINARY)
     whole = {"description": "The file.", "content": content}
@@ -161,10 +161,10 @@ def file_responses(
 def openapi_extra(
     *request_headers: str, has_body: bool = True, is_paged: bool = False, example: object = None
 ) -> Document:
-    """Return metadata for which FastAPI has no argument.
+    """Return OpenAPI metadata that FastAPI accepts only in its argument `openapi_extra`.
 
-    Use `has_body=False` for HEAD, whose 422 is one of its `error_responses`. With `is_paged`, the
-    200 response has a `Link` header; `example` is its body.
+    Use `has_body=False` for HEAD. With `is_paged`, a `Link` header is added to the 200 response.
+    `example` is an example body of the 200 response.
     """
     extra: Document = {"responses": {}}
     if has_body:

@@ -1,4 +1,4 @@
-"""HTTP operations on tags and on properties that are computed in the background."""
+"""HTTP operations on tags, and on resource properties that are computed in the background."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class HealingView(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """Operations on tags and on missing properties."""
+    """Operations on the tags and the missing properties of resources."""
 
     media: MediaResourceService
     healer: Healer
@@ -111,7 +111,7 @@ class Enrichment:
         self, call: Call, change: Callable[[frozenset[str]], frozenset[str]]
     ) -> Response:
         if write_condition(call.fields).is_set:
-            # If the condition were ignored, the change could overwrite tags that its sender
+            # If the condition were ignored, the change could overwrite tags that the client
             # wanted to protect.
             raise InvalidParameter(
                 "a change of tags supports neither If-Match nor If-None-Match: tags are added and "
@@ -133,7 +133,7 @@ async def _read_tags(call: Call) -> frozenset[str]:
 
 
 def enrichment_router(operations: Enrichment) -> OperationRouter:
-    """Return the routes of tags and healing below `/media-resources`."""
+    """Return the router for tags and healing below `/media-resources`."""
     router = OperationRouter("/media-resources", tag="Media")
     router.add(
         "/heal",

@@ -1,4 +1,4 @@
-"""Listing of stored images with their properties."""
+"""HTTP operation that lists stored images with their properties."""
 
 import asyncio
 import contextlib
@@ -28,10 +28,10 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Entry, StoredImage
 
 _ENTRIES_PER_STEP: Final = 250
-"""Entries serialised without yielding (about 2 ms). All 10,000 would block the loop for 70 ms."""
+"""Number of entries serialised at once (about 2 ms). 10,000 would block the event loop 70 ms."""
 
 _MARKS_TIMEOUT_S: Final = 2.0
-"""Limit for a whole page. 10,000 marks take half a second, or longer on a busy PostgreSQL."""
+"""Time limit for reading a page's AI marks. Reading 10,000 usually takes half a second."""
 
 
 class ListedEntry(BaseModel):
@@ -62,7 +62,7 @@ class ListedEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EntryListing:
-    """List operation with properties. The AI marks come from the search index in `database`."""
+    """Operation that lists images with properties. AI marks are from the index in `database`."""
 
     storage: ImageStorage
     database: MediaDatabase
@@ -81,7 +81,7 @@ class EntryListing:
         return response
 
     async def _serialize(self, entries: Sequence[Entry]) -> Response:
-        """Return the entries as JSON. Yields to the event loop between steps."""
+        """Return the entries as a JSON response. Long lists do not block the event loop."""
         steps, deadline = [], asyncio.get_running_loop().time() + _MARKS_TIMEOUT_S
         for start in range(0, len(entries), _ENTRIES_PER_STEP):
             step = entries[start : start + _ENTRIES_PER_STEP]
@@ -94,7 +94,7 @@ class EntryListing:
     async def _marks(
         self, images: Sequence[StoredImage], deadline: float
     ) -> Mapping[StorageKey, AiMark]:
-        """Return AI marks from the search index, or none if it does not respond in time."""
+        """Return AI marks from the search index, or {} if it does not respond in time."""
         rows = self.database.opened
         if rows is not None and images:
             with contextlib.suppress(BackendUnavailable, TimeoutError):
@@ -104,7 +104,7 @@ class EntryListing:
 
 
 def entries_router(listing: EntryListing) -> OperationRouter:
-    """Return the route of `/storage/entries`."""
+    """Return the router for `/storage/entries`."""
     router = OperationRouter("/storage/entries", tag="Storage")
     router.add(
         "",
@@ -123,7 +123,7 @@ def entries_router(listing: EntryListing) -> OperationRouter:
 def described(
     entry: Entry, marks: Mapping[StorageKey, AiMark] = MappingProxyType({})
 ) -> dict[str, object]:
-    """Return the JSON of a `ListedEntry`, with its AI mark if `marks` contains it."""
+    """Return an entry as a JSON object (see `ListedEntry`), with its AI mark from `marks`."""
     if isinstance(entry, KeyPrefix):
         return _folder(image_entry(entry.text))
     return {

@@ -15,11 +15,11 @@ from stillroom.http.json_objects import TooManyValuesError, parse_object
 
 
 class JsonForm(BaseModel):
-    """Base class of JSON bodies. Types are strict, and other fields are rejected.
+    """Base class for JSON bodies. Types are strict, and unknown fields are rejected.
 
     Attributes:
         MAX_BYTES: Maximum size of the body.
-        EXAMPLE: Example in the error message for bodies that are not JSON.
+        EXAMPLE: Example that is shown in the error message for bodies that are not JSON.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -32,18 +32,18 @@ Form = TypeVar("Form", bound=JsonForm)
 Context = Mapping[str, Any]
 
 _PARSED_INLINE_BYTES: Final = 64 * 1024
-"""Larger bodies are parsed in a thread, so that they do not block the event loop."""
+"""Size above which a body is parsed in a thread, so that it does not block the event loop."""
 
 _parser: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="json")
-"""One thread, because each busy thread delays the event loop by another 5 ms (GIL interval)."""
+"""Thread for parsing. It is only one, because each one can delay the event loop by 5 ms (GIL)."""
 
 _SHOWN_NAME: Final = 64
-"""Characters of an unknown field's name in the error message."""
+"""Maximum number of characters of an unknown field's name in the error message."""
 
 _NOT_AN_OBJECT: Final = "must be a JSON object"
 _UNKNOWN_FIELD: Final = "unknown field"
 
-# Keys: https://docs.pydantic.dev/latest/errors/validation_errors/
+# Keys: error types from https://docs.pydantic.dev/latest/errors/validation_errors/
 _MESSAGES: Final[Mapping[str, str | Callable[[Context], str]]] = {
     "bool_type": "must be true or false",
     "dict_type": _NOT_AN_OBJECT,
@@ -72,10 +72,10 @@ _MESSAGES: Final[Mapping[str, str | Callable[[Context], str]]] = {
 async def read_json(request: Request, fields: Fields, form: type[JsonForm]) -> dict[str, object]:
     """Read the request body as a JSON object.
 
-    Call this after the sender's permissions have been checked.
+    Call this after checking the client's permissions.
 
     Raises:
-        InvalidParameter: the body is not a JSON object, or has too many values.
+        InvalidParameter: the body is not a JSON object, or it has too many values.
         TooLarge: the body is larger than `form.MAX_BYTES`.
         UnsupportedMedia: the content type is not JSON.
     """
@@ -106,9 +106,9 @@ def validate(form: type[Form], body: dict[str, object]) -> Form:
     """Validate a JSON object as a `form`.
 
     Raises:
-        InvalidParameter: the object is invalid; the error contains the location.
+        InvalidParameter: the object is invalid. The exception contains the location of the error.
     """
-    # Pydantic would build an error for each of thousands of unknown names; one is enough.
+    # Pydantic would create an error for each unknown name, of which there may be thousands.
     unknown = next((name for name in body if name not in form.model_fields), None)
     if unknown is not None:
         raise InvalidParameter(_UNKNOWN_FIELD, at=("body", unknown[:_SHOWN_NAME]))

@@ -15,20 +15,20 @@ from stillroom.storage.port import ImageStorage
 from stillroom.telemetry import metrics
 
 _WAIT_S: Final = 6.0
-"""Timeout of a probe. A bucket request fails after five seconds, but a disk may hang forever."""
+"""Timeout of a check. A bucket request fails after five seconds, but a disk may hang forever."""
 
 
 class HealthCheck:
-    """Check of a component that may hang. All concurrent probes share one check."""
+    """Check of a component that may hang. Concurrent requests share one running check."""
 
     def __init__(self, check: Callable[[], Awaitable[object]], component: str) -> None:
-        """Prepare a check of `component`, whose name appears in error messages."""
+        """Create a check. Error messages contain the name `component`."""
         self._check = check
         self._component = component
         self._task: asyncio.Task[StillroomError | None] | None = None
 
     async def find_error(self) -> StillroomError | None:
-        """Return the error of the component, or None if it works."""
+        """Run the check and return its error, or None if the component works."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         task = self._task
@@ -47,17 +47,17 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Readiness of the components that requests depend on.
+    """Readiness of the storage and the database.
 
-    The server is not ready without its storage. Without the database only the media library fails
-    (503), so a proxy should keep sending requests: see docs/adr/0019.
+    The server is not ready without its storage. Without the database, only media library requests
+    fail (503), so the server counts as ready and gets other requests: see docs/adr/0019.
     """
 
     storage: HealthCheck
     database: HealthCheck
 
     async def respond(self) -> Response:
-        """Return 200 if images can be saved and read, else 503, with the state of each part."""
+        """Return both states, with status 200 if images can be saved and read, otherwise 503."""
         storage, database = await asyncio.gather(
             self.storage.find_error(), self.database.find_error()
         )

@@ -1,7 +1,7 @@
 """Image operations: list, read, check, save and delete.
 
-Each operation checks the token, the path and the permission, then calls the storage and builds the
-response. See `call` for the order of the checks.
+Each operation checks the token, the path and the permission, then calls the storage and returns a
+response. See the module `call` for the order of the checks.
 """
 
 import time
@@ -73,15 +73,15 @@ class ImageOperations:
     """Operations on stored images.
 
     Attributes:
-        public_url: Base URL of public image URLs; `/<path>` is appended to it.
-        lifetimes: Stores the expirations of images saved with `Expires-In`.
-        signer: Checks signed URLs; None if they are disabled.
-        public_read: Whether images can be read without a token.
-        derived: Makes thumbnails; None if they are disabled and their parameters are ignored.
-        redirects: Whether GET of an image in a bucket redirects to its URL. Otherwise the server
-            sends the bytes.
-        on_save: Called after each save on the ASGI path.
-        sendfile: Lets a proxy send large images; None if this is disabled.
+        public_url: Base URL of public image URLs, which is followed by `/<path>`.
+        lifetimes: Object that stores the expirations of images saved with `Expires-In`.
+        signer: Object that checks signed URLs; None if they are disabled.
+        public_read: True if images can be read without a token.
+        derived: Thumbnail creator; None if disabled, so that thumbnail parameters are ignored.
+        redirects: True if GET of an image in a bucket redirects to its URL in the bucket. If False,
+            the server sends the bytes.
+        on_save: Function that is called after each image saved through the ASGI application.
+        sendfile: Support for a proxy that sends large images; None if this is disabled.
     """
 
     storage: ImageStorage
@@ -108,20 +108,20 @@ class ImageOperations:
             response.headers["link"] = listing.parameters.link_to_next(entries[-1])
         return response
 
-    # The ASGI path and the fast path both use the following three for GET and HEAD.
+    # The following three methods are also called by the fast path, which bypasses ASGI.
 
     async def authorize_read(self, fields: Fields, raw_path: bytes, query: bytes) -> Grant:
-        """Return the grant for reading an image: by token, by signature or for public images.
+        """Return the permissions for reading an image, from a token, a signature or public access.
 
-        If a request has both a token and a signature, only the token counts. Public images need
+        If a request has both a token and a signature, only the token is checked. Public images need
         neither, but an invalid token or signature is still an error, as with S3 and Google Cloud
         Storage (https://cloud.google.com/storage/docs/troubleshooting, "requests to a public
         bucket").
 
-        `raw_path` is the path after the route's prefix, not decoded.
+        `raw_path` is the undecoded path after the route's prefix.
 
         Raises:
-            Unauthenticated: as in `authenticate`.
+            Unauthenticated: see `authenticate`.
         """
         if "authorization" not in fields and self.signer is not None and is_signed(query):
             grant = self.signer.check(raw_path, query)
@@ -132,9 +132,9 @@ class ImageOperations:
         return READER if self.public_read else grant
 
     def authorize_read_now(self, fields: Fields, tokens: VerifiedTokens) -> Verified | None:
-        """Return the grant for reading an image without a query, or None if this needs waiting.
+        """Return the permissions for reading an image, if they are known without waiting.
 
-        In the latter case, or if the token is invalid, call `authorize_read`.
+        Otherwise return None; the caller must then call `authorize_read`.
         """
         if "authorization" in fields or not self.public_read:
             verified = tokens.verify_now(fields.get("authorization"))
@@ -148,7 +148,7 @@ class ImageOperations:
         return PUBLIC_CACHE if self.public_read else PRIVATE_CACHE
 
     async def _check_read(self, request: Request) -> tuple[Call, StorageKey]:
-        """Check a GET or HEAD, and return the image's key."""
+        """Check that a GET or HEAD request is permitted. Return it with the image's storage key."""
         fields = combined(request.headers.raw)
         raw_path, query = raw_image_path(request), request.scope["query_string"]
         call = Call(request, fields, await self.authorize_read(fields, raw_path, query))
@@ -221,17 +221,17 @@ class ImageOperations:
         return ImageResponse(answer, picture)
 
     async def _content_type(self, method: str, key: StorageKey) -> str:
-        """Return the content type of an existing image, or "" if `locate` does not return it."""
+        """Return the content type of an existing image, or "" if the storage does not report it."""
         if method == "HEAD":
             return (await self.storage.stat(key)).content_type
         location = await self.storage.locate(key)
         return (isinstance(location, RemoteImage) and location.content_type) or ""
 
     async def _open_poster(self, key: StorageKey) -> OpenedImage:
-        """Open the poster image that is saved next to a video.
+        """Open the poster (still image) that is stored next to a video.
 
         Raises:
-            UnsupportedMedia: the video has no poster. Frames of videos are never decoded here.
+            UnsupportedMedia: the video has no poster. The server never decodes video frames.
         """
         try:
             return await self.storage.open(poster_of(key))
@@ -244,7 +244,7 @@ class ImageOperations:
         """Save image to storage."""
         call = await Call.of(request, self.authorize)
         image_path = call.image_path("storage:write")
-        # The stream avoids FastAPI's form parsing, which would spool the body to disk.
+        # The body is read as a stream: FastAPI's form parser would first write it to disk.
         saved = await self.store(call.grant, image_path, call.fields, request.stream())
         if self.on_save is not None:
             self.on_save(request)
@@ -253,12 +253,12 @@ class ImageOperations:
     async def store(
         self, grant: Grant, image_path: ImagePath, fields: Fields, body: AsyncIterator[bytes]
     ) -> dict[str, object]:
-        """Save an image from an authenticated request, and return the JSON of a `SavedImage`.
+        """Save an image from an authenticated request, and return a `SavedImage` as JSON object.
 
         The body is read only after all other checks have passed.
 
         Raises:
-            StillroomError: as documented for the operation.
+            StillroomError: see the errors of the operation in the API documentation.
         """
         grant.require("storage:write", image_path)
         body_bytes = self._body_length(fields)
@@ -281,10 +281,10 @@ class ImageOperations:
         return saved
 
     def _body_length(self, fields: Fields) -> int | None:
-        """Return the declared length of the body, or None.
+        """Return the declared length of the body, or None if it is not declared.
 
         Raises:
-            TooLarge: the body cannot contain an image of allowed size.
+            TooLarge: the declared length exceeds the upload limit.
         """
         declared = fields.get("content-length")
         if declared is None:
@@ -305,14 +305,14 @@ class ImageOperations:
 
 
 def _cdn_response(method: str, location: RemoteImage) -> Response:
-    """Redirect GET to a thumbnail that the CDN makes; answer HEAD from here."""
+    """Return a redirect to a thumbnail that the CDN creates. For HEAD, return its headers."""
     if method == "GET":
         return ImageResponse(answer_redirect(location))
     return ImageResponse(answer_cdn_head(location.content_type or DEFAULT))
 
 
 def images_router(operations: ImageOperations) -> OperationRouter:
-    """Return the routes below `/storage/images`."""
+    """Return the router for `/storage/images`."""
     router = OperationRouter("/storage/images", tag="Storage")
     router.add(
         "",
@@ -362,7 +362,7 @@ def images_router(operations: ImageOperations) -> OperationRouter:
 
 
 def saved_image_json(image: StoredImage, path: ImagePath, public_url: str) -> dict[str, object]:
-    """Return the JSON of a `SavedImage` without its expiration."""
+    """Return a stored image as a JSON object (see `SavedImage`), without its expiration."""
     return {
         "path": path.text,
         "url": f"{public_url}/{path.quoted()}",

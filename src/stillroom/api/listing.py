@@ -1,4 +1,4 @@
-"""Listing query, limited to the token's folder. Shared by `list_images` and `list_entries`."""
+"""Query of a listing, limited to the folder that the token permits to read."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,7 +12,7 @@ from stillroom.storage.values import ListQuery
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Listing query, with the requested prefix narrowed to the caller's folder (`visible`)."""
+    """Query parameters of a listing. `visible` is the prefix that the client may read."""
 
     parameters: ListParameters
     visible: ImagePrefix
@@ -22,14 +22,15 @@ class Listing:
         """Parse the query of a request.
 
         Raises:
-            InvalidPath, InvalidParameter, Forbidden: checked in this order.
+            InvalidPath, InvalidParameter: the query is malformed.
+            Forbidden: the token does not permit to read images.
         """
         parameters = parse_list_query(call.query)
         return cls(parameters, call.grant.narrow("storage:read", parameters.prefix))
 
     @property
     def query(self) -> ListQuery:
-        """Query for the storage."""
+        """Return the query to send to the storage."""
         return ListQuery(
             prefix=KeyPrefix.of_images(self.visible),
             after=image_key_bound(self.parameters.start_after),
@@ -39,12 +40,12 @@ class Listing:
 
     @property
     def is_above_folder(self) -> bool:
-        """Return whether the caller's folder is below the single level that was requested."""
+        """Return whether one level was requested, and the client's folder is in a deeper level."""
         parameters = self.parameters
         return parameters.delimited and "/" in self.visible.text[len(parameters.prefix.text) :]
 
     async def visible_folder(self, storage: ImageStorage) -> list[str]:
-        """List the one folder on this level that leads to the caller's folder, if it has images."""
+        """Return a list with the folder that contains the client's folder, or [] if it is empty."""
         folder, after = self.visible.text, self.parameters.start_after
         entry = folder[: folder.index("/", len(self.parameters.prefix.text)) + 1]
         if entry <= after and not (after.startswith(entry) and after != entry):

@@ -40,12 +40,12 @@ from stillroom.paths import ImagePrefix, KeyPrefix, StorageKey, path_of_key
 from stillroom.storage.values import RemoteImage
 
 _CONCURRENT_INGESTS: Final = 4
-"""Concurrent ingests of one request; disks and buckets both handle this many well."""
+"""Number of images that one request ingests concurrently. It suits both disks and buckets."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaOperations:
-    """Operations of the media library. `sendfile` is None if no proxy may send files."""
+    """Operations of the media library. `sendfile` is None if this is disabled: docs/adr/0027."""
 
     media: MediaResourceService
     authorize: Authorize
@@ -57,7 +57,7 @@ class MediaOperations:
         call = await Call.of(request, self.authorize)
         call.grant.require_scope("media")
         body = await call.json_object(ImageToIngest)
-        # All items share one deadline.
+        # All items of the request share one deadline.
         deadline = asyncio.get_running_loop().time() + INGEST_S
         if "items" not in body:
             item = validate(ImageToIngest, body)
@@ -154,7 +154,7 @@ class MediaOperations:
         return await self._respond(changed)
 
     def _condition(self, call: Call) -> Callable[[MediaResource], None] | None:
-        """Parse `If-Match` and `If-None-Match` of a change or deletion."""
+        """Parse `If-Match` and `If-None-Match`. Return a function that checks them, or None."""
         condition = write_condition(call.fields)
 
         def check(resource: MediaResource) -> None:
@@ -186,8 +186,8 @@ class MediaOperations:
         return response
 
     def _etag(self, resource: MediaResource) -> str:
-        # The generation facts are excluded: they depend only on the bytes, and they come from the
-        # search index, which is updated a moment after the ingest.
+        # Generation parameters are excluded: they depend only on the bytes, and the search index,
+        # from which they come, is updated a moment after the ingest.
         content = self._as_json(dataclasses.replace(resource, generation=None))
         return f'"{hashlib.sha256(json_bytes(content)).hexdigest()[:32]}"'
 
@@ -218,7 +218,7 @@ class MediaOperations:
 
 
 def media_router(operations: MediaOperations) -> OperationRouter:
-    """Return the routes below `/media-resources`."""
+    """Return the router for `/media-resources`."""
     router = OperationRouter("/media-resources", tag="Media")
     router.add(
         "",

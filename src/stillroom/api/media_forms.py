@@ -14,13 +14,13 @@ from stillroom.generation.ai_mark import AiMark
 
 MAX_ITEMS: Final = 100
 _MAX_BODY_BYTES: Final = 1024**2
-"""Sufficient for `MAX_ITEMS` of the longest keys with most characters escaped."""
+"""Maximum size of a JSON body: enough for `MAX_ITEMS` of the longest keys with JSON escapes."""
 
 _ID_EXAMPLE: Final = "0197c2a8-7d1e-7c3a-9f00-3b5d8e1a2c4f"
 
 
 _UNSET: Any = None
-"""Default of fields that cannot be null. Pydantic's `model_fields_set` has those that were set."""
+"""Default for fields that cannot be null. `model_fields_set` contains the fields that were sent."""
 
 _MAX_PIXELS: Final = 2**31 - 1
 _LONGEST_S: Final = 10.0**9
@@ -36,7 +36,7 @@ def _check_storable(text: str) -> str:
 
 
 def _no_default(schema: JsonDict) -> None:
-    """Remove the default, which a generated client would otherwise send as a change."""
+    """Remove the default from a schema, so that generated clients do not send it as a change."""
     schema.pop("default", None)
 
 

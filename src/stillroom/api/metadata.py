@@ -1,4 +1,4 @@
-"""Metadata of one image: its entry, generation facts and AI mark, read from its bytes."""
+"""HTTP operation that returns an image's properties, generation parameters and AI mark."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from stillroom.telemetry import metrics
 _EXPIRATION_TIMEOUT_S: Final = 2.0
 
 _VERSION: Final = "g3"
-"""Part of the ETag. Increase it when the facts read from an unchanged image change."""
+"""Part of the ETag. Increase it if a new version returns other metadata for the same image."""
 
 
 class UsedLora(BaseModel):
@@ -84,7 +84,7 @@ class ImageMetadataAndEnd(ImageMetadata):
 
 @dataclass(frozen=True, slots=True)
 class MetadataOperation:
-    """Metadata operation."""
+    """Operation that returns the metadata of one image."""
 
     images: ImageOperations
     retention: RetentionEvaluator
@@ -119,7 +119,7 @@ class MetadataOperation:
         return response
 
     async def _expires_at(self, image: StoredImage) -> datetime | None:
-        """Return the expiration, or None if the database does not respond in time."""
+        """Return an image's expiration; None if it has none or the database does not respond."""
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATION_TIMEOUT_S):
                 return await self.retention.expected_expiration(image)
@@ -127,7 +127,7 @@ class MetadataOperation:
 
 
 def metadata_router(operation: MetadataOperation) -> OperationRouter:
-    """Return the route below `/storage/metadata`."""
+    """Return the router for `/storage/metadata`."""
     router = OperationRouter("/storage/metadata", tag="Storage")
     router.add(
         IMAGE_PATH,

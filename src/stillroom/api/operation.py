@@ -1,4 +1,4 @@
-"""FastAPI route class that passes the raw request to an operation and handles its errors."""
+"""FastAPI route class that passes the raw request to an operation and handles exceptions."""
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,16 +25,16 @@ from stillroom.telemetry import metrics
 Run = Callable[[Request], Awaitable[Response]]
 
 IMAGE_PATH: Final = "/{path:image_path}"
-"""Last part of a route with an image path."""
+"""Last part of a route pattern that ends with an image path."""
 
 FOLDER_PATH: Final = "/{folder:image_path}"
-"""Part of a route with a folder of images. The route may have a suffix after it."""
+"""Part of a route pattern that matches a folder. It may be followed by a suffix."""
 
 
 class _AnyPath(Convertor[str]):
     """Path convertor that matches any text, including line feeds.
 
-    Invalid paths must reach the operation's own check instead of the router's 404.
+    Invalid paths must be rejected by the operation, and not by the router with a 404.
     """
 
     regex = r"[\s\S]*"
@@ -50,11 +50,11 @@ register_url_convertor("image_path", _AnyPath())
 
 
 class OperationRoute(APIRoute):
-    """Route that passes the raw request to an operation and requires literal spelling.
+    """Route that passes the raw request to an operation and rejects percent-encoded route names.
 
     FastAPI would decode path and query leniently and read the whole form before the operation
-    starts. Each of these would violate the API's guarantees, so FastAPI only does the routing and
-    the OpenAPI document, and operations parse the request themselves.
+    starts. Both would violate the API's guarantees. Therefore FastAPI only does the routing and
+    creates the OpenAPI document, and operations parse the request themselves.
     See docs/adr/0001-fastapi-and-uvicorn.md.
     """
 
@@ -69,7 +69,7 @@ class OperationRoute(APIRoute):
             request.scope[OPERATION] = name
             status = SERVER_ERRORS
             try:
-                # A 404 comes before all other errors, as it does from the router.
+                # A 404 takes precedence over other errors, as if the router had returned it.
                 raw_image_path(request, suffix=suffix)
                 response = await _run(name, operation, request)
                 status = response.status_code
@@ -95,7 +95,7 @@ async def _run(name: str, operation: Run, request: Request) -> Response:
 
 
 def raw_target(request: Request) -> bytes:
-    """Return the path of the request without decoding it, and without the query."""
+    """Return the undecoded path of a request, without the query."""
     raw = request.scope.get("raw_path")
     if raw is None:
         raise RuntimeError("the ASGI server gives no raw_path, so paths cannot be checked safely")
@@ -103,13 +103,13 @@ def raw_target(request: Request) -> bytes:
 
 
 def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
-    """Return the image path of the raw target, not decoded; empty if the route has none.
+    """Return the undecoded image path of a request, or empty bytes if its route has none.
 
     `suffix` is the part of the route after the image path.
 
     Raises:
-        HTTPException: 404, a literal part of the route is percent-encoded (`im%61ges`) or
-            contains a line feed.
+        HTTPException: 404 if a fixed part of the route is percent-encoded (`im%61ges`) or contains
+            a line feed.
     """
     parameters = request.path_params
     image_path: str | None = parameters.get("path", parameters.get("folder"))
@@ -125,7 +125,7 @@ def raw_image_path(request: Request, *, suffix: str = "") -> bytes:
 
 
 def _without_mount(request: Request) -> bytes:
-    """Return the raw target without the app's mount point, which may be percent-encoded."""
+    """Return the undecoded path without the app's mount point, which may be percent-encoded."""
     raw = raw_target(request)
     root: str = request.scope.get("root_path", "")
     mount = b"/".join(raw.split(b"/", root.count("/") + 1)[: root.count("/") + 1])

@@ -18,7 +18,7 @@ from stillroom.telemetry import metrics, request_id
 SERVER_ERRORS: Final = 500
 
 OPERATION: Final = "stillroom.operation"
-"""Key of the operation's name in the ASGI scope."""
+"""Key under which the ASGI scope contains the operation's name."""
 
 log = logging.getLogger("stillroom.api")
 
@@ -30,17 +30,17 @@ def json_answer(content: object, status: int = 200) -> Response:
 
 def json_bytes(content: object) -> bytes:
     """Serialise `content` as JSON in UTF-8."""
-    # Non-ASCII characters are not escaped, since names are UTF-8 on disk, too. Only lone
-    # surrogates, which UTF-8 cannot encode, become JSON escapes again.
+    # Non-ASCII characters are not escaped, because names are UTF-8 on disk, too. Only lone
+    # surrogates, which UTF-8 cannot encode, are escaped.
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
 
 
 def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
-    """Return the problem for an error of an operation, and log it if it is a server error."""
+    """Convert an operation's error to a problem response. Log the error if its status is 5xx."""
     report = problem(error, request_id.current.get())
     if report.status >= SERVER_ERRORS:
-        # The cause is sufficient. A traceback for every request would make the log unreadable.
+        # Only the cause is logged. A traceback for every request would make the log unreadable.
         log.error(
             "%(operation)s %(target)s: %(error)s (%(cause)r)",
             {
@@ -56,7 +56,7 @@ def report_error(name: str, target: bytes, error: StillroomError) -> Problem:
 
 
 def report_disconnect(name: str, target: bytes) -> Problem:
-    """Log that the client disconnected. Return a problem, which cannot be delivered."""
+    """Log that the client disconnected. Return a problem response, although it cannot be sent."""
     log.info(
         "%(operation)s %(target)s: the client disconnected",
         {"operation": name, "target": escape_target(target)},
@@ -65,12 +65,12 @@ def report_disconnect(name: str, target: bytes) -> Problem:
 
 
 def escape_target(target: bytes) -> str:
-    """Return a raw target for the log, with bytes outside of ASCII escaped."""
+    """Return an undecoded path as text for the log, with non-ASCII bytes escaped."""
     return target.decode("ascii", "backslashreplace")
 
 
 class ProblemResponse(Response):
-    """Error response with the body and headers of a problem."""
+    """Error response with the body and headers of a `Problem`."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.body, problem.status)
@@ -78,7 +78,7 @@ class ProblemResponse(Response):
 
 
 class MethodNotAllowed:
-    """405 response with all methods of a path (the router would name only the first route's)."""
+    """405 response that lists all methods of a path, unlike the response of the router."""
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
@@ -94,10 +94,10 @@ class MethodNotAllowed:
 
 
 class ImageResponse(Response):
-    """Response with the bytes of an open image. The image is closed afterwards.
+    """Response with the bytes of an open image, which it closes afterwards.
 
     Stillroom's server raises ConnectionError when a chunk is sent to a client that has
-    disconnected, so that a large image is not read in vain.
+    disconnected, so that the rest of a large image is not read.
     """
 
     def __init__(self, answer: ImageAnswer, image: OpenedImage | None = None) -> None:

@@ -27,7 +27,7 @@ from stillroom.http.parameters import Parameter
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 _PATH_EXAMPLES: Final = {"path": PATH_EXAMPLE, "folder": FOLDER_EXAMPLE}
-"""Examples of path parameters that are not ids."""
+"""Examples for path parameters that are not UUIDs, by name."""
 
 _UNSUPPORTED_METHODS: Final = frozenset(("CONNECT", "OPTIONS", "TRACE"))
 """Methods that no operation supports (RFC 9110, 9.3)."""
@@ -41,15 +41,15 @@ class Operation:
 
     Attributes:
         run: Handler, whose name and docstring appear in the document.
-        refusals: Error status codes, except for 422, which all operations have.
-        answer: Type of the JSON response; None if the operation sends an image or a file.
-        status: Status code of a success.
-        headers: Supported request headers.
+        refusals: Status codes of errors, except for 422, which all operations have.
+        answer: Type of the JSON response; None if the operation sends an image or another file.
+        status: Status code of a successful response.
+        headers: Names of the supported request headers.
         body: Type of the JSON body, or `UploadFile`.
-        may_lack_body: Whether the body is optional.
-        is_paged: Whether the response is a page with a `Link` header.
-        example: Example of the 200 response.
-        is_cacheable: Whether the 200 response has an `ETag`, and 304 is possible.
+        may_lack_body: True if the body is optional.
+        is_paged: True if the response is a page with a `Link` header.
+        example: Example body of the 200 response.
+        is_cacheable: True if the 200 response has an `ETag`, so that 304 is possible.
         media_type: Media type of the response, if it is neither JSON nor an image.
     """
 
@@ -70,7 +70,7 @@ class Operation:
 
 
 class OperationRouter(APIRouter):
-    """Router of operations below a common prefix and under one tag of the document."""
+    """Router for operations with a common path prefix and the same OpenAPI tag."""
 
     def __init__(self, prefix: str, *, tag: str) -> None:
         super().__init__(
@@ -80,9 +80,9 @@ class OperationRouter(APIRouter):
     def add(self, path: str, *operations: Operation, passes: Sequence[Method] = ()) -> None:
         """Route the methods of `path` to `operations`, and respond 405 to all other methods.
 
-        If several paths match a request, the one added first handles it. Methods in `passes` get
-        no 405, because a path added later handles them. Routes match only if they are spelled
-        literally; see `OperationRoute`.
+        If several routes match a request, the one that was added first handles it. Methods in
+        `passes` do not get 405, because a route that is added later handles them. Percent-encoded
+        route names do not match; see `OperationRoute`.
         """
         for operation in operations:
             has_body = operation.method != "HEAD"
@@ -115,7 +115,7 @@ class OperationRouter(APIRouter):
 
 
 def _endpoint(operation: Operation, path: str) -> Run:
-    """Return the operation with a signature from which FastAPI documents the parameters."""
+    """Return a handler whose signature contains the parameters that FastAPI documents."""
 
     @functools.wraps(operation.run)
     async def endpoint(request: Request) -> Response:
@@ -132,7 +132,7 @@ def _endpoint(operation: Operation, path: str) -> Run:
 
 
 def _parameters(operation: Operation, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, type and FastAPI field of path parameters, query parameters and the body."""
+    """Yield the name, type and FastAPI field of each path or query parameter and of the body."""
     for name in compile_path(path)[2]:
         example = _PATH_EXAMPLES.get(name)
         yield (

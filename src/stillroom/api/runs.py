@@ -1,4 +1,4 @@
-"""HTTP operations on runs: publish a folder of images atomically, list, read and delete runs."""
+"""HTTP operations on runs, which are folders of images that are published together."""
 
 import asyncio
 import contextlib
@@ -109,7 +109,7 @@ class DeletedRun(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunOperations:
-    """Operations on runs."""
+    """Operations that list, publish, read and delete runs."""
 
     runs: Runs
     deletions: RunDeletions
@@ -134,7 +134,7 @@ class RunOperations:
         return await self._respond(page)
 
     async def _respond(self, page: Sequence[Run]) -> Response:
-        """Return a page as JSON, without expirations if the database does not respond in time."""
+        """Return runs as JSON. Expirations are null if the database does not respond in time."""
         expirations = dict[str, datetime]()
         with contextlib.suppress(BackendUnavailable, TimeoutError):
             async with asyncio.timeout(_EXPIRATIONS_TIMEOUT_S):
@@ -156,7 +156,7 @@ class RunOperations:
     async def _page_by_time(
         self, parameters: RunsParameters, visible: ImagePrefix
     ) -> Sequence[Run]:
-        """Return published runs sorted by time, then open runs. Keeps one page in memory."""
+        """Return published runs sorted by time, then open runs, at most one page in total."""
         sign = -1 if parameters.sort.startswith("-") else 1
         first: list[tuple[float, int, Run]] = []
         still_open: list[Run] = []
@@ -191,7 +191,7 @@ class RunOperations:
             return await image_response(call.fields, manifest, PRIVATE_CACHE, None)
         await self.runs.require_images(folder)
         pages = self.runs.describe_images(folder)
-        # An error of the first page still gets its own status code.
+        # An error in the first page can still be reported with its own status code.
         first: list[dict[str, Any]] = await anext(pages, [])
         return StreamingResponse(_open_run(folder, first, pages), headers=dict(JSON_HEADERS))
 
@@ -211,7 +211,7 @@ class RunOperations:
 
 
 def runs_router(operations: RunOperations) -> OperationRouter:
-    """Return the routes below `/storage/runs`."""
+    """Return the router for `/storage/runs`."""
     router = OperationRouter("/storage/runs", tag="Storage")
     router.add(
         "",
@@ -224,7 +224,7 @@ def runs_router(operations: RunOperations) -> OperationRouter:
             is_paged=True,
         ),
     )
-    # A run may be named `publish`, so GET and DELETE of this path refer to the folder.
+    # A run may be named `publish`, so GET and DELETE of this path are requests for that run.
     router.add(
         FOLDER_PATH + _PUBLISH,
         Operation(
@@ -263,7 +263,7 @@ def _as_json(run: Run, expires_at: datetime | None) -> dict[str, object]:
 async def _open_run(
     folder: ImagePath, page: list[dict[str, Any]], pages: AsyncIterator[list[dict[str, Any]]]
 ) -> AsyncIterator[bytes]:
-    """Yield the JSON of a `RunView` page by page."""
+    """Yield an open run as JSON (see `RunView`), one page of images at a time."""
     head = {"folder": folder.text, "state": "open", "published_at": None}
     yield json_bytes(head)[:-1] + b',"images":['
     count = 0

@@ -1,4 +1,4 @@
-"""Search endpoint: images by prompt, model, seed and time, newest first."""
+"""HTTP operation that searches images by prompt, model, seed and time, newest first."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -42,11 +42,11 @@ class SearchResults(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SearchOperation:
-    """Search operation of one library.
+    """Search operation.
 
     Attributes:
-        database: Database with the index.
-        authorize: Authorization of requests.
+        database: Database that contains the search index.
+        authorize: Function that checks the token of a request.
     """
 
     database: MediaDatabase
@@ -71,7 +71,7 @@ class SearchOperation:
 
 
 def search_router(operation: SearchOperation) -> OperationRouter:
-    """Create the router for `/storage/search`."""
+    """Return the router for `/storage/search`."""
     router = OperationRouter("/storage/search", tag="Storage")
     router.add(
         "",
@@ -101,12 +101,12 @@ def facts_of(
     """Convert the parameters of a request to search conditions.
 
     Args:
-        asked: Filters on generation facts.
-        tags: Required tags; a tag with a leading `-` is excluded.
-        sees_library: Whether the caller may see the library.
+        asked: Filters on generation parameters.
+        tags: Tags that an image must have, or must not have if there is a leading `-`.
+        sees_library: True if the client may read the media library.
 
     Raises:
-        InvalidParameter: a text has no word or too many, or `q` has an invalid filter.
+        InvalidParameter: a text has no words or too many words, or `q` has an invalid filter.
     """
     with _named("q"):
         query = parse_terms(asked.q)
@@ -140,12 +140,12 @@ def _query(asked: SearchParameters, visible: ImagePrefix, grant: Grant) -> Searc
 
     Args:
         asked: Parameters of the request.
-        visible: Prefix, narrowed to the caller's folder. A cursor cannot leave it.
-        grant: Permissions of the caller. The library's tags and texts need the scope `media`.
+        visible: Path prefix of the images that the client may read. It also limits later pages.
+        grant: Permissions of the client. Searching the library's tags requires the scope `media`.
 
     Raises:
-        Forbidden: the caller filters by tags, but may not see the library.
-        InvalidParameter: as in `facts_of`.
+        Forbidden: the client filters by tags but has no permission to read the library.
+        InvalidParameter: see `facts_of`.
     """
     after = asked.after
     sees_library = "media" in grant.scopes and not grant.folder

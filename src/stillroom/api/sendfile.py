@@ -1,9 +1,9 @@
 """Delegation of large response bodies to nginx with `X-Accel-Redirect` (docs/adr/0027).
 
 The operation checks permissions and conditions and selects the range, as usual. If the proxy has
-offered to send files and has shown the configured key, the response contains the name of the opened
-file instead of its bytes. Requests that nginx would evaluate differently from `http.serving` are
-answered without nginx.
+offered to send files and has sent the configured key, the response contains the name of the opened
+file instead of its bytes. If nginx would respond differently than `http.serving`, Stillroom sends
+the bytes itself.
 """
 
 import hmac
@@ -24,37 +24,37 @@ OFFER: Final = "x-stillroom-sendfile"
 """Request header with which the proxy offers to send files. Its value is the key."""
 
 LOCATION: Final = "/.stillroom-sendfile/"
-"""Internal location in nginx's configuration. No path of the API begins with it."""
+"""Internal location in the nginx configuration. API paths never begin with it."""
 
 MIN_BYTES: Final = 64 * 1024
-"""Minimum size of delegated bodies. Smaller ones are faster to copy than to open (`make bench`)."""
+"""Minimum size of bodies that nginx sends. Smaller bodies are faster without it (`make bench`)."""
 
 _SIMPLE_RANGE: Final = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})", re.ASCII)
 """Range headers that nginx parses in the same way as `http.serving`."""
 
 _UNSUPPORTED_CONDITIONS: Final = frozenset(("if-match", "if-unmodified-since"))
-"""Conditions that nginx would compare with its own ETag instead of Stillroom's."""
+"""Request headers that nginx would compare with its own ETag instead of Stillroom's."""
 
 _HEADERS_OF_NGINX: Final = {
     HTTPStatus.OK: frozenset(("content-length", "accept-ranges")),
     HTTPStatus.PARTIAL_CONTENT: frozenset(("content-length", "content-range")),
 }
-"""Headers by status code that nginx adds itself, and would duplicate."""
+"""Response headers, by status code, that are omitted because nginx adds its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxySendfile:
-    """Responses that delegate their bodies to nginx.
+    """Delegation of response bodies to nginx.
 
-    The proxy must send `key` with its offer. Otherwise any client could request a response without
-    a body, and a cache between client and server could store it.
+    The proxy must send `key` with its offer. Without this check, any client could request a
+    response without a body, and a cache between client and server could store it.
     """
 
     storage: PinsNames
     key: bytes
 
     def can_delegate(self, fields: Fields, answer: ImageAnswer) -> bool:
-        """Return whether the proxy offered to send files and would send exactly this response."""
+        """Return whether the proxy offered to send files and would send the same response."""
         offered = fields.get(OFFER)
         if offered is None or answer.length < MIN_BYTES:
             return False
@@ -71,9 +71,9 @@ class ProxySendfile:
     async def delegate(
         self, fields: Fields, answer: ImageAnswer, image: OpenedImage
     ) -> ImageAnswer | None:
-        """Return the response without its body, which nginx adds, or None if it cannot.
+        """Return a response to which nginx adds the body, or None if it cannot be delegated.
 
-        `image` may be closed afterwards.
+        The caller may close `image` afterwards.
         """
         if not self.can_delegate(fields, answer):
             return None
@@ -82,7 +82,7 @@ class ProxySendfile:
 
 
 def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
-    """Return the response with the pinned `name` of its image instead of the bytes."""
+    """Return a copy of a response that tells nginx to send the file `name` as its body."""
     removed = _HEADERS_OF_NGINX[HTTPStatus(answer.status)]
     headers = [(field, value) for field, value in answer.headers if field not in removed]
     headers += [("content-length", "0"), ("x-accel-redirect", f"{LOCATION}{name}")]
@@ -92,7 +92,7 @@ def without_body(answer: ImageAnswer, name: str) -> ImageAnswer:
 async def image_response(
     fields: Fields, image: OpenedImage, cache_control: str, sendfile: ProxySendfile | None
 ) -> Response:
-    """Return the response to a GET of an opened image, which is closed after sending."""
+    """Return the response to a GET request for an opened image, which is closed after sending."""
     try:
         answer = answer_image("GET", fields, image.image, cache_control=cache_control)
         delegated = await sendfile.delegate(fields, answer, image) if sendfile else None

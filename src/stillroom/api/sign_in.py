@@ -1,4 +1,4 @@
-"""Sign-in to the gallery: exchanges the code of a sign-in link for a token."""
+"""Sign-in to the gallery: exchange of the code in a sign-in link for a token."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from stillroom.http.fields import combined
 
 _TOKEN_LIFE: Final = timedelta(hours=12)
 _REMEMBERED_LIFE: Final = timedelta(days=30)
-"""Lifetime of tokens for remembered devices, the same as that of `stillroom token`."""
+"""Lifetime of tokens for remembered devices. `stillroom token` uses the same default."""
 
 
 class SignInRequest(JsonForm):
@@ -32,7 +32,7 @@ class SignInRequest(JsonForm):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Sign-in operation. `mint` creates a token with all permissions and the given lifetime."""
+    """Sign-in operation. `mint` creates a token with all permissions and a lifetime."""
 
     codes: SignInCodes
     mint: Callable[[timedelta], str]

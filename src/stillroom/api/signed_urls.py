@@ -1,4 +1,4 @@
-"""Creation of signed URLs. `images.py` checks them."""
+"""HTTP operation that creates signed URLs. `images.py` checks them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,14 +44,14 @@ class Transform(JsonForm):
 
     @property
     def query(self) -> str:
-        """Parameters as a query string."""
+        """Thumbnail parameters as a query string."""
         return urlencode(self.model_dump(exclude_none=True))
 
 
 class UrlToSign(JsonForm):
     """Image or thumbnail whose URL is signed."""
 
-    # Also the limit of `UrlsToSign`: a thousand of the longest paths, most characters escaped, fit.
+    # Also used for `UrlsToSign`: enough for 1,000 of the longest paths with JSON escapes.
     MAX_BYTES: ClassVar = 4 * 1024**2
     EXAMPLE: ClassVar = '{"path": "…"}'
 
@@ -92,7 +92,7 @@ class SignedImageUrls(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class UrlSigning:
-    """Signing operation. `/<path>?<signature>` is appended to `public_url`."""
+    """Signing operation. Signed URLs are `public_url` followed by `/<path>?<signature>`."""
 
     authorize: Authorize
     signer: UrlSigner
@@ -138,7 +138,7 @@ class UrlSigning:
 
 
 def signed_urls_router(signing: UrlSigning) -> OperationRouter:
-    """Return the route of `/storage/signed-urls`."""
+    """Return the router for `/storage/signed-urls`."""
     router = OperationRouter("/storage/signed-urls", tag="Storage")
     router.add(
         "",

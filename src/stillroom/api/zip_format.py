@@ -1,8 +1,8 @@
 """ZIP file writer that produces bytes sequentially in constant memory, without I/O.
 
 Entries are not compressed, since images already are. The checksum of an entry follows its bytes,
-so that nothing is read twice. ZIP64 records are used for sizes and counts that do not fit into 32
-or 16 bits. Source of all layouts:
+so that no file is read twice. ZIP64 records are used for sizes and counts that do not fit into 32
+or 16 bits. Source of all record layouts:
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (sections 4.3 to 4.5).
 """
 
@@ -16,7 +16,7 @@ LIMIT_32: Final = 0xFFFFFFFF
 LIMIT_16: Final = 0xFFFF
 
 _FLAGS: Final = 0x0808
-"""Bit 3: the checksum follows the bytes; bit 11: names are UTF-8."""
+"""Flags of each entry. Bit 3: the checksum follows the bytes. Bit 11: the name is UTF-8."""
 
 _STORED: Final = 0
 _PLAIN: Final = 20
@@ -27,13 +27,13 @@ _FIRST_YEAR: Final = 1980
 _LAST_YEAR: Final = 2107
 _DEVICE: Final = r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])"
 _ESCAPED: Final = re.compile(
-    r"%(?=[0-9a-f]{2})"  # else the escaped form of one name could equal another name
+    r"%(?=[0-9a-f]{2})"  # without this, an escaped name could equal another name
     r'|[<>:"|?*]'
     r"|[. ](?=/|\Z)"
     rf"|(?<![^/])(?={_DEVICE} *(?:[./]|\Z))[a-z]",
     re.IGNORECASE,
 )
-"""Characters that are percent-encoded. Source:
+"""Characters that are percent-encoded in entry names. Source:
 https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file#naming-conventions
 """
 
@@ -42,8 +42,8 @@ class ZipWriter:
     """Writer whose methods return the consecutive parts of a ZIP file.
 
     Attributes:
-        entries: Number of entries begun.
-        offset: Number of bytes returned so far, without the directory.
+        entries: Number of entries so far.
+        offset: Number of bytes returned so far, not counting the directory.
         size: Number of bytes of the current entry so far.
     """
 
@@ -145,15 +145,15 @@ class ZipWriter:
 def safe_name(path: str) -> str:
     """Return an image's path as an entry name that is valid on every operating system.
 
-    Paths contain no `..`, no backslash, no control character and no leading slash (`paths.py`).
+    Image paths never contain `..`, backslashes, control characters or a leading slash (`paths.py`).
     Characters that Windows rejects, drops or interprets as a drive, stream or device are
-    percent-encoded. So is a `%` that would read as such an escape, which keeps names unique.
+    percent-encoded. A `%` that looks like such an escape is encoded, too, to keep names unique.
     """
     return _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", path)
 
 
 def _dos_time(modified_ns: int) -> tuple[int, int]:
-    """Return MS-DOS time and date in UTC, with a resolution of two seconds."""
+    """Return a time as MS-DOS time and date in UTC, with a resolution of two seconds."""
     when = time.gmtime(modified_ns // 1_000_000_000)
     if when.tm_year < _FIRST_YEAR:
         return 0, 1 << 5 | 1

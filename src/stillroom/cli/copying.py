@@ -1,4 +1,4 @@
-"""`stillroom cp` and `mv`: copies within the store, without a download."""
+"""Commands `stillroom cp` and `mv`, which copy images on the server without downloading them."""
 
 import threading
 from collections.abc import Callable

@@ -12,14 +12,14 @@ import click
 from stillroom.cli.progress import counted, size_text
 from stillroom.errors import StillroomError
 
-if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from click._termui_impl import ProgressBar
 
     from stillroom.paths import KeyPrefix
     from stillroom.storage.inspection import Inspection
 
 REFRESH_S: Final = 0.2
-"""Seconds between updates of a display."""
+"""Seconds between two updates of a progress display."""
 
 _LINE_EVERY_S: Final = 10.0
 
@@ -37,7 +37,7 @@ class ProgressCounts(Protocol):
 
 
 class Display:
-    """A progress bar on standard error, or a line every ten seconds without a terminal."""
+    """Progress bar on standard error, or a line every ten seconds if it is not a terminal."""
 
     def __init__(self, bar: "ProgressBar[int] | None") -> None:
         self._bar = bar
@@ -46,7 +46,7 @@ class Display:
         self.total: int | None = None
 
     def show(self, progress: ProgressCounts) -> None:
-        """Update the display."""
+        """Update the display with the current counts."""
         now = time.monotonic()
         self._begun = self._begun or (progress.images, progress.size)
         rate = (progress.size - self._begun[1]) / max(now - self._began, 0.1)
@@ -72,7 +72,7 @@ class Display:
 
 @contextlib.asynccontextmanager
 async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIterator[Display]:
-    """Show a display, and count the store's images in the background for the total."""
+    """Show a progress display. Count the store's images in the background to estimate the end."""
     with progress_bar() as bar:
         display = Display(bar)
         counting = asyncio.ensure_future(_count(store, prefixes, display))
@@ -85,7 +85,7 @@ async def shown(store: "Inspection", prefixes: "Sequence[KeyPrefix]") -> AsyncIt
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator["ProgressBar[int] | None"]:
-    """Show a bar on standard error, or yield None without a terminal."""
+    """Show a progress bar on standard error; yield None if it is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -94,7 +94,7 @@ def progress_bar() -> Iterator["ProgressBar[int] | None"]:
 
 
 async def _count(store: "Inspection", prefixes: "Sequence[KeyPrefix]", display: Display) -> None:
-    """Count images for the remaining time. The main walk reports errors."""
+    """Count images to estimate the remaining time. Errors are ignored; the command reports them."""
     from stillroom.paths import StorageKey
 
     count = 0

@@ -1,4 +1,4 @@
-"""`stillroom doctor`: check the configuration and the services it names, with remedies."""
+"""Command `stillroom doctor`: checks of the configuration and its services, with remedies."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PROBE_FOLDER: Final = "stillroom-doctor"
 _PROBE: Final = b"\x89PNG\r\n\x1a\n" + b"written by stillroom doctor; may be deleted"
 _SKEW_S: Final = 60
-"""Tokens have no leeway, and S3 refuses what is signed 15 minutes off; see
+"""Maximum clock error. Token expirations have no tolerance, and S3 tolerates 15 minutes; see
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed."""
 
 _TIMEOUT_S: Final = 15
@@ -40,7 +40,7 @@ class CheckResult:
     """Result of one check, with a remedy if it failed.
 
     Attributes:
-        is_warning: Whether everything still works, at least for now or on a single machine.
+        is_warning: True if the server works despite the problem, at least on a single machine.
     """
 
     subject: str
@@ -50,7 +50,7 @@ class CheckResult:
 
     @property
     def is_wrong(self) -> bool:
-        """True if the check failed."""
+        """True if the check failed and is not just a warning."""
         return bool(self.remedy) and not self.is_warning
 
 
@@ -104,7 +104,7 @@ def _findings(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _decoders() -> Iterator[CheckResult]:
-    """Check that the decoding processes are sandboxed."""
+    """Check that the processes that decode images are sandboxed."""
     from stillroom.derived import confinement
 
     gaps = confinement.gaps()
@@ -115,7 +115,7 @@ def _decoders() -> Iterator[CheckResult]:
 
 
 def _tokens(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the signing secret, and that a token minted here is accepted."""
+    """Check the signing secret, and that a token that is created with it is accepted."""
     from stillroom.assembly import verifier_of
     from stillroom.auth.choose import minting_secret, open_keys
     from stillroom.auth.tokens import mint_token
@@ -142,7 +142,7 @@ def _tokens(settings: "Settings") -> Iterator[CheckResult]:
 
 
 def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
-    """Check the data directory's filesystem; with a bucket it still holds the secret."""
+    """Check the filesystem of the data directory, which contains the secret even with a bucket."""
     home = settings.data_dir
     if not home.exists():
         yield CheckResult("filesystem", f"{home} is not there yet; the first start makes it")
@@ -164,7 +164,7 @@ def _filesystem(settings: "Settings") -> Iterator[CheckResult]:
 
 
 async def _storage(settings: "Settings") -> list[CheckResult]:
-    """Check each permission that the server needs, with a probe that is deleted at the end."""
+    """Check each storage operation that the server needs, with a test image that is deleted."""
     from stillroom.assembly import opened_storage
     from stillroom.storage.choose import DiskConfig
 
@@ -246,7 +246,7 @@ def _lacking(subject: str, lacking: "Sequence[Limitation]") -> list[CheckResult]
 
 
 async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] | None:
-    """Read the probe as a browser would: from the file, or by the redirect's URL."""
+    """Read the test image like a browser: from the server, or from the CDN if it redirects."""
     from stillroom.storage.values import RemoteImage
 
     location = await storage.locate(key)
@@ -261,7 +261,7 @@ async def _read(storage: "ImageStorage", key: StorageKey) -> list[CheckResult] |
         return None if found == _PROBE else wrong
     url = httpx.URL(location.url)
     host, fields = url.host, {"host": url.netloc.decode()}
-    if host.endswith(".localhost"):  # here by RFC 6761, as browsers know and few resolvers do
+    if host.endswith(".localhost"):  # this machine (RFC 6761), unknown to many resolvers
         url = url.copy_with(host="localhost")
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
@@ -281,7 +281,7 @@ def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[CheckResult]:
         "cache-control": "let the CDN pass it on: R2_CACHE_CONTROL is stored with each image",
         "content-type": "let the CDN pass it on: it is stored with each image",
     }
-    if "X-Amz-Signature" not in answer.url.params:  # presigned, the bucket answers itself
+    if "X-Amz-Signature" not in answer.url.params:  # presigned URLs do not use the CDN
         remedies["x-content-type-options"] = (
             "set it to `nosniff` by a response header transform rule (docs/r2.md)"
         )
@@ -291,13 +291,13 @@ def _cdn_fields(host: str, answer: httpx.Response) -> Iterator[CheckResult]:
 
 
 async def _delete(storage: "ImageStorage", key: StorageKey, copied: StorageKey) -> None:
-    with contextlib.suppress(ImageNotFound):  # copying has failed, and said so
+    with contextlib.suppress(ImageNotFound):  # the copy failed, which was reported
         await storage.delete(copied)
     await storage.delete(key)
 
 
 async def _database(settings: "Settings") -> CheckResult:
-    """Check the database; opening it migrates its tables, as a server's start does."""
+    """Check the database. Its tables are migrated, as when the server starts."""
     from stillroom.media.config import SqliteConfig
     from stillroom.media.database import MediaDatabase
 
@@ -317,7 +317,7 @@ async def _database(settings: "Settings") -> CheckResult:
 
 
 def _clock(settings: "Settings") -> CheckResult:
-    """Compare the clock with the bucket's, or with that of the server at STILLROOM_URL."""
+    """Compare this machine's clock with the clock of the bucket or of the server, if any."""
     url = settings.r2_endpoint_url or os.environ.get("STILLROOM_URL", "")
     if not url:
         return CheckResult("clock", "no bucket and no STILLROOM_URL to compare it with")

@@ -1,4 +1,4 @@
-"""`stillroom du`: sizes of folders."""
+"""Command `stillroom du`, which prints the sizes of folders in the store."""
 
 import json
 from collections import defaultdict
@@ -47,7 +47,7 @@ def du(
 def _sums(
     entries: Iterable[ImageInfo], folder: str, depth: int, meant: Filter
 ) -> dict[str, tuple[int, int]]:
-    """Bytes and number of images of the folder, and of those below it."""
+    """Return the size in bytes and the number of images of a folder and its subfolders."""
     sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     sums[folder] = (0, 0)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Option type for a duration."""
+"""Option type for durations."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from stillroom.durations import parse_duration
 
 
 def duration(text: str) -> timedelta:
-    """Parse a whole number with a unit: 90s, 15m, 12h, 30d."""
+    """Parse an integer with a unit, such as 90s, 15m, 12h or 30d."""
     found = parse_duration(text)
     if not found:
         raise click.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h or 30d")

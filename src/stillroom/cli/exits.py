@@ -1,4 +1,4 @@
-"""Exit statuses of the commands; docs/cli.md lists them."""
+"""Exit statuses of the commands, which docs/cli.md lists, and hints for errors."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from stillroom.errors import StillroomError
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
-"""By Ctrl-C, as shells count it: 128 and the number of SIGINT."""
+"""Exit status after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
 STOPPED: Final = 3
-"""Of `verify` and `migrate`, which look for no single image: the same command goes on."""
+"""Exit status of `verify` and `migrate` after a signal. Running them again resumes them."""
 
 _CODES: Final[dict[type[StillroomError], int]] = {
     errors.ConfigurationError: 2,
@@ -49,6 +49,6 @@ def code_of(error: Exception) -> int:
 
 
 def hint_of(error: BaseException | None) -> str:
-    """Return a hint on how to fix an error, in brackets, or an empty text."""
+    """Return a hint on how to fix an error, in brackets, or an empty string."""
     found = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return f" ({found[0]})" if found else ""

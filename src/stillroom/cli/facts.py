@@ -1,4 +1,4 @@
-"""Option type for generation facts."""
+"""Option type for generation parameters."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 
 def json_or_file(text: str) -> dict[str, Any]:
-    """Parse a JSON object, or read it from a file with this name."""
+    """Parse an option value that is a JSON object or the name of a file that contains one."""
     if not text.lstrip().startswith("{"):
         try:
             text = Path(text).read_text("utf-8")

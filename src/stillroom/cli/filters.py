@@ -12,7 +12,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
 def moment(text: str) -> datetime:
-    """Parse a day or a time, in the time zone of this machine if it has none."""
+    """Parse a date or time. If it has no time zone, use that of this machine."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
@@ -39,12 +39,12 @@ _OPTIONS: Final = (
 
 
 def facts_options(command: _Command) -> _Command:
-    """Add search words and filter options to a command, named like the API's parameters."""
+    """Add search words and filter options to a command. They are named like API parameters."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return click.argument("words", nargs=-1)(command)
 
 
 def query_of(words: Iterable[str]) -> str:
-    """Join the words of a command to `q`. A word with spaces becomes a phrase."""
+    """Join command-line words to the search parameter `q`. A word with spaces becomes a phrase."""
     return " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)

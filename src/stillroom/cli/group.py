@@ -1,4 +1,4 @@
-"""Groups of commands, with full first sentences in their help."""
+"""Command groups that do not truncate the help of their commands."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from typing import Any, Final
 import click
 
 _WHOLE: Final = 1000
-"""Letters; click's own limit is what fits on a line, and the rest is dots."""
+"""Maximum length of a command's help in a list. click truncates it to one line by default."""
 
 
 _PRINTING: Final = ("cat", "du", "ls", "plan", "search", "show", "url")
-"""Commands that only print: who reads no further, as `head`, has seen what they wanted."""
+"""Commands that only print. They succeed if the reader of the pipe exits early, such as `head`."""
 
 
 class Group(click.Group):
@@ -20,19 +20,19 @@ class Group(click.Group):
     group_class = type
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (click's own type)
-        """Run a command. If it only prints, it succeeds even if the reader of its output stops."""
+        """Run a command. If it only prints, it succeeds even if its output pipe is closed."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
             if ctx.invoked_subcommand not in _PRINTING:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
             ctx.exit(0)
         return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the section on commands."""
+        """Write the section that lists the commands, without truncating their help."""
         found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         rows = [
             (name, command.get_short_help_str(_WHOLE))

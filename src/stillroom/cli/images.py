@@ -1,4 +1,4 @@
-"""`stillroom put`, `get`, `ls`, `rm`, `url` and `cat`: the SDK on the command line."""
+"""Commands `stillroom put`, `get`, `ls`, `rm`, `url` and `cat`."""
 
 import json
 import logging
@@ -38,15 +38,15 @@ from stillroom.client.sources import is_same
 from stillroom.errors import ImageNotFound, StillroomError
 
 _TYPE_WIDTH: Final = len("application/octet-stream")
-"""The longest type that Stillroom finds itself; others' tools may give an object a longer one."""
+"""Column width for content types. Other tools may have stored objects with longer types."""
 
 PROMPT_DEADLINE_S: Final = 5
-"""Deadline of interactive commands. Transfers have the default of the SDK."""
+"""Deadline of interactive commands in seconds. Transfers use the default of the SDK."""
 
 
 def completed(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Complete a path in the shell. Return no paths if the server does not respond."""
-    logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # logs would disturb the prompt
+    """Return shell completions for a path; none if the server does not respond."""
+    logging.getLogger("stillroom.client").setLevel(logging.ERROR)  # no logs while the user types
     try:
         with open_store(context, deadline_s=1, timeout_s=2) as store:
             return [
@@ -159,7 +159,7 @@ def _put_with_facts(
     *,
     dry_run: bool,
 ) -> tuple[str, str]:
-    """Save one image; what became of it, and its path."""
+    """Save one image with generation parameters. Return the result for the output and its path."""
     if len(planned) != 1:
         raise click.UsageError("--generation is of one image: put them one by one")
     ((path, file),) = planned.items()
@@ -245,7 +245,7 @@ def _is_there(store: ImageStore, path: str, file: Path, *, ai_generated: bool = 
 
 
 def run_transfer(transfer: Any) -> None:  # noqa: ANN401  (its result is not used)
-    """Run a transfer; each failure was printed when it happened."""
+    """Run a transfer. If images failed, which was already printed, exit with an error status."""
     try:
         transfer()
     except SomeFailed as error:
@@ -285,7 +285,7 @@ def ls(folder: str, *, long: bool, recursive: bool, tree: bool, as_json: bool) -
 def _entries(
     store: ImageStore, folder: str, *, deep: bool, facts: bool
 ) -> Iterator[ImageInfo | Folder]:
-    """List a folder, or one image; without facts only names are requested."""
+    """List a folder or one image. With `facts`, entries have properties and not only names."""
     if folder and not folder.endswith("/"):
         if store.exists(folder):
             yield store.stat(folder)
@@ -309,7 +309,7 @@ def _line(entry: ImageInfo | Folder, name: str, *, long: bool) -> str:
 
 
 def _branch(entry: ImageInfo | Folder, shown: list[str], *, long: bool) -> list[str]:
-    """Print an entry of a tree, and return the folders above it."""
+    """Print an entry of a tree with new parent folders. Return the folders that contain it."""
     *folders, name = entry.path.split("/")
     for depth, folder in enumerate(folders):
         if shown[: depth + 1] != folders[: depth + 1]:
@@ -377,7 +377,7 @@ def rm(
 def url(path: str, *, expires: timedelta, as_json: bool) -> None:
     """Print a signed URL that reads one image without a token, and nothing else."""
     with open_store(deadline_s=PROMPT_DEADLINE_S) as store:
-        store.stat(path)  # the server signs any path, also for what is saved there later
+        store.stat(path)  # the server would also sign the path of a missing image
         signed = store.signed_url(path, expires_in=expires)
     seconds = int(expires.total_seconds())
     known = {"path": path, "url": signed, "expires_in": seconds}

@@ -1,4 +1,4 @@
-"""`stillroom index`: the search index, for operators."""
+"""Command `stillroom index`, with which operators maintain the search index."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from stillroom.cli.exits import FAILED
 from stillroom.cli.group import Group
 from stillroom.cli.progress import counted
 
-if TYPE_CHECKING:  # what needs the server's libraries is imported when a command runs
+if TYPE_CHECKING:  # commands import the server's libraries only when they run
     from stillroom.media.index.comparing import Healed
     from stillroom.settings import Settings
 

@@ -1,4 +1,4 @@
-"""`stillroom`: the commands `serve` and `token`, and the entry point of all others."""
+"""Entry point of the `stillroom` command, with its subcommands `serve` and `token`."""
 
 import sys
 from datetime import timedelta
@@ -80,7 +80,7 @@ def token(
 
 
 _GO_ON: Final = frozenset(("put", "get", "cp", "mv", "rm", "sync", "verify", "migrate"))
-"""Commands that skip what is done already."""
+"""Commands that resume if they are run again after an interruption."""
 
 for command in (
     put, get, sync, ls, search, show, cat, du, cp, mv, rm, url, unmarked, runs, retention, media,
@@ -90,7 +90,7 @@ for command in (
 
 
 def main() -> None:
-    """Run a command; an error that the user can fix is one sentence and an exit status."""
+    """Run a command. Print expected errors as one sentence and exit with the matching status."""
     try:
         sys.exit(commands(prog_name="stillroom", standalone_mode=False))
     except click.ClickException as error:
@@ -98,7 +98,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):
-            click.echo("Aborted!", err=True)  # a question was answered with no
+            click.echo("Aborted!", err=True)  # the user answered no to a question
             sys.exit(FAILED)
         goes_on = "; run the same command again to resume"
         said = goes_on if sys.argv[1:2] and sys.argv[1] in _GO_ON else ""

@@ -1,4 +1,4 @@
-"""`stillroom media`: ingest, sweep, orphans, dead letters and migrate, on the command line."""
+"""Commands `stillroom media ingest`, `sweep`, `orphans`, `dead-letters` and `migrate`."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ async def _ingest(
 
 
 def _key_of(text: str) -> str:
-    """Return the storage key of a KEY argument, which may lack `compute/`."""
+    """Return the storage key for a KEY argument, in which the prefix `compute/` is optional."""
     from stillroom.paths import COMPUTE_PREFIX
 
     return text if text.startswith(COMPUTE_PREFIX) else COMPUTE_PREFIX + text
@@ -209,17 +209,17 @@ class _StatusLine:
         self._shown_at = time.monotonic()
 
     def show(self, number: int, of_what: str) -> None:
-        """Print the progress, unless it was printed a moment ago."""
+        """Print the progress if it has not been printed in the last few seconds."""
         if time.monotonic() - self._shown_at >= _PROGRESS_S:
             self._shown_at = time.monotonic()
             click.echo(f"{number} {of_what} …", err=True)
 
 
 class _DeadLetters(Group):
-    """Group that also accepts `list`, the former name of `ls`."""
+    """Command group that also accepts `list`, the former name of its command `ls`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command with this name."""
+        """Return the command with this name, or None."""
         return super().get_command(ctx, "ls" if cmd_name == "list" else cmd_name)
 
 
@@ -312,7 +312,7 @@ def _change_dead_letters(
     *,
     as_json: bool,
 ) -> None:
-    """Change dead letters and print them; the exit status is 1 if an id does not exist."""
+    """Call `change` for each dead letter and print it. Exit with 1 if an id does not exist."""
     if not asyncio.run(_each_dead_letter(settings, ids, change, as_json=as_json)):
         sys.exit(1)
 

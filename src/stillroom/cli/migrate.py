@@ -1,4 +1,4 @@
-"""`stillroom migrate`: copy one store's images and rows into another, and verify the copies."""
+"""Command `stillroom migrate`, which copies images and database rows between two stores."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stillroom.storage.inspection import Inspection
 
 _WRITTEN: Final = frozenset(("differs", "failed", "stray", "extra"))
-"""Outcomes that are a line on standard output; the others are counted."""
+"""Outcomes that are printed as lines on standard output. All others are only counted."""
 
 _STORE = click.Path(exists=True, path_type=Path)
 
@@ -105,7 +105,7 @@ def migrate(
 
 
 def _opened_report(file: Path) -> IO[str]:
-    """Open the report to append; a run that was killed may have left a line without its end."""
+    """Open the report for appending. Add a newline if an earlier run was killed within a line."""
     report = file.open("a+b")
     if report.tell() and (report.seek(-1, os.SEEK_END), report.read())[1] != b"\n":
         report.write(b"\n")
@@ -129,7 +129,7 @@ def _loop(main: Any) -> int:  # noqa: ANN401  (a coroutine; uvloop has its own n
 
 @dataclass
 class _Run:
-    """One run of the command: the migration and its output."""
+    """One execution of the command: the migration and its output."""
 
     source: "Settings"
     target: "Settings"
@@ -144,7 +144,7 @@ class _Run:
     _lines: list[str] = field(default_factory=list)
 
     async def run(self) -> int:
-        """Migrate until the end or a signal; return the exit status."""
+        """Migrate until everything is done or a signal arrives. Return the exit status."""
         from stillroom.assembly import opened_inspection
         from stillroom.maintenance.migration import Migration
         from stillroom.maintenance.migration_report import MigrationStats
@@ -219,7 +219,7 @@ class _Run:
             if self.extra:
                 await migration.find_extras()
         if len(self.prefixes) == 1:
-            return  # a part of the images: the library stays as it is
+            return  # only some images are migrated, so the library's rows are not
         from stillroom.maintenance.row_transfer import TransferStats, transfer_rows
 
         self.row_stats = TransferStats()
@@ -241,7 +241,7 @@ class _Run:
             self._lines.append(f"would {what}  {event.name}")
 
     def _print_lines(self) -> None:
-        """Print the collected lines; the progress bar is drawn again below."""
+        """Print the collected lines above the progress bar."""
         if self.report is not None:
             self.report.flush()
         if self._lines and sys.stderr.isatty():

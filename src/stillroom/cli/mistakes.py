@@ -1,10 +1,10 @@
-"""Readable messages for invalid option values. Click's own messages name its types."""
+"""Readable messages for invalid option values. Click's own messages name internal types."""
 
 import click
 
 
 def explained(error: click.ClickException) -> click.ClickException:
-    """Return the error, with our own message if it is about the value of an option."""
+    """Return the error. If an option's value is invalid, replace its message by a readable one."""
     if not isinstance(error, click.BadParameter) or isinstance(error, click.MissingParameter):
         return error
     if not isinstance(error.param, click.Option):

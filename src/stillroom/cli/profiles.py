@@ -1,4 +1,4 @@
-"""Profiles: servers by name, with their tokens, in a file that only its owner can read."""
+"""Profiles: names for servers with their tokens, in a file that only its owner can read."""
 
 import configparser
 import contextlib
@@ -20,7 +20,7 @@ from stillroom.errors import ConfigurationError
 
 FILE_VARIABLE: Final = "STILLROOM_CONFIG"
 DEFAULT: Final = "default"
-"""The profile that counts where nothing else names a server."""
+"""Name of the profile that is used if no option or environment variable selects a server."""
 
 _MAX_BYTES: Final = 1024**2
 _KEYS: Final = frozenset(("url", "token"))
@@ -30,7 +30,7 @@ _HEADER: Final = re.compile(r"\[(.+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A server and its token; `repr` shows no token."""
+    """URL and token of a server. `repr` does not contain the token."""
 
     url: str | None
     token: str | None
@@ -40,7 +40,7 @@ class Profile:
 
 
 def profiles_file() -> Path:
-    """Return `STILLROOM_CONFIG`, or `stillroom/stillroom.conf` in the configuration folder."""
+    """Return the path in `STILLROOM_CONFIG`, or the default in the user's configuration folder."""
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -51,7 +51,7 @@ def profile_named(name: str) -> Profile:
     """Return the profile with this name.
 
     Raises:
-        ConfigurationError: it does not exist, or the file cannot be used.
+        ConfigurationError: the profile does not exist, or the profiles file cannot be used.
     """
     profiles = _profiles()
     if name not in profiles:
@@ -61,10 +61,10 @@ def profile_named(name: str) -> Profile:
 
 
 def default_profile() -> Profile | None:
-    """Return the profile `default`, or None.
+    """Return the profile `default`, or None if it does not exist.
 
     Raises:
-        ConfigurationError: the file cannot be used.
+        ConfigurationError: the profiles file cannot be used.
     """
     return _profiles().get(DEFAULT)
 
@@ -84,7 +84,7 @@ def _text() -> str:
 
 def _parsed(text: str) -> dict[str, Profile]:
     file = profiles_file()
-    # Without interpolation: a token may have a percent sign in it.
+    # Interpolation is off because a token may contain a percent sign.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read_string(text)
@@ -92,7 +92,7 @@ def _parsed(text: str) -> dict[str, Profile]:
         faults = getattr(error, "errors", None)
         line = faults[0][0] if faults else getattr(error, "lineno", None)
         where = f", line {line}" if line else ""
-        # The error's own text would show the line, which may be a token.
+        # The error's own message would contain the line, which may be a token.
         raise ConfigurationError(
             f"{str(file)!r}{where}: this is no profile: a [name], then url = … and token = …"
         ) from None
@@ -126,18 +126,18 @@ def _read(file: Path) -> str:
             raise ConfigurationError(f"{str(file)!r} is not UTF-8") from error
 
 
-# Changing the file
+# Changing the profiles file
 
 
 def change_profile(name: str, profile: Profile | None) -> None:
-    """Add or replace the profile with this name, or (None) remove it.
+    """Add or replace the profile with this name, or remove it if `profile` is None.
 
     Comments and other profiles are kept. The file is replaced atomically, and only its owner can
     read it. A symbolic link to it is kept.
 
     Raises:
-        ConfigurationError: the file cannot be used, or cannot be changed safely.
-        OSError: it cannot be written.
+        ConfigurationError: the profiles file cannot be used, or cannot be changed safely.
+        OSError: the profiles file cannot be written.
     """
     before = _text()
     expected = _parsed(before)
@@ -172,7 +172,7 @@ def _with(text: str, name: str, profile: Profile | None) -> str:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # its mode is 600
+    descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mode 600
     try:
         with open(descriptor, "w", encoding="utf-8") as opened:
             opened.write(text)

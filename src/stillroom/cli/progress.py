@@ -1,4 +1,4 @@
-"""Progress display of `put` and `get`: a bar on a terminal, plain lines elsewhere."""
+"""Progress display of `put` and `get`: a progress bar on a terminal, otherwise plain lines."""
 
 import json
 import sys
@@ -20,12 +20,12 @@ _WIDTH: Final = 24
 class Transfer:
     """Progress of many uploads or downloads. Thread-safe.
 
-    Where the number of bytes is unknown (`total_bytes` is 0), images are counted.
+    If the number of bytes is unknown (`total_bytes` is 0), progress is measured in images.
 
     Attributes:
-        done: Images transferred.
-        unchanged: Images that had the same bytes at the target.
-        failed: Images that could not be transferred.
+        done: Number of images transferred.
+        unchanged: Number of images that already had the same bytes at the target.
+        failed: Number of images that could not be transferred.
     """
 
     def __init__(self, verb: str, count: int, total_bytes: int, *, as_json: bool = False) -> None:
@@ -58,7 +58,7 @@ class Transfer:
             self._draw()
 
     def finish(self, outcome: Outcome[Any], size: int, **facts: object) -> None:
-        """Count and print the outcome of one image; the bytes of a failed one do not count."""
+        """Count and print the outcome for one image. Bytes of failed images are not counted."""
         with self._lock:
             self._under_way.pop(outcome.path, None)
             if outcome.error is not None:
@@ -122,9 +122,9 @@ class Transfer:
 
 
 def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> str:
-    """Format the result of one image: `uploaded cats/1.png`, or a JSON object with all facts.
+    """Format the result for one image: `uploaded cats/1.png`, or a JSON object with all values.
 
-    The path that it was copied or moved to is the fact `target`.
+    For a copied or moved image, `target` must be its new path.
     """
     if as_json:
         return json.dumps({"path": path, "result": result, **facts})
@@ -132,12 +132,12 @@ def result_line(result: str, path: str, *, as_json: bool, **facts: object) -> st
 
 
 def counted(number: int, noun: str) -> str:
-    """Format a number with its noun: `1 image`, `2 images`, `1,000 images`."""
+    """Format a number with a noun in singular or plural: `1 image`, `1,000 images`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size_text(size: float) -> str:
-    """Format bytes in decimal units: 980 B, 25.6 kB, 1.3 MB."""
+    """Format a number of bytes in decimal units: 980 B, 25.6 kB, 1.3 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:  # noqa: PLR2004  (a thousand, as in kB)
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Option type for bytes per second."""
+"""Option type for transfer rates."""
 
 import re
 from typing import Final
@@ -10,7 +10,7 @@ _POWERS: Final = {"": 0, "k": 1, "M": 2, "G": 3}
 
 
 def rate(text: str) -> float:
-    """Parse bytes per second: 50MB/s, 1.5GiB/s."""
+    """Parse a rate such as 50MB/s or 1.5GiB/s. Return bytes per second."""
     found = _RATE.fullmatch(text)
     number = 0.0
     if found is not None:

@@ -1,4 +1,4 @@
-"""`stillroom media ls`, `show`, `tag` and `heal`: the library's resources on the command line."""
+"""Commands `stillroom media ls`, `show`, `tag` and `heal`, for resources of the media library."""
 
 import json
 import time

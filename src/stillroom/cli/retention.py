@@ -1,4 +1,4 @@
-"""`stillroom retention`: preview of the images that the retention rules would delete."""
+"""Command `stillroom retention`, which previews what the retention rules would delete."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ _REDRAWN_EVERY_S: Final = 0.2
 
 
 def _moment(text: str) -> datetime:
-    """Parse a time in ISO 8601, as UTC if it has no zone."""
+    """Parse a time in ISO 8601. If it has no time zone, it is in UTC."""
     try:
         given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
@@ -106,13 +106,13 @@ class _Counts:
             self.runs[rule] += 1
 
     def of(self, rule: str | None = None) -> str:
-        """Return a readable summary of one rule, or (None) of all."""
+        """Return a readable summary for one rule, or for all rules if `rule` is None."""
         images, size, runs = self._numbers(rule)
         said = f"{counted(images, 'image')}, {size_text(size)}"
         return f"{said}, {counted(runs, 'run')}" if runs else said
 
     def as_json(self) -> dict[str, object]:
-        """Return the totals and the numbers of each rule."""
+        """Return a JSON object with the totals and the numbers for each rule."""
         names = ("images", "bytes", "runs")
         by_rule = {rule: dict(zip(names, self._numbers(rule), strict=True)) for rule in self.images}
         return {**dict(zip(names, self._numbers(None), strict=True)), "rules": by_rule}
@@ -132,7 +132,7 @@ class _Looked:
         self._shown_at = time.monotonic()
 
     def add(self, images: int) -> None:
-        """Count a page, and print the number periodically."""
+        """Add a number of images that were read, and print the total periodically."""
         self._looked_at += images
         every_s = _REDRAWN_EVERY_S if self._on_terminal else _SHOWN_EVERY_S
         if time.monotonic() - self._shown_at >= every_s:

@@ -1,4 +1,4 @@
-"""`stillroom runs`: list, show, publish and delete runs by the SDK."""
+"""Command `stillroom runs`: list, show, publish and delete runs."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`stillroom search`: images by prompt, model, seed and time, newest first."""
+"""Command `stillroom search`, which finds images by prompt, model, seed and time."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Select local files and stored images by name, folder or glob pattern."""
+"""Selection of local files and stored images by name, folder or glob pattern."""
 
 import glob
 import os
@@ -20,23 +20,23 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 
 _ZIPPED_BY_NAME: Final = 1000
-"""Limit of the server for paths. Folders have no limit."""
+"""Maximum number of paths that the server accepts for a ZIP. A folder can have more images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Name filter of the options `--include` and `--exclude`.
+    """Name filter from the options `--include` and `--exclude`.
 
-    A pattern matches the last segment of a name at any depth, or the whole name if it begins with a
-    slash. `*` matches within a segment, `**` across segments, and `cats/` everything in such a
-    folder.
+    A pattern matches the last segment of a path, or the whole path if the pattern begins with a
+    slash. `*` matches within a segment and `**` across segments. `cats/` matches everything in any
+    folder with this name.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def takes(self, name: str) -> bool:
-        """Return whether any `--include` (or none exists) and no `--exclude` matches a name."""
+        """Return whether a name matches an `--include` pattern, if any, and no `--exclude`."""
         parts = name.split("/")
         is_included = not self.include or any(_fits(one, parts) for one in self.include)
         return is_included and not any(_fits(one, parts) for one in self.exclude)
@@ -53,7 +53,7 @@ def _fits(pattern: str, parts: list[str]) -> bool:
 
 
 def filter_options(command: F) -> F:
-    """Add `--include` and `--exclude` to a command."""
+    """Add the options `--include` and `--exclude` to a command."""
     for name in ("exclude", "include"):
         only = "Only names like this: '*.png', 'cats/', '/a/**'; repeat for several."
         text = only if name == "include" else "No names like this."
@@ -64,10 +64,10 @@ def filter_options(command: F) -> F:
 def files_to_put(
     sources: Sequence[str], target: str, meant: Filter = EVERYTHING
 ) -> dict[str, Path]:
-    """Return the local file for each path to save.
+    """Return the local files to upload, by the paths under which to save them.
 
     Raises:
-        click.UsageError: there is no file, or two files have the same path.
+        click.UsageError: there is no file, or two files would have the same path.
     """
     found: list[tuple[Path, str]] = []
     for source in sources:
@@ -90,7 +90,7 @@ def files_to_put(
 
 
 def _files_of(source: str) -> list[tuple[Path, str]]:
-    """Return the files of a source with their names below the target."""
+    """Return the local files that `source` selects, with their names relative to the target."""
     here = Path(source)
     if here.is_dir():
         return [(file, file.relative_to(here).as_posix()) for file in files_below(here)]
@@ -108,7 +108,7 @@ def _files_of(source: str) -> list[tuple[Path, str]]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, sorted. Links to folders are not followed."""
+    """Yield all files below a folder, sorted. Symbolic links to folders are not followed."""
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -120,11 +120,11 @@ def files_below(folder: Path) -> Iterator[Path]:
 def images_to_get(
     store: ImageStore, sources: Sequence[str], target: Path, meant: Filter = EVERYTHING
 ) -> dict[str, Path]:
-    """Return the local file for each image to download.
+    """Return the local files to write, by the paths of the images to download.
 
     Raises:
-        ImageNotFound: a source matches no image.
-        click.UsageError: two images have the same file, or the filter excludes all.
+        ImageNotFound: a source does not match any image.
+        click.UsageError: two images would have the same file, or the filter excludes all images.
     """
     wanted = _meant(store, sources, meant)
     into = target.is_dir() or str(target).endswith("/") or not _is_one_image(sources, wanted)
@@ -141,10 +141,10 @@ def images_to_get(
 def images_to_zip(
     store: ImageStore, sources: Sequence[str], meant: Filter = EVERYTHING
 ) -> str | list[str]:
-    """Return the prefix of the one folder to archive, or the paths to archive.
+    """Return what to archive: the prefix of a single folder, or a list of paths.
 
     Raises:
-        ImageNotFound: a source matches no image.
+        ImageNotFound: a source does not match any image.
         click.UsageError: there are more paths than the server accepts.
     """
     source = sources[0]
@@ -163,12 +163,12 @@ def images_to_zip(
 def images_to_copy(
     store: ImageStore, sources: Sequence[str], target: str, meant: Filter = EVERYTHING
 ) -> dict[str, str]:
-    """Return the target path for each image to copy.
+    """Return the target paths, by the paths of the images to copy.
 
     Raises:
-        ImageNotFound: a source matches no image.
+        ImageNotFound: a source does not match any image.
         click.UsageError: two images have the same target, an image is its own target, or the filter
-            excludes all.
+            excludes all images.
     """
     wanted = _meant(store, sources, meant)
     into = target.endswith("/") or target == "" or not _is_one_image(sources, wanted)
@@ -208,7 +208,7 @@ def _is_one_image(sources: Sequence[str], wanted: list[tuple[str, str]]) -> bool
 
 
 def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
-    """Return the paths of a source with their names below the target."""
+    """Return the paths that `source` selects, with their names relative to the target."""
     magic = _MAGIC.search(source)
     if magic:
         prefix = source[: magic.start()]
@@ -228,7 +228,7 @@ def _images_of(store: ImageStore, source: str) -> list[tuple[str, str]]:
 
 
 def _matches(pattern: list[str], parts: list[str]) -> bool:
-    """Return whether segments match a pattern, with `**` as in a shell with globstar."""
+    """Return whether the segments of a path match those of a pattern. `**` matches any number."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_AS: Final = "stillroom.server"
 _LIFE: Final = timedelta(minutes=2)
-"""Lifetime of a command's own token. Short, in case another program uses the server's port."""
+"""Lifetime of a token that a command creates. It is short in case another program receives it."""
 
 SERVER: Final = (
     "The server is the one of --url, else of --profile, else at STILLROOM_URL, else of the profile "
@@ -35,7 +35,7 @@ SERVER: Final = (
 
 @dataclass
 class _ServerOptions:
-    """Values of the options."""
+    """Values of the options `--url`, `--token` and `--profile`."""
 
     url: str | None = None
     token: str | None = None
@@ -43,7 +43,7 @@ class _ServerOptions:
 
 
 def server_options(command: F) -> F:
-    """Add the options to a command. `open_store` reads them from the context."""
+    """Add `--url`, `--token` and `--profile` to a command. `open_store` reads their values."""
     for name, text in (
         ("profile", "A server and its token by name.  [STILLROOM_PROFILE]"),
         ("token", "The token; other users may see it in a list of processes.  [STILLROOM_TOKEN]"),
@@ -65,16 +65,16 @@ def _options(context: click.Context) -> _ServerOptions:
 def open_store(
     context: click.Context | None = None, *, deadline_s: float = 120, timeout_s: float = 60
 ) -> ImageStore:
-    """Open the store of this command's server. The limits are those of `ImageStore`.
+    """Return a client for the server that the options select. See `ImageStore` for the limits.
 
     Raises:
-        ConfigurationError: the profile does not exist, or its file cannot be used.
+        ConfigurationError: the profile does not exist, or the profiles file cannot be used.
     """
     return ImageStore(*_server(context), deadline_s=deadline_s, timeout_s=timeout_s)
 
 
 def open_async_store() -> AsyncImageStore:
-    """Open the store as in `open_store`, for asynchronous code."""
+    """Return an asynchronous client for the server that the options select."""
     return AsyncImageStore(*_server(None))
 
 
@@ -82,7 +82,7 @@ def is_server_named() -> bool:
     """Return whether an option, a variable or a profile selects a server.
 
     Raises:
-        ConfigurationError: the file with the profiles cannot be used.
+        ConfigurationError: the profiles file cannot be used.
     """
     options = _options(click.get_current_context())
     variables = ("STILLROOM_URL", "STILLROOM_PROFILE")
@@ -99,7 +99,7 @@ def _server(context: click.Context | None) -> tuple[str, Token | None]:
         profile = profile_named(name) if name else default_profile()
         if profile is not None:
             if url is None or _origin(url) == _origin(profile.url):
-                token = token or profile.token  # never sent to another server
+                token = token or profile.token  # never send it to another server
             url = url or profile.url
     url = url or os.environ.get("STILLROOM_URL") or DEFAULT_URL
     return url, token or os.environ.get("STILLROOM_TOKEN") or _own_token(url)
@@ -111,9 +111,9 @@ def _origin(url: str | None) -> tuple[str, str]:
 
 
 def _own_token(url: str) -> Token | None:
-    """Mint tokens if the server runs on this machine and this user can read its secret.
+    """Return a token source if the server's secret is readable on this machine, else None.
 
-    These tokens never leave the machine: they are not sent to other hosts or through a proxy.
+    The tokens never leave the machine: they are not sent to other hosts or through a proxy.
     """
     if not _is_here(url):
         return None
@@ -121,7 +121,7 @@ def _own_token(url: str) -> Token | None:
     secret = folder / ".stillroom" / "secret"
     if not os.environ.get("STILLROOM_JWT_SECRET") and not os.access(secret, os.R_OK):
         return None
-    return _Minted() if importlib.util.find_spec("jwt") else None  # not installed with only the SDK
+    return _Minted() if importlib.util.find_spec("jwt") else None  # missing in an SDK-only install
 
 
 def _is_here(url: str) -> bool:
@@ -140,7 +140,7 @@ def _is_here(url: str) -> bool:
 
 
 class _Minted:
-    """Token source that mints tokens and renews them before they expire."""
+    """Token source that creates tokens and renews them before they expire."""
 
     def __init__(self) -> None:
         self._token = ""
@@ -165,11 +165,11 @@ def minted_token(
     folder: str | None = None,
     data_dir: str | None = None,
 ) -> str:
-    """Mint a token with the settings and the secret of the server on this machine.
+    """Create a token with the settings and the secret of the server on this machine.
 
     Raises:
         ConfigurationError: the settings are invalid, or another service signs the tokens.
-        FileNotFoundError: there is no secret.
+        FileNotFoundError: the secret does not exist.
     """
     from stillroom.auth.choose import minting_secret
     from stillroom.auth.tokens import mint_token

@@ -1,4 +1,4 @@
-"""`stillroom show`: facts and generation parameters of one image."""
+"""Command `stillroom show`, which prints properties and generation parameters of an image."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from stillroom.client import Generation, ImageMetadata
 
 _WIDTH: Final = 16
 _CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Control characters that JSON does not escape, with their escapes."""
+"""Escapes for the control characters that `json.dumps` does not escape."""
 
 
 @click.command(epilog=SERVER)
@@ -33,7 +33,7 @@ def show(path: str, *, as_json: bool) -> None:
 
 
 def json_line(found: ImageMetadata) -> str:
-    """Format all facts of one image as `safe_json`."""
+    """Format all metadata of one image as one line of JSON; see `safe_json`."""
     facts = found.generation.as_json() if found.generation is not None else None
     known = {**asdict(found), "modified": found.modified.isoformat(), "generation": facts}
     known["expires_at"] = found.expires_at.isoformat() if found.expires_at else None
@@ -41,19 +41,19 @@ def json_line(found: ImageMetadata) -> str:
 
 
 def safe_json(known: object) -> str:
-    """Format a line of JSON without control characters. Times are ISO 8601."""
+    """Format an object as one line of JSON without control characters, with ISO 8601 times."""
     line = json.dumps(known, ensure_ascii=False, allow_nan=False, default=lambda at: at.isoformat())
     return line.translate(_CONTROLS)
 
 
 def labelled(label: str, text: str) -> str:
-    """Format a label and an untrusted text. Further lines are indented below the first."""
+    """Format a label and an untrusted text. All lines of the text are aligned."""
     below = "\n" + " " * _WIDTH
     return f"{label:{_WIDTH}}{below.join(printable(text).splitlines())}"
 
 
 def printable(text: str) -> str:
-    """Replace control characters in an untrusted text, against terminal escape sequences."""
+    """Replace control characters in an untrusted text, to disable terminal escape sequences."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
@@ -73,7 +73,7 @@ def _lines(found: ImageMetadata) -> Iterator[tuple[str, str]]:
 
 
 def facts_lines(facts: Generation) -> Iterator[tuple[str, str]]:
-    """Yield the generation facts of an image, without `raw`, as labels and texts."""
+    """Yield a label and a text for each generation parameter of an image, except for `raw`."""
     for name, value in facts.as_json().items():
         if name == "loras" and facts.loras:
             named = (

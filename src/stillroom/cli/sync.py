@@ -1,4 +1,4 @@
-"""`stillroom sync`: synchronize a local folder with a folder of the store, either way."""
+"""Command `stillroom sync`, which copies changes from a local folder to the store or back."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ from stillroom.client.values import OnProgress
 
 _STORE: Final = "store:"
 _UNFINISHED: Final = re.compile(r"\.stillroom-[0-9a-f]{16}\.part")
-"""Name of the temporary file of a killed download (`client/sinks.py`)."""
+"""Name of a temporary file that an interrupted download left behind; see `client/sinks.py`."""
 
 
 @click.command(epilog=SERVER)
@@ -86,7 +86,7 @@ class _Sides:
     meant: Filter
 
     def files(self) -> dict[str, Path]:
-        """Return local files by their names below the folder."""
+        """Return local files by their path relative to the synchronized folder."""
         found = {
             file.relative_to(self.local).as_posix(): file
             for file in files_below(self.local)
@@ -95,22 +95,22 @@ class _Sides:
         return {name: file for name, file in found.items() if self.meant.takes(name)}
 
     def images(self, store: ImageStore) -> dict[str, ImageInfo]:
-        """Return stored images by their names below the folder."""
+        """Return stored images by their path relative to the synchronized folder."""
         found = {entry.path[len(self.folder) :]: entry for entry in store.entries(self.folder)}
         return {name: image for name, image in found.items() if self.meant.takes(name)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Work of one synchronization.
+    """Planned actions of one synchronization.
 
     Attributes:
-        verb: Participle for copied images in the output.
-        jobs: For each image, a function that returns whether it is unchanged, and one that copies
-            it.
-        sizes: Bytes of each image in the source.
-        superfluous: Names in the target to delete because the source lacks them.
-        delete: Deletes such names, and returns how many existed.
+        verb: Word for copied images in the output: `uploaded` or `downloaded`.
+        jobs: Two functions for each image, by path: the first returns whether the image is
+            unchanged, the second copies it.
+        sizes: Size of each image in the source in bytes, by path.
+        superfluous: Paths in the target to delete, because they are missing in the source.
+        delete: Function that deletes these paths and returns how many existed.
     """
 
     verb: str
@@ -164,7 +164,7 @@ def _fetch(store: ImageStore, path: str, file: Path, within: Path, *, progress: 
 
 
 def _unlink(top: Path, names: tuple[str, ...]) -> int:
-    """Delete files, and the folders that become empty."""
+    """Delete files, and the folders below `top` that become empty. Return the number of files."""
     for name in names:
         Path(name).unlink(missing_ok=True)
         for folder in Path(name).parents:

@@ -1,4 +1,4 @@
-"""`stillroom unmarked`: list of images without an AI mark."""
+"""Command `stillroom unmarked`, which lists images without an AI mark (docs/ai-mark.md)."""
 
 import asyncio
 import json
@@ -25,13 +25,13 @@ _REDRAWN_EVERY_S: Final = 0.2
 
 @dataclass
 class Findings:
-    """Results so far, and their output.
+    """Results so far and their output.
 
     Attributes:
         images: Number of images read.
-        unmarked: Paths of images without a mark.
-        unknown: Paths of images whose mark cannot be read because the file is broken.
-        others: Number of files of a type that cannot have a mark.
+        unmarked: Paths of images without an AI mark.
+        unknown: Paths of images whose AI mark cannot be read because the file is damaged.
+        others: Number of files with a type that does not support AI marks.
     """
 
     as_json: bool
@@ -42,7 +42,7 @@ class Findings:
     _said: float = field(default_factory=time.monotonic)
 
     def add(self, found: ImageMetadata) -> None:
-        """Add one image. The path of an image without a mark is printed at once."""
+        """Add one image. If it has no AI mark, print its path immediately."""
         self.images += 1
         if found.ai_mark == "none":
             self.unmarked.append(found.path)
@@ -121,7 +121,7 @@ async def _look(opened: AsyncImageStore, prefix: str, findings: Findings, concur
         async def look(path: str) -> None:
             try:
                 findings.add(await store.metadata(path))
-            except ImageNotFound:  # deleted since it was listed
+            except ImageNotFound:  # deleted after it was listed
                 return
 
         async def paths() -> AsyncGenerator[str, None]:

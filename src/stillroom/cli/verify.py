@@ -1,4 +1,4 @@
-"""`stillroom verify`: verify stored images against their SHA-256; resumes where it stopped."""
+"""Command `stillroom verify`, which compares stored images with their recorded SHA-256."""
 
 import asyncio
 import contextlib
@@ -104,10 +104,10 @@ async def _run(
     resume: "_SavedProgress",
     showing: contextlib.AbstractAsyncContextManager[Display],
 ) -> bool:
-    """Verify until the end or a signal; save the progress either way.
+    """Verify until everything is done or a signal arrives. Return whether everything is done.
 
     Raises:
-        BackendUnavailable: the store cannot be read any more.
+        BackendUnavailable: the store can no longer be read.
     """
     progress = verification.progress
     task = asyncio.ensure_future(verification.run())
@@ -122,7 +122,7 @@ async def _run(
                 display.show(progress)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     saved_at = time.monotonic()
-                    with contextlib.suppress(OSError):  # a little progress is lost
+                    with contextlib.suppress(OSError):  # only a little progress is lost
                         resume.save(progress)
         with contextlib.suppress(asyncio.CancelledError):
             task.result()
@@ -139,17 +139,17 @@ async def _run(
 
 
 class _SavedProgress:
-    """The progress of a verification, saved in a file to resume from; not for two runs at once."""
+    """File with the progress of an interrupted verification. Two processes cannot share it."""
 
     def __init__(self, data_dir: Path, subject: str) -> None:
         self._file = data_dir / ".stillroom" / "verify.json"
         self._subject = subject
 
     def load(self, *, restart: bool) -> "VerificationProgress":
-        """Load the saved progress, or start from the beginning.
+        """Load the saved progress. Return empty progress if there is none, or with `restart`.
 
         Raises:
-            ConfigurationError: the file cannot be written.
+            ConfigurationError: the progress file cannot be written.
         """
         from stillroom.maintenance.verify import (
             FindingKind,
@@ -181,17 +181,17 @@ class _SavedProgress:
         return progress
 
     def save(self, progress: "VerificationProgress") -> None:
-        """Save the progress atomically, by a rename."""
+        """Save the progress by replacing the file atomically."""
         new = self._file.with_name(f"verify.json.{os.getpid()}")
         new.write_text(json.dumps({"subject": self._subject, **asdict(progress)}))
         new.replace(self._file)
 
     def delete(self) -> None:
-        """Delete the saved progress: the next run starts from the beginning."""
+        """Delete the saved progress, so that the next verification starts from the beginning."""
         self._file.unlink(missing_ok=True)
 
 
-# Showing --------------------------------------------------------------------------------
+# Output ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -201,12 +201,12 @@ class _Report:
     as_json: bool
 
     def found(self, finding: "VerificationFinding") -> None:
-        """Print a finding at once; unknown hashes are only counted."""
+        """Print a finding immediately. Images without a recorded SHA-256 are only counted."""
         if self.as_json or finding.kind == "unknown":
             return
         moved = f"; moved to {finding.quarantined}" if finding.quarantined else ""
         if sys.stderr.isatty():
-            click.echo("\r\033[K", err=True, nl=False)  # the bar is drawn again below
+            click.echo("\r\033[K", err=True, nl=False)  # erase the bar, which is drawn again below
         click.echo(f"{finding.kind}  {finding.name}: {finding.detail}{moved}")
 
     def end(self, progress: "VerificationProgress", *, finished: bool) -> None:

@@ -36,15 +36,15 @@ _OF_STATUS: Final[Mapping[int, str]] = {
     504: "backend_unavailable",
     507: "storage_full",
 }
-"""Error codes for responses of proxies, which have no Stillroom body. 404 is left out: any web
-server may send it, and a caller that took it for a missing image would regenerate the image."""
+"""Error codes for responses from proxies, which have no Stillroom error body. 404 is left out: any
+web server may send it, and a caller that took it for a missing image would regenerate the image."""
 
 _ERROR_FIELD: Final = "stillroom-error"
 
 _NEXT: Final = re.compile(r'<[^>?]*(\?[^>]*)>\s*;\s*rel="?next"?')
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 _SHOWN_CHARS: Final = 300
-"""Maximum length of a foreign response body in an error message."""
+"""Maximum number of bytes that an error message quotes from an unrecognized response body."""
 
 
 def refused(answer: Answer, subject: str) -> StillroomError:
@@ -52,7 +52,7 @@ def refused(answer: Answer, subject: str) -> StillroomError:
 
     Args:
         answer: The error response.
-        subject: Name of the image, for the message.
+        subject: Path of the image, with which the error message begins.
     """
     code, detail = _parse_error(answer)
     code = code or _OF_STATUS.get(answer.status, "")
@@ -71,12 +71,12 @@ def refused(answer: Answer, subject: str) -> StillroomError:
 
 
 def is_missing(answer: Answer) -> bool:
-    """Return whether Stillroom reports a missing image; a 404 of another server does not count."""
+    """Return True if Stillroom reports that the image is missing; False for any other 404."""
     return answer.status == 404 and _parse_error(answer)[0] == errors.ImageNotFound.code
 
 
 def _parse_error(answer: Answer) -> tuple[str, str]:
-    """Return code and detail of an error response; empty strings if it is not Stillroom's."""
+    """Return the code and detail from an error response. A missing one is an empty string."""
     try:
         said = json.loads(answer.body)
         code, detail = said["code"], said["detail"]
@@ -88,13 +88,13 @@ def _parse_error(answer: Answer) -> tuple[str, str]:
 
 
 def error_of(code: str, detail: str, subject: str) -> StillroomError | None:
-    """Return the exception for an error code, or None if this version does not define the code."""
+    """Return the exception for an error code, or None if this SDK version does not define it."""
     kind = _kinds(StillroomError).get(code)
     if kind is None:
         return None
     error = kind.__new__(kind)  # subclass constructors set a message or need arguments
     said = detail or (kind.__doc__ or "").partition("\n")[0]
-    said = "".join(char if char.isprintable() else "?" for char in said)  # for terminals
+    said = "".join(char if char.isprintable() else "?" for char in said)  # terminal escapes
     Exception.__init__(error, f"{subject}: {said}" if subject else said)
     if isinstance(error, errors.InvalidInput):
         error.at = ()
@@ -113,7 +113,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
     """Return the JSON body of a 200 or 202 response.
 
     Raises:
-        StillroomError: The status code is another one, or the body is not JSON.
+        StillroomError: The status code is not 200 or 202, or the body is not JSON.
     """
     if answer.status not in (200, 202):
         raise refused(answer, subject)
@@ -124,7 +124,7 @@ def document(answer: Answer, subject: str) -> Any:  # noqa: ANN401  (JSON)
 
 
 def saved(answer: Answer, path: str) -> SavedImage:
-    """Parse the response to a save."""
+    """Parse the response to a request that saved an image."""
     said = document(answer, path)
     try:
         known = shown_fields(SavedImage, said, without={"skipped", "expires_at"})
@@ -135,7 +135,7 @@ def saved(answer: Answer, path: str) -> SavedImage:
 
 
 def listed_path(path: str, prefix: str) -> str:
-    """Validate and return a path from a listing. Callers derive file names from it.
+    """Validate a path from a listing, because callers derive file names from it, and return it.
 
     Raises:
         AttributeError: The path is not a string.
@@ -162,7 +162,7 @@ def info_of_entry(entry: Mapping[str, Any], prefix: str) -> ImageInfo | Folder:
 
 
 def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]:
-    """Parse a page of search results. Return its images and the cursor of the next page."""
+    """Return the images on a page of search results, and the next page's cursor or None."""
     said = document(answer, "search")
     try:
         return [_metadata_of(item, prefix) for item in said["items"]], said["next"]
@@ -171,7 +171,7 @@ def found(answer: Answer, prefix: str) -> tuple[list[ImageMetadata], str | None]
 
 
 def metadata(answer: Answer, path: str) -> ImageMetadata:
-    """Parse a metadata response."""
+    """Parse the response to a request for an image's metadata."""
     said = document(answer, path)
     try:
         return _metadata_of(said, path)
@@ -210,7 +210,7 @@ def info_of_head(answer: Answer, path: str) -> ImageInfo:
 
 
 def announced_sha256(answer: Answer) -> bytes | None:
-    """Return the SHA-256 in the `Repr-Digest` header (RFC 9530), or None."""
+    """Return the SHA-256 from the `Repr-Digest` header (RFC 9530); None if missing or invalid."""
     found = _SHA256.search(answer.headers.get("repr-digest", ""))
     try:
         return base64.b64decode(found[1], validate=True) if found else None
@@ -219,7 +219,7 @@ def announced_sha256(answer: Answer) -> bytes | None:
 
 
 def listed(answer: Answer, prefix: str) -> tuple[list[Any], str | None]:
-    """Return the entries of a listing page and the query of the next page."""
+    """Return the entries on a page of a listing, and the next page's query string or None."""
     entries = document(answer, prefix)
     if not isinstance(entries, list):
         raise _foreign(answer, prefix)
@@ -237,7 +237,7 @@ def resource(answer: Answer, subject: str) -> MediaResource:
 
 
 def resource_of(said: Mapping[str, Any]) -> MediaResource:
-    """Parse a media resource.
+    """Parse a media resource from a JSON object.
 
     Raises:
         AttributeError, KeyError, TypeError, ValueError: The JSON is not a media resource.
@@ -250,7 +250,7 @@ def resource_of(said: Mapping[str, Any]) -> MediaResource:
 
 
 def field(answer: Answer, name: str, subject: str) -> Any:  # noqa: ANN401  (JSON)
-    """Return one field of a JSON response."""
+    """Return the value of one field in a JSON response."""
     said = document(answer, subject)
     try:
         return said[name]
@@ -266,7 +266,7 @@ def names_of(kind: type) -> set[str]:
 def shown_fields(
     kind: type, said: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the fields of a dataclass from JSON. Commands print them unescaped.
+    """Return the values for a dataclass's fields from a JSON object. They are safe to print.
 
     Raises:
         KeyError: A field is missing.

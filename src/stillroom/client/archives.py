@@ -21,11 +21,11 @@ Sidecars = Literal["captions"]
 """Additional files in an archive: `captions` are text files with the prompts."""
 
 ARCHIVE_NAME: Final = ImagePath("images.zip")
-"""File name of an archive that is downloaded to a folder."""
+"""File name for an archive if the download target is a folder."""
 
 _ARCHIVE: Final = "/storage/archive"
 _MAX_BREAKS: Final = 3
-"""Interrupted responses after which a download fails: the server may be unable to read a file."""
+"""Number of interrupted responses after which a download fails without another retry."""
 
 
 def archive(
@@ -35,7 +35,7 @@ def archive(
     sink: Sink,
     progress: OnProgress | None,
 ) -> Flow[None]:
-    """Download a ZIP into the sink. An interrupted download restarts from the beginning."""
+    """Download a ZIP file to `sink`. An interrupted download restarts from the beginning."""
     call, subject = _archive_call(images, sidecars)
     if progress is not None:
         call = replace(call, progress=lambda n, total: progress(Progress(subject, n, total)))
@@ -61,11 +61,7 @@ def archive(
 
 
 def check_archive(file: IO[bytes]) -> None:
-    """Check that a file is a complete ZIP, because a proxy may hide an interrupted response.
-
-    Raises:
-        UnexpectedAnswer: The end of the ZIP is missing.
-    """
+    """Raise `UnexpectedAnswer` if a ZIP is incomplete. A proxy may hide that it was interrupted."""
     if file.seekable() and file.readable() and not zipfile.is_zipfile(file):
         raise UnexpectedAnswer("the archive that came is cut off: try again")
 

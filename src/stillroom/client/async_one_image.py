@@ -130,7 +130,7 @@ class AsyncOneImageCalls:
             return await self._run(self._operations.save_unless_same(name, upload, progress))
 
     async def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
-        """See `ImageStore.open`; the result is a plain file with the complete image."""
+        """See `ImageStore.open`. The returned file is not asynchronous: it needs no `await`."""
         file = spool()
         try:
             await self._download(path, file, progress)
@@ -318,7 +318,7 @@ async def _open_in_thread(
     ai_generated: bool,
     encoding: Encoding,
 ) -> AsyncIterator[ImagePayload]:
-    """Run `opened` in a thread, because it hashes and encodes."""
+    """Run `sources.opened` in a thread, because hashing and encoding block the event loop."""
     async with AsyncExitStack() as stack:
         opening = opened(source, name, generation, ai_generated=ai_generated, encoding=encoding)
         upload = await anyio.to_thread.run_sync(opening.__enter__)

@@ -25,9 +25,9 @@ from stillroom.client.sender import Sender
 from stillroom.client.sinks import Sink
 
 LARGE_BYTES: Final = 512 * 1024
-"""Size above which an image is sent from a thread. The server may reject a larger image before it
-was sent completely. An asyncio transport does not read that response while it is sending, so httpx
-times out; a plain socket does. The server reads up to 1 MiB after it has rejected an image."""
+"""Images larger than this are sent by a thread with a plain socket. The server may reject them
+before it has received all bytes. With asyncio, httpx does not read the response while it is sending
+and times out. Smaller images are safe: the server reads up to 1 MiB after it has rejected one."""
 
 
 class AsyncSender:
@@ -61,7 +61,7 @@ class AsyncSender:
         """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: The request can never be sent.
+            ConfigurationError: The request is invalid, so a retry cannot help.
             RuntimeError: The connections belong to another event loop.
         """
         self._check_loop()
@@ -147,7 +147,7 @@ async def _receive(call: Call, response: httpx.Response) -> None:
 
 
 async def write_chunk(call: Call, sink: Sink, chunk: bytes, total: int | None) -> None:
-    """Write a chunk to the sink in a thread and report progress."""
+    """Write a chunk to the sink in a thread, then call the progress callback."""
     await anyio.to_thread.run_sync(sink.write, chunk)
     if call.progress is not None:
         call.progress(sink.written, total)

@@ -31,7 +31,7 @@ class Connection:
     """URL and token of a server.
 
     Attributes:
-        root: Base URL of the API, to which the targets of calls are appended.
+        root: Base URL of the API. The target of each `Call` is appended to it.
         token: See `Token`; None to send no token.
     """
 
@@ -42,7 +42,7 @@ class Connection:
     def to(cls, url: str | None, token: Token | None) -> Self:
         """Create a connection. The defaults are `STILLROOM_URL` and `STILLROOM_TOKEN`.
 
-        `/api/v1` and anything after it, as in the URL of an image, is cut off.
+        If the URL contains `/api/v1`, as an image's URL does, it is cut off from there.
 
         Raises:
             ConfigurationError: The URL is invalid.
@@ -60,11 +60,11 @@ class Connection:
         )
 
     def url(self, call: Call) -> str:
-        """Return the complete URL of a call."""
+        """Return the complete URL of a request."""
         return call.target if call.elsewhere else self.root + call.target
 
     def fields(self, call: Call) -> dict[str, str]:
-        """Return the headers of a call. The token is sent only to the Stillroom server.
+        """Return the headers of a request. The token is sent only to the Stillroom server.
 
         Raises:
             ConfigurationError: The token contains invalid characters.
@@ -81,27 +81,27 @@ class Connection:
 
 
 def new_limits() -> httpx.Limits:
-    """Return pool limits that keep connections open, to save handshakes between images."""
+    """Return connection pool limits that keep idle connections open, to save TLS handshakes."""
     return httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30)
 
 
 def timeouts(call: Call) -> httpx.Timeout:
-    """Return the timeouts of a call. Connecting is limited to 10 seconds."""
+    """Return the httpx timeouts of a request. Connecting may take at most 10 seconds."""
     return httpx.Timeout(call.timeout_s, connect=min(call.timeout_s, 10))
 
 
 def head_of(response: httpx.Response) -> Answer:
-    """Return the status code and headers, without the body."""
+    """Return the status code and headers of an httpx response as an `Answer` without a body."""
     return Answer(response.status_code, dict(response.headers), b"")
 
 
 def goes_to_sink(call: Call, response: httpx.Response) -> bool:
-    """Return whether the response body is written to the sink of the call."""
+    """Return whether the response body is written to the call's sink instead of memory."""
     return call.sink is not None and response.status_code in (200, 206)
 
 
 def total_of(call: Call, response: httpx.Response) -> int | None:
-    """Return the size of the complete image, including bytes of earlier attempts, or None."""
+    """Return the image's size including bytes from earlier attempts; None if it is unknown."""
     declared = response.headers.get("content-length", "")
     assert call.sink is not None  # noqa: S101  (see `goes_to_sink`)
     return int(declared) + call.sink.written if declared.isdigit() else None
@@ -120,7 +120,7 @@ def failed(error: httpx.TransportError, head: Answer | None) -> Failure:
 
 
 def _is_permanent(error: BaseException | None) -> bool:
-    """Return whether an error is permanent (unknown host, certificate mismatch)."""
+    """Return whether a connection error is permanent (unknown host, TLS error)."""
     while error is not None:
         if isinstance(error, socket.gaierror | ssl.SSLError):
             return True

@@ -43,8 +43,8 @@ class Encoding(TypedDict, total=False):
     """Encoding options for Pillow images and arrays. Bytes and files are saved unchanged.
 
     `pnginfo` is a `PIL.PngImagePlugin.PngInfo` or a dict of texts. `quality` is 1 to 100.
-    `lossless` applies to WebP. By default, a PNG keeps the generation texts of `image.info`, such
-    as `parameters`, and other formats keep the facts in these texts. `keep_info=True` keeps all
+    `lossless` applies to WebP. By default, generation parameters in `image.info` are kept: a PNG
+    keeps the texts unchanged, other formats store the parsed values. `keep_info=True` keeps all
     texts (PNG only), EXIF and XMP; `keep_info=False` keeps nothing.
     """
 
@@ -57,16 +57,16 @@ class Encoding(TypedDict, total=False):
 
 
 _OVERSHOT: Final = 2.0
-"""Highest accepted value. Decoders overshoot white (1) by less; images scaled to 255 exceed it."""
+"""Highest accepted float. Decoders exceed white (1.0) by less, images scaled to 255 by more."""
 
 _UNDERSHOT: Final = -0.05
-"""Lowest accepted value. Decoders undershoot black (0) by less; a range from -1 is rejected."""
+"""Lowest accepted float. Decoders fall below black (0.0) by less; a range from -1 is rejected."""
 
 _GENERATION_TEXTS: Final = {
     *("parameters", "prompt", "workflow", "fooocus_scheme", "generation_data", own.KEY),
     *("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata", "Dream"),
 }
-"""PNG keywords in which tools store generation parameters; see `generation/tools`."""
+"""PNG text keywords under which tools store generation parameters; see `generation/tools`."""
 
 _TAKEN: Final = {
     "PNG": {"pnginfo", "icc_profile", "exif"},
@@ -75,7 +75,7 @@ _TAKEN: Final = {
     "AVIF": {"quality", "icc_profile", "exif", "xmp"},
 }
 _WITHOUT_MEANING: Final = {"PNG": {"quality", "lossless"}}
-"""Options that are ignored, as Pillow does: a PNG is always lossless."""
+"""Options that are ignored for a format, as in Pillow, because a PNG is always lossless."""
 
 
 def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]:
@@ -110,10 +110,10 @@ def encoded(image: PillowImage, path: ImagePath, options: Encoding) -> IO[bytes]
 
 
 def image_of(array: ArrayLike) -> PillowImage:
-    """Convert an array of uint8 to a Pillow image.
+    """Convert a uint8 array to a Pillow image.
 
     Raises:
-        UnsupportedMedia: The array has another type or an unsupported shape.
+        UnsupportedMedia: The array is not of type uint8 or has an unsupported shape.
         TypeError: Pillow is not installed.
     """
     try:
@@ -122,7 +122,7 @@ def image_of(array: ArrayLike) -> PillowImage:
         raise TypeError("an array is encoded by Pillow: pip install pillow") from None
     kind = array.__array_interface__["typestr"]
     if kind != "|u1":
-        # Not scaled automatically: only the caller knows if floats mean 0 to 1 or 0 to 255.
+        # Floats are not scaled: only the caller knows if they range from 0 to 1 or to 255.
         raise UnsupportedMedia(
             f"the array is of {kind}, not uint8: if 0 is black and 1 is white, save "
             "stillroom.client.from_float(array), else scale it to 0 to 255 first"
@@ -137,16 +137,16 @@ def image_of(array: ArrayLike) -> PillowImage:
 
 
 def from_float(array: Any) -> Any:  # noqa: ANN401  (arrays of packages that need not be installed)
-    """Convert floats from 0 (black) to 1 (white) to an array of uint8 that can be saved.
+    """Convert an array of floats from 0 (black) to 1 (white) to a uint8 array that can be saved.
 
-    Accepts everything that NumPy can read, and torch tensors on any device, with gradients or in
-    bfloat16. Channels may be first, as in torch, or last: (3, height, width) or (height, width, 3).
-    A batch of one image is converted to that image. Values slightly below 0 or above 1 are clipped,
-    because decoders overshoot. NaN and values scaled to 255 are rejected.
+    Accepts anything that `numpy.asarray` accepts, and torch tensors on any device, with gradients
+    or in bfloat16. Channels may be last, as in (height, width, 3), or first, as in torch. A batch
+    of one image is accepted. Values slightly below 0 or above 1 are clipped, because decoders
+    produce them. NaN and values scaled to 255 are rejected.
 
     Raises:
-        UnsupportedMedia: The array has another type, an unsupported shape or invalid values.
-        ValueError: Values are far below 0, as from a decoder whose black is -1.
+        UnsupportedMedia: The array is not of floats, or has an unsupported shape or invalid values.
+        ValueError: Values are far below 0, as from a decoder that uses -1 for black.
         TypeError: NumPy is not installed.
     """
     try:
@@ -240,9 +240,9 @@ def _generation_texts(image: PillowImage) -> dict[str, str]:
 
 
 def _with_facts(data: bytes, texts: dict[str, str]) -> bytes:
-    """Embed the facts from PNG texts into the image, without `raw` if it does not fit.
+    """Embed generation parameters from PNG texts into an image; `raw` is omitted if it is too long.
 
-    The image is returned unchanged if there are no facts or the format does not support them.
+    Return the image unchanged if the texts contain none or the format does not support them.
     """
     try:
         found = interpret(texts, WorkBudget()).generation

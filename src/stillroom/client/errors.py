@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class ServerUnreachable(BackendUnavailable):
-    """The server did not respond before the deadline. The last attempt may have had an effect."""
+    """The server did not respond before the deadline. It may still have executed the request."""
 
     code = "unreachable"
 
 
 class UnexpectedAnswer(StillroomError):
-    """The response does not come from Stillroom but from another server or a proxy."""
+    """The response was not sent by Stillroom but by another server or a proxy."""
 
     code = "unexpected_answer"
 

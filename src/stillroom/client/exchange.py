@@ -19,8 +19,8 @@ class Form:
     """A multipart/form-data body that contains an image.
 
     Attributes:
-        head: Bytes before the image.
-        tail: Bytes after the image.
+        head: Part of the body before the image.
+        tail: Part of the body after the image.
     """
 
     head: bytes
@@ -35,7 +35,7 @@ class Call:
     Attributes:
         target: Path and query relative to the API's root; or a complete URL, to which no token is
             sent.
-        sink: Destination for the body of a 200 or 206 response.
+        sink: Destination for the body of a 200 or 206 response; None to keep it in memory.
         timeout_s: Limit for each single read or write of the socket.
         progress: Called with the number of bytes transferred and the total, if known.
     """
@@ -65,11 +65,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed request: no response, or an interrupted one.
+    """Failed request: there was no response, or it was interrupted.
 
     Attributes:
         sent: True if the server may have received the request.
-        head: Status code and headers of an interrupted response.
+        head: Status code and headers of an interrupted response; None if there was no response.
         permanent: True if a retry is unlikely to help (unknown host, invalid certificate).
     """
 
@@ -96,7 +96,7 @@ class Sends(Protocol):
         """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: The request can never be sent.
+            ConfigurationError: The request is invalid, so a retry cannot help.
         """
         ...
 
@@ -106,7 +106,7 @@ class Sends(Protocol):
 
 
 class AsyncSends(Protocol):
-    """`Sends` for an event loop."""
+    """Asynchronous version of `Sends`."""
 
     async def send(self, call: Call) -> Answer | Failure:
         """See `Sends.send`."""

@@ -21,14 +21,14 @@ from stillroom.client.sinks import spool
 from stillroom.errors import InvalidParameter, TooLarge, UnsupportedMedia
 
 MAX_BYTES: Final = 100 * 1024**2
-"""The server's default upload limit (`STILLROOM_MAX_UPLOAD_BYTES`)."""
+"""Default download limit, equal to the server's default for `STILLROOM_MAX_UPLOAD_BYTES`."""
 
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""Globally routed addresses. Others include deprecated site-local and IPv4-translated addresses.
+"""Range of globally routed IPv6 addresses. It excludes, for example, site-local addresses.
 https://www.iana.org/assignments/ipv6-address-space/"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""Addresses that embed an IPv4 address in their last 32 bits (RFC 6052)."""
+"""IPv6 addresses that contain an IPv4 address in their last 32 bits (RFC 6052)."""
 
 _MAX_HOPS: Final = 5
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -41,11 +41,11 @@ def fetched(
 ) -> Iterator[IO[bytes]]:
     """Download a URL and yield the body as a file.
 
-    The file is in memory up to 16 MiB and a temporary file beyond that.
+    Up to 16 MiB are kept in memory; a larger body is written to a temporary file.
 
     Raises:
         InvalidParameter: The URL is invalid or not allowed.
-        ServerUnreachable: There is no response, or it is not complete before the deadline.
+        ServerUnreachable: There is no complete response before the deadline.
         UnexpectedAnswer: The status code is not 200, the body is compressed, or there are too many
             redirects.
         UnsupportedMedia: The body is text, JSON or XML.
@@ -86,8 +86,8 @@ def _fetch(
 class _Deadline:
     """Timer that shuts down the connections of a download when its deadline has passed.
 
-    Socket timeouts are not enough, because they limit a single read: a server that sends a byte now
-    and then never exceeds them in the handshake, header or body.
+    Socket timeouts are not enough, because each applies to a single read: a server that sends one
+    byte every few seconds never exceeds them.
 
     Attributes:
         is_over: True after the deadline has passed.

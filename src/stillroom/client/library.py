@@ -1,4 +1,4 @@
-"""Media library client (`store.media`): operations as generators; sync and async classes."""
+"""Client for the media library (`store.media`): operations without I/O, sync and async classes."""
 
 import builtins
 import json
@@ -45,7 +45,7 @@ class LibraryCalls:
     retries: Retries
 
     def page(self, query: str) -> Flow[tuple[list[MediaResource], str | None]]:
-        """Return the resources of a page and the query of the next page."""
+        """Return the resources on a page of the listing, and the next page's query or None."""
         answer = yield from self._send("GET", f"{_RESOURCES}{query}")
         entries, more = answers.listed(answer, "listing")
         try:
@@ -54,7 +54,7 @@ class LibraryCalls:
             raise UnexpectedAnswer(f"the server lists what is no resource: {error}") from error
 
     def ingest(self, path: ImagePath, *, relocate: bool) -> Flow[MediaResource]:
-        """Ingest an image. Identical bytes map to one resource."""
+        """Add an image to the library. Images with identical bytes share one resource."""
         content = {"storage_key": StorageKey.of_image(path).text, "relocate": relocate}
         answer = yield from self._send("POST", f"{_RESOURCES}/ingest", content)
         return answers.resource(answer, path.text)
@@ -90,7 +90,7 @@ class LibraryCalls:
         remove: Iterable[str],
         replace: Iterable[str] | None,
     ) -> Flow[list[str]]:
-        """Replace, add and remove tags, in this order. Return the resulting tags."""
+        """Replace, add and remove tags, in this order. Return all tags of the resource."""
         target = f"{_target(resource_id)}/tags"
         calls: list[tuple[str, str, Iterable[str] | None]] = []
         if replace is not None:
@@ -107,7 +107,7 @@ class LibraryCalls:
         return tags
 
     def heal(self, ids: Iterable[ResourceId] | None, progress: OnHealing | None) -> Flow[int]:
-        """Start computing missing fields. Wait for completion if `progress` is not None."""
+        """Ask the server to compute missing fields. With `progress`, wait until it has done so."""
         content = {} if ids is None else {"ids": [str(one) for one in ids]}
         answer = yield from self._send("POST", f"{_RESOURCES}/heal", content)
         total = int(answers.field(answer, "count", "healing"))
@@ -131,18 +131,18 @@ class LibraryCalls:
 
 
 class Runs(Protocol):
-    """Function that runs a flow to its end."""
+    """Function that executes a `Flow`: it sends the requests that the generator yields."""
 
     def __call__(self, flow: Flow[T], /) -> T:
-        """Run a flow and return its result."""
+        """Execute a flow and return its result."""
         ...
 
 
 class AsyncRuns(Protocol):
-    """`Runs` for an event loop."""
+    """Asynchronous version of `Runs`."""
 
     def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
-        """Run a flow and return its result."""
+        """Execute a flow and return its result."""
         ...
 
 
@@ -161,12 +161,12 @@ class MediaLibrary:
             yield from resources
 
     def ingest(self, path: str, *, relocate: bool = True) -> MediaResource:
-        """Ingest an image. Identical bytes map to the existing resource.
+        """Add an image to the library. If its bytes are already in it, return that resource.
 
         Args:
             path: Path of the image, as for `save`.
-            relocate: Copy the bytes to the library and delete the image later. Otherwise the image
-                is recorded in place.
+            relocate: Copy the bytes into the library and later delete the image. If False, the
+                resource refers to the image at its present path.
         """
         return self._run(self._calls.ingest(named(path), relocate=relocate))
 
@@ -187,7 +187,7 @@ class MediaLibrary:
     ) -> MediaResource:
         """Update the fields in `changes`; with `only_unset`, only those that are None so far.
 
-        `only_unset` lets several enrichers run in any order: the first value is kept.
+        With `only_unset`, several programs can set the same field: the first value is kept.
 
         Raises:
             ResourceNotFound: The resource does not exist.
@@ -211,7 +211,7 @@ class MediaLibrary:
         remove: Iterable[str] = (),
         replace: Iterable[str] | None = None,
     ) -> builtins.list[str]:
-        """Change the tags of a resource, if any changes are passed, and return them sorted.
+        """Change the tags of a resource if changes are passed. Return all its tags, sorted.
 
         Args:
             resource_id: ID of the resource.
@@ -224,14 +224,14 @@ class MediaLibrary:
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """Compute missing fields of resources. Return the number of resources affected.
+        """Compute missing fields of resources. Return the number of resources to be completed.
 
-        The server does this in the background if its sweeper is running.
+        The server does this in the background if its sweeper (a periodic job) is running.
 
         Args:
             ids: Up to 1,000 resource IDs, or None for all resources.
-            progress: Called once a second until no resource is waiting. Without it, the method
-                returns immediately.
+            progress: Called once a second until all resources are complete. If it is None, the
+                method returns immediately.
         """
         return self._run(self._calls.heal(ids, progress))
 

@@ -6,11 +6,11 @@ from stillroom.durations import parse_duration
 from stillroom.errors import InvalidParameter
 
 Lifetime = timedelta | int | str
-"""A timedelta, seconds, or a string such as `90s`, `15m`, `12h` or `7d`, as in `Expires-In`."""
+"""A timedelta, a number of seconds, or a string such as `90s`, `15m`, `12h` or `7d`."""
 
 
 def seconds_of(lifetime: Lifetime) -> int:
-    """Convert a lifetime to whole seconds. The server checks the bounds.
+    """Convert a lifetime to whole seconds. The server checks that it is not too short or long.
 
     Raises:
         InvalidParameter: The value is not a duration.

@@ -1,4 +1,4 @@
-"""Outcomes of bulk operations."""
+"""Collection of outcomes of bulk operations such as `save_many`."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,14 +18,14 @@ from stillroom.errors import (
 T = TypeVar("T")
 
 FAILED: Final = (StillroomError, OSError)
-"""Errors that affect a single image. All others are mistakes of the caller and are raised."""
+"""Exceptions that are recorded as the outcome of one image. All others end the bulk operation."""
 
 _FAILS_ALL: Final = (Unauthenticated, StorageFull, BackendUnavailable, ConfigurationError)
-"""Errors that would also fail the remaining images, each after its full deadline."""
+"""Errors that stop a bulk operation, because all remaining images would fail with them, too."""
 
 
 class Gathered(Generic[T]):
-    """Collector for outcomes that arrive in any order.
+    """Collector for the outcomes of a bulk operation, which arrive in any order.
 
     Attributes:
         stopped: True if the remaining images should not be attempted.
@@ -37,7 +37,7 @@ class Gathered(Generic[T]):
         self.stopped = False
 
     def add(self, number: int, outcomes: Sequence[Outcome[T]]) -> None:
-        """Add the outcomes of the job with this number."""
+        """Add the outcomes of a job; `number` is the position of the job in the input."""
         self._outcomes[number] = outcomes
         for outcome in outcomes:
             self.stopped |= isinstance(outcome.error, _FAILS_ALL)
@@ -45,10 +45,10 @@ class Gathered(Generic[T]):
                 self._each(outcome)
 
     def results(self) -> list[T]:
-        """Return the results in the order of the job numbers.
+        """Return the results in input order.
 
         Raises:
-            SomeFailed: Not all images have a result.
+            SomeFailed: Some images failed or were not attempted.
         """
         jobs = (self._outcomes[number] for number in sorted(self._outcomes))
         outcomes = [outcome for job in jobs for outcome in job]
@@ -58,7 +58,7 @@ class Gathered(Generic[T]):
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Split an iterable into lists of up to `size` elements."""
+    """Yield the elements of an iterable in lists of up to `size` elements."""
     left = iter(things)
     while batch := list(islice(left, size)):
         yield batch

@@ -53,11 +53,11 @@ class OneImageCalls:
         Args:
             url: Root URL of the server, such as `http://127.0.0.1:8000`. Default: `STILLROOM_URL`.
             token: A token, or a function that returns the current one. Default: `STILLROOM_TOKEN`.
-            deadline_s: Limit for starting another attempt, in seconds since the first attempt or
-                since the last byte of a download.
+            deadline_s: Time in which failed requests are retried, in seconds after the first
+                attempt or after the last byte of a download.
             timeout_s: Limit for each single read or write of the socket.
-            connect_deadline_s: Deadline if waiting is unlikely to help: an unknown host, a TLS
-                error, or a failed connection to a server that has not responded before.
+            connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host,
+                TLS error, or failed connection to a server that has not responded before.
             transport: httpx transport to use instead of the network, for tests and unusual proxies.
 
         Raises:
@@ -94,14 +94,14 @@ class OneImageCalls:
             source: Image to save. See `stillroom.client.sources.opened` for each type.
             if_match: Replace the image only if it has this etag.
             if_none_match: `*` to save only if no image exists under `path`.
-            unique: Save under an unused name: if `cat.png` exists, as `cat-1.png`, and so on. The
-                result contains the path.
+            unique: If the path is in use, add a number to the file name: `cat-1.png` instead of
+                `cat.png`. The result contains the path.
             generation: Generation parameters such as `{"prompt": "a fox", "seed": 7}`, embedded in
                 the image without re-encoding it: docs/generation.md.
-            ai_generated: Embed a mark that the image was made by AI, without re-encoding it, unless
-                it has one: docs/ai-mark.md.
-            expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. None: no
-                expiration. Saving the image again restarts it.
+            ai_generated: Embed metadata which states that AI made the image, unless it contains
+                such metadata. The image is not re-encoded: docs/ai-mark.md.
+            expires_in: Lifetime: a timedelta, seconds, or a string such as `7d`. If it is None, the
+                image does not expire. Saving the image again restarts the lifetime.
             progress: Called after each chunk, in the thread that sends.
             encoding: Options for images and arrays, such as `quality` and `pnginfo`; see
                 `Encoding`.
@@ -138,7 +138,7 @@ class OneImageCalls:
             path: See `save`.
             url: URL with `https://` or `http://`. Error messages contain only its host.
             max_bytes: Maximum size. A larger image raises `TooLarge` as soon as this is known.
-            allow_private: Allow all addresses, and use the proxies of the environment.
+            allow_private: Allow non-public addresses, and use proxies from the environment.
             options: See `save`.
         """
         named(path)
@@ -162,7 +162,7 @@ class OneImageCalls:
         progress: OnProgress | None = None,
         **encoding: Unpack[Encoding],
     ) -> SavedImage:
-        """Save an image unless identical bytes are stored there. See `skipped` in the result."""
+        """Save an image unless `path` has identical bytes. See `SavedImage.skipped`."""
         name = named(path)
         with opened(
             source, name, generation, ai_generated=ai_generated, encoding=encoding
@@ -172,7 +172,7 @@ class OneImageCalls:
     def open(self, path: str, *, progress: OnProgress | None = None) -> IO[bytes]:
         """Download an image and return it as a seekable file, which the caller must close.
 
-        The file is in memory up to 16 MiB, and an unnamed temporary file beyond that.
+        Up to 16 MiB are kept in memory; a larger image is written to an unnamed temporary file.
         """
         file = spool()
         try:
@@ -207,13 +207,13 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        """Download an image to a file, a folder (under its own name) or an open binary file.
+        """Download an image to a file, to a folder (with its own name) or to an open binary file.
 
         The file is written atomically, and missing parent folders are created. An interrupted
-        download is resumed. The hash is verified if the server has one.
+        download is resumed. The SHA-256 is verified if the server has recorded it.
 
         Raises:
-            PermissionError: The file is outside of the folder `within`.
+            PermissionError: The file is outside the folder `within`.
         """
         check_target(target)
         if not isinstance(target, Path):
@@ -230,9 +230,9 @@ class OneImageCalls:
         within: Path | None = None,
         progress: OnProgress | None = None,
     ) -> DownloadedImage:
-        """Download an image unless `file` has identical bytes. See `skipped` in the result.
+        """Download an image unless `file` has identical bytes. See `DownloadedImage.skipped`.
 
-        The arguments are those of `download`.
+        See `download` for the arguments.
         """
         check_target(file)
         check_within(file, within)
@@ -257,7 +257,7 @@ class OneImageCalls:
 
         Args:
             images: A path prefix such as `cats/`, or up to 1,000 paths.
-            sidecars: `captions` adds `cat.txt` with the prompt next to `cat.png`, if it has one.
+            sidecars: `captions` adds a text file with the prompt to each image that contains one.
             progress: Called after each chunk; the total is unknown.
         """
         file = spool()
@@ -279,7 +279,7 @@ class OneImageCalls:
     ) -> None:
         """Download a ZIP of many images to a file (atomically), a folder or an open binary file.
 
-        The arguments are those of `archive`.
+        See `archive` for the arguments.
         """
         check_target(target)
         if isinstance(target, Path):
@@ -299,7 +299,7 @@ class OneImageCalls:
         return self._run(self._operations.stat(named(path)))
 
     def metadata(self, path: str) -> ImageMetadata:
-        """Return the result of `stat` with the generation parameters embedded in the image."""
+        """Return what `stat` returns, and the generation parameters embedded in the image."""
         return self._run(self._operations.metadata(named(path)))
 
     def delete(self, path: str, *, if_match: str | None = None, missing_ok: bool = False) -> None:
@@ -322,8 +322,8 @@ class OneImageCalls:
         """Copy an image, then delete the source.
 
         Raises:
-            PreconditionFailed: The source was replaced in the meantime and is kept. The copy has
-                the bytes of the old or of the new image.
+            PreconditionFailed: The source was replaced during the move, so it was not deleted. The
+                copy contains either the old or the new image.
         """
         names = named(source), named(target)
         return self._run(self._operations.move(*names))
@@ -350,10 +350,10 @@ class OneImageCalls:
     ) -> list[str]:
         """Return signed URLs for many images, in input order. See `signed_url`.
 
-        Up to 1,000 paths take one request.
+        The client sends one request for each 1,000 paths.
 
         Raises:
-            Forbidden: The token has no permission for one of the images.
+            Forbidden: The token does not permit access to one of the images.
         """
         names, valid_for_s = [named(path) for path in paths], seconds_of(expires_in)
         return self._run(self._operations.signed_urls(names, valid_for_s, picture))

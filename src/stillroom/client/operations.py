@@ -43,13 +43,13 @@ _JSON: Final = {"content-type": "application/json"}
 
 NAMES_A_PAGE: Final = 1000
 ENTRIES_A_PAGE: Final = 250
-"""Smaller than `NAMES_A_PAGE`: with a bucket, each entry costs the server one request."""
+"""Page size of listings with properties. In a bucket, the server sends a request per image."""
 
 SIGNED_AT_ONCE: Final = 1000
-"""Maximum that the server accepts."""
+"""Paths per request for signed URLs: the maximum that the server accepts."""
 
 DELETED_AT_ONCE: Final = 100
-"""Kept small so that no request takes long. The server accepts up to 1,000."""
+"""Images deleted per request. The server accepts 1,000, but such requests could take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Condition:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return the condition as header fields."""
+        """Return the `If-Match` or `If-None-Match` header of the condition, if there is one."""
         given = {"if-match": self.if_match, "if-none-match": self.if_none_match}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -86,7 +86,7 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None = None,
     ) -> Flow[SavedImage]:
-        """Save an image, with retries. Repeated requests have the effect of one."""
+        """Save an image. A retry has no additional effect if the first request succeeded."""
         attempts = Attempts(self.retries)
         call = _save_call(path, upload, condition, progress, expires_in)
         answer = yield from persistently(call, attempts)
@@ -106,7 +106,7 @@ class Operations:
         progress: OnProgress | None,
         expires_in: Lifetime | None,
     ) -> Flow[SavedImage]:
-        """Save under `path`, or append a number if an image exists there."""
+        """Save an image under `path`, or under `path` with a number added if it is in use."""
         name, number = path, 0
         while True:
             try:
@@ -117,7 +117,7 @@ class Operations:
                 name = numbered(path, number)
 
     def _free_number(self, path: ImagePath, first: int) -> Flow[int]:
-        """Find an unused number, starting at `first`, by doubling the step and then bisecting."""
+        """Return an unused number for the file name, searching from `first` with growing steps."""
         taken, free, step = first - 1, first, 1
         while (yield from self.exists(numbered(path, free))):
             taken, free, step = free, free + step, step * 2
@@ -177,7 +177,7 @@ class Operations:
             path: Path of the image.
             sink: Destination of the bytes.
             progress: Called after each chunk.
-            query: Query of a thumbnail; empty for the original image.
+            query: Query string with thumbnail options; empty for the original image.
         """
         attempts, head = Attempts(self.retries), None
         while True:
@@ -217,7 +217,7 @@ class Operations:
         call: Call,
         attempts: Attempts,
     ) -> Flow[tuple[Answer | Failure, bytes | None]]:
-        """Run one attempt with redirects. Also return the hash sent by a redirecting server."""
+        """Send a GET request and follow redirects. Also return a redirect's SHA-256, or None."""
         digest: bytes | None = None
         for _ in range(_MAX_HOPS):
             outcome = yield attempts.prepared(call)
@@ -236,7 +236,7 @@ class Operations:
         raise UnexpectedAnswer(f"{path.text}: redirected more than {_MAX_HOPS} times")
 
     def _redirect_target(self, call: Call, answer: Answer, path: ImagePath) -> str:
-        """Return the URL of a redirect. It gets no token: public and presigned URLs need none."""
+        """Return the URL to which a response redirects. No token will be sent to it."""
         here = call.target if call.elsewhere else self.root + call.target
         there = urljoin(here, answer.headers.get("location", ""))
         allowed = ("https",) if urlsplit(here).scheme == "https" else ("http", "https")
@@ -254,7 +254,7 @@ class Operations:
         answers.document(answer, path.text)
 
     def delete_batch(self, paths: Sequence[str]) -> Flow[list[Outcome[bool]]]:
-        """Delete up to 1,000 images. Each result says whether the image existed."""
+        """Delete up to 1,000 images. The result in each outcome is True if the image existed."""
         attempts = Attempts(self.retries)
         call = posting("/storage/delete", {"paths": list(paths)})
         answer = yield from persistently(call, attempts)
@@ -287,7 +287,7 @@ class Operations:
         return image
 
     def page_of_names(self, prefix: str, query: str) -> Flow[tuple[list[str], str | None]]:
-        """Return a page of paths, checked for the prefix, and the query of the next page."""
+        """Return a page of paths that begin with `prefix`, and the next page's query or None."""
         call = Call("GET", f"{IMAGES}{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
@@ -299,7 +299,7 @@ class Operations:
     def page_of_entries(
         self, prefix: str, query: str
     ) -> Flow[tuple[list[ImageInfo | Folder], str | None]]:
-        """Return a page of entries, checked for the prefix, and the query of the next page."""
+        """Return a page of entries that begin with `prefix`, and the next page's query or None."""
         call = Call("GET", f"/storage/entries{query}")
         answer = yield from persistently(call, Attempts(self.retries))
         entries, more = answers.listed(answer, "listing")
@@ -329,7 +329,7 @@ class Operations:
 
 
 def list_query(prefix: str, *, start_after: str, page_size: int, fold: bool) -> str:
-    """Return the query of the first listing page.
+    """Return the query string for the first page of a listing.
 
     Raises:
         InvalidPath: No path can begin with `prefix`.

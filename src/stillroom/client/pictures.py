@@ -17,7 +17,7 @@ class Picture(TypedDict, total=False):
 
 
 def picture_query(picture: Picture) -> str:
-    """Return the query for a thumbnail; empty for the original image."""
+    """Return the query string for a thumbnail; an empty string for the original image."""
     return f"?{urlencode(picture)}" if picture else ""
 
 

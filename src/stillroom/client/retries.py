@@ -22,15 +22,15 @@ class Retries:
     """Retry settings.
 
     Attributes:
-        deadline_s: Limit for starting another attempt, in seconds since the first attempt or since
-            the last byte of a download.
+        deadline_s: Time in which failed requests are retried, in seconds after the first attempt or
+            after the last byte of a download.
         timeout_s: Limit for each single read or write of the socket.
-        connect_deadline_s: Replaces `deadline_s` if waiting is unlikely to help: an unknown host, a
-            TLS error, or a failed connection to a server that has not responded before.
-        first_wait_s: Maximum random wait before the second attempt; doubles with each attempt.
-        longest_wait_s: Upper limit of the doubled wait.
-        clock: Clock in seconds, replaceable in tests.
-        answered: Set after the first response of the server.
+        connect_deadline_s: Replaces `deadline_s` if a retry is unlikely to help: unknown host, TLS
+            error, or failed connection to a server that has not responded before.
+        first_wait_s: Maximum of the random wait before the first retry. It doubles with each retry.
+        longest_wait_s: Limit of the doubled maximum.
+        clock: Function that returns a time in seconds, replaceable in tests.
+        answered: Event that is set after the first response from the server.
     """
 
     deadline_s: float = 120
@@ -46,8 +46,8 @@ class Attempts:
     """Attempts of one operation.
 
     Attributes:
-        doubtful: True if the outcome of an attempt is unknown. A later error may then be caused by
-            the success of that attempt.
+        doubtful: True if an earlier attempt may have succeeded although no response arrived. Its
+            success may then be the cause of a later error, such as 404 after a deletion.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -61,12 +61,12 @@ class Attempts:
         self._failed = 0
 
     def prepared(self, call: Call) -> Call:
-        """Return the call with its timeout limited to the remaining time."""
+        """Return a copy of the call whose timeout does not exceed the time until the deadline."""
         left = self._began + self._retries.deadline_s - self._retries.clock()
         return replace(call, timeout_s=max(0.1, min(self._retries.timeout_s, left)))
 
     def wait_after(self, outcome: Answer | Failure) -> Wait | None:
-        """Return the wait before the next attempt, or None if the outcome is final.
+        """Return the wait before the next attempt, or None if `outcome` must not be retried.
 
         The first retry logs a warning with the reason; later ones are not logged. Full jitter
         prevents many workers from retrying at the same moment. Source:
@@ -121,7 +121,7 @@ def persistently(call: Call, attempts: Attempts) -> Flow[Answer]:
 
 
 def _seconds(field: str) -> float:
-    """Parse `Retry-After` in seconds. Return 0 for a date, which Stillroom never sends."""
+    """Parse the seconds in `Retry-After`. Return 0 for a date, which Stillroom never sends."""
     return float(field) if field.isascii() and field.isdigit() and len(field) < 6 else 0
 
 

@@ -1,4 +1,4 @@
-"""Operations on runs as generators: requests and response parsing, without I/O."""
+"""Operations on runs (folders of images that are published together), without I/O."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,11 +23,11 @@ Sort = Literal["folder", "published", "-published"]
 RUNS_A_PAGE: Final = 250
 
 BY_TIME: Final = 10_000
-"""Page size of a listing sorted by time. The server returns a single page of at most this size."""
+"""Page size for runs sorted by time. The server returns only one page, of at most this size."""
 
 
 def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
-    """Return the query of the first page of runs.
+    """Return the query string for the first page of a listing of runs.
 
     Raises:
         InvalidPath: No folder can begin with `prefix`.
@@ -43,7 +43,7 @@ def runs_query(prefix: str, state: RunState | None, sort: Sort) -> str:
 def page_of_runs(
     retries: Retries, prefix: str, query: str
 ) -> Flow[tuple[list[RunInfo], str | None]]:
-    """Return a page of runs, checked for the prefix, and the query of the next page."""
+    """Return a page of runs with folders below `prefix`, and the next page's query or None."""
     answer = yield from persistently(Call("GET", RUNS + query), Attempts(retries))
     entries, more = answers.listed(answer, "listing runs")
     runs: list[RunInfo] = [_read(RunInfo, entry, "listing runs") for entry in entries]
@@ -60,7 +60,7 @@ def publish(retries: Retries, folder: ImagePath, expected: int | None) -> Flow[P
 
 
 def read(retries: Retries, folder: ImagePath) -> Flow[PublishedRun]:
-    """Return the manifest of a run, or the images in the folder of an open run."""
+    """Return a run with the images in its manifest, or in its folder if it is not published."""
     answer = yield from persistently(Call("GET", _target(folder)), Attempts(retries))
     return _run(answers.document(answer, folder.text), folder)
 
@@ -95,7 +95,7 @@ def _check(path: str, prefix: str) -> None:
 
 
 def _read(kind: Any, said: Mapping[str, Any], subject: str) -> Any:  # noqa: ANN401  (`kind`, which is one of several classes)
-    """Parse a dataclass whose field names match those of the response."""
+    """Create an instance of the dataclass `kind` from a JSON object with the same field names."""
     try:
         known = answers.shown_fields(kind, said, without={"expires_at"})
         known |= {"expires_at": said["expires_at"]} if "expires_at" in said else {}

@@ -1,4 +1,4 @@
-"""Runs (`store.run(folder)`), which are published at the end of their `with` block."""
+"""Runs: folders of images that are published together, at the end of a `with` block."""
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 class RunsFlows(Protocol):
-    """Function that runs a flow to its end."""
+    """Function that executes a `Flow`: it sends the requests that the generator yields."""
 
     def __call__(self, flow: Flow[T], /) -> T:
-        """Run a flow and return its result."""
+        """Execute a flow and return its result."""
         ...
 
 
 class RunsFlowsLater(Protocol):
-    """`RunsFlows` for an event loop."""
+    """Asynchronous version of `RunsFlows`."""
 
     def __call__(self, flow: Flow[T], /) -> Awaitable[T]:
-        """Run a flow and return its result."""
+        """Execute a flow and return its result."""
         ...
 
 
@@ -34,7 +34,7 @@ class _Folder:
 
     Attributes:
         folder: Folder of the images.
-        published: The published run; None before `publish`.
+        published: Result of `publish`; None before it was called.
     """
 
     def __init__(self, folder: str, retries: Retries, expected: int | None) -> None:
@@ -46,7 +46,7 @@ class _Folder:
         self._saved: set[str] = set()
 
     def path(self, name: str) -> str:
-        """Return the path of an image of this run."""
+        """Return the path of the image `name` in this run."""
         return f"{self.folder}/{name}"
 
     def _count(self, expected: int | None) -> int:
@@ -69,7 +69,7 @@ class Run(_Folder):
         flows: RunsFlows,
         retries: Retries,
     ) -> None:
-        """Use `ImageStore.run`."""
+        """Create a run. Use `ImageStore.run` instead of this constructor."""
         super().__init__(folder, retries, expected)
         self._save = save
         self._flows = flows
@@ -81,22 +81,22 @@ class Run(_Folder):
         return saved
 
     def publish(self, expected: int | None = None) -> PublishedRun:
-        """Publish the run by writing its manifest, which is written only once.
+        """Publish the run by writing its manifest, the list of its images, which never changes.
 
         Args:
             expected: Required number of images. Default: the value passed to `ImageStore.run`, or
                 the number of images saved by this object.
 
         Raises:
-            RunConflict: The number of images differs, or the run has already been published with a
-                different set of images.
+            RunConflict: The number of images is not `expected`, or the run has already been
+                published with different images.
         """
         flow = run_operations.publish(self._retries, self._path, self._count(expected))
         self.published = self._flows(flow)
         return self.published
 
     def read(self) -> PublishedRun:
-        """Return the manifest, or the images in the folder if the run is still open.
+        """Return the images in the manifest, or in the folder if the run is not yet published.
 
         Raises:
             RunNotFound: The folder has no images.
@@ -135,7 +135,7 @@ class AsyncRun(_Folder):
         flows: RunsFlowsLater,
         retries: Retries,
     ) -> None:
-        """Use `AsyncImageStore.run`."""
+        """Create a run. Use `AsyncImageStore.run` instead of this constructor."""
         super().__init__(folder, retries, expected)
         self._save = save
         self._flows = flows

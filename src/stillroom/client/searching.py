@@ -1,4 +1,4 @@
-"""Search filters and result pages."""
+"""Search requests: filters, query parameters and pages of results."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ class SearchFilters(FactsFilters, total=False):
         prefix: Literal prefix of the path.
         saved_from: Earliest save time (inclusive, timezone-aware).
         saved_before: Latest save time (exclusive, timezone-aware).
-        tag: Required tag in the media library, or excluded tag with a leading `-`; or several.
+        tag: One or several tags in the media library that must match. `-` before a tag excludes it.
         sort: Sort order; `-saved` is newest first.
     """
 
@@ -42,10 +42,10 @@ Query = Mapping[str, str | list[str]]
 
 
 def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
-    """Return the parameters of the first page. Later pages add `cursor`.
+    """Return the query parameters for the first page of a search. Later pages add `cursor`.
 
     Raises:
-        InvalidPath: No path can begin with the prefix.
+        InvalidPath: No path can begin with `prefix`.
         InvalidParameter: A time has no time zone.
     """
     ImagePrefix.parse(filters.get("prefix", ""))
@@ -63,7 +63,7 @@ def search_query(q: str, filters: SearchFilters, limit: int | None) -> Query:
 
 
 def page_of_found(retries: Retries, query: Query) -> Flow[tuple[list[ImageMetadata], Query | None]]:
-    """Return the images of a page and the parameters of the next page."""
+    """Return the images on a page of results, and the next page's query parameters or None."""
     asked = urlencode(query, doseq=True, quote_via=quote, safe="")
     answer = yield from persistently(Call("GET", f"/storage/search?{asked}"), Attempts(retries))
     found, cursor = answers.found(answer, str(query.get("prefix", "")))

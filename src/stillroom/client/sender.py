@@ -31,7 +31,7 @@ class Sender:
         """Send a request and return the response or the failure.
 
         Raises:
-            ConfigurationError: The request can never be sent.
+            ConfigurationError: The request is invalid, so a retry cannot help.
         """
         client, head = self._client(), None
         try:
@@ -61,7 +61,7 @@ class Sender:
             client.close()
 
     def _client(self) -> httpx.Client:
-        """Return the client of this process. Forked processes must not share connections."""
+        """Return this process's httpx client. Forked processes must not share connections."""
         with self._making:
             client = self._clients.get(os.getpid())
             if client is None:

@@ -1,4 +1,4 @@
-"""Destination files of downloads, which several attempts may fill."""
+"""Destination files of downloads, to which several attempts may write."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from stillroom.paths import ImagePath
 
 
 class Sink:
-    """Binary file that receives one image."""
+    """Open binary file to which one image is downloaded."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -30,7 +30,7 @@ class Sink:
         self.written += len(chunk)
 
     def restart(self) -> None:
-        """Discard the bytes written so far, because they belong to another image.
+        """Discard the bytes written so far, so that a download can start again.
 
         Raises:
             OSError: The file cannot be truncated, for example because it is a pipe.
@@ -48,7 +48,7 @@ class Sink:
 
 
 def spool() -> IO[bytes]:
-    """Return a file that is in memory while small, and an unnamed file on disk when it grows."""
+    """Return a temporary file that is kept in memory while it is small, otherwise on disk."""
     return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
 
@@ -66,7 +66,7 @@ def check_target(target: object) -> None:
 
 
 def check_within(file: Path, folder: Path | None) -> None:
-    """Check that a file is in `folder` or is `folder` itself. None allows all files.
+    """Check that `file` is in `folder` or is `folder` itself. If it is None, allow all files.
 
     Raises:
         PermissionError: The path leads out of the folder, through `..` or a symbolic link.
@@ -81,8 +81,8 @@ def check_within(file: Path, folder: Path | None) -> None:
 def replacing(target: Path, path: ImagePath, within: Path | None = None) -> Iterator[IO[bytes]]:
     """Yield a temporary file that replaces `target` on success and is deleted on errors.
 
-    If the target is a folder, the file gets the image's own name in it. After a SIGKILL, a hidden
-    file `.stillroom-….part` may remain next to the target.
+    If the target is a folder, the file is created in it with the image's own name. After a SIGKILL,
+    a hidden file `.stillroom-….part` may remain next to the target.
 
     Raises:
         PermissionError: See `check_within`. No file or folder was created.

@@ -64,7 +64,7 @@ class ImagePayload:
 
 
 def named(path: object) -> ImagePath:
-    """Parse the path of an image.
+    """Parse an image path that a caller passed.
 
     Raises:
         InvalidPath: The path is invalid; the message contains it.
@@ -95,16 +95,17 @@ def opened(
 
     Args:
         source: Image to save. A file is read from its current position. A file that is not seekable
-            is buffered, so that sending it can be retried.
-        path: Path to save to; its suffix is the format in which an image or array is encoded.
-        generation: Generation parameters to embed. The image is read into memory for that.
-        ai_generated: Embed an AI mark unless the image has one, also in memory.
+            is buffered for retries.
+        path: Path to save to. Its suffix selects the format for encoding an image or array.
+        generation: Generation parameters to embed. The image is then read into memory.
+        ai_generated: Embed an AI mark, metadata which states that AI made the image, unless it has
+            one. The image is then read into memory.
         encoding: Options for images and arrays.
 
     Raises:
         UnsupportedMedia: The image or array cannot be encoded with these options, or its format
-            supports no generation parameters or no AI mark.
-        InvalidParameter: `generation` is invalid, or the image itself states another source.
+            does not support this metadata.
+        InvalidParameter: `generation` is invalid, or the image's metadata name another source.
         OSError: The file cannot be read.
         TypeError: The source has another type, or is a file in text mode.
     """
@@ -125,9 +126,9 @@ def opened(
 
 
 def is_same(file: Path, *, size: int, sha256: str | None, ai_generated: bool = False) -> bool:
-    """Return whether a file has this size and hash; False if the hash is unknown.
+    """Return whether a file has this size and SHA-256; False if the SHA-256 is None.
 
-    With `ai_generated`, compare the file as it would be after embedding the AI mark.
+    With `ai_generated`, the file is compared as it would be after embedding the AI mark.
     """
     if sha256 is None or not file.is_file():
         return False

@@ -63,7 +63,7 @@ class ImageStore(OneImageCalls):
         Args:
             prefix: Literal prefix: `cats/` matches a folder, `ca` all paths that begin with it.
             start_after: Return only paths that sort after this one.
-            fold: Return one level only; deeper paths are combined to folders, which end in a slash.
+            fold: Return a single level: deeper paths are replaced by one folder with a final slash.
         """
         query: str | None = list_query(
             prefix, start_after=start_after, page_size=NAMES_A_PAGE, fold=fold
@@ -77,7 +77,7 @@ class ImageStore(OneImageCalls):
     def entries(self, prefix: str = "", *, start_after: str = "") -> Iterator[ImageInfo]:
         """Iterate over the properties of images. With a bucket, each entry costs one request.
 
-        The arguments are those of `iter`.
+        See `iter` for the arguments.
         """
         for entry in self._entries(prefix, start_after, fold=False):
             if isinstance(entry, ImageInfo):
@@ -137,11 +137,11 @@ class ImageStore(OneImageCalls):
         Args:
             images: Paths with their sources. At most `concurrency` are read in advance.
             concurrency: Number of images to save at the same time.
-            skip_same: Skip images whose identical bytes are stored, to resume after an
+            skip_same: Skip images that are already stored with identical bytes, to resume after an
                 interruption.
             generation: See `save`; applies to all images.
             ai_generated: See `save`; applies to all images.
-            expires_in: See `save`. No image is skipped then, so that all lifetimes restart.
+            expires_in: See `save`. Overrides `skip_same`, so that the lifetime of all restarts.
             each: Called with each outcome as it arrives, in the caller's thread.
             progress: See `save`; called from several threads.
 
@@ -149,8 +149,8 @@ class ImageStore(OneImageCalls):
             The saved images in input order.
 
         Raises:
-            SomeFailed: Some images failed. Raised after all were attempted, or early if the
-                remaining ones would fail for the same reason.
+            SomeFailed: Some images failed. Raised after all images were attempted, or earlier if
+                the remaining images would fail for the same reason.
         """
         pairs = images.items() if isinstance(images, Mapping) else images
         stop = threading.Event()
@@ -197,7 +197,7 @@ class ImageStore(OneImageCalls):
             Number of images that existed.
 
         Raises:
-            SomeFailed: See `save_many`. The result of each outcome is whether the image existed.
+            SomeFailed: See `save_many`. In each outcome, `result` is True if the image existed.
         """
         jobs = (partial(self._delete_batch, batch) for batch in batches(paths, DELETED_AT_ONCE))
         return sum(run_many(jobs, concurrency, None, threading.Event()))
@@ -211,23 +211,23 @@ class ImageStore(OneImageCalls):
     # Runs --------------------------------------------------------------------------------
 
     def run(self, folder: str, *, expected: int | None = None) -> Run:
-        """Return the run in a folder. As a context manager, it publishes the run on success.
+        """Return a run: images in a folder that a `with` block publishes together on success.
 
         Args:
             folder: Folder of the run, such as `generations/7`.
-            expected: Number of images required for publishing. None: the number of images saved by
-                the returned object.
+            expected: Number of images required for publishing. Default: the number of images saved
+                by the returned object.
         """
         return Run(folder, expected, self.save, self._run, self._operations.retries)
 
     def publish_run(self, folder: str, *, expected: int | None = None) -> PublishedRun:
-        """Publish the images in a folder. `expected` is the required number, if any. See `Run`."""
+        """Publish a folder as a run. With `expected`, it must contain exactly so many images."""
         return self._run(publish(self._operations.retries, named(folder), expected))
 
     def runs(
         self, prefix: str = "", *, state: RunState | None = None, sort: Sort = "folder"
     ) -> Iterator[RunInfo]:
-        """Iterate over runs whose folder begins with `prefix`; sorted by time, at most 10,000."""
+        """Iterate over runs whose folder begins with `prefix`. At most 10,000 if sorted by time."""
         query: str | None = runs_query(prefix, state, sort)
         while query is not None:
             found, query = self._run(page_of_runs(self._operations.retries, prefix, query))

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def outcomes_of(path: str, run: Callable[[], T]) -> Sequence[Outcome[T]]:
-    """Run one job and return its outcome. Errors in `FAILED` become outcomes."""
+    """Run a job for one image and return its outcome. Exceptions in `FAILED` become outcomes."""
     try:
         return [Outcome(path, run())]
     except FAILED as error:
@@ -34,8 +34,8 @@ def run_many(
         stop: Set when the caller is interrupted, so that running jobs can end early.
 
     Raises:
-        SomeFailed: Some jobs failed. Raised after all were attempted, or early if the remaining
-            ones would fail for the same reason.
+        SomeFailed: Some jobs failed. Raised after all jobs were attempted, or earlier if the
+            remaining jobs would fail for the same reason.
     """
     gathered: Gathered[T] = Gathered(each)
     running: dict[Future[Sequence[Outcome[T]]], int] = {}

@@ -60,8 +60,8 @@ class ImageInfo:
         modified: Time of the last save (timezone-aware); whole seconds if returned by `stat`.
         etag: Etag with its quotes, ready for `if_match`.
         sha256: Hexadecimal digest; None if the image has not been hashed.
-        ai_mark: AI mark embedded in the image: `c2pa`, `iptc`, `both` or `none`; None if it cannot
-            be determined or is not known yet. Ignored in comparisons, because it may change.
+        ai_mark: Embedded metadata which states that AI made the image: `c2pa`, `iptc`, `both` or
+            `none`; None if unknown. Ignored in comparisons, because it may become known later.
     """
 
     path: str
@@ -99,11 +99,11 @@ class MediaResource:
     """Image or video of the media library. The OpenAPI document describes each field.
 
     Attributes:
-        source_key: Storage key of the first ingestion; None if the server does not know it.
+        source_key: Storage key of the image that was ingested first; None if unknown.
         duration: Duration of a video in seconds.
-        dominant_color: Color as `#rrggbb`; None if not computed yet or not computable.
+        dominant_color: Color as `#rrggbb`; None if it has not been or cannot be computed.
         tags: Sorted tags.
-        ai_mark: `c2pa`, `iptc`, `both` or `none`; None if not checked or not determinable.
+        ai_mark: See `ImageInfo`.
         generation: Generation parameters without `raw`; None if unknown.
         url: URL of the bytes.
     """
@@ -170,8 +170,8 @@ class ResourceFilters(FactsFilters, total=False):
     """Filters for listing resources, which must all match.
 
     `q` contains words in the generation parameters, as in a search.
-    `tag` is a required tag, or an excluded tag with a leading `-`; or several.
-    `source_key` is the storage key of the first ingestion, such as `compute/a.png`; or several.
+    `tag` is one or several tags that a resource must have. A leading `-` excludes a tag.
+    `source_key` is one or several keys of ingested images, such as `compute/a.png`.
     """
 
     tag: str | Iterable[str]
@@ -186,11 +186,11 @@ class ResourceFilters(FactsFilters, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HealingProgress:
-    """Progress of computing missing fields.
+    """Progress of the server in computing missing fields of media resources.
 
     Attributes:
-        total: Number of resources with missing fields.
-        waiting: Number of resources still waiting, in the whole library.
+        total: Number of resources with missing fields at the beginning.
+        waiting: Number of resources in the whole library that still have missing fields.
     """
 
     total: int
@@ -204,10 +204,10 @@ class HealingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Transfer progress of one image. It may decrease after a failed attempt.
+    """Transfer progress of one image.
 
     Attributes:
-        done: Bytes sent or received.
+        done: Number of bytes sent or received. It may decrease after a failed attempt.
         total: Size in bytes; None if the server has not sent it.
     """
 
@@ -233,11 +233,11 @@ class SaveOptions(Encoding, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Run in a listing.
+    """Run (folder of images that are published together) in a listing.
 
     Attributes:
         folder: Folder of the images.
-        state: `published` or `open`.
+        state: `published`, or `open` before that.
         published_at: Time of publication (timezone-aware); None if the run is open.
         count: Number of images in the manifest; None if the run is open.
         expires_at: Expiration under the retention rules (timezone-aware); None if the run does not
@@ -264,7 +264,7 @@ class RunImage:
 
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
-    """Run with its images; `published_at` is None if the run is still open."""
+    """Run with a list of its images. `published_at` is None if it is not yet published."""
 
     folder: str
     state: str
@@ -279,7 +279,7 @@ class DeletedRun:
 
     Attributes:
         marked: Number of images that will be deleted after the grace period.
-        kept: Number of images kept because the media library has recorded them in place.
+        kept: Number of images kept because resources of the media library refer to them.
         newer: Number of images kept because they were saved after the deletion was requested.
     """
 

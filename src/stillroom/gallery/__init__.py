@@ -1,1 +1,1 @@
-"""The page at `/`, for people: static files, and the route that serves them."""
+"""Gallery, the web page at `/`: its static files and the routes that serve them."""

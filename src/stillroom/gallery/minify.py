@@ -1,7 +1,7 @@
-"""Leaving comments and needless spaces out of scripts, styles and markup before they are served.
+"""Removal of comments and unnecessary whitespace from JavaScript, CSS and HTML files.
 
-This is no parser: it relies on the house style of `static/`, which eslint.config.js holds it to
-(texts in double quotes or templates, none over several lines, no template within another).
+This is not a parser. It relies on the code style of `static/`, which eslint.config.js enforces:
+strings are on one line, in double quotes or templates, and templates are not nested.
 """
 
 import re
@@ -18,15 +18,15 @@ _SCRIPT: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""What of a line of JavaScript goes, and what must not be touched; no text goes over lines."""
+"""Parts of a line of JavaScript: groups 1 and 2 are kept, other matches are removed."""
 
 _STYLE: Final = re.compile(rb"(?<=[:,;{]) | (?=[{}])")
 
 
 def minified(name: str, content: bytes) -> bytes:
-    """A file without its comments, indentation and the spaces that a browser does not need.
+    """Return the content of a file without comments, indentation and unnecessary spaces.
 
-    Lines stay, so JavaScript's rules for missing semicolons never come into play.
+    Line breaks between statements are kept, because JavaScript may need them as semicolons.
     """
     content = _COMMENT.sub(b"", content)
     if name.endswith(".js"):

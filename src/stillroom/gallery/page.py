@@ -1,8 +1,8 @@
-"""Serving the page: a browser is told what it may load, and how long it may keep it.
+"""Routes that serve the gallery's page and files, with their security and caching headers.
 
-The files are plain modules and styles that a browser takes as they are, so nothing is built; only
-comments and spaces are left out. They lie below a folder named by their hash and are cached for a
-year; the page alone is revalidated each time. docs/adr/0018-a-page-of-plain-modules.md.
+The files are plain JavaScript modules and style sheets, so there is no build step; only comments
+and spaces are removed. The files are below a URL that contains their hash and are cached for a
+year. Only the page is revalidated each time. See docs/adr/0018-a-page-of-plain-modules.md.
 """
 
 import functools
@@ -34,12 +34,12 @@ _TYPES: Final = {
 }
 
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
-"""What lies below a folder named by its hash never changes (RFC 8246); a year."""
+"""`Cache-Control` for files: one year (RFC 8246), because a changed file has a new URL."""
 
 _TAKES_GZIP: Final = re.compile(
     r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE
 )
-"""https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
+"""`Accept-Encoding` that allows gzip: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3"""
 
 _ASK_EACH_TIME: Final = "no-cache"
 
@@ -53,13 +53,13 @@ _SAFE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The files as they are served.
+    """Page and files of the gallery as they are served.
 
     Attributes:
-        version: Names the folder that they lie below; other files have another one.
-        files: By name, without the page itself.
-        page: Refers to the files relatively, so that a proxy may put a path in front of all.
-        policy: The page's `Content-Security-Policy`.
+        version: Hash of all files, which is part of their URLs.
+        files: Content of each file by name, without the page.
+        page: HTML of the page. It has relative URLs, so that a proxy can add a path prefix.
+        policy: `Content-Security-Policy` of the page.
     """
 
     version: str
@@ -77,14 +77,14 @@ class Gallery:
         files_at: str = "gallery/",
         api_at: str = "api/v1/",
     ) -> Self:
-        """The files that are installed with this package.
+        """Read the files that are installed with this package.
 
         Args:
-            image_origins: Who serves images beside this server, such as `https://cdn.example.com`.
-            max_upload_bytes: What the page refuses before it is sent.
-            deletion_grace_s: How long a resource can be brought back, for the page to say so.
-            files_at: Where the files are, relative to the page.
-            api_at: Where the API is, relative to the page.
+            image_origins: Other servers of images, such as `https://cdn.example.com`.
+            max_upload_bytes: Size above which the page does not upload a file.
+            deletion_grace_s: Seconds in which a deletion can be undone. The page displays them.
+            files_at: URL of the files, relative to the page.
+            api_at: URL of the API, relative to the page.
         """
         folder = importlib.resources.files(__package__) / "static"
         files = {
@@ -103,15 +103,15 @@ class Gallery:
         return cls(version, files, page, _policy(image_origins))
 
     async def show(self, request: Request) -> Response:
-        """The page."""
+        """Return the page."""
         headers = {**_SAFE, "cache-control": _ASK_EACH_TIME, "content-security-policy": self.policy}
         return _answer(request, self.page, PAGE, headers)
 
     async def send_file(self, request: Request) -> Response:
-        """One of the files.
+        """Return one of the files.
 
         Raises:
-            HTTPException: 404, also for the files of another version.
+            HTTPException: 404 if the file does not exist or belongs to another version.
         """
         name: str = request.path_params["name"]
         if request.path_params["version"] != self.version or name not in self.files:
@@ -120,7 +120,7 @@ class Gallery:
 
 
 def gallery_router(gallery: Gallery) -> APIRouter:
-    """The routes of the page and its files, which need no token: they hold no image and no name."""
+    """Return a router for the page and its files. No token is required: they contain no images."""
     router = APIRouter()
     router.routes.append(Route("/", gallery.show))
     router.routes.append(Route("/gallery/{version}/{name}", gallery.send_file))
@@ -128,7 +128,7 @@ def gallery_router(gallery: Gallery) -> APIRouter:
 
 
 def embedded_gallery_router(gallery: Gallery) -> APIRouter:
-    """The same at `/gallery/`, in an app that has a root of its own; its files are beside it."""
+    """Return a router that serves the page at `/gallery/`, for an app with its own page at `/`."""
     router = APIRouter()
     router.routes.append(Route("/gallery/", gallery.show))
     router.routes.append(Route("/gallery", _add_slash))
@@ -137,12 +137,12 @@ def embedded_gallery_router(gallery: Gallery) -> APIRouter:
 
 
 async def _add_slash(_: Request) -> Response:
-    """A relative redirect: it needs no Host header, and a proxy may put a path in front."""
+    """Redirect to `gallery/`. The URL is relative, so that it works behind any proxy."""
     return Response(status_code=307, headers={"location": "gallery/"})
 
 
 def _policy(image_origins: Iterable[str]) -> str:
-    """Scripts and styles come as files from here, and texts become no markup, whatever they hold.
+    """Return the Content-Security-Policy. It forbids inline scripts and HTML made from strings.
 
     Sources: https://www.w3.org/TR/CSP3/ and https://www.w3.org/TR/trusted-types/
     """
@@ -175,7 +175,7 @@ def _answer(request: Request, content: bytes, name: str, headers: dict[str, str]
     if packs:
         content = _packed(content)
         headers = {**headers, "content-encoding": "gzip"}
-    # The policy is part of the page: a browser keeps it with the page, and a setting changes it.
+    # Browsers cache the policy with the page, so the ETag must change if the policy does.
     told = headers.get("content-security-policy", "").encode()
     etag = f'"{hashlib.sha256(told + content).hexdigest()[:32]}"'
     headers = {**headers, "etag": etag, "vary": "accept-encoding"}

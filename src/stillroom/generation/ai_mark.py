@@ -1,4 +1,4 @@
-"""AI mark of a file: an unverified C2PA manifest, or the IPTC property DigitalSourceType in XMP."""
+"""AI mark: metadata which states that AI made an image (C2PA, or IPTC DigitalSourceType in XMP)."""
 
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -7,10 +7,10 @@ from stillroom.generation.carriers.entries import Entries
 from stillroom.generation.carriers.xmp import SOURCE_TYPE
 
 AiMark = Literal["c2pa", "iptc", "both", "none"]
-"""`c2pa`: an unverified manifest; `iptc`: the property; `both`; or `none`."""
+"""Kind of mark. `c2pa` is a manifest, which is not verified; `iptc` is DigitalSourceType."""
 
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Value that is written; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
+"""Value of DigitalSourceType to write; see https://cv.iptc.org/newscodes/digitalsourcetype/."""
 
 TYPES: Final = frozenset(
     (
@@ -30,7 +30,7 @@ _MADE_BY_AI: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmi
 
 
 def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
-    """Return the AI mark found by the carriers of one file, or None if it cannot be determined."""
+    """Return the AI mark among a file's metadata entries, or None if it cannot be determined."""
     carriers = list(gathered)
     has_c2pa = any(entries.has_c2pa for entries in carriers)
     has_iptc = any(says_ai(entries) for entries in carriers)
@@ -42,5 +42,5 @@ def mark_of(gathered: Iterable[Entries]) -> AiMark | None:
 
 
 def says_ai(entries: Entries) -> bool:
-    """Return whether the IPTC property names AI as the source, ignoring the prefix of the term."""
+    """Return whether the last part of DigitalSourceType names AI as the image's source."""
     return entries.texts.get(SOURCE_TYPE, "").strip().rpartition("/")[2] in _MADE_BY_AI

@@ -1,4 +1,4 @@
-"""Generation facts of an image, under the names that the API uses."""
+"""Generation parameters ("facts") of an image, with the field names that the API uses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ _MAX_ORIGINS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Low-rank adaptation of the model.
+    """LoRA (low-rank adaptation of the model).
 
     Attributes:
-        name: Name that the tool uses.
-        weight: 1 is its full strength; None if unknown.
+        name: Name of the LoRA in the tool that made the image.
+        weight: Strength, where 1.0 is full strength; None if unknown.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """Facts about how an image was made; None means unknown.
+    """Generation parameters of an image. Each is None if it is unknown.
 
     Attributes:
-        tool: The program that made it, such as `ComfyUI`.
-        seed: 0 to 2**64 - 1.
-        model: Name that the tool uses, often a file name.
-        loras: None if it is unknown whether any were used.
-        width: Requested width in pixels; the image may have been enlarged since.
-        height: Requested height in pixels, likewise.
-        derived_from: Paths or SHA-256 of images that it was made from.
-        raw: Metadata written by the tool, by its name in the file.
+        tool: Program that made the image, such as `ComfyUI`.
+        seed: Integer from 0 to 2**64 - 1.
+        model: Name of the model in this program, often a file name.
+        loras: LoRAs used; None if it is unknown whether any were used.
+        width: Requested width in pixels; the image may have been enlarged later.
+        height: Requested height in pixels; the image may have been enlarged later.
+        derived_from: Paths or SHA-256 hashes of the images from which this one was made.
+        raw: Original metadata of the program, by keyword in the file.
     """
 
     tool: str | None = None
@@ -61,7 +61,7 @@ class Generation:
     raw: Mapping[str, object] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values that encode strictly in UTF-8."""
+        """Return the fields as a dict that can be serialized as JSON in UTF-8."""
         values = {name: getattr(self, name) for name in NAMES}
         if self.loras is not None:
             values["loras"] = [{"name": lora_.name, "weight": lora_.weight} for lora_ in self.loras]
@@ -70,7 +70,7 @@ class Generation:
         return values
 
     def over(self, other: "Generation") -> "Generation":
-        """Return these facts, with unknown ones filled in from `other`."""
+        """Return a copy in which unknown parameters are filled in from `other`."""
         return Generation(
             **{
                 name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
@@ -79,18 +79,18 @@ class Generation:
         )
 
     def is_empty(self) -> bool:
-        """Return whether all facts are unknown."""
+        """Return whether all parameters are unknown."""
         return all(getattr(self, name) is None for name in NAMES)
 
 
 NAMES: Final = tuple(field.name for field in fields(Generation))
-"""Names of the facts, in display order."""
+"""Names of the parameters, in display order."""
 
 
 def generation_of(values: Mapping[str, Any]) -> Generation:
-    """Parse facts in the form of `as_json` from any writer; invalid values become None.
+    """Parse an untrusted JSON object as returned by `as_json`. Invalid values become None.
 
-    Unknown names are ignored, so that older versions can read what newer versions write.
+    Unknown names are ignored, so that older versions can read metadata from newer versions.
     """
     raw = values.get("raw")
     return Generation(
@@ -112,18 +112,18 @@ _TEXTS: Final = (
 
 
 def text(value: object) -> str | None:
-    """Return a text that every encoder and database accepts; None for anything else."""
+    """Return a string without characters that UTF-8 or PostgreSQL reject; None if not a string."""
     return clean_text(value) if isinstance(value, str) else None
 
 
 def name(value: object) -> str | None:
-    """Return a cleaned and stripped text, or None if it is empty or not a text."""
+    """Return a string, cleaned as by `text` and stripped; None if it is empty or not a string."""
     cleaned = text(value)
     return (cleaned.strip() or None) if cleaned is not None else None
 
 
 def whole(value: object, most: int = _MAX_COUNT) -> int | None:
-    """Convert a number or its decimal text to an integer in 0 to `most`; None for anything else."""
+    """Convert a number or numeric string to an integer; None if it is not from 0 to `most`."""
     if isinstance(value, str):
         value = value.strip()
         digits = value.removesuffix(".0")
@@ -138,7 +138,7 @@ def whole(value: object, most: int = _MAX_COUNT) -> int | None:
 
 
 def number(value: object) -> float | None:
-    """Convert a number or its text to a finite float; None for anything else."""
+    """Convert a number or numeric string to a finite float; None if that is not possible."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -149,20 +149,20 @@ def number(value: object) -> float | None:
 
 
 def size(value: object) -> tuple[int | None, int | None]:
-    """Parse width and height from a text such as `512x768`."""
+    """Parse width and height from a string such as `512x768`; (None, None) if it is malformed."""
     across, _, down = value.partition("x") if isinstance(value, str) else ("", "", "")
     dimensions = whole(across), whole(down)
     return dimensions if None not in dimensions else (None, None)
 
 
 def lora(value: object, weight: object) -> Lora | None:
-    """Return a LoRA, or None if it has no name."""
+    """Return a `Lora`, or None if the name is empty or not a string."""
     cleaned = name(value)
     return Lora(cleaned, number(weight)) if cleaned and cleaned != "None" else None
 
 
 def clean_object(value: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """Copy a JSON object so that every encoder accepts it; None if it is nested too deeply."""
+    """Copy a JSON object with all strings cleaned; None if it is nested too deeply."""
     try:
         cleaned = clean(value)
     except Unreadable:
@@ -188,7 +188,7 @@ def _origins(value: object) -> tuple[str, ...] | None:
 
 
 def object_in(text_: str | None, budget: WorkBudget) -> dict[str, Any] | None:
-    """Parse a text as `json_object` does; None if it does not begin like a JSON object."""
+    """Parse a string with `json_object`; None if it does not begin with a brace."""
     if text_ is None or not text_.lstrip().startswith("{"):
         return None
     return json_object(text_, budget)

@@ -1,4 +1,4 @@
-"""Reading of generation facts and the AI mark from files."""
+"""Reading of generation parameters and the AI mark from image and video files."""
 
 import asyncio
 import concurrent.futures
@@ -25,20 +25,20 @@ from stillroom.generation.tools import (
 from stillroom.work_budget import TooMuchWork, WorkBudget
 
 MAX_BYTES: Final = 1024**2
-"""Bound on all reads of one file together."""
+"""Maximum number of bytes that are read from one file."""
 
 _FIRST_BYTES: Final = 64 * 1024
 _READ_BYTES: Final = 16 * 1024
 _MAX_READS: Final = 24
 _SNIFFED_BYTES: Final = 16
 _parsing: Final = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="generation")
-"""A single thread: with more, the event loop would wait longer for its turn."""
+"""Parser thread. It is only one, because more threads would delay the event loop (GIL)."""
 
 exceeded_reports: Final[set[Callable[[], None]]] = set()
-"""Callbacks for files whose metadata exceed the work budget."""
+"""Functions that are called when a file's metadata takes too much work to parse."""
 
 Read = Callable[[int, int], Awaitable[bytes]]
-"""Reads bytes of a file: `(start, length)`."""
+"""Function that reads part of a file. Its arguments are start and length in bytes."""
 
 Carrier = Callable[[FileParts, Entries], None]
 T = TypeVar("T")
@@ -53,7 +53,7 @@ _TOOLS: Final = (
     a1111.read,
     comfyui.read,
 )
-"""In order of precedence: tools whose texts are marked as theirs come first."""
+"""Parsers in order of precedence: those that recognize their tool unambiguously come first."""
 
 
 _FORMATS: Final = (
@@ -70,9 +70,9 @@ class Found:
     """Result of reading one file.
 
     Attributes:
-        generation: None if no tool has written anything.
-        broken: Whether something was malformed, too large to be read, or too much work.
-        ai_mark: None if it cannot be determined, including formats that are not read.
+        generation: Generation parameters; None if the file contains none in a known format.
+        broken: True if some metadata was malformed, too large or took too much work to parse.
+        ai_mark: AI mark; None if it cannot be determined or the file format is not supported.
     """
 
     generation: Generation | None
@@ -81,7 +81,7 @@ class Found:
 
 
 UNKNOWN: Final = Found(None, broken=True)
-"""Result for a file that takes too much work."""
+"""Result for a file whose metadata takes too much work to parse."""
 
 
 class Readable(Protocol):
@@ -101,16 +101,16 @@ def reader_of(file: Readable) -> Read:
 
 
 def find(parts: FileParts) -> Found:
-    """Find the facts and the AI mark in the parts of a file.
+    """Find the generation parameters and the AI mark in a file of which some parts were read.
 
     Raises:
-        MoreNeeded: more of the file must be read.
-        TooMuchWork: the budget of the parts is spent.
+        MoreNeeded: another part of the file must be read.
+        TooMuchWork: parsing takes more work than `parts.budget` allows.
     """
     broken, generation, gathered = False, None, []
     for carrier in _carriers(parts):
         if generation is not None and any(map(says_ai, gathered)):
-            break  # the remaining carriers would cost another read
+            break  # the remaining readers would read another part of the file
         entries = _gather(carrier, parts)
         gathered.append(entries)
         broken = broken or entries.broken
@@ -121,12 +121,12 @@ def find(parts: FileParts) -> Found:
 
 
 def find_mark(parts: FileParts) -> AiMark | None:
-    """Find only the AI mark; raises the same errors as `find`."""
+    """Find only the AI mark. Raises the same exceptions as `find`."""
     return mark_of([_gather(carrier, parts) for carrier in _carriers(parts)])
 
 
 def find_in(data: bytes) -> Found:
-    """Find the facts and the AI mark in a file, of which `data` may be only the beginning."""
+    """Find the generation parameters and AI mark in the bytes of a file or of its beginning."""
     try:
         return find(FileParts.whole(data))
     except TooMuchWork:
@@ -134,7 +134,7 @@ def find_in(data: bytes) -> Found:
 
 
 def texts_in(data: bytes) -> Mapping[str, str]:
-    """Return all texts of a whole file, by the names that `carriers` use."""
+    """Return all texts embedded in a complete file, by name; see `Entries`."""
     parts, texts = FileParts.whole(data), {}
     for carrier in reversed(_carriers(parts)):
         texts.update(_gather(carrier, parts).texts)
@@ -142,7 +142,7 @@ def texts_in(data: bytes) -> Mapping[str, str]:
 
 
 async def find_by_reading(size: int, read: Read) -> Found:
-    """Find the facts and the AI mark in a file of `size` bytes, reading as `by_reading` does."""
+    """Find the generation parameters and AI mark in a file of `size` bytes with `by_reading`."""
     try:
         return await by_reading(size, read, find)
     except TooMuchWork:
@@ -150,7 +150,7 @@ async def find_by_reading(size: int, read: Read) -> Found:
 
 
 async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> T:
-    """Parse a file of `size` bytes with `run_parser`, calling `read` for at most 1 MiB of it."""
+    """Parse a file of `size` bytes with `run_parser`, reading at most 1 MiB of it with `read`."""
     parts = FileParts(size, MAX_BYTES)
     start, length = 0, min(size, _FIRST_BYTES)
     for _ in range(_MAX_READS):
@@ -168,10 +168,10 @@ async def by_reading(size: int, read: Read, parse: Callable[[FileParts], T]) -> 
 
 
 async def run_parser(parts: Parts, parse: Callable[[Parts], T]) -> T:
-    """Parse these parts: in the event loop if it takes about a millisecond, else in a thread.
+    """Call `parse` in the event loop, or in a thread if it takes longer than about 1 ms.
 
     Raises:
-        TooMuchWork: it takes more work than one file may cause; this is counted.
+        TooMuchWork: parsing takes too much work. Each function in `exceeded_reports` is called.
     """
     whole = parts.budget
     parts.budget = part = whole.part_at_once()
@@ -204,12 +204,12 @@ def _gather(carrier: Carrier, parts: FileParts) -> Entries:
 
 
 def interpret(texts: Mapping[str, str], budget: WorkBudget) -> Found:
-    """Find the facts in the texts of one file, by the names that `carriers` use.
+    """Find the generation parameters in the texts embedded in one file, by name; see `Entries`.
 
-    Facts written by the SDK take precedence; the tool's facts fill in those that are missing.
+    Parameters embedded by the SDK take precedence over those embedded by the generating tool.
 
     Raises:
-        TooMuchWork: the budget is spent.
+        TooMuchWork: parsing takes more work than `budget` allows.
     """
     ours, broken = _read_by(own.read, texts, budget)
     for tool in _TOOLS:

@@ -8,24 +8,24 @@ from typing import Any, Final
 from stillroom.work_budget import WorkBudget
 
 _MAX_VALUES: Final = 200_000
-"""Takes about 50 ms to parse; a ComfyUI graph of 200 KB has a tenth of that."""
+"""Maximum number of JSON values (50 ms to parse). A 200 KB ComfyUI graph has a tenth of that."""
 
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 40
 
 
 class Unreadable(Exception):
-    """Metadata at a tool's usual place that does not have the tool's format."""
+    """The metadata has a keyword that a tool uses, but not the format of this tool."""
 
 
 def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
     """Parse a JSON object.
 
-    NaN, infinities and overlong numbers become null, lone surrogates U+FFFD.
+    NaN, infinity and numbers that are too long become None, lone surrogates become U+FFFD.
 
     Raises:
-        Unreadable: it is not a JSON object, or larger or deeper than any tool writes.
-        TooMuchWork: the budget is spent.
+        Unreadable: the text is not a JSON object, or it is unusually large or deeply nested.
+        TooMuchWork: parsing takes more work than `budget` allows.
     """
     budget.produce(len(text))
     values = sum(map(text.count, ",[{"))
@@ -44,7 +44,7 @@ def json_object(text: str, budget: WorkBudget) -> dict[str, Any]:
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
-    """Copy a JSON value with cleaned texts and finite numbers; raise `Unreadable` if too deep."""
+    """Copy a JSON value, clean its strings and replace NaN. Raise `Unreadable` if too deep."""
     if depth > _MAX_DEPTH:
         raise Unreadable
     if isinstance(value, str):
@@ -59,14 +59,14 @@ def clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  (JSON)
 
 
 def clean_text(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 lacks, and U+0000, which PostgreSQL refuses."""
+    """Replace characters that UTF-8 (lone surrogates) or PostgreSQL (U+0000) cannot store."""
     if not text.isascii():
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\0", "\ufffd")
 
 
 def decode_text(data: bytes) -> str:
-    """Decode text of an undeclared encoding: UTF-8 if it is valid, else Latin-1."""
+    """Decode text in an unknown encoding: as UTF-8 if it is valid, else as Latin-1."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,1 +1,1 @@
-"""Readers of embedded texts, one module per file format."""
+"""Readers of the texts that are embedded in files, one module per file format."""

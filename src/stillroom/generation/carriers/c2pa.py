@@ -1,4 +1,4 @@
-"""Detection of C2PA manifests by the first bytes of their box. Nothing is verified.
+"""Detection of C2PA manifests by the first bytes of their box. Signatures are not verified.
 
 Source: https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html
 (annex A: embedding manifests into files), and ISO/IEC 19566-5 (JUMBF).
@@ -17,11 +17,11 @@ _STORE: Final = bytes.fromhex("6332706100110010800000aa00389b71")
 
 
 def is_manifest(start: bytes) -> bool:
-    """Return whether the first `HEAD_BYTES` contain a C2PA superbox of JUMBF."""
+    """Return whether the first bytes of a box (`HEAD_BYTES`) show that it is a C2PA manifest."""
     at = start.find(b"jumb")
     return at >= 4 and is_described(start[at + 4 :])
 
 
 def is_described(content: bytes) -> bool:
-    """Return whether the content of a superbox begins with the description of C2PA."""
+    """Return whether the content of a JUMBF superbox begins with C2PA's description box."""
     return content[4:8] == b"jumd" and content[8:24] == _STORE

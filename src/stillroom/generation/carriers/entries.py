@@ -1,4 +1,4 @@
-"""Texts found in one file, by name."""
+"""Texts that are embedded in one file, by name."""
 
 import zlib
 from typing import Final
@@ -8,26 +8,26 @@ from stillroom.generation.carriers import c2pa
 from stillroom.work_budget import WorkBudget
 
 MAX_TEXT_BYTES: Final = 1024**2
-"""Bound on one inflated text; the largest ComfyUI graphs have some hundred kilobytes."""
+"""Maximum size of a decompressed text. Large ComfyUI graphs have several hundred kilobytes."""
 
 _MAX_INFLATED_BYTES: Final = 2 * MAX_TEXT_BYTES
 _MAX_TEXTS: Final = 256
 
 
 def is_readable(parts: FileParts, start: int, length: int) -> bool:
-    """Return whether a text of the file is within the bounds."""
+    """Return whether a text of `length` bytes is small enough to be read."""
     return length <= MAX_TEXT_BYTES and parts.allows(start, length)
 
 
 class Entries:
-    """Texts by name: a PNG keyword, or a property prefixed with `exif:`, `xmp:` or `jpeg:`.
+    """Texts embedded in a file, by PNG keyword or by property, such as `exif:UserComment`.
 
     Attributes:
-        texts: The first text of each name.
-        broken: Whether something could not be read.
-        has_c2pa: Whether there is a C2PA manifest; it is not verified.
-        hides_mark: Whether an unreadable part may have contained an AI mark.
-        budget: Work that further parsing may still cause.
+        texts: Texts by name; the first one if several have the same name.
+        broken: True if some metadata could not be read.
+        has_c2pa: True if the file contains a C2PA manifest, which is not verified.
+        hides_mark: True if unreadable metadata may have contained an AI mark.
+        budget: Amount of work that further parsing may cause.
     """
 
     def __init__(self, budget: WorkBudget) -> None:
@@ -39,25 +39,25 @@ class Entries:
         self._inflated = 0
 
     def add(self, name: str, text: str) -> None:
-        """Add a text; empty texts, and those beyond the maximum number, are ignored."""
+        """Add a text, unless it is empty or the maximum number of texts has been reached."""
         self.budget.produce(len(text))
         if text and len(self.texts) < _MAX_TEXTS:
             self.texts.setdefault(name, text)
 
     def mark_broken(self, *, with_mark: bool = True) -> None:
-        """Record that something could not be read, which may have been an AI mark."""
+        """Record that metadata could not be read; `with_mark` if it may contain an AI mark."""
         self.broken = True
         self.hides_mark = self.hides_mark or with_mark
 
     def add_manifest(self, start: bytes) -> None:
-        """Record a C2PA manifest, recognized by the first bytes of its place."""
+        """Record a C2PA manifest if these first bytes of its box show that it is one."""
         if c2pa.is_manifest(start):
             self.has_c2pa = True
         else:
             self.mark_broken()
 
     def inflate(self, packed: bytes) -> bytes:
-        """Inflate a text; raise `BrokenHeader` if it is not deflated data, or too large."""
+        """Decompress a text (zlib). Raise `BrokenHeader` if it is malformed or too large."""
         room = min(MAX_TEXT_BYTES, _MAX_INFLATED_BYTES - self._inflated)
         if room <= 0:
             raise BrokenHeader

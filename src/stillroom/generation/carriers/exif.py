@@ -1,4 +1,4 @@
-"""EXIF: the user comment in its three encodings, and other texts that tools misuse.
+"""EXIF reader: UserComment in its three encodings, and other texts in which tools store metadata.
 
 Source: https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E (Exif 3.0), 4.6;
 PNG, WebP and ISO media files contain the same TIFF structure.
@@ -24,7 +24,7 @@ _NAMES: Final = {
     _USER_COMMENT: "exif:UserComment",
 }
 _BYTES: Final = (1, 2, 7)
-"""BYTE, ASCII and UNDEFINED: types of one byte each."""
+"""EXIF type numbers for BYTE, ASCII and UNDEFINED, whose values have one byte each."""
 
 _MAX_ENTRIES: Final = 512
 _LOOKS_OF_AN_ENTRY: Final = 3
@@ -32,7 +32,7 @@ _CODE_BYTES: Final = 8
 
 
 def read(data: bytes, entries: Entries) -> None:
-    """Read an EXIF block, with or without its label; anything else yields nothing."""
+    """Read an EXIF block with or without the leading `Exif` label; ignore malformed blocks."""
     data = data.removeprefix(b"Exif\0\0")
     try:
         for tag, start, length in _values(data, entries.budget):
@@ -50,7 +50,7 @@ def read(data: bytes, entries: Entries) -> None:
 
 
 def decode_comment(value: bytes) -> str:
-    """Decode a UserComment, whose first eight bytes name its encoding."""
+    """Decode the EXIF property UserComment, whose first eight bytes name its encoding."""
     code, text = value[:_CODE_BYTES], value[_CODE_BYTES:]
     if code == b"UNICODE\0":
         return _decode_utf16(text)
@@ -62,9 +62,9 @@ def decode_comment(value: bytes) -> str:
 
 
 def _decode_utf16(text: bytes) -> str:
-    """Decode UTF-16 in the byte order with more ASCII characters, as in prompts.
+    """Decode UTF-16 in the byte order that results in more ASCII characters.
 
-    The standard leaves the order open: piexif writes big-endian, others the order of the file.
+    The standard does not define the order: piexif writes big-endian, others the file's order.
     """
     text = text[: len(text) // 2 * 2]
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -74,7 +74,7 @@ def _decode_utf16(text: bytes) -> str:
 
 
 def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
-    """Yield tag, start and length of each text in the first directory and in the EXIF directory."""
+    """Yield tag, start and length of each text in the first directory and the EXIF directory."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
         raise BrokenHeader
@@ -87,7 +87,7 @@ def _values(data: bytes, budget: WorkBudget) -> Iterator[tuple[int, int, int]]:
 def _directory(
     data: bytes, order: str, start: int, budget: WorkBudget
 ) -> Generator[tuple[int, int, int], None, int]:
-    """Yield the texts of a directory; return the offset of the EXIF directory, or 0 if none."""
+    """Yield the texts of a directory. Return the EXIF directory's offset, or 0 if it has none."""
     below = 0
     (count,) = struct.unpack_from(order + "H", data, start)
     for index in range(min(count, _MAX_ENTRIES)):

@@ -1,4 +1,4 @@
-"""AVIF, HEIC and MP4: EXIF and XMP items of the box `meta`; manifests and XMP in `uuid` boxes.
+"""AVIF, HEIC and MP4 reader: EXIF and XMP in the box `meta`, C2PA and XMP in boxes `uuid`.
 
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, idat); ISO/IEC 23008-12, annex A; for `uuid`
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.2.1) and `c2pa.py`.
@@ -17,7 +17,7 @@ XMP_TYPE: Final = b"application/rdf+xml"
 _XMP_UUID: Final = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _UUID_BYTES: Final = 16
 _HASHES: Final = b"merkle\0"
-"""Purpose of other C2PA boxes: hashes of a fragmented video."""
+"""Purpose field of C2PA boxes that contain hashes of a fragmented video, not a manifest."""
 
 _MAX_BOXES: Final = 256
 _MAX_ITEMS: Final = 4096
@@ -27,7 +27,7 @@ _IN_FILE, _IN_IDAT = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Item that contains text: its number, four-letter type and content type."""
+    """Item in the box `meta`, with its number, four-letter type and content type."""
 
     number: int
     kind: bytes
@@ -40,7 +40,7 @@ def is_heif(start: bytes) -> bool:
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the EXIF and XMP items, and the `uuid` boxes."""
+    """Read the EXIF and XMP items and the `uuid` boxes into `entries`."""
     for number, (kind, at, until) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader
@@ -49,7 +49,7 @@ def read(parts: FileParts, entries: Entries) -> None:
         elif kind == b"uuid":
             _read_uuid_box(parts, at, until, entries)
         elif kind == b"moof":
-            return  # the first of very many; metadata of the whole file comes before them
+            return  # first of many video fragments; metadata of the file precedes them
 
 
 def _read_uuid_box(parts: FileParts, start: int, end: int, entries: Entries) -> None:
@@ -91,7 +91,7 @@ def _read_items(parts: FileParts, start: int, end: int, entries: Entries) -> Non
 
 
 def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Return start and end of the content of the first box of this kind."""
+    """Return the start and end of the content of the first box of type `kind`, or None."""
     for name, at, until in itertools.islice(boxes(parts, start, end), _MAX_BOXES):
         if name == kind:
             return at, until
@@ -99,7 +99,7 @@ def box(parts: FileParts, kind: bytes, start: int, end: int) -> tuple[int, int] 
 
 
 def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
-    """Yield the text items that `iinf` describes."""
+    """Yield the items that the content of an `iinf` box, from `start` to `end`, describes."""
     version = parts.numbers("B", start)[0]
     head = 6 if version == 0 else 8
     for kind, at, until in itertools.islice(boxes(parts, start + head, end), _MAX_ITEMS):
@@ -119,7 +119,7 @@ def items(parts: FileParts, start: int, end: int) -> Iterator[Item]:
 def locations(
     parts: FileParts, start: int, end: int, inner: int
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yield number and extents (start, length) of each item in the content of an `iloc` box.
+    """Yield the number and extents (start, length) of each item in the content of an `iloc` box.
 
     `inner` is the start of the content of `idat`, to which the extents of some items are relative.
     """
@@ -131,7 +131,7 @@ def locations(
     for _ in range(min(reader.number(4 if version == 2 else 2), _MAX_ITEMS)):
         item = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version in (1, 2) else _IN_FILE
-        reader.number(2)  # data reference: 0 is this file
+        reader.number(2)  # data reference: 0 means this file
         base = reader.number(of_base) + (inner if method == _IN_IDAT else 0)
         count = reader.number(2)
         if count > _MAX_EXTENTS:
@@ -146,7 +146,7 @@ def locations(
 
 
 class _Fields:
-    """Reader of consecutive numbers of several widths."""
+    """Reader of consecutive integers that have different widths."""
 
     def __init__(self, parts: FileParts, at: int, end: int) -> None:
         self._parts = parts
@@ -154,7 +154,7 @@ class _Fields:
         self._end = end
 
     def number(self, width: int) -> int:
-        """Read the next number, of `width` bytes; it is 0 if `width` is 0."""
+        """Read the next integer, which has `width` bytes. Return 0 if `width` is 0."""
         if self._at + width > self._end:
             raise BrokenHeader
         value = int.from_bytes(self._parts.bytes_at(self._at, width), "big")

@@ -1,4 +1,4 @@
-"""JPEG: EXIF and XMP in APP1, manifests of C2PA in APP11, and comments.
+"""JPEG reader: EXIF and XMP in APP1 segments, C2PA manifests in APP11, and comments.
 
 Source: https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.1.1), and for XMP
 https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
@@ -21,7 +21,7 @@ _JUMBF: Final = b"JP"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read all segments before the first scan."""
+    """Read all segments before the pixels (the first scan) into `entries`."""
     for marker, start, length in jpeg_segments(parts):
         if marker == _APP11:
             _read_jumbf(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)), entries)
@@ -40,8 +40,8 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def _read_jumbf(start: bytes, entries: Entries) -> None:
-    """Read a JPEG XT segment: label, box number, segment number, then the box."""
+    """Read a JPEG XT segment: a label, box number and segment number, followed by the box."""
     if start.startswith(_JUMBF) and c2pa.is_manifest(start):
         entries.has_c2pa = True
     elif start.startswith(_JUMBF) and len(start) < c2pa.HEAD_BYTES and not entries.has_c2pa:
-        entries.mark_broken()  # the last segment of a long box may be as short
+        entries.mark_broken()  # may be the last segment of a long box

@@ -1,6 +1,6 @@
-"""JPEG XL: the boxes `Exif`, `xml ` and `jumb` of a container; a bare codestream has none.
+"""JPEG XL reader: boxes `Exif`, `xml ` and `jumb`. A file without a container has no metadata.
 
-Boxes `brob` are compressed with Brotli, which Python cannot inflate: they are skipped.
+Boxes `brob` are skipped, because Python cannot decompress Brotli.
 Source: ISO/IEC 18181-2, annex A.
 """
 
@@ -15,7 +15,7 @@ _MAX_BOXES: Final = 1024
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata boxes."""
+    """Read the metadata boxes into `entries`."""
     for number, (kind, start, end) in enumerate(boxes(parts, 0, parts.size)):
         if number == _MAX_BOXES:
             raise BrokenHeader

@@ -1,4 +1,4 @@
-"""PNG: tEXt, zTXt, iTXt, eXIf, caBX and ComfyUI's `comf`, before and after the pixels.
+"""PNG reader: chunks tEXt, zTXt, iTXt, eXIf, caBX and `comf`, before and after the pixels.
 
 Source: https://www.w3.org/TR/png-3/#11textinfo; `comf`: SaveAnimatedPNG in ComfyUI's
 comfy_extras/nodes_images.py.
@@ -29,7 +29,7 @@ _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the chunks before the pixels."""
+    """Read the metadata chunks before the pixels into `entries`."""
     at = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
         head = parts.bytes_at(at, 8)
@@ -48,13 +48,13 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def read_tail(parts: FileParts, entries: Entries) -> None:
-    """Read the chunks after the pixels, in the last 256 KiB.
+    """Read the chunks after the pixels, in the last 256 KiB of the file.
 
-    Dozens of pixel chunks may come before, and in a bucket each read is a request. The chunks are
-    therefore found from the end: an offset is accepted if a chain of chunks leads from it to the
-    last one. A pixel chunk is usually near; only without one are all kinds searched for.
+    Skipping the pixel chunks from the start would take many reads, each of which is a request in a
+    bucket. The 256 KiB are therefore searched for offsets from which consecutive chunks lead to the
+    last chunk. Pixel chunks are searched first; only if that fails, all types are.
     """
-    start = max(0, parts.size - _TAIL_BYTES)  # exactly the retained tail of an upload: no copy
+    start = max(0, parts.size - _TAIL_BYTES)  # the tail that uploads retain, so it is not copied
     length = parts.size - start
     if not parts.allows(start, length):
         entries.mark_broken()
@@ -82,9 +82,9 @@ def read_tail(parts: FileParts, entries: Entries) -> None:
 
 
 def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] | None:
-    """Return the chunks after the first pixels if they lead to the very end of the file.
+    """Return the chunks from the first pixel chunk on if the last one ends the file, else None.
 
-    This usual case saves the search for an earlier end of the image.
+    In this usual case, no search for an earlier end of the image is needed.
     """
     first = tail.find(_PIXELS)
     if first < 0 or not tail.endswith(_END) or tail.find(_END, 0, first) >= 0:
@@ -93,7 +93,7 @@ def _plain_end(tail: bytes, budget: WorkBudget) -> list[tuple[bytes, int, int]] 
 
 
 def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
-    """Yield possible offsets of chunks of these kinds; `find` is ten times as fast as a pattern."""
+    """Yield offsets at which chunks of these types may be. `find` is faster than a regex."""
 
     def places(kind: bytes) -> Iterator[int]:
         at = tail.find(kind)
@@ -107,15 +107,15 @@ def _places(tail: bytes, kinds: Iterable[bytes]) -> Iterator[int]:
 def _chain(
     tail: bytes, at: int, dead: set[int], budget: WorkBudget
 ) -> list[tuple[bytes, int, int]] | None:
-    """Return kind, start and end of the content of each known chunk from `at` on.
+    """Return the type and the start and end of the content of each known chunk from `at` on.
 
-    None if the chain of chunks does not end with the file.
+    Return None if the consecutive chunks do not lead to the end of the file.
 
     Args:
-        tail: End of the file.
+        tail: Last bytes of the file.
         at: Start of the first chunk.
-        dead: Offsets whose chunks do not end with the file; more are added.
-        budget: Charged for each chunk.
+        dead: Offsets for which this function returned None. It adds new ones.
+        budget: Work budget, charged for each chunk.
     """
     passed: list[int] = []
     chunks: list[tuple[bytes, int, int]] = []
@@ -169,7 +169,7 @@ def _text_of(kind: bytes, content: bytes, entries: Entries) -> tuple[str, bytes]
 
 
 def itxt_text(content: bytes, entries: Entries) -> bytes:
-    """Return the inflated text of an iTXt chunk; raise `BrokenHeader` if malformed."""
+    """Return the decompressed text of an iTXt chunk. Raise `BrokenHeader` if it is malformed."""
     _name, _, rest = content.partition(b"\0")
     flags, rest = rest[:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")

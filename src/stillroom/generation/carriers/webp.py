@@ -1,4 +1,4 @@
-"""WebP: the chunks EXIF, XMP and C2PA, which follow the pixels.
+"""WebP reader: chunks EXIF, XMP and C2PA, which follow the pixels.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -11,7 +11,7 @@ from stillroom.generation.carriers import c2pa, exif, xmp
 from stillroom.generation.carriers.entries import Entries, is_readable
 
 _MAX_CHUNKS: Final = 4096
-"""An animation has one chunk per frame."""
+"""Maximum number of chunks that are read. An animation has one chunk per frame."""
 
 
 def is_webp(start: bytes) -> bool:
@@ -20,7 +20,7 @@ def is_webp(start: bytes) -> bool:
 
 
 def read(parts: FileParts, entries: Entries) -> None:
-    """Read the metadata chunks of the whole file."""
+    """Read the metadata chunks of the whole file into `entries`."""
     for kind, start, length in chunks(parts):
         if kind == b"C2PA":
             entries.add_manifest(parts.bytes_at(start, min(length, c2pa.HEAD_BYTES)))
@@ -35,7 +35,7 @@ def read(parts: FileParts, entries: Entries) -> None:
 
 
 def chunks(parts: FileParts) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and length of the content of each chunk."""
+    """Yield the type of each chunk, and the start and length of its content."""
     at, end = 12, min(parts.size, 8 + parts.numbers("<I", 4)[0])
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:

@@ -1,6 +1,6 @@
-"""XMP: the few properties in an RDF packet in which tools store facts.
+"""XMP reader: the few properties in which tools store generation parameters.
 
-Document type declarations are refused, since entities can expand without bound.
+Document type declarations are rejected, since XML entities can expand without limit.
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 1, 7: RDF in XML).
 """
 
@@ -10,7 +10,7 @@ from xml.parsers import expat
 from stillroom.generation.carriers.entries import Entries
 
 NAMESPACE: Final = "urn:stillroom:generation:1#"
-"""Namespace of Stillroom's property `generation`; a URN, since there is no address to point to."""
+"""XML namespace of Stillroom's property `generation`: a URN, because it has no web page."""
 
 IPTC_EXTENSION: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 SOURCE_TYPE: Final = "xmp:Iptc4xmpExt:DigitalSourceType"
@@ -33,7 +33,7 @@ _MAX_ELEMENTS: Final = 20_000
 
 
 def read(packet: bytes, entries: Entries) -> None:
-    """Read an XMP packet; anything else yields nothing."""
+    """Add the properties of an XMP packet to `entries`, or none if it is malformed."""
     entries.budget.produce(len(packet))
     try:
         _Packet(entries).parse(packet)
@@ -42,11 +42,11 @@ def read(packet: bytes, entries: Entries) -> None:
 
 
 class _Refused(Exception):
-    """Packet that is too large, too deep, or has a document type."""
+    """The XMP packet is too large, nested too deeply, or has a document type declaration."""
 
 
 class _Packet:
-    """Parser of one packet. A property is a child element or an attribute of rdf:Description."""
+    """Parser of one XMP packet. Properties are children or attributes of rdf:Description."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -59,8 +59,8 @@ class _Packet:
         self._text: list[str] = []
 
     def parse(self, packet: bytes) -> None:
-        # Expat's own namespace handling would prefix each name with the namespace's address: a
-        # packet of 1 MiB would become gigabytes.
+        # Expat's own namespace handling would prefix each name with the namespace's URI, which
+        # can expand a packet of 1 MiB to gigabytes.
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._begin
@@ -68,7 +68,7 @@ class _Packet:
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _refuse
         parser.Parse(packet.strip(b"\0"), True)
-        for name, value in self._properties:  # like other readers, use nothing of a broken packet
+        for name, value in self._properties:  # like other readers, ignore all of a broken packet
             self._entries.add(name, value)
 
     def _begin(self, prefixed: str, raw: dict[str, str]) -> None:
@@ -97,7 +97,7 @@ class _Packet:
         self._open.append(name)
 
     def _qualify(self, prefixed: str) -> str:
-        """Qualify a name with its namespace, if that namespace is read."""
+        """Replace a name's prefix by its namespace, if properties of that namespace are read."""
         prefix, _, local = prefixed.rpartition(":")
         for declared in reversed(self._declared):
             if prefix in declared:

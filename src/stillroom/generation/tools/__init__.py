@@ -1,5 +1,5 @@
-"""Readers of tool metadata: one module per program, each a pure function from texts to facts.
+"""Parsers for the metadata that image-generation programs embed: one module per program.
 
-`read(texts, budget)` returns None if the texts are not this tool's. It raises `Unreadable` if they
-have its marks but are malformed, and `TooMuchWork` if the budget is spent.
+Each `read(texts, budget)` returns None if the texts are not from this program. It raises
+`Unreadable` if they are but are malformed, and `TooMuchWork` if the budget is exceeded.
 """

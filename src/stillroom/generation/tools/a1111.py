@@ -1,8 +1,8 @@
-"""AUTOMATIC1111's web UI, Forge and SD.Next: the text `parameters`, or an EXIF or JPEG comment.
+"""Parser for AUTOMATIC1111's web UI, Forge and SD.Next: text `parameters`, EXIF or JPEG comment.
 
 Sources: AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py and modules/images.py
-(EXIF); lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext, which write the same with
-their own `Version` or `App`. ComfyUI nodes that save for Civitai write it, too.
+(EXIF); lllyasviel/stable-diffusion-webui-forge and vladmandic/sdnext, which write the same format
+with their own `Version` or `App`. ComfyUI nodes that save for Civitai write it, too.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _ELSEWHERE: Final = ("exif:UserComment", "exif:ImageDescription", "jpeg:comment"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if these texts have the format of the web UI."""
+    """Parse the generation parameters if a text has AUTOMATIC1111's format, else return None."""
     for key in (KEY, *_ELSEWHERE):
         content = texts.get(key, "")
         if content and not content.lstrip().startswith("{"):
             facts = _facts_of(content, key, budget)
-            # A camera's comment is no prompt; `parameters` counts even without settings.
+            # Cameras write comments, too, so a comment without settings is ignored.
             if facts.steps is not None or facts.seed is not None or key == KEY:
                 return _with_tool(facts, texts)
     return None

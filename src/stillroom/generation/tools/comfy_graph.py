@@ -1,6 +1,6 @@
-"""Graph of ComfyUI in its API form: nodes by id, with literal or linked inputs.
+"""ComfyUI graph in the API format: nodes by id, whose inputs are literals or links.
 
-An input whose value is unknown without running the node is `Ambiguous`.
+`Ambiguous` is raised for an input whose value is unknown without running a node.
 Source: comfyanonymous/ComfyUI, execution.py (a link is `[id, output]`) and nodes.py.
 """
 
@@ -16,24 +16,24 @@ MAX_NODES: Final = 5000
 MAX_DEPTH: Final = 100
 
 _MAX_KIND: Final = 256
-"""Characters of a class name that are searched for words."""
+"""Number of characters of a node's class name that are searched for words."""
 
 _WHOLE_NAMES: Final = ("value", "seed", "noise_seed", "int", "number", "integer", "steps")
 _PASSING: Final = ("reroute", "showtext", "previewany", "displayany")
-"""Words in the names of nodes that pass their input through."""
+"""Words in the class names of nodes that return their input unchanged."""
 
 
 class Ambiguous(Exception):
-    """A value is unknown: several are possible, or none."""
+    """A value cannot be determined from the graph, or several values are possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Node of the graph, with its literal inputs and links in the form `[id, output]`.
+    """Node of a ComfyUI graph.
 
     Attributes:
-        kind: Class of the node.
-        inputs: By name.
+        kind: Class name of the node.
+        inputs: Literals, or links in the form `[node id, output]`, by input name.
         number: Id of the node.
     """
 
@@ -43,10 +43,10 @@ class Node:
 
 
 class Graph:
-    """Nodes of a graph, and the values of their inputs.
+    """ComfyUI graph with methods that return the values of inputs.
 
-    A value that a node would have to compute raises `Ambiguous`. Links and texts of each node are
-    computed once, since there may be exponentially more paths than nodes.
+    They raise `Ambiguous` if a node would have to be run. Results are cached for each node, because
+    a graph can have exponentially more paths than nodes.
     """
 
     def __init__(self, nodes: Mapping[str, Node], budget: WorkBudget) -> None:
@@ -57,7 +57,7 @@ class Graph:
 
     @classmethod
     def of(cls, objects: Mapping[str, Any], budget: WorkBudget | None = None) -> "Graph":
-        """Read the graph in a JSON object, skipping values that are not nodes."""
+        """Parse a graph from a JSON object, skipping values that are not nodes."""
         nodes, budget = {}, budget or WorkBudget()
         for number, node in itertools.islice(objects.items(), MAX_NODES):
             budget.look()
@@ -67,20 +67,20 @@ class Graph:
         return cls(nodes, budget)
 
     def target(self, value: object) -> str | None:
-        """Return the id of the node that an input is linked to, or None for a literal."""
+        """Return the id of the node to which an input is linked, or None for a literal."""
         match value:
             case [str() | int() as number, int()]:
                 return str(number) if str(number) in self.nodes else None
         return None
 
     def link(self, node: Node, *names: str) -> str | None:
-        """Return the id of the node behind the first linked input among these names."""
+        """Return the id of the node to which the first linked input in `names` leads, or None."""
         self.budget.look()
         targets = (self.target(node.inputs.get(name)) for name in names)
         return next((target for target in targets if target is not None), None)
 
     def links(self, node: Node) -> Mapping[str, str]:
-        """Return the node id behind each linked input."""
+        """Return the id of the linked node for each linked input, by input name."""
         links = self._links.get(node.number)
         if links is None:
             self.budget.look(len(node.inputs))
@@ -91,7 +91,7 @@ class Graph:
         return links
 
     def skip_passing(self, number: str) -> str:
-        """Follow nodes that pass their input through; return the id of the first other node."""
+        """Return the id of the first node, from `number` upstream, that changes its input."""
         for _ in range(MAX_DEPTH):
             node = self.nodes[number]
             links = self.links(node)
@@ -101,7 +101,7 @@ class Graph:
         raise Ambiguous
 
     def text(self, value: object, depth: int = 0) -> str:
-        """Return the text of an input, or raise `Ambiguous`."""
+        """Return the text value of an input, or raise `Ambiguous`."""
         if isinstance(value, str):
             self.budget.produce(len(value))
             return value
@@ -135,7 +135,7 @@ class Graph:
         return inner
 
     def whole(self, value: object) -> int:
-        """Return the whole number of an input, or raise `Ambiguous`."""
+        """Return the integer value of an input, or raise `Ambiguous`."""
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         literal = self._single_literal(value, int)
@@ -144,7 +144,7 @@ class Graph:
         return literal
 
     def number(self, value: object) -> float:
-        """Return the number of an input, or raise `Ambiguous`."""
+        """Return the numeric value of an input, or raise `Ambiguous`."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
         return float(self._single_literal(value, int, float))
@@ -167,6 +167,6 @@ class Graph:
 
 
 def is_passing(node: Node) -> bool:
-    """Return whether a node passes its input through unchanged."""
+    """Return whether a node returns its input unchanged, judging by its class name."""
     kind = node.kind.lower().replace(" ", "")
     return any(word in kind for word in _PASSING)

@@ -1,7 +1,7 @@
-"""Walk of a ComfyUI graph from the node that saves an image to the nearest sampler and its facts.
+"""Traversal of a ComfyUI graph from the node that saves an image to the nearest sampler.
 
-A file does not say which of several savers wrote it: only facts on which all agree are returned.
-Two samplers at the same distance yield none.
+If several nodes save images, it is unknown which one wrote the file: only parameters that are the
+same for all of them are returned. If the nearest sampler is ambiguous, no parameters are returned.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _SAVER: Final = (
     ("image", "sav"),
 )
 _PREVIEW: Final = (("preview", "image"), ("image", "preview"))
-"""Pairs of words that follow each other in a class name."""
+"""Pairs of words; a class name matches if it contains both in this order."""
 
 _PICTURES: Final = ("images", "image")
 _NO_PICTURE: Final = frozenset(
@@ -45,7 +45,7 @@ _ROLES: Final = {
 }
 _ALWAYS: Final = ("populated_text", "text", "prompt", "user_prompt")
 _TOGETHER: Final = ("text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama", "bert", "mt5xl")
-"""Texts of one node for several encoders, usually equal; if they differ, none is returned."""
+"""Inputs of one node for several text encoders. If their texts differ, no prompt is returned."""
 
 _MODELS: Final = (
     "ckpt_name", "unet_name", "model_path", "base_ckpt_name", "diffusion_model", "model_name",
@@ -57,7 +57,7 @@ _MAX_LORAS: Final = 50
 
 
 def walk(graph: Graph) -> Generation:
-    """Return the facts of the image that a graph has saved."""
+    """Return the generation parameters of the image that was saved by a graph."""
     walker = _Walk(graph)
     results = {id(facts): facts for facts in map(walker.facts, _savers(graph))}
     if not results:
@@ -73,9 +73,9 @@ def walk(graph: Graph) -> Generation:
 
 
 def _savers(graph: Graph) -> list[Node]:
-    """Return the nodes that save images, or else the nodes whose output is unused.
+    """Return the nodes that save images. If there are none, return nodes with unused outputs.
 
-    Previews are returned only if there are no other nodes with unused output.
+    Of these, preview nodes are returned only if there are no others.
     """
     sinks = {
         node_id: node
@@ -96,7 +96,7 @@ def _has_words(node: Node, pairs: tuple[tuple[str, str], ...]) -> bool:
 
 
 class _Walk:
-    """Walk from the savers. Results are cached, since several paths may share nodes."""
+    """Traversal from nodes that save images. Results are cached, since paths may share nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -133,7 +133,7 @@ class _Walk:
     # The sampler
 
     def _nearest(self, start: Node, names: tuple[str, ...]) -> Node:
-        """Return the sampler behind the fewest links; only pixels and latents are followed."""
+        """Return the sampler that is the fewest links away, following pixels and latents only."""
         level = {node_id for key in names if (node_id := self._graph.link(start, key)) is not None}
         targets = frozenset(level)
         if targets not in self._samplers:
@@ -164,7 +164,7 @@ class _Walk:
         raise Ambiguous
 
     def _seed(self, sampler: Node, depth: int = 0) -> int:
-        """Return the seed of the sampler that created the noise; later samplers may create none."""
+        """Return the seed, which may be at an earlier sampler if this one adds no noise."""
         source = self._linked_node(sampler, "noise") or sampler
         seed = next((source.inputs[key] for key in _SEEDS if key in source.inputs), None)
         is_off = sampler.inputs.get("add_noise") in ("disable", False)
@@ -176,7 +176,7 @@ class _Walk:
         return self._graph.whole(seed)
 
     def _size(self, sampler: Node) -> tuple[int, int]:
-        """Return the size of the empty latent, also behind several samplers that keep the size."""
+        """Return width and height of the empty latent image at the start of a chain of samplers."""
         node_id = self._graph.link(sampler, "latent_image", "samples", "latent")
         for _ in range(MAX_DEPTH):
             if node_id is None:
@@ -201,7 +201,7 @@ class _Walk:
         return prompt
 
     def _text_at(self, node_id: str, role: str, depth: int) -> str:
-        """Return the text from which a conditioning was encoded."""
+        """Return the text from which a conditioning (encoded prompt) was made."""
         if (node_id, role) not in self._texts:
             self._texts[node_id, role] = None  # makes a cycle of links ambiguous
             self._texts[node_id, role] = _or_none(lambda: self._read_text(node_id, role, depth))
@@ -224,7 +224,7 @@ class _Walk:
         return texts.pop()
 
     def _own_texts(self, node: Node, role: str) -> set[str] | None:
-        """Return the texts that the node itself encodes; None if it only receives conditionings."""
+        """Return the texts that a node encodes; None if its inputs are already encoded prompts."""
         inputs = node.inputs
         if isinstance(inputs.get(role), str):
             return {inputs[role]}
@@ -237,7 +237,7 @@ class _Walk:
         return together - {""} or {""}
 
     def _sources(self, node: Node, role: str) -> Iterator[str]:
-        """Yield the sources of the conditioning in a node that changes or joins some."""
+        """Yield the ids of the nodes whose encoded prompts a node changes or joins."""
         links = self._graph.links(node)
         own = [links[key] for key in _ROLES[role] if key in links]
         if own:
@@ -297,7 +297,7 @@ class _Walk:
         return None if node_id is None else self._graph.nodes[node_id]
 
     def _find_upstream(self, node: Node, key: str, names: tuple[str, ...]) -> Node | None:
-        """Follow an input and return the first node that itself has one of these inputs."""
+        """Follow the input `key` upstream to the first node with an input in `names`, or None."""
         node_id = self._graph.link(node, key)
         for _ in range(MAX_DEPTH):
             if node_id is None:
@@ -326,7 +326,7 @@ def _is_sampler(graph: Graph, node: Node) -> bool:
 
 
 def _loras_of(graph: Graph, node: Node) -> list[Lora]:
-    """Return the LoRAs that a node adds: a single one, numbered ones, or objects with a switch."""
+    """Return the LoRAs that a node adds, from any of the three known forms of its inputs."""
     inputs = node.inputs
     graph.budget.look(len(inputs) + _MAX_LORAS)
     candidates = [

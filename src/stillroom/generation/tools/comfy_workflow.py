@@ -1,8 +1,8 @@
-"""Conversion of a ComfyUI editor workflow into the API form that would have run.
+"""Conversion of a workflow from the ComfyUI editor to the API format, which ComfyUI executes.
 
-Muted nodes are removed, bypassed ones pass their inputs through, reroutes and primitives are
+Muted nodes are removed, bypassed nodes pass their inputs through, reroutes and primitives are
 resolved. Subgraphs are flattened: their nodes' ids are prefixed with the id of the subgraph's
-node. Older files do not name widget values: a table has the names for the common nodes.
+node. Older files do not name widget values, so the names for common nodes are in a table.
 Source: Comfy-Org/ComfyUI_frontend, src/utils/executionUtil.ts (graphToPrompt) and
 src/platform/workflow/validation/schemas/workflowSchema.ts.
 """
@@ -17,16 +17,16 @@ from stillroom.work_budget import TooMuchWork, WorkBudget
 
 _MUTED, _BYPASSED = 2, 4
 _INPUTS, _OUTPUTS = -10, -20
-"""Ids of a subgraph's own inputs and outputs in its links."""
+"""Node ids that stand for a subgraph's own inputs and outputs in its links."""
 
 _MAX_LEVELS: Final = 8
 _MAX_SUBGRAPHS: Final = 2000
-"""Bound on subgraph nodes; nested ones count once per enclosing subgraph node."""
+"""Maximum number of subgraph nodes. A nested one counts once for each node that contains it."""
 
 _LOOKS_OF_A_LEVEL: Final = 5
 
 _CONTROLS: Final = ("fixed", "increment", "decrement", "randomize")
-"""Change of the seed after each run: a widget value that follows the seed, without a name."""
+"""Values of the unnamed widget after a seed, which selects how it changes after each run."""
 
 _WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "BasicScheduler": ("scheduler", "steps", "denoise"),
@@ -52,10 +52,10 @@ _WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def api_form(workflow: Mapping[str, Any], budget: WorkBudget) -> dict[str, Any]:
-    """Return the nodes that would have run, skipping what cannot be resolved.
+    """Return the nodes that ComfyUI would run, by id. Inputs that cannot be resolved are omitted.
 
     Raises:
-        TooMuchWork: the budget is spent, or there are more subgraphs than any workflow has.
+        TooMuchWork: `budget` is exceeded, or the workflow has an unusual number of subgraphs.
     """
     definitions = workflow.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
@@ -74,10 +74,10 @@ def api_form(workflow: Mapping[str, Any], budget: WorkBudget) -> dict[str, Any]:
 
 
 class _Drawing:
-    """Workflow or subgraph definition, parsed once however many nodes refer to it.
+    """Parsed definition of a workflow, or of a subgraph, to which several nodes may refer.
 
     Attributes:
-        outputs: The number of the first link to each output of a subgraph.
+        outputs: Number of the first link to each output of a subgraph, by output.
     """
 
     def __init__(self, definition: Mapping[str, Any], budget: WorkBudget) -> None:
@@ -93,7 +93,7 @@ class _Drawing:
 
 
 class _Subgraphs:
-    """Subgraph definitions by type, with a bound on how many nodes may refer to them."""
+    """Subgraph definitions by type, with a limit on the number of nodes that use them."""
 
     def __init__(self, drawings: Mapping[str, _Drawing], budget: WorkBudget) -> None:
         self.budget = budget
@@ -104,7 +104,7 @@ class _Subgraphs:
         return self._drawings.get(_text(node.get("type")))
 
     def count(self) -> None:
-        """Count one more level; raise `TooMuchWork` if there are more than any workflow has."""
+        """Count one more use of a subgraph. Raise `TooMuchWork` if there are too many."""
         self.budget.look(_LOOKS_OF_A_LEVEL)
         self._left -= 1
         if self._left < 0:
@@ -112,10 +112,10 @@ class _Subgraphs:
 
 
 class _Level:
-    """Nodes and links of a workflow, or of a subgraph as used by one node.
+    """Nodes and links of a workflow, or of a subgraph that is used by one node.
 
     Attributes:
-        outside: The enclosing level and the subgraph's node in it.
+        outside: The enclosing level and the node in it that uses the subgraph, or None.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class _Level:
         self._values: dict[int, object] = {}
 
     def nodes(self, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield id and API form of each node that would have run."""
+        """Yield the id and the API format of each node that ComfyUI would run."""
         for number, node in self._nodes.items():
             self._budget.look()
             if node.get("mode") in (_MUTED, _BYPASSED) or node.get("type") == "Reroute":
@@ -193,7 +193,7 @@ class _Level:
         return self._node_value(node, link, depth)
 
     def out(self, output: int, depth: int) -> object:
-        """Return the value of an output of this subgraph."""
+        """Return the value of a subgraph output: `[id, output]`, a literal, or None."""
         return self.value(self._outputs.get(output), depth + 1)
 
     def _node_value(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
@@ -215,9 +215,9 @@ class _Level:
         return level.value(inputs[output].get("link"), depth + 1)
 
     def _bypass(self, node: Mapping[str, Any], link: "_Link", depth: int) -> object:
-        """Return the value that a node passes to an output.
+        """Return the value that a bypassed node passes to the output from which `link` starts.
 
-        It is that of an input of the same type, preferably at the same position.
+        It is the value of an input of the same type, preferably at the same position.
         """
         inputs = self._inputs(node)
         if node.get("type") != "Reroute":
@@ -229,7 +229,7 @@ class _Level:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """Link from an output of a node to the input `place` of another node."""
+    """Link from an output of a node to another node's input number `place`."""
 
     origin: str
     output: int
@@ -239,7 +239,7 @@ class _Link:
 
 
 def _parse_link(raw: object) -> tuple[int, _Link] | None:
-    """Parse a link, which has two forms, and its id."""
+    """Return the id and the link from either of its two JSON forms, or None if malformed."""
     match raw:
         case [int() as number, origin, int() as output, target, int() as place, kind, *_]:
             pass
@@ -258,7 +258,7 @@ def _parse_link(raw: object) -> tuple[int, _Link] | None:
 
 
 def _widgets(node: Mapping[str, Any], budget: WorkBudget) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each widget whose name is known."""
+    """Yield the name and value of each of a node's widgets whose name is known."""
     values = node.get("widgets_values")
     inputs = node.get("inputs")
     budget.look(sum(len(item) for item in (values, inputs) if isinstance(item, dict | list)))

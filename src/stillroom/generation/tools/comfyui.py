@@ -1,4 +1,4 @@
-"""ComfyUI: `prompt`, the executed graph, and `workflow`, the graph of the editor.
+"""Parser for ComfyUI: `prompt` is the executed graph, `workflow` is the graph in the editor.
 
 Sources: comfyanonymous/ComfyUI, nodes.py (SaveImage) and comfy_extras/nodes_images.py, whose
 animated WebP has `prompt:{…}` in EXIF. Third-party nodes use other EXIF properties
@@ -20,7 +20,7 @@ _IN_EXIF: Final = ("exif:Model", "exif:Make", "exif:ImageDescription", "exif:Sof
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if these texts contain a graph."""
+    """Parse the generation parameters if these texts contain a ComfyUI graph, else return None."""
     graphs = _graphs(texts, budget)
     ran = graphs.get(_PROMPT)
     if ran is None and _WORKFLOW not in graphs:
@@ -31,7 +31,7 @@ def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
 
 
 def _graphs(texts: Mapping[str, str], budget: WorkBudget) -> dict[str, dict[str, Any]]:
-    """Return the graphs by name, from any place that has them."""
+    """Return the graphs (`prompt` and `workflow`) by name, from all metadata that contains them."""
     candidates: dict[str, Any] = {
         name: texts[name] for name in (_PROMPT, _WORKFLOW) if name in texts
     }

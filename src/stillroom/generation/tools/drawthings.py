@@ -1,4 +1,4 @@
-"""Draw Things: XMP with a JSON object in exif:UserComment, or a text in dc:description.
+"""Parser for Draw Things: XMP with a JSON object in exif:UserComment or text in dc:description.
 
 Sources: receyuki/stable-diffusion-prompt-reader, format/drawthings.py; packets written by the app,
 quoted in drawthingsai/draw-things-community.
@@ -29,7 +29,7 @@ _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if the packet names this app."""
+    """Parse the generation parameters if the XMP packet names Draw Things, else return None."""
     if not texts.get("xmp:xmp:CreatorTool", "").startswith(_TOOL):
         return None
     comment = object_in(texts.get(_COMMENT), budget)
@@ -57,11 +57,11 @@ def _facts_of(comment: dict[str, Any]) -> Generation:
 
 
 def _facts_of_text(description: str, budget: WorkBudget) -> Generation:
-    """Parse text in the web UI's format, with a hyphen before the negative prompt."""
+    """Parse text in AUTOMATIC1111's format, but with a hyphen before the negative prompt."""
     parts = parse(description, budget, negative="-")
     settings = parts.settings
     width, height = size(settings.get("Size"))
-    is_certain = description.count("\n-") <= 1  # a prompt may have lines that begin so
+    is_certain = description.count("\n-") <= 1  # lines of a prompt may begin with a hyphen
     return Generation(
         tool="DrawThings",
         prompt=text(parts.prompt) if is_certain else None,

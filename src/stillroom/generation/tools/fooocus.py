@@ -1,4 +1,4 @@
-"""Fooocus: its own JSON scheme, or text in the web UI's format.
+"""Parser for Fooocus: its own JSON format, or text in AUTOMATIC1111's format.
 
 Sources: lllyasviel/Fooocus, modules/meta_parser.py (`parameters` and `fooocus_scheme`, EXIF's
 UserComment and MakerNote); its early versions and RuinedFooocus write `Comment`.
@@ -30,7 +30,7 @@ _MAX_LORAS: Final = 32
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if these texts are from Fooocus."""
+    """Parse the generation parameters if these texts are from Fooocus, else return None."""
     for key in _KEYS:
         content = texts.get(key, "")
         if not content.lstrip().startswith("{"):
@@ -66,7 +66,7 @@ def _facts_of(scheme: dict[str, Any], raw: dict[str, object]) -> Generation:
 
 
 def _facts_of_text(content: str, key: str, budget: WorkBudget) -> Generation:
-    """Parse the web UI's text; it has the prompt as typed in addition to the one with styles."""
+    """Parse text in AUTOMATIC1111's format, which also has the prompt as the user typed it."""
     parts = parse(content, budget)
     settings = parts.settings
     width, height = size(settings.get("Size"))
@@ -102,7 +102,7 @@ def _size(scheme: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _loras(scheme: dict[str, Any]) -> tuple[Lora, ...]:
-    """Parse `loras`, a list of names and weights, or else `lora_combined_1` and so on."""
+    """Return LoRAs from `loras`, a list of names and weights, or from `lora_combined_1` etc."""
     loras: list[Lora | None] = []
     listed = scheme.get("loras")
     if isinstance(listed, list):

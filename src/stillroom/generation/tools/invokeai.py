@@ -1,8 +1,8 @@
-"""InvokeAI: `invokeai_metadata` (version 3 and later), `sd-metadata` (2) and `Dream` (1).
+"""Parser for InvokeAI: `invokeai_metadata` (version 3 on), `sd-metadata` (2) and `Dream` (1).
 
 Sources: invoke-ai/InvokeAI, invokeai/app/invocations/metadata.py (CoreMetadataInvocation), and of
-version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. InvokeAI's scheduler is reported as
-the scheduler, though other tools call it a sampler.
+version 2 ldm/invoke/pngwriter.py and docs/features/OTHER.md. InvokeAI's scheduler is returned as
+`scheduler`, although other tools call it a sampler.
 """
 
 import re
@@ -32,7 +32,7 @@ _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if one of the three names is present."""
+    """Parse the generation parameters if one of the three names is present, else return None."""
     for key, reader in ((_KEY, _facts_of), (_KEY_2, _facts_of_version_2)):
         if key in texts:
             metadata = object_in(texts[key], budget)
@@ -86,7 +86,7 @@ def _facts_of_version_2(metadata: dict[str, Any]) -> Generation:
 
 
 def _facts_of_command(command: str) -> Generation | None:
-    """Parse a command line: the prompt in quotes, followed by options."""
+    """Parse a command line of version 1: the prompt in quotes, followed by options."""
     head, quote, options = command.rpartition('"')
     if not quote or not head.startswith('"'):
         return None
@@ -107,7 +107,7 @@ def _facts_of_command(command: str) -> Generation | None:
 
 
 def _split(text_: str) -> tuple[str | None, str | None]:
-    """Return the prompt and the negative prompt, which is in brackets within it."""
+    """Split a prompt that contains a negative prompt in brackets. Return both, without brackets."""
     negatives = [part.strip() for part in _BRACKETED.findall(text_)]
     prompt = _BRACKETED.sub("", text_).strip() if negatives else text_
     return text(prompt), text(" ".join(negatives)) if negatives else None
@@ -120,7 +120,7 @@ def _model(value: object) -> str | None:
 
 
 def _loras(value: object) -> tuple[Lora, ...] | None:
-    """Parse the LoRAs: in version 3 the model is under `lora`, later under `model`."""
+    """Parse a list of LoRAs, whose names are under `lora` (version 3) or `model` (later)."""
     if not isinstance(value, list):
         return () if value is None else None
     loras = (

@@ -1,6 +1,6 @@
-"""Stillroom's own facts, written by the SDK: one JSON object with the API's names.
+"""Parser for metadata from the Stillroom SDK: a JSON object with the API's field names.
 
-PNG has them in the text `stillroom:generation`, other formats in an XMP property.
+In a PNG, it is the text `stillroom:generation`; in other formats, an XMP property.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _IN_XMP: Final = f"xmp:{KEY}"
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts that the SDK has written."""
+    """Parse the generation parameters if the SDK embedded them, else return None."""
     content = texts.get(KEY, texts.get(_IN_XMP))
     if content is None:
         return None

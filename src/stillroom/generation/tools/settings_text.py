@@ -1,4 +1,4 @@
-"""Parser of the settings text of AUTOMATIC1111's web UI, which other tools adopted.
+"""Parser for the text in which AUTOMATIC1111's web UI and other tools store their settings.
 
 It has three parts: a prompt, a line `Negative prompt: …` with further lines below it, and a line
 `Steps: 20, Sampler: …`.
@@ -25,7 +25,7 @@ _LOOKS_OF_A_LORA: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingsText:
-    """Parts of the text. Of a repeated setting, the first value counts."""
+    """Parts of the settings text. If a setting is repeated, its first value is used."""
 
     prompt: str
     negative_prompt: str | None
@@ -33,12 +33,12 @@ class SettingsText:
 
 
 def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> SettingsText:
-    """Split a text into its parts; `settings` is empty if it has no such line.
+    """Split a text into its parts. `settings` is empty if the text has no line with settings.
 
     Args:
-        text: Prompt and settings, in lines.
-        budget: Charged for the characters, lines and settings of the text.
-        negative: Beginning of the line of the negative prompt.
+        text: Prompt, negative prompt and settings, on separate lines.
+        budget: Work budget, charged for the characters, lines and settings of the text.
+        negative: Label with which the negative prompt begins.
     """
     budget.produce(len(text))
     budget.look(text.count("\n"))
@@ -52,9 +52,9 @@ def parse(text: str, budget: WorkBudget, *, negative: str = _NEGATIVE) -> Settin
 
 
 def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Mapping[str, str]]:
-    """Split off the last line that begins with `Steps: `, else the last line if it has settings.
+    """Split off the settings: the last line that begins with `Steps: `, or else the final line.
 
-    Lines below it are dropped: extensions append their own, such as templates of dynamic prompts.
+    Lines below the settings are dropped, because extensions append text such as templates.
     """
     for at in range(len(lines) - 1, -1, -1):
         if lines[at].startswith("Steps: "):
@@ -68,9 +68,9 @@ def _split_settings(lines: list[str], budget: WorkBudget) -> tuple[list[str], Ma
 
 
 def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
-    """Parse names and values of a line; values with commas are quoted as in JSON.
+    """Parse the names and values of a settings line. Values with commas are quoted as in JSON.
 
-    Each character is read once, whatever the line contains.
+    The time is linear in the length of the line, even for malicious input.
     """
     settings: dict[str, str] = {}
     at, quotes_close = 0, True
@@ -97,7 +97,7 @@ def parse_settings(line: str, budget: WorkBudget) -> dict[str, str]:
 
 
 def loras_in(prompt: str, budget: WorkBudget) -> tuple[Lora, ...]:
-    """Return the LoRAs of `<lora:name:weight>` in a prompt, with the first of several weights."""
+    """Return the LoRAs from `<lora:name:weight>` in a prompt, with the first of several weights."""
     loras: dict[Lora, None] = {}
     for match in _LORA.finditer(prompt):
         budget.look(_LOOKS_OF_A_LORA)

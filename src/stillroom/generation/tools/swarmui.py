@@ -1,4 +1,4 @@
-"""SwarmUI: a JSON object with `sui_image_params`, in `parameters` or the EXIF comment.
+"""Parser for SwarmUI: a JSON object with `sui_image_params`, in `parameters` or an EXIF comment.
 
 Sources: mcmonkeyprojects/SwarmUI, docs/Image Metadata Format.md; its first versions used EXIF's
 Model (receyuki/stable-diffusion-prompt-reader, image_data_reader.py).
@@ -29,7 +29,7 @@ _MAX_LORAS: Final = 100
 
 
 def read(texts: Mapping[str, str], budget: WorkBudget) -> Generation | None:
-    """Parse the facts if one of these texts contains `sui_image_params`."""
+    """Parse the generation parameters if a text has `sui_image_params`, else return None."""
     for key in _KEYS:
         if _MARK in texts.get(key, ""):
             whole_object = object_in(texts[key], budget)
@@ -70,7 +70,7 @@ def _loras(params: dict[str, Any]) -> tuple[Lora, ...]:
 
 
 def _items_of(value: object) -> list[object]:
-    """Return the items of a list, or of a text with commas, which the format also allows."""
+    """Return the items of a list or of a comma-separated string; the format allows both."""
     if isinstance(value, str):
         parts = value.split(",", _MAX_LORAS)[:_MAX_LORAS]
         return [part.strip() for part in parts if part.strip()]

@@ -1,1 +1,1 @@
-"""Writers of metadata into encoded images; the pixels stay untouched."""
+"""Functions that embed metadata in encoded images without changing the pixels."""

@@ -1,6 +1,6 @@
-"""Embedding of generation facts in PNG, JPEG, WebP and AVIF files.
+"""Embedding of generation parameters ("facts") in PNG, JPEG, WebP and AVIF files.
 
-Everything else in the file stays bit for bit the same; facts of an earlier call are replaced.
+All other content of the file is unchanged. Parameters from an earlier call are replaced.
 """
 
 import json
@@ -18,7 +18,7 @@ from stillroom.generation.writing.packet import with_facts
 from stillroom.work_budget import TooMuchWork
 
 MAX_FACTS_BYTES: Final = 512 * 1024
-"""Bound on the facts as JSON; twice as much is read from a file."""
+"""Maximum size of the parameters as JSON. The reader accepts texts twice as large."""
 
 _FORMS: Final = {
     "seed": "a whole number from 0 to 2**64 - 1",
@@ -33,11 +33,11 @@ _FORMS: Final = {
 
 
 def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> bytes:
-    """Embed these facts in an image, replacing those of an earlier call.
+    """Embed generation parameters in an image, replacing those from an earlier call.
 
     Raises:
-        InvalidParameter: a fact is invalid; the message names it and the expected form.
-        UnsupportedMedia: the image is damaged, or its format cannot contain facts.
+        InvalidParameter: a parameter is invalid; the message contains its name and valid form.
+        UnsupportedMedia: the image is damaged, or its format does not support metadata.
     """
     facts = facts_json(generation)
     try:
@@ -58,7 +58,7 @@ def with_generation(data: bytes, generation: Generation | Mapping[str, Any]) -> 
 
 
 def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
-    """Encode the known facts as ASCII JSON for any place; raise as `with_generation` does."""
+    """Encode the known parameters as ASCII JSON. Raises the exceptions of `with_generation`."""
     values = generation.as_json() if isinstance(generation, Generation) else generation
     values = {name: _plain(value) for name, value in values.items() if value is not None}
     unknown = next((name for name in values if name not in NAMES), None)
@@ -84,7 +84,7 @@ def facts_json(generation: Generation | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """Convert a number of NumPy or torch to a Python number."""
+    """Convert a NumPy or torch scalar to a Python number; return any other value unchanged."""
     if isinstance(value, str | bytes | int | float | list | tuple | dict):
         return value
     if hasattr(value, "item"):
@@ -96,7 +96,7 @@ def _plain(value: object) -> object:
 
 
 def _is_cut(value: object, known: object) -> bool:
-    """Return whether a part of a text or list was dropped or replaced."""
+    """Return whether cleaning a string or list (`known`) dropped or replaced part of `value`."""
     if isinstance(value, str) and isinstance(known, str):
         return value != known
     return isinstance(value, list | tuple) and isinstance(known, list) and len(value) != len(known)

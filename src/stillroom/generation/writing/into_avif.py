@@ -1,7 +1,7 @@
-"""Writing of XMP into an AVIF: an item whose bytes are at the end of the file.
+"""Writing of XMP into an AVIF file, as an item whose bytes are at the end of the file.
 
-The `meta` box grows by the item, so the offsets of later bytes are moved in `iloc`. Files that
-would need more than that (animations, boxes without a length) are refused.
+The new item makes the `meta` box longer, so the offsets in `iloc` are increased. Files in which
+more would have to change (animations, boxes without a length) are rejected.
 Source: ISO/IEC 14496-12 (8.11: meta, iinf, iloc, iref); ISO/IEC 23008-12, annex A.
 """
 
@@ -21,7 +21,7 @@ _MAX_BOXES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """ISO media box: its type, its start, and the start and end of its content."""
+    """ISO media box, with its type, its start, and the start (`inner`) and end of its content."""
 
     kind: bytes
     start: int
@@ -30,11 +30,11 @@ class _Box:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of an AVIF with the result of `change`.
+    """Replace the XMP packet of an AVIF with `change(packet)`; `packet` is None if it has none.
 
     Raises:
         BrokenHeader: a required box is missing or malformed.
-        UnsupportedMedia: its structure does not allow XMP to be inserted.
+        UnsupportedMedia: the structure of the file does not allow XMP to be inserted.
     """
     top = _boxes(data, 0, len(data))
     meta = _only(top, b"meta")
@@ -45,7 +45,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     number, packet = _find_packet(data, inner, places)
     body, kept_to = change(packet), len(data)
     if number is not None and _is_last(top, places.extents(number)):
-        kept_to = top[-1].start  # drops the packet of an earlier call
+        kept_to = top[-1].start  # drop the packet that an earlier call wrote
     boxes_of_meta = dict.fromkeys((b"iinf", b"iref"), b"")
     if number is None:
         number = 1 + max((item for item in places.numbers), default=0)
@@ -91,7 +91,7 @@ def _find_packet(
 
 
 def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, bytes]:
-    """Build `iinf` with one more item, and `iref`, which links the item to the image."""
+    """Return the box `iinf` with a new item, and `iref`, which links the item to the image."""
     information = _only(inner, b"iinf")
     head = data[information.inner : information.end]
     form = ">H" if head[0] == 0 else ">I"
@@ -114,7 +114,7 @@ def _announce_item(data: bytes, inner: list[_Box], number: int) -> dict[bytes, b
 
 
 def _highest(data: bytes, inner: list[_Box]) -> int:
-    """Return the highest item number in `iinf`, which includes items without a location."""
+    """Return the highest item number in the box `iinf`, including items without a location."""
     information, number = _only(inner, b"iinf"), 0
     head = 6 if data[information.inner] == 0 else 8
     for box in _boxes(data, information.inner + head, information.end):
@@ -124,7 +124,7 @@ def _highest(data: bytes, inner: list[_Box]) -> int:
 
 
 def _rebuild(data: bytes, inner: list[_Box], changed: dict[bytes, bytes]) -> bytes:
-    """Rebuild the content of `meta` with these boxes replaced; new ones are appended."""
+    """Return the content of the box `meta` with changed boxes replaced and new boxes appended."""
     kept = [changed.get(box.kind) or data[box.start : box.end] for box in inner]
     there = {box.kind for box in inner}
     return b"".join([*kept, *(box for kind, box in changed.items() if kind not in there)])
@@ -155,7 +155,7 @@ def _only(boxes_: list[_Box], kind: bytes) -> _Box:
 
 
 def _is_open(data: bytes, box: _Box) -> bool:
-    """Return whether the box has no length and so extends to the end of the file."""
+    """Return whether a box has no length, which means that it extends to the end of the file."""
     return data[box.start : box.start + 4] == bytes(4)
 
 

@@ -1,4 +1,4 @@
-"""Writing of XMP into a JPEG: an APP1 segment after JFIF and EXIF.
+"""Writing of XMP into a JPEG file, as an APP1 segment after the JFIF and EXIF segments.
 
 Source: https://developer.adobe.com/xmp/docs/XMPSpecifications/ (part 3, 1.1.3).
 """
@@ -17,14 +17,14 @@ _MAX_CONTENT: Final = 0xFFFF - 2
 
 
 class PacketTooLarge(UnsupportedMedia):
-    """An XMP packet is too large for a segment."""
+    """The XMP packet is too large for a JPEG segment."""
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Embed the facts in the XMP packet of a JPEG.
+    """Embed generation parameters (as JSON) in the XMP packet of a JPEG.
 
     Raises:
-        InvalidParameter: they are larger than a segment, which has 64 KiB.
+        InvalidParameter: the packet would be larger than a segment (64 KiB).
         BrokenHeader, UnsupportedMedia: see `with_packet` and `with_facts`.
     """
     try:
@@ -42,11 +42,11 @@ def _too_large(facts: bytes) -> InvalidParameter:
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet of a JPEG with the result of `change`.
+    """Replace the XMP packet of a JPEG with `change(packet)`; `packet` is None if it has none.
 
     Raises:
         PacketTooLarge: the new packet does not fit into a segment.
-        BrokenHeader: its segments do not lead to a scan.
+        BrokenHeader: the segments are malformed, or are not followed by a scan (pixels).
     """
     place, end, packet = 2, 2, None
     for marker, start, length in jpeg_segments(FileParts.whole(data)):

@@ -1,6 +1,6 @@
-"""Writing of facts and XMP into a PNG.
+"""Writing of generation parameters and XMP into a PNG file.
 
-The facts are one iTXt chunk directly after IHDR, so that the first bytes of the file contain them.
+The parameters are in an iTXt chunk directly after IHDR, so that reading the first bytes suffices.
 Source: https://www.w3.org/TR/png-3/#11iTXt.
 """
 
@@ -21,7 +21,7 @@ _HEADER_END: Final = len(SIGNATURE) + 25
 
 
 def embed(data: bytes, facts: bytes) -> bytes:
-    """Embed the facts, replacing earlier ones; raise `BrokenHeader` if IEND is missing."""
+    """Embed or replace generation parameters (JSON). Raise `BrokenHeader` if IEND is missing."""
     kept = [SIGNATURE, data[len(SIGNATURE) : _HEADER_END], _chunk(_HEAD + b"\0\0\0\0" + facts)]
     for kind, start, end in _chunks(data):
         if kind != b"iTXt" or not data.startswith(_HEAD, start + 8):
@@ -33,7 +33,7 @@ def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
     """Replace the XMP packet of a PNG with the result of `change`, or insert one before the pixels.
 
     Raises:
-        BrokenHeader: its chunks do not lead to IEND, or the packet cannot be read.
+        BrokenHeader: the chunks do not lead to IEND, or the packet cannot be read.
     """
     chunks = list(_chunks(data))
     packets = [
@@ -56,7 +56,7 @@ def _chunk(content: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of each chunk after IHDR; IEND includes all bytes after it."""
+    """Yield the type, start and end of each chunk after IHDR. IEND ends at the end of the file."""
     if data[12:16] != b"IHDR":
         raise BrokenHeader
     at, kind = _HEADER_END, b""

@@ -1,4 +1,4 @@
-"""Writing of XMP into a WebP: a chunk after the pixels, announced by a VP8X chunk.
+"""Writing of XMP into a WebP file, as a chunk after the pixels with a flag in the VP8X chunk.
 
 Source: https://developers.google.com/speed/webp/docs/riff_container.
 """
@@ -15,7 +15,7 @@ _HAS_ALPHA: Final = 0x10
 
 
 def with_packet(data: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Replace the XMP packet with the result of `change`; raise `BrokenHeader` if it is no WebP."""
+    """Replace the XMP packet with the result of `change`. Raise `BrokenHeader` if malformed."""
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise BrokenHeader

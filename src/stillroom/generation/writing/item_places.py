@@ -1,4 +1,4 @@
-"""Editable `iloc` box of an AVIF: the location of each item's bytes in the file.
+"""Editable `iloc` box of an AVIF file, which contains the location of each item's bytes.
 
 Source: ISO/IEC 14496-12, 8.11.3.
 """
@@ -11,18 +11,18 @@ from stillroom.errors import UnsupportedMedia
 from stillroom.file_parts import BrokenHeader
 
 _MAX_PLACES: Final = 65_536
-"""Bound on items and extents together; extents with zero-width numbers take no bytes of the box."""
+"""Maximum number of items plus extents. Extents may have 0 bytes, so a small box can have many."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """Location of one item.
+    """Location of one item's bytes.
 
     Attributes:
-        method: 0 counts offsets from the beginning of the file.
-        source: Data reference; 0 is this file.
-        base: Added to the offset of each extent.
-        extents: Index, offset and length of each.
+        method: Construction method; 0 means that offsets start at the beginning of the file.
+        source: Data reference; 0 means this file.
+        base: Number that is added to the offset of each extent.
+        extents: Index, offset and length of each extent (range of bytes).
     """
 
     method: int
@@ -36,7 +36,7 @@ class _Place:
 
 
 class ItemPlaces:
-    """Locations of all items in their order, and the widths of the numbers in the box."""
+    """Locations of all items in the order of the box, and the widths of the numbers in it."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
@@ -49,10 +49,10 @@ class ItemPlaces:
 
     @classmethod
     def of(cls, data: bytes, start: int) -> Self:
-        """Parse the content of the box, which begins at `start`.
+        """Parse the content of an `iloc` box, which begins at `start`.
 
         Raises:
-            BrokenHeader: it ends too early, or has more locations than an image needs.
+            BrokenHeader: the content ends too early, or has more locations than an image needs.
         """
         places = cls(data[start : start + 6])
         at, left = start + 6, _MAX_PLACES
@@ -83,11 +83,11 @@ class ItemPlaces:
 
     @property
     def numbers(self) -> list[int]:
-        """Item numbers."""
+        """Numbers of all items."""
         return list(self._places)
 
     def extents(self, number: int) -> list[tuple[int, int]] | None:
-        """Return start and length of an item's extents, or None if it is not in this file."""
+        """Return start and length of each of an item's extents; None if it is in another file."""
         place = self._places.get(number)
         if place is None or not place.is_in_file:
             return None
@@ -103,10 +103,10 @@ class ItemPlaces:
         self._places[number] = _Place(0, 0, base, [(0, start - base, length)])
 
     def shift(self, start: int, by: int) -> None:
-        """Move everything that begins at `start` or later.
+        """Increase the offsets of all bytes from `start` on by `by`.
 
         Raises:
-            UnsupportedMedia: extents of one item that share a base are on both sides.
+            UnsupportedMedia: extents that share a base are both before and after `start`.
         """
         for place in self._places.values():
             moved = [place.base + offset >= start for _, offset, _ in place.extents]
@@ -123,7 +123,7 @@ class ItemPlaces:
                 ]
 
     def encode(self) -> bytes:
-        """Encode the content of the box; raise `UnsupportedMedia` if a number exceeds its width."""
+        """Encode the content of the box. Raise `UnsupportedMedia` if a number does not fit."""
         pieces = [self._head, self._pack(len(self._places), self._number)]
         for number, place in self._places.items():
             pieces.append(self._pack(number, self._number))

@@ -1,6 +1,6 @@
-"""Writing of the AI mark into an encoded image.
+"""Writing of the AI mark, which states that AI made the image, into an encoded image.
 
-The mark is an IPTC property in the XMP packet; all other bytes of the image stay the same.
+The mark is an IPTC property in the XMP packet. All other content of the image is unchanged.
 """
 
 import struct
@@ -20,10 +20,10 @@ _SUPPORTED: Final = "PNG, JPEG, WebP and AVIF can be marked: save it as one of t
 
 
 def with_ai_mark(data: bytes) -> bytes:
-    """Mark an image as made by AI. One that has a mark or a C2PA manifest stays the same.
+    """Mark an image as made by AI. Return it unchanged if it has a mark or a C2PA manifest.
 
     Raises:
-        InvalidParameter: its XMP states another source.
+        InvalidParameter: the image's XMP names another source than AI.
         UnsupportedMedia: the image is damaged, or its format cannot contain the mark.
     """
     try:

@@ -1,7 +1,7 @@
-"""Insertion of facts or the AI mark into an XMP packet.
+"""Insertion of generation parameters ("facts") or the AI mark into an XMP packet.
 
-The text is inserted without parsing and rewriting, so that other content stays the same. Packets
-whose structure does not allow that raise `UnsupportedMedia`.
+The text is inserted without rewriting the packet, so that its other content is unchanged.
+`UnsupportedMedia` is raised if the structure of the packet does not allow that.
 """
 
 import re
@@ -28,9 +28,9 @@ _BEHIND: Final = b'</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 
 
 def with_mark(packet: bytes | None) -> bytes:
-    """Insert the AI mark into a packet as its last property.
+    """Insert the AI mark into an XMP packet as its last property, or create a packet.
 
-    Facts come first in a packet: replacing them later yields the same bytes.
+    Generation parameters come first, so replacing them with equal ones does not change the packet.
     """
     packet = _BEFORE + _BEHIND if packet is None else packet
     opening, end = _OPENING.search(packet), packet.rfind(_CLOSING)
@@ -46,7 +46,7 @@ def with_mark(packet: bytes | None) -> bytes:
 
 
 def with_facts(packet: bytes | None, facts: bytes) -> bytes:
-    """Insert these facts into a packet, replacing earlier ones."""
+    """Insert generation parameters (JSON) into an XMP packet, replacing earlier ones."""
     packet = _BEFORE + _BEHIND if packet is None else _OURS.sub(b"", packet)
     opening = _OPENING.search(packet)
     if opening is None:
