@@ -1,4 +1,4 @@
-"""Duration of a WebM without a duration in its header, from the end of its last cluster."""
+"""Duration of WebM files whose header has no duration, computed from the last cluster."""
 
 from typing import Final
 
@@ -19,9 +19,9 @@ _TRIES: Final = 8
 
 
 def end_of_last_cluster(header: HeaderBytes) -> int | None:
-    """Return when the last block ends, in time units of the file.
+    """Return the end time of the last block, in the file's time units.
 
-    None if the last cluster begins before the last 256 KiB.
+    Return None if the last cluster begins before the last 256 KiB of the file.
     """
     length = min(MAX_READ_BYTES, header.size)
     start = header.size - length
@@ -39,7 +39,7 @@ def end_of_last_cluster(header: HeaderBytes) -> int | None:
 
 
 def _end_of_cluster(header: HeaderBytes, start: int) -> int:
-    """Return when the last block ends, assuming the duration of the previous one in its track."""
+    """Return the last block's end time, assuming that it lasts as long as the block before it."""
     _, at, length = element_at(header, start)
     end = header.size if length is None else min(at + length, header.size)
     base: int | None = None

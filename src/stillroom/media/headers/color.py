@@ -20,7 +20,7 @@ CODED_SPACES: Final = {
 
 
 def icc_name(profile: bytes) -> str | None:
-    """Return the description in an ICC profile of version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
+    """Return the description from an ICC profile, version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
     try:
         if profile[36:40] != b"acsp":
             return None

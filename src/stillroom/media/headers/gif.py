@@ -1,4 +1,4 @@
-"""GIF: size of the logical screen."""
+"""GIF parser: width and height of the logical screen."""
 
 from stillroom.media.headers.header_bytes import HeaderBytes
 

@@ -1,4 +1,4 @@
-"""JPEG: size from the start of frame, colour profile from APP2."""
+"""JPEG parser: size from the start-of-frame segment, colour profile from APP2 segments."""
 
 from stillroom.file_parts import BrokenHeader, jpeg_segments
 from stillroom.media.headers.color import icc_name
@@ -15,7 +15,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the name; see https://www.color.org/specification/ICC.1-2022-05.pdf (B.4)."""
+    """Return the profile's name (https://www.color.org/specification/ICC.1-2022-05.pdf, B.4)."""
     label = b"ICC_PROFILE\0"
     parts = {}
     for marker, start, length in jpeg_segments(header):

@@ -1,4 +1,4 @@
-"""PNG: size from IHDR, colour profile from cICP, iCCP or sRGB."""
+"""PNG parser: size from the IHDR chunk, colour profile from cICP, iCCP or sRGB."""
 
 import zlib
 from typing import Final
@@ -20,7 +20,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name, or None. The order of precedence is cICP, iCCP, sRGB."""
+    """Return the colour profile's name, or None. Precedence: cICP, iCCP, sRGB."""
     chunks: dict[bytes, tuple[int, int]] = {}
     at = 8
     while (kind := header.bytes_at(at + 4, 4)) not in (b"IDAT", b"IEND"):

@@ -1,4 +1,7 @@
-"""WebM: display size and duration (RFC 9559; https://www.webmproject.org/docs/container/)."""
+"""WebM parser: display size and duration.
+
+Sources: RFC 9559; https://www.webmproject.org/docs/container/.
+"""
 
 from typing import Final
 
@@ -50,9 +53,9 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Return the seconds in the header, or else the end of the last cluster.
+    """Return the duration in seconds from the header, or else from the last cluster.
 
-    Files that are recorded in browsers have no duration in the header.
+    Videos recorded in browsers have no duration in the header.
     """
     start, end = _find_top_level(header, _INFO)
     scale, in_header = _USUAL_SCALE, None
@@ -79,7 +82,7 @@ def _display_size(video: dict[int, int]) -> tuple[int, int]:
 
 
 def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
-    """Return whether players rotate it by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
+    """Return whether players rotate the track by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
     for kind, at, until in elements(header, start, end):
         if kind == _PROJECTION:
             for below, first, last in elements(header, at, until):
@@ -89,7 +92,10 @@ def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
 
 
 def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
-    """Return start and end of an element before the clusters, or listed in a `SeekHead`."""
+    """Return the content start and end of an element that precedes the clusters or is indexed.
+
+    The index is the `SeekHead` element.
+    """
     first, end = _find_segment(header)
     position = None
     for kind, at, until in elements(header, first, end):
@@ -108,7 +114,7 @@ def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
 
 
 def _find_segment(header: HeaderBytes) -> tuple[int, int]:
-    """Return start and end of the segment's content, limited to the end of a truncated file."""
+    """Return the segment's content start and end. The end is at most the end of the file."""
     kind, at, length = element_at(header, 0)
     if kind != _EBML or length is None or not _is_webm(header, at, at + length):
         raise BrokenHeader
@@ -119,7 +125,7 @@ def _find_segment(header: HeaderBytes) -> tuple[int, int]:
 
 
 def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
-    """Return whether the document type is WebM, not another kind of Matroska."""
+    """Return whether a Matroska header specifies the WebM document type."""
     return any(
         kind == _DOC_TYPE and header.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
         for kind, at, until in elements(header, start, end)

@@ -1,7 +1,7 @@
-"""Comparison after a start, for changes that the index may lack since its latest save.
+"""Comparison of storage and index after a start, to find changes that the index has missed.
 
-A process that dies loses its queued changes. So after a start, one process compares everything that
-has changed since the latest save, without pauses.
+A process that crashes loses its queued changes. Therefore, after a start, one process compares all
+images that have changed since the newest image in the index was saved. It makes no pauses.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:
-    """Comparison of one storage with its index after a start of this process."""
+    """Comparison of one storage with its index after this process has started."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`. The current time counts as the start."""
+        """Compare `storage` with the index in `database`. Use the current time as start time."""
         self._storage = storage
         self._database = database
         self._comparing = Comparing(storage, database)
@@ -49,10 +49,12 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record since when changes may be missing, before this process writes to the index.
+        """Record and return the time since which the index may lack changes.
+
+        Call this before this process writes to the index.
 
         Raises:
-            BackendUnavailable: the database is unavailable.
+            BackendUnavailable: the database is unreachable.
         """
         async with self._noting:
             if self._since is None:
@@ -61,19 +63,19 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare all changes since the latest save in the index, once after a start.
+        """Compare the storage with the index, from the newest indexed image on.
 
         On a disk, this compares the folders that have changed. In a bucket, it compares all names,
-        and the images saved since. If several processes start together, one of them does this.
+        and also the metadata of newer images. Only one of the processes that start together does it.
 
         Args:
-            stops_within: Waits for some seconds, and returns whether to stop.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
 
         Returns:
-            The result, or None if another process has done the comparison.
+            The result, or None if another process has made the comparison.
 
         Raises:
-            BackendUnavailable: the storage or the database failed. The next call starts again.
+            BackendUnavailable: the storage or the database failed. The next call starts over.
         """
         from stillroom.media.rows.scans import START
 
@@ -90,7 +92,7 @@ class CatchingUp:
                 try:
                     healed = await self._catch_up(claim, *claimed, stops_within)
                 except BackendUnavailable:
-                    self._started = now()  # that comparison does not count
+                    self._started = now()  # the interrupted comparison does not count
                     with contextlib.suppress(BackendUnavailable):
                         await scans.end(claim, next_at=None, name=START)
                     raise
@@ -110,7 +112,7 @@ class CatchingUp:
         page_began = renewed = began_s = time.monotonic()
         async for found_some in self._changed_pages(int(since) - SETTLED_NS, healed):
             took_s = time.monotonic() - page_began
-            # An index without a row is not caught up with, but made: that has time.
+            # An empty index is built from scratch, which is not urgent.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
             if await stops_within(pause_s):
                 await scans.end(claim, next_at=None, name=START)
@@ -118,7 +120,7 @@ class CatchingUp:
             page_began = time.monotonic()
             if page_began - renewed > _RENEW_S:
                 if not await scans.keep(START, claim, after=since, lease=_LEASE):
-                    return None  # it took too long, and another process begins anew
+                    return None  # the lease has expired, and another process starts over
                 renewed = page_began
         healed.is_whole = True
         await scans.end(claim, next_at=began, name=START)
@@ -130,7 +132,10 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
-        """Compare possible changes since a time by pages. Yield whether each page differed."""
+        """Compare images that may have changed since `since_ns`, page by page.
+
+        Yield True for each page that differs from the index, else False.
+        """
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(folders, healed):
@@ -147,7 +152,10 @@ class CatchingUp:
     async def _names(
         self, query: ListQuery, since_ns: int, healed: Healed
     ) -> tuple[bool, str | None]:
-        """Compare a page of names. Return whether it differed, and `after` of the next page."""
+        """Compare a page of names.
+
+        Return whether the page differed, and the value of `after` for the next page.
+        """
         began_ns = time.time_ns()
         page = await self._storage.list(query)
         after = page.entries[-1] if page.more else None
@@ -175,9 +183,9 @@ class CatchingUp:
         )
 
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
-        """Compare the images directly in some folders, with many small folders on one page.
+        """Compare the images directly in `folders`. Several small folders share one page.
 
-        Rows of deleted folders are compared too: they are outside the listed subfolders.
+        Rows whose folders were deleted are compared too, because no listed subfolder covers them.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

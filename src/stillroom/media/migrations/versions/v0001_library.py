@@ -1,4 +1,4 @@
-"""Tables of resources, intents, marks and dead letters."""
+"""Tables for resources, ingest intents, pending deletions and failed deletions."""
 
 from typing import Final
 
@@ -85,6 +85,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop all tables, and keep the images."""
+    """Drop all tables. The images are kept."""
     for table in ("media_dead_letters", "media_deletions", "media_intents", "media_resources"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""Table with the progress of the scan for expired compute results."""
+"""Table for the progress of the scan that finds expired compute results."""
 
 from typing import Final
 

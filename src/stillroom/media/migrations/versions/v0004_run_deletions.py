@@ -1,4 +1,4 @@
-"""Table with the progress of deletions of runs."""
+"""Table for the progress of run deletions."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Durations, dominant colours and tags of resources, and the healing queue."""
+"""Columns and tables for durations, dominant colours, tags and the healing queue."""
 
 from typing import Final
 

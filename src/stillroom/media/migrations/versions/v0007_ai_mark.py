@@ -1,4 +1,4 @@
-"""AI marks of resources."""
+"""Column for the AI labels of resources."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0006"
 
 
 def upgrade() -> None:
-    """Add the column; null: not read yet."""
+    """Add the column. Null means that the label was not read yet."""
     op.add_column("media_resources", sa.Column("ai_mark", sa.String(8)))
 
 

@@ -1,4 +1,4 @@
-"""Index of source keys, to show which images of a folder are in the library."""
+"""Index on source keys, to find which images in a folder are in the library."""
 
 from typing import Final
 

@@ -10,7 +10,7 @@ down_revision: Final = "0008"
 
 
 def upgrade() -> None:
-    """Empty the index; a scan in the background fills it again from the images at once."""
+    """Empty the index. A background scan rebuilds it from the images at once."""
     op.execute("DELETE FROM search_images")
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DELETE FROM search_words")
