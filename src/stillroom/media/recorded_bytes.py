@@ -31,7 +31,7 @@ def is_intact(image: StoredImage, resource: MediaResource) -> bool:
 
 
 def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether an image is the recorded version, at a key that clients can overwrite."""
+    """Return whether an image at a key that clients can overwrite is still the recorded version."""
     if image.sha256 is None:
         return image.save_id == resource.save_id
     return image.sha256 == resource.content_hash

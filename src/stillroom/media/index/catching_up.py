@@ -66,7 +66,7 @@ class CatchingUp:
         """Compare the storage with the index, from the newest indexed image on.
 
         On a disk, this compares the folders that have changed. In a bucket, it compares all names,
-        and also the metadata of newer images. Only one of the processes that start together does it.
+        and also the metadata of newer images. If several processes start together, only one scans.
 
         Args:
             stops_within: Waits for a number of seconds, and returns whether to stop.

@@ -1,7 +1,7 @@
-"""Full text of the search index: FTS5 in SQLite, `tsvector` in PostgreSQL.
+"""Full-text search in the index: FTS5 in SQLite, `tsvector` in PostgreSQL.
 
-All words come from `media/index/words.py` and have only letters and digits, so a client's text is
-never parsed as a query.
+All words come from `media/index/words.py`, and consist of letters and digits. The databases
+therefore never parse a client's text as a query.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,7 +52,10 @@ full_text: Final = sa.table(
 
 
 class _Way(NamedTuple):
-    """Consecutive words in some columns, or among the facets."""
+    """One way to match a term: consecutive words in some columns, or a facet.
+
+    A facet is an index word that represents an exact value, such as a folder or a tag.
+    """
 
     words: Phrase
     is_prefix: bool = False
@@ -62,12 +65,12 @@ class _Way(NamedTuple):
 def matching(
     query: FactsQuery, exact: Iterable[str] = (), *, is_sqlite: bool
 ) -> Sequence[sa.ColumnElement[bool]]:
-    """Return the conditions on rows of `search_images`; empty if the query has no terms.
+    """Return the query's full-text conditions on `search_images`; empty if it has no terms.
 
     Args:
         query: Query with the terms.
-        exact: Additional facets that the images must have.
-        is_sqlite: Whether to join `full_text` (SQLite) instead of using `tsvector` (PostgreSQL).
+        exact: Additional facets that an image must have.
+        is_sqlite: True to use FTS5 (SQLite), False to use `tsvector` (PostgreSQL).
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]
@@ -85,7 +88,7 @@ def matching(
 
 
 def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions on the size and the time of a save."""
+    """Yield the query's SQL conditions on an image's size and save time."""
     saved, size = search_images.c.saved_ns, search_images.c.size
     if query.saved_from_ns is not None:
         yield saved >= known_ns(query.saved_from_ns)
@@ -98,12 +101,12 @@ def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
 
 
 def known_ns(moment: int) -> int:
-    """Limit a time to the range that both databases can store: 1970 to 2262."""
+    """Limit a time in nanoseconds to the range that both databases can store (1970 to 2262)."""
     return min(max(moment, 0), _LATEST_NS)
 
 
 def has_phrase(query: FactsQuery) -> bool:
-    """Return whether a term has several consecutive words."""
+    """Return whether any term in the query is a phrase of several words."""
     follow = ("", "prompt", "name")
     return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
 
@@ -127,14 +130,14 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return the facets of an image's texts and tags in the library."""
-    # The prefix alone separates two texts, so that no phrase matches across them.
+    """Return the facets for the texts and tags that the library has for an image."""
+    # An empty word separates two texts, so that a phrase never matches across both.
     words = [_LIBRARY + one for text in (*texts, *tags) for one in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])
 
 
 def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
-    """Yield the alternatives for a term. An image that has one of them matches."""
+    """Yield the alternative ways to match a term. An image needs to match only one of them."""
     kind, words, is_prefix, _ = term
     name = joined(words)
     if kind == "":
@@ -177,7 +180,7 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
     """
 
     def phrase(way: _Way) -> str:
-        # PostgreSQL does not index weights: it checks each row that has the word.
+        # PostgreSQL does not index weights: it checks each row that contains the word.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)
         ends = [":" + classes] * (len(way.words) - 1) + [":" + "*" * way.is_prefix + classes]
         mark = "" if way.columns else "="
@@ -192,7 +195,7 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build the `tsvector` of an image."""
+    """Build an image's `tsvector` from its texts by column."""
     lexemes: list[str] = []
     position = 1
     for name in _COLUMNS:
