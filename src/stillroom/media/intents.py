@@ -30,7 +30,7 @@ def lease_end() -> datetime:
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Renew an intent's lease until the block ends, so that the sweeper does not delete the copy."""
+    """Renew an intent's lease until the block ends, so that no sweeper deletes the copy."""
 
     async def renew() -> None:
         while True:

@@ -270,7 +270,7 @@ class RetentionEvaluator:
     async def _outnumbered_since(
         self, rule: Rule, folder: str, state: ScanState
     ) -> datetime | None:
-        """Return the time since which `keep_last_runs` newer runs exist. None if the run is kept."""
+        """Return the time since which `keep_last_runs` newer runs exist; None if a run is kept."""
         if rule.name not in state.newest:
             return None
         last, newest = state.newest[rule.name]

@@ -107,7 +107,7 @@ class DeletionRows:
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcomes of claimed deletions. Skip those that another claim has taken over."""
+        """Record the outcomes of claimed deletions, except those that were claimed again."""
         ours = deletions.c.claimed_by == claim
         async with self._engine.writing() as connection:
             if settlement.done:
@@ -159,7 +159,7 @@ class DeletionRows:
     async def require_unclaimed(self, key: StorageKey) -> None:
         """Check that no sweeper has claimed a pending deletion of the image at `key`.
 
-        Waits for concurrent claims. Sweepers make no new claims if an intent is committed before.
+        Waits for concurrent claims. Later claims skip the image if its ingest intent is committed.
 
         Raises:
             MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.

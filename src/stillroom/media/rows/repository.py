@@ -56,7 +56,7 @@ class MediaRepository:
             await connection.execute(sa.select(1))
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Return those of the keys that no row in the database refers to."""
+        """Return the keys to which no row in the database refers."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]
