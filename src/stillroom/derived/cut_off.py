@@ -1,8 +1,8 @@
-"""Detection of truncated files by the lengths of their parts, or by a JPEG's end marker.
+"""Detection of truncated files, from the lengths of their parts or from a JPEG's end marker.
 
-Used for files that a decoder has refused. Other damage, and files with more parts than are
-checked, do not count as truncated. Anything may follow an image: more pictures, the video of a
-motion photo, data added by editors.
+This check is for files that could not be decoded. Files with other damage, or with too many parts
+to check, do not count as truncated. Other data may follow the image in a file: more images, the
+video of a motion photo, or data that editors add.
 """
 
 import os
@@ -53,7 +53,7 @@ _WIDE_BOX: Final = struct.Struct(">8xQ")
 
 
 def is_cut_off(file: BinaryIO) -> bool:
-    """Return whether the file ends too early; False if unknown."""
+    """Return True if an image file is truncated, or False if it is complete or this is unknown."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, _HEAD_BYTES)
     if head.startswith(_PNG):
@@ -70,7 +70,7 @@ def is_cut_off(file: BinaryIO) -> bool:
 
 
 def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
-    """Source: https://www.w3.org/TR/png-3/#5Chunk-layout."""
+    """Return whether a PNG is truncated; see https://www.w3.org/TR/png-3/#5Chunk-layout."""
     start = len(_PNG)
     for _ in range(_MAX_CHUNKS):
         head = _read(file, start, _CHUNK.size)
@@ -88,7 +88,7 @@ def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
-    """Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
+    """Return whether a GIF is truncated; see https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
     start = _SCREEN_BYTES + _table_bytes(screen[10])
     in_data = False
     for _ in range(_MAX_BLOCKS):
@@ -107,17 +107,17 @@ def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
             start += _IMAGE_BYTES + _table_bytes(head[9]) + _CODE_SIZE_BYTES
             in_data = True
         else:
-            return False  # the trailer, or not a block
+            return False  # the trailer, or an invalid block
     return False
 
 
 def _table_bytes(packed: int) -> int:
-    """Return the size of the colour table that follows, from its flags."""
+    """Return the size in bytes of the colour table that follows, from the flags in `packed`."""
     return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
 
 
 def _is_jpeg_cut_off(file: BinaryIO) -> bool:
-    """Return whether a JPEG ends before its first scan, or lacks an end marker after it."""
+    """Return whether a JPEG ends before its first scan, or has no end marker after the scan."""
     start = len(_JPEG_END)
     for _ in range(_MAX_SEGMENTS):
         head = _read(file, start, _SEGMENT.size)
@@ -151,7 +151,7 @@ def _is_without(mark: bytes, file: BinaryIO, start: int) -> bool:
 
 
 def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
-    """Source: ISO/IEC 14496-12, 4.2."""
+    """Return whether an AVIF is truncated; see ISO/IEC 14496-12, 4.2."""
     start, kind = 0, b""
     for _ in range(_MAX_BOXES):
         if start == size:
@@ -162,7 +162,7 @@ def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
         length, kind = _BOX.unpack_from(head)
         if length == _WIDE and len(head) == _HEAD_BYTES:
             (length,) = _WIDE_BOX.unpack_from(head)
-        if length < _BOX.size:  # 0: up to the end of the file; other lengths are invalid
+        if length < _BOX.size:  # 0 means up to the end of the file; other lengths are invalid
             return False
         start += length
     return False

@@ -1,4 +1,4 @@
-"""Pool of decoding processes: started on demand, reused while busy, replaced on failure."""
+"""Pool of decoding processes: started on demand, reused, and replaced on failure."""
 
 import asyncio
 import contextlib
@@ -59,10 +59,10 @@ log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Pool of a bounded number of decoding processes. No thread waits for a process."""
+    """Pool of decoding processes with a maximum size. It uses no threads to wait for them."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Decode in at most `most` processes, images of at most `max_pixels`."""
+        """Decode images of at most `max_pixels` pixels in at most `most` processes."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
@@ -77,16 +77,16 @@ class Decoders:
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:
-        """Make a thumbnail of the image in an open file.
+        """Make a thumbnail of the image in an open file, and return its encoded bytes.
 
         Raises:
-            UnsupportedMedia: it cannot be decoded, or not within the limits.
-            BackendUnavailable: no process was free in time, or one ended for other reasons.
+            UnsupportedMedia: the image cannot be decoded, or exceeds the limits.
+            BackendUnavailable: all processes were busy too long, or a process failed.
         """
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour, or None for an invisible image. Raises as `derive` does."""
+        """Return `#rrggbb`, or None if the image is fully transparent. Raises as `derive` does."""
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
@@ -146,7 +146,7 @@ class Decoders:
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
     ) -> UnsupportedMedia | BackendUnavailable:
-        """Return the error for a process that ended: the image's fault or the server's."""
+        """Return the error to raise for a process that ended: caused by the image or the server."""
         code = await self._wait_for_end(decoder)
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
@@ -178,18 +178,18 @@ class Decoders:
         await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
-        """Wait for a process that has ended or is about to; return its status."""
+        """Wait until a process has ended, and return its exit status."""
         self._busy.discard(decoder)
         decoder.channel.close()
         polls = itertools.count()
         while (code := decoder.process.poll()) is None:
             if next(polls) == _PATIENT_POLLS:
                 decoder.process.kill()
-            await asyncio.sleep(_REAP_S)  # the end of a process does not wake the event loop
+            await asyncio.sleep(_REAP_S)  # the event loop is not notified when a process ends
         return code
 
     async def close(self) -> None:
-        """End all processes; callers that wait for one get an error."""
+        """End all processes. Callers that wait for a process get an error."""
         if self._retiring is not None:
             self._retiring.cancel()
         for decoder in self._busy:
@@ -206,12 +206,12 @@ class _Decoder:
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
-        # An app that embeds the router never closes the pool: end the process with that app.
+        # An app that embeds the router never closes the pool, so the process ends with the app.
         weakref.finalize(self, _end_now, process, channel)
 
     @classmethod
     def start(cls, max_pixels: int) -> Self:
-        """Start a process, which reads its first job after its imports; may raise OSError."""
+        """Start a process without waiting for its imports. May raise OSError."""
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
@@ -230,7 +230,7 @@ class _Decoder:
         return cls(process, ours)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Run a job; raise OSError if the process ends instead."""
+        """Run a job, and return the status and the content. Raise OSError if the process ends."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)

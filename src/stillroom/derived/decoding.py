@@ -1,9 +1,9 @@
-"""Decoding and scaling of images. The only module that imports Pillow; never in a server process.
+"""Decoding and scaling of images with Pillow. Never imported in a server process.
 
-As fast as Pillow and libvips allow: a JPEG is decoded at the smallest suitable scale of its own
-(`draft`), reduced by whole factors to twice the target size, and by Lanczos from there
-(docs/performance.md has the figures). Colours are converted to sRGB, EXIF orientation is applied,
-and all other metadata (prompts, places, names) is dropped.
+For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`), then
+reduced by integer factors to twice the target size, and scaled by Lanczos from there. Measurements
+are in docs/performance.md. Colours are converted to sRGB, the EXIF orientation is applied, and all
+other metadata (prompts, places, names) is removed.
 
 Source:
     https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap)
@@ -74,7 +74,7 @@ Box = tuple[float, float, float, float]
 
 
 def prepare(max_pixels: int) -> None:
-    """Import what Pillow would import lazily, before file access is denied; set its pixel limit."""
+    """Import Pillow's lazy modules before file access is denied, and set its pixel limit."""
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
@@ -83,25 +83,27 @@ def prepare(max_pixels: int) -> None:
 
 
 class TooManyPixelsError(Exception):
-    """The decoded image would exceed the pixel limit; nothing was decoded."""
+    """Error: the image exceeds the pixel limit. Nothing was decoded."""
 
 
 class TooManyScansError(Exception):
-    """A JPEG has more scans than any encoder writes; nothing was decoded."""
+    """Error: a JPEG has more scans than any encoder writes. Nothing was decoded."""
 
 
 class CutOffError(Exception):
-    """The file ends before its image does."""
+    """Error: the file is truncated."""
 
 
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
-    """Return the encoded thumbnail or the dominant colour for `job`. Uses the first frame.
+    """Return the encoded thumbnail or the dominant colour, depending on `job`.
+
+    An animated image's first frame is used.
 
     Raises:
         CutOffError: the image cannot be decoded because the file is truncated.
-        TooManyPixelsError: it has more than `max_pixels` pixels.
-        TooManyScansError: it is a JPEG with too many scans.
-        Exception: any error of Pillow about a file that it cannot read.
+        TooManyPixelsError: the image has more than `max_pixels` pixels.
+        TooManyScansError: the image is a JPEG with too many scans.
+        Exception: any error that Pillow raises about an invalid file.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)
@@ -121,7 +123,7 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
         if image.format in _JPEGS and _count_scans(file) > _MAX_SCANS:
             raise TooManyScansError
         if image.format == "PNG":
-            image.load()  # else getexif loads it, and the only error about broken pixels is lost
+            image.load()  # else getexif loads the image, and hides errors about broken pixels
         orientation = _orientation(image)
         profile = image.info.get("icc_profile")
         box = (job.width, job.height)
@@ -141,7 +143,7 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    """Count the scans of a JPEG; the result may be too high. Restores the file position."""
+    """Return an upper bound on the number of scans in a JPEG. Restores the file position."""
     position = file.tell()
     file.seek(0)
     count, end = 0, b""
@@ -161,7 +163,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple[int, int]:
-    """Return width and height of the result before the orientation is applied."""
+    """Return the thumbnail's width and height before the EXIF orientation is applied."""
     if covers:
         return min(size[0], box[0]), min(size[1], box[1])
     scale = min(box[0] / size[0], box[1] / size[1], 1)
@@ -169,7 +171,7 @@ def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple
 
 
 def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
-    """Return the centred region with the proportions of the result."""
+    """Return the centred region of the image that has the thumbnail's aspect ratio."""
     scale = max(result[0] / size[0], result[1] / size[1])
     width, height = min(size[0], result[0] / scale), min(size[1], result[1] / scale)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -177,7 +179,7 @@ def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
 
 
 def _decode_pixels(image: Image.Image) -> Image.Image:
-    """Decode the pixels into a mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
+    """Decode the pixels to a Pillow mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
     image.load()
     if image.mode.startswith("I"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
@@ -191,7 +193,7 @@ def _decode_pixels(image: Image.Image) -> Image.Image:
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Convert to sRGB; a profile that is broken or for another mode is ignored."""
+    """Convert an image to sRGB. An invalid profile, or one for another mode, is ignored."""
     if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             image = _apply_profile(image, profile)
@@ -216,7 +218,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _encode(image: Image.Image, job: Job) -> bytes:
-    image.info = {}  # encoders copy comments, profiles and more from it
+    image.info = {}  # encoders would copy comments, profiles and other metadata from it
     out = io.BytesIO()
     if job.format == COLOR:
         return _dominant_color(image)
@@ -230,7 +232,10 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Return the median of the fullest of 512 equal parts of the RGB cube; empty if invisible."""
+    """Return the dominant colour; empty if the image is fully transparent.
+
+    The RGB cube is divided into 512 parts. The result is the median of the most frequent part.
+    """
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}
     for at in range(0, len(pixels), 4):
@@ -241,13 +246,13 @@ def _dominant_color(image: Image.Image) -> bytes:
     if not parts:
         return b""
     fullest = max(parts.values(), key=len)
-    # Not the mean: shrinking has mixed colours along edges.
+    # Not the mean, because scaling has mixed colours along edges.
     median = bytes(sorted(channel)[len(fullest) // 2] for channel in zip(*fullest, strict=True))
     return b"#" + median.hex().encode("ascii")
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Flatten onto white, as Cloudflare does."""
+    """Replace transparency with white, like Cloudflare."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")

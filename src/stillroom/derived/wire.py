@@ -1,7 +1,7 @@
-"""Socket protocol between the server and a decoding process, which has one job at a time.
+"""Socket protocol between the server and a decoding process, which runs one job at a time.
 
-A job is `JOB`, sent with the open original as a descriptor. The response is `RESPONSE`, followed by
-content of the announced length.
+The server sends a `JOB` structure and a file descriptor for the original. The process responds with
+a `RESPONSE` structure that contains a length, followed by that many bytes of content.
 """
 
 import struct
@@ -38,7 +38,7 @@ OUT_OF_MEMORY: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Job of a decoding process, made from a `Derivation`."""
+    """Job for a decoding process: a thumbnail or a dominant colour to compute."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class Job:
 
     @classmethod
     def of(cls, derivation: Derivation) -> Self:
-        """Return the job for a derivation."""
+        """Create the job that makes a thumbnail."""
         return cls(
             derivation.width,
             derivation.height,
@@ -59,13 +59,13 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse the result of `pack`."""
+        """Parse a job that `pack` has encoded."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
     @classmethod
     def of_color(cls) -> Self:
-        """Return the job for the dominant colour, computed from a thumbnail of this size."""
+        """Create the job that computes the dominant colour, from a small thumbnail."""
         return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:

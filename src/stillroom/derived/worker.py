@@ -1,11 +1,11 @@
 """Decoding process: `python -m stillroom.derived.worker MOST_PIXELS`, with its socket as stdin.
 
-Untrusted files are decoded only here, by libraries written in C. The process is therefore
-confined: no secrets in its environment; one original at a time as an open descriptor; no other
-files where the kernel has Landlock; only the system calls that decoding needs where it has seccomp;
-bounded memory and processor time, at a low priority. It may hang, crash or be killed: the server
-then responds with 415 or 503 to one request and starts another process.
-docs/adr/0017 gives the reasons.
+Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
+its environment contains no secrets, it receives one open original at a time, and its memory,
+processor time and priority are limited. If the kernel supports Landlock, it cannot open other
+files. If the kernel supports seccomp, it can use only the system calls that decoding needs. If it
+hangs or crashes, the server responds to one request with 415 or 503 and starts another process.
+The reasons are in docs/adr/0017.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def main() -> None:
     decoding.prepare(max_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_OOM_SCORE)
-    with contextlib.suppress(OSError):  # systemd's filter may refuse it
+    with contextlib.suppress(OSError):  # a systemd filter may reject this
         os.nice(_NICE)
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels)
     deny_files()
@@ -74,7 +74,7 @@ def main() -> None:
 
     def derive(file: int, job: Job) -> bytes:
         with open(file, "rb") as original:
-            original.seek(0)  # the server shares the position, and may have just written the file
+            original.seek(0)  # the server shares the file position, and may have written the file
             return decoding.derive(original, job, max_pixels=max_pixels)
 
     refusals = {
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
-    """Run one job; return False if there will be no more."""
+    """Run one job. Return False if the server has closed the socket."""
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False
@@ -104,12 +104,12 @@ def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
 
 
 def _respond(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
-    with contextlib.suppress(ConnectionError):  # the server is gone: the next read ends this, too
+    with contextlib.suppress(ConnectionError):  # the server has ended; the next read detects it
         channel.sendall(RESPONSE.pack(kind, len(content)) + content)
 
 
 def _allow_more_cpu() -> None:
-    """Renew the processor time limit; SIGXCPU ends this process when one image exceeds it."""
+    """Renew the processor time limit. If one image exceeds it, SIGXCPU ends this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime) + _CPU_S
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

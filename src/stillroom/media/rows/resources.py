@@ -110,7 +110,7 @@ class ResourceRows:
     async def add(
         self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
     ) -> bool:
-        """Insert a resource, delete its ingest intent and schedule the source's deletion, atomically.
+        """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
         Args:
             resource: Resource whose image was copied or is recorded in place.

@@ -86,7 +86,7 @@ class ScanRows:
         """Record the time since which the index may lack changes.
 
         Returns:
-            The save time of the newest image in the index, to be passed to `claim_start` as `since`.
+            The save time of the newest indexed image, to be passed to `claim_start` as `since`.
         """
         since = str(await self._latest_save())
         async with self._engine.writing() as connection:
