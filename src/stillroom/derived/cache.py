@@ -24,23 +24,23 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _BLOCK_BYTES: Final = 4096
-"""Allocation unit of a filesystem, and so the size of the smallest thumbnail."""
+"""Block size of the filesystem, and therefore the minimum size of a thumbnail on disk."""
 
 _LARGEST_SHARE: Final = 8
-"""Thumbnails larger than `max_bytes` divided by this are not added."""
+"""Divisor of `max_bytes` that gives the maximum size of a cached thumbnail."""
 
 _FILL_AFTER_EVICTION: Final = 7 / 8
-"""Fill level after an eviction, so that the next additions need none."""
+"""Fill level after an eviction, so that the next additions do not evict again."""
 
 _ACCESS_TIME_S: Final = 60
-"""Minimum time between updates of the access time."""
+"""Minimum number of seconds between updates of a file's access time."""
 
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
 
 _COUNT_BYTES: Final = 8
 _FLOCK: Final = struct.Struct("hhqqi0q")
-"""struct flock of https://man7.org/linux/man-pages/man2/fcntl_locking.2.html: its pid stays 0."""
+"""struct flock (https://man7.org/linux/man-pages/man2/fcntl_locking.2.html). Its pid is 0."""
 
 log = logging.getLogger("stillroom.derived")
 

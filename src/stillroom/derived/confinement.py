@@ -20,23 +20,23 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET: Final = 444
 _RESTRICT_SELF: Final = 446
 _ASK_VERSION: Final = 1
-"""Numbers of https://docs.kernel.org/userspace-api/landlock.html and of every architecture alike:
+"""Constants from https://docs.kernel.org/userspace-api/landlock.html, and the system calls from
 https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl."""
 
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""Number of file access rights, one bit each, by the first version that has them."""
+"""Number of file permissions (one bit each), by the first Landlock version that supports them."""
 
 _NET_VERSION: Final = 4
 _TCP_RIGHTS: Final = 0b11
 _SCOPE_VERSION: Final = 6
 _SCOPES: Final = 0b11
-"""Abstract sockets and signals."""
+"""Landlock scopes: abstract sockets and signals."""
 
 _DESCRIPTORS: Final = 32
 
 
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Index of the machine's system call numbers, and its AUDIT_ARCH for seccomp filters."""
+"""By machine: index into the system call numbers, and the AUDIT_ARCH for seccomp filters."""
 
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
@@ -69,19 +69,19 @@ _ALLOWED: Final = {
     "getrandom": (318, 278),
 }
 _PRLIMIT64: Final = (302, 261)
-"""Allowed for the process itself: it renews its processor time limit for each image."""
+"""Allowed only for the process itself, which renews its processor time limit for each image."""
 
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
 _RETURN: Final = 0x06
 _NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-"""Offsets in struct seccomp_data; the lower half of an argument comes first on both machines."""
+"""Offsets in struct seccomp_data. On both machines, an argument's lower half is stored first."""
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
 _REFUSE: Final = 0x00050000 | errno.EPERM
-"""Calls are refused without killing the process: libraries try optional ones, such as terminal
-queries. https://man7.org/linux/man-pages/man2/seccomp.2.html.
+"""Reject a call without killing the process, because libraries try optional calls, such as
+terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html.
 """
 
 _MODE_FILTER: Final = 2

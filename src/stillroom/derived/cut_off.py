@@ -18,11 +18,11 @@ _CHUNK: Final = struct.Struct(">I4s")
 _CRC_BYTES: Final = 4
 _MAX_CHUNK_BYTES: Final = 2**31 - 1
 _MAX_CHUNKS: Final = 2**16
-"""Half a gigabyte if pixel chunks have 8 KiB, as libpng writes them."""
+"""Maximum number of chunks to check: half a gigabyte of pixels in 8 KiB chunks (libpng)."""
 
 _JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
-"""Marker EOI of ITU-T T.81, B.1.1.3. Coded data never contains it, but earlier thumbnails do."""
+"""End marker EOI (ITU-T T.81, B.1.1.3). Embedded thumbnails contain it, coded data does not."""
 
 _SEGMENT: Final = struct.Struct(">BBH")
 _MARKS: Final = 0xFF
@@ -42,7 +42,7 @@ _CODE_SIZE_BYTES: Final = 1
 _HAS_TABLE: Final = 0x80
 _TABLE_SIZE: Final = 0x07
 _MAX_BLOCKS: Final = 2**18
-"""64 MiB of full blocks of 255 bytes."""
+"""Maximum number of blocks to check: 64 MiB in blocks of 255 bytes."""
 
 _RIFF: Final = struct.Struct("<4sI")
 _BMP: Final = struct.Struct("<2sI")

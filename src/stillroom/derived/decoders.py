@@ -20,39 +20,39 @@ from stillroom.http.derivation import Derivation
 _WORKER: Final = "stillroom.derived.worker"
 
 _MAX_S: Final = 60.0
-"""Wall-clock limit for one image. The process itself limits its processor time more tightly."""
+"""Time limit per image in seconds. The process has a lower limit on its processor time."""
 
 _WAIT_S: Final = 20.0
-"""Limit on the wait for a free process; after that, the client should retry later."""
+"""Maximum seconds to wait for a free process. After that, the client should retry later."""
 
 _IDLE_S: Final = 60.0
-"""After this, an idle process is ended: each takes 30 MiB."""
+"""Seconds after which an idle process is ended, because each process uses 30 MiB of memory."""
 
 _REAP_S: Final = 0.005
 _PATIENT_POLLS: Final = 200
-"""A process that has closed its socket normally ends by itself; a compromised one may not."""
+"""Number of checks whether a process has ended by itself. A compromised process is killed then."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2
-"""2048 x 2048 pixels take 16 MiB, and no encoder makes four times as much of them."""
+"""Maximum size of a thumbnail: four times the 16 MiB of 2048 x 2048 uncompressed pixels."""
 
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""Other signals come from outside: from an operator, or from the kernel when memory runs out."""
+"""Signals caused by the image. An operator or the kernel (out of memory) sends other signals."""
 
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Prefixes of environment variables that are passed on. The others may be secrets."""
+"""Prefixes of environment variables to pass to the process. Other variables may be secrets."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
 }
-"""Settings that reuse an image's memory for the next one. Otherwise the kernel maps each page anew,
-and a WebP takes a third longer. https://man7.org/linux/man-pages/man3/mallopt.3.html
+"""Settings that reuse memory for the next image. Otherwise the kernel maps all pages again, and a
+WebP takes a third longer. See https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
 
 log = logging.getLogger("stillroom.derived")

@@ -21,19 +21,17 @@ from stillroom.derived.cut_off import is_cut_off
 from stillroom.derived.wire import COLOR, Job
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
-"""Formats that generators write and browsers show.
-
-Excluded are TIFF, which has dozens of codecs and is not shown by browsers, and formats that
-contain programs or references (EPS, WMF, PSD, ICNS …).
+"""Formats that image generators write and browsers display. Excluded are TIFF, which has dozens of
+codecs, and formats that can contain programs or references (EPS, WMF, PSD, ICNS …).
 """
 
 _GAP: Final = 2.0
-"""Factor that `reduce` leaves for Lanczos; libvips has the same default."""
+"""Scaling factor that is left to Lanczos after `reduce`. libvips has the same default."""
 
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
 _ORIENTATION: Final = 0x0112
-"""https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
+"""EXIF tag; see https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
 
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,25 +46,25 @@ _SIDEWAYS: Final = (5, 6, 7, 8)
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILE_SPACES: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-"""Modes that can have a colour profile, and the colour space that the profile must be for."""
+"""Pillow modes that can have a colour profile, and the profile's required colour space."""
 
 _MAX_SCANS: Final = 100
-"""For one JPEG; progressive ones have about ten. Each takes a few bytes of the file but is decoded
-over the whole image.
-https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf
+"""Maximum number of scans in a JPEG. Progressive JPEGs have about ten. A scan may have only a few
+bytes, but decoding it processes the whole image. See
+https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf.
 """
 
 _START_OF_SCAN: Final = b"\xff\xda"
-"""In a scan 0xFF is followed by zero; in metadata these two bytes are possible, but rare."""
+"""Start-of-scan marker. It never occurs inside a scan, and rarely in metadata."""
 
 _JPEGS: Final = ("JPEG", "MPO")
 _SEARCHED_BYTES: Final = 1024**2
 
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
-"""For JPEGs that contain several images, and for EXIF, which is a TIFF."""
+"""Modules that Pillow imports lazily: for JPEGs with several images, and for EXIF."""
 
 _VISIBLE: Final = 128
-"""Minimum alpha of 255: more transparent pixels mostly show the colour behind them."""
+"""Minimum alpha value (0 to 255) of pixels that count for the dominant colour."""
 
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
@@ -95,9 +93,7 @@ class CutOffError(Exception):
 
 
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
-    """Return the encoded thumbnail or the dominant colour, depending on `job`.
-
-    An animated image's first frame is used.
+    """Return the encoded thumbnail or dominant colour of the first frame, depending on `job`.
 
     Raises:
         CutOffError: the image cannot be decoded because the file is truncated.
@@ -232,10 +228,7 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Return the dominant colour; empty if the image is fully transparent.
-
-    The RGB cube is divided into 512 parts. The result is the median of the most frequent part.
-    """
+    """Return the median colour of the most frequent of 512 colour ranges; empty if transparent."""
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}
     for at in range(0, len(pixels), 4):

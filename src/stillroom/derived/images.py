@@ -30,39 +30,39 @@ from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, Store
 from stillroom.work_budget import TooMuchWork
 
 _REVISION: Final = 1
-"""Increased when the same request is to yield a different result with the same Pillow."""
+"""Increase this number when the same request shall return a different thumbnail."""
 
 _MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
-"""Larger files are not decoded; a hundred megapixels of noise are not larger."""
+"""Maximum size of a file to decode. Even a hundred megapixels of noise are not larger."""
 
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
-"""Larger originals from a bucket wait in a file, not in memory, until they are decoded."""
+"""Maximum size of an original from a bucket to keep in memory. Larger originals use a file."""
 
 _MAX_FLIGHTS: Final = 256
-"""Thumbnails being made or waiting for that; each has an open descriptor."""
+"""Maximum number of thumbnails in progress. Each needs an open file descriptor."""
 
 _MAX_FLIGHTS_OF_ONE: Final = 32
-"""Like `_MAX_FLIGHTS`, for one original; its thumbnails are made one at a time."""
+"""Like `_MAX_FLIGHTS`, but per original. An original's thumbnails are made one at a time."""
 
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096
-"""Number of originals whose failure is remembered: decoding the same bytes again is futile."""
+"""Maximum number of failures in memory, so that invalid originals are not decoded again."""
 
 _MAX_MARKED: Final = 16_384
-"""Number of originals whose AI mark is remembered, some 4 MiB. Reading a mark takes 0.2 ms."""
+"""Maximum number of cached AI labels (4 MiB). Reading a label takes 0.2 ms."""
 
 _TURN_POLL_S: Final = 0.02
-"""Interval at which the lock of another process on the same original is checked."""
+"""Seconds between attempts to lock an original that another process has locked."""
 
 _TURN_S: Final = 20.0
-"""Limit on the wait for that lock and this process's own; then the client should retry later."""
+"""Maximum seconds to wait for an original's locks. After that, the client should retry later."""
 
 _MAX_FRAME_SIDE: Final = 2000
-"""Limit in pixels for Cloudflare's frames of a video."""
+"""Maximum width and height in pixels of video frames that Cloudflare extracts."""
 
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
-"""Originals read from a bucket at once."""
+"""Maximum number of originals read from a bucket at once."""
 
 _UNDECODABLE: Final = frozenset(
     {
@@ -80,7 +80,7 @@ _UNDECODABLE: Final = frozenset(
         "video/webm",
     }
 )
-"""Detected types that are never decoded. Other types may be wrong, so their files are tried."""
+"""Content types that are never decoded. Other types may be wrong, so decoding is tried."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 

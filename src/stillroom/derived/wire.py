@@ -14,26 +14,26 @@ JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")
 
 MADE: Final = b"+"
-"""The thumbnail follows."""
+"""Response: the content is the thumbnail."""
 
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
 CUT_OFF: Final = b"<"
-"""The file ends before its image does."""
+"""Response: the file is truncated."""
 
 UNDECODABLE: Final = b"-"
-"""Nothing follows: a decoder's messages about an untrusted file never leave its process."""
+"""Response: the image cannot be decoded. Decoder messages about untrusted files are not sent."""
 
 BROKEN: Final = b"!"
-"""No image can be decoded here. The reason follows, for the log."""
+"""Response: the process cannot decode any image. The content is the reason, for the log."""
 
 COLOR: Final = "hex"
-"""In place of a format: the response is the dominant colour, `#rrggbb`, or empty."""
+"""Pseudo-format: the content is the dominant colour as `#rrggbb`, or empty."""
 
 _COLOR_SIDE: Final = 64
 
 OUT_OF_MEMORY: Final = 3
-"""Exit status of a process that ended because an image needed too much memory."""
+"""Exit status after an image needed too much memory."""
 
 
 @dataclass(frozen=True, slots=True)

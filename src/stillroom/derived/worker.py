@@ -33,20 +33,18 @@ from stillroom.derived.wire import (
 
 _MEMORY_BYTES: Final = 512 * 1024**2
 _MEMORY_BYTES_A_PIXEL: Final = 18
-"""Address space in addition to that of the libraries. An RGB image needs 4 bytes, one with alpha 8
-(for premultiplied colours), and a WebP, which is decoded as an animation, 16.
+"""Address space per pixel, in addition to the libraries. An RGB image needs 4 bytes, an image with
+transparency 8, and a WebP (which is decoded as an animation) 16.
 """
 
 _CPU_S: Final = 20
-"""For one image. A hundred megapixels of a smooth PNG take half a second here; forty times that
-is an attack.
-"""
+"""Maximum processor time per image. A PNG with a hundred megapixels takes half a second."""
 
 _OOM_SCORE: Final = "1000"
 """The kernel kills this process instead of the server when memory runs out."""
 
 _NICE: Final = 10
-"""Gets a tenth of the server's processor time when both are busy."""
+"""Priority at which this process gets a tenth of the processor time if the server is busy."""
 
 Derive = Callable[[int, Job], bytes]
 Refusals = Mapping[type[Exception], bytes]

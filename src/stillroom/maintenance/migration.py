@@ -32,22 +32,22 @@ from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Images copied at once. With round trips of 50 ms and two requests each, 320 a second."""
+"""Number of images copied at once: 320 per second with two requests of 50 ms per image."""
 
 _PACED_AT_ONCE: Final = 4
-"""Images copied at once with a rate limit: a bucket closes downloads that stay unread for long."""
+"""Number of images copied at once with a rate limit, because buckets close idle downloads."""
 
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
-"""Larger images copied at once; in a bucket each takes a part of 16 MiB in memory."""
+"""Number of larger images copied at once. With a bucket, each needs 16 MiB of memory."""
 
 _SKIP_HEAD_AFTER: Final = 8
-"""After this many images in a row that the target lacks, the HEAD request is skipped."""
+"""Number of consecutive images missing in the target after which HEAD requests are skipped."""
 
 _ATTEMPTS: Final = 3
 
 _GIVE_UP_AFTER: Final = 8
-"""The migration fails after this many images in a row that the target refuses."""
+"""Number of consecutive images rejected by the target after which the migration fails."""
 
 
 @dataclass(frozen=True, slots=True)

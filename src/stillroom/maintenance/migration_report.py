@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 _MAX_PROBLEMS: Final = 10_000
-"""Problems kept for the report; more are only counted."""
+"""Maximum number of problems in the report. Further problems are only counted."""
 
 
 class MigrationOutcome(StrEnum):
@@ -18,19 +18,19 @@ class MigrationOutcome(StrEnum):
     """The target had an older image, which was replaced."""
 
     SAME = "same"
-    """The target already has the same bytes, according to their hash."""
+    """The target already has an image with the same hash."""
 
     DIFFERS = "differs"
-    """The target has different bytes that are not older; they were kept."""
+    """The target has a different image that is not older. It was kept."""
 
     FAILED = "failed"
     """The image could not be copied."""
 
     STRAY = "stray"
-    """An unexpected file of the source that is not an image. Not a problem, but reported."""
+    """The source contains an unexpected file that is not an image. This is not a problem."""
 
     EXTRA = "extra"
-    """Only the target has the image: deleted in the source since, or saved in the target."""
+    """Only the target has the image: it was deleted in the source, or saved to the target."""
 
 
 PROBLEMS: Final = frozenset((MigrationOutcome.DIFFERS, MigrationOutcome.FAILED))

@@ -25,12 +25,12 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
-"""A larger share of orphans indicates the wrong database or bucket, not leftovers of crashes."""
+"""Maximum plausible share of orphans. More indicate that the database or bucket is wrong."""
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
 _CANDIDATES: Final = 200
-"""Number of keys looked up in one statement."""
+"""Number of keys per SQL statement."""
 
 _KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"

@@ -38,7 +38,7 @@ _PAGE: Final = 500
 _AT_ONCE: Final = 16
 
 _MAX_LEFT_OUT: Final = 10_000
-"""Resources kept for the report; more are only counted."""
+"""Maximum number of resources in the report. Further resources are only counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,8 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Limits on what is kept for the report; more is only counted, so that a ruined store takes no more
-memory, and a store full of files without hashes hides no problem.
-"""
+"""Limits for the report. Further findings are only counted, to limit memory. The lower limit for
+files without a hash leaves room for problems."""
 
 _READ_ATTEMPTS: Final = 3
 
@@ -37,19 +36,19 @@ class FindingKind(StrEnum):
     """The bytes do not match the recorded hash."""
 
     CHANGED = "changed"
-    """The file was modified after its save: its bytes do not match the hash recorded then."""
+    """The file was modified after it was saved, and no longer matches the recorded hash."""
 
     MISSING = "missing"
-    """A row refers to an image that does not exist."""
+    """A database row refers to an image that does not exist."""
 
     UNREADABLE = "unreadable"
-    """Reading the image fails, while other images can be read."""
+    """The image cannot be read, although other images can."""
 
     STRAY = "stray"
-    """An unexpected file that cannot be an image."""
+    """The store contains an unexpected file that cannot be an image."""
 
     UNKNOWN = "unknown"
-    """No SHA-256 is recorded, as for files that were copied in by hand. Not a problem."""
+    """No hash is recorded, for example because the file was copied manually. Not a problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Expected:
 
 
 ExpectedAfter = Callable[[str], AsyncIterator[Expected]]
-"""Yields the expected images after a key, in key order."""
+"""Function that yields the expected images after a key, in key order."""
 
 
 @dataclass

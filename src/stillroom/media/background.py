@@ -20,10 +20,10 @@ from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
 
 REPORT_S: Final = 30.0
-"""Maximum age of the queue's metrics. Counting the rows takes milliseconds."""
+"""Maximum age of the queue metrics in seconds. Counting the rows takes milliseconds."""
 
 _CATCH_UP_S: Final = 5.0
-"""Interval between attempts of the comparison after a start, while the database is away."""
+"""Seconds between attempts to compare index and storage while the database is unreachable."""
 
 log = logging.getLogger("stillroom.media")
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 _MAX_STEP_S: Final = 60.0
-"""Steps up to this are followed: time synchronisation causes them, and each mark has a minute."""
+"""Clock jumps up to this are trusted: time synchronization causes them, and grace is longer."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -64,7 +64,7 @@ class Clock:
 
 
 CLOCK = Clock()
-"""Clock of this process."""
+"""The process-wide clock for deletions."""
 
 
 def earliest() -> datetime:

@@ -25,17 +25,17 @@ from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0
-"""Pause after each page: a million images take 67 minutes, a bucket gets 250 HEADs a second."""
+"""Pause after each page: a million images take 67 minutes, with 250 HEAD requests per second."""
 
 _LEASE: Final = timedelta(minutes=5)
 
 _SCANS_PER_LIFETIME: Final = 24
-"""Number of scans in the lifetime of a result, so that it expires at most 4 % late."""
+"""Number of scans during the lifetime of a compute result, so that it expires at most 4 % late."""
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
 _SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Longer than a transaction that records a result in place and began before the mark."""
+"""Minimum grace period: longer than a running transaction that records an image in place."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -56,7 +56,7 @@ class Expiry:
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
-        """If a scan is due, run it, or resume the scan that another process began.
+        """Run the scan if it is due, or resume a scan that another process began.
 
         `stops_within` waits for a number of seconds, and returns whether to stop the scan.
 
@@ -110,10 +110,7 @@ class Expiry:
         return await self._evaluator.has_expired(image, to_nanoseconds(clock.earliest()))
 
     async def _delete_run(self, run: ExpiredRun) -> int:
-        """Delete an expired run, and return the number of images marked for deletion.
-
-        Images that were saved after the run expired are kept.
-        """
+        """Delete an expired run except for newer images. Return the number of images marked."""
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)

@@ -37,20 +37,20 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
-"""Polling interval of a process, and so the delay of a new resource's colour. A poll is cheap."""
+"""Polling interval, and thus the maximum delay until a new resource has its dominant colour."""
 
 _BATCH: Final = 4
-"""Jobs per claim, run one after the other, since thumbnails for requests have priority."""
+"""Jobs per claim, run one after the other, because thumbnails for requests have priority."""
 
 _LEASE: Final = timedelta(minutes=10)
-"""Lease of a claim: fetching and decoding the worst image takes 80 s, four take six minutes."""
+"""Lease of a claim. Fetching and decoding the largest image takes 80 s, so four take 6 minutes."""
 
 MAX_ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = timedelta(minutes=1)
-"""Pause before the first retry, doubled each time, to outlast 15 minutes without the bucket."""
+"""Pause before the first retry. It doubles each time, so retries span a 15-minute outage."""
 
 _PAGE: Final = 10_000
-"""Resources per transaction that requests healing; it takes about 50 ms with SQLite."""
+"""Resources per transaction that queues healing jobs. With SQLite it takes about 50 ms."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -77,17 +77,17 @@ class Outcome(StrEnum):
 
     FILLED = "filled"
     UNFILLED = "unfilled"
-    """No fact could be computed: the image cannot be decoded, or has no visible pixel."""
+    """Nothing could be computed: the image cannot be decoded, or has no visible pixels."""
 
     GONE = "gone"
-    """The resource or its bytes no longer exist."""
+    """The resource or its file no longer exists."""
 
     RETRIED = "retried"
     GIVEN_UP = "given_up"
 
 
 Healed = Counter[Outcome]
-"""Number of resources per outcome."""
+"""Number of healed resources by outcome."""
 
 
 class Healer:

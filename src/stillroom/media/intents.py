@@ -1,7 +1,4 @@
-"""Leases of ingest intents. An intent is a row that announces an ingest in progress.
-
-While an ingest copies an image, it renews the lease. Without a copy, it protects the original.
-"""
+"""Leases of ingest intents (rows that announce an ingest in progress)."""
 
 import asyncio
 import contextlib
@@ -20,7 +17,7 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=15)
-"""Time without renewal after which an ingest is presumed dead. R2 copies 5 GiB in less."""
+"""Time without renewal after which an ingest counts as crashed. R2 needs less to copy 5 GiB."""
 
 
 def lease_end() -> datetime:

@@ -15,10 +15,10 @@ from stillroom.media.resource import MediaResource
 from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 100
-"""Resources that are looked at first; if none lacks its bytes, no others are."""
+"""Number of resources to check first. Only if a file is missing are more resources checked."""
 
 _MOST: Final = 10_000
-"""Each costs a request: half a minute, and less than a cent."""
+"""Maximum number of resources to check: this takes half a minute and costs less than a cent."""
 
 _AT_ONCE: Final = 8
 
@@ -34,7 +34,7 @@ class MissingBytes:
         self._database = database
 
     async def warn(self, is_stopping: Callable[[], bool]) -> None:
-        """If a file of the first 100 resources is missing, check 10,000 and log a warning.
+        """Check 100 resources. If a file is missing, check up to 10,000 and log a warning.
 
         Args:
             is_stopping: Returns True to stop without a warning.

@@ -15,22 +15,22 @@ from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
 VIDEO: Final = "video"
-"""Resource types."""
+"""Type of a resource, like `IMAGE`."""
 
 RELOCATED: Final = "relocated"
-"""Reason of a mark: the library has a copy of the image."""
+"""Reason for a pending deletion: the library has a copy of the image."""
 
 DELETED: Final = "deleted"
-"""Reason of a mark: the resource or the run was deleted."""
+"""Reason for a pending deletion: the resource or the run was deleted."""
 
 EXPIRED: Final = "expired"
-"""Reason of a mark: saved with an expiration, or marked by a version without retention rules."""
+"""Reason for a pending deletion: the image's lifetime has ended, or an older version wrote it."""
 
 RULE: Final = "rule"
-"""Reason of a mark: expired by a retention rule, which is checked again before the deletion."""
+"""Reason for a pending deletion: a retention rule, which is checked again before the deletion."""
 
 ORPHAN: Final = "orphan"
-"""Reason of a mark: no row refers to the image, and an operator requested its deletion."""
+"""Reason for a pending deletion: an operator requested to delete an image without a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +156,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Pending deletions that a sweeper has claimed.
-
-    Those in `skipped` were cancelled because a resource uses the key.
-    """
+    """Pending deletions that a sweeper has claimed; `skipped` were cancelled as keys are in use."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -167,10 +164,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Ingest intents that a sweeper has claimed.
-
-    Those in `skipped` were deleted because a resource uses the key.
-    """
+    """Ingest intents that a sweeper has claimed; `skipped` were deleted as keys are in use."""
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -321,7 +315,7 @@ class ResourcePage:
 
 
 UNCHANGED: Final = object()
-"""Value of a field that a change does not set. None clears the field."""
+"""Value for a field that a change does not modify. None clears the field."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,13 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, StoredImage
 
 _ATTEMPTS: Final = 5
-"""Maximum number of attempts: a concurrent save, ingest or deletion can make one fail."""
+"""Maximum number of attempts, because concurrent saves and deletions can make an attempt fail."""
 
 _FIRST_PAUSE_S: Final = 0.05
 
 INGEST_S: Final = 600.0
-"""Time limit of an ingest with all its attempts. The largest copy of S3 has 5 GiB, whose hash takes
-nine minutes at 10 MB/s. It is shorter than `LEASE`, so an abandoned copy still has its intent."""
+"""Time limit for an ingest in seconds, including all attempts. S3 copies at most 5 GiB, which take
+nine minutes to hash at 10 MB/s. The limit is shorter than `LEASE`, so the intent still exists."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -171,10 +171,7 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: "Source", *, relocate: bool
     ) -> MediaResource | None:
-        """Ingest bytes that a resource from another folder already has. Hide its texts.
-
-        The resource is not moved, and not restored if it was deleted.
-        """
+        """Use another folder's resource with these bytes, unchanged. Do not return its texts."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
         # Keep the source if the resource is recorded in place: clients may overwrite that file.

@@ -48,23 +48,23 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
-"""Lease of a claim. A batch in a bucket that responds slowly takes 80 s."""
+"""Lease of a claim. If a bucket responds slowly, a batch takes 80 s."""
 
 _MARGIN: Final = timedelta(minutes=1)
-"""Part of the lease in which nothing is deleted: clocks differ, and requests take time."""
+"""Last part of the lease, in which nothing is deleted, because clocks may differ."""
 
 _BATCH: Final = 32
 _AT_ONCE: Final = 8
-"""Concurrent deletions: a disk syncs this many well, and a bucket also has to serve requests."""
+"""Maximum number of concurrent deletions, so that other requests are not slowed down."""
 
 MAX_ATTEMPTS: Final = 12
-"""Maximum number of attempts. With the pauses below, the last is 20 hours after the first."""
+"""Maximum number of attempts. With the pauses below, they extend over 20 hours."""
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
 
 EMPTY_FOR: Final = timedelta(hours=1)
-"""Age at which empty folders are removed, so that races with uploads are rare."""
+"""Minimum age of empty folders to remove, so that conflicts with uploads are rare."""
 
 _MAX_ERROR_LETTERS: Final = 500
 

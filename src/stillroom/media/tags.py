@@ -11,7 +11,7 @@ MAX_TAGS: Final = 50
 MAX_TAG_BYTES: Final = 64
 
 UNWANTED: Final = "-"
-"""Prefix of a tag in a filter that excludes resources with this tag. No tag begins with it."""
+"""Prefix for a tag in a filter, to exclude resources with the tag. Tags cannot begin with it."""
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:

@@ -12,10 +12,10 @@ _SIMPLE_BLOCK: Final = 0xA3
 _BLOCK_GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
 _MIN_SEGMENT_LEVEL: Final = 0x10000000
-"""Smallest id of elements next to clusters. Such an element ends a cluster of unknown size."""
+"""Smallest id of top-level elements. Such an element ends a cluster whose size is unknown."""
 
 _TRIES: Final = 8
-"""Number of candidates to try: bytes of a picture may look like the start of a cluster."""
+"""Number of candidates to try, because encoded video may look like the start of a cluster."""
 
 
 def end_of_last_cluster(header: HeaderBytes) -> int | None:

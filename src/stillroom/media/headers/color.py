@@ -16,7 +16,7 @@ CODED_SPACES: Final = {
     (9, 18): "Rec. 2100 HLG",
     (12, 13): "Display P3",
 }
-"""Names by primaries and transfer function in cICP and nclx (https://www.itu.int/rec/T-REC-H.273)."""
+"""Names by primaries and transfer function (cICP, nclx); see https://www.itu.int/rec/T-REC-H.273."""
 
 
 def icc_name(profile: bytes) -> str | None:

@@ -7,7 +7,7 @@ from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _INDEX_END_BYTES: Final = 16
-"""Size of `mfro`, the last box of a file, with the size of the index (ISO/IEC 14496-12, 8.8.11)."""
+"""Size of a file's last box, `mfro`, which contains the index's size (ISO/IEC 14496-12, 8.8.11)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
 _MAX_READS: Final = 16
 _MAX_BYTES: Final = 1024**2
-"""Maximum number of bytes to read from one file, in the prefix and `_MAX_READS` further parts."""
+"""Maximum number of bytes to read from one file: its prefix and up to `_MAX_READS` other parts."""
 
 
 class HeaderBytes(FileParts):

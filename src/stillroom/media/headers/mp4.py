@@ -14,15 +14,15 @@ _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Durations that mean unknown: zero during a recording, and all ones (8.2.2)."""
+"""Duration values that mean unknown: zero during a recording, or all bits set (8.2.2)."""
 
 _MAX_TRACKS: Final = 64
 
 _VISUAL_ENTRY_BYTES: Final = 86
-"""Size of a video's sample description before its boxes (12.1.3)."""
+"""Size of the fixed fields at the start of a video's sample description (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
-"""Size that contains the required boxes of most movies and their first track."""
+"""Number of bytes that contain the required boxes in most movies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from stillroom.media.headers.color import CODED_SPACES, SRGB, icc_name
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _MAX_PROFILE_BYTES: Final = 1024**2
-"""Maximum size of a profile. Most have some kilobytes, a few for printing several hundred."""
+"""Maximum size of a colour profile in bytes. Most have a few kilobytes."""
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from stillroom.work_budget import TooMuchWork
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
 _MAX_DURATION_S: Final = 10**9
-"""Maximum duration (thirty years). Longer ones are treated as unknown."""
+"""Maximum duration in seconds (thirty years). Longer durations are treated as unknown."""
 
 ResourceType = Literal["image", "video"]
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 _PADDING: Final = 16
-"""Upper bound of the padding, in pixels, that encoders add to a side to fill whole blocks."""
+"""Maximum number of pixels that encoders add to a side to fill whole blocks."""
 
 
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:

@@ -1,7 +1,4 @@
-"""WebM parser: display size and duration.
-
-Sources: RFC 9559; https://www.webmproject.org/docs/container/.
-"""
+"""WebM parser: display size and duration (RFC 9559, https://www.webmproject.org/docs/container/)."""
 
 from typing import Final
 
@@ -30,7 +27,7 @@ _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
 _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Ids of the fields about size: width before height, left before right, top before bottom."""
+"""Ids of the size fields, in pairs: width and height, left and right, top and bottom."""
 
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
@@ -92,10 +89,7 @@ def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
 
 
 def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
-    """Return the content start and end of an element that precedes the clusters or is indexed.
-
-    The index is the `SeekHead` element.
-    """
+    """Return the content start and end of an element before the clusters or in the `SeekHead`."""
     first, end = _find_segment(header)
     position = None
     for kind, at, until in elements(header, first, end):

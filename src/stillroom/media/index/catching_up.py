@@ -25,7 +25,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 _LEASE: Final = timedelta(seconds=30)
-"""Short, so that another process soon resumes the comparison of a killed one."""
+"""Lease of the scan. It is short, so that another process soon resumes it after a crash."""
 
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
@@ -49,9 +49,7 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record and return the time since which the index may lack changes.
-
-        Call this before this process writes to the index.
+        """Record and return the time since which the index may lack changes. Call before writing.
 
         Raises:
             BackendUnavailable: the database is unreachable.
@@ -132,10 +130,7 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
-        """Compare images that may have changed since `since_ns`, page by page.
-
-        Yield True for each page that differs from the index, else False.
-        """
+        """Compare pages of images changed since `since_ns`. Yield whether each page differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(folders, healed):
@@ -152,10 +147,7 @@ class CatchingUp:
     async def _names(
         self, query: ListQuery, since_ns: int, healed: Healed
     ) -> tuple[bool, str | None]:
-        """Compare a page of names.
-
-        Return whether the page differed, and the value of `after` for the next page.
-        """
+        """Compare a page of names. Return whether it differed, and the next page's `after`."""
         began_ns = time.time_ns()
         page = await self._storage.list(query)
         after = page.entries[-1] if page.more else None

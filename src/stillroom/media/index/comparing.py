@@ -14,7 +14,7 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
-"""Minimum age of a save to compare. `IndexFilling` is still writing younger ones."""
+"""Minimum age of an image to compare. `IndexFilling` may still be writing newer images."""
 
 _READ_AT_ONCE: Final = 8
 

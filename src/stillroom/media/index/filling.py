@@ -30,32 +30,32 @@ from stillroom.storage.values import OpenedImage, StoredImage
 from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
-"""Wait after a change, so that the next changes share its transaction."""
+"""Seconds to wait after a change, so that following changes share its transaction."""
 
 _GATHER_MORE_S: Final = 0.35
-"""Second wait if there were any: half the cost of a row is its share of a transaction."""
+"""Seconds of a second wait if more changes arrived: sharing a transaction halves the cost."""
 
 _PARSE_AFTER_S: Final = 0.1
-"""Wait before parsing. Files parsed in a row take a third of the time of separate ones."""
+"""Seconds to wait before parsing, because parsing several files in a row is three times faster."""
 
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Memory for queued bytes and facts. Beyond it, files are read from the storage again."""
+"""Maximum memory for queued bytes and metadata. Further files are read from the storage again."""
 
 _NOTE_BYTES: Final = 2048
-"""Estimated size of the facts without the two long texts."""
+"""Estimated size of an image's metadata without the two long texts."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
 _SLICE: Final = 8
-"""Files parsed without a break: requests wait half a millisecond for them."""
+"""Number of files parsed without a break, which delays requests by half a millisecond."""
 
 _REMOVED_AGAIN_S: Final = 2.0
-"""Wait before a deletion is written a second time.
+"""Seconds to wait before a deletion is written a second time.
 
-A worker may write the row of a save after another worker has deleted its image and the row.
+A process may insert an image's row after another process has deleted the image and its row.
 """
 
 if TYPE_CHECKING:  # a normal import would load the database driver at every start
@@ -117,10 +117,7 @@ class IndexFilling:
         self._note(image.key, self._bounded(_Saved(image, passed)))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Queue an image that was just copied, to be indexed.
-
-        If `source` is still queued, use its metadata.
-        """
+        """Queue a copied image, to be indexed with its source's metadata if that is also queued."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             known = noted.indexed and dataclasses.replace(noted.indexed, image=image)

@@ -22,19 +22,16 @@ from stillroom.storage.values import ListQuery
 TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500
 _PAUSE_S: Final = 1.0
-"""Pause after a page without differences: a million images take half an hour."""
+"""Pause in seconds after a page without differences. A million images take half an hour."""
 
 _SHORT_PAUSE_S: Final = 0.05
 _PAUSE_FACTOR: Final = 4
-"""Pause after a page with differences, as a multiple of its duration.
-
-Requests keep four fifths of a core.
-"""
+"""Pause after a page with differences, as a multiple of its duration. Leaves 80 % of a core."""
 
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""Interval with a bucket: a million names are a thousand listings, half a cent."""
+"""Interval with a bucket. Listing a million names takes a thousand requests (half a cent)."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -62,7 +59,7 @@ class IndexHealing:
         self._comparing = Comparing(storage, database)
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
-        """If the periodic scan is due, run or resume it, with pauses between pages.
+        """Run or resume the periodic scan if it is due, with pauses between pages.
 
         Args:
             stops_within: Waits for a number of seconds, and returns whether to stop.
@@ -140,10 +137,7 @@ class IndexHealing:
     async def _page(
         self, query: ListQuery, healed: Healed, *, anew: bool
     ) -> tuple[bool, str | None]:
-        """Compare one page of images with the index.
-
-        Return whether the page differed, and the value of `after` for the next page.
-        """
+        """Compare a page of images. Return whether it differed, and the next page's `after`."""
         began_ns, compare = time.time_ns(), self._comparing.compare
         rows = (await self._database.rows()).indexed
         if anew or self._compares_saves:

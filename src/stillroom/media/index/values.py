@@ -75,10 +75,10 @@ class Indexed:
 
 
 BEHIND_ALL: Final = "\U0010ffff"
-"""Suffix that sorts after every key: no key contains this character."""
+"""Suffix that sorts after every key, because keys never contain this character."""
 
 KeyRange = tuple[str, str]
-"""Keys after the first text, up to the second."""
+"""Range of keys: after the first text (exclusive), up to the second (inclusive)."""
 
 
 def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRange]:
@@ -135,7 +135,7 @@ class FactsQuery:
 
 
 NO_FACTS: Final = FactsQuery()
-"""Query without conditions."""
+"""Query without conditions, which matches every image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

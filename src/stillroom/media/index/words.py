@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_TEXT: Final = 16 * 1024
-"""Characters of one text that are indexed, and returned in search results."""
+"""Maximum number of characters per text that are indexed and returned in search results."""
 
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
 _MAX_NAME: Final = 32
-"""Words in the name of a model or LoRA."""
+"""Maximum number of words in the name of a model or LoRA."""
 
 _REMEMBERED: Final = 256
-"""Size of caches, since folders, tools, models and types repeat."""
+"""Number of cached results, because the same folders, tools, models and types recur."""
 
 # Scripts without spaces: each character is one word, and a search term is a phrase.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -30,7 +30,7 @@ _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 Phrase = tuple[str, ...]
-"""Consecutive words."""
+"""Phrase: consecutive words."""
 
 
 def words_of(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.rows.engine import migrating
 
 HEAD: Final = "0010"
-"""Newest revision in `versions/`; a test compares the two."""
+"""Newest schema revision in `versions/`. A test checks this."""
 
 _VERSIONS: Final = "alembic_version"
 

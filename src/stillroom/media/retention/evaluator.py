@@ -87,10 +87,7 @@ class RetentionEvaluator:
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[Entry], str | None]]:
-        """Yield pages of images and manifests that may expire.
-
-        Each page comes with the value of `after` for the next page, or None on the last page.
-        """
+        """Yield pages of entries that may expire, each with the next page's `after` or None."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for number, prefix in enumerate(prefixes):
             if after.encode() > prefix.encode() and not after.startswith(prefix):

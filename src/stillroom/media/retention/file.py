@@ -14,11 +14,11 @@ from stillroom.media.tags import checked_tags
 from stillroom.paths import ImagePrefix
 
 FILE_NAME: Final = "retention.toml"
-"""File in the data directory, unless `STILLROOM_RETENTION_FILE` names another one."""
+"""Name of the rules file in the data directory. `STILLROOM_RETENTION_FILE` overrides it."""
 
 _MAX_BYTES: Final = 1024**2
 _MAX_RULES: Final = 100
-"""Upper bound because every image is compared with every rule."""
+"""Maximum number of rules, because every image is compared with every rule."""
 
 _MAX_RUNS: Final = 10_000
 

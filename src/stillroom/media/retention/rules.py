@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""Name of the rule that this setting creates."""
+"""Name of the rule that the setting with this name creates."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 

@@ -28,13 +28,13 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
-"""Time limit of a transaction, including all waiting. After it the client must retry."""
+"""Time limit for a transaction in seconds, including waits. After it, the client must retry."""
 
 _CANCEL_S: Final = 2.0
-"""Time for the server to cancel a transaction. If it hangs, the connection is closed."""
+"""Seconds for the database to cancel a transaction. After that, the connection is closed."""
 
 _BUSY_S: Final = 5
-"""Time that SQLite waits for another process's transaction; ours take milliseconds."""
+"""Seconds that SQLite waits for other processes' transactions, which take milliseconds."""
 
 _CONNECT_S: Final = 5
 _POOLED: Final = 5
@@ -85,8 +85,7 @@ class RowsEngine:
         """Begin a transaction. Commit it when the block ends, or roll it back on an exception.
 
         Raises:
-            BackendUnavailable: the database is unreachable or too slow. The transaction may have
-                been committed nevertheless.
+            BackendUnavailable: the database is unreachable or too slow; perhaps after the commit.
         """
         async with self._transaction(writes=True) as connection:
             yield connection
@@ -195,7 +194,7 @@ def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
 
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
-"""Number that no other application uses (https://www.postgresql.org/docs/17/explicit-locking.html)."""
+"""Id of our PostgreSQL lock; see https://www.postgresql.org/docs/17/explicit-locking.html."""
 
 
 @contextlib.contextmanager

@@ -26,21 +26,21 @@ from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))
-"""PostgreSQL's weights: they store the column of each word."""
+"""Letters by column: PostgreSQL stores them as weights, to record the column of each word."""
 
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
 SPREAD_NS: Final = 10**7
-"""Maximum nanoseconds from a save to its row's id. Some buckets report whole seconds."""
+"""Maximum nanoseconds between a save time and the row id. Some buckets report whole seconds."""
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
 _MODEL, _LORA, _NAME, _LIBRARY = "mlnw"
-"""Prefixes of terms for parts of names and for the library's texts.
+"""Prefixes of index words for parts of names and for the library's texts.
 
-Facets are hexadecimal, so none begins with these letters. Terms with `_NAME` and `_LIBRARY` have
-positions, so that phrases of them can be searched.
+Facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and `_LIBRARY`
+have positions, so that clients can search for phrases.
 """
 
 full_text: Final = sa.table(
@@ -48,14 +48,11 @@ full_text: Final = sa.table(
     sa.column("rowid", sa.BigInteger),
     *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
 )
-"""Virtual table of SQLite. Its columns `model` and `lora` are empty."""
+"""Virtual FTS5 table in SQLite. Its columns `model` and `lora` are empty."""
 
 
 class _Way(NamedTuple):
-    """One way to match a term: consecutive words in some columns, or a facet.
-
-    A facet is an index word that represents an exact value, such as a folder or a tag.
-    """
+    """One way to match a term: consecutive words, or a facet (index word for an exact value)."""
 
     words: Phrase
     is_prefix: bool = False

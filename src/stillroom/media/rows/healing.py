@@ -31,8 +31,7 @@ class HealingRows:
     ) -> list[uuid.UUID]:
         """Queue one page of resources with missing metadata, and return their ids, sorted.
 
-        If `ids` is not None, only these resources are queued. `after` is the previous page's last
-        id.
+        If `ids` is set, only these resources are queued. `after` is the previous page's last id.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),

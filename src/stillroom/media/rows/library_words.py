@@ -17,7 +17,7 @@ from stillroom.storage.values import StoredImage
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 
 Row = tuple[dict[str, Any], dict[str, str]]
-"""Row of `search_images`, and its full text by column."""
+"""Row for `search_images`, and the image's full text by column."""
 
 
 def lock_index(connection: sa.Connection) -> None:

@@ -1,7 +1,4 @@
-"""Table `media_resources`: images and videos in the media library.
-
-`statements.py` documents the lock order.
-"""
+"""Table `media_resources`: images and videos. `statements.py` documents the lock order."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence

@@ -21,19 +21,19 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 EXPIRY: Final = "expiry"
-"""Scan for expired compute results."""
+"""Name of the scan for expired compute results."""
 
 INDEX: Final = "index"
-"""Scan for images that the search index lacks."""
+"""Name of the scan for images that are missing in the search index."""
 
 REBUILD: Final = "rebuild"
-"""Rebuild of the search index by an operator: every image is read again."""
+"""Name of the scan with which an operator rebuilds the search index from every image."""
 
 START: Final = "start"
-"""Scan after a start, for changes that the index lost in the crash before it.
+"""Name of the scan after a start, which finds changes that the index lost in a crash.
 
-`next_at` is when the latest scan began. `after` is the time in nanoseconds since which changes may
-be missing; empty when the scan is over.
+`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds since which
+the index may lack changes, or empty when the scan has ended.
 """
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)

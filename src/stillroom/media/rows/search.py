@@ -41,13 +41,13 @@ from stillroom.storage.values import StoredImage
 
 _MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
-"""Rows built without a break: requests wait half a millisecond for them."""
+"""Number of rows built without a break, which delays requests by half a millisecond."""
 
 _AT_ONCE: Final = 100
-"""Rows in one statement of PostgreSQL, whose parameters the event loop prepares."""
+"""Number of rows per PostgreSQL statement, whose parameters are prepared on the event loop."""
 
 _NEAR: Final = 5000
-"""Rows after the start of a page that are checked one by one: 5 ms."""
+"""Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
 
 _REACH: Final = 64
 """Maximum size of the second search step, as a multiple of the time span of the near rows."""

@@ -1,6 +1,6 @@
 """Shared parts of SQL statements, and the lock order.
 
-Each public method in this package is one transaction. All transactions lock rows in the same order
+Each public method in this package is a transaction. All transactions lock rows in the same order
 (docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index. The
 statement that writes also checks its preconditions, so that only one of two processes succeeds.
 """
@@ -27,7 +27,7 @@ from stillroom.media.rows.tables import (
 from stillroom.paths import StorageKey
 
 _SEPARATOR: Final = "\x1f"
-"""Separator of tags in one text. Tags contain no control characters."""
+"""Separator between tags in one text. Tags contain no control characters."""
 
 
 class _Tags(sa.TypeDecorator[tuple[str, ...]]):

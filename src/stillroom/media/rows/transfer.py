@@ -28,15 +28,15 @@ from stillroom.media.rows.tags import replace_tags
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, dead_letters)
-"""Tables whose rows refer to one save under one key: marks and dead letters."""
+"""Tables whose rows refer to one image version: pending deletions and dead letters."""
 
 Queue = sa.Table
 
 QueueRow = Mapping[str, Any]
-"""Mark or dead letter, by column name."""
+"""Row of a pending deletion or dead letter: values by column name."""
 
 Saves = set[tuple[StorageKey, str]]
-"""Set of keys with save ids."""
+"""Set of image versions: pairs of key and save id."""
 
 
 class TransferOutcome(StrEnum):
@@ -46,10 +46,10 @@ class TransferOutcome(StrEnum):
     CHANGED = "changed"
     SAME = "same"
     OTHER = "other"
-    """Another resource of the target has these bytes; nothing was changed."""
+    """Another resource in the target has the same bytes. Nothing was changed."""
 
     SWEPT = "swept"
-    """A sweeper of the target is deleting the bytes, or has deleted them; nothing was changed."""
+    """A sweeper in the target is deleting the file, or has deleted it. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,13 +35,13 @@ if TYPE_CHECKING:  # a normal import would load the database driver at every sta
     from stillroom.media.rows.repository import MediaRepository
 
 PAGE: Final = 1000
-"""Images per transaction, equal to a page of S3: ten milliseconds of writing, and one sync."""
+"""Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
 
 _LEASE: Final = timedelta(minutes=2)
-"""Time without progress after which the process of a deletion is presumed dead."""
+"""Time without progress after which a deletion counts as crashed, and can be resumed."""
 
 _SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Longer than a transaction that records an image in place and began before the mark."""
+"""Minimum grace period: longer than a running transaction that records an image in place."""
 
 log = logging.getLogger("stillroom.media")
 

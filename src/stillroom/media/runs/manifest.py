@@ -18,13 +18,13 @@ from stillroom.storage.values import OpenedImage, StoredImage
 CONTENT_TYPE: Final = "application/json"
 
 MAX_BYTES: Final = 128 * 1024**2
-"""Maximum size: 100,000 images with paths of maximum length, or 500,000 with usual ones."""
+"""Maximum size of a manifest: 100,000 images with the longest paths, 500,000 with usual paths."""
 
 FACTS_BYTES: Final = 512
-"""Maximum size of an image's line without its path; usually about 200."""
+"""Maximum size of an image's line without its path. Usually it is about 200."""
 
 _MAX_LINE_BYTES: Final = 4096
-"""Maximum length of a line. The longest path has 1,016 bytes, before escaping."""
+"""Maximum length of a line in bytes. The longest path has 1,016 bytes before escaping."""
 
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"

@@ -35,13 +35,13 @@ from stillroom.storage.sources import Document
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
 _NAMES: Final = 1000
-"""Page size of names, equal to a page of S3."""
+"""Page size when only names are listed, equal to a page in S3 listings."""
 
 PAGE: Final = 250
-"""Page size of images with their facts. In a bucket each image costs a HEAD."""
+"""Page size when images are listed with metadata, which costs a HEAD per image in a bucket."""
 
 _IN_ONE_REQUEST: Final = 16 * 1024**2
-"""Maximum size of a manifest whose length is reserved, to write it to a bucket in one request."""
+"""Maximum size of a manifest that is written to a bucket in one request, with a known length."""
 
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 
