@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:
-    """Cache of thumbnails by name. All methods except `open` and `try_lock` must run in a thread.
+    """Cache of thumbnails by name. Call all methods except `open` and `try_lock` in a thread.
 
     Attributes:
         folder: Folder of the cache, created on first use.

@@ -40,7 +40,7 @@ _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
-    # and the table above
+    # and the system call table that is linked above
     "read": (0, 63),
     "close": (3, 57),
     "fstat": (5, 80),

@@ -53,7 +53,7 @@ _WIDE_BOX: Final = struct.Struct(">8xQ")
 
 
 def is_cut_off(file: BinaryIO) -> bool:
-    """Return True if an image file is truncated, or False if it is complete or this is unknown."""
+    """Return True if an image file is certainly truncated, else False."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, _HEAD_BYTES)
     if head.startswith(_PNG):
@@ -112,7 +112,7 @@ def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
 
 
 def _table_bytes(packed: int) -> int:
-    """Return the size in bytes of the colour table that follows, from the flags in `packed`."""
+    """Return the size in bytes of a GIF's colour table, from the flags in `packed`."""
     return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
 
 

@@ -73,7 +73,7 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of all decoding processes."""
+        """Operating-system ids of all decoding processes."""
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:

@@ -153,7 +153,7 @@ def _count_scans(file: BinaryIO) -> int:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  (broken EXIF raises all sorts; browsers show the image all the same)
+    except Exception:  # noqa: BLE001  (invalid EXIF raises various errors; browsers ignore them)
         return 1
     return value if isinstance(value, int) else 1
 
@@ -228,7 +228,7 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Return the median colour of the most frequent of 512 colour ranges; empty if transparent."""
+    """Divide all colours into 512 ranges; return the median in the most frequent range as hex."""
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}
     for at in range(0, len(pixels), 4):

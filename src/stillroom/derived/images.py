@@ -247,7 +247,7 @@ class DerivedImages:
         except UnsupportedMedia as error:
             self._remember_refusal(original.image, error)
             raise
-        except OSError as error:  # no room for a copy of it, or no descriptor
+        except OSError as error:  # no space for a temporary copy, or no file descriptor
             raise BackendUnavailable("the image cannot be handed to a decoder") from error
 
     def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
@@ -312,7 +312,7 @@ class DerivedImages:
                 except UnsupportedMedia as error:
                     self._remember_refusal(original.image, error)
                     raise
-                except OSError as error:  # no room for a copy of it, or no descriptor
+                except OSError as error:  # no space for a temporary copy, or no file descriptor
                     raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:

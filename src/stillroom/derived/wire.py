@@ -69,6 +69,6 @@ class Job:
         return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:
-        """Encode the job for the socket."""
+        """Encode the job as bytes to send over the socket."""
         form = self.format.encode("ascii")
         return JOB.pack(self.width, self.height, self.covers, form, self.quality)

@@ -44,7 +44,7 @@ _OOM_SCORE: Final = "1000"
 """The kernel kills this process instead of the server when memory runs out."""
 
 _NICE: Final = 10
-"""Priority at which this process gets a tenth of the processor time if the server is busy."""
+"""Low priority: this process gets a tenth of the processor time if the server is busy."""
 
 Derive = Callable[[int, Job], bytes]
 Refusals = Mapping[type[Exception], bytes]
@@ -94,7 +94,7 @@ def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
         picture = derive(files[0], Job.unpack(data))
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
-    except Exception as error:  # noqa: BLE001  (decoders raise all sorts about a bad file)
+    except Exception as error:  # noqa: BLE001  (decoders raise various errors for invalid files)
         _respond(channel, refusals.get(type(error), UNDECODABLE))
     else:
         _respond(channel, MADE, picture)

@@ -97,8 +97,8 @@ class OrphanScan:
         """Compare `storage` with `database`.
 
         Args:
-            storage: Storage of the images.
-            database: Database of the rows.
+            storage: Storage that contains the images.
+            database: Database that contains the rows.
             grace: Minimum age of orphans, if longer than the maximum duration of an ingest.
         """
         self._storage = storage

@@ -240,7 +240,10 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete a run's manifest in the target if the source, which deleted an image, has none."""
+        """Delete manifests from the target of runs that no longer have a manifest in the source.
+
+        Only the folders that contain the image `deleted` are checked.
+        """
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not manifest.is_manifest:

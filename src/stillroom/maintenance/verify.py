@@ -23,8 +23,7 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Limits for the report. Further findings are only counted, to limit memory. The lower limit for
-files without a hash leaves room for problems."""
+"""Maximum numbers of problems, and of images without a hash, in the report. Others are counted."""
 
 _READ_ATTEMPTS: Final = 3
 

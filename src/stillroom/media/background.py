@@ -35,7 +35,7 @@ class Background:
     Attributes:
         expiry: Scan for expired images and runs; None if there are no retention rules.
         index_healing: Periodic comparison of the search index with the storage.
-        catching_up: One comparison of the search index with the storage after a start.
+        catching_up: One-time comparison of the search index with the storage after a start.
         missing_bytes: Check after a start for resources whose files are missing; None to skip it.
         report: Called with the queue's metrics after each sweep and at least every `REPORT_S`
             seconds, so that a metrics scrape never waits for the database.

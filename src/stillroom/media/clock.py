@@ -1,6 +1,6 @@
 """Clock for deletions: changing the system clock never makes a deletion happen too early.
 
-A jump of the system clock is detected by comparing it with a monotonic clock. If the system clock
+A jump in the system time is detected by comparison with a monotonic clock. If the system clock
 is already wrong when a process starts, the process cannot detect that.
 """
 
@@ -12,18 +12,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 _MAX_STEP_S: Final = 60.0
-"""Clock jumps up to this are trusted: time synchronization causes them, and grace is longer."""
+"""Maximum clock jump in seconds that is trusted, because time synchronization may cause it."""
 
 log = logging.getLogger("stillroom.media")
 
 
 def _since_boot() -> float:
-    """Return the number of seconds since boot, including the time that the system was suspended."""
+    """Return the number of seconds since the system booted, including time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Clock:
-    """System clock that returns a lower and an upper bound of the time after a clock jump."""
+    """System clock that detects jumps. After a jump, it returns a lower and an upper bound."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Database of the media library, opened and migrated on first use.
+"""Connection to the media library's database, which is opened and migrated on first use.
 
 Importing SQLAlchemy and its drivers takes a quarter of a second. A process that only saves and
 reads images never imports them. A server imports them before it accepts requests.

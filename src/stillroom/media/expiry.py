@@ -115,7 +115,7 @@ class Expiry:
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)
         except (RunNotFound, RunConflict, BackendUnavailable) as error:
-            # Another process deletes it, or has deleted it; the next scan finds what is left.
+            # Another process is deleting the run. The next scan finds any images that are left.
             log.warning("the run %r has expired, and is not deleted: %s", run.folder.text, error)
             return 0
         log.info("the run %r has expired by %s", run.folder.text, run.expiration.rule.name)

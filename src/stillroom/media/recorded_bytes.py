@@ -38,7 +38,7 @@ def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return an image's stored SHA-256. If none is stored, compute it from the file.
+    """Return an image's SHA-256, which is computed from the file if it is not stored.
 
     Raises:
         ImageNotFound: there is no image at the key.

@@ -136,7 +136,7 @@ class DueMark:
     """Pending deletion as read by a sweeper.
 
     Attributes:
-        id: Id of the pending deletion. If the deletion fails for good, its dead letter has it too.
+        id: Id of the pending deletion. If the deletion fails for good, the dead letter keeps it.
         due_at: Earliest time of the next attempt (UTC).
         attempts: Number of attempts, including the current attempt if it is claimed.
         content_hash: See `Mark`. Also None if an older version wrote the row.
@@ -156,7 +156,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Pending deletions that a sweeper has claimed; `skipped` were cancelled as keys are in use."""
+    """Claimed pending deletions. `skipped` were cancelled because a resource uses their keys."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -164,7 +164,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Ingest intents that a sweeper has claimed; `skipped` were deleted as keys are in use."""
+    """Claimed ingest intents. `skipped` were deleted because a resource uses their keys."""
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -219,7 +219,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """Progress of the deletion of a run.
+    """Progress of a run's deletion.
 
     Attributes:
         folder: Key prefix of the run's images: `compute/<folder>/`.
@@ -263,7 +263,7 @@ class HealingJob:
     """Claimed job that computes a resource's missing metadata.
 
     Attributes:
-        resource: The resource at the time of the claim.
+        resource: Resource as it was when the job was claimed.
         attempts: Number of attempts, including the current attempt.
         reread: True to also parse the file header again.
     """

@@ -1,4 +1,4 @@
-"""Service of the media library: ingests, reads, changes and deletes resources.
+"""Media library service: ingests, reads, changes and deletes resources.
 
 An ingest copies an image (the source) into the library. The steps, each with the state that remains
 if the process crashes after it (docs/adr/0012):
@@ -283,7 +283,7 @@ class MediaResourceService:
             return await self._storage.copy(image.key, media_key, save_id=image.save_id)
         except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
             rows = await self._database.rows()
-            # No other ingest uses a new key, so there is no copy for the sweeper to delete.
+            # Other ingests cannot use a new key, so the sweeper has no copy to delete.
             await (rows.intents.remove(media_key) if is_new else rows.intents.release(media_key))
             if isinstance(error, PreconditionFailed):
                 return None

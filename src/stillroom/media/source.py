@@ -13,7 +13,7 @@ from stillroom.storage.values import StoredImage
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Image to ingest, with its hash and the result of probing its header."""
+    """Image to ingest, with its hash and the properties read from its header."""
 
     image: StoredImage
     sha256: bytes

@@ -80,8 +80,8 @@ class Swept:
     Attributes:
         deleted: Deleted images.
         gone: Pending deletions whose image no longer existed.
-        kept: Cancelled deletions. The image is kept because a resource uses it, because it was
-            saved again, or because of the retention rules.
+        kept: Cancelled deletions: a resource uses the image, it was saved again, or the retention
+            rules now keep it.
         failed: Deletions that have failed and will be retried.
         dead_lettered: Deletions that have failed for good.
         copies: Deleted copies of failed ingests.

@@ -55,7 +55,7 @@ def floating(header: HeaderBytes, start: int, end: int) -> float:
 
 
 def _coded(header: HeaderBytes, start: int, max_bytes: int) -> tuple[int, int]:
-    """Parse an integer, and keep its length marker bit. Return it and its end (RFC 8794, 4, 5)."""
+    """Parse an integer with its length marker bit. Return it and its end (RFC 8794, 4 and 5)."""
     (first,) = header.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:

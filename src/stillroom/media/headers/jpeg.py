@@ -6,7 +6,7 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height; see https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.2.2)."""
+    """Return the image's width and height (https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2)."""
     for marker, start, _ in jpeg_segments(header):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = header.numbers(">HH", start + 1)

@@ -27,7 +27,7 @@ _HEADS_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """Content of the `moov` box.
+    """Content of an MP4 file's `moov` box, its movie header.
 
     Attributes:
         timescale: Time units per second in `durations` and in `Track.duration`.

@@ -12,7 +12,7 @@ _MAX_PROFILE_BYTES: Final = 1024**2
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height; see https://www.w3.org/TR/png-3/#11IHDR."""
+    """Return the image's width and height; see https://www.w3.org/TR/png-3/#11IHDR."""
     if header.bytes_at(12, 4) != b"IHDR":
         raise BrokenHeader
     width, height = header.numbers(">II", 16)

@@ -125,7 +125,7 @@ async def _read_optional(
 
 
 async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T]) -> T:
-    """Return the result of `reader`, reading further parts of the file when it needs them."""
+    """Return the result of `reader`. Read more of the file each time `reader` needs it."""
     while True:
         try:
             return await reading.run_parser(header, reader)

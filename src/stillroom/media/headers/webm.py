@@ -108,7 +108,7 @@ def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
 
 
 def _find_segment(header: HeaderBytes) -> tuple[int, int]:
-    """Return the segment's content start and end. The end is at most the end of the file."""
+    """Return the segment's content start and end. In a truncated file, the end is the file's."""
     kind, at, length = element_at(header, 0)
     if kind != _EBML or length is None or not _is_webm(header, at, at + length):
         raise BrokenHeader
@@ -127,7 +127,7 @@ def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
 
 
 def _seek(header: HeaderBytes, start: int, end: int, element: int) -> int | None:
-    """Return the position of an element relative to the start of the segment's content."""
+    """Return an element's position according to a `SeekHead`, relative to the segment's content."""
     for kind, at, until in elements(header, start, end):
         if kind == _SEEK:
             seek = _read_numbers(header, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))

@@ -1,7 +1,7 @@
 """Comparison of storage and index after a start, to find changes that the index has missed.
 
 A process that crashes loses its queued changes. Therefore, after a start, one process compares all
-images that have changed since the newest image in the index was saved. It makes no pauses.
+images that have changed since the newest indexed image was saved. The comparison does not pause.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _LEASE: Final = timedelta(seconds=30)
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
-"""Number of names that a bucket lists in one request."""
+"""Number of names per page, equal to the maximum that a bucket lists in one request."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -49,7 +49,7 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record and return the time since which the index may lack changes. Call before writing.
+        """Record and return the time from which on changes may be missing. Call before writing.
 
         Raises:
             BackendUnavailable: the database is unreachable.

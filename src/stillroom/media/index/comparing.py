@@ -71,7 +71,7 @@ class Comparing:
             began_ns: Time at which the listing began, in nanoseconds.
             healed: Result of the scan, updated by this call.
             suspected: Keys of images that may differ; None to compare the listed metadata.
-            anew: Read every image again.
+            anew: True to read every image again, even if its row is up to date.
             saved_until_ns: Start time of this process, for the scan after a start. Recently saved
                 images are then compared too, because the process that saved them may have crashed.
                 Rows that other processes write during the comparison are kept.

@@ -294,7 +294,7 @@ class IndexFilling:
         return [*found.values()]
 
     def _put_back(self, change: _Saved | Removed) -> None:
-        """Queue a failed change again without its bytes, unless a newer change is queued."""
+        """Queue a failed change again without its bytes, unless the queue has a newer change."""
         if isinstance(change, _Saved):
             key, change = change.image.key, dataclasses.replace(change, passed=None)
         else:

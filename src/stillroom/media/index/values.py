@@ -1,4 +1,4 @@
-"""Values of the search index: entries, queries and results."""
+"""Data classes for the search index: entries, queries and results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class IndexedImage:
     """Search-index entry of one image.
 
     Attributes:
-        image: The indexed version of the image.
+        image: Metadata of the image version that was indexed.
         generation: Generation metadata without `raw` and with long texts cut, or None.
         ai_mark: Label that says whether an AI made the image, or None if it is unknown.
     """
@@ -162,7 +162,7 @@ class FoundPage:
     """Page of search results.
 
     Attributes:
-        images: Entries in the order of the query.
+        images: Entries in the order that the query requests.
         next_after: Value of `SearchQuery.after` for the next page, or None on the last page.
     """
 

@@ -47,7 +47,7 @@ def words_of(text: str) -> list[str]:
 
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
-    """Encode an exact, case-insensitive field value as an index term."""
+    """Encode a field's whole value as one index word, for exact, case-insensitive matches."""
     digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
     return digest.hexdigest()
 

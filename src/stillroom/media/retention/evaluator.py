@@ -1,4 +1,4 @@
-"""Evaluation of the retention rules: finds images and published runs that have expired.
+"""Evaluator for the retention rules: finds images and published runs that have expired.
 
 An image in a published run expires together with the run, counted from the time of its manifest.
 The expiry scan (`media/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
@@ -31,7 +31,7 @@ _SECOND_NS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class PublishedFolder:
-    """Folder of a published run, with the modification time of its manifest."""
+    """Folder of a published run, with the time at which its manifest was modified."""
 
     folder: ImagePath
     published_ns: int
@@ -72,7 +72,7 @@ class ScanState:
 
 
 class RetentionEvaluator:
-    """Evaluates the retention rules for the images and runs of one storage."""
+    """Evaluates the retention rules for the images and runs in one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
         """Apply `rules` to `storage`; read tags and resources from `database`."""

@@ -1,4 +1,4 @@
-"""Retention plan: a dry run of the scan that marks expired images."""
+"""Retention plan: a dry run that lists the images which an expiry scan would delete."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""Name of the rule that the setting with this name creates."""
+"""Name of a setting, and of the rule that it creates."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -75,7 +75,7 @@ class Rules:
 
     @property
     def tags(self) -> frozenset[str]:
-        """Tags that keep an image under any of the rules."""
+        """Tags that prevent an image's expiration under at least one rule."""
         return frozenset().union(*(rule.unless_tagged for rule in self.rules))
 
     @property

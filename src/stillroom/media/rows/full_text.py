@@ -109,7 +109,7 @@ def has_phrase(query: FactsQuery) -> bool:
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """Return the full text of an image by column, as words separated by spaces."""
+    """Return an image's full text by column, as words separated by spaces."""
     key, facts = indexed.image.key.text, indexed.generation or Generation()
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}

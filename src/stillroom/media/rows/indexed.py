@@ -35,7 +35,7 @@ class IndexedRows:
             after: sa.ColumnElement[str] = bounds.c.after
             last: sa.ColumnElement[str] = bounds.c.last
             if not self._engine.is_sqlite:
-                await allow(connection, by_age=True)  # the planner expects many rows in each range
+                await allow(connection, by_age=True)  # the planner overestimates rows per range
                 after, last = sa.collate(after, "C"), sa.collate(last, "C")
             statement = sa.select(key, search_images.c.save_id, search_images.c.etag).join_from(
                 bounds, search_images, sa.and_(key > after, key <= last)

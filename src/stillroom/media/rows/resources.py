@@ -100,7 +100,7 @@ class ResourceRows:
         return [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of the images that a resource uses in place."""
+        """Return the keys of images that a resource uses in place, without a copy."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
@@ -154,7 +154,7 @@ class ResourceRows:
         still be copying, and needs the intent if the resource is deleted in the meantime.
 
         Args:
-            known: The resource as read before its bytes were checked at `storage_key`.
+            known: The resource, read before the file at `storage_key` was checked.
             storage_key: New key of the bytes. A changed key below `media/` requires an intent.
             save_id: Version of the image at that key.
             source: As in `add`.
@@ -274,7 +274,7 @@ class ResourceRows:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
                 if (current.storage_key, current.save_id) != (known.storage_key, known.save_id):
-                    await connection.rollback()  # the file has moved, so the mark is wrong
+                    await connection.rollback()  # the file has moved, so the key is wrong
                     continue
                 if current.storage_key.is_media:
                     await connection.execute(

@@ -32,8 +32,8 @@ REBUILD: Final = "rebuild"
 START: Final = "start"
 """Name of the scan after a start, which finds changes that the index lost in a crash.
 
-`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds since which
-the index may lack changes, or empty when the scan has ended.
+`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds from which
+on changes may be missing, or empty when the scan has ended.
 """
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -83,7 +83,7 @@ class ScanRows:
         return after
 
     async def note_start(self, started: datetime) -> str:
-        """Record the time since which the index may lack changes.
+        """Record the time from which on changes may be missing in the index.
 
         Returns:
             The save time of the newest indexed image, to be passed to `claim_start` as `since`.
@@ -114,8 +114,8 @@ class ScanRows:
         """Claim the `START` scan, which compares storage and index after a start.
 
         Returns:
-            The time since which changes may be missing (not after `since`), and the `next_at` to
-            pass to `end`. None if another process has claimed the scan.
+            The time from which on changes may be missing (not after `since`), and the `next_at`
+            to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)

@@ -50,7 +50,7 @@ _NEAR: Final = 5000
 """Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
 
 _REACH: Final = 64
-"""Maximum size of the second search step, as a multiple of the time span of the near rows."""
+"""Maximum time span of the second search step, as a multiple of the near rows' time span."""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
@@ -321,7 +321,7 @@ def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mappin
 
 
 def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
-    """Return an unused row id for each save time: the time itself, or a slightly later time."""
+    """Return an unused row id for each save time. The id is the time, increased if necessary."""
     ids = list(wanted)
     while True:
         asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))

@@ -49,7 +49,7 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Key(TypeDecorator[StorageKey]):
-    """Column type for a storage key. Values are not validated again when they are read."""
+    """Column type for a storage key. Keys are not validated again when they are read."""
 
     impl = String(MAX_KEY_BYTES)
     cache_ok = True

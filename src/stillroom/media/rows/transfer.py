@@ -148,7 +148,7 @@ class RowTransfer:
             return await _saves(connection, queue, keys)
 
     async def remember(self, queue: sa.Table, incoming: Sequence[QueueRow]) -> int:
-        """Insert pending deletions or dead letters from another library, with adapted save ids.
+        """Insert pending deletions or dead letters from another library.
 
         Resources with a pending deletion become deleted here, too. Return the number of new rows.
         """
@@ -205,7 +205,7 @@ def _compare(
 async def _owners(
     connection: AsyncConnection, keys: Iterable[StorageKey]
 ) -> dict[StorageKey, uuid.UUID]:
-    """Return the ids of the resources that use these keys, by key, sorted by id."""
+    """Return the id of the resource that uses each key, sorted by id."""
     statement = (
         sa.select(resources.c.storage_key, resources.c.id)
         .where(resources.c.storage_key.in_(list(keys)))

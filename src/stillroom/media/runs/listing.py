@@ -43,7 +43,7 @@ class Run:
 
 @dataclass(slots=True)
 class _Level:
-    """Position of the walk on one folder level.
+    """Position on one folder level during the depth-first walk.
 
     Attributes:
         prefix: Common prefix of the folders on this level.

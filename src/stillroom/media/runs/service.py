@@ -129,7 +129,7 @@ class Runs:
         return opened
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
-        """Raise `RunConflict` if the run or any of the images is being deleted."""
+        """Raise `RunConflict` if the run, or any of the images, is being deleted."""
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
         if await rows.run_deletions.is_deleting(prefixes):
@@ -203,7 +203,7 @@ class Runs:
             yield await self._describe_page(images)
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
-        """Yield the current images of a run, page by page."""
+        """Yield the images that are currently in a run's folder, page by page."""
         after: str | None = ""
         while after is not None:
             page = await self._storage.entries(ListQuery(KeyPrefix.of_folder(folder), after, PAGE))
