@@ -129,7 +129,7 @@ class VerificationProgress:
 
 
 class Verification:
-    """Verification pass over a store. Cancel `run` to stop it; `progress` allows to resume it."""
+    """Verification pass over a store. Cancel `run` to stop it; `progress` records the position."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ class IndexedRows:
         self._engine = engine
 
     async def between(self, after: str, last: str | None, prefix: str) -> Mapping[str, Indexed]:
-        """Return indexed versions by key, after `after` up to `last` (None: the prefix's end)."""
+        """Return indexed versions by key, for keys after `after` and up to `last` if it is set."""
         key = search_images.c.storage_key
         statement = sa.select(key, search_images.c.save_id, search_images.c.etag).where(
             key > after, key >= prefix, key <= (prefix + BEHIND_ALL if last is None else last)

@@ -48,7 +48,7 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
 async def mark_saves(
     connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
 ) -> set[StorageKey]:
-    """Insert pending deletions in one statement. If one exists already, the earlier time counts.
+    """Insert pending deletions. If an image already has one, the earlier due time counts.
 
     Those of relocated sources, and those that a sweeper has tried or claimed, are not changed.
 

@@ -345,7 +345,7 @@ def _insert(
     ids: Sequence[int],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Insert rows directly with SQLite's driver, because SQLAlchemy would need most of the time."""
+    """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
     names = ", ".join((id_name, *rows[0]))
     places = "?" + ", ?" * len(rows[0])
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)

@@ -36,7 +36,7 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert a time to UTC."""
+        """Convert a time to UTC before it is stored."""
         del dialect
         return None if value is None else value.astimezone(UTC)
 

@@ -10,7 +10,7 @@ down_revision: Final = None
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Create the media library's tables."""
     op.create_table(
         "media_resources",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -20,7 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns."""
+    """Drop the columns for source keys and hashes."""
     op.drop_column("media_dead_letters", "content_hash")
     op.drop_column("media_deletions", "content_hash")
     op.drop_column("media_resources", "source_key")
