@@ -1,1 +1,1 @@
-"""Thumbnails of stored images: decoded in separate processes, stored in a bounded cache."""
+"""Thumbnails of stored images: made in separate processes, stored in a cache of limited size."""

@@ -1,12 +1,12 @@
-"""Bounded cache of thumbnails: small files in a folder that all processes share.
+"""Thumbnail cache of limited size: small files in a folder that all processes share.
 
 .stillroom/derived/
     ab/ab12…         a thumbnail, named by the hash of its original, derivation and encoder
-    lock             eight bytes: the space that thumbnails take; its byte ranges are locks
+    lock             eight bytes with the total size of all thumbnails; used for range locks
 
-A file is complete or absent, also after a power failure (nameless, synced, linked). The access
-time records the last use; the least recently used files are evicted first. Errors of the cache
-never fail a request.
+A file is complete or absent, even after a power failure, because it gets its name only after it
+was synced. The access time records the last use, and the least recently used files are evicted
+first. A cache error never makes a request fail.
 """
 
 import contextlib
@@ -24,40 +24,40 @@ from typing import Final
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _BLOCK_BYTES: Final = 4096
-"""Allocation unit of a filesystem, and so the size of the smallest thumbnail."""
+"""Block size of the filesystem, and therefore the minimum size of a thumbnail on disk."""
 
 _LARGEST_SHARE: Final = 8
-"""Thumbnails larger than `max_bytes` divided by this are not added."""
+"""Divisor of `max_bytes` that gives the maximum size of a cached thumbnail."""
 
 _FILL_AFTER_EVICTION: Final = 7 / 8
-"""Fill level after an eviction, so that the next additions need none."""
+"""Fill level after an eviction, so that the next additions do not evict again."""
 
 _ACCESS_TIME_S: Final = 60
-"""Minimum time between updates of the access time."""
+"""Minimum number of seconds between updates of a file's access time."""
 
 _DRAFT_S: Final = 3600
 _DRAFT: Final = "draft-"
 
 _COUNT_BYTES: Final = 8
 _FLOCK: Final = struct.Struct("hhqqi0q")
-"""struct flock of https://man7.org/linux/man-pages/man2/fcntl_locking.2.html: its pid stays 0."""
+"""struct flock (https://man7.org/linux/man-pages/man2/fcntl_locking.2.html). Its pid is 0."""
 
 log = logging.getLogger("stillroom.derived")
 
 
 class DerivedCache:
-    """Files by name. All methods but `open` and `try_lock` block on the disk: use a thread.
+    """Cache of thumbnails by name. Call all methods except `open` and `try_lock` in a thread.
 
     Attributes:
-        folder: Folder of the cache, created when first needed.
-        max_bytes: Bound on all files together, in whole blocks; 0 disables the cache.
+        folder: Folder of the cache, created on first use.
+        max_bytes: Maximum total size of the files, in whole blocks; 0 disables the cache.
     """
 
     def __init__(self, folder: Path, max_bytes: int, *, min_free_bytes: int, durable: bool) -> None:
-        """Cache thumbnails in `folder`, which belongs to this store alone.
+        """Cache thumbnails in `folder`, which no other store may use.
 
-        Nothing is added that would leave less than `min_free_bytes` on the disk. Files are synced
-        if `durable`; otherwise a power failure may leave damaged ones.
+        No file is added if less than `min_free_bytes` would be left on the disk. Files are synced
+        if `durable` is True; otherwise a power failure may damage them.
         """
         self.folder = folder
         self.max_bytes = max_bytes
@@ -69,7 +69,7 @@ class DerivedCache:
     # Reading -----------------------------------------------------------------------------
 
     def open(self, name: str) -> int | None:
-        """Return a descriptor of the thumbnail, or None if it is not cached."""
+        """Return a file descriptor for the thumbnail, or None if it is not cached."""
         if not self.max_bytes:
             return None
         try:
@@ -86,16 +86,16 @@ class DerivedCache:
         return fd
 
     def try_lock(self, source: str) -> int | None:
-        """Try to become the only process that makes thumbnails of this original.
+        """Try to lock an original, so that no other process makes thumbnails from it.
 
         Returns:
-            A descriptor to close after that; None while another process has the lock.
+            A file descriptor to close to release the lock; None if another process has the lock.
 
         Raises:
-            OSError: the folder cannot be used, so that each process makes its own thumbnails.
+            OSError: the folder cannot be used. Thumbnails are then made without a lock.
         """
         fd = self._open_lock()
-        # After the counter. Two originals with the same 60 bits wait for each other.
+        # Lock a byte after the counter. Originals with the same first 60 bits share a lock.
         start = _BLOCK_BYTES + int(source[:15], 16)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(start, 1))
@@ -146,9 +146,9 @@ class DerivedCache:
 
     @contextlib.contextmanager
     def _room_for(self, takes: int) -> Iterator[None]:
-        """Reserve space for a thumbnail and lock the cache while it is linked.
+        """Reserve space for a thumbnail, and lock the cache while the file gets its name.
 
-        The space is counted before: a crash in between counts too much, never too little.
+        The space is counted first, so that after a crash the total is too high, never too low.
         """
         fd = self._open_lock()
         try:
@@ -166,10 +166,10 @@ class DerivedCache:
                 _write_count(fd, used)
                 raise
         finally:
-            os.close(fd)  # releases the lock, too
+            os.close(fd)  # also releases the lock
 
     def _make_room(self, most: int) -> int:
-        """Evict the least recently used files down to `most` bytes; return the bytes in use."""
+        """Evict least recently used files until at most `most` bytes remain. Return the total."""
         entries = []
         for path, status in self._files():
             if os.path.basename(path).startswith(_DRAFT):
@@ -225,7 +225,7 @@ def _blocks(size: int) -> int:
 
 
 def _new_file(folder: int) -> tuple[int, str | None]:
-    """Create a file; its name is None on filesystems with nameless files."""
+    """Create a temporary file. Return its descriptor, and its name if it has one."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_TMPFILE, _FILE_MODE, dir_fd=folder), None

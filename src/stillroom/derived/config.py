@@ -1,4 +1,4 @@
-"""Configuration of derived images."""
+"""Configuration of derived images (thumbnails)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ class DerivedConfig:
 
     Attributes:
         folder: Folder of the cache.
-        cache_bytes: Bound on the cache.
-        min_free_bytes: Nothing is added that would leave less free space on the disk.
-        durable: Whether cached files are synced.
-        processes: Images decoded at once, each in a process.
-        max_pixels: Larger images are not decoded.
-        transformations_url: Cloudflare's CDN, which makes the thumbnails if this is set.
+        cache_bytes: Maximum size of the cache.
+        min_free_bytes: Minimum free space on the disk. Below it, nothing is cached.
+        durable: True to sync cached files to the disk.
+        processes: Maximum number of decoding processes, each for one image at a time.
+        max_pixels: Maximum number of pixels. Larger images are not decoded.
+        transformations_url: URL of Cloudflare's CDN. If set, the CDN makes the thumbnails.
     """
 
     folder: Path

@@ -1,9 +1,9 @@
-"""Confinement of decoding processes by resource limits, Landlock and seccomp.
+"""Confinement of decoding processes by resource limits, Landlock and seccomp (Linux features).
 
-With Landlock a process irrevocably drops access rights: here the rights to open, create or change
-files, to use TCP and to signal other processes. Open descriptors remain usable. With seccomp the
-kernel refuses system calls by number: here all calls that decoding does not make, so no `chmod`,
-no socket and no second process. Each of the two is a partial substitute for the other.
+Landlock permanently removes a process's permissions: here to open, create or change files, to use
+TCP, and to signal other processes. Open file descriptors remain usable. With seccomp, the kernel
+rejects all system calls that decoding does not need, such as `chmod` or calls that create sockets
+or processes. If a kernel has only one of these features, it provides a part of the protection.
 """
 
 import ctypes
@@ -20,27 +20,27 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _CREATE_RULESET: Final = 444
 _RESTRICT_SELF: Final = 446
 _ASK_VERSION: Final = 1
-"""Numbers of https://docs.kernel.org/userspace-api/landlock.html and of every architecture alike:
+"""Constants from https://docs.kernel.org/userspace-api/landlock.html, and the system calls from
 https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/scripts/syscall.tbl."""
 
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""Number of file access rights, one bit each, by the first version that has them."""
+"""Number of file permissions (one bit each), by the first Landlock version that supports them."""
 
 _NET_VERSION: Final = 4
 _TCP_RIGHTS: Final = 0b11
 _SCOPE_VERSION: Final = 6
 _SCOPES: Final = 0b11
-"""Abstract sockets and signals."""
+"""Landlock scopes: abstract sockets and signals."""
 
 _DESCRIPTORS: Final = 32
 
 
 _MACHINES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Index of the machine's system call numbers, and its AUDIT_ARCH for seccomp filters."""
+"""By machine: index into the system call numbers, and the AUDIT_ARCH for seccomp filters."""
 
 _ALLOWED: Final = {
     # https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/arch/x86/entry/syscalls/syscall_64.tbl
-    # and the table above
+    # and the system call table that is linked above
     "read": (0, 63),
     "close": (3, 57),
     "fstat": (5, 80),
@@ -69,19 +69,19 @@ _ALLOWED: Final = {
     "getrandom": (318, 278),
 }
 _PRLIMIT64: Final = (302, 261)
-"""Allowed for the process itself: it renews its processor time limit for each image."""
+"""Allowed only for the process itself, which renews its processor time limit for each image."""
 
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
 _RETURN: Final = 0x06
 _NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
-"""Offsets in struct seccomp_data; the lower half of an argument comes first on both machines."""
+"""Offsets in struct seccomp_data. On both machines, an argument's lower half is stored first."""
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
 _REFUSE: Final = 0x00050000 | errno.EPERM
-"""Calls are refused without killing the process: libraries try optional ones, such as terminal
-queries. https://man7.org/linux/man-pages/man2/seccomp.2.html.
+"""Reject a call without killing the process, because libraries try optional calls, such as
+terminal queries. See https://man7.org/linux/man-pages/man2/seccomp.2.html.
 """
 
 _MODE_FILTER: Final = 2
@@ -92,7 +92,7 @@ class _Program(ctypes.Structure):
 
 
 def limit(*, memory_bytes: int) -> None:
-    """Set resource limits of this process, irreversibly.
+    """Set this process's resource limits, irreversibly.
 
     Source: https://man7.org/linux/man-pages/man2/getrlimit.2.html
     """
@@ -109,7 +109,7 @@ def limit(*, memory_bytes: int) -> None:
 
 
 def missing() -> tuple[str, ...]:
-    """Return which of "Landlock" and "seccomp" decoding processes on this machine lack."""
+    """Return the features ("Landlock", "seccomp") that are missing on this machine."""
     libc = _libc()
     lacking = [] if _landlock_version(libc) else ["Landlock"]
     if _machine() is None or libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
@@ -118,7 +118,7 @@ def missing() -> tuple[str, ...]:
 
 
 def gaps() -> list[tuple[str, str]]:
-    """Return the gaps in the confinement on this machine, each with a remedy, for operators."""
+    """Return the gaps in the confinement on this machine, each with a remedy for operators."""
     remedies = {
         "Landlock": (
             "decoding processes are not kept from files: this kernel has no Landlock",
@@ -133,10 +133,10 @@ def gaps() -> list[tuple[str, str]]:
 
 
 def deny_files() -> int:
-    """Deny this process any further access to files. All imports must be done before.
+    """Prevent this process from opening files. Call this after all imports.
 
     Returns:
-        The version of Landlock; 0 if there is none, and access is not denied.
+        The version of Landlock. 0 if the kernel lacks Landlock, so that files remain accessible.
     """
     libc = _libc()
     version = _landlock_version(libc)
@@ -155,10 +155,10 @@ def deny_files() -> int:
 
 
 def deny_system_calls() -> bool:
-    """Deny all system calls that decoding does not need; call this last.
+    """Prevent this process from using system calls that decoding does not need. Call this last.
 
     Returns:
-        Whether the seccomp filter is active; otherwise no call is denied.
+        True if the seccomp filter is active. If False, all system calls remain allowed.
     """
     libc, machine = _libc(), _machine()
     if machine is None or libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -169,7 +169,7 @@ def deny_system_calls() -> bool:
 
 
 def _filter(index: int, machine: int) -> bytes:
-    """Build the program that the kernel runs for each call: struct sock_filter, 8 bytes each."""
+    """Build the program that the kernel runs for each system call (array of struct sock_filter)."""
 
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
         return struct.pack("=HBBI", code, if_so, if_not, value)

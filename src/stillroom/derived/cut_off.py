@@ -1,8 +1,8 @@
-"""Detection of truncated files by the lengths of their parts, or by a JPEG's end marker.
+"""Detection of truncated files, from the lengths of their parts or from a JPEG's end marker.
 
-Used for files that a decoder has refused. Other damage, and files with more parts than are
-checked, do not count as truncated. Anything may follow an image: more pictures, the video of a
-motion photo, data added by editors.
+This check is for files that could not be decoded. Files with other damage, or with too many parts
+to check, do not count as truncated. Other data may follow the image in a file: more images, the
+video of a motion photo, or data that editors add.
 """
 
 import os
@@ -18,11 +18,11 @@ _CHUNK: Final = struct.Struct(">I4s")
 _CRC_BYTES: Final = 4
 _MAX_CHUNK_BYTES: Final = 2**31 - 1
 _MAX_CHUNKS: Final = 2**16
-"""Half a gigabyte if pixel chunks have 8 KiB, as libpng writes them."""
+"""Maximum number of chunks to check: half a gigabyte of pixels in 8 KiB chunks (libpng)."""
 
 _JPEG: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
-"""Marker EOI of ITU-T T.81, B.1.1.3. Coded data never contains it, but earlier thumbnails do."""
+"""End marker EOI (ITU-T T.81, B.1.1.3). Embedded thumbnails contain it, coded data does not."""
 
 _SEGMENT: Final = struct.Struct(">BBH")
 _MARKS: Final = 0xFF
@@ -42,7 +42,7 @@ _CODE_SIZE_BYTES: Final = 1
 _HAS_TABLE: Final = 0x80
 _TABLE_SIZE: Final = 0x07
 _MAX_BLOCKS: Final = 2**18
-"""64 MiB of full blocks of 255 bytes."""
+"""Maximum number of blocks to check: 64 MiB in blocks of 255 bytes."""
 
 _RIFF: Final = struct.Struct("<4sI")
 _BMP: Final = struct.Struct("<2sI")
@@ -53,7 +53,7 @@ _WIDE_BOX: Final = struct.Struct(">8xQ")
 
 
 def is_cut_off(file: BinaryIO) -> bool:
-    """Return whether the file ends too early; False if unknown."""
+    """Return True if an image file is certainly truncated, else False."""
     size = file.seek(0, os.SEEK_END)
     head = _read(file, 0, _HEAD_BYTES)
     if head.startswith(_PNG):
@@ -70,7 +70,7 @@ def is_cut_off(file: BinaryIO) -> bool:
 
 
 def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
-    """Source: https://www.w3.org/TR/png-3/#5Chunk-layout."""
+    """Return whether a PNG is truncated; see https://www.w3.org/TR/png-3/#5Chunk-layout."""
     start = len(_PNG)
     for _ in range(_MAX_CHUNKS):
         head = _read(file, start, _CHUNK.size)
@@ -88,7 +88,7 @@ def _is_png_cut_off(file: BinaryIO, size: int) -> bool:
 
 
 def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
-    """Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
+    """Return whether a GIF is truncated; see https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
     start = _SCREEN_BYTES + _table_bytes(screen[10])
     in_data = False
     for _ in range(_MAX_BLOCKS):
@@ -107,17 +107,17 @@ def _is_gif_cut_off(file: BinaryIO, screen: bytes) -> bool:
             start += _IMAGE_BYTES + _table_bytes(head[9]) + _CODE_SIZE_BYTES
             in_data = True
         else:
-            return False  # the trailer, or not a block
+            return False  # the trailer, or an invalid block
     return False
 
 
 def _table_bytes(packed: int) -> int:
-    """Return the size of the colour table that follows, from its flags."""
+    """Return the size in bytes of a GIF's colour table, from the flags in `packed`."""
     return 3 * 2 ** ((packed & _TABLE_SIZE) + 1) if packed & _HAS_TABLE else 0
 
 
 def _is_jpeg_cut_off(file: BinaryIO) -> bool:
-    """Return whether a JPEG ends before its first scan, or lacks an end marker after it."""
+    """Return whether a JPEG ends before its first scan, or has no end marker after the scan."""
     start = len(_JPEG_END)
     for _ in range(_MAX_SEGMENTS):
         head = _read(file, start, _SEGMENT.size)
@@ -151,7 +151,7 @@ def _is_without(mark: bytes, file: BinaryIO, start: int) -> bool:
 
 
 def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
-    """Source: ISO/IEC 14496-12, 4.2."""
+    """Return whether an AVIF is truncated; see ISO/IEC 14496-12, 4.2."""
     start, kind = 0, b""
     for _ in range(_MAX_BOXES):
         if start == size:
@@ -162,7 +162,7 @@ def _is_avif_cut_off(file: BinaryIO, size: int) -> bool:
         length, kind = _BOX.unpack_from(head)
         if length == _WIDE and len(head) == _HEAD_BYTES:
             (length,) = _WIDE_BOX.unpack_from(head)
-        if length < _BOX.size:  # 0: up to the end of the file; other lengths are invalid
+        if length < _BOX.size:  # 0 means up to the end of the file; other lengths are invalid
             return False
         start += length
     return False

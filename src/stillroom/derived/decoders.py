@@ -1,4 +1,4 @@
-"""Pool of decoding processes: started on demand, reused while busy, replaced on failure."""
+"""Pool of decoding processes: started on demand, reused, and replaced on failure."""
 
 import asyncio
 import contextlib
@@ -20,49 +20,49 @@ from stillroom.http.derivation import Derivation
 _WORKER: Final = "stillroom.derived.worker"
 
 _MAX_S: Final = 60.0
-"""Wall-clock limit for one image. The process itself limits its processor time more tightly."""
+"""Time limit per image in seconds. The process has a lower limit on its processor time."""
 
 _WAIT_S: Final = 20.0
-"""Limit on the wait for a free process; after that, the client should retry later."""
+"""Maximum seconds to wait for a free process. After that, the client should retry later."""
 
 _IDLE_S: Final = 60.0
-"""After this, an idle process is ended: each takes 30 MiB."""
+"""Seconds after which an idle process is ended, because each process uses 30 MiB of memory."""
 
 _REAP_S: Final = 0.005
 _PATIENT_POLLS: Final = 200
-"""A process that has closed its socket normally ends by itself; a compromised one may not."""
+"""Number of checks whether a process has ended by itself. A compromised process is killed then."""
 
 _RECEIVED_BYTES: Final = 256 * 1024
 _MAX_PICTURE_BYTES: Final = 64 * 1024**2
-"""2048 x 2048 pixels take 16 MiB, and no encoder makes four times as much of them."""
+"""Maximum size of a thumbnail: four times the 16 MiB of 2048 x 2048 uncompressed pixels."""
 
 _KILLED_BY_THE_IMAGE: Final = frozenset(
     (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGXCPU)
 )
-"""Other signals come from outside: from an operator, or from the kernel when memory runs out."""
+"""Signals caused by the image. An operator or the kernel (out of memory) sends other signals."""
 
 _COLOR: Final = re.compile("#[0-9a-f]{6}")
 
 _PASSED_VARIABLES: Final = ("LANG", "LC_", "LD_LIBRARY_PATH", "PATH", "PYTHON")
-"""Prefixes of environment variables that are passed on. The others may be secrets."""
+"""Prefixes of environment variables to pass to the process. Other variables may be secrets."""
 
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
 }
-"""Settings that reuse an image's memory for the next one. Otherwise the kernel maps each page anew,
-and a WebP takes a third longer. https://man7.org/linux/man-pages/man3/mallopt.3.html
+"""Settings that reuse memory for the next image. Otherwise the kernel maps all pages again, and a
+WebP takes a third longer. See https://man7.org/linux/man-pages/man3/mallopt.3.html.
 """
 
 log = logging.getLogger("stillroom.derived")
 
 
 class Decoders:
-    """Pool of a bounded number of decoding processes. No thread waits for a process."""
+    """Pool of decoding processes with a maximum size. It uses no threads to wait for them."""
 
     def __init__(self, most: int, *, max_pixels: int) -> None:
-        """Decode in at most `most` processes, images of at most `max_pixels`."""
+        """Decode images of at most `max_pixels` pixels in at most `most` processes."""
         self._most = most
         self._slots = asyncio.Semaphore(most)
         self._max_pixels = max_pixels
@@ -73,20 +73,20 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of all decoding processes."""
+        """Operating-system ids of all decoding processes."""
         return [decoder.process.pid for decoder in (*self._busy, *self._idle)]
 
     async def derive(self, file: int, derivation: Derivation) -> bytes:
-        """Make a thumbnail of the image in an open file.
+        """Make a thumbnail of the image in an open file, and return its encoded bytes.
 
         Raises:
-            UnsupportedMedia: it cannot be decoded, or not within the limits.
-            BackendUnavailable: no process was free in time, or one ended for other reasons.
+            UnsupportedMedia: the image cannot be decoded, or exceeds the limits.
+            BackendUnavailable: all processes were busy too long, or a process failed.
         """
         return await self._run(file, wire.Job.of(derivation))
 
     async def dominant_color(self, file: int) -> str | None:
-        """Return the dominant colour, or None for an invisible image. Raises as `derive` does."""
+        """Return `#rrggbb`, or None if the image is fully transparent. Raises as `derive` does."""
         color = (await self._run(file, wire.Job.of_color())).decode("ascii", "replace")
         return color if _COLOR.fullmatch(color) else None  # the process may be compromised
 
@@ -146,7 +146,7 @@ class Decoders:
     async def _explain_end(
         self, decoder: "_Decoder", error: OSError
     ) -> UnsupportedMedia | BackendUnavailable:
-        """Return the error for a process that ended: the image's fault or the server's."""
+        """Return the error to raise for a process that ended: caused by the image or the server."""
         code = await self._wait_for_end(decoder)
         if code == wire.OUT_OF_MEMORY:
             return UnsupportedMedia("the image needs too much memory to be decoded")
@@ -178,18 +178,18 @@ class Decoders:
         await self._wait_for_end(decoder)
 
     async def _wait_for_end(self, decoder: "_Decoder") -> int:
-        """Wait for a process that has ended or is about to; return its status."""
+        """Wait until a process has ended, and return its exit status."""
         self._busy.discard(decoder)
         decoder.channel.close()
         polls = itertools.count()
         while (code := decoder.process.poll()) is None:
             if next(polls) == _PATIENT_POLLS:
                 decoder.process.kill()
-            await asyncio.sleep(_REAP_S)  # the end of a process does not wake the event loop
+            await asyncio.sleep(_REAP_S)  # the event loop is not notified when a process ends
         return code
 
     async def close(self) -> None:
-        """End all processes; callers that wait for one get an error."""
+        """End all processes. Callers that wait for a process get an error."""
         if self._retiring is not None:
             self._retiring.cancel()
         for decoder in self._busy:
@@ -206,12 +206,12 @@ class _Decoder:
     def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process = process
         self.channel = channel
-        # An app that embeds the router never closes the pool: end the process with that app.
+        # An app that embeds the router never closes the pool, so the process ends with the app.
         weakref.finalize(self, _end_now, process, channel)
 
     @classmethod
     def start(cls, max_pixels: int) -> Self:
-        """Start a process, which reads its first job after its imports; may raise OSError."""
+        """Start a process without waiting for its imports. May raise OSError."""
         ours, theirs = socket.socketpair()
         with contextlib.closing(theirs):
             try:
@@ -230,7 +230,7 @@ class _Decoder:
         return cls(process, ours)
 
     async def run(self, file: int, job: wire.Job) -> tuple[bytes, bytes]:
-        """Run a job; raise OSError if the process ends instead."""
+        """Run a job, and return the status and the content. Raise OSError if the process ends."""
         socket.send_fds(self.channel, [job.pack()], [file])  # does not block: the socket is empty
         head = await self._receive(wire.RESPONSE.size)
         kind, length = wire.RESPONSE.unpack(head)

@@ -1,9 +1,9 @@
-"""Decoding and scaling of images. The only module that imports Pillow; never in a server process.
+"""Decoding and scaling of images with Pillow. Never imported in a server process.
 
-As fast as Pillow and libvips allow: a JPEG is decoded at the smallest suitable scale of its own
-(`draft`), reduced by whole factors to twice the target size, and by Lanczos from there
-(docs/performance.md has the figures). Colours are converted to sRGB, EXIF orientation is applied,
-and all other metadata (prompts, places, names) is dropped.
+For speed, a JPEG is decoded at the smallest suitable scale that the format supports (`draft`), then
+reduced by integer factors to twice the target size, and scaled by Lanczos from there. Measurements
+are in docs/performance.md. Colours are converted to sRGB, the EXIF orientation is applied, and all
+other metadata (prompts, places, names) is removed.
 
 Source:
     https://pillow.readthedocs.io/en/stable/reference/Image.html (draft, resize, reducing_gap)
@@ -21,19 +21,17 @@ from stillroom.derived.cut_off import is_cut_off
 from stillroom.derived.wire import COLOR, Job
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
-"""Formats that generators write and browsers show.
-
-Excluded are TIFF, which has dozens of codecs and is not shown by browsers, and formats that
-contain programs or references (EPS, WMF, PSD, ICNS …).
+"""Formats that image generators write and browsers display. Excluded are TIFF, which has dozens of
+codecs, and formats that can contain programs or references (EPS, WMF, PSD, ICNS …).
 """
 
 _GAP: Final = 2.0
-"""Factor that `reduce` leaves for Lanczos; libvips has the same default."""
+"""Scaling factor that is left to Lanczos after `reduce`. libvips has the same default."""
 
 _WEBP_METHOD: Final = 4
 _WHITE: Final = (255, 255, 255)
 _ORIENTATION: Final = 0x0112
-"""https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
+"""EXIF tag; see https://www.cipa.jp/std/documents/e/DC-X008-Translation-2019-E.pdf, 4.6.4 A."""
 
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,25 +46,25 @@ _SIDEWAYS: Final = (5, 6, 7, 8)
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
 _PROFILE_SPACES: Final = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-"""Modes that can have a colour profile, and the colour space that the profile must be for."""
+"""Pillow modes that can have a colour profile, and the profile's required colour space."""
 
 _MAX_SCANS: Final = 100
-"""For one JPEG; progressive ones have about ten. Each takes a few bytes of the file but is decoded
-over the whole image.
-https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf
+"""Maximum number of scans in a JPEG. Progressive JPEGs have about ten. A scan may have only a few
+bytes, but decoding it processes the whole image. See
+https://libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf.
 """
 
 _START_OF_SCAN: Final = b"\xff\xda"
-"""In a scan 0xFF is followed by zero; in metadata these two bytes are possible, but rare."""
+"""Start-of-scan marker. It never occurs inside a scan, and rarely in metadata."""
 
 _JPEGS: Final = ("JPEG", "MPO")
 _SEARCHED_BYTES: Final = 1024**2
 
 _LOADED_LATE: Final = ("ImageSequence", "MpoImagePlugin", "TiffImagePlugin")
-"""For JPEGs that contain several images, and for EXIF, which is a TIFF."""
+"""Modules that Pillow imports lazily: for JPEGs with several images, and for EXIF."""
 
 _VISIBLE: Final = 128
-"""Minimum alpha of 255: more transparent pixels mostly show the colour behind them."""
+"""Minimum alpha value (0 to 255) of pixels that count for the dominant colour."""
 
 _MAX_PROFILE_BYTES: Final = 4 * 1024**2
 
@@ -74,7 +72,7 @@ Box = tuple[float, float, float, float]
 
 
 def prepare(max_pixels: int) -> None:
-    """Import what Pillow would import lazily, before file access is denied; set its pixel limit."""
+    """Import Pillow's lazy modules before file access is denied, and set its pixel limit."""
     Image.init()
     for name in _LOADED_LATE:
         importlib.import_module(f"PIL.{name}")
@@ -83,25 +81,25 @@ def prepare(max_pixels: int) -> None:
 
 
 class TooManyPixelsError(Exception):
-    """The decoded image would exceed the pixel limit; nothing was decoded."""
+    """Error: the image exceeds the pixel limit. Nothing was decoded."""
 
 
 class TooManyScansError(Exception):
-    """A JPEG has more scans than any encoder writes; nothing was decoded."""
+    """Error: a JPEG has more scans than any encoder writes. Nothing was decoded."""
 
 
 class CutOffError(Exception):
-    """The file ends before its image does."""
+    """Error: the file is truncated."""
 
 
 def derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
-    """Return the encoded thumbnail or the dominant colour for `job`. Uses the first frame.
+    """Return the encoded thumbnail or dominant colour of the first frame, depending on `job`.
 
     Raises:
         CutOffError: the image cannot be decoded because the file is truncated.
-        TooManyPixelsError: it has more than `max_pixels` pixels.
-        TooManyScansError: it is a JPEG with too many scans.
-        Exception: any error of Pillow about a file that it cannot read.
+        TooManyPixelsError: the image has more than `max_pixels` pixels.
+        TooManyScansError: the image is a JPEG with too many scans.
+        Exception: any error that Pillow raises about an invalid file.
     """
     try:
         return _derive(file, job, max_pixels=max_pixels)
@@ -121,7 +119,7 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
         if image.format in _JPEGS and _count_scans(file) > _MAX_SCANS:
             raise TooManyScansError
         if image.format == "PNG":
-            image.load()  # else getexif loads it, and the only error about broken pixels is lost
+            image.load()  # else getexif loads the image, and hides errors about broken pixels
         orientation = _orientation(image)
         profile = image.info.get("icc_profile")
         box = (job.width, job.height)
@@ -141,7 +139,7 @@ def _derive(file: BinaryIO, job: Job, *, max_pixels: int) -> bytes:
 
 
 def _count_scans(file: BinaryIO) -> int:
-    """Count the scans of a JPEG; the result may be too high. Restores the file position."""
+    """Return an upper bound on the number of scans in a JPEG. Restores the file position."""
     position = file.tell()
     file.seek(0)
     count, end = 0, b""
@@ -155,13 +153,13 @@ def _count_scans(file: BinaryIO) -> int:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  (broken EXIF raises all sorts; browsers show the image all the same)
+    except Exception:  # noqa: BLE001  (invalid EXIF raises various errors; browsers ignore them)
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple[int, int]:
-    """Return width and height of the result before the orientation is applied."""
+    """Return the thumbnail's width and height before the EXIF orientation is applied."""
     if covers:
         return min(size[0], box[0]), min(size[1], box[1])
     scale = min(box[0] / size[0], box[1] / size[1], 1)
@@ -169,7 +167,7 @@ def _size(size: tuple[int, int], box: tuple[int, int], *, covers: bool) -> tuple
 
 
 def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
-    """Return the centred region with the proportions of the result."""
+    """Return the centred region of the image that has the thumbnail's aspect ratio."""
     scale = max(result[0] / size[0], result[1] / size[1])
     width, height = min(size[0], result[0] / scale), min(size[1], result[1] / scale)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
@@ -177,7 +175,7 @@ def _region(size: tuple[int, int], result: tuple[int, int]) -> Box:
 
 
 def _decode_pixels(image: Image.Image) -> Image.Image:
-    """Decode the pixels into a mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
+    """Decode the pixels to a Pillow mode that can be scaled: L, LA, RGB, RGBA or CMYK."""
     image.load()
     if image.mode.startswith("I"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
@@ -191,7 +189,7 @@ def _decode_pixels(image: Image.Image) -> Image.Image:
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Convert to sRGB; a profile that is broken or for another mode is ignored."""
+    """Convert an image to sRGB. An invalid profile, or one for another mode, is ignored."""
     if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             image = _apply_profile(image, profile)
@@ -216,7 +214,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _encode(image: Image.Image, job: Job) -> bytes:
-    image.info = {}  # encoders copy comments, profiles and more from it
+    image.info = {}  # encoders would copy comments, profiles and other metadata from it
     out = io.BytesIO()
     if job.format == COLOR:
         return _dominant_color(image)
@@ -230,7 +228,7 @@ def _encode(image: Image.Image, job: Job) -> bytes:
 
 
 def _dominant_color(image: Image.Image) -> bytes:
-    """Return the median of the fullest of 512 equal parts of the RGB cube; empty if invisible."""
+    """Divide all colours into 512 ranges; return the median in the most frequent range as hex."""
     pixels = image.convert("RGBA").tobytes()
     parts: dict[int, list[bytes]] = {}
     for at in range(0, len(pixels), 4):
@@ -241,13 +239,13 @@ def _dominant_color(image: Image.Image) -> bytes:
     if not parts:
         return b""
     fullest = max(parts.values(), key=len)
-    # Not the mean: shrinking has mixed colours along edges.
+    # Not the mean, because scaling has mixed colours along edges.
     median = bytes(sorted(channel)[len(fullest) // 2] for channel in zip(*fullest, strict=True))
     return b"#" + median.hex().encode("ascii")
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Flatten onto white, as Cloudflare does."""
+    """Replace transparency with white, like Cloudflare."""
     if image.mode not in ("LA", "RGBA"):
         return image
     image = image.convert("RGBA")

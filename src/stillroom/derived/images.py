@@ -1,4 +1,4 @@
-"""Derived images: read from the cache, made once for all waiting requests, or left to the CDN."""
+"""Derived images (thumbnails): read from the cache, made by this server, or made by the CDN."""
 
 import asyncio
 import concurrent.futures
@@ -30,39 +30,39 @@ from stillroom.storage.values import LocalImage, OpenedImage, RemoteImage, Store
 from stillroom.work_budget import TooMuchWork
 
 _REVISION: Final = 1
-"""Increased when the same request is to yield a different result with the same Pillow."""
+"""Increase this number when the same request shall return a different thumbnail."""
 
 _MAX_ORIGINAL_BYTES: Final = 128 * 1024**2
-"""Larger files are not decoded; a hundred megapixels of noise are not larger."""
+"""Maximum size of a file to decode. Even a hundred megapixels of noise are not larger."""
 
 _KEPT_IN_MEMORY_BYTES: Final = 4 * 1024**2
-"""Larger originals from a bucket wait in a file, not in memory, until they are decoded."""
+"""Maximum size of an original from a bucket to keep in memory. Larger originals use a file."""
 
 _MAX_FLIGHTS: Final = 256
-"""Thumbnails being made or waiting for that; each has an open descriptor."""
+"""Maximum number of thumbnails in progress. Each needs an open file descriptor."""
 
 _MAX_FLIGHTS_OF_ONE: Final = 32
-"""Like `_MAX_FLIGHTS`, for one original; its thumbnails are made one at a time."""
+"""Like `_MAX_FLIGHTS`, but per original. An original's thumbnails are made one at a time."""
 
 _REFUSED_FOR_S: Final = 3600.0
 _MAX_REFUSED: Final = 4096
-"""Number of originals whose failure is remembered: decoding the same bytes again is futile."""
+"""Maximum number of failures in memory, so that invalid originals are not decoded again."""
 
 _MAX_MARKED: Final = 16_384
-"""Number of originals whose AI mark is remembered, some 4 MiB. Reading a mark takes 0.2 ms."""
+"""Maximum number of cached AI labels (4 MiB). Reading a label takes 0.2 ms."""
 
 _TURN_POLL_S: Final = 0.02
-"""Interval at which the lock of another process on the same original is checked."""
+"""Seconds between attempts to lock an original that another process has locked."""
 
 _TURN_S: Final = 20.0
-"""Limit on the wait for that lock and this process's own; then the client should retry later."""
+"""Maximum seconds to wait for an original's locks. After that, the client should retry later."""
 
 _MAX_FRAME_SIDE: Final = 2000
-"""Limit in pixels for Cloudflare's frames of a video."""
+"""Maximum width and height in pixels of video frames that Cloudflare extracts."""
 
 _READ_BYTES: Final = 256 * 1024
 _FETCHES: Final = 4
-"""Originals read from a bucket at once."""
+"""Maximum number of originals read from a bucket at once."""
 
 _UNDECODABLE: Final = frozenset(
     {
@@ -80,7 +80,7 @@ _UNDECODABLE: Final = frozenset(
         "video/webm",
     }
 )
-"""Detected types that are never decoded. Other types may be wrong, so their files are tried."""
+"""Content types that are never decoded. Other types may be wrong, so decoding is tried."""
 
 _HAVE_MARKS: Final = TYPES - _UNDECODABLE
 
@@ -89,16 +89,16 @@ T = TypeVar("T")
 
 
 class DerivedImages:
-    """Source of derived images. One in each server process."""
+    """Makes and caches derived images. Each server process has one instance."""
 
     def __init__(
         self, config: DerivedConfig, *, report: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Prepare the cache and the pool; no process is started yet.
+        """Prepare the cache and the pool of decoding processes. No process is started yet.
 
         Args:
-            config: Limits and places.
-            report: Called with `kept`, `made`, `refused` or `failed` for each image.
+            config: Settings for making and caching thumbnails.
+            report: Called with `kept`, `made`, `refused` or `failed` for each thumbnail.
         """
         self._config = config
         self._report = report
@@ -120,7 +120,7 @@ class DerivedImages:
 
     @property
     def decoder_pids(self) -> list[int]:
-        """Process ids of the decoding processes of this server process."""
+        """Ids of the decoding processes that belong to this server process."""
         return self._decoders.pids
 
     # By the CDN --------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class DerivedImages:
     def place(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
         """Return the CDN transformation URL, or None if the CDN does not transform this image.
 
-        The CDN does not make PNG. Its `crop` equals our `cover`, which never enlarges.
+        The CDN does not make PNG. Its `crop` is the same as our `cover`, which never enlarges.
         https://developers.cloudflare.com/images/transform-images/transform-via-url/ and, for
         manifests, https://developers.cloudflare.com/images/optimization/preserve-content-credentials/
         """
@@ -140,15 +140,15 @@ class DerivedImages:
             f"fit={'crop' if derivation.fit == 'cover' else 'scale-down'}",
             f"format={derivation.format}",
             f"quality={derivation.quality}",
-            "metadata=copyright",  # keeps manifests of C2PA where the zone allows it
+            "metadata=copyright",  # keeps C2PA manifests if the zone allows it
             "anim=false",
         )
         return self._cdn_image("image", options, key, derivation.content_type)
 
     def place_of_frame(self, key: StorageKey, derivation: Derivation) -> RemoteImage | None:
-        """Return the CDN transformation URL for a video's first frame, or None without such a CDN.
+        """Return the CDN transformation URL for a video's first frame, or None without a CDN.
 
-        The CDN makes no WebP of videos, so JPEG is used instead. Sides are at most 2,000 pixels.
+        The CDN cannot make WebP from videos, so JPEG is used. Width and height are at most 2,000.
         https://developers.cloudflare.com/stream/transform-videos/
         """
         form = "png" if derivation.format == "png" else "jpeg"
@@ -175,7 +175,7 @@ class DerivedImages:
     # By this server ----------------------------------------------------------------------
 
     async def describe(self, original: OpenedImage, derivation: Derivation) -> StoredImage:
-        """Return a thumbnail's metadata before it is made: all but its size.
+        """Return a thumbnail's metadata, except for its size, before the thumbnail is made.
 
         Raises:
             BackendUnavailable: the original cannot be read.
@@ -191,7 +191,7 @@ class DerivedImages:
         )
 
     async def _is_marked(self, original: OpenedImage) -> bool:
-        """Return whether the original has an AI mark, which its thumbnails then get as well."""
+        """Return whether the original is labelled as made by an AI, as its thumbnails then are."""
         if original.image.content_type not in _HAVE_MARKS:
             return False
         source = _source(original.image)
@@ -205,11 +205,11 @@ class DerivedImages:
         return has_mark
 
     async def derive(self, original: OpenedImage, derivation: Derivation) -> DerivedImage:
-        """Return the thumbnail; the caller closes it. `original` is closed in any case.
+        """Return a thumbnail, which the caller closes. Closes `original`, even after an error.
 
         Raises:
-            UnsupportedMedia: the original cannot be decoded, or not within the limits.
-            BackendUnavailable: it cannot be read or decoded now.
+            UnsupportedMedia: the original cannot be decoded, or exceeds the limits.
+            BackendUnavailable: the original cannot be read or decoded at the moment.
         """
         with contextlib.ExitStack() as closing:
             closing.callback(original.close)
@@ -225,17 +225,17 @@ class DerivedImages:
                 waiting = self._flights_by_source[_source(original.image)]
                 if len(self._flights) >= _MAX_FLIGHTS or waiting >= _MAX_FLIGHTS_OF_ONE:
                     raise BackendUnavailable("too many images wait to be decoded")
-                closing.pop_all()  # the shared task closes it, possibly after this request
+                closing.pop_all()  # the shared task closes the original, even after this request
                 flight = self._start(name, original, derivation)
         picture = await asyncio.shield(flight)
         return DerivedImage(replace(description, size=len(picture)), picture)
 
     def decodes(self, content_type: str) -> bool:
-        """Return whether images of this type may be decodable."""
+        """Return whether images with this content type can usually be decoded."""
         return content_type.partition(";")[0].strip() not in _UNDECODABLE
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return `#rrggbb` in sRGB, or None for an invisible image; `original` stays open.
+        """Return `#rrggbb` in sRGB, or None for a transparent image. `original` stays open.
 
         Raises:
             UnsupportedMedia, BackendUnavailable: see `derive`.
@@ -247,11 +247,11 @@ class DerivedImages:
         except UnsupportedMedia as error:
             self._remember_refusal(original.image, error)
             raise
-        except OSError as error:  # no room for a copy of it, or no descriptor
+        except OSError as error:  # no space for a temporary copy, or no file descriptor
             raise BackendUnavailable("the image cannot be handed to a decoder") from error
 
     def _name(self, original: StoredImage, derivation: Derivation, *, is_marked: bool) -> str:
-        """Hash the original, the derivation and the encoder into the name of a thumbnail."""
+        """Return a thumbnail's name: a hash of the original, the derivation and the encoder."""
         if not self._encoder:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 self._encoder = f"{_REVISION} {importlib.metadata.version('pillow')}"
@@ -263,7 +263,7 @@ class DerivedImages:
             repr(derivation),
         ]
         if is_marked:
-            parts.append("marked")  # caches of older versions have unmarked thumbnails
+            parts.append("marked")  # older versions have cached thumbnails without a label
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _raise_if_refused(self, original: StoredImage) -> None:
@@ -295,7 +295,7 @@ class DerivedImages:
             self._report("refused" if isinstance(error, UnsupportedMedia) else "failed")
 
     async def _make(self, name: str, original: OpenedImage, derivation: Derivation) -> bytes:
-        """Make a thumbnail, unless another process just has, or found it impossible."""
+        """Make a thumbnail, or read it from the cache if another process has just made it."""
         with contextlib.closing(original):
             async with self._lock(_source(original.image)):
                 self._raise_if_refused(original.image)
@@ -312,7 +312,7 @@ class DerivedImages:
                 except UnsupportedMedia as error:
                     self._remember_refusal(original.image, error)
                     raise
-                except OSError as error:  # no room for a copy of it, or no descriptor
+                except OSError as error:  # no space for a temporary copy, or no file descriptor
                     raise BackendUnavailable("the image cannot be handed to a decoder") from error
                 self._report("made")
                 if self._config.cache_bytes:
@@ -320,20 +320,20 @@ class DerivedImages:
                 return picture
 
     def _remember_refusal(self, original: StoredImage, reason: UnsupportedMedia) -> None:
-        # Not the error itself: its traceback would keep the original's bytes in memory.
+        # Do not store the error: its traceback would keep the original's bytes in memory.
         entry = (time.monotonic() + _REFUSED_FOR_S, str(reason), reason.is_cut_off)
         self._refused.put(_source(original), entry)
 
     @contextlib.asynccontextmanager
     async def _lock(self, source: str) -> AsyncIterator[None]:
-        """Lock an original in all processes; raise BackendUnavailable if that takes too long."""
+        """Lock an original across all processes. Raise BackendUnavailable after a timeout."""
         lock = self._locks.setdefault(source, asyncio.Lock())
         fd: int | None = None
         async with contextlib.AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(_TURN_S):
                     await stack.enter_async_context(lock)
-                    with contextlib.suppress(OSError):  # without locks each process makes its own
+                    with contextlib.suppress(OSError):  # without locks, each process makes it
                         while (fd := self._cache.try_lock(source)) is None:  # noqa: ASYNC110  (a file lock cannot be awaited)
                             await asyncio.sleep(_TURN_POLL_S)
             except TimeoutError:
@@ -345,7 +345,7 @@ class DerivedImages:
 
     @contextlib.asynccontextmanager
     async def _file_of(self, original: OpenedImage) -> AsyncIterator[int]:
-        """Provide the original as an open file, downloading it from a bucket if needed."""
+        """Yield a file descriptor for the original. Download it from a bucket if needed."""
         if isinstance(original, LocalImage):
             yield original.fileno()
             return
@@ -360,7 +360,7 @@ class DerivedImages:
                 os.close(file)
 
     def _spool(self, size: int) -> int:
-        """Create a temporary file: on the disk if it is large, else in memory."""
+        """Create a temporary file, on the disk if `size` is large, else in memory."""
         if size > _KEPT_IN_MEMORY_BYTES:
             with contextlib.suppress(OSError):
                 self._config.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -372,7 +372,7 @@ class DerivedImages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Cancel running work and end the processes; the object can be used again."""
+        """Cancel running work, and end the processes. The object can be used again afterwards."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
@@ -387,7 +387,7 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _source(original: StoredImage) -> str:
-    """Hash the key and the etag of an original."""
+    """Return a hash of an original's key and ETag."""
     return hashlib.sha256(f"{original.key.text}\n{original.etag}".encode()).hexdigest()
 
 

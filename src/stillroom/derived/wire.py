@@ -1,7 +1,7 @@
-"""Socket protocol between the server and a decoding process, which has one job at a time.
+"""Socket protocol between the server and a decoding process, which runs one job at a time.
 
-A job is `JOB`, sent with the open original as a descriptor. The response is `RESPONSE`, followed by
-content of the announced length.
+The server sends a `JOB` structure and a file descriptor for the original. The process responds with
+a `RESPONSE` structure that contains a length, followed by that many bytes of content.
 """
 
 import struct
@@ -14,31 +14,31 @@ JOB: Final = struct.Struct("!II?4sB")
 RESPONSE: Final = struct.Struct("!cI")
 
 MADE: Final = b"+"
-"""The thumbnail follows."""
+"""Response: the content is the thumbnail."""
 
 TOO_MANY_PIXELS: Final = b">"
 TOO_MANY_SCANS: Final = b"~"
 CUT_OFF: Final = b"<"
-"""The file ends before its image does."""
+"""Response: the file is truncated."""
 
 UNDECODABLE: Final = b"-"
-"""Nothing follows: a decoder's messages about an untrusted file never leave its process."""
+"""Response: the image cannot be decoded. Decoder messages about untrusted files are not sent."""
 
 BROKEN: Final = b"!"
-"""No image can be decoded here. The reason follows, for the log."""
+"""Response: the process cannot decode any image. The content is the reason, for the log."""
 
 COLOR: Final = "hex"
-"""In place of a format: the response is the dominant colour, `#rrggbb`, or empty."""
+"""Pseudo-format: the content is the dominant colour as `#rrggbb`, or empty."""
 
 _COLOR_SIDE: Final = 64
 
 OUT_OF_MEMORY: Final = 3
-"""Exit status of a process that ended because an image needed too much memory."""
+"""Exit status after an image needed too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Job of a decoding process, made from a `Derivation`."""
+    """Job for a decoding process: a thumbnail or a dominant colour to compute."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class Job:
 
     @classmethod
     def of(cls, derivation: Derivation) -> Self:
-        """Return the job for a derivation."""
+        """Create the job that makes a thumbnail."""
         return cls(
             derivation.width,
             derivation.height,
@@ -59,16 +59,16 @@ class Job:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """Parse the result of `pack`."""
+        """Parse a job that `pack` has encoded."""
         width, height, covers, form, quality = JOB.unpack(data)
         return cls(width, height, covers, form.decode("ascii").rstrip("\0"), quality)
 
     @classmethod
     def of_color(cls) -> Self:
-        """Return the job for the dominant colour, computed from a thumbnail of this size."""
+        """Create the job that computes the dominant colour, from a small thumbnail."""
         return cls(_COLOR_SIDE, _COLOR_SIDE, covers=False, format=COLOR, quality=0)
 
     def pack(self) -> bytes:
-        """Encode the job for the socket."""
+        """Encode the job as bytes to send over the socket."""
         form = self.format.encode("ascii")
         return JOB.pack(self.width, self.height, self.covers, form, self.quality)

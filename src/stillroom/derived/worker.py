@@ -1,11 +1,11 @@
 """Decoding process: `python -m stillroom.derived.worker MOST_PIXELS`, with its socket as stdin.
 
-Untrusted files are decoded only here, by libraries written in C. The process is therefore
-confined: no secrets in its environment; one original at a time as an open descriptor; no other
-files where the kernel has Landlock; only the system calls that decoding needs where it has seccomp;
-bounded memory and processor time, at a low priority. It may hang, crash or be killed: the server
-then responds with 415 or 503 to one request and starts another process.
-docs/adr/0017 gives the reasons.
+Untrusted files are decoded only here, by libraries written in C. The process is therefore confined:
+its environment contains no secrets, it receives one open original at a time, and its memory,
+processor time and priority are limited. If the kernel supports Landlock, it cannot open other
+files. If the kernel supports seccomp, it can use only the system calls that decoding needs. If it
+hangs or crashes, the server responds to one request with 415 or 503 and starts another process.
+The reasons are in docs/adr/0017.
 """
 
 import contextlib
@@ -33,20 +33,18 @@ from stillroom.derived.wire import (
 
 _MEMORY_BYTES: Final = 512 * 1024**2
 _MEMORY_BYTES_A_PIXEL: Final = 18
-"""Address space in addition to that of the libraries. An RGB image needs 4 bytes, one with alpha 8
-(for premultiplied colours), and a WebP, which is decoded as an animation, 16.
+"""Address space per pixel, in addition to the libraries. An RGB image needs 4 bytes, an image with
+transparency 8, and a WebP (which is decoded as an animation) 16.
 """
 
 _CPU_S: Final = 20
-"""For one image. A hundred megapixels of a smooth PNG take half a second here; forty times that
-is an attack.
-"""
+"""Maximum processor time per image. A PNG with a hundred megapixels takes half a second."""
 
 _OOM_SCORE: Final = "1000"
 """The kernel kills this process instead of the server when memory runs out."""
 
 _NICE: Final = 10
-"""Gets a tenth of the server's processor time when both are busy."""
+"""Low priority: this process gets a tenth of the processor time if the server is busy."""
 
 Derive = Callable[[int, Job], bytes]
 Refusals = Mapping[type[Exception], bytes]
@@ -66,7 +64,7 @@ def main() -> None:
     decoding.prepare(max_pixels)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_OOM_SCORE)
-    with contextlib.suppress(OSError):  # systemd's filter may refuse it
+    with contextlib.suppress(OSError):  # a systemd filter may reject this
         os.nice(_NICE)
     limit(memory_bytes=_MEMORY_BYTES + _MEMORY_BYTES_A_PIXEL * max_pixels)
     deny_files()
@@ -74,7 +72,7 @@ def main() -> None:
 
     def derive(file: int, job: Job) -> bytes:
         with open(file, "rb") as original:
-            original.seek(0)  # the server shares the position, and may have just written the file
+            original.seek(0)  # the server shares the file position, and may have written the file
             return decoding.derive(original, job, max_pixels=max_pixels)
 
     refusals = {
@@ -87,7 +85,7 @@ def main() -> None:
 
 
 def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
-    """Run one job; return False if there will be no more."""
+    """Run one job. Return False if the server has closed the socket."""
     data, files, _, _ = socket.recv_fds(channel, JOB.size, 1)
     if len(data) != JOB.size or len(files) != 1:
         return False
@@ -96,7 +94,7 @@ def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
         picture = derive(files[0], Job.unpack(data))
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)  # the libraries' state may be inconsistent
-    except Exception as error:  # noqa: BLE001  (decoders raise all sorts about a bad file)
+    except Exception as error:  # noqa: BLE001  (decoders raise various errors for invalid files)
         _respond(channel, refusals.get(type(error), UNDECODABLE))
     else:
         _respond(channel, MADE, picture)
@@ -104,12 +102,12 @@ def _serve(channel: socket.socket, derive: Derive, refusals: Refusals) -> bool:
 
 
 def _respond(channel: socket.socket, kind: bytes, content: bytes = b"") -> None:
-    with contextlib.suppress(ConnectionError):  # the server is gone: the next read ends this, too
+    with contextlib.suppress(ConnectionError):  # the server has ended; the next read detects it
         channel.sendall(RESPONSE.pack(kind, len(content)) + content)
 
 
 def _allow_more_cpu() -> None:
-    """Renew the processor time limit; SIGXCPU ends this process when one image exceeds it."""
+    """Renew the processor time limit. If one image exceeds it, SIGXCPU ends this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(used.ru_utime + used.ru_stime) + _CPU_S
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -1,1 +1,1 @@
-"""Maintenance of stores: verification, migration and orphan scans."""
+"""Maintenance of stores: verification, migration, and scans for orphaned files."""

@@ -1,4 +1,4 @@
-"""Matching of images with their copies in another store."""
+"""Comparison of images with their copies in another store."""
 
 from collections.abc import Iterator
 
@@ -15,9 +15,9 @@ def folders_of(key: StorageKey) -> Iterator[str]:
 
 
 def is_copy(copy: StoredImage, original: StoredImage) -> bool:
-    """Return whether an image is a copy of this very save, judging by its size, time and hash.
+    """Return whether `copy` is a copy of this version of `original`, by size, time and hash.
 
-    Copies keep the time of the save, to the microsecond at least (`ImportedImage`).
+    A copy has the same save time as its original, at least to the microsecond (`ImportedImage`).
     """
     if copy.size != original.size or copy.modified_ns // 1000 != original.modified_ns // 1000:
         return False

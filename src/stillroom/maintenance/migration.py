@@ -1,7 +1,7 @@
 """Migration of images between stores: copies missing images and verifies each copy's hash.
 
-No progress is saved. Images that the target already has with the same hash are skipped. An
-interrupted migration is resumed by running it again; a second run copies later changes.
+The migration saves no progress, but skips images that the target already has with the same hash.
+To resume an interrupted migration, or to copy later changes, run it again.
 """
 
 import asyncio
@@ -32,34 +32,34 @@ from stillroom.storage.sources import ImportedImage
 from stillroom.storage.values import ANY, Condition, OpenedImage, StoredImage
 
 AT_ONCE: Final = 32
-"""Images copied at once. With round trips of 50 ms and two requests each, 320 a second."""
+"""Number of images copied at once: 320 per second with two requests of 50 ms per image."""
 
 _PACED_AT_ONCE: Final = 4
-"""Images copied at once with a rate limit: a bucket closes downloads that stay unread for long."""
+"""Number of images copied at once with a rate limit, because buckets close idle downloads."""
 
 _LARGE_BYTES: Final = 1024**2
 _LARGE_AT_ONCE: Final = 4
-"""Larger images copied at once; in a bucket each takes a part of 16 MiB in memory."""
+"""Number of larger images copied at once. With a bucket, each needs 16 MiB of memory."""
 
 _SKIP_HEAD_AFTER: Final = 8
-"""After this many images in a row that the target lacks, the HEAD request is skipped."""
+"""Number of consecutive images missing in the target after which HEAD requests are skipped."""
 
 _ATTEMPTS: Final = 3
 
 _GIVE_UP_AFTER: Final = 8
-"""The migration fails after this many images in a row that the target refuses."""
+"""Number of consecutive images rejected by the target after which the migration fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Target store: the storage for saving, and the inspection for verifying."""
+    """Target store: a storage to save images, and an inspection to verify them."""
 
     storage: ImageStorage
     inspection: Inspection
 
 
 class Migration:
-    """Migration pass over a source store, which is never changed. Cancel `run` to stop."""
+    """One migration pass over a source store, which is never changed. Cancel `run` to stop it."""
 
     def __init__(
         self,
@@ -72,17 +72,17 @@ class Migration:
         dry_run: bool = False,
         on_event: Callable[[ProgressEvent], None] = lambda _event: None,
     ) -> None:
-        """Prepare a pass; both stores stay open.
+        """Prepare a migration pass. The caller closes both stores.
 
         Args:
             source: Store to copy from.
             target: Store to copy to. None for a dry run if the target does not exist yet.
-            prefixes: Only keys with one of these prefixes.
-            rate_limit: Limit on reading the source.
-            stats: Updated with each image.
-            overwrite: Replace different images even if they are newer than the source's.
+            prefixes: Key prefixes. Only images with one of them are copied.
+            rate_limit: Limit on the bytes read from the source per second.
+            stats: Counts, updated after each image.
+            overwrite: Replace different images in the target even if they are newer.
             dry_run: Report the outcomes without changing anything.
-            on_event: Called with the outcome of each image.
+            on_event: Called with each image's outcome.
         """
         self.stats = stats
         self._source = source
@@ -97,12 +97,12 @@ class Migration:
         self._refused_in_a_row = 0
 
     async def run(self) -> None:
-        """Copy every image that the target lacks, and then the manifests of runs.
+        """Copy every image that is missing in the target, and then the manifests of runs.
 
-        A manifest is copied only after all images of its run; a failed image keeps it out.
+        A manifest is copied only if all images in its run were copied.
 
         Raises:
-            BackendUnavailable: a whole store is unavailable, or the target refuses every image.
+            BackendUnavailable: a store is unreachable, or the target rejects every image.
             StorageFull: the target has no space left.
         """
         manifests: list[StorageKey] = []
@@ -125,7 +125,7 @@ class Migration:
                 await self.copy(key)
 
     async def find_extras(self) -> None:
-        """Report every image that only the target has; raises BackendUnavailable as `run` does."""
+        """Report every image that exists only in the target. Raises BackendUnavailable as `run`."""
         if self._target is not None:
             await self._each(self._target.inspection, self._check_extra, lambda _stray: None)
 
@@ -135,7 +135,7 @@ class Migration:
         job: Callable[[StorageKey], Awaitable[object]],
         on_unexpected: Callable[[UnexpectedFile], None],
     ) -> None:
-        """Run a job for each image of a store, several at once."""
+        """Run `job` for each image in a store, several at once."""
 
         async def entries() -> AsyncGenerator[StorageKey | UnexpectedFile, None]:
             for prefix in self._prefixes:
@@ -165,7 +165,7 @@ class Migration:
             )
 
     async def copy(self, key: StorageKey) -> ProgressEvent | None:
-        """Copy and count an image; None if the source no longer has it. Raises as `run` does."""
+        """Copy and count an image. None if it no longer exists in the source. Raises as `run`."""
         try:
             event = await self._copy_with_retries(key)
         except ImageNotFound:
@@ -193,7 +193,7 @@ class Migration:
                 await self._check_target()
                 detail, refused = str(error), True
             except (DigestMismatch, BackendUnavailable) as error:
-                # These raise if a whole store is unavailable: then the image is not to blame.
+                # The checks raise an error if a whole store is unreachable, not only this image.
                 await self._source.check()
                 await self._check_target()
                 detail, refused = str(error), False
@@ -232,21 +232,21 @@ class Migration:
         return ProgressEvent(outcome, key.text, image.size, sha256.hex())
 
     async def find_copy(self, key: StorageKey, sha256: bytes) -> StoredImage | None:
-        """Return the target's image at a key if it has this hash, else None."""
+        """Return the target's image at a key if it has this SHA-256, else None."""
         existing = await self._find_in_target(key)
         return (
             existing if existing is not None and await self._hash_of(existing) == sha256 else None
         )
 
     async def find_pair(self, key: StorageKey) -> tuple[StoredImage | None, StoredImage | None]:
-        """Return the images of source and target at a key; None for one that does not exist."""
+        """Return the source's image and the target's image at a key, each None if missing."""
         image: StoredImage | None = None
         with contextlib.suppress(ImageNotFound):
             image = await self._source.stat(key)
         return image, await self._find_in_target(key)
 
     async def delete_copy(self, copy: StoredImage) -> None:
-        """Delete this save from the target, unless it has been replaced."""
+        """Delete this version of an image from the target, unless it was replaced."""
         if self._target is not None:
             with contextlib.suppress(ImageNotFound, PreconditionFailed):
                 await self._target.storage.delete(copy.key, save_id=copy.save_id)
@@ -260,7 +260,7 @@ class Migration:
             return None
 
     async def _stat_with_hash(self, key: StorageKey) -> tuple[StoredImage, bytes]:
-        """Return an image of the source and its hash, which is computed if none is recorded."""
+        """Return the source's image and its SHA-256, which is computed if it is not recorded."""
         image = await self._source.stat(key)
         return image, image.sha256 or await self._compute_hash(self._source, image)
 
@@ -270,7 +270,7 @@ class Migration:
         return await self._compute_hash(self._target.inspection, existing)
 
     async def _compute_hash(self, store: Inspection, image: StoredImage) -> bytes:
-        """Compute the hash of one save; raise BackendUnavailable if it was replaced."""
+        """Compute the SHA-256 of this version. Raise BackendUnavailable if it was replaced."""
         opened = (await store.open(image.key)).opened
         try:
             if opened.image.save_id != image.save_id:
@@ -287,19 +287,19 @@ class Migration:
     async def _copy(
         self, target: Target, key: StorageKey, existing: StoredImage | None
     ) -> tuple[StoredImage, bytes]:
-        """Copy one save, and verify the copy.
+        """Copy the current version of an image, and verify the copy.
 
         Raises:
             PreconditionFailed: the target's image has changed since it was compared.
-            DigestMismatch: the bytes do not match the hash, in the source or in the target.
+            DigestMismatch: the bytes in the source or in the target do not match the hash.
         """
         opened = (await self._source.open(key)).opened
         image, sha256 = opened.image, opened.image.sha256
         if image.size <= _LARGE_BYTES and sha256 is not None:
             return await self._save_and_verify(target, opened, sha256, existing)
-        opened.close()  # a bucket closes downloads that wait as long as the next steps may take
+        opened.close()  # the next steps may take longer than a bucket keeps idle downloads open
         async with self._large:
-            if sha256 is None:  # the target needs the hash before the last byte
+            if sha256 is None:  # the target requires the hash before the last byte
                 sha256 = await self._compute_hash(self._source, image)
             opened = (await self._source.open(key)).opened
             if opened.image.save_id != image.save_id:
@@ -335,14 +335,14 @@ class Migration:
             yield chunk
 
     async def _verify_copy(self, target: Target, saved: StoredImage, sha256: bytes) -> None:
-        """Verify a copy by reading it back; delete it and raise DigestMismatch if it differs."""
+        """Read a copy back. If it differs, delete it and raise DigestMismatch."""
         try:
             opened = (await target.inspection.open(saved.key)).opened
         except ImageNotFound:
-            return  # deleted meanwhile
+            return  # deleted in the meantime
         try:
             if opened.image.save_id != saved.save_id:
-                return  # replaced meanwhile
+                return  # replaced in the meantime
             digest = hashlib.sha256()
             async for chunk in opened.chunks(0, opened.image.size):
                 digest.update(chunk)
@@ -357,11 +357,11 @@ class Migration:
 
 
 class _RefusedByTargetError(Exception):
-    """The target refused an image that could be read from the source."""
+    """Error: the target rejected an image that could be read from the source."""
 
 
 class _Reading:
-    """Stream of the source's bytes that records read failures."""
+    """Byte stream from the source that records whether reading has failed."""
 
     def __init__(self, source: AsyncIterator[bytes]) -> None:
         self._source = source

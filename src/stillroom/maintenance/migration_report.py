@@ -1,15 +1,15 @@
-"""Report of a migration: an outcome per image, and counts."""
+"""Migration report: one outcome per image, and counts."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 _MAX_PROBLEMS: Final = 10_000
-"""Problems kept for the report; more are only counted."""
+"""Maximum number of problems in the report. Further problems are only counted."""
 
 
 class MigrationOutcome(StrEnum):
-    """Outcome for one image."""
+    """Result of migrating one image."""
 
     COPIED = "copied"
     """The image was missing in the target and was copied."""
@@ -18,19 +18,19 @@ class MigrationOutcome(StrEnum):
     """The target had an older image, which was replaced."""
 
     SAME = "same"
-    """The target already has the same bytes, according to their hash."""
+    """The target already has an image with the same hash."""
 
     DIFFERS = "differs"
-    """The target has different bytes that are not older; they were kept."""
+    """The target has a different image that is not older. It was kept."""
 
     FAILED = "failed"
     """The image could not be copied."""
 
     STRAY = "stray"
-    """An unexpected file of the source that is not an image. Not a problem, but reported."""
+    """The source contains an unexpected file that is not an image. This is not a problem."""
 
     EXTRA = "extra"
-    """Only the target has the image: deleted in the source since, or saved in the target."""
+    """Only the target has the image: it was deleted in the source, or saved to the target."""
 
 
 PROBLEMS: Final = frozenset((MigrationOutcome.DIFFERS, MigrationOutcome.FAILED))
@@ -39,12 +39,12 @@ _NO_IMAGES_OF_THE_SOURCE: Final = frozenset((MigrationOutcome.STRAY, MigrationOu
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """Line of the report.
+    """One line in the migration report.
 
     Attributes:
-        name: The key, or the name of an unexpected file.
-        size: Bytes, for the outcomes copied, replaced and same.
-        sha256: In hexadecimal, for the same outcomes.
+        name: Key of the image, or name of an unexpected file.
+        size: Size in bytes, for the outcomes copied, replaced and same.
+        sha256: Hexadecimal hash, for the outcomes copied, replaced and same.
         detail: Description of the problem in one sentence.
     """
 
@@ -60,10 +60,10 @@ class MigrationStats:
     """Counts and problems of a migration so far.
 
     Attributes:
-        images: Images compared or copied.
-        size: Bytes copied.
-        counts: Images by outcome.
-        problems: The first 10,000 problems, unexpected files and extras.
+        images: Number of images compared or copied.
+        size: Number of bytes copied.
+        counts: Number of images by outcome.
+        problems: The first 10,000 problems, unexpected files and images missing in the source.
     """
 
     images: int = 0
@@ -76,19 +76,19 @@ class MigrationStats:
 
     @property
     def wrong(self) -> int:
-        """Number of images of the source that are not in the target."""
+        """Number of images in the source that are missing in the target."""
         return sum(self.counts.get(outcome, 0) for outcome in PROBLEMS)
 
     @property
     def reported(self) -> int:
-        """Number of problems, unexpected files and extras, including those beyond `problems`."""
+        """Number of all problems, unexpected files and extra images, even if not in `problems`."""
         return self.wrong + sum(self.counts.get(outcome, 0) for outcome in _NO_IMAGES_OF_THE_SOURCE)
 
     def note(self, event: ProgressEvent) -> None:
-        """Count an event, and keep it if an operator must look at it."""
+        """Count an event. If an operator must check it, add it to `problems`."""
         if event.outcome in PROBLEMS:
             if event.name in self._problem_names:
-                return  # counted before: the transfer of its row retried it
+                return  # already counted before the row transfer retried this image
             if len(self._problem_names) < _MAX_PROBLEMS:
                 self._problem_names.add(event.name)
         self.counts[event.outcome] = self.counts.get(event.outcome, 0) + 1

@@ -1,8 +1,8 @@
 """Scan for orphans: stored images without a row, and rows without a stored image.
 
-Two streams in the order of ids are merged: the listing of `media/`, and the rows. Neither is
-collected, so memory use does not grow with the library. Each mismatch is checked again before it
-is reported, since ingests and sweeps continue during a scan.
+The scan merges two streams, both sorted by resource id: the listing of `media/`, and the rows.
+Memory use therefore does not grow with the library. Each mismatch is checked again before it is
+reported, because ingests and deletions continue during a scan.
 """
 
 import logging
@@ -25,12 +25,12 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 MAX_PERCENT: Final = 10
-"""A larger share of orphans indicates the wrong database or bucket, not leftovers of crashes."""
+"""Maximum plausible share of orphans. More indicate that the database or bucket is wrong."""
 
 _LISTED: Final = 5000
 _ROWS: Final = 1000
 _CANDIDATES: Final = 200
-"""Number of keys looked up in one statement."""
+"""Number of keys per SQL statement."""
 
 _KEY: Final = re.compile(
     MEDIA_PREFIX + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/file\.[a-z0-9]{1,16}"
@@ -40,13 +40,13 @@ log = logging.getLogger("stillroom.media")
 
 
 class MismatchKind(StrEnum):
-    """Kinds of mismatches.
+    """Kinds of mismatches between stored images and rows.
 
     Attributes:
-        ORPHAN: An image below `media/`, created by the library, without a row, intent or mark.
-        YOUNG: The same, but so new that an ingest may be about to record it.
-        FOREIGN: An object below `media/` that the library did not create; it is never deleted.
-        MISSING: A resource without its bytes.
+        ORPHAN: Image below `media/` that the library created, but to which no row refers.
+        YOUNG: Like `ORPHAN`, but so new that an ingest may still insert its row.
+        FOREIGN: Object below `media/` that the library did not create. It is never deleted.
+        MISSING: Resource whose file does not exist.
     """
 
     ORPHAN = "orphan"
@@ -57,11 +57,11 @@ class MismatchKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A mismatch between the stored images and the rows.
+    """Mismatch between the stored images and the rows.
 
     Attributes:
-        resource_id: Id of a resource without bytes.
-        image: Metadata of an orphan's save.
+        resource_id: Id of a resource whose file is missing.
+        image: Metadata of an orphaned image.
     """
 
     kind: MismatchKind
@@ -72,13 +72,13 @@ class Mismatch:
 
 @dataclass(slots=True)
 class ScanStats:
-    """Counts of a scan.
+    """Counts from one scan.
 
     Attributes:
-        objects: Objects below `media/`.
-        resources: Rows, including images that were recorded in place.
-        in_place: Images that were recorded in place.
-        orphans: Mismatches of this kind; likewise `young`, `foreign` and `missing`.
+        objects: Number of objects below `media/`.
+        resources: Number of resources, including images that were recorded in place.
+        in_place: Number of images that were recorded in place.
+        orphans: Number of orphans. `young`, `foreign` and `missing` are counts, too.
     """
 
     objects: int = 0
@@ -91,15 +91,15 @@ class ScanStats:
 
 
 class OrphanScan:
-    """Comparison of a media library's stored images with its rows."""
+    """Compares a media library's stored images with its database rows."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
         """Compare `storage` with `database`.
 
         Args:
-            storage: Storage of the images.
-            database: Database of the rows.
-            grace: Minimum age of an orphan, if it is longer than an ingest may take.
+            storage: Storage that contains the images.
+            database: Database that contains the rows.
+            grace: Minimum age of orphans, if longer than the maximum duration of an ingest.
         """
         self._storage = storage
         self._database = database
@@ -110,11 +110,11 @@ class OrphanScan:
 
         Args:
             on_mismatch: Called with each mismatch.
-            scanned: Updated during the scan.
+            scanned: Counts, updated during the scan.
 
         Raises:
-            BackendUnavailable: the listing or the database failed; what was reported is valid.
-            ImplausibleScan: the listing is empty, although there are rows.
+            BackendUnavailable: the listing or the database failed. Earlier reports are valid.
+            ImplausibleScan: the listing is empty, although the database contains resources.
         """
         async for findings in self._findings(scanned):
             for finding in findings:
@@ -132,19 +132,19 @@ class OrphanScan:
         *,
         max_percent: float = MAX_PERCENT,
     ) -> None:
-        """Report every mismatch, and mark all orphans for deletion if their share is plausible.
+        """Report every mismatch. Mark all orphans for deletion if their share is plausible.
 
-        They are marked in a second pass. The sweeper checks them again before it deletes them. A
-        scan that fails half-way has marked nothing, or only certain orphans.
+        Orphans are marked in a second pass. The sweeper checks them again before it deletes them.
+        If the scan fails, some orphans may be marked, but never any other images.
 
         Args:
             on_mismatch: Called with each mismatch.
-            scanned: Updated during the first pass.
-            max_percent: Maximum plausible share of orphans among the stored objects.
+            scanned: Counts, updated during the first pass.
+            max_percent: Maximum plausible percentage of orphans among the stored objects.
 
         Raises:
             BackendUnavailable: the listing or the database failed.
-            ImplausibleScan: too many orphans; nothing was marked.
+            ImplausibleScan: there are too many orphans. Nothing was marked.
         """
         await self.report(on_mismatch, scanned)
         if scanned.orphans == 0:
@@ -175,7 +175,7 @@ class OrphanScan:
     # Merging -----------------------------------------------------------------------------
 
     async def _findings(self, scanned: ScanStats) -> AsyncIterator[Sequence[Mismatch]]:
-        """Yield mismatches in batches, each checked twice."""
+        """Yield batches of mismatches that a second check has confirmed."""
         rows = await self._database.rows()
         unknown: list[StorageKey] = []
         async for kind, subject in self._merge(rows, scanned):
@@ -196,7 +196,7 @@ class OrphanScan:
     async def _merge(
         self, rows: MediaRepository, scanned: ScanStats
     ) -> AsyncIterator[tuple[MismatchKind, MediaResource | StorageKey]]:
-        """Merge both streams; yield the entries that are in one of them only."""
+        """Merge the listing with the rows. Yield objects without a row, and rows without a file."""
         resources, objects = _each_resource(rows), self._each_object()
         resource, entry = await anext(resources, None), await anext(objects, None)
         has_bytes = False
@@ -222,7 +222,7 @@ class OrphanScan:
                 entry = await anext(objects, None)
 
     async def _each_object(self) -> "AsyncIterator[_Entry]":
-        """Yield all of `media/`; raise BackendUnavailable if it is not in the order of ids."""
+        """Yield all objects below `media/`. Raise BackendUnavailable if they are not in order."""
         after, more, last = "", True, None
         while more:
             page = await self._storage.list(
@@ -271,14 +271,14 @@ class OrphanScan:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Object below `media/`, and the resource id in its key."""
+    """Object below `media/`, with the resource id from its key."""
 
     key: StorageKey
     owner: uuid.UUID | None
 
 
 async def _each_resource(rows: MediaRepository) -> AsyncIterator[MediaResource]:
-    """Yield all resources in the order of ids, including those with a due deletion."""
+    """Yield all resources sorted by id, including deleted resources that still have a row."""
     after = None
     while page := await rows.resources.in_order(after=after, limit=_ROWS):
         for resource in page:

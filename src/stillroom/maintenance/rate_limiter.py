@@ -1,11 +1,11 @@
-"""Rate limiter for the bytes that a migration or verification reads per second."""
+"""Rate limiter for the number of bytes that a migration or verification reads per second."""
 
 import asyncio
 import time
 
 
 class RateLimiter:
-    """Limit shared by all concurrent readers of a pass."""
+    """Limit on bytes per second, shared by all concurrent readers."""
 
     def __init__(self, bytes_per_s: float | None) -> None:
         self._bytes_per_s = bytes_per_s
@@ -13,7 +13,7 @@ class RateLimiter:
 
     @property
     def is_bounded(self) -> bool:
-        """Return whether there is a limit."""
+        """Return whether the number of bytes per second is limited."""
         return self._bytes_per_s is not None
 
     async def spend(self, size: int) -> None:

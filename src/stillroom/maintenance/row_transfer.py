@@ -1,10 +1,9 @@
-"""Transfer of the media library's rows into another database after a migration: docs/adr/0016.
+"""Transfer of the media library's rows to another database after a migration (docs/adr/0016).
 
-A row is written only after its bytes. A mark is written with the save id of the copy, if the
-source's image is the very save that was marked and the target's is its copy. Rows of an earlier
-pass that are no longer valid are withdrawn: nothing is marked in the target that is live in the
-source. A run whose deletion has started is deleted in the target, too. If a run is deleted and its
-images are marked, the manifest that an earlier pass copied is deleted.
+A row is written only after its file. A pending deletion refers to one version of an image. It is
+transferred only if the source still has this version, and the target has a copy of it. Pending
+deletions from an earlier pass that are no longer valid are removed from the target. If the deletion
+of a run has started, the run and its copied manifest are deleted in the target, too.
 """
 
 import asyncio
@@ -39,12 +38,12 @@ _PAGE: Final = 500
 _AT_ONCE: Final = 16
 
 _MAX_LEFT_OUT: Final = 10_000
-"""Resources kept for the report; more are only counted."""
+"""Maximum number of resources in the report. Further resources are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A resource that the target's library lacks or has in another state."""
+    """Resource that was not transferred: the target lacks it, or has it in another state."""
 
     resource_id: uuid.UUID
     name: str
@@ -56,11 +55,11 @@ class TransferStats:
     """Counts of transferred rows.
 
     Attributes:
-        resources: Resources read.
-        counts: Resources by outcome.
-        marks: Pending deletions added to the target.
-        dead_letters: Abandoned deletions added to the target.
-        withdrawn: Marks and dead letters of earlier passes that were removed from the target.
+        resources: Number of resources read.
+        counts: Number of resources by outcome.
+        marks: Number of pending deletions added to the target.
+        dead_letters: Number of failed deletions added to the target.
+        withdrawn: Number of deletions from earlier passes that were removed from the target.
         left_out: The first 10,000 resources that were not transferred.
         wrong: Number of resources that were not transferred.
     """
@@ -82,19 +81,19 @@ async def transfer_rows(
     *,
     dry_run: bool = False,
 ) -> None:
-    """Transfer the rows of one media library into another one, or into the same.
+    """Transfer the rows of one media library to another library's database.
 
     Args:
-        migration: The finished migration of their bytes.
-        source_rows: The library to read. If both are the same, its rows stay, and marks of the
-            copies are added to those of the originals.
-        target_rows: The library to write; its tables are created or migrated if necessary.
-        stats: Updated as rows are transferred.
+        migration: The finished migration of the library's files.
+        source_rows: Database to read. If source and target are the same database, resources
+            stay, and pending deletions of the copies are added to those of the originals.
+        target_rows: Database to write. Its tables are created or migrated if necessary.
+        stats: Counts, updated as rows are transferred.
         dry_run: Count the resources without changing anything.
 
     Raises:
-        ConfigurationError: the tables of the source have an older version.
-        BackendUnavailable: a database or a store is unavailable.
+        ConfigurationError: the source database has an older schema.
+        BackendUnavailable: a database or a store is unreachable.
     """
     if await asyncio.to_thread(_is_empty, source_rows):
         return
@@ -120,14 +119,14 @@ async def transfer_rows(
 
 
 def is_same(first: RowsConfig, second: RowsConfig) -> bool:
-    """Return whether two configurations name the same database."""
+    """Return whether two configurations refer to the same database."""
     if isinstance(first, PostgresConfig) or isinstance(second, PostgresConfig):
         return first == second
     return first.file.resolve() == second.file.resolve()
 
 
 def _is_empty(config: RowsConfig) -> bool:
-    """Return whether the tables do not exist yet, without creating them."""
+    """Return True if the database has no tables yet. Creates nothing."""
     if isinstance(config, SqliteConfig) and not config.file.exists():
         return True
     version = found(config)
@@ -193,14 +192,14 @@ class _Pass:
         self._stats.counts[outcome] = self._stats.counts.get(outcome, 0) + number
 
     async def _find_arrived(self, resource: MediaResource) -> MediaResource | None:
-        """Return the resource with its copy's save id; None if the target lacks the bytes."""
+        """Return the resource as copied to the target. None if its file is not in the target."""
         key, sha256 = resource.storage_key, resource.content_hash
         copy = await self._migration.find_copy(key, sha256)
         if copy is None and self._dry_run:
             original, _ = await self._migration.find_pair(key)
             if original is not None and original.sha256 in (None, sha256):
                 return resource
-        elif copy is None:  # may have been saved after the listing had passed this key
+        elif copy is None:  # perhaps saved after the listing had passed this key
             await self._migration.copy(key)
             copy = await self._migration.find_copy(key, sha256)
         if copy is None:
@@ -213,7 +212,7 @@ class _Pass:
         if len(self._stats.left_out) < _MAX_LEFT_OUT:
             self._stats.left_out.append(LeftOut(resource.id, resource.storage_key.text, detail))
 
-    # Marks -------------------------------------------------------------------------------
+    # Pending deletions -------------------------------------------------------------------
 
     async def transfer_marks(self) -> None:
         assert self._target is not None  # noqa: S101  (only dry runs may have no target)
@@ -230,7 +229,7 @@ class _Pass:
                     self._stats.dead_letters += number
 
     async def _carry_over(self, mark: QueueRow) -> QueueRow | None:
-        """Return a mark with the save id of the copy; None if there is no such copy."""
+        """Return a pending deletion adapted to the copy. None if the target has no such copy."""
         original, copy = await self._migration.find_pair(mark["storage_key"])
         if original is None or original.save_id != mark["save_id"]:
             return None
@@ -241,7 +240,10 @@ class _Pass:
         return {**mark, "save_id": copy.save_id}
 
     async def _delete_manifests(self, deleted: StorageKey) -> None:
-        """Delete the target's manifest of the run that an image was deleted with, if it has one."""
+        """Delete manifests from the target of runs that no longer have a manifest in the source.
+
+        Only the folders that contain the image `deleted` are checked.
+        """
         for folder in folders_of(deleted):
             manifest = StorageKey(f"{folder}/{MANIFEST_NAME}")
             if folder in self._folders or not manifest.is_manifest:

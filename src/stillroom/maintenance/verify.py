@@ -1,7 +1,7 @@
-"""Verification of stored images against their recorded SHA-256.
+"""Verification of stored images against their recorded SHA-256 hashes.
 
-Images are read as a client would read them, while servers run. An image that is replaced or
-deleted during that is no discrepancy and not reported.
+Images are read as clients read them, while servers may run. An image that is replaced or deleted
+during the verification is not reported.
 """
 
 import asyncio
@@ -23,43 +23,41 @@ from stillroom.storage.values import StoredImage
 
 _MAX_PROBLEMS: Final = 10_000
 _MAX_UNKNOWN: Final = 1_000
-"""Limits on what is kept for the report; more is only counted, so that a ruined store takes no more
-memory, and a store full of files without hashes hides no problem.
-"""
+"""Maximum numbers of problems, and of images without a hash, in the report. Others are counted."""
 
 _READ_ATTEMPTS: Final = 3
 
 
 class FindingKind(StrEnum):
-    """Kinds of discrepancies."""
+    """Kinds of problems that a verification finds."""
 
     DAMAGED = "damaged"
     """The bytes do not match the recorded hash."""
 
     CHANGED = "changed"
-    """The file was modified after its save: its bytes do not match the hash recorded then."""
+    """The file was modified after it was saved, and no longer matches the recorded hash."""
 
     MISSING = "missing"
-    """A row refers to an image that does not exist."""
+    """A database row refers to an image that does not exist."""
 
     UNREADABLE = "unreadable"
-    """Reading the image fails, while other images can be read."""
+    """The image cannot be read, although other images can."""
 
     STRAY = "stray"
-    """An unexpected file that cannot be an image."""
+    """The store contains an unexpected file that cannot be an image."""
 
     UNKNOWN = "unknown"
-    """No SHA-256 is recorded, as for files that were copied in by hand. Not a problem."""
+    """No hash is recorded, for example because the file was copied manually. Not a problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """A discrepancy.
+    """Problem that a verification has found.
 
     Attributes:
-        name: The key, or the name of an unexpected file.
-        detail: Description in one sentence.
-        quarantined: Location in the quarantine, if the image was moved there.
+        name: Key of the image, or name of an unexpected file.
+        detail: Description of the problem in one sentence.
+        quarantined: Location in the quarantine if the image was moved there, else None.
     """
 
     kind: FindingKind
@@ -70,11 +68,11 @@ class VerificationFinding:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image that should exist according to a row of the media library.
+    """Image that should exist because a row in the media library refers to it.
 
     Attributes:
-        size: Bytes; None if unknown.
-        sha256: 32 bytes; None if unknown.
+        size: Size in bytes; None if unknown.
+        sha256: Hash of 32 bytes; None if unknown.
     """
 
     key: StorageKey
@@ -83,7 +81,7 @@ class Expected:
 
 
 ExpectedAfter = Callable[[str], AsyncIterator[Expected]]
-"""Yields the expected images after a key, in key order."""
+"""Function that yields the expected images after a key, in key order."""
 
 
 @dataclass
@@ -91,11 +89,11 @@ class VerificationProgress:
     """Progress of a verification: the position to resume from, and the findings so far.
 
     Attributes:
-        after: All images up to this key are verified.
-        images: Verified images.
-        size: Bytes read.
-        adopted: Hashes recorded.
-        counts: Findings by kind, including those that are not kept.
+        after: Key up to which all images are verified.
+        images: Number of verified images.
+        size: Number of bytes read.
+        adopted: Number of hashes recorded.
+        counts: Number of findings by kind, including findings that are not in `findings`.
         findings: The first 10,000 problems, and the first 1,000 images without a hash.
     """
 
@@ -108,16 +106,16 @@ class VerificationProgress:
 
     @property
     def problems(self) -> int:
-        """Number of findings that need an operator."""
+        """Number of findings that an operator must handle."""
         return sum(count for kind, count in self.counts.items() if kind is not FindingKind.UNKNOWN)
 
     def __post_init__(self) -> None:
         self._keys_counted = {(finding.kind, finding.name) for finding in self.findings}
 
     def note(self, finding: VerificationFinding) -> bool:
-        """Count a finding, and keep it up to the limit.
+        """Count a finding, and add it to `findings` up to the limit.
 
-        Return False if it was counted before, since a resumed run reads some images again.
+        Return False if it was already counted: a resumed run reads some images again.
         """
         if (finding.kind, finding.name) in self._keys_counted:
             return False
@@ -131,7 +129,7 @@ class VerificationProgress:
 
 
 class Verification:
-    """Verification pass over a store. Cancel `run` to stop; `progress` has where to resume."""
+    """Verification pass over a store. Cancel `run` to stop it; `progress` records the position."""
 
     def __init__(
         self,
@@ -144,20 +142,20 @@ class Verification:
         expected: ExpectedAfter | None = None,
         on_finding: Callable[[VerificationFinding], None] = lambda _finding: None,
     ) -> None:
-        """Prepare a pass.
+        """Prepare a verification pass.
 
         Args:
-            store: Store to verify; it stays open.
-            prefixes: Only keys with one of these prefixes, which are sorted.
-            progress: Position to resume from; updated with each image.
-            rate_limit: Limit on reading.
+            store: Store to verify. The caller closes it.
+            prefixes: Sorted key prefixes. Only images with one of them are verified.
+            progress: Position to resume from, updated after each image.
+            rate_limit: Limit on the bytes read per second.
             quarantine: Move damaged and changed images into quarantine.
-            adopt: Record the hashes of images that have none.
-            expected: The images that should exist, such as those of the media library's rows.
+            adopt: Record the hashes of images without a recorded hash.
+            expected: Images that should exist, such as images in the media library.
             on_finding: Called with each finding.
 
         Raises:
-            ConfigurationError: this store cannot record hashes.
+            ConfigurationError: this kind of store cannot record hashes.
         """
         if adopt and not isinstance(store, AdoptsHashes):
             raise ConfigurationError(
@@ -177,7 +175,7 @@ class Verification:
         """Verify every image after `progress.after`.
 
         Raises:
-            BackendUnavailable: the whole store has become unreadable.
+            BackendUnavailable: the whole store can no longer be read.
         """
         tasks: deque[tuple[str, asyncio.Task[None]]] = deque()
         try:
@@ -195,7 +193,7 @@ class Verification:
             await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
 
     async def _finish_first(self, tasks: deque[tuple[str, asyncio.Task[None]]]) -> None:
-        """Wait for the oldest task, so that all images up to `progress.after` are always done."""
+        """Wait for the oldest task, so that all images up to `progress.after` are verified."""
         key, task = tasks[0]
         await asyncio.shield(asyncio.wait([task]))
         tasks.popleft()
@@ -203,7 +201,7 @@ class Verification:
         self.progress.after = key
 
     async def _keys(self) -> AsyncGenerator[tuple[StorageKey, Expected | None], None]:
-        """Yield the images; report missing ones and unexpected files on the way."""
+        """Yield the keys of all images. Report missing images and unexpected files."""
         expected = self._expected(self.progress.after) if self._expected else _no_images()
         next_expected = await anext(expected, None)
         async for entry in self._entries():
@@ -232,7 +230,7 @@ class Verification:
     async def _note_missing(self, expected: Expected) -> None:
         with contextlib.suppress(ImageNotFound):
             await self._store.stat(expected.key)
-            return  # saved after the listing had passed this key
+            return  # it was saved after the listing had passed this key
         self._note(
             VerificationFinding(
                 FindingKind.MISSING, expected.key.text, "a row names it, and there is no such image"
@@ -240,7 +238,7 @@ class Verification:
         )
 
     async def _verify_image(self, key: StorageKey, expected: Expected | None) -> None:
-        """Verify an image; on a mismatch, read it again before reporting it."""
+        """Verify an image. On a mismatch, read the image again before reporting it."""
         is_second_read = False
         failures = 0
         while True:
@@ -249,11 +247,11 @@ class Verification:
                     break
                 is_second_read = True
             except ImageNotFound:
-                break  # deleted since it was listed
+                break  # it was deleted after it was listed
             except ReadOnly:
                 raise
             except BackendUnavailable as error:
-                await self._store.check()  # raises if the whole store is unreadable
+                await self._store.check()  # raises an error if the whole store is unreadable
                 failures += 1
                 if failures == _READ_ATTEMPTS:
                     self._note(VerificationFinding(FindingKind.UNREADABLE, key.text, str(error)))
@@ -263,7 +261,7 @@ class Verification:
     async def _compare(
         self, key: StorageKey, expected: Expected | None, *, is_second_read: bool
     ) -> bool:
-        """Read an image and compare its hash; return False if it differs and must be read again."""
+        """Compare an image's hash. Return False if it differs and the image must be read again."""
         inspected = await self._store.open(key)
         opened = inspected.opened
         try:
@@ -301,7 +299,7 @@ class Verification:
     ) -> None:
         image = inspected.opened.image
         if (await self._store.stat(image.key)).save_id != image.save_id:
-            return  # replaced while it was read
+            return  # the image was replaced while it was read
         kind = (
             FindingKind.CHANGED
             if image.sha256 is None and inspected.outdated_sha256
@@ -333,11 +331,11 @@ def _differs(
 
 async def _no_images() -> AsyncIterator[Expected]:
     return
-    yield  # makes it a generator
+    yield  # makes this function a generator
 
 
 def _facts(image: StoredImage, kind: FindingKind, sha256: bytes, reference: bytes | None) -> bytes:
-    """Return the facts.json that is stored next to a quarantined image."""
+    """Return the content of facts.json, which is stored next to a quarantined image."""
     facts = {
         "key": image.key.text,
         "found": kind,

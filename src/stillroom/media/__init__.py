@@ -1,1 +1,1 @@
-"""Media library: database of the images and videos to keep."""
+"""Media library: database of images and videos that users want to keep."""

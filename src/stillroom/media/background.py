@@ -1,4 +1,4 @@
-"""Background jobs of a server: sweeps, expiry, healing and metrics of the deletion queue."""
+"""Background jobs of the server: deletion, expiry, search-index repair and queue metrics."""
 
 import asyncio
 import contextlib
@@ -20,26 +20,26 @@ from stillroom.media.resource import QueueMetrics
 from stillroom.media.sweeper import Sweeper, Swept
 
 REPORT_S: Final = 30.0
-"""Maximum age of the queue's metrics. Counting the rows takes milliseconds."""
+"""Maximum age of the queue metrics in seconds. Counting the rows takes milliseconds."""
 
 _CATCH_UP_S: Final = 5.0
-"""Interval between attempts of the comparison after a start, while the database is away."""
+"""Seconds between attempts to compare index and storage while the database is unreachable."""
 
 log = logging.getLogger("stillroom.media")
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Periodic jobs. Any number of processes may run them concurrently.
+    """Periodic jobs of a server process. Several processes may run them concurrently.
 
     Attributes:
-        expiry: None if there are no retention rules.
-        index_healing: Periodic comparison of search index and storage.
-        catching_up: Comparison of search index and storage after a start.
-        missing_bytes: Warning after a start about resources without bytes; None to skip it.
-        report: Called with the queue's metrics after each sweep and at least every `REPORT_S`, so
-            that a scrape never waits for the database.
-        report_swept: Called with the result of each sweep, even if it failed.
+        expiry: Scan for expired images and runs; None if there are no retention rules.
+        index_healing: Periodic comparison of the search index with the storage.
+        catching_up: One-time comparison of the search index with the storage after a start.
+        missing_bytes: Check after a start for resources whose files are missing; None to skip it.
+        report: Called with the queue's metrics after each sweep and at least every `REPORT_S`
+            seconds, so that a metrics scrape never waits for the database.
+        report_swept: Called with the result of each sweep, even if the sweep failed.
     """
 
     database: MediaDatabase
@@ -54,10 +54,10 @@ class Background:
 
     @contextlib.asynccontextmanager
     async def running(self, *, every_s: float, stop_within_s: float) -> AsyncIterator[None]:
-        """Run the jobs every `every_s` seconds; if that is 0, only count the queue.
+        """Run the jobs every `every_s` seconds. If `every_s` is 0, only measure the queue.
 
-        When the block ends, running deletions have `stop_within_s` to finish. Then they are
-        cancelled, as in a crash, and can be repeated when their lease has expired.
+        When the block ends, running deletions have `stop_within_s` seconds to finish. Then they
+        are cancelled, as in a crash, and another sweep repeats them after their lease expires.
         """
         stopping = asyncio.Event()
         tasks = [
@@ -107,7 +107,7 @@ class Background:
         return jobs
 
     async def _catch_up(self, catching_up: CatchingUp, stopping: asyncio.Event) -> None:
-        """Compare after a start; the process that has done it looks for missing bytes, too."""
+        """Compare index and storage after a start. If this process did it, check for lost files."""
         healed = await catching_up.catch_up(functools.partial(_stops_within, stopping))
         if healed is not None and healed.is_whole and self.missing_bytes is not None:
             await self.missing_bytes.warn(stopping.is_set)

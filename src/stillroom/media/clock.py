@@ -1,7 +1,7 @@
-"""Clock for deletions: setting the system's clock never causes a deletion to happen early.
+"""Clock for deletions: changing the system clock never makes a deletion happen too early.
 
-A step of the wall clock is detected by comparison with a monotonic clock. A process that starts
-with a wrong clock cannot detect that.
+A jump in the system time is detected by comparison with a monotonic clock. If the system clock
+is already wrong when a process starts, the process cannot detect that.
 """
 
 import logging
@@ -12,25 +12,25 @@ from datetime import UTC, datetime
 from typing import Final
 
 _MAX_STEP_S: Final = 60.0
-"""Steps up to this are followed: time synchronisation causes them, and each mark has a minute."""
+"""Maximum clock jump in seconds that is trusted, because time synchronization may cause it."""
 
 log = logging.getLogger("stillroom.media")
 
 
 def _since_boot() -> float:
-    """Return the seconds since boot, including time in suspend."""
+    """Return the number of seconds since the system booted, including time in suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Clock:
-    """Wall clock that yields a lower and an upper bound of the time after a step."""
+    """System clock that detects jumps. After a jump, it returns a lower and an upper bound."""
 
     def __init__(
         self,
         wall: Callable[[], float] = lambda: time.time(),  # noqa: PLW0108  (tests replace it)
         steady: Callable[[], float] = _since_boot,
     ) -> None:
-        """Trust the current value of `wall`, and compare later ones with `steady` (seconds)."""
+        """Trust the current value of `wall`, and compare later values with `steady` (seconds)."""
         self._wall = wall
         self._steady = steady
         self._early = self._late = wall() - steady()
@@ -38,11 +38,11 @@ class Clock:
         self._warned = False
 
     def earliest(self) -> datetime:
-        """Return a lower bound of the time (UTC), to decide whether something is due."""
+        """Return a lower bound of the current UTC time, to decide whether a deletion is due."""
         return self._read()[0]
 
     def latest(self) -> datetime:
-        """Return an upper bound of the time (UTC), to compute when something will be due."""
+        """Return an upper bound of the current UTC time, to compute when a deletion is due."""
         return self._read()[1]
 
     def _read(self) -> tuple[datetime, datetime]:
@@ -64,16 +64,16 @@ class Clock:
 
 
 CLOCK = Clock()
-"""Clock of this process."""
+"""The process-wide clock for deletions."""
 
 
 def earliest() -> datetime:
-    """Return `CLOCK.earliest()`."""
+    """Return a lower bound of the current UTC time from the process-wide clock."""
     return CLOCK.earliest()
 
 
 def latest() -> datetime:
-    """Return `CLOCK.latest()`."""
+    """Return an upper bound of the current UTC time from the process-wide clock."""
     return CLOCK.latest()
 
 

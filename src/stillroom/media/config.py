@@ -1,4 +1,4 @@
-"""Configuration of the library's database: plain values that import no database driver."""
+"""Configuration of the library's database, usable without importing a database driver."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SqliteConfig:
-    """SQLite database.
+    """Configuration of an SQLite database.
 
     Attributes:
-        file: Database file. Its folder must exist. Several processes may share it.
-        durable: False skips every sync, for scratch data.
+        file: Database file, in an existing folder. Several processes may share the file.
+        durable: False to skip every sync to disk, for temporary data.
     """
 
     file: Path
@@ -19,10 +19,10 @@ class SqliteConfig:
 
 @dataclass(frozen=True, slots=True)
 class PostgresConfig:
-    """PostgreSQL database.
+    """Configuration of a PostgreSQL database.
 
     Attributes:
-        url: `postgresql://user:password@host/name`; never shown, because of the password.
+        url: `postgresql://user:password@host/name`. Never logged, because of the password.
     """
 
     url: str = field(repr=False)

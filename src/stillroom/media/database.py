@@ -1,7 +1,7 @@
-"""Database of the media library, opened and migrated when it is first needed.
+"""Connection to the media library's database, which is opened and migrated on first use.
 
 Importing SQLAlchemy and its drivers takes a quarter of a second. A process that only saves and
-reads images never imports them; a server does so before it serves, and then opens the database.
+reads images never imports them. A server imports them before it accepts requests.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger("stillroom.media")
 
 
 class MediaDatabase:
-    """Repository that opens on first use, and belongs to the event loop of that use."""
+    """Connection to the library's database. Opens on first use, and is bound to one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
         """Store `config` without opening or importing anything."""
@@ -31,22 +31,23 @@ class MediaDatabase:
 
     @property
     def description(self) -> str:
-        """Description of the database in one line, for the log."""
+        """One-line description of the database for log messages."""
         if isinstance(self._config, PostgresConfig):
             return "PostgreSQL at STILLROOM_DATABASE_URL"
         return f"SQLite in {self._config.file.absolute()}"
 
     @property
     def opened(self) -> "MediaRepository | None":
-        """Repository if it is open already, for optional work that must not wait; else None."""
+        """Repository if the database is already open, else None. Never waits."""
         return self._repository
 
     async def rows(self) -> "MediaRepository":
-        """Return the repository. Open and migrate the database if necessary.
+        """Return the repository, after opening and migrating the database if necessary.
 
         Raises:
-            BackendUnavailable: the database is away or has a newer schema; the next call retries.
-            ConfigurationError: the URL cannot be used.
+            BackendUnavailable: the database is unreachable, or its schema is newer than this
+                version. The next call retries.
+            ConfigurationError: the database URL is invalid.
         """
         if self._repository is None:
             async with self._opening:
@@ -59,9 +60,9 @@ class MediaDatabase:
         return self._repository
 
     async def check(self) -> bool:
-        """Return whether the database is open and responds; False if it was never opened.
+        """Return True if the database is open and responds, or False if it was never opened.
 
-        A check never opens the database, because a health probe must not create files.
+        This method never opens the database, because a health probe must not create files.
 
         Raises:
             BackendUnavailable: the database does not respond, or the last attempt to open failed.
@@ -77,8 +78,8 @@ class MediaDatabase:
     async def kept_open(self) -> AsyncIterator[None]:
         """Open the database in the background, and close it when the block ends.
 
-        The block begins after the imports: they take seconds on a busy machine, and would delay
-        the indexing of the first saves.
+        The drivers are imported before the block begins. On a busy machine the imports take
+        seconds, which would delay the indexing of the first saved images.
         """
         await asyncio.to_thread(_import)
         opening = asyncio.create_task(self._open_early())

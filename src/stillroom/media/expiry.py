@@ -1,10 +1,10 @@
-"""Expiry: a scan that finds images and runs that have expired, and marks them for deletion.
+"""Expiry scan: finds images and runs that have expired, and schedules their deletion.
 
-Images in a published run expire with the run, according to the time of its manifest.
+An image in a published run expires together with the run, counted from the time of its manifest.
 
-One process at a time scans everything that may expire, slowly enough not to delay requests. It
-commits its position together with the marks of each page, so that another process can resume if it
-dies. The sweeper checks each mark against the rules once more before it deletes.
+Only one process scans at a time, slowly enough not to delay requests. It commits its position
+together with the pending deletions from each page, so that another process can resume the scan
+after a crash. Before the sweeper deletes an image, it checks the retention rules again.
 """
 
 import asyncio
@@ -25,28 +25,28 @@ from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 250
 _PAUSE_S: Final = 1.0
-"""Pause after each page: a million images take 67 minutes, a bucket gets 250 HEADs a second."""
+"""Pause after each page: a million images take 67 minutes, with 250 HEAD requests per second."""
 
 _LEASE: Final = timedelta(minutes=5)
 
 _SCANS_PER_LIFETIME: Final = 24
-"""Number of scans in the lifetime of a result, so that it expires at most 4 % late."""
+"""Number of scans during the lifetime of a compute result, so that it expires at most 4 % late."""
 
 _LONGEST_WAIT: Final = timedelta(days=1)
 
 _SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Longer than a transaction that records a result in place and began before the mark."""
+"""Minimum grace period: longer than a running transaction that records an image in place."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class Expiry:
-    """Scan that marks expired images and deletes expired runs."""
+    """Scan that schedules the deletion of expired images and runs."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, rules: Rules, grace: timedelta
     ) -> None:
-        """Scan `storage` and mark in `database`; a marked image can be ingested during `grace`."""
+        """Scan `storage`; record pending deletions in `database`, which are due after `grace`."""
         self._storage = storage
         self._database = database
         self._evaluator = RetentionEvaluator(storage, database, rules)
@@ -56,12 +56,12 @@ class Expiry:
         self._every = min(lifetime / _SCANS_PER_LIFETIME, _LONGEST_WAIT)
 
     async def mark_expired(self, stops_within: Callable[[float], Awaitable[bool]]) -> int:
-        """Run the scan, or resume it where another process stopped, if it is due.
+        """Run the scan if it is due, or resume a scan that another process began.
 
-        `stops_within` waits for a number of seconds, and returns whether to stop.
+        `stops_within` waits for a number of seconds, and returns whether to stop the scan.
 
         Returns:
-            The number of images marked.
+            The number of images newly marked for deletion.
 
         Raises:
             BackendUnavailable: the storage or the database failed; a later call resumes the scan.
@@ -97,11 +97,11 @@ class Expiry:
         return marked
 
     async def still_holds(self, mark: DueMark) -> bool:
-        """Return whether a marked image is still expired by the current rules, tags and runs.
+        """Return whether an image marked for deletion is still expired under the current rules.
 
         Raises:
             ImageNotFound: the image no longer exists.
-            PreconditionFailed: the image was saved again since.
+            PreconditionFailed: the image was saved again after it was marked.
             BackendUnavailable: the storage or the database failed.
         """
         image = await self._storage.stat(mark.storage_key)
@@ -110,12 +110,12 @@ class Expiry:
         return await self._evaluator.has_expired(image, to_nanoseconds(clock.earliest()))
 
     async def _delete_run(self, run: ExpiredRun) -> int:
-        """Delete an expired run, except later saves. Return the number of images marked."""
+        """Delete an expired run except for newer images. Return the number of images marked."""
         saved_until = datetime.fromtimestamp(run.saved_until_ns / 1e9, UTC)
         try:
             deleted = await self._runs.delete(run.folder, saved_until=saved_until)
         except (RunNotFound, RunConflict, BackendUnavailable) as error:
-            # Another process deletes it, or has deleted it; the next scan finds what is left.
+            # Another process is deleting the run. The next scan finds any images that are left.
             log.warning("the run %r has expired, and is not deleted: %s", run.folder.text, error)
             return 0
         log.info("the run %r has expired by %s", run.folder.text, run.expiration.rule.name)
@@ -123,6 +123,6 @@ class Expiry:
 
 
 async def never_stops(seconds: float) -> bool:
-    """Wait for `seconds`, and return False: the `stops_within` of commands."""
+    """Wait for `seconds`, and return False. Commands pass this function as `stops_within`."""
     await asyncio.sleep(seconds)
     return False

@@ -1,12 +1,12 @@
-"""Healing: computes missing facts of resources in the background (docs/adr/0032).
+"""Healing: computes missing metadata of resources in the background (docs/adr/0032).
 
-An ingest requests the facts that need decoding, `POST /media-resources/heal` also those in the
-header. The steps, with the state that remains if the process dies after each:
+An ingest requests the metadata that requires decoding. `POST /media-resources/heal` also requests
+the metadata in the file header. If the process dies after a step, the state is:
 
-1. claim, in a separate transaction           a row with a lease
-2. read the bytes, decode in another process  the same
-3. write the fields that are still null       the same; a retry has less to compute
-4. delete the row, or postpone it             nothing left to do
+1. claim a job, in a separate transaction     a job row with a lease (a claim that expires)
+2. read the file, decode in another process   unchanged
+3. write the fields that are still null       unchanged, but a retry has less to compute
+4. delete the job's row, or postpone the job  nothing left to do
 
 Fields of images that cannot be decoded stay null, and are retried only on request.
 """
@@ -37,37 +37,37 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import OpenedImage
 
 HEAL_EVERY_S: Final = 5.0
-"""Polling interval of a process, and so the delay of a new resource's colour. A poll is cheap."""
+"""Polling interval, and thus the maximum delay until a new resource has its dominant colour."""
 
 _BATCH: Final = 4
-"""Jobs per claim, run one after the other, since thumbnails for requests have priority."""
+"""Jobs per claim, run one after the other, because thumbnails for requests have priority."""
 
 _LEASE: Final = timedelta(minutes=10)
-"""Lease of a claim: fetching and decoding the worst image takes 80 s, four take six minutes."""
+"""Lease of a claim. Fetching and decoding the largest image takes 80 s, so four take 6 minutes."""
 
 MAX_ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = timedelta(minutes=1)
-"""Pause before the first retry, doubled each time, to outlast 15 minutes without the bucket."""
+"""Pause before the first retry. It doubles each time, so retries span a 15-minute outage."""
 
 _PAGE: Final = 10_000
-"""Resources per transaction that requests healing; it takes about 50 ms with SQLite."""
+"""Resources per transaction that queues healing jobs. With SQLite it takes about 50 ms."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class Colors(Protocol):
-    """Computation of an image's dominant colour, in a separate process that may crash."""
+    """Interface that computes an image's dominant colour in a separate process."""
 
     def decodes(self, content_type: str) -> bool:
         """Return whether images of this type can be decoded."""
         ...
 
     async def dominant_color(self, original: OpenedImage) -> str | None:
-        """Return `#rrggbb` in sRGB, or None for a fully transparent image. The caller closes it.
+        """Return `#rrggbb` in sRGB, or None for a fully transparent image. `original` stays open.
 
         Raises:
-            UnsupportedMedia: the image cannot be decoded, or not within the limits.
-            BackendUnavailable: the image cannot be read or decoded now.
+            UnsupportedMedia: the image cannot be decoded, or exceeds the limits.
+            BackendUnavailable: the image cannot be read or decoded at the moment.
         """
         ...
 
@@ -77,21 +77,21 @@ class Outcome(StrEnum):
 
     FILLED = "filled"
     UNFILLED = "unfilled"
-    """No fact could be computed: the image cannot be decoded, or has no visible pixel."""
+    """Nothing could be computed: the image cannot be decoded, or has no visible pixels."""
 
     GONE = "gone"
-    """The resource or its bytes no longer exist."""
+    """The resource or its file no longer exists."""
 
     RETRIED = "retried"
     GIVEN_UP = "given_up"
 
 
 Healed = Counter[Outcome]
-"""Number of resources per outcome."""
+"""Number of healed resources by outcome."""
 
 
 class Healer:
-    """Healer of one library. Any number may run concurrently."""
+    """Runs the healing jobs of one library. Several healers may run concurrently."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Healer:
         self._report = report
 
     async def ask(self, ids: Collection[uuid.UUID] | None = None) -> int:
-        """Request the healing of some resources, or of all.
+        """Queue healing jobs for some resources, or for all if `ids` is None.
 
         Returns:
-            The number of resources with missing facts.
+            The number of resources with missing metadata.
 
         Raises:
-            BackendUnavailable: the database is away; some of them may have been requested.
+            BackendUnavailable: the database is unreachable. Some jobs may have been queued.
         """
         rows, requested, after = (await self._database.rows()).healing, 0, None
         while page := await rows.ask(ids, after=after, limit=_PAGE):
@@ -121,10 +121,10 @@ class Healer:
         return requested
 
     async def waiting(self) -> int:
-        """Return the number of resources in the healing queue, due or not.
+        """Return the number of all jobs in the healing queue, including jobs that are not yet due.
 
         Raises:
-            BackendUnavailable: the database is away.
+            BackendUnavailable: the database is unreachable.
         """
         return await (await self._database.rows()).healing.waiting()
 
@@ -133,12 +133,12 @@ class Healer:
         is_stopping: Callable[[], bool] = lambda: False,
         progress: Callable[[Healed], None] | None = None,
     ) -> Healed:
-        """Run all jobs that are due now, one after the other, and call `progress` after each.
+        """Run all due jobs, one after the other, and call `progress` after each job.
 
         When `is_stopping` returns True, the remaining claimed jobs are postponed.
 
         Raises:
-            BackendUnavailable: the database is away; claims last until their lease ends.
+            BackendUnavailable: the database is unreachable. Claims last until their lease ends.
         """
         healed, rows = Healed(), (await self._database.rows()).healing
         while True:
@@ -181,11 +181,11 @@ class Healer:
         return Outcome.FILLED if is_filled else Outcome.UNFILLED
 
     async def _compute(self, resource: MediaResource, *, reread: bool) -> Change:
-        """Compute the facts of a resource. The colour of a video is that of its poster.
+        """Compute a resource's metadata. A video gets the dominant colour of its poster image.
 
         Raises:
-            ImageNotFound: the bytes no longer exist.
-            BackendUnavailable: the bytes cannot be read or decoded now.
+            ImageNotFound: the file no longer exists.
+            BackendUnavailable: the file cannot be read or decoded at the moment.
         """
         is_colorless, is_video = resource.dominant_color is None, resource.resource_type == VIDEO
         decodes = is_colorless and not is_video and self._colors.decodes(resource.content_type)
@@ -214,10 +214,10 @@ class Healer:
         return change
 
     async def _color_of_poster(self, video: MediaResource) -> str | None:
-        """Return the colour of the image next to a video's source, or None if there is none.
+        """Return the dominant colour of the image stored next to a video's source, or None.
 
         Raises:
-            BackendUnavailable: the image cannot be read or decoded now.
+            BackendUnavailable: the poster image cannot be read or decoded at the moment.
         """
         source = video.source_key or video.storage_key
         try:

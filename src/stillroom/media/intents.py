@@ -1,4 +1,4 @@
-"""Intents of ingests: renewed while a copy is made, or protecting an image recorded in place."""
+"""Leases of ingest intents (rows that announce an ingest in progress)."""
 
 import asyncio
 import contextlib
@@ -13,21 +13,21 @@ from stillroom.media.source import Source
 from stillroom.paths import StorageKey
 from stillroom.storage.port import ImageStorage
 
-if TYPE_CHECKING:  # else every start would wait for the database's import
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=15)
-"""Time without renewal after which an ingest is presumed dead. R2 copies 5 GiB in less."""
+"""Time without renewal after which an ingest counts as crashed. R2 needs less to copy 5 GiB."""
 
 
 def lease_end() -> datetime:
-    """Return the end of the lease of an intent that is written now."""
+    """Return the time at which the lease of an intent written now will expire."""
     return now() + LEASE
 
 
 @contextlib.asynccontextmanager
 async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None]:
-    """Renew the intent's lease until the block ends, so that the sweeper keeps its copy."""
+    """Renew an intent's lease until the block ends, so that no sweeper deletes the copy."""
 
     async def renew() -> None:
         while True:
@@ -47,15 +47,15 @@ async def renewed(rows: "MediaRepository", intent: Intent) -> AsyncIterator[None
 async def protected(
     storage: ImageStorage, rows: "MediaRepository", source: Source
 ) -> AsyncIterator[StorageKey]:
-    """Keep sweepers from claiming a pending deletion of the source, until the block ends.
+    """Prevent sweepers from deleting the source image until the block ends.
 
     Yields:
-        The `media_key` of the intent, which the transaction that relies on the source ends.
+        The `media_key` of the intent. The transaction that records the source deletes the intent.
 
     Raises:
-        ImageNotFound: the source was deleted meanwhile.
-        SourceChanged: the source was saved again meanwhile.
-        MarkClaimed: a sweeper is deleting the source.
+        ImageNotFound: the source was deleted in the meantime.
+        SourceChanged: the source was saved again in the meantime.
+        MarkClaimed: a sweeper is already deleting the source.
     """
     image = source.image
     intent = StorageKey.of_media(new_id(), source.probed.extension)

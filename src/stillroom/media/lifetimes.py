@@ -1,4 +1,4 @@
-"""Saves with an expiration: each image is marked for deletion as soon as it is saved."""
+"""Images saved with a limited lifetime: their deletion is scheduled right after the save."""
 
 import contextlib
 from datetime import datetime, timedelta
@@ -12,26 +12,26 @@ from stillroom.storage.values import StoredImage
 
 
 class Lifetimes:
-    """Expirations of saves, stored as marks. Another save of the image discards its mark."""
+    """Lifetimes of images, stored as pending deletions. Saving an image again cancels them."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         self._storage = storage
         self._database = database
 
     async def require_database(self) -> None:
-        """Check that marks can be written; call this before the save.
+        """Check that the database can store a pending deletion. Call this before the save.
 
         Raises:
-            BackendUnavailable: the database is away.
+            BackendUnavailable: the database is unreachable.
         """
         await (await self._database.rows()).check()
 
     async def end(self, image: StoredImage, after: timedelta) -> datetime:
-        """Mark a new save for deletion after a lifetime that begins now, and return the expiration.
+        """Schedule the deletion of a new image after a lifetime, and return the expiration time.
 
         Raises:
-            BackendUnavailable: the mark could not be written, so the save was deleted again:
-                otherwise it would never expire.
+            BackendUnavailable: the deletion could not be scheduled. Because the image would never
+                expire, it was deleted at once.
         """
         due_at = clock.latest() + after
         try:

@@ -1,7 +1,7 @@
-"""A warning after a start: resources whose bytes are not in the bucket.
+"""Warning after a start about resources whose files are missing from the storage.
 
-A library whose images were on a disk keeps its rows when the settings name a bucket. What was not
-copied there is answered 404.
+If the settings change from a disk to a bucket, the library keeps its rows. For an image that was
+not copied to the bucket, the server responds 404.
 """
 
 import logging
@@ -15,10 +15,10 @@ from stillroom.media.resource import MediaResource
 from stillroom.storage.port import ImageStorage
 
 _PAGE: Final = 100
-"""Resources that are looked at first; if none lacks its bytes, no others are."""
+"""Number of resources to check first. Only if a file is missing are more resources checked."""
 
 _MOST: Final = 10_000
-"""Each costs a request: half a minute, and less than a cent."""
+"""Maximum number of resources to check: this takes half a minute and costs less than a cent."""
 
 _AT_ONCE: Final = 8
 
@@ -26,18 +26,18 @@ log = logging.getLogger("stillroom.media")
 
 
 class MissingBytes:
-    """Counts resources without bytes."""
+    """Check for resources whose files are missing."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Look for the bytes of what `database` has in `storage`."""
+        """Check that `storage` contains the files of the resources in `database`."""
         self._storage = storage
         self._database = database
 
     async def warn(self, is_stopping: Callable[[], bool]) -> None:
-        """Log how many of the first 10,000 resources have no bytes, if the first 100 lack any.
+        """Check 100 resources. If a file is missing, check up to 10,000 and log a warning.
 
         Args:
-            is_stopping: Returns whether to log nothing, and to end.
+            is_stopping: Returns True to stop without a warning.
 
         Raises:
             BackendUnavailable: the storage or the database failed.

@@ -1,4 +1,4 @@
-"""Comparison of stored images with the hashes and saves that their resources record."""
+"""Comparison of stored images with the hashes and versions recorded in the media library."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from stillroom.storage.values import OpenedImage, StoredImage
 
 
 async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
-    """Return whether the resource's bytes are stored under its key.
+    """Return whether the storage still contains a resource's file, unchanged.
 
     Raises:
         BackendUnavailable: the storage failed.
@@ -24,24 +24,24 @@ async def has_its_bytes(storage: ImageStorage, resource: MediaResource) -> bool:
 
 
 def is_intact(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether the image under a resource's key has the recorded bytes."""
+    """Return whether the image at a resource's key has the recorded content."""
     if resource.storage_key.is_media and image.sha256 is None:
         return image.size == resource.file_size
     return is_recorded(image, resource)
 
 
 def is_recorded(image: StoredImage, resource: MediaResource) -> bool:
-    """Return whether an image is the recorded one, under a key to which clients may save."""
+    """Return whether an image at a key that clients can overwrite is still the recorded version."""
     if image.sha256 is None:
         return image.save_id == resource.save_id
     return image.sha256 == resource.content_hash
 
 
 async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
-    """Return the SHA-256 of an image: the stored hash, or else computed from the bytes.
+    """Return an image's SHA-256, which is computed from the file if it is not stored.
 
     Raises:
-        ImageNotFound: there is no image.
+        ImageNotFound: there is no image at the key.
         BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
@@ -52,7 +52,7 @@ async def hash_of(storage: ImageStorage, key: StorageKey) -> bytes:
 
 
 async def hash_opened(opened: OpenedImage) -> bytes:
-    """Compute a SHA-256, for files copied in by hand and large uploads to a bucket."""
+    """Compute the SHA-256 of an open image, for files that were stored without a hash."""
     digest = hashlib.sha256()
     async for chunk in opened.chunks(0, opened.image.size):
         await asyncio.to_thread(digest.update, chunk)

@@ -1,4 +1,4 @@
-"""Values of the media library: resources, intents, marks and dead letters, without SQL."""
+"""Data classes of the media library: resources, ingest intents, pending and failed deletions."""
 
 import secrets
 import time
@@ -15,46 +15,46 @@ from stillroom.paths import KeyPrefix, StorageKey
 
 IMAGE: Final = "image"
 VIDEO: Final = "video"
-"""Resource types."""
+"""Type of a resource, like `IMAGE`."""
 
 RELOCATED: Final = "relocated"
-"""Reason of a mark: the library has a copy of the image."""
+"""Reason for a pending deletion: the library has a copy of the image."""
 
 DELETED: Final = "deleted"
-"""Reason of a mark: the resource or the run was deleted."""
+"""Reason for a pending deletion: the resource or the run was deleted."""
 
 EXPIRED: Final = "expired"
-"""Reason of a mark: saved with an expiration, or marked by a version without retention rules."""
+"""Reason for a pending deletion: the image's lifetime has ended, or an older version wrote it."""
 
 RULE: Final = "rule"
-"""Reason of a mark: expired by a retention rule, which is checked again before the deletion."""
+"""Reason for a pending deletion: a retention rule, which is checked again before the deletion."""
 
 ORPHAN: Final = "orphan"
-"""Reason of a mark: no row refers to the image, and an operator requested its deletion."""
+"""Reason for a pending deletion: an operator requested to delete an image without a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaResource:
-    """Image or video of the library.
+    """Image or video in the media library.
 
     Attributes:
         id: UUIDv7, so that ids sort by creation time.
         resource_type: `IMAGE` or `VIDEO`.
-        storage_key: Key of the bytes: below `media/`, or the key at which they were recorded.
-        source_key: First key from which the bytes were ingested; None if unknown.
-        save_id: Save at `storage_key` that was recorded; see `StoredImage.save_id`.
-        content_hash: SHA-256, 32 bytes. It is unique among resources.
+        storage_key: Key of the file: below `media/`, or the original key if recorded in place.
+        source_key: Key from which the file was first ingested; None if unknown.
+        save_id: Recorded version of the file at `storage_key`; see `StoredImage.save_id`.
+        content_hash: SHA-256, 32 bytes. Unique among resources.
         extension: File extension for the content, without a dot.
-        file_size: Bytes.
-        width: Pixels as stored, like `height`: an orientation in the metadata is not applied.
-        color_profile: Name, such as `sRGB` or `Display P3`; None if the file names none.
-        protected: The resource cannot be deleted.
-        deleted_at: Time of the deletion request (UTC); None for a resource that is not deleted.
-        duration: Seconds, for a video.
-        dominant_color: `#rrggbb`, sRGB; None until it is computed, and if it cannot be.
-        tags: Sorted; see `media/tags.py`.
-        ai_mark: AI mark in the bytes; None if it was not read yet or cannot be determined.
-        generation: Generation facts from the search index, without `raw`; None if unknown.
+        file_size: Size in bytes.
+        width: Width in pixels as stored; the orientation in an image's metadata is not applied.
+        color_profile: Name such as `sRGB` or `Display P3`; None if the file has no named profile.
+        protected: True if the resource cannot be deleted.
+        deleted_at: Time of the deletion request (UTC); None if the resource is not deleted.
+        duration: Duration in seconds; None for images.
+        dominant_color: `#rrggbb` in sRGB; None if it is not computed yet or cannot be computed.
+        tags: Sorted tags; see `media/tags.py`.
+        ai_mark: Label in the file that says whether an AI made it; None if not read or unknown.
+        generation: Generation metadata (model, prompt and so on) without `raw`; None if unknown.
     """
 
     id: uuid.UUID
@@ -81,7 +81,7 @@ class MediaResource:
     generation: Generation | None = None
 
     def is_from(self, folder: KeyPrefix) -> bool:
-        """Return whether it was first ingested from a folder and is not stored in another one."""
+        """Return whether the resource was ingested from `folder` and is not stored elsewhere."""
         return (
             self.source_key is not None
             and self.source_key.text.startswith(folder.text)
@@ -95,14 +95,14 @@ IN_PLACE: Final = uuid.UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Announcement of an ingest: its row is committed before the ingest relies on anything.
+    """Announcement of an ingest, written to the database before the ingest begins.
 
     Attributes:
-        media_key: Key of the copy; never written if `resource_id` is `IN_PLACE`.
-        resource_id: Resource that will have the copy. `IN_PLACE`: the source is recorded where it
-            is, and no sweeper claims a pending deletion of it meanwhile.
-        lease_until: Time after which the ingest is presumed dead, and the sweeper deletes the
-            intent and any copy.
+        media_key: Key of the copy. Never written to if `resource_id` is `IN_PLACE`.
+        resource_id: Resource that will use the copy. `IN_PLACE` means that the image is recorded
+            without a copy, and that no sweeper may delete it in the meantime.
+        lease_until: Time after which the ingest is presumed to have crashed. The sweeper then
+            deletes the intent and the copy.
     """
 
     media_key: StorageKey
@@ -113,14 +113,14 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Pending deletion of one specific save of an image.
+    """Pending deletion of one specific version of an image.
 
     Attributes:
-        save_id: Save to delete. Any other save, even with the same bytes, is kept.
+        save_id: Version to delete. Any other version is kept, even if the bytes are the same.
         reason: `RELOCATED`, `DELETED`, `EXPIRED`, `RULE` or `ORPHAN`.
         due_at: Earliest time of the deletion (UTC).
-        resource_id: Resource that was deleted; None for a source.
-        content_hash: Hash of a source: before its deletion, a resource must have these bytes.
+        resource_id: Resource that was deleted; None if the source of an ingest is to be deleted.
+        content_hash: Hash of the source. The source is deleted only if a resource has its bytes.
     """
 
     storage_key: StorageKey
@@ -133,14 +133,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class DueMark:
-    """Mark as read by a sweeper.
+    """Pending deletion as read by a sweeper.
 
     Attributes:
-        id: Id of the mark, and of its dead letter if it is given up.
+        id: Id of the pending deletion. If the deletion fails for good, the dead letter keeps it.
         due_at: Earliest time of the next attempt (UTC).
-        attempts: Number of attempts, including the current one if the mark is claimed.
-        content_hash: See `Mark`; also None in marks of older versions.
-        copy: Resource with this hash at the time of the claim, for a source.
+        attempts: Number of attempts, including the current attempt if it is claimed.
+        content_hash: See `Mark`. Also None if an older version wrote the row.
+        copy: Resource with this hash when the source's deletion was claimed, or None.
     """
 
     id: uuid.UUID
@@ -156,7 +156,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMarks:
-    """Marks claimed by a sweeper. Those in `skipped` were dropped: a resource uses the key."""
+    """Claimed pending deletions. `skipped` were cancelled because a resource uses their keys."""
 
     marks: Sequence[DueMark]
     skipped: Sequence[DueMark]
@@ -164,7 +164,7 @@ class ClaimedMarks:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedIntents:
-    """Intents claimed by a sweeper. Those in `skipped` were dropped: a resource uses the key."""
+    """Claimed ingest intents. `skipped` were deleted because a resource uses their keys."""
 
     media_keys: Sequence[StorageKey]
     skipped: Sequence[StorageKey]
@@ -173,7 +173,7 @@ class ClaimedIntents:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Mark whose deletion failed, with the time of the next attempt."""
+    """Pending deletion that failed, with the time of the next attempt."""
 
     mark: DueMark
     error: str
@@ -182,13 +182,13 @@ class Retry:
 
 @dataclass(slots=True)
 class Settlement:
-    """Outcomes of claimed marks.
+    """Outcomes of the pending deletions that a sweeper has claimed.
 
     Attributes:
-        done: Ids of marks that were carried out or dropped, and are removed.
-        retried: Marks to retry after a failure.
-        dead_lettered: Marks that were given up, each with its error.
-        left: Marks that were not attempted.
+        done: Ids of pending deletions that were completed or cancelled, and are removed.
+        retried: Pending deletions to retry after a failure.
+        dead_lettered: Pending deletions that have failed for good, each with its error.
+        left: Pending deletions that were not attempted.
     """
 
     done: list[uuid.UUID] = field(default_factory=list)
@@ -199,10 +199,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Deletion that was given up and needs an operator's attention.
+    """Deletion that has failed for good and needs an operator's attention.
 
     Attributes:
-        id: Id of the mark. Fields without a description are as in `DueMark`.
+        id: Id of the pending deletion. Other fields are described in `DueMark`.
         failed_at: Time of the last attempt (UTC).
     """
 
@@ -219,11 +219,11 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class RunDeletion:
-    """Progress of the deletion of a run.
+    """Progress of a run's deletion.
 
     Attributes:
-        folder: Prefix of the keys of its images: `compute/<folder>/`.
-        saved_until: Images that were saved later are kept (UTC).
+        folder: Key prefix of the run's images: `compute/<folder>/`.
+        saved_until: Images that were saved after this time (UTC) are kept.
         after: Last key that was processed; empty at the start.
         marked: Number of images marked for deletion.
         kept: Number of images kept because a resource uses them in place.
@@ -243,11 +243,11 @@ class QueueMetrics:
     """Metrics of the deletion queue.
 
     Attributes:
-        marks: Number of marks, due or not.
-        oldest_due: Duration for which the oldest due mark has been due; zero if none is.
-        intents: Number of copies in progress or left by a crash.
-        dead_letters: Number of deletions that were given up.
-        healing: Number of resources with facts to compute.
+        marks: Number of pending deletions, including those not yet due.
+        oldest_due: Time since the oldest pending deletion became due; zero if nothing is due.
+        intents: Number of copies in progress or left over from a crash.
+        dead_letters: Number of deletions that have failed for good.
+        healing: Number of resources whose metadata is still to be computed.
     """
 
     marks: int
@@ -260,12 +260,12 @@ class QueueMetrics:
 
 @dataclass(frozen=True, slots=True)
 class HealingJob:
-    """Claimed resource whose missing facts are to be computed.
+    """Claimed job that computes a resource's missing metadata.
 
     Attributes:
-        resource: The resource at the time of the claim.
-        attempts: Number of attempts, including this one.
-        reread: Also read the header again.
+        resource: Resource as it was when the job was claimed.
+        attempts: Number of attempts, including the current attempt.
+        reread: True to also parse the file header again.
     """
 
     resource: MediaResource
@@ -275,7 +275,7 @@ class HealingJob:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedHealing:
-    """Jobs claimed by a process until `lease_until`."""
+    """Healing jobs that a process has claimed until `lease_until`."""
 
     jobs: Sequence[HealingJob]
     lease_until: datetime
@@ -286,11 +286,11 @@ class ResourceQuery:
     """Query for a page of resources, newest first. Filters are combined with AND.
 
     Attributes:
-        after: Id of the last resource of the previous page.
+        after: Id of the last resource on the previous page.
         created_from: Earliest creation time, inclusive. `created_before` is exclusive.
-        tags: Tags that the resource must all have. It must have none of `without_tags`.
-        source_keys: Allowed values of `source_key`; empty: any.
-        facts: Filter on the generation facts in the search index.
+        tags: Required tags. Resources with a tag in `without_tags` are excluded.
+        source_keys: Allowed values of `source_key`; empty to allow all.
+        facts: Filter on the generation metadata in the search index.
     """
 
     after: uuid.UUID | None = None
@@ -308,19 +308,19 @@ class ResourceQuery:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePage:
-    """Page of resources, newest first. `more` is True if another page follows."""
+    """Page of resources, newest first. `more` is True if there is a next page."""
 
     resources: Sequence[MediaResource]
     more: bool = False
 
 
 UNCHANGED: Final = object()
-"""Value of a field that a change does not set. None clears the field."""
+"""Value for a field that a change does not modify. None clears the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values for fields of `MediaResource`; `UNCHANGED` for the others."""
+    """New values for fields of `MediaResource`. Other fields are `UNCHANGED`."""
 
     alt_text: object = UNCHANGED
     caption: object = UNCHANGED
@@ -334,25 +334,25 @@ class Change:
 
     @property
     def values(self) -> dict[str, object]:
-        """Fields that are set, with their new values."""
+        """Fields to change, with their new values."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if value is not UNCHANGED}
 
 
 class IntentLost(Exception):
-    """The sweeper has claimed an intent and may have deleted its copy, so the ingest restarts."""
+    """Error: the sweeper has claimed the intent, and may have deleted the copy. Ingest again."""
 
 
 class MarkClaimed(Exception):
-    """The sweeper is deleting an image that was about to be recorded in place."""
+    """Error: the sweeper is deleting an image that an ingest would record in place."""
 
 
 class SourceChanged(Exception):
-    """The image was saved again after the ingest had read it, so the ingest restarts."""
+    """Error: the image was saved again after the ingest had read it. Ingest it again."""
 
 
 def new_id() -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562, 5.7), which Python provides only from 3.14 on.
+    """Return a UUIDv7 (RFC 9562, 5.7). Python itself provides this only since version 3.14.
 
     It contains the milliseconds since the epoch and 74 random bits.
     """

@@ -1,17 +1,17 @@
-"""Service of the media library: ingests, reads, changes and deletes resources.
+"""Media library service: ingests, reads, changes and deletes resources.
 
-The steps of an ingest, with the state that remains if the process dies after each (docs/adr/0012):
+An ingest copies an image (the source) into the library. The steps, each with the state that remains
+if the process crashes after it (docs/adr/0012):
 
-1. read the source's header, and hash it if necessary            nothing
-2. write the intent with the key of the copy                     an intent
+1. read the source's header, and hash the source if necessary    nothing
+2. write the intent (a row) with the key of the copy             an intent
 3. copy the source                                               an intent and its copy
-4. in one transaction, insert the resource, mark the source and
-   delete the intent                                             everything
+4. in one transaction, insert the resource, mark the source for
+   deletion and delete the intent                                everything
 
-A repeated ingest starts at step 1. The sweeper deletes the copies of intents that are left.
-
-An ingest in place makes no copy. Its intent keeps sweepers from claiming a pending deletion of the
-image. Step 3 checks that no sweeper has claimed one before, and that the image still exists.
+After a crash, the sweeper deletes the copies of intents that are left.
+An ingest in place makes no copy. Its intent prevents sweepers from deleting the image. Step 3 then
+checks that no sweeper has begun to delete the image, and that the image still exists.
 """
 
 import asyncio
@@ -57,22 +57,22 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import Location, StoredImage
 
 _ATTEMPTS: Final = 5
-"""Maximum number of attempts: a concurrent save, ingest or deletion can make one fail."""
+"""Maximum number of attempts, because concurrent saves and deletions can make an attempt fail."""
 
 _FIRST_PAUSE_S: Final = 0.05
 
 INGEST_S: Final = 600.0
-"""Time limit of an ingest with all its attempts. The largest copy of S3 has 5 GiB, whose hash takes
-nine minutes at 10 MB/s. It is shorter than `LEASE`, so an abandoned copy still has its intent."""
+"""Time limit for an ingest in seconds, including all attempts. S3 copies at most 5 GiB, which take
+nine minutes to hash at 10 MB/s. The limit is shorter than `LEASE`, so the intent still exists."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class MediaResourceService:
-    """Operations on the resources of one library."""
+    """Operations on one library's resources."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete sources and deleted resources when `grace` has passed since they were marked."""
+        """Delete ingested sources and deleted resources after the grace period `grace`."""
         self._storage = storage
         self._database = database
         self._grace = grace
@@ -87,24 +87,24 @@ class MediaResourceService:
         within: KeyPrefix | None = None,
         deadline: float | None = None,
     ) -> MediaResource:
-        """Ingest the image at a key. Identical bytes map to one resource.
+        """Ingest the image at a storage key. Identical bytes map to one resource.
 
-        Idempotent, also after a crash at any point, and safe in several processes at once.
+        This method is idempotent, also after a crash, and safe in several processes at once.
 
         Args:
             storage_key: `compute/<path>`.
-            relocate: Copy the image to a key below `media/`, and delete the source after the grace
-                period. If False, the image is recorded in place.
-            within: Folder to which the caller is confined. A resource from another folder with
-                these bytes is not changed, and the result has only facts from the bytes.
-            deadline: Time of the event loop at which to give up; default: in `INGEST_S`. A running
-                copy may still complete then; the sweeper deletes it by its intent.
+            relocate: True to copy the image to a key below `media/`, and delete the source after
+                the grace period. False to record the image in place.
+            within: Folder to which the caller is confined. If a resource from another folder has
+                the same bytes, it is not changed, and only metadata from the file is returned.
+            deadline: Event-loop time at which to give up; default: in `INGEST_S` seconds. A copy
+                that completes later is deleted by the sweeper.
 
         Raises:
-            InvalidPath: the key is not one of an image.
+            InvalidPath: the key is not an image's key.
             ImageNotFound: there is no image at the key.
-            ResourceConflict: the resource with these bytes is being deleted or has lost its bytes;
-                or the sweeper is deleting the image to be recorded in place.
+            ResourceConflict: the resource with these bytes is being deleted or its file is missing;
+                or the sweeper is deleting an image that is to be recorded in place.
             UnsupportedMedia: the image is neither a raster image nor a video.
             StorageFull: the storage is full.
             BackendUnavailable: the storage or the database failed, or the deadline has passed.
@@ -118,7 +118,7 @@ class MediaResourceService:
                 is_claimed = False
                 for attempt in range(_ATTEMPTS):
                     if attempt:
-                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let others finish
+                        await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)  # let other ingests finish
                     try:
                         resource = await self._try_ingest(
                             storage_key, relocate=relocate, within=within
@@ -137,20 +137,20 @@ class MediaResourceService:
     async def _try_ingest(
         self, key: StorageKey, *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """Make one attempt. Return None if a concurrent transaction made it fail.
+        """Try to ingest an image once. Return None if a concurrent transaction prevented it.
 
         Raises:
-            IntentLost, SourceChanged, MarkClaimed: the attempt failed for this reason.
+            IntentLost, SourceChanged, MarkClaimed: the attempt has failed for this reason.
         """
         source = await read_source(self._storage, key)
         resource = await self._ingest(source, relocate=relocate, within=within)
-        facts = kept_of(source.probed.generation)  # the index may not have them yet
+        facts = kept_of(source.probed.generation)  # the index may not contain them yet
         return resource and dataclasses.replace(resource, generation=facts or resource.generation)
 
     async def _ingest(
         self, source: "Source", *, relocate: bool, within: KeyPrefix | None
     ) -> MediaResource | None:
-        """Ingest a source that has already been read."""
+        """Ingest a source whose header and hash were already read."""
         known = await (await self._database.rows()).resources.find_by_hash(source.sha256)
         if known is not None and within is not None and not known.is_from(within):
             return await self._join(known, source, relocate=relocate)
@@ -171,10 +171,10 @@ class MediaResourceService:
     async def _join(
         self, known: MediaResource, source: "Source", *, relocate: bool
     ) -> MediaResource | None:
-        """Use the resource of another folder: do not move or revive it, and hide its texts."""
+        """Use another folder's resource with these bytes, unchanged. Do not return its texts."""
         if known.deleted_at is not None or not await has_its_bytes(self._storage, known):
             raise ResourceConflict
-        # Keep the source if the resource is in place: other clients may replace it there.
+        # Keep the source if the resource is recorded in place: clients may overwrite that file.
         in_place = not known.storage_key.is_media
         kept = await self._keep(known, source, relocate=relocate and not in_place, revive=False)
         if kept is None:
@@ -246,13 +246,13 @@ class MediaResourceService:
                 kept = await rows.resources.keep(
                     known, storage_key=media_key, save_id=copied.save_id, source=mark
                 )
-            if kept is None:  # deleted meanwhile, and perhaps swept before this copy was made
+            if kept is None:  # deleted, perhaps with its file, before this copy was made
                 await asyncio.shield(self._leave_to_sweeper(intent))  # also at the deadline
             return kept
         resource = dataclasses.replace(resource, storage_key=media_key, save_id=copied.save_id)
         try:
             added = await rows.resources.add(resource, intent=media_key, source=mark)
-        except IntentLost:  # the sweeper may have found no copy, and does not check again
+        except IntentLost:  # the sweeper may have checked before the copy existed
             with contextlib.suppress(ImageNotFound):
                 await self._storage.delete(media_key)
             raise
@@ -262,28 +262,28 @@ class MediaResourceService:
         return None
 
     async def _leave_to_sweeper(self, intent: Intent) -> None:
-        """Write the intent of a copy that no resource uses, so that the sweeper deletes it."""
+        """Write an intent for a copy that no resource uses, so that the sweeper deletes it."""
         rows = await self._database.rows()
         for attempt in range(_ATTEMPTS):
             if await rows.intents.write(dataclasses.replace(intent, lease_until=lease_end())):
                 return
-            # The sweeper may have found no copy yet, so it must check again.
+            # The sweeper may have checked before the copy existed, so it must check again.
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
         raise BackendUnavailable("the sweeper is clearing an earlier copy away")
 
     async def _copy(
         self, source: "Source", media_key: StorageKey, *, is_new: bool
     ) -> StoredImage | None:
-        """Copy the save that was read; None if the source was saved again since.
+        """Copy the version of the source that was read. None if the source was saved again.
 
-        Concurrent ingests of one resource copy to the same key, so they must copy the same bytes.
+        Concurrent ingests of a resource write to the same key, so they must copy the same bytes.
         """
         image = source.image
         try:
             return await self._storage.copy(image.key, media_key, save_id=image.save_id)
         except (ImageNotFound, PathConflict, PreconditionFailed, StorageFull) as error:
             rows = await self._database.rows()
-            # No other ingest uses a new key, so there is no copy for the sweeper to delete.
+            # Other ingests cannot use a new key, so the sweeper has no copy to delete.
             await (rows.intents.remove(media_key) if is_new else rows.intents.release(media_key))
             if isinstance(error, PreconditionFailed):
                 return None
@@ -296,7 +296,7 @@ class MediaResourceService:
     # Reading and changing ----------------------------------------------------------------
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """Return a resource.
+        """Return the resource with this id.
 
         Raises:
             ResourceNotFound: there is no such resource.
@@ -305,7 +305,7 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.find(resource_id)
 
     async def with_facts(self, resource: MediaResource) -> MediaResource:
-        """Add generation facts to a resource: from the index, or else from the bytes."""
+        """Return the resource with generation metadata, from the index or else from the file."""
         if resource.generation is not None:
             return resource
         with contextlib.suppress(ImageNotFound, BackendUnavailable):
@@ -329,10 +329,10 @@ class MediaResourceService:
         return await (await self._database.rows()).resources.page(query)
 
     async def locate(self, resource: MediaResource) -> Location:
-        """Return the location of a resource's bytes. The caller closes a `LocalImage`.
+        """Return the location of a resource's file. The caller closes a `LocalImage`.
 
         Raises:
-            ImageNotFound: the bytes no longer exist, or were replaced (if recorded in place).
+            ImageNotFound: the file no longer exists, or was overwritten (if recorded in place).
             BackendUnavailable: the storage failed.
         """
         key = resource.storage_key
@@ -348,7 +348,7 @@ class MediaResourceService:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set texts, protection and facts of a resource; with `only_unset`, only if they are null.
+        """Change fields of a resource. With `only_unset`, only fields that are null are changed.
 
         `check` is called with the resource before the change, and may raise an error.
 
@@ -363,7 +363,7 @@ class MediaResourceService:
     async def change_tags(
         self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
     ) -> Sequence[str]:
-        """Replace a resource's tags by `replace(tags)`. Return the new tags, sorted.
+        """Replace a resource's tags with `replace(tags)`. Return the new tags, sorted.
 
         Raises:
             InvalidParameter: there would be too many tags.
@@ -377,9 +377,9 @@ class MediaResourceService:
     async def delete(
         self, resource_id: uuid.UUID, *, check: Callable[[MediaResource], None] | None = None
     ) -> MediaResource:
-        """Delete a resource; its bytes are deleted after the grace period.
+        """Delete a resource. Its file is deleted after the grace period.
 
-        An image that was recorded in place is kept as a compute result. `check` is as in `change`.
+        If the image was recorded in place, its file is kept. `check` works as in `change`.
 
         Raises:
             ResourceNotFound: there is no such resource.

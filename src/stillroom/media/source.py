@@ -1,4 +1,4 @@
-"""Source of an ingest, and the resource created from it."""
+"""Source image of an ingest, and the resource that is created from it."""
 
 import uuid
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from stillroom.storage.values import StoredImage
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Image to ingest, with its hash and the result of probing its header."""
+    """Image to ingest, with its hash and the properties read from its header."""
 
     image: StoredImage
     sha256: bytes
@@ -21,11 +21,11 @@ class Source:
 
 
 async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
-    """Read the facts, hash and header of an image, all of one save.
+    """Read an image's metadata, hash and header, all from the same version.
 
     Raises:
-        ImageNotFound: there is no image.
-        UnsupportedMedia: it is neither a raster image nor a video.
+        ImageNotFound: there is no image at the key.
+        UnsupportedMedia: the file is neither a raster image nor a video.
         BackendUnavailable: the storage failed.
     """
     opened = await storage.open(key)
@@ -38,7 +38,7 @@ async def read_source(storage: ImageStorage, key: StorageKey) -> Source:
 
 
 def new_resource(resource_id: uuid.UUID, source: Source) -> MediaResource:
-    """Create the resource of an image, recorded in place."""
+    """Create a resource that records the source image in place."""
     probed = source.probed
     return MediaResource(
         id=resource_id,

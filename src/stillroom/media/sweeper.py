@@ -1,16 +1,17 @@
-"""Sweeper: deletes marked images when they are due, if they were not saved again since.
+"""Sweeper: carries out the pending deletions that are due.
 
-Every process may run one in the background (docs/adr/0015, `media/background.py`). The steps, with
-the state that remains if the process dies after each:
+Every process may run a sweeper in the background (docs/adr/0015, `media/background.py`). The steps,
+each with the state that remains if the process crashes after it:
 
-1. claim marks, and delete the rows of deleted resources       marks with a lease
-2. for a relocated source, check the library's copy            the same
-3. delete the bytes                                            the same; a retry finds no bytes
-4. settle: delete, postpone or dead-letter the mark            nothing left to do
+1. claim pending deletions; delete deleted resources' rows     claims that expire
+2. before a source is deleted, check the library's copy        unchanged
+3. delete the file                                             unchanged; a retry finds no file
+4. delete or postpone the pending deletion, or make it a       nothing left to do
+   dead letter (a deletion that has failed for good)
 
-A mark is dropped, and the bytes are kept, if a resource uses the key, if the image was saved again,
-or if the retention rules no longer expire an image that they had marked. If the library's copy is
-missing, the source is kept, and its mark becomes a dead letter.
+A pending deletion is cancelled if a resource uses the key, if the image was saved again, or if an
+image that had expired is now kept by the retention rules. If the library's copy is missing, the
+source is kept, and its pending deletion becomes a dead letter.
 """
 
 import asyncio
@@ -43,27 +44,27 @@ from stillroom.paths import StorageKey
 from stillroom.storage.capabilities import RemovesEmptyFolders
 from stillroom.storage.port import ImageStorage
 
-if TYPE_CHECKING:  # else every start would wait for the database's import
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository
 
 LEASE: Final = timedelta(minutes=5)
-"""Lease of a claim. A batch in a bucket that responds slowly takes 80 s."""
+"""Lease of a claim. If a bucket responds slowly, a batch takes 80 s."""
 
 _MARGIN: Final = timedelta(minutes=1)
-"""Part of the lease in which nothing is deleted: clocks differ, and requests take time."""
+"""Last part of the lease, in which nothing is deleted, because clocks may differ."""
 
 _BATCH: Final = 32
 _AT_ONCE: Final = 8
-"""Concurrent deletions: a disk syncs this many well, and a bucket also has to serve requests."""
+"""Maximum number of concurrent deletions, so that other requests are not slowed down."""
 
 MAX_ATTEMPTS: Final = 12
-"""Maximum number of attempts. With the pauses below, the last is 20 hours after the first."""
+"""Maximum number of attempts. With the pauses below, they extend over 20 hours."""
 
 _FIRST_PAUSE: Final = timedelta(minutes=1)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
 
 EMPTY_FOR: Final = timedelta(hours=1)
-"""Age at which empty folders are removed, so that races with uploads are rare."""
+"""Minimum age of empty folders to remove, so that conflicts with uploads are rare."""
 
 _MAX_ERROR_LETTERS: Final = 500
 
@@ -74,17 +75,17 @@ log = logging.getLogger("stillroom.media")
 
 @dataclass(slots=True)
 class Swept:
-    """Result of a sweep.
+    """Counts from one sweep.
 
     Attributes:
-        deleted: Images deleted.
-        gone: Marks of images that no longer existed.
-        kept: Marks dropped whose image is kept: a resource uses it, it was saved again, or the
-            retention rules no longer expire it.
-        failed: Deletions that failed and will be retried.
-        dead_lettered: Deletions that were given up.
-        copies: Copies of failed ingests deleted.
-        folders: Empty folders removed.
+        deleted: Deleted images.
+        gone: Pending deletions whose image no longer existed.
+        kept: Cancelled deletions: a resource uses the image, it was saved again, or the retention
+            rules now keep it.
+        failed: Deletions that have failed and will be retried.
+        dead_lettered: Deletions that have failed for good.
+        copies: Deleted copies of failed ingests.
+        folders: Removed empty folders.
     """
 
     deleted: int = 0
@@ -97,7 +98,7 @@ class Swept:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Counts by the names of the metrics."""
+        """Counts by metric name."""
         return {
             "deleted": self.deleted,
             "gone": self.gone,
@@ -110,7 +111,7 @@ class Swept:
 
 
 class _CopyMissing(Exception):
-    """Error for a source that has the last intact bytes, so that it must not be deleted."""
+    """Error: the source may be the last intact file with its bytes, so it must not be deleted."""
 
 
 class _Outcome(Enum):
@@ -121,7 +122,7 @@ class _Outcome(Enum):
 
 
 class Sweeper:
-    """Sweeper of one library. Any number may run, in any number of processes."""
+    """Carries out one library's pending deletions. Several sweepers may run concurrently."""
 
     def __init__(
         self,
@@ -131,10 +132,10 @@ class Sweeper:
         expiry: Expiry | None = None,
         run_deletions: RunDeletions | None = None,
     ) -> None:
-        """Delete from `storage` the images that are marked in `database`.
+        """Delete images from `storage` that have a pending deletion in `database`.
 
-        Without `expiry`, images that a retention rule has marked are kept. Without `run_deletions`,
-        interrupted deletions of runs are not resumed.
+        Without `expiry`, images that expired under a retention rule are kept. Without
+        `run_deletions`, interrupted deletions of runs are not resumed.
         """
         self._storage = storage
         self._database = database
@@ -148,13 +149,13 @@ class Sweeper:
         *,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> Swept:
-        """Delete everything that is due now.
+        """Carry out all pending deletions that are due now.
 
         `progress` is called after each batch and at the end, even if the sweep fails. When
-        `is_stopping` returns True, running deletions are finished, and no others begin.
+        `is_stopping` returns True, running deletions are finished, and no new deletions begin.
 
         Raises:
-            BackendUnavailable: the database is away; claims last until their lease ends.
+            BackendUnavailable: the database is unreachable. Claims last until they expire.
         """
         swept = Swept()
         try:
@@ -193,11 +194,11 @@ class Sweeper:
         return bool(cleared or claimed.skipped)
 
     async def _clear_copy(self, key: StorageKey, ends: float) -> bool:
-        """Delete one copy. Return whether it no longer exists."""
+        """Delete the copy at a key. Return True if it no longer exists."""
         try:
             async with asyncio.timeout_at(ends):
-                # During the lease, the image here can only be the copy of a failed ingest. An
-                # ingest that begins after the lease creates another save.
+                # During the lease, the image at this key can only be a failed ingest's copy. An
+                # ingest that begins after the lease creates another version.
                 image = await self._storage.stat(key)
             if _clock() >= ends:
                 return False
@@ -216,7 +217,7 @@ class Sweeper:
     async def _delete_marked(
         self, rows: "MediaRepository", swept: Swept, is_stopping: Callable[[], bool]
     ) -> bool:
-        """Delete a batch of due images. Return False if none is left, or if all attempts failed."""
+        """Delete a batch of due images. Return False if there are no more, or if all failed."""
         claim = uuid.uuid4()
         ends = _clock() + (LEASE - _MARGIN).total_seconds()
         claimed = await rows.deletions.claim(claim, limit=_BATCH, lease=LEASE)
@@ -242,9 +243,9 @@ class Sweeper:
         key, reason = mark.storage_key.text, mark.reason
         try:
             if mark.attempts > MAX_ATTEMPTS:
-                raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (it is one more failure)
+                raise BackendUnavailable(_NO_RESULT)  # noqa: TRY301  (counts as a failure)
             outcome = await self._try(mark, ends)
-        except Exception as error:  # noqa: BLE001  (one mark's trouble must not stop the others)
+        except Exception as error:  # noqa: BLE001  (one failure must not stop other deletions)
             text = _error_text(error)
             if mark.attempts >= MAX_ATTEMPTS or isinstance(error, _CopyMissing):
                 swept.dead_lettered += 1
@@ -275,7 +276,7 @@ class Sweeper:
             log.info("kept %r (%s): it was saved again since", key, reason)
 
     async def _try(self, mark: DueMark, ends: float) -> _Outcome:
-        # A media key belongs to one resource only, whatever the save; the claim deleted its row.
+        # All versions at a media key belong to one resource, whose row the claim has deleted.
         any_save = mark.reason == DELETED and mark.storage_key.is_media
         try:
             async with asyncio.timeout_at(ends):
@@ -296,16 +297,16 @@ class Sweeper:
         return self._expiry is not None and await self._expiry.still_holds(mark)
 
     async def _require_copy(self, mark: DueMark) -> None:
-        """Check that the library has a copy of a relocated source.
+        """Check that the library has an intact copy of a source, before the source is deleted.
 
         Raises:
             _CopyMissing: the source may be the last image with these bytes.
             ImageNotFound: the source no longer exists.
-            PreconditionFailed: the source was saved again since.
+            PreconditionFailed: the source was saved again in the meantime.
         """
         copy = mark.copy
         if copy is None or not await self._is_needless(copy):
-            # Another resource may have these bytes by now, and older versions recorded no hash.
+            # Another resource may now have these bytes, and older versions recorded no hash.
             image = await self._storage.stat(mark.storage_key)
             if image.save_id != mark.save_id:
                 raise PreconditionFailed
@@ -320,7 +321,7 @@ class Sweeper:
                 )
 
     async def _is_needless(self, copy: MediaResource) -> bool:
-        """Return whether the resource has its bytes, or was deleted on purpose."""
+        """Return whether a source is not needed: the library has its bytes, or deleted them."""
         return copy.deleted_at is not None or await has_its_bytes(self._storage, copy)
 
     def _pause(self, attempts: int) -> timedelta:
@@ -333,7 +334,7 @@ def _clock() -> float:
 
 
 def _error_text(error: Exception) -> str:
-    """Return the text of an error. Errors of backends never contain signatures or passwords."""
+    """Return an error's message. Messages from backends contain no signatures or passwords."""
     cause = error.__cause__
     text = str(error) or type(error).__name__
     return (f"{text} ({cause})" if cause is not None else text)[:_MAX_ERROR_LETTERS]

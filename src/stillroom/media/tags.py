@@ -1,4 +1,4 @@
-"""Validation of tags, and of their number per resource."""
+"""Validation of tags and of the number of tags per resource."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -11,23 +11,23 @@ MAX_TAGS: Final = 50
 MAX_TAG_BYTES: Final = 64
 
 UNWANTED: Final = "-"
-"""Prefix of a tag in a filter that excludes resources with this tag. No tag begins with it."""
+"""Prefix for a tag in a filter, to exclude resources with the tag. Tags cannot begin with it."""
 
 
 def checked_tags(texts: Iterable[str], at: tuple[str, ...]) -> frozenset[str]:
-    """Validate tags, without normalizing them: otherwise one tag would have two spellings.
+    """Validate tags and return them unchanged. Tags are never normalized.
 
     Raises:
-        InvalidParameter: a text is not a valid tag; `at` is its location in the request.
+        InvalidParameter: a text is not a valid tag. `at` is its location in the request.
     """
     return frozenset(_checked(text, at) for text in texts)
 
 
 def checked_number(tags: frozenset[str]) -> frozenset[str]:
-    """Return the tags, unless there are too many for one resource.
+    """Return the tags, after checking their number.
 
     Raises:
-        InvalidParameter: there are more than `MAX_TAGS`.
+        InvalidParameter: there are more than `MAX_TAGS` tags.
     """
     if len(tags) > MAX_TAGS:
         raise InvalidParameter(

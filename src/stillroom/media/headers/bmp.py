@@ -1,4 +1,4 @@
-"""BMP: size and colour profile from the bitmap header."""
+"""BMP parser: width, height and colour profile from the bitmap header."""
 
 from stillroom.media.headers.color import SRGB, icc_name
 from stillroom.media.headers.header_bytes import HeaderBytes
@@ -15,7 +15,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name from a header of version 4 or 5, or None."""
+    """Return the colour profile's name from a version 4 or 5 header, or None."""
     (length,) = header.numbers("<I", 14)
     if length < 108:
         return None

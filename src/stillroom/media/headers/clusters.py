@@ -1,4 +1,4 @@
-"""Duration of a WebM without a duration in its header, from the end of its last cluster."""
+"""Duration of WebM files whose header has no duration, computed from the last cluster."""
 
 from typing import Final
 
@@ -12,16 +12,16 @@ _SIMPLE_BLOCK: Final = 0xA3
 _BLOCK_GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
 _MIN_SEGMENT_LEVEL: Final = 0x10000000
-"""Smallest id of elements next to clusters. Such an element ends a cluster of unknown size."""
+"""Smallest id of top-level elements. Such an element ends a cluster whose size is unknown."""
 
 _TRIES: Final = 8
-"""Number of candidates to try: bytes of a picture may look like the start of a cluster."""
+"""Number of candidates to try, because encoded video may look like the start of a cluster."""
 
 
 def end_of_last_cluster(header: HeaderBytes) -> int | None:
-    """Return when the last block ends, in time units of the file.
+    """Return the end time of the last block, in the file's time units.
 
-    None if the last cluster begins before the last 256 KiB.
+    Return None if the last cluster begins before the last 256 KiB of the file.
     """
     length = min(MAX_READ_BYTES, header.size)
     start = header.size - length
@@ -39,7 +39,7 @@ def end_of_last_cluster(header: HeaderBytes) -> int | None:
 
 
 def _end_of_cluster(header: HeaderBytes, start: int) -> int:
-    """Return when the last block ends, assuming the duration of the previous one in its track."""
+    """Return the last block's end time, assuming that it lasts as long as the block before it."""
     _, at, length = element_at(header, start)
     end = header.size if length is None else min(at + length, header.size)
     base: int | None = None

@@ -16,11 +16,11 @@ CODED_SPACES: Final = {
     (9, 18): "Rec. 2100 HLG",
     (12, 13): "Display P3",
 }
-"""Names by primaries and transfer function in cICP and nclx (https://www.itu.int/rec/T-REC-H.273)."""
+"""Names by primaries and transfer function (cICP, nclx); see https://www.itu.int/rec/T-REC-H.273."""
 
 
 def icc_name(profile: bytes) -> str | None:
-    """Return the description in an ICC profile of version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
+    """Return the description from an ICC profile, version 2 or 4 (ICC.1-2022-05, 7.3, 9.2.41)."""
     try:
         if profile[36:40] != b"acsp":
             return None

@@ -12,9 +12,9 @@ _MAX_NUMBER_BYTES: Final = 8
 
 
 def elements(header: HeaderBytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield id, and start and end of the content, of each element.
+    """Yield the id, content start and content end of each element.
 
-    An element of unknown size, as written by recorders, extends to the end of its parent.
+    An element of unknown size, as live recorders write, extends to the end of its parent.
     """
     while start < end:
         name, start, length = element_at(header, start)
@@ -26,28 +26,28 @@ def elements(header: HeaderBytes, start: int, end: int) -> Iterator[tuple[int, i
 
 
 def element_at(header: HeaderBytes, start: int) -> tuple[int, int, int | None]:
-    """Return id, and start and length of the content, of an element. Length None: unknown."""
+    """Return an element's id, content start and content length (None if unknown)."""
     name, at = _coded(header, start, _MAX_ID_BYTES)
     length, end = number(header, at)
     return name, end, length
 
 
 def number(header: HeaderBytes, start: int) -> tuple[int | None, int]:
-    """Return a number of variable length and its end; None for all ones, which means unknown."""
+    """Parse a variable-length integer. Return its value (None if unknown) and its end position."""
     coded, end = _coded(header, start, _MAX_NUMBER_BYTES)
     marker = 1 << 7 * (end - start)
     return None if coded == 2 * marker - 1 else coded - marker, end
 
 
 def unsigned(header: HeaderBytes, start: int, end: int) -> int:
-    """Return an unsigned integer of up to 8 bytes."""
+    """Parse an unsigned integer of up to 8 bytes."""
     if end - start > _MAX_NUMBER_BYTES:
         raise BrokenHeader
     return int.from_bytes(header.bytes_at(start, end - start), "big")
 
 
 def floating(header: HeaderBytes, start: int, end: int) -> float:
-    """Return a float of 0, 4 or 8 bytes, which may be infinite or NaN."""
+    """Parse a float of 0, 4 or 8 bytes. The result may be infinite or NaN."""
     form = {0: ">", 4: ">f", 8: ">d"}.get(end - start)
     if form is None:
         raise BrokenHeader
@@ -55,7 +55,7 @@ def floating(header: HeaderBytes, start: int, end: int) -> float:
 
 
 def _coded(header: HeaderBytes, start: int, max_bytes: int) -> tuple[int, int]:
-    """Return a number including its length marker bit, as in ids, and its end (RFC 8794, 4, 5)."""
+    """Parse an integer with its length marker bit. Return it and its end (RFC 8794, 4 and 5)."""
     (first,) = header.bytes_at(start, 1)
     length = 9 - first.bit_length()
     if length > max_bytes:

@@ -1,7 +1,7 @@
 """Table of header parsers by media type.
 
-A new format needs a module with `size` and `color_profile`, a row in the table, and its signature
-in `storage/content_type.py`.
+To add a format, write a module with `size` and `color_profile`, add a row to the table, and add
+the file signature to `storage/content_type.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ def _no_duration(_: HeaderBytes) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class HeaderParser:
-    """Functions that parse the header of one format.
+    """Functions that parse the header of one file format.
 
     Attributes:
-        size: Return width and height in pixels: as stored for images, as displayed for videos.
-        color_profile: Return the profile's name, or None.
-        duration: Return the seconds; None if the file does not contain a duration.
+        size: Returns width and height in pixels: as stored for images, as displayed for videos.
+        color_profile: Returns the colour profile's name, or None.
+        duration: Returns the duration in seconds, or None if the file does not contain it.
     """
 
     size: Callable[[HeaderBytes], tuple[int, int]]

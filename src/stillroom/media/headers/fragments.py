@@ -1,4 +1,4 @@
-"""Duration of a fragmented MP4 without a duration in its header: the end of its last fragment."""
+"""Duration of fragmented MP4 files whose header has no duration: the end of the last fragment."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,17 +7,17 @@ from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _INDEX_END_BYTES: Final = 16
-"""Size of `mfro`, the last box of a file, with the size of the index (ISO/IEC 14496-12, 8.8.11)."""
+"""Size of a file's last box, `mfro`, which contains the index's size (ISO/IEC 14496-12, 8.8.11)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackRuns:
-    """Samples of one track in all fragments. Times are in units of the track.
+    """Samples of one track in all fragments. Times are in the track's time units.
 
     Attributes:
-        track: `track_ID` of the track.
-        default_duration: Duration of samples for which a fragment has none.
-        base_time: End of the samples before the first fragment.
+        track: The track's `track_ID`.
+        default_duration: Duration of samples for which the fragment specifies no duration.
+        base_time: End time of the samples that precede the first fragment.
     """
 
     track: int
@@ -25,7 +25,7 @@ class TrackRuns:
     base_time: int
 
     def end(self, header: HeaderBytes, start: int) -> int:
-        """Return when the last sample ends, from the index or from the boxes after `start`."""
+        """Return the last sample's end time, from the index or from the boxes after `start`."""
         time, indexed = self.base_time, self._last_in_index(header)
         if indexed is not None:
             time, start = indexed
@@ -39,7 +39,7 @@ class TrackRuns:
         return time
 
     def _last_in_index(self, header: HeaderBytes) -> tuple[int, int] | None:
-        """Return time and position of the last fragment in the index; None without an index."""
+        """Return the start time and file position of the last fragment in the index, or None."""
         at_end = header.size - _INDEX_END_BYTES
         if at_end < 0:
             return None
@@ -55,7 +55,7 @@ class TrackRuns:
         return None
 
     def _end_of_fragment(self, header: HeaderBytes, start: int, end: int, time: int) -> int:
-        """Return when a fragment ends that begins at `time`, or at the time that it contains."""
+        """Return a fragment's end time. `time` is its start unless the fragment specifies one."""
         for kind, at, until in boxes(header, start, end):
             if kind == b"traf":
                 time = self._end_of_run(header, at, until, time)
@@ -80,7 +80,7 @@ class TrackRuns:
 
 
 def _last_entry(header: HeaderBytes, start: int, end: int) -> tuple[int, int] | None:
-    """Return time and position of the last entry of a `tfra` box (8.8.10)."""
+    """Return the time and file position in the last entry of a `tfra` box (8.8.10)."""
     is_wide = header.bytes_at(start, 1) != b"\0"
     lengths, count = header.numbers(">II", start + 8)
     length = (16 if is_wide else 8) + sum((lengths >> shift & 3) + 1 for shift in (0, 2, 4))
@@ -92,7 +92,7 @@ def _last_entry(header: HeaderBytes, start: int, end: int) -> tuple[int, int] | 
 
 
 def _duration(header: HeaderBytes, start: int, end: int, default_duration: int) -> int:
-    """Return the total duration of the samples of a `trun` box (8.8.8)."""
+    """Return the total duration of the samples in a `trun` box (8.8.8)."""
     flags, count = header.numbers(">II", start)
     if not flags & 0x100:
         return count * default_duration

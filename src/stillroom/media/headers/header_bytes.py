@@ -1,4 +1,4 @@
-"""Buffer of the parts of a file that were read, with a limit on the bytes read per file."""
+"""Buffer for the parts of a file that were read, with a limit on the bytes read per file."""
 
 from typing import Final
 
@@ -12,25 +12,25 @@ MAX_READ_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 4 * 1024
 _MAX_READS: Final = 16
 _MAX_BYTES: Final = 1024**2
-"""Maximum number of bytes to read from one file, in the prefix and `_MAX_READS` further parts."""
+"""Maximum number of bytes to read from one file: its prefix and up to `_MAX_READS` other parts."""
 
 
 class HeaderBytes(FileParts):
-    """Parts of a file that were read so far."""
+    """The parts of a file that have been read so far."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, _MAX_BYTES)
 
     @property
     def prefix(self) -> bytes:
-        """First bytes of the file, which contain its signature."""
+        """The first bytes of the file, which contain the format signature."""
         return self._parts[0][1][: content_type.SNIFFED_BYTES]
 
     def read_ahead(self, start: int, needed: int) -> None:
-        """Request `READ_AHEAD_BYTES` at once, unless the first `needed` bytes were read already.
+        """Request `READ_AHEAD_BYTES` from `start` if its first `needed` bytes were not read yet.
 
         Raises:
-            MoreNeeded: the request for more bytes; see `bytes_at`.
+            MoreNeeded: more bytes are required; see `bytes_at`.
         """
         left = self.size - start
         try:
@@ -39,10 +39,10 @@ class HeaderBytes(FileParts):
             raise MoreNeeded(start, min(READ_AHEAD_BYTES, left)) from None
 
     async def read_more(self, image: OpenedImage, start: int, length: int) -> None:
-        """Read a part of the file.
+        """Read a part of the file into the buffer.
 
         Raises:
-            MoreNeeded: the limit of bytes or parts is exceeded.
+            MoreNeeded: the limit on bytes or parts per file is exceeded.
         """
         length = min(max(length, _READ_BYTES), self.size - start)
         if length > min(MAX_READ_BYTES, _MAX_BYTES - self.held) or len(self._parts) > _MAX_READS:

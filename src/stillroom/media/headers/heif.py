@@ -1,4 +1,4 @@
-"""HEIC and AVIF: size and colour profile from the item properties."""
+"""HEIC and AVIF parser: width, height and colour profile from the item properties."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height of the largest item. Others are its tiles, mask and thumbnails.
+    """Return width and height of the largest item; smaller items are tiles, masks or thumbnails.
 
-    `clap` crops the padding to whole blocks that encoders add.
+    Encoders pad an image to whole blocks. The `clap` property crops this padding.
     Sources: ISO/IEC 23008-12 (HEIF), 6.5.3 and 6.5.9; https://aomediacodec.github.io/av1-avif/.
     """
     sizes = []
@@ -30,7 +30,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name from `colr`. An ICC profile overrides a coded colour space."""
+    """Return the colour profile's name from `colr`. An ICC profile overrides a coded one."""
     coded = None
     for kind, start, end in _properties(header):
         if kind == b"colr":

@@ -1,4 +1,4 @@
-"""ICO: size of the largest icon."""
+"""ICO parser: width and height of the largest icon."""
 
 from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.header_bytes import HeaderBytes

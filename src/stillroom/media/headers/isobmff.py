@@ -4,7 +4,7 @@ from stillroom.file_parts import BrokenHeader, FileParts, boxes
 
 
 def find_box(header: FileParts, start: int, end: int, box_type: bytes) -> tuple[int, int]:
-    """Return start and end of the content of the first box of a type.
+    """Return the content start and content end of the first box with the type `box_type`.
 
     Raises:
         BrokenHeader: there is no such box.

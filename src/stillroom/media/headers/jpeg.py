@@ -1,4 +1,4 @@
-"""JPEG: size from the start of frame, colour profile from APP2."""
+"""JPEG parser: size from the start-of-frame segment, colour profile from APP2 segments."""
 
 from stillroom.file_parts import BrokenHeader, jpeg_segments
 from stillroom.media.headers.color import icc_name
@@ -6,7 +6,7 @@ from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height; see https://www.w3.org/Graphics/JPEG/itu-t81.pdf (B.2.2)."""
+    """Return the image's width and height (https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2)."""
     for marker, start, _ in jpeg_segments(header):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = header.numbers(">HH", start + 1)
@@ -15,7 +15,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the name; see https://www.color.org/specification/ICC.1-2022-05.pdf (B.4)."""
+    """Return the profile's name (https://www.color.org/specification/ICC.1-2022-05.pdf, B.4)."""
     label = b"ICC_PROFILE\0"
     parts = {}
     for marker, start, length in jpeg_segments(header):

@@ -1,11 +1,11 @@
-"""JPEG XL: size from the codestream, with or without a container."""
+"""JPEG XL parser: width and height from the codestream, with or without a container."""
 
 from stillroom.file_parts import BrokenHeader, boxes
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height (ISO/IEC 18181-1, SizeHeader). Bits are read from the lowest on."""
+    """Return width and height (ISO/IEC 18181-1, SizeHeader). Bits are read lowest first."""
     start = 0
     if header.bytes_at(0, 2) != b"\xff\x0a":
         start = _find_codestream(header)
@@ -36,7 +36,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def _find_codestream(header: HeaderBytes) -> int:
-    """Return the start of the codestream in a container; `jxlp` begins with a number."""
+    """Return the start of the codestream, skipping the part number at the start of a `jxlp` box."""
     for kind, start, _ in boxes(header, 0, header.size):
         if kind in (b"jxlc", b"jxlp"):
             return start + (4 if kind == b"jxlp" else 0)

@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: display size and duration from the movie header (ISO/IEC 14496-12)."""
+"""MP4 and QuickTime parser: display size and duration (ISO/IEC 14496-12)."""
 
 import contextlib
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ _ENABLED: Final = 1
 _FIXED_POINT: Final = 1 << 16
 
 _UNKNOWN: Final = (0, 2**32 - 1, 2**64 - 1)
-"""Durations that mean unknown: zero during a recording, and all ones (8.2.2)."""
+"""Duration values that mean unknown: zero during a recording, or all bits set (8.2.2)."""
 
 _MAX_TRACKS: Final = 64
 
 _VISUAL_ENTRY_BYTES: Final = 86
-"""Size of a video's sample description before its boxes (12.1.3)."""
+"""Size of the fixed fields at the start of a video's sample description (12.1.3)."""
 
 _HEADS_BYTES: Final = 4096
-"""Size that contains the required boxes of most movies and their first track."""
+"""Number of bytes that contain the required boxes in most movies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """Content of `moov`.
+    """Content of an MP4 file's `moov` box, its movie header.
 
     Attributes:
-        timescale: Units per second of `durations` and of `Track.duration`.
-        durations: Duration with all fragments (`mehd`), and of the samples in `moov` (`mvhd`).
-        is_turned: The movie's matrix rotates by 90° or 270°.
-        tracks: Video tracks, enabled ones first.
-        sample_durations: Default duration of samples in fragments, by track number; None if no
-            fragments can follow.
+        timescale: Time units per second in `durations` and in `Track.duration`.
+        durations: Duration including all fragments (`mehd`), and duration of `moov` alone (`mvhd`).
+        is_turned: True if the movie's matrix rotates by 90° or 270°.
+        tracks: Video tracks, with enabled tracks first.
+        sample_durations: Default duration of samples in fragments, by track number; None if the
+            file cannot contain fragments.
     """
 
     timescale: int
@@ -51,15 +51,15 @@ class Track:
     """Video track.
 
     Attributes:
-        number: `track_ID` of the track.
-        is_enabled: The track is meant to be displayed.
-        display: Width and height in `tkhd`, in pixels.
-        coded: Width and height in the sample description.
-        spacing: Aspect ratio of a pixel in the sample description; zeros: square.
-        is_turned: The track's matrix rotates by 90° or 270°.
-        duration: Duration in units of the movie, including edits.
-        timescale: Units per second of the track, and of `media_duration`.
-        has_samples: The track has samples outside of fragments.
+        number: The track's `track_ID`.
+        is_enabled: True if the track is meant to be displayed.
+        display: Width and height from `tkhd`, in pixels.
+        coded: Width and height from the sample description.
+        spacing: Pixel aspect ratio from the sample description; zeros mean square pixels.
+        is_turned: True if the track's matrix rotates by 90° or 270°.
+        duration: Duration including edits, in the movie's time units.
+        timescale: Time units per second in the track and in `media_duration`.
+        has_samples: True if the track has samples outside fragments.
     """
 
     number: int
@@ -86,9 +86,9 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Return the seconds, as players do: the movie's duration, which is that of its longest track.
+    """Return the duration in seconds, like players do: the duration of the longest track.
 
-    For a fragmented file, the duration is in `mehd`, or else is the end of the last fragment found.
+    For a fragmented file, return the duration in `mehd`, or else the end of the last fragment.
     """
     movie = _read_movie(header)
     track = movie.tracks[0]
@@ -139,7 +139,7 @@ def _read_movie(header: HeaderBytes) -> Movie:
 
 
 def _find_movie(header: HeaderBytes) -> tuple[int, int]:
-    """Return start and end of `moov`, which may follow all samples."""
+    """Return the content start and end of the `moov` box, which may be at the end of the file."""
     for kind, start, end in boxes(header, 0, header.size):
         if kind == b"moov":
             header.read_ahead(start, min(end - start, _HEADS_BYTES))
@@ -150,7 +150,7 @@ def _find_movie(header: HeaderBytes) -> tuple[int, int]:
 
 
 def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None:
-    """Read a track; None if it is one of sound, text or time codes."""
+    """Parse a track, or return None if it is not a video track."""
     parts = {kind: (at, until) for kind, at, until in boxes(header, start, end)}
     if b"tkhd" not in parts or b"mdia" not in parts:
         raise BrokenHeader
@@ -185,7 +185,7 @@ def _read_video_track(header: HeaderBytes, start: int, end: int) -> Track | None
 def _read_samples(
     header: HeaderBytes, start: int, end: int
 ) -> tuple[tuple[int, int], tuple[int, int], bool]:
-    """Return coded width and height, pixel aspect ratio, and whether there are samples."""
+    """Return coded width and height, pixel aspect ratio, and whether the track has samples."""
     coded, spacing, has_samples = (0, 0), (0, 0), False
     for kind, at, until in boxes(header, start, end):
         if kind == b"stsd":
@@ -200,7 +200,7 @@ def _read_samples(
 
 
 def _read_spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
-    """Return the ratio in `pasp` of the first sample description (12.1.4), or zeros."""
+    """Return the pixel aspect ratio in the first `pasp` box (12.1.4), or zeros."""
     (length,) = header.numbers(">I", start)
     with contextlib.suppress(BrokenHeader):  # QuickTime may have a colour table there
         for kind, at, _ in boxes(header, start + _VISUAL_ENTRY_BYTES, min(start + length, end)):
@@ -211,12 +211,12 @@ def _read_spacing(header: HeaderBytes, start: int, end: int) -> tuple[int, int]:
 
 
 def _is_wide(header: HeaderBytes, start: int) -> bool:
-    """Return whether times in this box have 64 bits."""
+    """Return whether times in the box at `start` have 64 bits."""
     return header.bytes_at(start, 1) != b"\0"
 
 
 def _read_duration(header: HeaderBytes, start: int) -> tuple[int, int]:
-    """Return timescale and duration of `mvhd` or `mdhd`."""
+    """Return the timescale and the duration in an `mvhd` or `mdhd` box."""
     timescale, length = (
         header.numbers(">IQ", start + 20)
         if _is_wide(header, start)

@@ -1,4 +1,4 @@
-"""PNG: size from IHDR, colour profile from cICP, iCCP or sRGB."""
+"""PNG parser: size from the IHDR chunk, colour profile from cICP, iCCP or sRGB."""
 
 import zlib
 from typing import Final
@@ -8,11 +8,11 @@ from stillroom.media.headers.color import CODED_SPACES, SRGB, icc_name
 from stillroom.media.headers.header_bytes import HeaderBytes
 
 _MAX_PROFILE_BYTES: Final = 1024**2
-"""Maximum size of a profile. Most have some kilobytes, a few for printing several hundred."""
+"""Maximum size of a colour profile in bytes. Most have a few kilobytes."""
 
 
 def size(header: HeaderBytes) -> tuple[int, int]:
-    """Return width and height; see https://www.w3.org/TR/png-3/#11IHDR."""
+    """Return the image's width and height; see https://www.w3.org/TR/png-3/#11IHDR."""
     if header.bytes_at(12, 4) != b"IHDR":
         raise BrokenHeader
     width, height = header.numbers(">II", 16)
@@ -20,7 +20,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name, or None. The order of precedence is cICP, iCCP, sRGB."""
+    """Return the colour profile's name, or None. Precedence: cICP, iCCP, sRGB."""
     chunks: dict[bytes, tuple[int, int]] = {}
     at = 8
     while (kind := header.bytes_at(at + 4, 4)) not in (b"IDAT", b"IEND"):

@@ -1,8 +1,8 @@
-"""Probe: format, size, duration and colour profile of a file from its header, without decoding.
+"""Probe: reads format, size, duration and colour profile from a file header, without decoding.
 
-It reads a prefix and the few positions that the header refers to. Pillow would read WebP and AVIF
-files whole and pass them to decoders written in C, while these parsers only compare bytes.
-The orientation of images (EXIF, `irot`) is not applied, and an EXIF colour space is ignored. The
+It reads the start of the file and the few positions that the header refers to. Pillow would read
+WebP and AVIF files completely, and pass them to decoders written in C.
+The orientation of images (EXIF, `irot`) is not applied, and the EXIF colour space is ignored. The
 rotation of a video is applied, so that width and height are the same as in browsers.
 """
 
@@ -27,7 +27,7 @@ from stillroom.work_budget import TooMuchWork
 _MAX_PIXELS_A_SIDE: Final = 2**31 - 1
 
 _MAX_DURATION_S: Final = 10**9
-"""Maximum duration (thirty years). Longer ones are treated as unknown."""
+"""Maximum duration in seconds (thirty years). Longer durations are treated as unknown."""
 
 ResourceType = Literal["image", "video"]
 
@@ -36,15 +36,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """Facts read from a file header.
+    """Properties read from a file header.
 
     Attributes:
         extension: File extension for the content, without a dot.
-        width: Pixels, like `height`: as stored for images, as displayed (rotated) for videos.
-        color_profile: Name of the profile; None if there is none, and for videos.
-        duration: Seconds, to the microsecond; None for images, and if a video has no duration.
-        ai_mark: AI mark in the file; None if it cannot be determined.
-        generation: Generation facts in the file; None if there are none.
+        width: Width in pixels: as stored for images, as displayed (rotated) for videos.
+        color_profile: Name of the colour profile; None if the file has no profile or is a video.
+        duration: Seconds, to the microsecond; None for images and videos without a duration.
+        ai_mark: Label in the file that says whether an AI made it; None if it is unknown.
+        generation: Generation metadata (model, prompt and so on) in the file, or None.
     """
 
     resource_type: ResourceType
@@ -62,7 +62,7 @@ async def probe(image: OpenedImage) -> Probed:
     """Read the header of an open image or video.
 
     Raises:
-        UnsupportedMedia: the content is neither, or the header is invalid.
+        UnsupportedMedia: the file is neither an image nor a video, or its header is invalid.
         BackendUnavailable: the file cannot be read.
     """
     header = HeaderBytes(image.image.size)
@@ -108,7 +108,7 @@ async def _try_read_facts(image: OpenedImage, header: HeaderBytes) -> reading.Fo
 
 
 def _check_duration(duration: float | None) -> float | None:
-    """Return the rounded duration; None if it is implausible, infinite or NaN."""
+    """Return the duration rounded to microseconds; None if it is implausible, infinite or NaN."""
     if duration is None or not math.isfinite(duration) or not 0 < duration <= _MAX_DURATION_S:
         return None
     return round(duration, 6)
@@ -117,7 +117,7 @@ def _check_duration(duration: float | None) -> float | None:
 async def _read_optional(
     image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T | None]
 ) -> T | None:
-    """Return the result of `reader`; None if the header is invalid or exceeds the limits."""
+    """Return the result of `reader`, or None if the header is invalid or exceeds the limits."""
     try:
         return await _read(image, header, reader)
     except (BrokenHeader, MoreNeeded, TooMuchWork):
@@ -125,7 +125,7 @@ async def _read_optional(
 
 
 async def _read(image: OpenedImage, header: HeaderBytes, reader: Callable[[HeaderBytes], T]) -> T:
-    """Return the result of `reader`, reading further parts of the file when it needs them."""
+    """Return the result of `reader`. Read more of the file each time `reader` needs it."""
     while True:
         try:
             return await reading.run_parser(header, reader)

@@ -3,18 +3,18 @@
 from typing import Final
 
 _PADDING: Final = 16
-"""Upper bound of the padding, in pixels, that encoders add to a side to fill whole blocks."""
+"""Maximum number of pixels that encoders add to a side to fill whole blocks."""
 
 
 def display_size(coded: tuple[int, int], display: tuple[int, int]) -> tuple[int, int]:
-    """Enlarge one side of the coded size to get the display aspect ratio; never reduce a side.
+    """Return the coded size, with one side enlarged to match the display aspect ratio.
 
     Browsers do the same (https://html.spec.whatwg.org/multipage/media.html#concept-video-intrinsic-width).
     A display size that only enlarges the video with the same aspect ratio is ignored.
 
     Args:
         coded: Width and height in pixels; zeros if unknown.
-        display: Width and height in the file, which may be a mere ratio; zeros if absent.
+        display: Display width and height, or only their ratio; zeros if the file has neither.
     """
     (width, height), (across, down) = coded, display
     if not width or not height or not across or not down:

@@ -1,4 +1,4 @@
-"""TIFF: size and colour profile from the first directory."""
+"""TIFF parser: width, height and colour profile of the first page."""
 
 from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import icc_name
@@ -19,7 +19,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name from the ICC tag (34675), or None."""
+    """Return the colour profile's name from the ICC tag (34675), or None."""
     kind, count, at = _entries(header).get(34675, (0, 0, 0))
     return icc_name(header.bytes_at(at, count)) if kind == 7 and count > 4 else None
 
@@ -29,7 +29,7 @@ def _byte_order(header: HeaderBytes) -> str:
 
 
 def _entries(header: HeaderBytes) -> dict[int, tuple[int, int, int]]:
-    """Return type, count and position of the value for each tag of the first page."""
+    """Return the value's type, count and file position for each tag of the first page."""
     order = _byte_order(header)
     (start,) = header.numbers(order + "I", 4)
     (count,) = header.numbers(order + "H", start)

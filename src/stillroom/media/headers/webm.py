@@ -1,4 +1,4 @@
-"""WebM: display size and duration (RFC 9559; https://www.webmproject.org/docs/container/)."""
+"""WebM parser: display size and duration (RFC 9559, https://www.webmproject.org/docs/container/)."""
 
 from typing import Final
 
@@ -27,7 +27,7 @@ _CROPPED: Final = ((0x54CC, 0x54DD), (0x54BB, 0x54AA))
 _DISPLAY: Final = (0x54B0, 0x54BA)
 _DISPLAY_UNIT: Final = 0x54B2
 _SIZE_FIELDS: Final = frozenset({*_PIXELS, *_CROPPED[0], *_CROPPED[1], *_DISPLAY, _DISPLAY_UNIT})
-"""Ids of the fields about size: width before height, left before right, top before bottom."""
+"""Ids of the size fields, in pairs: width and height, left and right, top and bottom."""
 
 _UNKNOWN_UNIT: Final = 4
 _PROJECTION: Final = 0x7670
@@ -50,9 +50,9 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def duration(header: HeaderBytes) -> float | None:
-    """Return the seconds in the header, or else the end of the last cluster.
+    """Return the duration in seconds from the header, or else from the last cluster.
 
-    Files that are recorded in browsers have no duration in the header.
+    Videos recorded in browsers have no duration in the header.
     """
     start, end = _find_top_level(header, _INFO)
     scale, in_header = _USUAL_SCALE, None
@@ -79,7 +79,7 @@ def _display_size(video: dict[int, int]) -> tuple[int, int]:
 
 
 def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
-    """Return whether players rotate it by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
+    """Return whether players rotate the track by 90° or 270° (RFC 9559, ProjectionPoseRoll)."""
     for kind, at, until in elements(header, start, end):
         if kind == _PROJECTION:
             for below, first, last in elements(header, at, until):
@@ -89,7 +89,7 @@ def _is_turned(header: HeaderBytes, start: int, end: int) -> bool:
 
 
 def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
-    """Return start and end of an element before the clusters, or listed in a `SeekHead`."""
+    """Return the content start and end of an element before the clusters or in the `SeekHead`."""
     first, end = _find_segment(header)
     position = None
     for kind, at, until in elements(header, first, end):
@@ -108,7 +108,7 @@ def _find_top_level(header: HeaderBytes, element: int) -> tuple[int, int]:
 
 
 def _find_segment(header: HeaderBytes) -> tuple[int, int]:
-    """Return start and end of the segment's content, limited to the end of a truncated file."""
+    """Return the segment's content start and end. In a truncated file, the end is the file's."""
     kind, at, length = element_at(header, 0)
     if kind != _EBML or length is None or not _is_webm(header, at, at + length):
         raise BrokenHeader
@@ -119,7 +119,7 @@ def _find_segment(header: HeaderBytes) -> tuple[int, int]:
 
 
 def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
-    """Return whether the document type is WebM, not another kind of Matroska."""
+    """Return whether a Matroska header specifies the WebM document type."""
     return any(
         kind == _DOC_TYPE and header.bytes_at(at, until - at).rstrip(b"\0") == b"webm"
         for kind, at, until in elements(header, start, end)
@@ -127,7 +127,7 @@ def _is_webm(header: HeaderBytes, start: int, end: int) -> bool:
 
 
 def _seek(header: HeaderBytes, start: int, end: int, element: int) -> int | None:
-    """Return the position of an element relative to the start of the segment's content."""
+    """Return an element's position according to a `SeekHead`, relative to the segment's content."""
     for kind, at, until in elements(header, start, end):
         if kind == _SEEK:
             seek = _read_numbers(header, at, until, frozenset({_SEEK_ID, _SEEK_POSITION}))

@@ -1,4 +1,4 @@
-"""WebP: size from VP8, VP8L or VP8X, colour profile from ICCP."""
+"""WebP parser: size from the VP8, VP8L or VP8X chunk, colour profile from ICCP."""
 
 from stillroom.file_parts import BrokenHeader
 from stillroom.media.headers.color import icc_name
@@ -21,7 +21,7 @@ def size(header: HeaderBytes) -> tuple[int, int]:
 
 
 def color_profile(header: HeaderBytes) -> str | None:
-    """Return the profile's name from ICCP, or None."""
+    """Return the colour profile's name from the ICCP chunk, or None."""
     at = 12
     while at + 8 <= header.size:
         kind = header.bytes_at(at, 4)

@@ -1,5 +1,5 @@
-"""Search index: facts about each stored image, in the library's database.
+"""Search index: metadata of each stored image, in the library's database.
 
-It is a cache of facts from the images' bytes (docs/adr/0030). `filling` writes changes, `healing`
-compares it with the storage, and `media/rows/search.py` has the statements.
+The index caches metadata that is parsed from the image files (docs/adr/0030). `filling` writes
+changes, `healing` compares the index with the storage, and `media/rows/search.py` runs the SQL.
 """

@@ -1,7 +1,7 @@
-"""Comparison after a start, for changes that the index may lack since its latest save.
+"""Comparison of storage and index after a start, to find changes that the index has missed.
 
-A process that dies loses its queued changes. So after a start, one process compares everything that
-has changed since the latest save, without pauses.
+A process that crashes loses its queued changes. Therefore, after a start, one process compares all
+images that have changed since the newest indexed image was saved. The comparison does not pause.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 _LEASE: Final = timedelta(seconds=30)
-"""Short, so that another process soon resumes the comparison of a killed one."""
+"""Lease of the scan. It is short, so that another process soon resumes it after a crash."""
 
 _RENEW_S: Final = 5.0
 _TRY_AGAIN_S: Final = 5.0
 _PAGE: Final = 1000
-"""Number of names that a bucket lists in one request."""
+"""Number of names per page, equal to the maximum that a bucket lists in one request."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class CatchingUp:
-    """Comparison of one storage with its index after a start of this process."""
+    """Comparison of one storage with its index after this process has started."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Compare `storage` with the index in `database`. The current time counts as the start."""
+        """Compare `storage` with the index in `database`. Use the current time as start time."""
         self._storage = storage
         self._database = database
         self._comparing = Comparing(storage, database)
@@ -49,10 +49,10 @@ class CatchingUp:
         self._has_caught_up = False
 
     async def note_start(self) -> str:
-        """Record since when changes may be missing, before this process writes to the index.
+        """Record and return the time from which on changes may be missing. Call before writing.
 
         Raises:
-            BackendUnavailable: the database is unavailable.
+            BackendUnavailable: the database is unreachable.
         """
         async with self._noting:
             if self._since is None:
@@ -61,19 +61,19 @@ class CatchingUp:
         return self._since
 
     async def catch_up(self, stops_within: StopsWithin) -> Healed | None:
-        """Compare all changes since the latest save in the index, once after a start.
+        """Compare the storage with the index, from the newest indexed image on.
 
         On a disk, this compares the folders that have changed. In a bucket, it compares all names,
-        and the images saved since. If several processes start together, one of them does this.
+        and also the metadata of newer images. If several processes start together, only one scans.
 
         Args:
-            stops_within: Waits for some seconds, and returns whether to stop.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
 
         Returns:
-            The result, or None if another process has done the comparison.
+            The result, or None if another process has made the comparison.
 
         Raises:
-            BackendUnavailable: the storage or the database failed. The next call starts again.
+            BackendUnavailable: the storage or the database failed. The next call starts over.
         """
         from stillroom.media.rows.scans import START
 
@@ -90,7 +90,7 @@ class CatchingUp:
                 try:
                     healed = await self._catch_up(claim, *claimed, stops_within)
                 except BackendUnavailable:
-                    self._started = now()  # that comparison does not count
+                    self._started = now()  # the interrupted comparison does not count
                     with contextlib.suppress(BackendUnavailable):
                         await scans.end(claim, next_at=None, name=START)
                     raise
@@ -110,7 +110,7 @@ class CatchingUp:
         page_began = renewed = began_s = time.monotonic()
         async for found_some in self._changed_pages(int(since) - SETTLED_NS, healed):
             took_s = time.monotonic() - page_began
-            # An index without a row is not caught up with, but made: that has time.
+            # An empty index is built from scratch, which is not urgent.
             pause_s = healing_pause(found_some, took_s) if since == "0" else 0
             if await stops_within(pause_s):
                 await scans.end(claim, next_at=None, name=START)
@@ -118,7 +118,7 @@ class CatchingUp:
             page_began = time.monotonic()
             if page_began - renewed > _RENEW_S:
                 if not await scans.keep(START, claim, after=since, lease=_LEASE):
-                    return None  # it took too long, and another process begins anew
+                    return None  # the lease has expired, and another process starts over
                 renewed = page_began
         healed.is_whole = True
         await scans.end(claim, next_at=began, name=START)
@@ -130,7 +130,7 @@ class CatchingUp:
         return healed
 
     async def _changed_pages(self, since_ns: int, healed: Healed) -> AsyncIterator[bool]:
-        """Compare possible changes since a time by pages. Yield whether each page differed."""
+        """Compare pages of images changed since `since_ns`. Yield whether each page differed."""
         if isinstance(self._storage, FindsChangedFolders):
             async for folders in self._storage.changed_folders(since_ns):
                 async for found_some in self._folders(folders, healed):
@@ -147,7 +147,7 @@ class CatchingUp:
     async def _names(
         self, query: ListQuery, since_ns: int, healed: Healed
     ) -> tuple[bool, str | None]:
-        """Compare a page of names. Return whether it differed, and `after` of the next page."""
+        """Compare a page of names. Return whether it differed, and the next page's `after`."""
         began_ns = time.time_ns()
         page = await self._storage.list(query)
         after = page.entries[-1] if page.more else None
@@ -175,9 +175,9 @@ class CatchingUp:
         )
 
     async def _folders(self, folders: Sequence[KeyPrefix], healed: Healed) -> AsyncIterator[bool]:
-        """Compare the images directly in some folders, with many small folders on one page.
+        """Compare the images directly in `folders`. Several small folders share one page.
 
-        Rows of deleted folders are compared too: they are outside the listed subfolders.
+        Rows whose folders were deleted are compared too, because no listed subfolder covers them.
         """
         there, ranges, began_ns = dict[str, StoredImage](), list[KeyRange](), time.time_ns()
         for number, folder in enumerate(folders, 1):

@@ -1,4 +1,4 @@
-"""Compare images with their rows in the search index, and write what differs."""
+"""Comparison of stored images with their rows in the search index; updates different rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
 SETTLED_NS: Final = 10 * 10**9
-"""Minimum age of a save to compare. `IndexFilling` is still writing younger ones."""
+"""Minimum age of an image to compare. `IndexFilling` may still be writing newer images."""
 
 _READ_AT_ONCE: Final = 8
 
 
 @dataclass(slots=True)
 class Healed:
-    """Result of a scan.
+    """Result of a scan that compares the storage with the search index.
 
     Attributes:
         images: Number of images compared.
         written: Number of rows written.
         removed: Number of rows deleted because their images no longer exist.
-        is_whole: Whether the scan reached the end. If not, the next scan resumes at `after`.
+        is_whole: True if the scan reached the end. If False, the next scan resumes after `after`.
         after: Key after which to resume.
     """
 
@@ -39,7 +39,7 @@ class Healed:
 
 
 class Comparing:
-    """Comparison of one storage with its index."""
+    """Comparison of one storage with its search index."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
         """Compare `storage` with the index in `database`."""
@@ -47,7 +47,7 @@ class Comparing:
         self._database = database
 
     async def described(self, query: ListQuery) -> tuple[dict[str, StoredImage], str | None]:
-        """Return the images of a page by key, and `after` of the next page."""
+        """Return a page of images by key, and the value of `after` for the next page."""
         page = await self._storage.entries(query)
         images = {one.key.text: one for one in page.entries if isinstance(one, StoredImage)}
         return images, page.next_after
@@ -66,18 +66,18 @@ class Comparing:
         """Compare images with their rows, and update the rows that differ.
 
         Args:
-            there: Listed images by key; None if only the name was listed.
+            there: Listed images by key; None if the listing contained only the name.
             known: Rows by key, read after the listing.
-            began_ns: Time before the listing.
+            began_ns: Time at which the listing began, in nanoseconds.
             healed: Result of the scan, updated by this call.
-            suspected: Keys of images that may differ; None compares the listed facts.
-            anew: Read every image again.
-            saved_until_ns: Time of the start, in a scan after a start. Recent saves are then
-                compared too, because the process that saved them may have died. Rows that other
-                processes write during the comparison are kept.
+            suspected: Keys of images that may differ; None to compare the listed metadata.
+            anew: True to read every image again, even if its row is up to date.
+            saved_until_ns: Start time of this process, for the scan after a start. Recently saved
+                images are then compared too, because the process that saved them may have crashed.
+                Rows that other processes write during the comparison are kept.
 
         Returns:
-            Whether anything differed.
+            True if at least one image differed from its row.
         """
         images: Sequence[StoredImage] = [one for one in there.values() if one is not None]
         if not anew:
@@ -101,7 +101,7 @@ class Comparing:
     async def _looked_at(
         self, keys: Collection[str]
     ) -> tuple[Sequence[StoredImage], Sequence[StorageKey]]:
-        """Return the images with these keys, and the keys that have no image."""
+        """Read the images with these keys. Return them, and the keys that have no image."""
         images: list[StoredImage] = []
         gone: list[StorageKey] = []
 

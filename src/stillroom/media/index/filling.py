@@ -1,8 +1,8 @@
-"""Background writer of the search index: saves, copies and deletions are written in batches.
+"""Background writer of the search index: writes saved, copied and deleted images in batches.
 
-A save only queues itself with the first and last bytes of the file, and returns. Soon after, the
-facts are parsed from these bytes, which are then released. Queued changes are lost if the process
-dies, or if the database is unavailable until the queue is full; healing then finds them.
+Saving an image only queues the image with the first and last bytes of its file. Soon after, the
+metadata is parsed from these bytes, which are then freed. Queued changes are lost if the process
+crashes, or if the database is away until the queue is full. Healing finds such changes later.
 """
 
 import asyncio
@@ -30,35 +30,35 @@ from stillroom.storage.values import OpenedImage, StoredImage
 from stillroom.work_budget import TooMuchWork
 
 _GATHER_S: Final = 0.15
-"""Wait after a change, so that the next changes share its transaction."""
+"""Seconds to wait after a change, so that following changes share its transaction."""
 
 _GATHER_MORE_S: Final = 0.35
-"""Second wait if there were any: half the cost of a row is its share of a transaction."""
+"""Seconds of a second wait if more changes arrived: sharing a transaction halves the cost."""
 
 _PARSE_AFTER_S: Final = 0.1
-"""Wait before parsing. Files parsed in a row take a third of the time of separate ones."""
+"""Seconds to wait before parsing, because parsing several files in a row is three times faster."""
 
 _BATCH: Final = 500
 _MAX_NOTED: Final = 50_000
 _MAX_NOTED_BYTES: Final = 32 * 1024**2
-"""Memory for queued bytes and facts. Beyond it, files are read from the storage again."""
+"""Maximum memory for queued bytes and metadata. Further files are read from the storage again."""
 
 _NOTE_BYTES: Final = 2048
-"""Estimated size of the facts without the two long texts."""
+"""Estimated size of an image's metadata without the two long texts."""
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _MAX_ATTEMPTS: Final = 5
 _SLICE: Final = 8
-"""Files parsed without a break: requests wait half a millisecond for them."""
+"""Number of files parsed without a break, which delays requests by half a millisecond."""
 
 _REMOVED_AGAIN_S: Final = 2.0
-"""Wait before a deletion is written a second time.
+"""Seconds to wait before a deletion is written a second time.
 
-A worker may write the row of a save after another worker has deleted its image and the row.
+A process may insert an image's row after another process has deleted the image and its row.
 """
 
-if TYPE_CHECKING:  # else every start would wait for the database's import
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.search import SearchRows
 
 log = logging.getLogger("stillroom.media")
@@ -78,10 +78,10 @@ class _Saved:
 
 
 class IndexFilling:
-    """Queue of a storage's changes, and their writer. Belongs to one event loop at a time.
+    """Queue of changes in a storage, and their writer. Belongs to one event loop at a time.
 
     Attributes:
-        database: Database with the index.
+        database: Database with the search index.
         lost: Number of changes that were dropped because the queue was full.
     """
 
@@ -91,11 +91,11 @@ class IndexFilling:
         *,
         report_mark: Callable[[AiMark | None], None] = lambda _: None,
     ) -> None:
-        """Write to `database`, which is opened for the first write.
+        """Write to `database`, which is opened by the first write.
 
         Args:
-            database: Database with the index.
-            report_mark: Called with the AI mark of each saved image.
+            database: Database with the search index.
+            report_mark: Called with the AI label of each saved image, or None.
         """
         self.database = database
         self._report_mark = report_mark
@@ -110,14 +110,14 @@ class IndexFilling:
         self._before_writing: Callable[[], Awaitable[object]] = _nothing
         self.lost = 0
 
-    # A storage's `ChangeObserver` --------------------------------------------------------
+    # Methods of `ChangeObserver` ---------------------------------------------------------
 
     def saved(self, image: StoredImage, passed: PassedBytes | None) -> None:
-        """Queue a save."""
+        """Queue an image that was just saved, to be indexed."""
         self._note(image.key, self._bounded(_Saved(image, passed)))
 
     def copied(self, image: StoredImage, source: StoredImage) -> None:
-        """Queue a copy, with the facts of its source if those are queued too."""
+        """Queue a copied image, to be indexed with its source's metadata if that is also queued."""
         noted = self._noted.get(source.key)
         if isinstance(noted, _Saved) and noted.image.save_id == source.save_id:
             known = noted.indexed and dataclasses.replace(noted.indexed, image=image)
@@ -127,7 +127,7 @@ class IndexFilling:
             self._note(image.key, _Saved(image, copied_from=source))
 
     def removed(self, key: StorageKey, at_ns: int) -> None:
-        """Queue a deletion."""
+        """Queue the deletion of an image from the index."""
         self._note(key, Removed(key, at_ns))
 
     def _note(self, key: StorageKey, change: _Saved | Removed) -> None:
@@ -144,7 +144,7 @@ class IndexFilling:
             self._arrived.set()
 
     def _bounded(self, change: _Saved) -> _Saved:
-        """Return the change, without its bytes and facts if the queue has too many bytes."""
+        """Return `change`. If the queue contains too many bytes, drop its bytes and metadata."""
         if self._noted_bytes + _bytes_of(change) > _MAX_NOTED_BYTES:
             return dataclasses.replace(change, passed=None, indexed=None)
         return change
@@ -159,11 +159,11 @@ class IndexFilling:
         stop_within_s: float,
         before_writing: Callable[[], Awaitable[object]] = _nothing,
     ) -> AsyncIterator[None]:
-        """Write queued changes in the background.
+        """Write queued changes in the background until the block ends.
 
         Args:
             storage: Storage to index.
-            stop_within_s: Time at the end for the changes that are still queued.
+            stop_within_s: Seconds at the end of the block to write the remaining changes.
             before_writing: Called before each batch.
         """
         self._before_writing = before_writing
@@ -178,7 +178,7 @@ class IndexFilling:
             self._is_running = False
             self._stopping.set()
             self._changed.set()
-            # Not cancelled at once: a connection that is being opened would leak.
+            # Do not cancel at once: a connection that is being opened would leak.
             await asyncio.wait([writing], timeout=stop_within_s)
             writing.cancel()
             parsing.cancel()
@@ -188,7 +188,7 @@ class IndexFilling:
             self._noted_bytes = 0
 
     async def _parse_on(self) -> None:
-        """Parse the facts from queued bytes. Keep the bytes of files that need more."""
+        """Parse metadata from the queued bytes, and free the bytes unless they are insufficient."""
         for number in itertools.count(1):
             if not self._unparsed:
                 self._arrived.clear()
@@ -200,7 +200,7 @@ class IndexFilling:
                 indexed = None
                 try:
                     indexed = await _found_in(change.image, change.passed)
-                except Exception:  # any parser error; reported when the batch is written
+                except Exception:  # a parser failed: logged when the batch is written
                     log.debug("parsing failed", exc_info=True)
                 if indexed is not None and self._noted.get(key) is change:
                     parsed = dataclasses.replace(change, passed=None, indexed=indexed)
@@ -266,7 +266,7 @@ class IndexFilling:
     async def _described(
         self, storage: ImageStorage, rows: "SearchRows", changes: Iterable[_Saved | Removed]
     ) -> Sequence[IndexedImage]:
-        """Return the entries of saves. Queue unreadable ones again, for a few attempts."""
+        """Return the index entries of saved images. Queue unreadable images again, a few times."""
         found: dict[StorageKey, IndexedImage] = {}
         for number, change in enumerate(changes, 1):
             if not number % _SLICE:
@@ -294,7 +294,7 @@ class IndexFilling:
         return [*found.values()]
 
     def _put_back(self, change: _Saved | Removed) -> None:
-        """Queue a failed change again without its bytes, unless a newer change is queued."""
+        """Queue a failed change again without its bytes, unless the queue has a newer change."""
         if isinstance(change, _Saved):
             key, change = change.image.key, dataclasses.replace(change, passed=None)
         else:
@@ -311,7 +311,7 @@ class IndexFilling:
 async def read_facts(
     storage: ImageStorage, image: StoredImage, passed: PassedBytes | None = None
 ) -> IndexedImage:
-    """Parse an image's index entry from `passed`, or from the storage if that is not enough.
+    """Parse an image's index entry from `passed`, or from the storage if more bytes are needed.
 
     Raises:
         BackendUnavailable: the storage failed.
@@ -320,7 +320,7 @@ async def read_facts(
         return await _read_facts(storage, image, passed)
     except StillroomError:
         raise
-    except Exception:  # one broken file must not keep the others out
+    except Exception:  # one broken file must not prevent the indexing of others
         log.exception(
             "%s cannot be parsed: the search does not know how it was made", image.key.text
         )
@@ -348,7 +348,7 @@ async def _read_facts(
 
     try:
         found = await find_by_reading(image.size, read)
-    except ImageNotFound:  # deleted or replaced: that change is queued too
+    except ImageNotFound:  # deleted or replaced: the queue contains that change, too
         return IndexedImage(image, None)
     finally:
         if opened is not None:
@@ -366,7 +366,7 @@ def _bytes_of(change: _Saved | Removed | None) -> int:
 
 
 async def _found_in(image: StoredImage, passed: PassedBytes) -> IndexedImage | None:
-    """Parse the index entry from both ends of the file; None if they are not enough."""
+    """Parse the index entry from the first and last bytes; None if more bytes are needed."""
     parts = FileParts(passed.size, passed.kept_bytes)
     parts.add(0, passed.head)
     if not passed.is_whole:

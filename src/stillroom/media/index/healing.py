@@ -1,8 +1,8 @@
-"""Healing of the search index: page-by-page comparison of the storage with the rows.
+"""Healing of the search index: page-by-page comparison of the storage with the index rows.
 
 It finds images that other tools have written to the folder or bucket, changes that were lost in a
-crash, and images of older versions. One process at a time scans everything. Its position is stored
-in a row, so that another process can resume the scan if it dies.
+crash, and images indexed by older versions. Only one process scans at a time. Its position is
+stored in the database, so that another process can resume the scan after a crash.
 """
 
 import logging
@@ -22,19 +22,16 @@ from stillroom.storage.values import ListQuery
 TREES: Final = (COMPUTE_PREFIX, MEDIA_PREFIX)
 _PAGE: Final = 500
 _PAUSE_S: Final = 1.0
-"""Pause after a page without differences: a million images take half an hour."""
+"""Pause in seconds after a page without differences. A million images take half an hour."""
 
 _SHORT_PAUSE_S: Final = 0.05
 _PAUSE_FACTOR: Final = 4
-"""Pause after a page with differences, as a multiple of its duration.
-
-Requests keep four fifths of a core.
-"""
+"""Pause after a page with differences, as a multiple of its duration. Leaves 80 % of a core."""
 
 _LEASE: Final = timedelta(minutes=5)
 _EVERY: Final = timedelta(hours=1)
 _EVERY_IN_BUCKET: Final = timedelta(hours=6)
-"""Interval with a bucket: a million names are a thousand listings, half a cent."""
+"""Interval with a bucket. Listing a million names takes a thousand requests (half a cent)."""
 
 log = logging.getLogger("stillroom.media")
 
@@ -42,7 +39,7 @@ StopsWithin = Callable[[float], Awaitable[bool]]
 
 
 class IndexHealing:
-    """Periodic comparison of one storage with its index."""
+    """Periodic comparison of one storage with its search index."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, *, compares_saves: bool
@@ -52,9 +49,9 @@ class IndexHealing:
         Args:
             storage: Storage to scan.
             database: Database with the index.
-            compares_saves: Whether to compare every image. If False, only new names are compared,
-                because each image in a bucket costs a request. An image that another tool replaces
-                there is found only by a rebuild.
+            compares_saves: True to compare every image, False to compare only names. False is for
+                buckets, where reading an image's metadata costs a request. If another tool
+                replaces an image in the bucket, only a rebuild detects this.
         """
         self._storage = storage
         self._database = database
@@ -62,13 +59,13 @@ class IndexHealing:
         self._comparing = Comparing(storage, database)
 
     async def heal(self, stops_within: StopsWithin) -> Healed:
-        """Run or resume the periodic scan, with pauses, if it is due.
+        """Run or resume the periodic scan if it is due, with pauses between pages.
 
         Args:
-            stops_within: Waits for some seconds, and returns whether to stop.
+            stops_within: Waits for a number of seconds, and returns whether to stop.
 
         Raises:
-            BackendUnavailable: the storage or the database failed. The scan is resumed later.
+            BackendUnavailable: the storage or the database failed. A later call resumes the scan.
         """
         from stillroom.media.rows.scans import INDEX
 
@@ -79,11 +76,11 @@ class IndexHealing:
     async def rebuild(
         self, stops_within: StopsWithin, *, restart: bool, progress: Callable[[Healed], None]
     ) -> Healed | None:
-        """Read every image again without pauses, and resume an interrupted rebuild.
+        """Rebuild the index by reading every image, or resume a rebuild that was interrupted.
 
         Args:
             stops_within: As in `heal`.
-            restart: Start from the beginning.
+            restart: Start from the beginning instead of resuming.
             progress: Called after each page.
 
         Returns:
@@ -140,7 +137,7 @@ class IndexHealing:
     async def _page(
         self, query: ListQuery, healed: Healed, *, anew: bool
     ) -> tuple[bool, str | None]:
-        """Compare one page. Return whether anything differed, and `after` of the next page."""
+        """Compare a page of images. Return whether it differed, and the next page's `after`."""
         began_ns, compare = time.time_ns(), self._comparing.compare
         rows = (await self._database.rows()).indexed
         if anew or self._compares_saves:
@@ -156,10 +153,10 @@ class IndexHealing:
 
 
 async def never_pauses(_: float) -> bool:
-    """Return False at once: `stops_within` for commands."""
+    """Return False at once. Commands pass this function as `stops_within`."""
     return False
 
 
 def healing_pause(found_some: bool, took_s: float) -> float:  # noqa: FBT001  (a callback)
-    """Return the pause in seconds after a page that took `took_s`."""
+    """Return the pause in seconds after a page that took `took_s` seconds to compare."""
     return max(_SHORT_PAUSE_S, _PAUSE_FACTOR * took_s) if found_some else _PAUSE_S

@@ -1,4 +1,4 @@
-"""Parser of the query language: words, phrases, filters such as `model:sdxl`, exclusions."""
+"""Parser for search queries: words, phrases, filters such as `model:sdxl`, and exclusions."""
 
 import re
 import unicodedata
@@ -25,13 +25,13 @@ _FILTERS: Final = (*_TEXTS, *_EXACT, *_BOUNDS)
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _DAY: Final = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _SIZE: Final = re.compile(r"(<=?|>=?)(\d{1,12})(?:\.(\d))?([kmg]?)b?", re.ASCII | re.IGNORECASE)
-_LARGEST: Final = 2**63 - 1  # that a database can compare
+_LARGEST: Final = 2**63 - 1  # the largest integer that both databases can compare
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_terms(text: str) -> FactsQuery:
-    """Parse the text of a search.
+    """Parse the text of a search query.
 
     Raises:
         ValueError: the text is invalid. The message is written for the user.
@@ -60,10 +60,10 @@ def parse_terms(text: str) -> FactsQuery:
 
 
 def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
-    """Parse words and phrases for one filter. The text itself contains no filters.
+    """Parse the value of one filter into words and phrases.
 
     Raises:
-        ValueError: as `parse_terms`.
+        ValueError: as in `parse_terms`.
     """
     found = [
         (minus, term(kind, quoted or plain, is_open=not quoted))
@@ -76,10 +76,10 @@ def phrases_in(kind: str, text: str) -> tuple[Term, ...]:
 
 
 def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return the terms of a search as a tuple.
+    """Return the terms as a tuple, after checking their number.
 
     Raises:
-        ValueError: there are too many terms.
+        ValueError: there are too many terms for one search.
     """
     if len(terms) > MAX_TERMS:
         raise ValueError(f"has more than {MAX_TERMS} words")
@@ -87,15 +87,15 @@ def limited(terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def term(kind: str, text: str, *, is_open: bool = True) -> Term | None:
-    """Create the term of a filter or of plain text, or return None if the text has no word.
+    """Create a search term from a filter or from plain text. Return None if it has no words.
 
     Args:
-        kind: As in `Term`.
+        kind: Name of the filter, or empty for plain text; see `Term`.
         text: Value of the filter, or plain text.
-        is_open: Whether the last word also matches longer words that begin with it.
+        is_open: True if the last word also matches longer words that begin with it.
 
     Raises:
-        ValueError: the value is invalid for the filter, or the text has too many words.
+        ValueError: the value is invalid for this filter, or the text has too many words.
     """
     if kind == "seed" and not (_DIGITS.fullmatch(text) and int(text) <= MAX_SEED):
         raise ValueError("seed: must be a whole number, 0 to 2**64 - 1.")
@@ -118,7 +118,7 @@ def narrowed(
     size_from: int | None = None,
     size_below: int | None = None,
 ) -> FactsQuery:
-    """Return the query with additional bounds."""
+    """Return the query with additional limits on the time of the save and the size."""
     return replace(
         query,
         saved_from_ns=_both(max, query.saved_from_ns, saved_from_ns),

@@ -1,4 +1,4 @@
-"""Values of the search index: entries, queries and results."""
+"""Data classes for the search index: entries, queries and results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ MAX_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class IndexedImage:
-    """Entry of one image in the index.
+    """Search-index entry of one image.
 
     Attributes:
-        image: The indexed save of the image.
-        generation: Generation facts without `raw` and with long texts cut, or None.
-        ai_mark: AI mark, or None if it is unknown.
+        image: Metadata of the image version that was indexed.
+        generation: Generation metadata without `raw` and with long texts cut, or None.
+        ai_mark: Label that says whether an AI made the image, or None if it is unknown.
     """
 
     image: StoredImage
@@ -33,12 +33,12 @@ class IndexedImage:
     def of(
         cls, image: StoredImage, generation: Generation | None, ai_mark: AiMark | None = None
     ) -> "IndexedImage":
-        """Create the entry from full facts, which are cut as in `kept_of`."""
+        """Create an entry from complete generation metadata, shortened as in `kept_of`."""
         return cls(image, kept_of(generation), ai_mark)
 
 
 def kept_of(generation: Generation | None) -> Generation | None:
-    """Return facts without `raw` and with long texts cut, as the index and resources store them."""
+    """Return the generation metadata without `raw` and with long texts cut, to be stored."""
     if generation is None:
         return None
     cut = {
@@ -51,11 +51,11 @@ def kept_of(generation: Generation | None) -> Generation | None:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Deletion of an image.
+    """Deletion of an image, to be written to the index.
 
     Attributes:
         key: Key of the image.
-        at_ns: Time of the deletion. Later saves are not affected.
+        at_ns: Time of the deletion in nanoseconds. Images saved later stay in the index.
     """
 
     key: StorageKey
@@ -64,30 +64,30 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Identity of the save that the index has for an image."""
+    """Identifies the version of an image that the index contains."""
 
     save_id: str
     etag: str
 
     def is_of(self, image: StoredImage) -> bool:
-        """Return whether the index has this save of the image."""
+        """Return whether the index contains this version of the image."""
         return (self.save_id, self.etag) == (image.save_id, image.etag)
 
 
 BEHIND_ALL: Final = "\U0010ffff"
-"""Suffix that sorts after every key: no key contains this character."""
+"""Suffix that sorts after every key, because keys never contain this character."""
 
 KeyRange = tuple[str, str]
-"""Keys after the first text, up to the second."""
+"""Range of keys: after the first text (exclusive), up to the second (inclusive)."""
 
 
 def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRange]:
-    """Return the ranges of keys outside some folders.
+    """Return the ranges of keys that are not in any of the folders.
 
     Args:
         folders: Folders, each with a slash at the end.
-        behind: Text after which the first range begins.
-        last: Text with which the last range ends.
+        behind: Lower bound of the first range, exclusive.
+        last: Upper bound of the last range, inclusive.
     """
     ranges = []
     for folder in sorted(folders):
@@ -97,14 +97,14 @@ def ranges_between(folders: Sequence[str], behind: str, last: str) -> list[KeyRa
 
 
 class Term(NamedTuple):
-    """Condition that an image must meet, or must not meet.
+    """Search condition that an image must match, or must not match.
 
     Attributes:
-        kind: Name of the filter. Empty for words in the prompt, the path, the model or the
-            library's texts.
+        kind: Name of the filter. Empty for words in the prompt, the path, the model name or the
+            texts in the library.
         words: Consecutive words, or the whole value of an exact filter.
-        is_prefix: Whether the last word also matches longer words that begin with it.
-        is_excluded: Whether images that meet the condition are excluded.
+        is_prefix: True if the last word also matches longer words that begin with it.
+        is_excluded: True if images that match the condition are excluded.
     """
 
     kind: str
@@ -115,15 +115,15 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FactsQuery:
-    """Conditions that images must meet. None and an empty tuple mean no condition.
+    """Conditions that images must meet. A condition is unset if it is None or an empty tuple.
 
     Attributes:
         terms: Terms that must all match.
-        saved_from_ns: Earliest time of the save.
-        saved_before_ns: Time before which the image was saved.
-        size_from: Minimum size in bytes.
-        size_below: Size in bytes that the image must not reach.
-        sees_library: Whether words also match captions, alt texts and tags.
+        saved_from_ns: Earliest time of the save, inclusive.
+        saved_before_ns: Latest time of the save, exclusive.
+        size_from: Minimum size in bytes, inclusive.
+        size_below: Maximum size in bytes, exclusive.
+        sees_library: True if words also match captions, alt texts and tags.
     """
 
     terms: tuple[Term, ...] = ()
@@ -135,7 +135,7 @@ class FactsQuery:
 
 
 NO_FACTS: Final = FactsQuery()
-"""Query without conditions."""
+"""Query without conditions, which matches every image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +144,9 @@ class SearchQuery(FactsQuery):
 
     Attributes:
         prefix: Prefix of the keys.
-        by_path: Whether to sort by path instead of by time of the save.
-        descending: Whether to sort in descending order.
-        after: Last position of the previous page: a key if sorted by path, else a row id.
+        by_path: True to sort by path, False to sort by the time of the save.
+        descending: True to sort in descending order.
+        after: Last position on the previous page: a key if sorted by path, else a row id.
     """
 
     prefix: KeyPrefix
@@ -162,8 +162,8 @@ class FoundPage:
     """Page of search results.
 
     Attributes:
-        images: Entries in the order of the query.
-        next_after: `SearchQuery.after` of the next page, or None on the last page.
+        images: Entries in the order that the query requests.
+        next_after: Value of `SearchQuery.after` for the next page, or None on the last page.
     """
 
     images: Sequence[IndexedImage]

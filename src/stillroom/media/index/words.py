@@ -1,7 +1,7 @@
-"""Tokenizer of the search index, the same for both databases.
+"""Tokenizer for the search index, shared by SQLite and PostgreSQL.
 
-The parsers of the databases differ, and clients must not reach their query languages. So both get
-only words of letters and digits.
+The databases' own parsers differ, and clients must not be able to use their query languages.
+Therefore both databases receive only words that consist of letters and digits.
 """
 
 import functools
@@ -13,28 +13,28 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_TEXT: Final = 16 * 1024
-"""Characters of one text that are indexed, and returned in search results."""
+"""Maximum number of characters per text that are indexed and returned in search results."""
 
 _MAX_WORD: Final = 64
 _MAX_WORDS: Final = 4096
 _MAX_FOLDERS: Final = 16
 _MAX_NAME: Final = 32
-"""Words in the name of a model or LoRA."""
+"""Maximum number of words in the name of a model or LoRA."""
 
 _REMEMBERED: Final = 256
-"""Size of caches, since folders, tools, models and types repeat."""
+"""Number of cached results, because the same folders, tools, models and types recur."""
 
-# Scripts without spaces: each character is a word, and a search is a phrase of them.
+# Scripts without spaces: each character is one word, and a search term is a phrase.
 _UNSPACED: Final = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 Phrase = tuple[str, ...]
-"""Consecutive words."""
+"""Phrase: consecutive words."""
 
 
 def words_of(text: str) -> list[str]:
-    """Split a text into words, without case and accents."""
+    """Split a text into lower-case words without accents."""
     text = text[:MAX_TEXT]
     if text.isascii():
         found = _ASCII_WORD.findall(text.lower())
@@ -47,15 +47,15 @@ def words_of(text: str) -> list[str]:
 
 @functools.lru_cache(_REMEMBERED)
 def facet(name: str, value: str) -> str:
-    """Encode an exact, case-insensitive field value as an index term."""
+    """Encode a field's whole value as one index word, for exact, case-insensitive matches."""
     digest = hashlib.blake2b(f"{name}={value.casefold()}".encode(), digest_size=10)
     return digest.hexdigest()
 
 
 def starts_of(names: Iterable[str]) -> list[str]:
-    """Return the suffixes of each name that begin at a word, without punctuation.
+    """Return all suffixes of each name that begin at the start of a word, without punctuation.
 
-    A search for a part of a name is then a prefix search, and `sdxl` finds `sd_xl_base`.
+    A prefix search then also finds a later part of a name, and `sdxl` finds `sd_xl_base`.
     """
     found = itertools.chain.from_iterable(_starts_of(name) for name in names)
     return list(itertools.islice(found, _MAX_WORDS))
@@ -68,12 +68,12 @@ def _starts_of(name: str) -> tuple[str, ...]:
 
 
 def joined(words: Iterable[str]) -> str:
-    """Join words into one, cut to the maximum length of a word."""
+    """Join words into a single word, cut to the maximum length."""
     return "".join(words)[:_MAX_WORD]
 
 
 def folder_facets(key: str) -> Iterator[str]:
-    """Yield an index term for each folder of a key, outermost first."""
+    """Yield an index term for each folder in a key, outermost first."""
     end = key.find("/")
     for _ in range(_MAX_FOLDERS):
         if end < 0:
@@ -83,7 +83,7 @@ def folder_facets(key: str) -> Iterator[str]:
 
 
 def folder_facet(prefix: str) -> str | None:
-    """Return the term of the innermost folder that contains all keys with this prefix."""
+    """Return the index term for the innermost folder in a key prefix, or None without a folder."""
     return next(iter([*folder_facets(prefix)][::-1]), None)
 
 

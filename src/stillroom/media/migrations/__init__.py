@@ -1,4 +1,4 @@
-"""Migration of the tables to the schema of this version, under a lock and in one transaction."""
+"""Migration of the tables to this version's schema, under a lock and in one transaction."""
 
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from stillroom.media.config import RowsConfig
 from stillroom.media.rows.engine import migrating
 
 HEAD: Final = "0010"
-"""Newest revision in `versions/`; a test compares the two."""
+"""Newest schema revision in `versions/`. A test checks this."""
 
 _VERSIONS: Final = "alembic_version"
 
@@ -19,11 +19,11 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
     """Run missing migrations. If several processes call this, one runs them and the others wait.
 
     Returns:
-        The revisions before (None: no tables) and after.
+        The schema revisions before (None: there were no tables) and after the migration.
 
     Raises:
-        BackendUnavailable: the database is away, or has the schema of a newer Stillroom.
-        ConfigurationError: the URL cannot be used.
+        BackendUnavailable: the database is unreachable, or its schema is newer than this version.
+        ConfigurationError: the database URL is invalid.
     """
     with migrating(config) as connection:
         found = _revision(connection)
@@ -50,7 +50,7 @@ def migrate(config: RowsConfig) -> tuple[str | None, str]:
 
 
 def found(config: RowsConfig) -> str | None:
-    """Return the revision of a database, or None if it has no tables, without migrating it.
+    """Return a database's schema revision, or None if it has no tables. Changes nothing.
 
     Raises:
         BackendUnavailable, ConfigurationError: as in `migrate`.

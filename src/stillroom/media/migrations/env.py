@@ -1,4 +1,4 @@
-"""Alembic's environment, run with the connection and the transaction of `migrate`."""
+"""Alembic's environment. Uses the connection and the transaction opened by `migrate`."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""Retention: rules that let compute results and published runs expire."""
+"""Retention rules: they define when compute results and published runs expire."""

@@ -1,7 +1,7 @@
-"""Evaluation of the retention rules: finds images and published runs that have expired.
+"""Evaluator for the retention rules: finds images and published runs that have expired.
 
-Images in a published run expire with the run, according to the time of its manifest. The scan that
-marks (`media/expiry.py`), the plan and the sweeper, right before it deletes, share this code.
+An image in a published run expires together with the run, counted from the time of its manifest.
+The expiry scan (`media/expiry.py`), the retention plan (a dry run) and the sweeper use this module.
 """
 
 import heapq
@@ -31,7 +31,7 @@ _SECOND_NS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class PublishedFolder:
-    """Folder of a published run, with the modification time of its manifest."""
+    """Folder of a published run, with the time at which its manifest was modified."""
 
     folder: ImagePath
     published_ns: int
@@ -41,7 +41,7 @@ class PublishedFolder:
 class ExpiredRun:
     """Published run that has expired.
 
-    Images that were saved after `saved_until_ns` are kept until they expire themselves.
+    Images that were saved after `saved_until_ns` are kept until they expire individually.
     """
 
     folder: ImagePath
@@ -62,9 +62,9 @@ class ScanState:
     """State of one retention scan.
 
     Attributes:
-        newest: For each rule with `keep_last_runs`, by name: publication time and folder of the
-            oldest kept run, and the folders of all kept runs.
-        expired_folder: Folder of the last expired run. This scan skips the images in it.
+        newest: By the name of each rule with `keep_last_runs`: publication time and folder of the
+            oldest run that is kept, and the folders of all runs that are kept.
+        expired_folder: Folder of the last expired run. This scan skips the folder's images.
     """
 
     newest: dict[str, tuple[tuple[datetime, str], frozenset[str]]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class ScanState:
 
 
 class RetentionEvaluator:
-    """Evaluates the retention rules for the images and runs of one storage."""
+    """Evaluates the retention rules for the images and runs in one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, rules: Rules) -> None:
         """Apply `rules` to `storage`; read tags and resources from `database`."""
@@ -87,7 +87,7 @@ class RetentionEvaluator:
     async def pages(
         self, after: str, limit: int
     ) -> AsyncIterator[tuple[Sequence[Entry], str | None]]:
-        """Yield pages of everything that may expire, each with the next `after` (None: last)."""
+        """Yield pages of entries that may expire, each with the next page's `after` or None."""
         prefixes = [image_key_bound(prefix) for prefix in self.rules.prefixes]
         for number, prefix in enumerate(prefixes):
             if after.encode() > prefix.encode() and not after.startswith(prefix):
@@ -98,7 +98,7 @@ class RetentionEvaluator:
                 query = ListQuery(KeyPrefix(prefix), position, limit, manifests=True)
                 page = await self._storage.entries(query)
                 position = page.next_after
-                # After the end of a prefix the next prefix begins, whatever the last key was.
+                # At the end of a prefix, continue with the next prefix.
                 after = position or after
                 yield page.entries, None if position is None and is_last else after
 
@@ -125,7 +125,7 @@ class RetentionEvaluator:
     async def find_expired(
         self, entries: Sequence[Entry], at_ns: int, state: ScanState
     ) -> ExpiredPage:
-        """Find the images and runs on a page that have expired at `at_ns` (nanoseconds).
+        """Find the images and runs on a page that are expired at `at_ns` (nanoseconds).
 
         Raises:
             BackendUnavailable: the storage or the database failed.
@@ -154,7 +154,7 @@ class RetentionEvaluator:
     # One image ---------------------------------------------------------------------------
 
     async def has_expired(self, image: StoredImage, at_ns: int) -> bool:
-        """Return whether an image has expired by itself. False for images in published runs.
+        """Return whether an image has expired individually. False for images in published runs.
 
         Raises:
             BackendUnavailable: the storage or the database failed.
@@ -164,7 +164,7 @@ class RetentionEvaluator:
         return bool(await self._find_expired_images([image], at_ns))
 
     async def expected_expiration(self, image: StoredImage) -> datetime | None:
-        """Return when an image will expire; None if it is kept or depends on other runs.
+        """Return an image's expiration time. None if it is kept or depends on other runs.
 
         Raises:
             BackendUnavailable: the storage or the database failed.
@@ -185,7 +185,7 @@ class RetentionEvaluator:
     async def find_run(
         self, key: StorageKey, folders: dict[str, int | None]
     ) -> PublishedFolder | None:
-        """Find the published run that contains an image. Cache the folders' times in `folders`."""
+        """Return the published run that contains an image, or None. `folders` is a cache."""
         folder = image_entry(key.text)
         while "/" in folder:
             folder = folder.rpartition("/")[0]
@@ -199,7 +199,7 @@ class RetentionEvaluator:
     async def _published_ns(self, folder: ImagePath) -> int | None:
         try:
             return (await self._storage.stat(StorageKey.of_manifest(folder))).modified_ns
-        except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
+        except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
             return None
 
     async def _find_expired_images(
@@ -225,7 +225,7 @@ class RetentionEvaluator:
     # A run -------------------------------------------------------------------------------
 
     async def expected_run_expiration(self, folder: str, published_ns: int) -> Expiration | None:
-        """Return when a published run will expire; None if it is kept or depends on other runs.
+        """Return a published run's expiration. None if it is kept or depends on other runs.
 
         Raises:
             BackendUnavailable: the database failed.
@@ -267,7 +267,7 @@ class RetentionEvaluator:
     async def _outnumbered_since(
         self, rule: Rule, folder: str, state: ScanState
     ) -> datetime | None:
-        """Return when `keep_last_runs` newer runs existed, or None if the run is kept."""
+        """Return the time since which `keep_last_runs` newer runs exist; None if a run is kept."""
         if rule.name not in state.newest:
             return None
         last, newest = state.newest[rule.name]
@@ -275,11 +275,11 @@ class RetentionEvaluator:
             return None
         run = await self._listing.find_published(f"{folder}/")
         if run is None or run.published_at is None or (run.published_at, folder) > last:
-            return None  # published, or published again, since the scan began
+            return None  # published, or published again, after the scan began
         return last[0]
 
     async def _is_tagged(self, folder: str, touching: Sequence[Rule]) -> bool:
-        """Return whether a tag in the library keeps a run, through any image in it."""
+        """Return whether a run is kept because one of its images has a tag from `touching`."""
         if await self._has_tagged_resource(folder, touching):
             return True
         for rule in touching:
@@ -295,7 +295,7 @@ class RetentionEvaluator:
         return False
 
     async def _has_tagged_resource(self, folder: str, touching: Sequence[Rule]) -> bool:
-        """Return whether a resource that was ingested from a run has a tag that keeps the run."""
+        """Return whether a resource ingested from the run has a tag that keeps the run."""
         for rule in touching:
             if rule.unless_tagged:
                 within = max(f"{folder}/", rule.prefix, key=len)
@@ -306,6 +306,6 @@ class RetentionEvaluator:
 
 
 def to_nanoseconds(moment: datetime) -> int:
-    """Convert an aware time to nanoseconds since the epoch, without rounding."""
+    """Convert a datetime with a time zone to nanoseconds since the epoch, without rounding."""
     since = moment - datetime.fromtimestamp(0, moment.tzinfo)
     return since // timedelta(microseconds=1) * 1000

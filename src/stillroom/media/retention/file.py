@@ -1,4 +1,4 @@
-"""Parser of `retention.toml`, with the line number of each error."""
+"""Parser for `retention.toml`. Its error messages contain line numbers."""
 
 import re
 import tomllib
@@ -14,11 +14,11 @@ from stillroom.media.tags import checked_tags
 from stillroom.paths import ImagePrefix
 
 FILE_NAME: Final = "retention.toml"
-"""File in the data directory, unless `STILLROOM_RETENTION_FILE` names another one."""
+"""Name of the rules file in the data directory. `STILLROOM_RETENTION_FILE` overrides it."""
 
 _MAX_BYTES: Final = 1024**2
 _MAX_RULES: Final = 100
-"""Upper bound because every image is compared with every rule."""
+"""Maximum number of rules, because every image is compared with every rule."""
 
 _MAX_RUNS: Final = 10_000
 
@@ -27,7 +27,7 @@ _LINE: Final = re.compile(r"at line (\d+)")
 
 
 class _InvalidRule(Exception):
-    """Invalid value of a key in a rule, or, with an empty key, an invalid rule."""
+    """Error about the value of a key in a rule, or about the whole rule if the key is empty."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -35,12 +35,12 @@ class _InvalidRule(Exception):
 
 
 def read_rules(file: Path, *, is_named: bool, compute_ttl: timedelta | None) -> Rules:
-    """Read the rules in a file, and add one for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
+    """Read the rules from a file, and add a rule for `compute_ttl` (`STILLROOM_COMPUTE_TTL`).
 
-    `is_named` means that a setting names the file, so it must exist.
+    The file must exist if `is_named` is True, because a setting then contains its name.
 
     Raises:
-        ConfigurationError: the file cannot be read, or one of its lines is wrong.
+        ConfigurationError: the file cannot be read or is invalid.
     """
     rules = [] if compute_ttl is None else [Rule(COMPUTE_TTL, "", expire_after=compute_ttl)]
     try:
@@ -171,7 +171,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, object], Any]]] = {
 
 
 def _line_of(lines: list[str], start: int, key: str) -> int:
-    """Return the number (from 1) of the first line at or after `start` that begins with a key."""
+    """Return the number (from 1) of the first line, not before `start`, that begins with a key."""
     begins = re.compile(rf"\s*(?:\[\[?\s*)?[\"']?{re.escape(key)}[\"']?\s*[=\].]")
     matches = (n for n in range(start, len(lines)) if key and begins.match(lines[n]))
     return next(matches, start) + 1

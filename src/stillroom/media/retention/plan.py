@@ -1,4 +1,4 @@
-"""Retention plan: a dry run of the scan that marks expired images."""
+"""Retention plan: a dry run that lists the images which an expiry scan would delete."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """Image that a scan would mark, or has already marked.
+    """Image that an expiry scan would mark for deletion, or has already marked.
 
     Attributes:
-        run: Published run with which the image expires; None if it expires by itself.
-        due_at: Time of the deletion if the image is marked already; None if it is not yet.
+        run: Published run that contains the image; None if the image expires individually.
+        due_at: Time of the deletion if the image is already marked, else None.
     """
 
     image: StoredImage
@@ -32,7 +32,7 @@ class PlannedImage:
 
 
 class Plan:
-    """Applies the rules to the stored images as a scan does, but changes nothing."""
+    """Dry run: applies the rules to the stored images like a scan, but changes nothing."""
 
     def __init__(
         self, storage: ImageStorage, database: MediaDatabase, evaluator: RetentionEvaluator
@@ -44,11 +44,11 @@ class Plan:
     async def images(
         self, at: datetime, on_page: Callable[[int], None] = lambda _: None
     ) -> AsyncIterator[PlannedImage]:
-        """Yield the images that a scan at a given time would mark, or has marked.
+        """Yield the images that a scan at a given time would mark, or has already marked.
 
         Args:
-            at: Time of the scan. Saves, publications and tags until then cannot be foreseen.
-            on_page: Called with the number of entries after each page of the listing.
+            at: Time of the scan. For a future time, the result assumes that nothing changes.
+            on_page: Called after each page of the listing with the number of entries.
 
         Raises:
             ListingUnsupported: the storage cannot list.

@@ -1,6 +1,6 @@
-"""Retention rules for images and published runs. Pure; no I/O.
+"""Retention rules for images and published runs. This module does no I/O.
 
-If several rules match, the earliest expiration counts, unless one of them keeps the image.
+If several rules match an image, the earliest expiration counts, unless one rule keeps the image.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 COMPUTE_TTL: Final = "STILLROOM_COMPUTE_TTL"
-"""Name of the rule that this setting creates."""
+"""Name of a setting, and of the rule that it creates."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -21,12 +21,12 @@ class Rule:
     """Retention rule.
 
     Attributes:
-        name: `rule 2` for the second rule of the file, or `COMPUTE_TTL`.
-        prefix: Literal prefix of image paths. A run matches with its folder and a slash.
-        expire_after: Maximum age of an image or a published run; None: no limit.
-        keep_last_runs: Number of newest published runs to keep; None: runs are not counted.
+        name: `rule 2` for the second rule in the file, or `COMPUTE_TTL`.
+        prefix: Prefix of image paths. A run matches if its folder with a slash has this prefix.
+        expire_after: Maximum age of an image or a published run; None means no limit.
+        keep_last_runs: Number of newest published runs to keep; None means no such limit.
         unless_tagged: Images with one of these tags in the media library are kept.
-        keep: Keep everything below `prefix`, whatever other rules say.
+        keep: True to keep everything below `prefix`, even if other rules expire it.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Rule:
 
     @property
     def after_ns(self) -> int:
-        """`expire_after` in nanoseconds, or 0."""
+        """`expire_after` in nanoseconds, or 0 if it is None."""
         return 0 if self.expire_after is None else self.expire_after // _MICROSECOND * 1000
 
     def has_expired(self, modified_ns: int, at_ns: int) -> bool:
-        """Return whether an image saved at `modified_ns` is too old at `at_ns`."""
+        """Return whether an image saved at `modified_ns` exceeds the maximum age at `at_ns`."""
         return self.expire_after is not None and modified_ns + self.after_ns <= at_ns
 
 
@@ -55,13 +55,13 @@ class Expiration:
 
     @property
     def at(self) -> datetime:
-        """The time in UTC, limited to the range of `datetime`: times of files can exceed it."""
+        """The time in UTC, limited to what `datetime` can represent: file times may exceed it."""
         return datetime.fromtimestamp(max(0, min(self.at_ns // 1000 / 1e6, _LATEST_S)), UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All retention rules of one store, in the order of the file."""
+    """All retention rules of one store, in file order."""
 
     rules: Sequence[Rule] = ()
 
@@ -70,22 +70,22 @@ class Rules:
 
     @property
     def expire_anything(self) -> bool:
-        """True if at least one rule lets images or runs expire."""
+        """True if images or runs can expire under at least one rule."""
         return any(not rule.keep for rule in self.rules)
 
     @property
     def tags(self) -> frozenset[str]:
-        """Tags of all rules that keep images."""
+        """Tags that prevent an image's expiration under at least one rule."""
         return frozenset().union(*(rule.unless_tagged for rule in self.rules))
 
     @property
     def shortest(self) -> timedelta | None:
-        """Shortest `expire_after` of all rules; None if no rule has one."""
+        """Shortest `expire_after` among all rules; None if it is not set in any rule."""
         return min((r.expire_after for r in self.rules if r.expire_after is not None), default=None)
 
     @property
     def prefixes(self) -> Sequence[str]:
-        """Prefixes to scan, in the order of keys, without those that another one covers."""
+        """Prefixes to scan, in key order, without prefixes that a shorter prefix covers."""
         prefixes: list[str] = []
         for prefix in sorted({rule.prefix.encode() for rule in self.rules if not rule.keep}):
             if not prefixes or not prefix.startswith(prefixes[-1].encode()):
@@ -93,7 +93,7 @@ class Rules:
         return prefixes
 
     def may_expire(self, path: str, modified_ns: int, at_ns: int) -> bool:
-        """Return whether an image, or its run, may have expired and needs the full check."""
+        """Return whether an image or its run may have expired. If True, a full check is needed."""
         return any(
             rule.keep_last_runs is not None or rule.has_expired(modified_ns, at_ns)
             for rule in self.rules
@@ -103,7 +103,7 @@ class Rules:
     def find_expiration(
         self, path: str, modified_ns: int, tags: Collection[str]
     ) -> Expiration | None:
-        """Return the expiration of an image in no published run; None if the image is kept."""
+        """Return the expiration of an image outside published runs; None if the image is kept."""
         expirations: list[Expiration] = []
         for rule in self.rules:
             if not path.startswith(rule.prefix):
@@ -115,7 +115,7 @@ class Rules:
         return min(expirations, key=lambda expiration: expiration.at_ns, default=None)
 
     def touching(self, folder: str) -> Sequence[Rule]:
-        """Return the rules that apply to a folder or to a part of its content."""
+        """Return the rules that apply to at least a part of a folder's content."""
         inside = folder + "/"
         return [
             rule
@@ -124,5 +124,5 @@ class Rules:
         ]
 
     def covering(self, folder: str) -> Sequence[Rule]:
-        """Return the rules that apply to the whole content of a folder."""
+        """Return the rules that apply to a folder's whole content."""
         return [rule for rule in self.rules if f"{folder}/".startswith(rule.prefix)]

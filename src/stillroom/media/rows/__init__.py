@@ -1,1 +1,1 @@
-"""Rows of the media library: all SQL statements."""
+"""Database access of the media library: all SQL statements."""

@@ -1,4 +1,4 @@
-"""Rows of `media_dead_letters`: deletions that were given up, for an operator to retry or drop."""
+"""Table `media_dead_letters`: failed deletions that an operator can retry or cancel."""
 
 import uuid
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from stillroom.media.rows.tables import dead_letters, deletions
 
 
 class DeadLetterRows:
-    """Dead letters of one library."""
+    """Database rows of one library's dead letters (deletions that have failed for good)."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -29,7 +29,7 @@ class DeadLetterRows:
         return [DeadLetter(**row._asdict()) for row in rows]
 
     async def retry(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Turn a dead letter back into a mark that is due now. The sweeper checks it as usual.
+        """Turn a dead letter back into a pending deletion that is due now.
 
         Raises:
             DeadLetterNotFound: there is no such dead letter.
@@ -54,7 +54,7 @@ class DeadLetterRows:
         return dead_letter
 
     async def drop(self, dead_letter_id: uuid.UUID) -> DeadLetter:
-        """Delete a dead letter, and keep the bytes.
+        """Delete a dead letter without deleting the image.
 
         Raises:
             DeadLetterNotFound: there is no such dead letter.
@@ -75,7 +75,7 @@ class DeadLetterRows:
 
 
 async def write_dead_letter(connection: AsyncConnection, mark: DueMark, error: str) -> None:
-    """Insert a dead letter for a mark whose deletion is given up."""
+    """Insert a dead letter for a deletion that has failed for good."""
     await connection.execute(
         sa.insert(dead_letters).values(
             id=mark.id,

@@ -1,7 +1,7 @@
-"""Rows of `media_deletions`: claiming and settling marks, for sweepers.
+"""Table `media_deletions`: pending deletions, which sweepers claim and settle.
 
-A claim has a lease: when it expires, the marks of a crashed sweeper can be claimed again. The order
-of locks is in `statements.py`.
+A claim has a lease. When the lease expires, another sweeper can claim the pending deletions of a
+sweeper that crashed. `statements.py` documents the lock order.
 """
 
 import uuid
@@ -42,21 +42,21 @@ from stillroom.storage.values import StoredImage
 
 
 class DeletionRows:
-    """Marks of one library."""
+    """Database rows of one library's pending deletions."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
 
     async def claim(self, claim: uuid.UUID, *, limit: int, lease: timedelta) -> ClaimedMarks:
-        """Claim marks that are due; they can no longer be cancelled.
+        """Claim pending deletions that are due. Claimed deletions can no longer be cancelled.
 
-        The rows of deleted resources are deleted in the same transaction: an ingest of identical
-        bytes keeps the resource before it, and creates another one after it. Marks of an image that
-        is being ingested in place are skipped; see `require_unclaimed`.
+        The same transaction deletes the rows of deleted resources. An ingest of identical bytes
+        keeps the resource before this transaction, and creates a new resource after it. Images
+        that are being ingested in place are skipped; see `require_unclaimed`.
 
         Args:
             claim: New id for this claim, also passed to `settle`.
-            limit: Maximum number of marks.
+            limit: Maximum number of pending deletions to claim.
             lease: Duration of the claim.
         """
         moment = now()
@@ -69,8 +69,8 @@ class DeletionRows:
         )
         async with self._engine.writing() as connection:
             rows = (await connection.execute(due)).all()
-            # Check again now that the rows are locked: PostgreSQL read the intents before that.
-            # Read them before the resources, since an ingest writes one when it deletes its intent.
+            # Read the intents again: PostgreSQL had read them before it locked the rows.
+            # Read resources after that: an ingest deletes its intent and inserts its resource.
             ingested = await _find_ingested(connection)
             rows = [row for row in rows if row.storage_key not in ingested]
             copies = await _find_by_hashes(
@@ -107,7 +107,7 @@ class DeletionRows:
         )
 
     async def settle(self, claim: uuid.UUID, settlement: Settlement) -> None:
-        """Record the outcome of claimed marks, unless they were claimed again since."""
+        """Record the outcomes of claimed deletions, except those that were claimed again."""
         ours = deletions.c.claimed_by == claim
         async with self._engine.writing() as connection:
             if settlement.done:
@@ -136,7 +136,7 @@ class DeletionRows:
         **values: object,
     ) -> None:
         values["lease_until"] = None
-        if not mark.storage_key.is_media:  # else the resource's row is gone: cannot be cancelled
+        if not mark.storage_key.is_media:  # else the resource's row is deleted: do not cancel
             values["claimed_by"] = None
         await connection.execute(
             sa.update(deletions).where(deletions.c.id == mark.id, ours).values(**values)
@@ -157,12 +157,12 @@ class DeletionRows:
         await write_dead_letter(connection, mark, error)
 
     async def require_unclaimed(self, key: StorageKey) -> None:
-        """Check that no sweeper has claimed a mark of a key; wait for a concurrent claim to commit.
+        """Check that no sweeper has claimed a pending deletion of the image at `key`.
 
-        After the intent of an ingest in place was committed, no sweeper can claim such a mark.
+        Waits for concurrent claims. Later claims skip the image if its ingest intent is committed.
 
         Raises:
-            MarkClaimed: a sweeper has claimed a mark, and may delete the image.
+            MarkClaimed: a sweeper has claimed a pending deletion, and may delete the image.
         """
         async with self._engine.writing() as connection:
             claims = await connection.execute(
@@ -174,7 +174,7 @@ class DeletionRows:
                 raise MarkClaimed
 
     async def due(self, *, after: DueMark | None, limit: int) -> Sequence[DueMark]:
-        """Return a page of unclaimed due marks, oldest first, without claiming them."""
+        """Return a page of unclaimed pending deletions that are due, oldest first."""
         statement = sa.select(deletions).where(_is_due())
         if after is not None:
             statement = statement.where(
@@ -190,7 +190,7 @@ class DeletionRows:
         return [_due_mark(row, attempts=row.attempts) for row in rows]
 
     async def of_saves(self, images: Sequence[StoredImage]) -> Sequence[DueMark]:
-        """Return the marks of specific saves, due or not."""
+        """Return all pending deletions of these exact versions of images."""
         saves = {(image.key, image.save_id) for image in images}
         async with self._engine.reading() as connection:
             keys = among(connection, [image.key for image in images])
@@ -203,12 +203,12 @@ class DeletionRows:
         ]
 
     async def mark_save(self, image: StoredImage, reason: str, due_at: datetime) -> None:
-        """Mark a save."""
+        """Insert a pending deletion of this version of an image."""
         async with self._engine.writing() as connection:
             await mark_saves(connection, [image], reason, due_at)
 
     async def count_deleted(self, images: Sequence[StoredImage]) -> int:
-        """Count the images that are marked because they, or their run, were deleted."""
+        """Count the images with a pending deletion because they, or their run, were deleted."""
         async with self._engine.reading() as connection:
             keys = among(connection, [image.key for image in images])
             statement = sa.select(deletions.c.storage_key, deletions.c.save_id).where(
@@ -218,7 +218,7 @@ class DeletionRows:
         return sum((image.key, image.save_id) in marked for image in images)
 
     async def mark_orphans(self, images: Sequence[StoredImage]) -> Sequence[StorageKey]:
-        """Mark the images that no row refers to, due at once. Return their keys."""
+        """Mark images that no row refers to for immediate deletion. Return their keys."""
         async with self._engine.writing() as connection:
             known = await known_keys(connection, [image.key for image in images])
             marked = [image for image in images if image.key not in known]
@@ -227,14 +227,14 @@ class DeletionRows:
 
 
 async def _remove_resources(connection: AsyncConnection, deleted: Sequence[uuid.UUID]) -> None:
-    """Delete the rows of deleted resources. Their sources no longer need a copy."""
+    """Delete the rows of deleted resources. Their sources can then be deleted without a copy."""
     gone = resources.c.id.in_(deleted), resources.c.deleted_at.is_not(None)
     hashes = sa.select(resources.c.content_hash).where(*gone).scalar_subquery()
     for queue in (deletions, dead_letters):
         sources = (
             sa.select(queue.c.id)
             .where(queue.c.reason == RELOCATED, queue.c.content_hash.in_(hashes))
-            # Do not wait for a mark while others are locked; the sweeper checks skipped ones.
+            # Do not wait for a locked row while holding locks; the sweeper checks skipped rows.
             .with_for_update(skip_locked=True)
         )
         ids = (await connection.execute(sources)).scalars().all()

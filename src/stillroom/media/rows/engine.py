@@ -1,8 +1,8 @@
-"""Connections and transactions of SQLite (next to the images) and PostgreSQL.
+"""Database connections and transactions, for SQLite and PostgreSQL.
 
-In SQLite, acknowledged transactions survive a power cut only with a write-ahead log and
-`synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous), and several processes
-can write only if a transaction acquires the lock when it begins
+In SQLite, committed transactions survive a power failure only with a write-ahead log and
+`synchronous=FULL` (https://www.sqlite.org/pragma.html#pragma_synchronous). Several processes can
+write only if each transaction acquires the lock when it begins
 (https://www.sqlite.org/lang_transaction.html).
 """
 
@@ -28,13 +28,13 @@ from stillroom.errors import BackendUnavailable, ConfigurationError
 from stillroom.media.config import PostgresConfig, RowsConfig, SqliteConfig
 
 _TIMEOUT_S: Final = 10.0
-"""Time limit of a transaction, including all waiting. After it the client must retry."""
+"""Time limit for a transaction in seconds, including waits. After it, the client must retry."""
 
 _CANCEL_S: Final = 2.0
-"""Time for the server to cancel a transaction. If it hangs, the connection is closed."""
+"""Seconds for the database to cancel a transaction. After that, the connection is closed."""
 
 _BUSY_S: Final = 5
-"""Time that SQLite waits for another process's transaction; ours take milliseconds."""
+"""Seconds that SQLite waits for other processes' transactions, which take milliseconds."""
 
 _CONNECT_S: Final = 5
 _POOLED: Final = 5
@@ -53,10 +53,10 @@ class RowsEngine:
     """Connection pool and transactions of the configured database, for one event loop."""
 
     def __init__(self, config: RowsConfig) -> None:
-        """Connect lazily.
+        """Prepare the connection pool, which connects on first use.
 
         Raises:
-            ConfigurationError: the URL cannot be used.
+            ConfigurationError: the database URL is invalid.
         """
         self.is_sqlite = isinstance(config, SqliteConfig)
         options = _options(config)
@@ -72,32 +72,32 @@ class RowsEngine:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction that changes nothing.
+        """Begin a read-only transaction.
 
         Raises:
-            BackendUnavailable: the database is away, or too slow.
+            BackendUnavailable: the database is unreachable or too slow.
         """
         async with self._transaction(writes=False) as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Begin a transaction. Commit at the end of the block, or roll back after an exception.
+        """Begin a transaction. Commit it when the block ends, or roll it back on an exception.
 
         Raises:
-            BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
+            BackendUnavailable: the database is unreachable or too slow; perhaps after the commit.
         """
         async with self._transaction(writes=True) as connection:
             yield connection
 
     async def rewrite(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that writes data that can be rebuilt from the images.
+        """Run `work` in a transaction that writes data which can be rebuilt from the images.
 
-        With SQLite it runs in one thread and does not wait for the disk: a power cut may lose the
-        transaction, but only as a whole.
+        With SQLite, `work` runs in a single thread, and the commit does not wait for the disk. A
+        power failure may therefore lose the whole transaction, but never a part of it.
 
         Raises:
-            BackendUnavailable: the database is away, or too slow; the outcome may be unknown.
+            BackendUnavailable: as in `writing`.
         """
         if self._rewriting is None:
             async with self.writing() as connection:
@@ -110,8 +110,8 @@ class RowsEngine:
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         with translated():
             async with (
-                # At the first cancellation the driver asks the server to cancel, and waits up to
-                # 10 s. At the second one it closes the connection.
+                # After the first cancellation, the driver tells the server to cancel, and waits up
+                # to 10 s. After the second cancellation, it closes the connection.
                 asyncio.timeout(_TIMEOUT_S + _CANCEL_S),
                 asyncio.timeout(_TIMEOUT_S),
                 self._engine.connect() as connection,
@@ -128,9 +128,9 @@ class RowsEngine:
 
 
 class _SqliteConnection(sqlite3.Connection):
-    """Connection that closes itself when it is garbage collected.
+    """SQLite connection that closes itself when it is garbage-collected.
 
-    aiosqlite does not close a connection whose caller was cancelled while its thread opened it.
+    If a caller is cancelled while aiosqlite opens a connection, aiosqlite does not close it.
     """
 
     def __del__(self) -> None:
@@ -138,10 +138,10 @@ class _SqliteConnection(sqlite3.Connection):
 
 
 class _Rewriting:
-    """Connection to SQLite in a separate thread, for `RowsEngine.rewrite`.
+    """SQLite connection in a separate thread, for `RowsEngine.rewrite`.
 
     It is faster than the asynchronous driver, which switches threads several times per statement.
-    Commits do not wait for the disk (`synchronous=NORMAL`), so a power cut may lose them.
+    Commits do not wait for the disk (`synchronous=NORMAL`), so a power failure may lose them.
     """
 
     def __init__(self, config: SqliteConfig) -> None:
@@ -161,18 +161,18 @@ class _Rewriting:
                 return work(connection)
 
     def close(self) -> None:
-        """Wait for the current transaction, and close the connection."""
+        """Wait until the current transaction ends, and close the connection."""
         self._thread.shutdown()
         self._engine.dispose()
 
 
 @contextlib.contextmanager
 def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
-    """Open a synchronous connection with an exclusive transaction, one at a time in all processes.
+    """Begin an exclusive transaction for a migration. Other processes wait until it ends.
 
     Raises:
-        BackendUnavailable: the database is away, or the lock could not be acquired in time.
-        ConfigurationError: the URL cannot be used.
+        BackendUnavailable: the database is unreachable, or the lock was not acquired in time.
+        ConfigurationError: the database URL is invalid.
     """
     engine = sa.create_engine(
         _url(config, driver="pysqlite"),
@@ -188,21 +188,21 @@ def migrating(config: RowsConfig) -> Iterator[sa.Connection]:
         connection = connection.execution_options(**{_WRITES: True})
         stack.enter_context(connection.begin())
         if isinstance(config, PostgresConfig):
-            # The lock ends with the transaction, so it also works with a transaction pooler.
+            # The lock is released with the transaction, so it also works with a pooler.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         yield connection
 
 
 _ADVISORY_LOCK: Final = int.from_bytes(b"stillrm", "big")
-"""Number that no other application uses (https://www.postgresql.org/docs/17/explicit-locking.html)."""
+"""Id of our PostgreSQL lock; see https://www.postgresql.org/docs/17/explicit-locking.html."""
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Translate errors of the drivers, except those caused by our own bugs.
+    """Convert database driver errors, except errors that indicate a bug in this project.
 
     Raises:
-        BackendUnavailable: the database is away, full, or too slow.
+        BackendUnavailable: the database is unreachable, full or too slow.
     """
     try:
         yield
@@ -256,7 +256,7 @@ def _keep_sqlite_rules(engine: sa.Engine, *, synchronous: str) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock file next to the database, because switching to WAL ignores the timeout."""
+    """Lock a file next to the database. Switching SQLite to WAL does not wait for other locks."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)  # missing with a bucket
     # Do not open an existing database: closing any descriptor of it would release SQLite's own
     # locks (https://www.sqlite.org/howtocorrupt.html, 2.2).

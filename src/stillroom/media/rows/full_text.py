@@ -1,7 +1,7 @@
-"""Full text of the search index: FTS5 in SQLite, `tsvector` in PostgreSQL.
+"""Full-text search in the index: FTS5 in SQLite, `tsvector` in PostgreSQL.
 
-All words come from `media/index/words.py` and have only letters and digits, so a client's text is
-never parsed as a query.
+All words come from `media/index/words.py`, and consist of letters and digits. The databases
+therefore never parse a client's text as a query.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,21 +26,21 @@ from stillroom.paths import COMPUTE_PREFIX, MEDIA_PREFIX
 
 _COLUMNS: Final = ("prompt", "path")
 _CLASSES: Final = dict(zip(_COLUMNS, "AB", strict=True))
-"""PostgreSQL's weights: they store the column of each word."""
+"""Letters by column: PostgreSQL stores them as weights, to record the column of each word."""
 
 _GAP: Final = 2
 _MAX_POSITION: Final = 16_383  # https://www.postgresql.org/docs/17/textsearch-limitations.html
 
 SPREAD_NS: Final = 10**7
-"""Maximum nanoseconds from a save to its row's id. Some buckets report whole seconds."""
+"""Maximum nanoseconds between a save time and the row id. Some buckets report whole seconds."""
 
 _LATEST_NS: Final = 2**63 - 1 - SPREAD_NS
 
 _MODEL, _LORA, _NAME, _LIBRARY = "mlnw"
-"""Prefixes of terms for parts of names and for the library's texts.
+"""Prefixes of index words for parts of names and for the library's texts.
 
-Facets are hexadecimal, so none begins with these letters. Terms with `_NAME` and `_LIBRARY` have
-positions, so that phrases of them can be searched.
+Facets are hexadecimal, so they never begin with these letters. Words with `_NAME` and `_LIBRARY`
+have positions, so that clients can search for phrases.
 """
 
 full_text: Final = sa.table(
@@ -48,11 +48,11 @@ full_text: Final = sa.table(
     sa.column("rowid", sa.BigInteger),
     *(sa.column(name, sa.Text) for name in (*_COLUMNS, "facets")),
 )
-"""Virtual table of SQLite. Its columns `model` and `lora` are empty."""
+"""Virtual FTS5 table in SQLite. Its columns `model` and `lora` are empty."""
 
 
 class _Way(NamedTuple):
-    """Consecutive words in some columns, or among the facets."""
+    """One way to match a term: consecutive words, or a facet (index word for an exact value)."""
 
     words: Phrase
     is_prefix: bool = False
@@ -62,12 +62,12 @@ class _Way(NamedTuple):
 def matching(
     query: FactsQuery, exact: Iterable[str] = (), *, is_sqlite: bool
 ) -> Sequence[sa.ColumnElement[bool]]:
-    """Return the conditions on rows of `search_images`; empty if the query has no terms.
+    """Return the query's full-text conditions on `search_images`; empty if it has no terms.
 
     Args:
         query: Query with the terms.
-        exact: Additional facets that the images must have.
-        is_sqlite: Whether to join `full_text` (SQLite) instead of using `tsvector` (PostgreSQL).
+        exact: Additional facets that an image must have.
+        is_sqlite: True to use FTS5 (SQLite), False to use `tsvector` (PostgreSQL).
     """
     wanted = [[*_ways(one, query)] for one in query.terms if not one.is_excluded]
     wanted += [[_Way((one,))] for one in exact]
@@ -85,7 +85,7 @@ def matching(
 
 
 def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions on the size and the time of a save."""
+    """Yield the query's SQL conditions on an image's size and save time."""
     saved, size = search_images.c.saved_ns, search_images.c.size
     if query.saved_from_ns is not None:
         yield saved >= known_ns(query.saved_from_ns)
@@ -98,18 +98,18 @@ def bounds_of(query: FactsQuery) -> Iterator[sa.ColumnElement[bool]]:
 
 
 def known_ns(moment: int) -> int:
-    """Limit a time to the range that both databases can store: 1970 to 2262."""
+    """Limit a time in nanoseconds to the range that both databases can store (1970 to 2262)."""
     return min(max(moment, 0), _LATEST_NS)
 
 
 def has_phrase(query: FactsQuery) -> bool:
-    """Return whether a term has several consecutive words."""
+    """Return whether any term in the query is a phrase of several words."""
     follow = ("", "prompt", "name")
     return any(one.kind in follow and len(one.words) > 1 for one in query.terms)
 
 
 def texts_of(indexed: IndexedImage) -> dict[str, str]:
-    """Return the full text of an image by column, as words separated by spaces."""
+    """Return an image's full text by column, as words separated by spaces."""
     key, facts = indexed.image.key.text, indexed.generation or Generation()
     path = key.partition("/")[2]
     found = {"prompt": words_of(facts.prompt or ""), "path": words_of(path)}
@@ -127,14 +127,14 @@ def texts_of(indexed: IndexedImage) -> dict[str, str]:
 
 
 def library_facets(texts: Sequence[str], tags: Sequence[str]) -> str:
-    """Return the facets of an image's texts and tags in the library."""
-    # The prefix alone separates two texts, so that no phrase matches across them.
+    """Return the facets for the texts and tags that the library has for an image."""
+    # An empty word separates two texts, so that a phrase never matches across both.
     words = [_LIBRARY + one for text in (*texts, *tags) for one in ("", *words_of(text))]
     return " ".join([*(facet("tag", tag) for tag in tags), *words])
 
 
 def _ways(term: Term, query: FactsQuery) -> Iterator[_Way]:
-    """Yield the alternatives for a term. An image that has one of them matches."""
+    """Yield the alternative ways to match a term. An image needs to match only one of them."""
     kind, words, is_prefix, _ = term
     name = joined(words)
     if kind == "":
@@ -177,7 +177,7 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
     """
 
     def phrase(way: _Way) -> str:
-        # PostgreSQL does not index weights: it checks each row that has the word.
+        # PostgreSQL does not index weights: it checks each row that contains the word.
         classes = "".join(_CLASSES[name] for name in way.columns if way.columns != _COLUMNS)
         ends = [":" + classes] * (len(way.words) - 1) + [":" + "*" * way.is_prefix + classes]
         mark = "" if way.columns else "="
@@ -192,7 +192,7 @@ def _tsquery(wanted: Iterable[Iterable[_Way]], unwanted: Sequence[_Way]) -> str:
 
 
 def tsvector(texts: Mapping[str, str]) -> str:
-    """Build the `tsvector` of an image."""
+    """Build an image's `tsvector` from its texts by column."""
     lexemes: list[str] = []
     position = 1
     for name in _COLUMNS:

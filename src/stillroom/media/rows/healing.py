@@ -1,6 +1,6 @@
-"""Rows of `media_healing`: the queue of resources with facts to compute.
+"""Table `media_healing`: queue of resources whose metadata is to be computed.
 
-The order of locks is in `statements.py`. No other table's row is locked together with one of these.
+A transaction that locks a row in this table locks no rows in other tables.
 """
 
 import uuid
@@ -17,7 +17,7 @@ from stillroom.media.rows.tables import Moment, healing, resources
 
 
 class HealingRows:
-    """Healing queue of one library."""
+    """Database rows of one library's healing queue."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -29,9 +29,9 @@ class HealingRows:
         after: uuid.UUID | None = None,
         limit: int,
     ) -> list[uuid.UUID]:
-        """Enqueue a page of the resources with missing facts, and return their ids, sorted.
+        """Queue one page of resources with missing metadata, and return their ids, sorted.
 
-        `ids` limits the resources (None: all), and `after` is the last id of the previous page.
+        If `ids` is set, only these resources are queued. `after` is the previous page's last id.
         """
         lacking = sa.or_(
             resources.c.dominant_color.is_(None),
@@ -60,7 +60,7 @@ class HealingRows:
             return sorted(result.scalars())
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedHealing:
-        """Claim jobs that are due. Delete those whose resource no longer exists."""
+        """Claim jobs that are due. Delete jobs whose resource no longer exists."""
         moment = now()
         due = healing.c.due_at <= moment
         statement = (
@@ -99,9 +99,9 @@ class HealingRows:
     async def end(
         self, job: HealingJob, *, lease_until: datetime, put_off: tuple[int, datetime] | None
     ) -> None:
-        """Delete a claimed row, unless it was claimed or enqueued again since.
+        """Delete a claimed job, unless it was claimed or queued again in the meantime.
 
-        With `put_off`, set the number of attempts and the time of the next one instead.
+        If `put_off` is set, keep the job with this number of attempts and next attempt time.
         """
         ours = healing.c.resource_id == job.resource.id, healing.c.due_at == lease_until
         statement: sa.Delete | sa.Update = sa.delete(healing).where(*ours)
@@ -112,7 +112,7 @@ class HealingRows:
             await connection.execute(statement)
 
     async def waiting(self) -> int:
-        """Count the jobs, due or not."""
+        """Return the number of all jobs, including jobs that are not yet due."""
         async with self._engine.reading() as connection:
             result = await connection.execute(sa.select(sa.func.count()).select_from(healing))
             return int(result.scalar_one())

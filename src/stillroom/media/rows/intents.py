@@ -1,7 +1,7 @@
-"""Rows of `media_intents`: ingests in progress, with a copy or in place.
+"""Table `media_intents`: announcements of ingests in progress.
 
-Because of them, a crash leaves no unknown copy, and no sweeper deletes an image that is about to be
-recorded in place. The order of locks is in `statements.py`.
+After a crash, the intents identify the copies to delete. They also keep sweepers from deleting an
+image that is about to be recorded in place. `statements.py` documents the lock order.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from stillroom.paths import StorageKey
 
 
 class IntentRows:
-    """Intents of one library."""
+    """Database rows of one library's ingest intents."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
 
     async def write(self, intent: Intent) -> bool:
-        """Write an intent before its copy is made, or renew its lease.
+        """Write an intent before the image is copied, or renew the intent's lease.
 
-        Return False if the sweeper is deleting an earlier copy under this key.
+        Return False if the sweeper is deleting an earlier copy at this key, else True.
         """
         async with self._engine.writing() as connection:
             insert = insert_into(connection, intents).values(
@@ -44,7 +44,7 @@ class IntentRows:
             return (await connection.execute(upsert)).one_or_none() is not None
 
     async def release(self, media_key: StorageKey) -> None:
-        """End an intent's lease now, so that the sweeper deletes its copy."""
+        """End an intent's lease now, so that the sweeper deletes the copy."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(intents)
@@ -53,16 +53,16 @@ class IntentRows:
             )
 
     async def remove(self, media_key: StorageKey) -> None:
-        """Delete the intent of a copy that was certainly not made."""
+        """Delete an intent. Call this only if its copy was certainly not written."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.delete(intents).where(intents.c.media_key == media_key, ~intents.c.sweeping)
             )
 
     async def claim(self, *, limit: int, lease: timedelta) -> ClaimedIntents:
-        """Claim intents whose lease has expired, so that no ingest relies on their copies any more.
+        """Claim intents whose lease has expired. Ingests can no longer use their copies.
 
-        If a resource uses the key of an intent, the intent is obsolete and deleted.
+        An intent whose key is used by a resource is obsolete, and is deleted.
         """
         moment = now()
         expired = (
@@ -89,7 +89,7 @@ class IntentRows:
         return ClaimedIntents(claimed, [key for key in keys if key in in_use], moment + lease)
 
     async def end(self, keys: Sequence[StorageKey], *, lease_until: datetime) -> None:
-        """Delete claimed intents without a copy, unless they were claimed again since."""
+        """Delete claimed intents whose copies are deleted, unless they were claimed again."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.delete(intents).where(
@@ -101,7 +101,7 @@ class IntentRows:
 
 
 async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Delete the intent of an ingest whose resource is written in this transaction.
+    """Delete an ingest's intent in the transaction that inserts the resource.
 
     Raises:
         IntentLost: the sweeper has claimed the intent.
@@ -114,7 +114,7 @@ async def end_intent(connection: AsyncConnection, media_key: StorageKey) -> None
 
 
 async def require_intent(connection: AsyncConnection, media_key: StorageKey) -> None:
-    """Lock an intent whose copy a resource is about to use.
+    """Lock the row of an intent whose copy a resource will use.
 
     Raises:
         IntentLost: the sweeper has claimed the intent.

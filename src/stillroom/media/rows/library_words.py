@@ -1,4 +1,4 @@
-"""Captions, alt texts and tags of the library in the search index."""
+"""Adds the media library's captions, alt texts and tags to the search index."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,17 +17,17 @@ from stillroom.storage.values import StoredImage
 _ADVISORY_LOCK: Final = int.from_bytes(b"stllidx", "big")
 
 Row = tuple[dict[str, Any], dict[str, str]]
-"""Row of `search_images`, and its full text by column."""
+"""Row for `search_images`, and the image's full text by column."""
 
 
 def lock_index(connection: sa.Connection) -> None:
-    """Wait until no other transaction writes to the index. SQLite always has one writer."""
+    """Wait until no other transaction writes to the index. With SQLite, there is nothing to do."""
     if connection.dialect.name != "sqlite":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
 def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
-    """Add the library's texts to rows before they are written."""
+    """Add the library's texts to index rows before the rows are written."""
     said = _said_of(connection, [StorageKey(image["storage_key"]) for image, _ in rows])
     for image, texts in rows:
         facets = said.get((image["storage_key"], image["save_id"]))
@@ -38,9 +38,9 @@ def describe(connection: sa.Connection, rows: Collection[Row]) -> None:
 
 
 def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
-    """Rewrite the library's texts of some images in the index, after they have changed.
+    """Update the library's texts in the index rows of some images, after the texts have changed.
 
-    Call this last in a transaction, because it waits for other writers of the index.
+    Call this last in a transaction, because it waits for other transactions on the index.
     """
     lock_index(connection)
     wanted = search_images.c.storage_key.in_([key.text for key in keys])
@@ -64,7 +64,7 @@ def reword(connection: sa.Connection, keys: Iterable[StorageKey]) -> None:
 def _said_of(
     connection: sa.Connection, keys: Sequence[StorageKey]
 ) -> Mapping[tuple[str, str], str]:
-    """Return the facets of the library's texts, by key and save id."""
+    """Return the index words of the library's texts, by key and save id."""
     said = (resources.c.caption, resources.c.alt_text, tags.c.tag)
     asked = (
         sa.select(resources, tags.c.tag)

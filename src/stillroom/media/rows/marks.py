@@ -1,6 +1,6 @@
-"""Functions that write and cancel marks (`media_deletions`) in transactions of other modules.
+"""Functions that other modules call in a transaction to write or cancel pending deletions.
 
-The order of locks is in `statements.py`.
+The table is `media_deletions`. `statements.py` documents the lock order.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from stillroom.storage.values import StoredImage
 
 
 async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
-    """Write a mark. A save that is marked already keeps its first due time.
+    """Insert a pending deletion. If the version already has one, its due time does not change.
 
-    A relocated source may have a mark for another reason, without a hash; that one is updated.
+    An existing pending deletion without a hash gets the hash of a relocated source.
     """
     if mark is None:
         return
@@ -48,12 +48,12 @@ async def write_mark(connection: AsyncConnection, mark: Mark | None) -> None:
 async def mark_saves(
     connection: AsyncConnection, images: Sequence[StoredImage], reason: str, due_at: datetime
 ) -> set[StorageKey]:
-    """Mark saves in one statement. The earlier due time counts for saves that are marked already.
+    """Insert pending deletions. If an image already has one, the earlier due time counts.
 
-    Marks of relocated sources and marks that a sweeper has tried or claimed are not changed.
+    Those of relocated sources, and those that a sweeper has tried or claimed, are not changed.
 
     Returns:
-        The keys of the saves whose mark was added or changed.
+        The keys of the images whose pending deletion was added or changed.
     """
     if not images:
         return set()
@@ -93,13 +93,13 @@ async def mark_saves(
 
 
 async def cancel_marks_at(connection: AsyncConnection, key: StorageKey) -> None:
-    """Cancel the deletion of an image that a resource is about to use in place.
+    """Cancel the pending deletions of an image that a resource will use in place.
 
     Raises:
         MarkClaimed: the sweeper is deleting the image.
     """
     if key.is_media:
-        return  # a media key is only marked for the deletion of its own resource
+        return  # a pending deletion of a media key always belongs to its own resource
     await connection.execute(
         sa.delete(deletions).where(deletions.c.storage_key == key, deletions.c.claimed_by.is_(None))
     )

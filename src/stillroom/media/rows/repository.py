@@ -1,4 +1,4 @@
-"""Repository of one media library: an object per table, and queries on several tables."""
+"""Repository for one media library: one object per table, and queries on several tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,7 +23,7 @@ from stillroom.paths import StorageKey
 
 
 class MediaRepository:
-    """Rows of one library."""
+    """Access to all database rows of one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class MediaRepository:
     async def check(self) -> None:
         """Check that PostgreSQL responds.
 
-        SQLite is not checked: it depends only on the disk, and a query would create two files.
+        SQLite is not checked, because it depends only on the disk and a query would create files.
 
         Raises:
             BackendUnavailable: the database does not respond.
@@ -56,13 +56,13 @@ class MediaRepository:
             await connection.execute(sa.select(1))
 
     async def unknown_keys(self, keys: Sequence[StorageKey]) -> Sequence[StorageKey]:
-        """Return the keys that no resource, intent, mark or dead letter refers to."""
+        """Return the keys to which no row in the database refers."""
         async with self._engine.reading() as connection:
             known = await known_keys(connection, keys)
         return [key for key in keys if key not in known]
 
     async def queue_metrics(self) -> QueueMetrics:
-        """Return current counts of marks, intents, dead letters and healing jobs."""
+        """Return the current metrics of the deletion and healing queues."""
         moment = now()
         due = deletions.c.due_at <= moment
         statement = sa.select(

@@ -1,4 +1,4 @@
-"""Rows of `media_resources`. The order of locks is in `statements.py`."""
+"""Table `media_resources`: images and videos. `statements.py` documents the lock order."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -38,13 +38,13 @@ from stillroom.storage.values import StoredImage
 
 
 class ResourceRows:
-    """Resources of one library."""
+    """Database rows of one library's resources."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
 
     async def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """Return the resource with an id.
+        """Return the resource with this id.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
@@ -57,7 +57,7 @@ class ResourceRows:
         return resource_of(row)
 
     async def find_by_hash(self, content_hash: bytes) -> MediaResource | None:
-        """Return the resource with a hash, even if it was deleted."""
+        """Return the resource with this SHA-256, even if it was deleted, or None."""
         statement = select_resources().where(resources.c.content_hash == content_hash)
         async with self._engine.reading() as connection:
             row = (await connection.execute(statement)).one_or_none()
@@ -67,7 +67,7 @@ class ResourceRows:
         """Return a page of resources that were not deleted, newest first."""
         statement, identity = _live().limit(query.limit + 1), resources.c.id
         if query.tags:
-            # The index of tags contains the matching resources in the order of the page.
+            # The index on tags contains the matching resources in page order.
             first = tags.alias()
             statement = statement.join(first, first.c.resource_id == resources.c.id)
             statement, identity = statement.where(first.c.tag == query.tags[0]), first.c.resource_id
@@ -91,7 +91,7 @@ class ResourceRows:
         )
 
     async def in_order(self, *, after: uuid.UUID | None, limit: int) -> Sequence[MediaResource]:
-        """Return a page of all resources by id, including deleted ones."""
+        """Return a page of all resources, sorted by id, including deleted resources."""
         statement = select_resources().order_by(resources.c.id).limit(limit)
         if after is not None:
             statement = statement.where(resources.c.id > after)
@@ -100,26 +100,26 @@ class ResourceRows:
         return [resource_of(row) for row in rows]
 
     async def recorded_in_place(self, images: Sequence[StoredImage]) -> set[StorageKey]:
-        """Return the keys of the images that a resource uses in place."""
+        """Return the keys of images that a resource uses in place, without a copy."""
         async with self._engine.reading() as connection:
             return await keys_with_resource(connection, [image.key for image in images])
 
     async def add(
         self, resource: MediaResource, *, intent: StorageKey, source: Mark | None = None
     ) -> bool:
-        """Insert a resource, delete the intent of its ingest and mark the source, atomically.
+        """Insert a resource, delete its ingest intent and mark the source for deletion, atomically.
 
         Args:
-            resource: Resource that was copied or is recorded in place.
+            resource: Resource whose image was copied or is recorded in place.
             intent: `media_key` of the intent.
-            source: Mark of the source, if the library has a copy.
+            source: Pending deletion of the source if the library has a copy, else None.
 
         Returns:
-            False, with nothing changed, if another resource has these bytes.
+            True; or False, without any change, if another resource has the same bytes.
 
         Raises:
-            IntentLost: the sweeper has claimed the intent; nothing is changed.
-            MarkClaimed: the sweeper is deleting the image; nothing is changed.
+            IntentLost: the sweeper has claimed the intent. Nothing is changed.
+            MarkClaimed: the sweeper is deleting the image. Nothing is changed.
         """
         async with self._engine.writing() as connection:
             await cancel_marks_at(connection, resource.storage_key)
@@ -150,21 +150,21 @@ class ResourceRows:
     ) -> MediaResource | None:
         """Keep a resource whose bytes were ingested again, and cancel its pending deletion.
 
-        The intent of its copy is kept until the lease ends: a concurrent ingest of this resource
-        may still be copying, and needs the intent even if the resource is deleted meanwhile.
+        The copy's intent is kept until its lease expires. Another ingest of the same bytes may
+        still be copying, and needs the intent if the resource is deleted in the meantime.
 
         Args:
-            known: The resource as read before; its bytes were then checked at `storage_key`.
-            storage_key: New key of the bytes. A changed key below `media/` requires its intent.
-            save_id: Save at that key.
+            known: The resource, read before the file at `storage_key` was checked.
+            storage_key: New key of the bytes. A changed key below `media/` requires an intent.
+            save_id: Version of the image at that key.
             source: As in `add`.
             skipped: Key below `compute/` whose pending deletion is cancelled.
-            in_place: `media_key` of the intent of an ingest in place, which is deleted here.
+            in_place: `media_key` of the intent to delete, for an ingest in place.
             revive: If False, a deleted resource stays deleted.
 
         Returns:
-            The current resource. None, with nothing changed, if the resource no longer exists, was
-            moved meanwhile, or must not be revived; the ingest then restarts.
+            The current resource. None, without any change, if the resource no longer exists, has
+            moved, or must not be revived. The caller then restarts the ingest.
 
         Raises:
             IntentLost, MarkClaimed: as in `add`.
@@ -211,14 +211,14 @@ class ResourceRows:
         only_unset: bool = False,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Set fields of a resource. `check` is called with it before, and may raise an error.
+        """Set fields of a resource. First call `check` with the resource; it may raise an error.
 
-        With `only_unset`, only fields that are null are set. The UPDATE itself checks this, so that
-        the first of several concurrent changes counts.
+        With `only_unset`, only fields that are null are set. The UPDATE statement checks this, so
+        that the first of several concurrent changes counts.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
-            Exception: any error of `check`; nothing is changed then.
+            Exception: any error that `check` raises. Nothing is changed then.
         """
         values = change.values
         if only_unset:
@@ -254,12 +254,12 @@ class ResourceRows:
         due_at: datetime,
         check: Callable[[MediaResource], None] | None = None,
     ) -> MediaResource:
-        """Delete a resource, and mark its bytes unless it is in place. `check` is as in `change`.
+        """Delete a resource, and schedule its file's deletion unless it was recorded in place.
 
         Raises:
-            ResourceNotFound: there is no such resource, or it was deleted already.
+            ResourceNotFound: there is no such resource, or it was already deleted.
             ResourceProtected: the resource is protected.
-            Exception: any error of `check`; nothing is changed then.
+            Exception: any error that `check` raises, as in `change`. Nothing is changed then.
         """
         while True:
             known = await self.find(resource_id)
@@ -274,7 +274,7 @@ class ResourceRows:
                     raise ResourceProtected
                 this = resources.c.id == resource_id
                 if (current.storage_key, current.save_id) != (known.storage_key, known.save_id):
-                    await connection.rollback()  # moved meanwhile, so the mark is wrong
+                    await connection.rollback()  # the file has moved, so the key is wrong
                     continue
                 if current.storage_key.is_media:
                     await connection.execute(
@@ -297,7 +297,7 @@ async def _lock(connection: AsyncConnection, resource_id: uuid.UUID) -> MediaRes
 async def _check(
     connection: AsyncConnection, resource_id: uuid.UUID, check: Callable[[MediaResource], None]
 ) -> None:
-    """Call `check` with a locked resource, read again: the locking SELECT may have older tags."""
+    """Read a locked resource again, because its tags may be outdated, and call `check` with it."""
     statement = _live().where(resources.c.id == resource_id)
     check(resource_of((await connection.execute(statement)).one()))
 

@@ -1,6 +1,6 @@
-"""Rows of `media_run_deletions`: deletions of runs, which thus survive a crash.
+"""Table `media_run_deletions`: deletions of runs in progress, to resume them after a crash.
 
-A transaction locks such a row before marks; the rest of the order of locks is in `statements.py`.
+A transaction locks such a row before all rows that `statements.py` lists in its lock order.
 """
 
 import uuid
@@ -28,7 +28,7 @@ _COLUMNS: Final[tuple[sa.ColumnElement[Any], ...]] = (
 
 
 class RunDeletionRows:
-    """Deletions of runs in one library's storage."""
+    """Database rows of run deletions in one library's storage."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -36,16 +36,16 @@ class RunDeletionRows:
     async def begin(
         self, folder: str, claim: uuid.UUID, *, saved_until: datetime, lease: timedelta
     ) -> RunDeletion | None:
-        """Insert a deletion, and claim it with a new id. Restart it if it exists already.
+        """Insert and claim the deletion of a run. If its row exists already, restart the deletion.
 
         Args:
-            folder: Prefix of the keys of the run's images.
+            folder: Key prefix of the run's images.
             claim: New id for this claim.
-            saved_until: Images saved later are kept. Of two requests, the later time counts.
+            saved_until: Images saved later are kept. If requested twice, the later time counts.
             lease: Duration of the claim.
 
         Returns:
-            The deletion; None if another process has claimed it.
+            The deletion, or None if another process has claimed it.
         """
         moment = now()
         start: dict[str, object] = {
@@ -72,7 +72,7 @@ class RunDeletionRows:
         return None if row is None else _deletion(row)
 
     async def claim(self, claim: uuid.UUID, *, lease: timedelta) -> RunDeletion | None:
-        """Claim a deletion that no process has claimed, or whose lease expired; None if none is."""
+        """Claim and return a deletion that no other process is working on, or return None."""
         moment = now()
         free = (
             sa.select(run_deletions.c.folder)
@@ -103,18 +103,18 @@ class RunDeletionRows:
         after: str,
         lease: timedelta,
     ) -> bool:
-        """Mark a page of a run's images, and record the progress of its deletion.
+        """Mark one page of a run's images for deletion, and record the progress.
 
         Args:
-            claim: Claim of the deletion.
-            images: Images of the page that were not saved later than `saved_until`.
-            newer: Number of the other images of the page.
-            due_at: Due time of the marks.
-            after: Last key of the page.
+            claim: Id of the claim on the run's deletion.
+            images: Images on the page that were saved until `saved_until`.
+            newer: Number of images on the page that were saved later.
+            due_at: Time at which the images are to be deleted.
+            after: Last key on the page.
             lease: Duration of the renewed claim.
 
         Returns:
-            False, with nothing changed, if another process has claimed the deletion since.
+            True; or False, without any change, if another process has claimed the deletion.
         """
         async with self._engine.writing() as connection:
             locked = await connection.execute(
@@ -141,7 +141,7 @@ class RunDeletionRows:
         return True
 
     async def end(self, claim: uuid.UUID) -> RunDeletion | None:
-        """Delete the row of a finished deletion; None if another process has claimed it since."""
+        """Delete and return a finished deletion. None if another process has claimed it."""
         async with self._engine.writing() as connection:
             removed = await connection.execute(
                 sa.delete(run_deletions)
@@ -152,7 +152,7 @@ class RunDeletionRows:
         return None if row is None else _deletion(row)
 
     async def release(self, claim: uuid.UUID) -> None:
-        """Release the claim of a deletion, so that any process can claim it at once."""
+        """Release the claim on a deletion, so that any process can claim it at once."""
         async with self._engine.writing() as connection:
             await connection.execute(
                 sa.update(run_deletions)
@@ -161,13 +161,13 @@ class RunDeletionRows:
             )
 
     async def under_way(self) -> Sequence[RunDeletion]:
-        """Return all deletions. They are unfinished requests, so they are few."""
+        """Return all unfinished deletions of runs."""
         async with self._engine.reading() as connection:
             statement = sa.select(*_COLUMNS).order_by(run_deletions.c.folder)
             return [_deletion(row) for row in (await connection.execute(statement)).all()]
 
     async def take(self, under_way: Sequence[RunDeletion]) -> None:
-        """Insert deletions of another library, to be run here from the start."""
+        """Insert run deletions from another library. They start from the beginning."""
         async with self._engine.writing() as connection:
             for deletion in under_way:
                 await connection.execute(
@@ -184,7 +184,7 @@ class RunDeletionRows:
                 )
 
     async def is_deleting(self, folders: Sequence[str]) -> bool:
-        """Return whether a run in one of these folders is being deleted."""
+        """Return whether the run in any of these folders is being deleted."""
         statement = sa.select(run_deletions.c.folder).where(run_deletions.c.folder.in_(folders))
         async with self._engine.reading() as connection:
             return (await connection.execute(statement.limit(1))).first() is not None

@@ -1,6 +1,6 @@
-"""Rows of `media_scans`: position and claim of each scan through all images.
+"""Table `media_scans`: progress of the background scans through all images.
 
-The order of locks is in `statements.py`.
+`statements.py` documents the lock order.
 """
 
 import time
@@ -21,26 +21,26 @@ from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
 EXPIRY: Final = "expiry"
-"""Scan for expired compute results."""
+"""Name of the scan for expired compute results."""
 
 INDEX: Final = "index"
-"""Scan for images that the search index lacks."""
+"""Name of the scan for images that are missing in the search index."""
 
 REBUILD: Final = "rebuild"
-"""Rebuild of the search index by an operator: every image is read again."""
+"""Name of the scan with which an operator rebuilds the search index from every image."""
 
 START: Final = "start"
-"""Scan after a start, for changes that the index lost in the crash before it.
+"""Name of the scan after a start, which finds changes that the index lost in a crash.
 
-`next_at` is when the latest scan began. `after` is the time in nanoseconds since which changes may
-be missing; empty when the scan is over.
+`next_at` is the time at which the latest scan began. `after` is the time in nanoseconds from which
+on changes may be missing, or empty when the scan has ended.
 """
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 class ScanRows:
-    """Scans of one library, by name."""
+    """Database rows of one library's scans, identified by name."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -53,14 +53,14 @@ class ScanRows:
         name: str = EXPIRY,
         every: timedelta | None = None,
     ) -> str | None:
-        """Claim a scan with a new id.
+        """Claim a scan if it is due.
 
-        `every` is the interval of the scan: if the scan is due later than this from now, because of
-        other rules or another clock, it is due now.
+        `every` is the scan's interval. If the recorded next time is further away than this, because
+        the rules or the clock have changed, the scan is due now.
 
         Returns:
-            The key after which to resume (empty for the start), or None if the scan is not due or
-            another process has claimed it.
+            The key after which to resume (empty to start at the beginning), or None if the scan is
+            not due or another process has claimed it.
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
@@ -83,10 +83,10 @@ class ScanRows:
         return after
 
     async def note_start(self, started: datetime) -> str:
-        """Record since when changes may be missing, before this process writes to the index.
+        """Record the time from which on changes may be missing in the index.
 
         Returns:
-            The time of the latest save in the index, which is `since` of `claim_start`.
+            The save time of the newest indexed image, to be passed to `claim_start` as `since`.
         """
         since = str(await self._latest_save())
         async with self._engine.writing() as connection:
@@ -103,7 +103,7 @@ class ScanRows:
         return since
 
     async def needs_start(self, started: datetime) -> bool:
-        """Return whether no `START` scan has begun since this process started."""
+        """Return True if no `START` scan (the scan after a start) has begun since `started`."""
         statement = sa.select(scans.c.name).where(_needs_start(started))
         async with self._engine.reading() as connection:
             return (await connection.execute(statement)).first() is not None
@@ -111,11 +111,11 @@ class ScanRows:
     async def claim_start(
         self, claim: uuid.UUID, *, started: datetime, since: str, lease: timedelta
     ) -> tuple[str, datetime] | None:
-        """Claim the `START` scan.
+        """Claim the `START` scan, which compares storage and index after a start.
 
         Returns:
-            The time since which changes may be missing (at most `since`), and `next_at` for
-            `end`; None if another process has claimed the scan.
+            The time from which on changes may be missing (not after `since`), and the `next_at`
+            to pass to `end`. None if another process has claimed the scan.
         """
         moment = now()
         free = sa.or_(scans.c.lease_until.is_(None), scans.c.lease_until < moment)
@@ -135,7 +135,7 @@ class ScanRows:
         return None if after is None else (after, moment)
 
     async def _latest_save(self) -> int:
-        """Return the save time of the newest indexed image in nanoseconds, or 0."""
+        """Return the newest indexed image's save time in nanoseconds; 0 if the index is empty."""
         images = search_images.c
         statement = sa.select(images.saved_ns).where(images.id <= time.time_ns())
         async with self._engine.reading() as connection:
@@ -151,13 +151,13 @@ class ScanRows:
         after: str,
         lease: timedelta,
     ) -> Sequence[StorageKey] | None:
-        """Mark a page of expired images, and record the position of the scan.
+        """Mark a page of expired images for deletion, and record the scan's position.
 
-        Images that a resource uses in place are not marked, nor those with a dead letter.
+        Images that a resource uses in place, and images with a failed deletion, are skipped.
 
         Returns:
-            The keys that were not marked before; None, with nothing changed, if another process
-            has claimed the scan since.
+            The keys of newly marked images. None, without any change, if another process has
+            claimed the scan.
         """
         async with self._engine.writing() as connection:
             if not await _keep(connection, EXPIRY, claim, after=after, lease=lease):
@@ -167,17 +167,17 @@ class ScanRows:
         return [image.key for image in markable if image.key in marked]
 
     async def filter_markable(self, images: Sequence[StoredImage]) -> Sequence[StoredImage]:
-        """Return the images that `mark_expired` would mark, or has marked."""
+        """Return the images that `mark_expired` would mark, or has already marked."""
         async with self._engine.reading() as connection:
             return await _filter_markable(connection, images)
 
     async def keep(self, name: str, claim: uuid.UUID, *, after: str, lease: timedelta) -> bool:
-        """Record a scan's position and renew its lease; False if another process claimed it."""
+        """Record a scan's position and renew its lease. False if another process has claimed it."""
         async with self._engine.writing() as connection:
             return await _keep(connection, name, claim, after=after, lease=lease)
 
     async def end(self, claim: uuid.UUID, *, next_at: datetime | None, name: str = EXPIRY) -> None:
-        """Release the claim. Restart the scan at `next_at`, or (None) resume it at once."""
+        """Release the claim. The next scan is due at `next_at`; None: resume this scan at once."""
         values: dict[str, object] = {"claimed_by": None, "lease_until": None}
         if next_at is not None:
             values |= {"after": "", "next_at": next_at}
@@ -199,8 +199,8 @@ class ScanRows:
 
 
 def _needs_start(started: datetime) -> sa.ColumnElement[bool]:
-    """Build the condition that no `START` scan began since `started`."""
-    began = scans.c.next_at  # ignored if it is in the future: a clock was wrong
+    """Build the SQL condition that no `START` scan has begun since `started`."""
+    began = scans.c.next_at  # ignored if it is in the future, because a clock was wrong
     return sa.and_(scans.c.name == START, sa.or_(began < started, began > now()))
 
 

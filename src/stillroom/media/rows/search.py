@@ -1,7 +1,7 @@
-"""Rows of `search_images` with their full text (FTS5 or `tsvector`, see `full_text.py`).
+"""Table `search_images`: the search index, including full text (see `full_text.py`).
 
-A row's id is the time of the save in nanoseconds, so both databases can return the newest rows that
-match without sorting all of them.
+A row's id is the image's save time in nanoseconds. Both databases can therefore return the newest
+matching rows without sorting all matching rows.
 """
 
 import asyncio
@@ -39,28 +39,28 @@ from stillroom.media.rows.tables import search_images
 from stillroom.paths import StorageKey
 from stillroom.storage.values import StoredImage
 
-_MAX_TYPE: Final = 255  # other tools can store longer types in a bucket
+_MAX_TYPE: Final = 255  # other tools can store longer content types in a bucket
 _SLICE: Final = 16
-"""Rows built without a break: requests wait half a millisecond for them."""
+"""Number of rows built without a break, which delays requests by half a millisecond."""
 
 _AT_ONCE: Final = 100
-"""Rows in one statement of PostgreSQL, whose parameters the event loop prepares."""
+"""Number of rows per PostgreSQL statement, whose parameters are prepared on the event loop."""
 
 _NEAR: Final = 5000
-"""Rows after the start of a page that are checked one by one: 5 ms."""
+"""Number of rows after the start of a page that are checked one by one (takes 5 ms)."""
 
 _REACH: Final = 64
-"""Maximum size of the second search step, as a multiple of the time span of the near rows."""
+"""Maximum time span of the second search step, as a multiple of the near rows' time span."""
 
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _random: Final = random.SystemRandom()
 
 
 class SearchRows:
-    """Search index of one library."""
+    """Database rows of one library's search index."""
 
     def __init__(self, engine: RowsEngine) -> None:
-        """Use `engine`, which the caller closes."""
+        """Use the database connections of `engine`. The caller closes it."""
         self._engine = engine
 
     async def write(
@@ -71,14 +71,14 @@ class SearchRows:
         certain: bool = False,
         compared_with: Mapping[str, Indexed] | None = None,
     ) -> int:
-        """Write saves and deletions in one transaction. The latest save of a key counts.
+        """Write saved and deleted images in one transaction. The newest version of a key counts.
 
         Args:
             images: Entries of saved images.
             removed: Deletions of images.
-            certain: Whether the storage was read just now. Then newer rows are overwritten too.
-            compared_with: Rows that were read before the storage. Keys whose row has changed since
-                are skipped.
+            certain: True if the storage was read just now. Newer rows are then overwritten, too.
+            compared_with: Rows that were read before the storage. A key is skipped if its row has
+                changed in the meantime.
 
         Returns:
             The number of rows written.
@@ -88,7 +88,7 @@ class SearchRows:
         for number, one in enumerate(latest.values(), 1):
             rows[one.image.key] = self._row_of(one)
             if not number % _SLICE:
-                await asyncio.sleep(0)  # requests go first
+                await asyncio.sleep(0)  # let requests run first
         return await self._engine.rewrite(
             lambda connection: self._write(
                 connection, rows, latest, removed, certain=certain, compared_with=compared_with
@@ -138,14 +138,14 @@ class SearchRows:
         return len(new)
 
     async def find(self, key: StorageKey) -> IndexedImage | None:
-        """Return the entry of an image, or None."""
+        """Return the index entry of the image at `key`, or None."""
         asked = sa.select(search_images).where(search_images.c.storage_key == key.text)
         async with self._engine.reading() as connection:
             row = (await connection.execute(asked)).one_or_none()
         return None if row is None else image_of(row)
 
     async def marks(self, images: Sequence[StoredImage]) -> Mapping[StorageKey, AiMark]:
-        """Return the known AI marks of exactly these saves."""
+        """Return the known AI labels of exactly these image versions, by key."""
         etags = {image.key.text: image.etag for image in images}
         columns = search_images.c
         asked = sa.select(columns.storage_key, columns.etag, columns.ai_mark).where(
@@ -160,10 +160,10 @@ class SearchRows:
         }
 
     async def search(self, query: SearchQuery) -> FoundPage:
-        """Return a page of results.
+        """Return one page of search results.
 
         Raises:
-            BackendUnavailable: the database is unavailable or too slow.
+            BackendUnavailable: the database is unreachable or too slow.
         """
         async with self._engine.reading() as connection:
             rows = await self._page_rows(connection, query)
@@ -176,14 +176,14 @@ class SearchRows:
     async def _page_rows(
         self, connection: AsyncConnection, query: SearchQuery
     ) -> list[sa.Row[Any]]:
-        """Return the rows of a page, and one more row if there is a next page.
+        """Return the rows for one page, and one more row if there is a next page.
 
-        PostgreSQL's index of words has neither positions nor ages, so a phrase search would check
-        every image that has the words. Therefore a phrase is searched in three steps: the nearest
-        rows, a range that should contain two pages of results, and all rows. For a common phrase,
-        the range is a number of rows, scanned by age; all rows are scanned by age too, if the range
-        had more than twice the results of the nearest rows. For a rare phrase, counting rows would
-        take too long: the range is a time span, searched by words.
+        PostgreSQL's word index has neither word positions nor row ages, so a phrase search would
+        check every image that contains the words. A phrase is therefore searched in three steps:
+        first the nearest rows, then a range that should contain two pages of results, then all
+        rows. For a common phrase, the range is a number of rows, scanned by age. If it had more
+        than twice as many results as the nearest rows, all rows are scanned by age, too. For a
+        rare phrase, the range is a time span, searched by words: counting rows would be too slow.
         """
         asked = self._build_select(query)
         if self._engine.is_sqlite or query.by_path or not has_phrase(query):
@@ -194,7 +194,7 @@ class SearchRows:
         edge = end if last is None else last
         await allow(connection, by_age=True)
         found = near = (await connection.execute(_up_to(edge, asked, query))).all()
-        is_common = len(near) ** 2 > query.limit  # as measured
+        is_common = len(near) ** 2 > query.limit  # found by measurements
         if near and edge != end and len(near) <= query.limit:
             times = min(2 * (query.limit + 1) / len(near), _REACH)
             if is_common:
@@ -217,7 +217,7 @@ class SearchRows:
         key: sa.ColumnElement[str] = images.storage_key
         asked = asked.where(*wanted)
         if wanted and self._engine.is_sqlite:
-            # Full text first, in the order of ids: `+` keeps SQLite from using the index on keys.
+            # Search full text first, in id order: `+` keeps SQLite from using the key index.
             key = sa.literal_column("+search_images.storage_key", sa.String)
             place = full_text.c.rowid
         prefix = query.prefix.text
@@ -258,7 +258,7 @@ class SearchRows:
 
 
 async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
-    """Restrict the PostgreSQL planner to one index for this transaction: ids or words.
+    """Restrict the PostgreSQL planner to the id index or the word index for this transaction.
 
     https://www.postgresql.org/docs/17/runtime-config-query.html
     """
@@ -273,7 +273,7 @@ async def allow(connection: AsyncConnection, *, by_age: bool) -> None:
 def _bounds(
     query: SearchQuery, place: sa.ColumnElement[int], order: sa.ColumnElement[Any]
 ) -> Iterable[sa.ColumnElement[bool]]:
-    """Yield the conditions on size and time (`place` is the id), and on the start of the page."""
+    """Yield the SQL conditions on the size, the save time, and the position of the page."""
     yield from bounds_of(query)
     if query.saved_from_ns is not None:
         yield place >= known_ns(query.saved_from_ns)
@@ -284,14 +284,14 @@ def _bounds(
 
 
 def _ids(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of the ids that a page can contain, in its order."""
+    """Build a SELECT of the row ids that a page can contain, in page order."""
     id_ = search_images.c.id
     ids = sa.select(id_).where(*_bounds(query, id_, id_))
     return ids.order_by(id_.desc() if query.descending else id_.asc())
 
 
 def _edges(query: SearchQuery) -> sa.Select[Any]:
-    """Build a SELECT of the first, the last near and the last id that a page can contain."""
+    """Build a SELECT of three ids: the first candidate, the last near candidate, and the last."""
     ids, id_ = _ids(query), search_images.c.id
     back = ids.order_by(None).order_by(id_.asc() if query.descending else id_.desc())
     return sa.select(
@@ -321,7 +321,7 @@ def _read_known(connection: sa.Connection, keys: Sequence[StorageKey]) -> Mappin
 
 
 def _free_ids(connection: sa.Connection, wanted: Sequence[int]) -> list[int]:
-    """Return an unused id for each time: the time itself, if it is free."""
+    """Return an unused row id for each save time. The id is the time, increased if necessary."""
     ids = list(wanted)
     while True:
         asked = sa.select(search_images.c.id).where(search_images.c.id.in_(ids))
@@ -345,7 +345,7 @@ def _insert(
     ids: Sequence[int],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Insert rows with SQLite's driver: SQLAlchemy's processing takes longer than the insert."""
+    """Insert rows with SQLite's own driver, because SQLAlchemy takes longer than the insert."""
     names = ", ".join((id_name, *rows[0]))
     places = "?" + ", ?" * len(rows[0])
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608  (our names)
@@ -377,7 +377,7 @@ def _row_of(indexed: IndexedImage) -> dict[str, Any]:
 
 
 def _exact(query: SearchQuery) -> Iterable[str]:
-    """Yield the facets for conditions that are not terms: type and folder."""
+    """Yield the index words for the query's content type and folder."""
     if query.content_type is not None:
         yield facet("type", query.content_type)
     if not query.by_path and (folder := folder_facet(query.prefix.text)) is not None:

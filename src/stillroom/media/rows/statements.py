@@ -1,9 +1,8 @@
-"""Shared parts of statements, and the order of locks.
+"""Shared parts of SQL statements, and the lock order.
 
-Each public method of the classes in this package is one transaction. Methods that write lock rows
-in one order (docs/adr/0012): marks, then resources, then tags, then healing, then intents, then
-the search index. The statement that writes also checks its preconditions, so that only one of two
-processes succeeds.
+Each public method in this package is a transaction. All transactions lock rows in the same order
+(docs/adr/0012): pending deletions, resources, tags, healing jobs, intents, search index. The
+statement that writes also checks its preconditions, so that only one of two processes succeeds.
 """
 
 import json
@@ -28,17 +27,17 @@ from stillroom.media.rows.tables import (
 from stillroom.paths import StorageKey
 
 _SEPARATOR: Final = "\x1f"
-"""Separator of tags in one text. Tags contain no control characters."""
+"""Separator between tags in one text. Tags contain no control characters."""
 
 
 class _Tags(sa.TypeDecorator[tuple[str, ...]]):
-    """Column type for the sorted tags of one resource."""
+    """Column type for one resource's tags, sorted."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[str, ...]:
-        """Split and sort the tags."""
+        """Convert the database's text to sorted tags."""
         del dialect
         return tuple(sorted(value.split(_SEPARATOR))) if value else ()
 
@@ -52,19 +51,19 @@ _TAGS: Final = sa.type_coerce(
 
 
 class _Generation(sa.TypeDecorator[Generation]):
-    """Column type for the generation facts of one image."""
+    """Column type for one image's generation metadata, stored as JSON."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Generation | None:
-        """Decode the JSON."""
+        """Decode the JSON from the database."""
         del dialect
         return None if value is None else generation_of(json.loads(value))
 
 
 def is_indexed_in(images: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Build the condition that joins a resource with its save's row in the search index."""
+    """Build the condition that joins a resource with the search-index row of the same version."""
     return sa.and_(
         images.c.storage_key == resources.c.storage_key, images.c.save_id == resources.c.save_id
     )
@@ -78,29 +77,29 @@ _GENERATION: Final = sa.type_coerce(
 
 
 def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:  # noqa: ANN401  (one of two classes with the same methods)
-    """Build an INSERT with support for ON CONFLICT in the dialect of the connection."""
+    """Build an INSERT in the connection's SQL dialect, with support for ON CONFLICT."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
 def select_resources() -> sa.Select[Any]:
-    """Build a SELECT of resources with their tags and facts, for `resource_of`."""
+    """Build a SELECT of resources with tags and generation metadata, for `resource_of`."""
     return sa.select(resources, _TAGS, _GENERATION)
 
 
 def resource_of(row: sa.Row[Any]) -> MediaResource:
-    """Convert a row of `select_resources` to a resource."""
+    """Convert a row returned by `select_resources` to a resource."""
     return MediaResource(**row._asdict())
 
 
 def values_of(resource: MediaResource) -> dict[str, object]:
-    """Return the values of a resource by column name, without tags, which have their own table."""
+    """Return a resource's values by column name, without tags, which have their own table."""
     return {column.name: getattr(resource, column.name) for column in resources.columns}
 
 
 async def await_healing(connection: AsyncConnection, resource: MediaResource) -> None:
-    """Enqueue a new resource for the facts that need decoding."""
+    """Queue a new resource for healing, unless its dominant colour is already known."""
     if resource.dominant_color is None:
         await connection.execute(
             insert_into(connection, healing)
@@ -114,10 +113,10 @@ def table_of(
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
 ) -> sa.Subquery:
-    """Build a table of texts with these columns from a single parameter.
+    """Build a subquery that returns rows of texts, which are passed as a single parameter.
 
-    With a parameter per text, each page would be a new statement, which SQLAlchemy compiles in 100
-    to 150 µs per row, on the event loop. This takes 3 µs.
+    With one parameter per text, each page would be a new statement, which SQLAlchemy compiles on
+    the event loop in 100 to 150 µs per row. A single parameter takes 3 µs per row.
     """
     encoded = sa.literal(json.dumps([*rows], ensure_ascii=False), sa.Text)
     cells: list[sa.ColumnElement[str]]
@@ -133,14 +132,14 @@ def table_of(
 def among(
     connection: AsyncConnection | sa.Connection, keys: Sequence[StorageKey]
 ) -> sa.Select[tuple[str]]:
-    """Build an operand of `in_` with some keys in a single parameter."""
+    """Build an operand for `in_` that passes the keys as a single parameter."""
     return sa.select(table_of(connection, ["key"], ([key.text] for key in keys)).c.key)
 
 
 async def keys_with_resource(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return the keys that a resource uses for its bytes."""
+    """Return the keys at which a resource has its file."""
     if not keys:
         return set()
     column = resources.c.storage_key
@@ -151,7 +150,7 @@ async def keys_with_resource(
 async def keys_with_intent(
     connection: AsyncConnection, keys: Sequence[StorageKey]
 ) -> set[StorageKey]:
-    """Return the keys that an intent has for its copy."""
+    """Return the keys at which an ingest intent announces a copy."""
     if not keys:
         return set()
     column = intents.c.media_key
@@ -160,7 +159,7 @@ async def keys_with_intent(
 
 
 async def known_keys(connection: AsyncConnection, keys: Sequence[StorageKey]) -> set[StorageKey]:
-    """Return the keys that a row of any table refers to."""
+    """Return the keys to which a row in any table refers."""
     if not keys:
         return set()
     columns = (

@@ -1,4 +1,4 @@
-"""Tables. The migrations of `media/migrations` create them; a test compares the two."""
+"""Definitions of the database tables. The migrations create them; a test compares both."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -30,18 +30,18 @@ from stillroom.paths import MAX_KEY_BYTES, StorageKey
 
 
 class Moment(TypeDecorator[datetime]):
-    """Column type for a time in UTC. SQLite stores no time zone, so reading adds it."""
+    """Column type for a time in UTC. SQLite stores no time zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC."""
+        """Convert a time to UTC before it is stored."""
         del dialect
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC from the time zone of the session."""
+        """Convert a time from the session's time zone to UTC."""
         del dialect
         if value is None:
             return None
@@ -49,18 +49,18 @@ class Moment(TypeDecorator[datetime]):
 
 
 class Key(TypeDecorator[StorageKey]):
-    """Column type for a storage key. Values are not validated again when they are read."""
+    """Column type for a storage key. Keys are not validated again when they are read."""
 
     impl = String(MAX_KEY_BYTES)
     cache_ok = True
 
     def process_bind_param(self, value: StorageKey | None, dialect: Dialect) -> str | None:
-        """Convert to text."""
+        """Convert a key to text."""
         del dialect
         return None if value is None else value.text
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StorageKey | None:
-        """Convert to a key."""
+        """Convert text to a key."""
         del dialect
         return None if value is None else StorageKey(value)
 
@@ -80,7 +80,7 @@ resources: Final = Table(
     Column("id", Uuid, primary_key=True),
     Column("resource_type", String(32), nullable=False),
     Column("storage_key", Key, nullable=False),
-    # Null in rows of older versions, if the source is unknown.
+    # Null in rows that older versions wrote, if the source is unknown.
     Column("source_key", Key),
     Column("save_id", Text, nullable=False),
     Column("content_hash", LargeBinary(32), nullable=False),
@@ -90,7 +90,7 @@ resources: Final = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("color_profile", String(255)),
-    # Seconds, for videos; null in rows of older versions.
+    # Seconds, for videos; null in rows that older versions wrote.
     Column("duration", Double),
     Column("ai_mark", String(8)),
     Column("dominant_color", String(7)),
@@ -99,9 +99,9 @@ resources: Final = Table(
     Column("caption", Text),
     Column("created_at", Moment, nullable=False),
     Column("deleted_at", Moment),
-    # Decides between concurrent ingests of the same bytes.
+    # Only one of several concurrent ingests of the same bytes succeeds.
     UniqueConstraint("content_hash"),
-    # Not unique: an image that was recorded in place may since have been saved over.
+    # Not unique, because an image that was recorded in place may have been overwritten.
     Index(None, "storage_key"),
     Index(None, "source_key"),
     Index(None, "created_at"),
@@ -114,7 +114,7 @@ tags: Final = Table(
     Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="CASCADE")),
     Column("tag", String(64)),
     PrimaryKeyConstraint("resource_id", "tag"),
-    # For filters: resources with a tag, in the order of pages.
+    # For filters: resources with a tag, in page order.
     Index(None, "tag", "resource_id"),
 )
 
@@ -126,7 +126,7 @@ healing: Final = Table(
     # End of the lease if the row is claimed.
     Column("due_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    # Also read the header again.
+    # True to also parse the file header again.
     Column("reread", Boolean, nullable=False, server_default=false()),
     Index(None, "due_at"),
 )
@@ -139,7 +139,7 @@ intents: Final = Table(
     Column("source_key", Key, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("lease_until", Moment, nullable=False),
-    # True once the sweeper deletes the copy: no ingest may rely on it any more.
+    # True when the sweeper deletes the copy, so that no ingest may use it any more.
     Column("sweeping", Boolean, nullable=False, server_default=false()),
     Index(None, "lease_until"),
 )
@@ -151,15 +151,15 @@ deletions: Final = Table(
     Column("storage_key", Key, nullable=False),
     Column("save_id", Text, nullable=False),
     Column("reason", String(32), nullable=False),
-    # Hash of a relocated source: a resource must have these bytes before its deletion.
+    # Hash of a relocated source, which is deleted only if a resource has these bytes.
     Column("content_hash", LargeBinary(32)),
-    # SET NULL because the mark must remain when the resource is deleted.
+    # SET NULL because the pending deletion must remain when the resource is deleted.
     Column("resource_id", Uuid, ForeignKey("media_resources.id", ondelete="SET NULL")),
     Column("created_at", Moment, nullable=False),
     Column("due_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
-    # Claim of a sweep, and the end of its lease.
+    # Id of the sweeper's claim, and the end of its lease.
     Column("claimed_by", Uuid),
     Column("lease_until", Moment),
     UniqueConstraint("storage_key", "save_id"),
@@ -185,11 +185,11 @@ dead_letters: Final = Table(
 run_deletions: Final = Table(
     "media_run_deletions",
     metadata,
-    # Prefix of the keys of the run's images: `compute/<folder>/`.
+    # Key prefix of the run's images: `compute/<folder>/`.
     Column("folder", String(MAX_KEY_BYTES), primary_key=True),
     # Images that were saved later are kept.
     Column("saved_until", Moment, nullable=False),
-    # Last key of the last page that was marked; empty at the start.
+    # Last key on the last page that was marked; empty at the start.
     Column("after", String(MAX_KEY_BYTES), nullable=False),
     Column("marked", BigInteger, nullable=False),
     Column("kept", BigInteger, nullable=False),
@@ -202,7 +202,7 @@ scans: Final = Table(
     "media_scans",
     metadata,
     Column("name", String(32), primary_key=True),
-    # Last key of the last page; empty at the start.
+    # Last key on the last page; empty at the start.
     Column("after", String(MAX_KEY_BYTES), nullable=False),
     Column("next_at", Moment, nullable=False),
     Column("claimed_by", Uuid),
@@ -212,14 +212,14 @@ scans: Final = Table(
 search_images: Final = Table(
     "search_images",
     metadata,
-    # Time of the save in nanoseconds, increased until it is unique.
+    # Save time in nanoseconds, increased until it is unique.
     Column(
         "id",
         BigInteger().with_variant(Integer, "sqlite"),
         primary_key=True,
         autoincrement=False,
     ),
-    # Collation in byte order, as in listings; the default of SQLite.
+    # Collation in byte order, as in listings. This is the default in SQLite.
     Column(
         "storage_key",
         String(MAX_KEY_BYTES).with_variant(String(MAX_KEY_BYTES, collation="C"), "postgresql"),
@@ -231,10 +231,10 @@ search_images: Final = Table(
     Column("content_type", String(255), nullable=False),
     Column("sha256", LargeBinary(32)),
     Column("save_id", Text, nullable=False),
-    # JSON, without `raw`.
+    # Generation metadata as JSON, without `raw`.
     Column("generation", Text),
     Column("ai_mark", String(16)),
-    # Null in SQLite, where the words are in `search_words`, a virtual table of FTS5.
+    # Null in SQLite, where the words are in the virtual FTS5 table `search_words`.
     Column("words", Text().with_variant(TSVECTOR, "postgresql")),
     UniqueConstraint("storage_key"),
     Index(None, "words", postgresql_using="gin").ddl_if(dialect="postgresql"),

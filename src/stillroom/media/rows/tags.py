@@ -1,4 +1,4 @@
-"""Rows of `media_tags`: tags of resources. The order of locks is in `statements.py`."""
+"""Table `media_tags`: tags of resources. `statements.py` documents the lock order."""
 
 import uuid
 from collections import defaultdict
@@ -17,7 +17,7 @@ from stillroom.storage.values import StoredImage
 
 
 class TagRows:
-    """Tags of one library's resources."""
+    """Database rows of the tags in one library."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -25,11 +25,11 @@ class TagRows:
     async def change(
         self, resource_id: uuid.UUID, replace: Callable[[frozenset[str]], frozenset[str]]
     ) -> frozenset[str]:
-        """Replace a resource's tags by `replace(tags)`. Concurrent changes are serialized.
+        """Replace a resource's tags with `replace(tags)`. Concurrent calls run one after the other.
 
         Raises:
             ResourceNotFound: there is no such resource, or it was deleted.
-            Exception: any error of `replace`; nothing is changed then.
+            Exception: any error that `replace` raises. Nothing is changed then.
         """
         async with self._engine.writing() as connection:
             locked = await connection.execute(
@@ -40,7 +40,7 @@ class TagRows:
             key = locked.scalar_one_or_none()
             if key is None:
                 raise ResourceNotFound
-            # Use a separate statement: the first one reads the snapshot from before the lock.
+            # A second statement, because the first statement may read tags from before the lock.
             before = await _tags_of(connection, resource_id)
             after = replace(before)
             await _replace(connection, resource_id, before, after)
@@ -50,10 +50,10 @@ class TagRows:
     async def of_images(
         self, images: Sequence[StoredImage], names: Collection[str]
     ) -> dict[StorageKey, frozenset[str]]:
-        """Return the tags in `names` that the library has for images.
+        """Return the tags of images in the library, by image key. Only tags in `names` count.
 
-        A resource matches an image by its hash or its key. If the hash of the image is unknown, a
-        resource that was ingested from its key matches, too.
+        An image has the tags of a resource with the same hash or key. If the image's hash is
+        unknown, it also has the tags of a resource that was ingested from its key.
         """
         by_hash = defaultdict[bytes | None, set[str]](set)
         by_key = defaultdict[StorageKey | None, set[str]](set)
@@ -77,7 +77,7 @@ class TagRows:
         return {key: tags_of_image for key, tags_of_image in by_image.items() if tags_of_image}
 
     async def are_below(self, prefix: str, names: Collection[str]) -> bool:
-        """Return whether a resource ingested from a key with this prefix has one of some tags."""
+        """Return whether a resource ingested from a key with this prefix has a tag in `names`."""
         length = len(prefix)
         statement = _select_tagged(names).where(
             sa.or_(
@@ -94,7 +94,7 @@ class TagRows:
 def _select_tagged(
     names: Collection[str],
 ) -> sa.Select[tuple[str, bytes, StorageKey, StorageKey | None]]:
-    """Build a SELECT of the resources that have one of some tags and were not deleted."""
+    """Build a SELECT of resources that have a tag in `names` and were not deleted."""
     columns = (
         tags.c.tag,
         resources.c.content_hash,
@@ -111,7 +111,7 @@ def _select_tagged(
 async def replace_tags(
     connection: AsyncConnection, resource_id: uuid.UUID, names: Collection[str]
 ) -> None:
-    """Set the tags of a resource that this transaction has written, and thereby locked."""
+    """Set a resource's tags. This transaction must have locked the resource's row."""
     before = await _tags_of(connection, resource_id)
     await _replace(connection, resource_id, before, frozenset(names))
 

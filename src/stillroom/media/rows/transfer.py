@@ -1,6 +1,6 @@
-"""Transfer of rows to another library, after their bytes; see `maintenance/row_transfer.py`.
+"""Transfer of database rows to another library, for `maintenance/row_transfer.py`.
 
-The order of locks is in `statements.py`.
+Files are copied before their rows. `statements.py` documents the lock order.
 """
 
 import dataclasses
@@ -28,40 +28,40 @@ from stillroom.media.rows.tags import replace_tags
 from stillroom.paths import StorageKey
 
 QUEUES: Final = (deletions, dead_letters)
-"""Tables whose rows refer to one save under one key: marks and dead letters."""
+"""Tables whose rows refer to one image version: pending deletions and dead letters."""
 
 Queue = sa.Table
 
 QueueRow = Mapping[str, Any]
-"""Mark or dead letter, by column name."""
+"""Row of a pending deletion or dead letter: values by column name."""
 
 Saves = set[tuple[StorageKey, str]]
-"""Set of keys with save ids."""
+"""Set of image versions: pairs of key and save id."""
 
 
 class TransferOutcome(StrEnum):
-    """Outcome of a row's transfer."""
+    """Outcome of transferring one row."""
 
     NEW = "new"
     CHANGED = "changed"
     SAME = "same"
     OTHER = "other"
-    """Another resource of the target has these bytes; nothing was changed."""
+    """Another resource in the target has the same bytes. Nothing was changed."""
 
     SWEPT = "swept"
-    """A sweeper of the target is deleting the bytes, or has deleted them; nothing was changed."""
+    """A sweeper in the target is deleting the file, or has deleted it. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferredRow:
-    """Outcome of a resource's transfer, with the id of the conflicting resource for `OTHER`."""
+    """Outcome of transferring one resource. For `OTHER`, `other` is the conflicting resource."""
 
     outcome: TransferOutcome
     other: uuid.UUID | None = None
 
 
 class RowTransfer:
-    """Rows of one library, as the source or the target of a transfer."""
+    """Access to one library's rows, as the source or target of a transfer."""
 
     def __init__(self, engine: RowsEngine) -> None:
         self._engine = engine
@@ -71,12 +71,12 @@ class RowTransfer:
     async def take(
         self, incoming: Sequence[MediaResource], marked: Saves, *, dry_run: bool = False
     ) -> Sequence[TransferredRow]:
-        """Insert the resources of another library, or update those that were transferred before.
+        """Insert resources from another library, or update resources transferred earlier.
 
         Args:
-            incoming: Resources whose bytes were found in this library's storage.
-            marked: Saves under their keys that were marked before the bytes were checked.
-            dry_run: Only return the outcomes, without changes.
+            incoming: Resources whose files were found in this library's storage.
+            marked: Versions at their keys with a pending deletion before the files were checked.
+            dry_run: Only return the outcomes, without changing anything.
         """
         keys = sorted({resource.storage_key for resource in incoming}, key=lambda key: key.text)
         ids = [resource.id for resource in incoming]
@@ -85,8 +85,8 @@ class RowTransfer:
             sa.or_(resources.c.id.in_(ids), resources.c.content_hash.in_(hashes))
         )
         async with self._engine.reading() if dry_run else self._engine.writing() as connection:
-            # The bytes of a claimed mark may be deleted at any moment. A mark that no longer exists
-            # may have been claimed, and its bytes deleted, after they were checked.
+            # A claimed deletion may delete its file at any moment. A pending deletion that no
+            # longer exists may have deleted its file after the file was checked.
             waiting = await _unclaimed(connection, keys, locked=not dry_run)
             claimed = await _saves(connection, deletions, keys) - waiting
             swept = {key for key, _ in claimed | (marked - waiting)}
@@ -110,7 +110,7 @@ class RowTransfer:
     ) -> None:
         values = values_of(resource)
         if outcome is TransferOutcome.NEW:
-            # If a concurrent ingest of identical bytes was first, the next transfer reports it.
+            # If a concurrent ingest has inserted the same bytes, the next transfer reports it.
             inserted = await connection.execute(
                 insert_into(connection, resources)
                 .values(values)
@@ -130,12 +130,12 @@ class RowTransfer:
             )
             await replace_tags(connection, resource.id, resource.tags)
 
-    # Marks and dead letters --------------------------------------------------------------
+    # Pending deletions and dead letters --------------------------------------------------
 
     async def remembered(
         self, queue: sa.Table, *, after: uuid.UUID | None, limit: int
     ) -> Sequence[QueueRow]:
-        """Return a page of marks or dead letters, by id."""
+        """Return a page of pending deletions or dead letters (failed deletions), sorted by id."""
         statement = sa.select(queue).order_by(queue.c.id).limit(limit)
         if after is not None:
             statement = statement.where(queue.c.id > after)
@@ -143,14 +143,14 @@ class RowTransfer:
             return [row._asdict() for row in (await connection.execute(statement)).all()]
 
     async def saves(self, queue: sa.Table, keys: Sequence[StorageKey]) -> Saves:
-        """Return the saves under some keys that a queue refers to."""
+        """Return the image versions at these keys to which the table `queue` refers."""
         async with self._engine.reading() as connection:
             return await _saves(connection, queue, keys)
 
     async def remember(self, queue: sa.Table, incoming: Sequence[QueueRow]) -> int:
-        """Insert marks or dead letters of another library, with the save ids of this storage.
+        """Insert pending deletions or dead letters from another library.
 
-        Resources whose deletion is marked become deleted here, too. Return the number of new rows.
+        Resources with a pending deletion become deleted here, too. Return the number of new rows.
         """
         keys = [row["storage_key"] for row in incoming]
         async with self._engine.writing() as connection:
@@ -170,7 +170,7 @@ class RowTransfer:
                 await connection.execute(
                     insert_into(connection, queue).values(values).on_conflict_do_nothing()
                 )
-            for key, owner in owners.items():  # after the marks, because of the order of locks
+            for key, owner in owners.items():  # after the deletions, because of the lock order
                 await connection.execute(
                     sa.update(resources)
                     .where(resources.c.id == owner)
@@ -179,7 +179,7 @@ class RowTransfer:
         return len(fresh)
 
     async def forget(self, queue: sa.Table, ids: Sequence[uuid.UUID]) -> int:
-        """Delete transferred queue rows, except claimed ones. Return their number."""
+        """Delete rows that were transferred earlier, except claimed rows. Return their number."""
         statement = sa.delete(queue).where(queue.c.id.in_(ids))
         if queue is deletions:
             statement = statement.where(deletions.c.claimed_by.is_(None))
@@ -191,7 +191,7 @@ def _compare(
     incoming: MediaResource, known: MediaResource | None, owner: uuid.UUID | None
 ) -> TransferredRow:
     if known is not None:
-        # Keep facts that were computed here but not yet in the source.
+        # Keep metadata that was computed here but not yet in the source library.
         color = incoming.dominant_color or known.dominant_color
         mark = incoming.ai_mark or known.ai_mark
         incoming = dataclasses.replace(incoming, dominant_color=color, ai_mark=mark)
@@ -205,7 +205,7 @@ def _compare(
 async def _owners(
     connection: AsyncConnection, keys: Iterable[StorageKey]
 ) -> dict[StorageKey, uuid.UUID]:
-    """Return the ids of the resources that use some keys, sorted."""
+    """Return the id of the resource that uses each key, sorted by id."""
     statement = (
         sa.select(resources.c.storage_key, resources.c.id)
         .where(resources.c.storage_key.in_(list(keys)))
@@ -217,7 +217,7 @@ async def _owners(
 async def _unclaimed(
     connection: AsyncConnection, keys: Sequence[StorageKey], *, locked: bool
 ) -> Saves:
-    """Return the unclaimed marks under some keys; `locked` keeps sweepers from claiming them."""
+    """Return the unclaimed pending deletions at these keys. `locked` prevents their claim."""
     statement = (
         sa.select(deletions.c.storage_key, deletions.c.save_id)
         .where(deletions.c.storage_key.in_(keys), deletions.c.claimed_by.is_(None))

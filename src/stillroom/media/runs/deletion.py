@@ -1,13 +1,13 @@
-"""Deletion of runs: first the manifest, then each image through a mark with a grace period.
+"""Deletion of runs: first the manifest is deleted, then each image after a grace period.
 
-The steps, with the state that remains if the process dies after each:
+The steps, each with the state that remains if the process crashes after it:
 
-1. insert a row for the deletion                    the row; the next sweep resumes
-2. delete the manifest                              the same
-3. mark the images page by page; each commit        the same, and the marks
-   records the position
-4. delete a manifest that was written meanwhile     the same
-5. delete the row                                   marks; the sweeper deletes the images when due
+1. insert a row for the run's deletion              the row; the next sweep resumes
+2. delete the manifest                              unchanged
+3. mark the images for deletion page by page;       the row and the pending deletions
+   each commit records the position
+4. delete any manifest that was written since       unchanged
+5. delete the row                                   the pending deletions, for the sweeper
 """
 
 import asyncio
@@ -31,26 +31,26 @@ from stillroom.paths import MANIFEST_NAME, ImagePath, KeyPrefix, StorageKey, ima
 from stillroom.storage.port import ImageStorage
 from stillroom.storage.values import ListQuery, StoredImage
 
-if TYPE_CHECKING:  # else every start would wait for the database's import
+if TYPE_CHECKING:  # a normal import would load the database driver at every start
     from stillroom.media.rows.repository import MediaRepository
 
 PAGE: Final = 1000
-"""Images per transaction, equal to a page of S3: ten milliseconds of writing, and one sync."""
+"""Images per transaction, equal to a page in S3 listings. Writing them takes ten milliseconds."""
 
 _LEASE: Final = timedelta(minutes=2)
-"""Time without progress after which the process of a deletion is presumed dead."""
+"""Time without progress after which a deletion counts as crashed, and can be resumed."""
 
 _SHORTEST_GRACE: Final = timedelta(minutes=1)
-"""Longer than a transaction that records an image in place and began before the mark."""
+"""Minimum grace period: longer than a running transaction that records an image in place."""
 
 log = logging.getLogger("stillroom.media")
 
 
 class RunDeletions:
-    """Deletion of runs from one storage."""
+    """Deletes runs from one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase, *, grace: timedelta) -> None:
-        """Delete runs from `storage`; `grace` is the time between mark and deletion."""
+        """Delete runs from `storage`. Images are deleted after the grace period `grace`."""
         self._storage = storage
         self._database = database
         self._runs = Runs(storage, database)
@@ -59,16 +59,16 @@ class RunDeletions:
     async def delete(
         self, folder: ImagePath, *, saved_until: datetime | None = None
     ) -> RunDeletion:
-        """Delete an open or published run, and return the numbers of images marked and kept.
+        """Delete an open or published run. Return how many images are marked, and how many kept.
 
-        All images in the folder, on any level, belong to the run. Those that were saved after
-        `saved_until` (None: now) are kept.
+        All images in the folder and its subfolders belong to the run. Images that were saved after
+        `saved_until` (default: now) are kept.
 
         Raises:
             RunNotFound: the folder has neither images nor a manifest.
             RunConflict: the folder contains another published run.
             BackendUnavailable: the storage or the database failed, or another process is deleting
-                the run. A sweep resumes the deletion once it has begun.
+                the run. A deletion that has begun is resumed by a sweep.
         """
         if not await self._runs.is_published(folder):
             await self._runs.require_images(folder)
@@ -82,12 +82,12 @@ class RunDeletions:
         try:
             return await self._continue(rows, claim, deletion)
         except Exception:
-            with contextlib.suppress(StillroomError):  # the claim then lasts until its lease ends
+            with contextlib.suppress(StillroomError):  # the claim then lasts until it expires
                 await rows.run_deletions.release(claim)
             raise
 
     async def resume(self, is_stopping: Callable[[], bool]) -> None:
-        """Resume deletions that failed or whose processes died.
+        """Resume run deletions that have failed or were interrupted by a crash.
 
         Raises:
             BackendUnavailable: the database failed.

@@ -1,4 +1,4 @@
-"""Listing of published and open runs: a depth-first walk through the folders of a storage."""
+"""Listing of published and open runs: a depth-first walk through a storage's folders."""
 
 import asyncio
 from collections import deque
@@ -23,12 +23,12 @@ State = Literal["published", "open"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Open or published run.
+    """Open (unpublished) or published run.
 
     Attributes:
-        folder: Folder of the run's images.
+        folder: Folder that contains the run's images.
         published_at: Time of the publication (UTC); None if the run is open.
-        count: Number of images in the manifest; None if the run is open or the manifest invalid.
+        count: Number of images in the manifest; None if there is no valid manifest.
     """
 
     folder: str
@@ -37,21 +37,21 @@ class Run:
 
     @property
     def state(self) -> State:
-        """State of the run."""
+        """State of the run: open or published."""
         return "open" if self.published_at is None else "published"
 
 
 @dataclass(slots=True)
 class _Level:
-    """Position of the walk in one folder, or in the prefix of the listing.
+    """Position on one folder level during the depth-first walk.
 
     Attributes:
         prefix: Common prefix of the folders on this level.
-        after: Last entry of the last page.
-        page: Next page, if it was read already.
-        folders: Folders that are still to be checked.
-        checked: Folders that were checked, each with the published run in it.
-        is_over: The last page was read.
+        after: Last entry on the page that was read last.
+        page: Next page if it was already read, else None.
+        folders: Folders that are still to be checked for a manifest.
+        checked: Folders that were checked, each with its published run or None.
+        is_over: True if the last page was read.
     """
 
     prefix: str
@@ -63,19 +63,19 @@ class _Level:
 
 
 class RunListing:
-    """Listing of the runs of one storage.
+    """Lists the runs in one storage.
 
-    A folder with a manifest is a published run, and the walk does not enter it. A folder with an
-    image directly in it is an open run.
+    A folder with a manifest is a published run, and its subfolders are not listed. A folder with
+    an image directly in it is an open run.
     """
 
     def __init__(self, storage: ImageStorage) -> None:
         self._storage = storage
 
     async def runs(self, prefix: ImagePrefix, after: str) -> AsyncIterator[Run]:
-        """Yield the runs whose folder, with a trailing slash, begins with a prefix, in key order.
+        """Yield the runs whose folder, with a trailing slash, begins with `prefix`, in key order.
 
-        `after` is the folder of the run after which to continue, or empty.
+        The listing continues after the folder `after`, or starts at the beginning if it is empty.
 
         Raises:
             ListingUnsupported: the storage cannot list.
@@ -112,7 +112,7 @@ class RunListing:
                 levels.pop()
 
     async def _levels_to(self, prefix: str, start: str) -> list["_Level"]:
-        """Return the levels from `prefix` down to the folder `start`, after which to continue."""
+        """Return the levels from `prefix` down to `start`, the folder after which to continue."""
         levels = [_Level(prefix, start)]
         while start.startswith(prefix) and len(start) > len(prefix):
             prefix += start[len(prefix) :].partition("/")[0] + "/"
@@ -123,7 +123,7 @@ class RunListing:
         return levels
 
     async def _fill(self, level: "_Level") -> bool:
-        """Check the next folders of a level for manifests. Return False if there are no more."""
+        """Check a level's next folders for manifests. Return False if there are no more folders."""
         if not level.folders:
             page, level.page = level.page, None
             if page is None and not level.is_over:
@@ -146,7 +146,7 @@ class RunListing:
         return await self._storage.list(query)
 
     async def _has_image(self, folder: str, page: Page) -> bool:
-        """Return whether an image is directly in a folder; `page` is its first page."""
+        """Return whether a folder directly contains an image. `page` is its first listing page."""
         while True:
             if _has_image(page.entries):
                 return True
@@ -155,11 +155,11 @@ class RunListing:
             page = await self._page(folder, image_entry(page.entries[-1]))
 
     async def find_published(self, folder: str) -> Run | None:
-        """Return the published run of a folder (with a trailing slash), or None."""
+        """Return the published run in a folder (with a trailing slash), or None."""
         try:
             path = ImagePath.parse(folder[:-1])
             opened = await open_manifest(self._storage, path)
-        except InvalidPath:  # no manifest can have so long a name
+        except InvalidPath:  # the name is too long for a manifest
             return None
         if opened is None:
             return None

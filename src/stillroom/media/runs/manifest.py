@@ -1,7 +1,7 @@
-"""Manifest of a run: a JSON object with its head on the first line, and one image on each other.
+"""Manifest of a run: a JSON object with the head on the first line, then one image per line.
 
-The line format allows it to be written, compared and read without loading it into memory as a
-whole, and it is plain JSON for programs that read the bucket or the folder without Stillroom.
+The line format allows Stillroom to write, compare and read a manifest without loading it all into
+memory. Other programs that read the bucket or folder can parse the manifest as normal JSON.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from stillroom.storage.values import OpenedImage, StoredImage
 CONTENT_TYPE: Final = "application/json"
 
 MAX_BYTES: Final = 128 * 1024**2
-"""Maximum size: 100,000 images with paths of maximum length, or 500,000 with usual ones."""
+"""Maximum size of a manifest: 100,000 images with the longest paths, 500,000 with usual paths."""
 
 FACTS_BYTES: Final = 512
-"""Maximum size of an image's line without its path; usually about 200."""
+"""Maximum size of an image's line without its path. Usually it is about 200."""
 
 _MAX_LINE_BYTES: Final = 4096
-"""Maximum length of a line. The longest path has 1,016 bytes, before escaping."""
+"""Maximum length of a line in bytes. The longest path has 1,016 bytes before escaping."""
 
 _IMAGES: Final = '"images":['
 _END: Final = b"]}\n"
@@ -32,10 +32,10 @@ _END: Final = b"]}\n"
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """Head of a manifest.
+    """Head of a manifest: the values on its first line.
 
     Attributes:
-        folder: Folder in which the run was published. It may have been renamed by hand since.
+        folder: Folder in which the run was published. The folder may have been renamed since.
         published_at: Time of the publication (UTC).
         count: Number of images.
     """
@@ -45,7 +45,7 @@ class ManifestHead:
     count: int
 
     def line(self) -> bytes:
-        """Return the first line of the manifest."""
+        """Encode the head as the first line of a manifest."""
         head = {
             "version": 1,
             "folder": self.folder,
@@ -57,10 +57,10 @@ class ManifestHead:
 
 
 class ImageSet:
-    """Fingerprint of a set of images: their number, and the sum of their hashes.
+    """Fingerprint of a set of images: their number and the sum of their hashes.
 
-    It ignores the order, because stores list in different orders, and ETags, because they change
-    when the same bytes are saved again or moved to another store.
+    It ignores the order, which differs between stores. It also ignores ETags, which change when
+    the same bytes are saved again or moved to another store.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class ImageSet:
         self.sum = 0
 
     def add(self, image: Mapping[str, Any]) -> None:
-        """Add an image, as decoded from a line of a manifest."""
+        """Add an image's manifest entry to the fingerprint."""
         fields = [image.get(name) for name in ("path", "size", "content_type", "sha256")]
         digest = hashlib.sha256(json.dumps(fields).encode()).digest()
         self.sum = (self.sum + int.from_bytes(digest, "big")) % (1 << 256)
@@ -80,7 +80,7 @@ class ImageSet:
 
 
 def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
-    """Return the entry of an image in a manifest."""
+    """Return an image's manifest entry."""
     return {
         "path": image_entry(image.key.text),
         "size": image.size,
@@ -93,7 +93,7 @@ def describe_image(image: StoredImage, sha256: bytes) -> dict[str, object]:
 async def encode(
     head: ManifestHead, images: AsyncIterator[list[dict[str, object]]]
 ) -> AsyncIterator[bytes]:
-    """Yield the bytes of a manifest, one chunk per page of `images`.
+    """Encode a manifest, and yield one chunk of bytes per page of `images`.
 
     Raises:
         TooLarge: the manifest would exceed `MAX_BYTES`.
@@ -118,7 +118,7 @@ async def encode(
 
 
 async def read_head(opened: OpenedImage) -> ManifestHead | None:
-    """Read the head of a manifest; None if it is not a valid manifest."""
+    """Read a manifest's head. Return None if the manifest is invalid."""
     start = b""
     async for chunk in opened.chunks(0, min(opened.image.size, _MAX_LINE_BYTES)):
         start += chunk
@@ -139,7 +139,7 @@ def _parse_head(line: bytes) -> ManifestHead | None:
 
 
 async def read_images(opened: OpenedImage) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield the images of a manifest, one by one.
+    """Yield a manifest's image entries one by one.
 
     Raises:
         ValueError: the manifest is invalid or incomplete.

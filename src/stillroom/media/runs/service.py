@@ -1,13 +1,13 @@
 """Publication of runs.
 
-A run is a folder. It is published by one object that is written last, its manifest. The steps,
-with the state that remains if the process dies after each:
+A run is a folder with images. Writing its manifest as the last object publishes it. The steps,
+each with the state that remains if the process crashes after it:
 
 1. list and count the images; reject published runs inside the folder           nothing
-2. read each image's facts, hash it if necessary, and write the manifest        nothing, or the
-   create-only and atomically                                                   manifest
+2. read each image's metadata, hash it if necessary, and create the             nothing, or the
+   manifest atomically, unless it exists                                        manifest
 
-A process that dies thus leaves the run either open or published. If several publish one run at
+After a crash the run is therefore either open or published. If several processes publish a run at
 once, one writes the manifest, and the others compare their images with it (docs/adr/0030).
 """
 
@@ -35,13 +35,13 @@ from stillroom.storage.sources import Document
 from stillroom.storage.values import ANY, Condition, ListQuery, OpenedImage, SaveRules, StoredImage
 
 _NAMES: Final = 1000
-"""Page size of names, equal to a page of S3."""
+"""Page size when only names are listed, equal to a page in S3 listings."""
 
 PAGE: Final = 250
-"""Page size of images with their facts. In a bucket each image costs a HEAD."""
+"""Page size when images are listed with metadata, which costs a HEAD per image in a bucket."""
 
 _IN_ONE_REQUEST: Final = 16 * 1024**2
-"""Maximum size of a manifest whose length is reserved, to write it to a bucket in one request."""
+"""Maximum size of a manifest that is written to a bucket in one request, with a known length."""
 
 _RULES: Final = SaveRules(manifest.MAX_BYTES)
 
@@ -49,10 +49,10 @@ log = logging.getLogger("stillroom.media")
 
 
 class Runs:
-    """Publication and reading of the runs of one storage."""
+    """Publishes and reads the runs in one storage."""
 
     def __init__(self, storage: ImageStorage, database: MediaDatabase) -> None:
-        """Publish runs in `storage`, unless `database` records that they are being deleted."""
+        """Use the runs in `storage`, and the records in `database` of runs being deleted."""
         self._storage = storage
         self._database = database
 
@@ -61,15 +61,16 @@ class Runs:
     async def publish(self, folder: ImagePath, expected: int | None) -> OpenedImage:
         """Publish a run, and return its manifest, which the caller must close.
 
-        Idempotent, also after a crash at any point, and safe in several processes at once.
+        This method is idempotent, also after a crash, and safe in several processes at once.
 
-        All images in the folder, on any level, belong to the run. Their number must be `expected`,
-        unless that is None.
+        All images in the folder and its subfolders belong to the run. Their number must be
+        `expected`, unless that is None.
 
         Raises:
-            RunNotFound: the folder has no images, and `expected` is None.
-            RunConflict: the number is not `expected`; or the run was published with other images,
-                or is being deleted; or a published run is inside the folder, or contains it.
+            RunNotFound: the folder contains no images, and `expected` is None.
+            RunConflict: the number of images is not `expected`; or the run was published with
+                other images, or is being deleted; or the folder contains, or is inside, another
+                published run.
             TooLarge: there are too many images for one manifest.
             StorageFull: the storage is full.
             ConditionUnsupported: the bucket cannot create an object conditionally.
@@ -89,7 +90,7 @@ class Runs:
         return await self._write(folder, count, max_bytes)
 
     async def _write(self, folder: ImagePath, count: int, max_bytes: int) -> OpenedImage:
-        """Write the manifest, or compare with the one that another request has written first."""
+        """Write the manifest. If another request has written it first, compare the images."""
         head, last = ManifestHead(folder.text, now(), count), list[StoredImage]()
         source = Document(
             manifest.CONTENT_TYPE,
@@ -112,9 +113,9 @@ class Runs:
                 raise
             return published
         try:
-            # A deletion that began since removes the manifest itself, unless it has finished.
+            # A concurrent deletion also deletes this manifest, unless it has just finished.
             await self._require_not_deleting(folder, last)
-            # If nested runs are published at once, the one that is written last finds the other.
+            # If nested runs are published at once, the second detects the first here.
             await self._require_unnested(folder)
         except BaseException:
             with contextlib.suppress(StillroomError):
@@ -128,7 +129,7 @@ class Runs:
         return opened
 
     async def _require_not_deleting(self, folder: ImagePath, images: Sequence[StoredImage]) -> None:
-        """Raise `RunConflict` if the run or any of the images is being deleted."""
+        """Raise `RunConflict` if the run, or any of the images, is being deleted."""
         rows = await self._database.rows()
         prefixes = [KeyPrefix.of_folder(path).text for path in (*_parents(folder), folder)]
         if await rows.run_deletions.is_deleting(prefixes):
@@ -153,7 +154,7 @@ class Runs:
         await self._count(folder)
 
     async def _count(self, folder: ImagePath) -> tuple[int, int]:
-        """Return the number of images and the maximum size of their manifest."""
+        """Return the number of images in a run, and the maximum size of its manifest in bytes."""
         own = StorageKey.of_manifest(folder).text
         count, size = 0, manifest.FACTS_BYTES
         async for names in self._names(folder):
@@ -167,7 +168,7 @@ class Runs:
         return count, size
 
     async def _names(self, folder: ImagePath) -> AsyncIterator[Sequence[str]]:
-        """Yield the keys of a run's images and of the manifests in it, page by page."""
+        """Yield the keys of all images and manifests in a run's folder, page by page."""
         after = ""
         while True:
             page = await self._storage.list(
@@ -181,7 +182,7 @@ class Runs:
     async def _describe_exactly(
         self, folder: ImagePath, count: int, last: list[StoredImage]
     ) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield the entries of a run, which must be `count`; keep the last page in `last`."""
+        """Yield a run's manifest entries, and check their number. Copy the last page to `last`."""
         described = 0
         async for images in self.images(folder):
             await self._require_not_deleting(folder, images)
@@ -193,7 +194,7 @@ class Runs:
             raise RunConflict("the run was changed while it was published", count=described)
 
     async def describe_images(self, folder: ImagePath) -> AsyncIterator[list[dict[str, object]]]:
-        """Yield the manifest entries of a run's current images, with hashes, page by page.
+        """Yield manifest entries with hashes for a run's current images, page by page.
 
         Raises:
             BackendUnavailable: the storage failed.
@@ -202,7 +203,7 @@ class Runs:
             yield await self._describe_page(images)
 
     async def images(self, folder: ImagePath) -> AsyncIterator[Sequence[StoredImage]]:
-        """Yield the current images of a run, page by page."""
+        """Yield the images that are currently in a run's folder, page by page."""
         after: str | None = ""
         while after is not None:
             page = await self._storage.entries(ListQuery(KeyPrefix.of_folder(folder), after, PAGE))
@@ -214,7 +215,7 @@ class Runs:
         return [entry for entry in entries if entry is not None]
 
     async def _describe(self, image: StoredImage) -> dict[str, object] | None:
-        """Return the manifest entry of an image, read to hash it if necessary; None if gone."""
+        """Return an image's manifest entry, or None if the image no longer exists."""
         if image.sha256 is not None:
             return manifest.describe_image(image, image.sha256)
         try:
@@ -227,7 +228,7 @@ class Runs:
             opened.close()
 
     async def _compare(self, folder: ImagePath, published: OpenedImage) -> OpenedImage:
-        """Return the existing manifest if it still matches the images; else `RunConflict`."""
+        """Return the existing manifest. Raise `RunConflict` if the images differ from it."""
         try:
             in_manifest, in_folder = await _read_image_set(published), ImageSet()
             async for page in self.describe_images(folder):
@@ -245,12 +246,12 @@ class Runs:
         """Return whether the folder has a manifest."""
         try:
             await self._storage.stat(StorageKey.of_manifest(folder))
-        except (ImageNotFound, InvalidPath):  # no manifest can have so long a name
+        except (ImageNotFound, InvalidPath):  # or the name is too long for a manifest
             return False
         return True
 
     async def open_manifest(self, folder: ImagePath) -> OpenedImage | None:
-        """Open the manifest of a run; None if the run is not published. The caller closes it."""
+        """Open a run's manifest. Return None if the run is not published. The caller closes it."""
         return await open_manifest(self._storage, folder)
 
     async def require_images(self, folder: ImagePath) -> None:
@@ -261,7 +262,7 @@ class Runs:
 
 
 async def open_manifest(storage: ImageStorage, folder: ImagePath) -> OpenedImage | None:
-    """Open the manifest of a run; None if the run is not published. The caller closes it.
+    """Open a run's manifest. Return None if the run is not published. The caller closes it.
 
     Raises:
         InvalidPath: the name of the manifest would be too long.

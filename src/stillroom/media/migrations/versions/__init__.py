@@ -1,1 +1,1 @@
-"""Migrations, one file per change of the tables."""
+"""Database migrations, one file per schema change."""

@@ -1,4 +1,4 @@
-"""Tables of resources, intents, marks and dead letters."""
+"""Tables for resources, ingest intents, pending deletions and failed deletions."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = None
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Create the media library's tables."""
     op.create_table(
         "media_resources",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -85,6 +85,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop all tables, and keep the images."""
+    """Drop all tables. The images are kept."""
     for table in ("media_dead_letters", "media_deletions", "media_intents", "media_resources"):
         op.drop_table(table)

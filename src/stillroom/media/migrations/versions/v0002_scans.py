@@ -1,4 +1,4 @@
-"""Table with the progress of the scan for expired compute results."""
+"""Table for the progress of the scan that finds expired compute results."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0001"
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table `media_scans`."""
     op.create_table(
         "media_scans",
         sa.Column("name", sa.String(32), nullable=False),
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table."""
+    """Drop the table `media_scans`."""
     op.drop_table("media_scans")

@@ -1,4 +1,4 @@
-"""Source keys of resources, and hashes that the deletion of a source requires."""
+"""Columns for the source keys of resources, and for the hashes of sources to delete."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0002"
 
 
 def upgrade() -> None:
-    """Add the columns. The source of a resource in place is its own key."""
+    """Add the columns. A resource recorded in place gets its own key as source key."""
     op.add_column("media_resources", sa.Column("source_key", sa.String(1024)))
     op.add_column("media_deletions", sa.Column("content_hash", sa.LargeBinary(32)))
     op.add_column("media_dead_letters", sa.Column("content_hash", sa.LargeBinary(32)))
@@ -20,7 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns."""
+    """Drop the columns for source keys and hashes."""
     op.drop_column("media_dead_letters", "content_hash")
     op.drop_column("media_deletions", "content_hash")
     op.drop_column("media_resources", "source_key")

@@ -1,4 +1,4 @@
-"""Table with the progress of deletions of runs."""
+"""Table for the progress of run deletions."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0003"
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table `media_run_deletions`."""
     op.create_table(
         "media_run_deletions",
         sa.Column("folder", sa.String(1024), nullable=False),
@@ -26,5 +26,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table."""
+    """Drop the table `media_run_deletions`."""
     op.drop_table("media_run_deletions")

@@ -1,4 +1,4 @@
-"""Durations, dominant colours and tags of resources, and the healing queue."""
+"""Columns and tables for durations, dominant colours, tags and the healing queue."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0004"
 
 
 def upgrade() -> None:
-    """Add the columns and the tables."""
+    """Add the metadata columns, and create the tables for tags and healing jobs."""
     op.add_column("media_resources", sa.Column("duration", sa.Double()))
     op.add_column("media_resources", sa.Column("dominant_color", sa.String(7)))
     op.create_table(
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns and the tables."""
+    """Drop the metadata columns, and the tables for tags and healing jobs."""
     op.drop_table("media_healing")
     op.drop_table("media_tags")
     op.drop_column("media_resources", "dominant_color")

@@ -1,4 +1,4 @@
-"""Search index: a row per image, and its words."""
+"""Tables of the search index: one row per image, and the words to search for."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _KEY_BYTES: Final = 1024
 
 
 def upgrade() -> None:
-    """Create the tables, empty until images are saved, compared or indexed again."""
+    """Create empty tables. They are filled when images are saved, and by background scans."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "search_images",
@@ -51,14 +51,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables, which can be filled again from the images."""
+    """Drop the tables. They can be rebuilt from the images."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP TABLE search_words")
     op.drop_table("search_images")
 
 
 def _make_full_text() -> None:
-    """Create the table of words. The tokenizer `ascii` splits such words only at spaces."""
+    """Create the full-text table. The `ascii` tokenizer splits the texts only at spaces."""
     known = op.get_bind().execute(sa.text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"))
     if known.first() is None:
         raise BackendUnavailable(

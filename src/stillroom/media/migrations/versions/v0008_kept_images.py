@@ -1,4 +1,4 @@
-"""Index of source keys, to show which images of a folder are in the library."""
+"""Index on source keys, to find which images in a folder are in the library."""
 
 from typing import Final
 
@@ -9,10 +9,10 @@ down_revision: Final = "0007"
 
 
 def upgrade() -> None:
-    """Add the index."""
+    """Add the index on source keys."""
     op.create_index("ix_media_resources_source_key", "media_resources", ["source_key"])
 
 
 def downgrade() -> None:
-    """Drop the index."""
+    """Drop the index on source keys."""
     op.drop_index("ix_media_resources_source_key", "media_resources")

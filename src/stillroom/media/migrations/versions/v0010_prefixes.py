@@ -1,4 +1,4 @@
-"""The search index has file names, joined names of models, and the texts of the library."""
+"""Rebuild of the search index, to include file names, joined model names and library texts."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ down_revision: Final = "0009"
 
 
 def upgrade() -> None:
-    """Empty the index, and have it filled from the images at once, in the background."""
+    """Empty the search index. A background scan rebuilds it from the images at once."""
     op.execute("DELETE FROM search_images")
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DELETE FROM search_words")
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Empty it again."""
+    """Empty the search index again, so that it is rebuilt."""
     upgrade()
