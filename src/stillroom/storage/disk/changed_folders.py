@@ -15,7 +15,7 @@ LINKS_OF_A_LEAF: Final = 2
 
 
 def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[str | None]:
-    """Walk all image folders in arbitrary order, and yield those that have changed.
+    """Walk all image folders in arbitrary order, and find those that have changed.
 
     Folders without subfolders are not read if the filesystem counts subfolders.
 
