@@ -1,4 +1,4 @@
-"""Connection factory for uvicorn, with the state shared by all connections of a process."""
+"""Factory through which uvicorn creates connections that share state within a process."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionFactory:
-    """Factory of connections (uvicorn's `http`). It is pickled for each worker."""
+    """Factory that creates connections (uvicorn's `http` option). Pickled for each worker."""
 
     def __init__(self, settings: Settings, bounds: Bounds) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Error responses of the connection itself: 400, 408, 414, 431, 500 and 503."""
+"""Error responses that the connection itself sends: 400, 408, 414, 431, 500 and 503."""
 
 import time
 from http import HTTPStatus
@@ -16,11 +16,11 @@ _CODES: Final = {
     500: "bug",  # the same code as for operations
     503: "service_unavailable",
 }
-"""Codes of errors, derived from https://www.iana.org/assignments/http-status-codes."""
+"""Error codes, derived from https://www.iana.org/assignments/http-status-codes."""
 
 
 class Refusal(NamedTuple):
-    """Response to a request that reaches no operation. The connection is closed after it."""
+    """Response to a request that reaches no operation. The connection is then closed."""
 
     status: int
     request_id: str
