@@ -1,4 +1,4 @@
-"""Configuration of the keys for tokens: secrets, a public key, or the URL of a key set."""
+"""Configuration of token keys: shared secrets, a public key, or the URL of a key set."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +8,12 @@ from stillroom.auth.keys import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class SecretConfig:
-    """HS256 secrets, which also sign URLs.
+    """Shared secrets for HS256, which also sign URLs.
 
     Attributes:
-        file: File of the generated secret, used if `current` is None.
+        file: File with the generated secret, used if `current` is None.
         current: Secret for signing.
-        previous: Former secrets, still accepted in checks.
+        previous: Former secrets, still accepted for verification.
     """
 
     file: Path

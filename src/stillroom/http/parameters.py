@@ -1,4 +1,4 @@
-"""Query parameters, and strict parsing of raw queries."""
+"""Descriptions of query parameters, and strict parsing of raw queries."""
 
 import re
 import uuid
@@ -28,11 +28,12 @@ Place = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Generic[Value_co]):
-    """Query parameter.
+    """A query parameter.
 
     Attributes:
         name: Name in the query.
-        parse: Converts the decoded text. Errors contain the location passed as second argument.
+        parse: Function that converts the decoded text. Its second argument is the location for
+            errors.
         absent: Value of a missing parameter.
         schema: JSON schema for the OpenAPI document.
         description: Description in the OpenAPI document.
@@ -45,7 +46,7 @@ class Parameter(Generic[Value_co]):
     description: str = ""
 
     def read(self, texts: Mapping[str, str]) -> Value_co:
-        """Return the value in a query, whose decoded texts are given by parameter name.
+        """Return this parameter's value. `texts` contains decoded texts by parameter name.
 
         Raises:
             InvalidInput: the text is invalid.
@@ -58,7 +59,7 @@ def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str,
     """Return the decoded texts of `parameters` by name. Other parameters are ignored.
 
     Raises:
-        InvalidPath: the text or name of any parameter is not valid UTF-8.
+        InvalidPath: the name or text of any parameter is not valid UTF-8.
         InvalidParameter: one of `parameters` is repeated.
     """
     names = {parameter.name for parameter in parameters}
@@ -75,10 +76,10 @@ def read_query(raw: bytes, parameters: Iterable[Parameter[object]]) -> dict[str,
 
 
 def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return all decoded texts of a repeatable parameter in order.
+    """Return all decoded texts for a repeatable parameter, in order.
 
     Raises:
-        InvalidPath: the text is not valid UTF-8, or the name of any parameter is not.
+        InvalidPath: the text, or the name of any parameter, is not valid UTF-8.
         InvalidParameter: the parameter has more than `MAX_TIMES` values.
     """
     at = ("query", parameter.name)
@@ -93,7 +94,7 @@ def read_texts(raw: bytes, parameter: Parameter[tuple[str, ...]]) -> tuple[str, 
 
 
 def resource_id(text: str, at: Place) -> uuid.UUID:
-    """Parse a resource's id, with hyphens and in any case (RFC 9562, 4).
+    """Parse a resource id: a UUID with hyphens, in upper or lower case (RFC 9562, 4).
 
     Raises:
         InvalidParameter: the text is not a UUID.
@@ -114,10 +115,10 @@ def _limit(max_limit: int) -> Callable[[str, Place], int]:
 
 
 def visible_name(text: str, at: Place) -> str:
-    """Check a short text without spaces, such as a content type.
+    """Check and return a short text without spaces, such as a content type.
 
     Raises:
-        InvalidParameter: the text has other characters, or more than 255.
+        InvalidParameter: the text has invalid characters, or more than 255.
     """
     if not _VISIBLE.fullmatch(text):
         raise InvalidParameter("must be 1 to 255 visible ASCII characters", at=at)
@@ -170,7 +171,7 @@ def optional(
 
 
 def limit_parameter(things: str, max_limit: int) -> Parameter[int]:
-    """Return the parameter for the page size of a listing of `things`."""
+    """Return a parameter for the page size of a listing; `things` is used in its description."""
     return Parameter(
         "limit",
         _limit(max_limit),
