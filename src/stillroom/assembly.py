@@ -1,8 +1,7 @@
 """Assembly of all parts (storage, database, keys, thumbnails) from the settings.
 
 Servers, embedded routers and plain processes call `assemble`. Commands open only the parts that
-they need, with the `opened_…` functions. This module does not depend on HTTP: `router.py` creates
-the routes.
+they need, with the `opened_…` functions. This module does not depend on HTTP (see `router.py`).
 """
 
 import contextlib
@@ -146,9 +145,7 @@ class Parts:
 
     @contextlib.asynccontextmanager
     async def running(self, *, again: bool = False) -> AsyncIterator[None]:
-        """Run the parts: fetch keys, open the database and run the background jobs.
-
-        Everything is closed at the end.
+        """Fetch keys, open the database and run background jobs while the context is open.
 
         Args:
             again: Whether the parts can be used again later, also in another event loop. Then

@@ -100,9 +100,7 @@ class Stillroom:
             log.warning("%s", line)
 
     def sign_in_link(self, gallery_url: str) -> str:
-        """Create a link that signs in to the gallery with all permissions.
-
-        It can be used once, within 10 minutes.
+        """Create a link that signs in to the gallery once, within 10 minutes.
 
         Args:
             gallery_url: URL of this app's gallery in browsers, such as

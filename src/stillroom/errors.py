@@ -31,7 +31,7 @@ StillroomError
 │   └── ReadOnly            a sync failed, so nothing can be saved until a restart
 └── ConfigurationError      the settings are invalid, so the server refuses to start
 
-`code` is public API: clients depend on it, so it never changes. Messages may change. The SDK uses the
+`code` is public API: clients depend on it, so it never changes. Messages may. The SDK uses the
 first line of a docstring as the message if a response has none. HTTP status codes are defined in
 `http/problems.py`.
 """

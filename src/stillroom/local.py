@@ -47,8 +47,7 @@ def open_store(data_dir: str | Path | None = None, **settings: object) -> "Local
 
     Args:
         data_dir: Replaces `STILLROOM_DATA_DIR`.
-        settings: Other settings by name (docs/reference/settings.md). They have priority over
-            environment variables.
+        settings: Other settings by name. They have priority over environment variables.
 
     Raises:
         ConfigurationError: the settings are invalid or do not work together.

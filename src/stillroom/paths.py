@@ -34,8 +34,7 @@ MAX_SEGMENT_BYTES: Final = 255
 """Maximum length of a path segment: NAME_MAX on Linux filesystems, and the limit of SeaweedFS."""
 
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,254}")
-"""Pattern for nearly all segments, as a fast check. Matching segments comply with all rules
-below."""
+"""Pattern for most segments. Matching it is fast, and implies that all rules below hold."""
 
 _PLAIN_TARGET = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 """Pattern for whole paths of such segments without escapes, up to the length of one segment."""

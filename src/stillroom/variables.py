@@ -15,8 +15,7 @@ _TOKENS: Final = "STILLROOM_JWT_"
 """Prefix of variables for the verification of tokens. Unknown names are an error."""
 
 _MISSPELLED: Final = 0.8
-"""Minimum `difflib` ratio of misspelled names. `JWT_AUDIENC` and `DATADIR` reach it,
-`R2_ACCOUNT_ID` does not."""
+"""Minimum `difflib` ratio of misspelled names: `DATADIR` reaches it, `R2_ACCOUNT_ID` does not."""
 
 _SIMILAR: Final = 0.6
 

@@ -11,8 +11,7 @@ MAX_LOOKS: Final = 400_000
 """Maximum number of steps (a third of a second). A ComfyUI graph of 200 KB takes about 30,000."""
 
 MAX_BYTES: Final = 16 * 1024**2
-"""Maximum number of bytes. The server reads 1 MiB of a file, and parses it again after reading
-more."""
+"""Maximum number of bytes. The server parses a file again each time it has read more of it."""
 
 MAX_CHARACTERS: Final = 8 * 1024**2
 """Maximum number of characters. Text is decoded once, but parsed by several parsers."""

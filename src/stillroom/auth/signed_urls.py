@@ -26,8 +26,7 @@ MAX_LIFE_S: Final = 7 * 24 * 3600
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html"""
 
 READER: Final = Grant(frozenset(["storage:read"]))
-"""Grant for reading any path. It is used for the path of a valid signed URL, and for all requests
-if images are public."""
+"""Grant for reading. Used for the path of a signed URL, and for all paths if images are public."""
 
 _CONTEXT: Final = b"stillroom signed url v1"
 _KID_BYTES: Final = 8
@@ -88,8 +87,7 @@ class UrlSigner:
         `raw_path` is the path after the route's prefix, not decoded.
 
         Raises:
-            Unauthenticated: the signature is invalid or has expired. The message does not tell
-                which.
+            Unauthenticated: the signature is invalid or has expired.
         """
         match = _SIGNED_QUERY.fullmatch(query)
         if match is None or not _VISIBLE.fullmatch(raw_path):

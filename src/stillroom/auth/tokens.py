@@ -43,8 +43,7 @@ class _UnverifiedToken(NamedTuple):
 class TokenVerifier:
     """Verifier that returns the grant for an `Authorization` header.
 
-    Errors do not tell why a token is invalid. The exception is a token that has expired but is
-    otherwise valid.
+    Errors do not tell why a token is invalid, unless it has expired but is otherwise valid.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 Verifying a token takes 50 µs (HS256) to 130 µs (EdDSA), which is more than the rest of a read. The
 cache key is the complete header, and only valid tokens are cached, so forged tokens cannot exploit
-the cache. Entries expire with the token, and after 30 seconds at the latest, so that a withdrawn
-key soon stops working.
+the cache. Entries expire with the token or after 30 seconds, so that a withdrawn key soon stops
+working.
 """
 
 import time

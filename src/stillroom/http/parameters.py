@@ -32,8 +32,7 @@ class Parameter(Generic[Value_co]):
 
     Attributes:
         name: Name in the query.
-        parse: Function that converts the decoded text. Its second argument is the location for
-            errors.
+        parse: Converts the decoded text. The second argument is the location for errors.
         absent: Value of a missing parameter.
         schema: JSON schema for the OpenAPI document.
         description: Description in the OpenAPI document.

@@ -29,8 +29,7 @@ PUBLIC_CACHE: Final = "public, max-age=0, must-revalidate"
 """`Cache-Control` for public images: all caches store them, but revalidate them each time."""
 
 IMMUTABLE_CACHE: Final = "private, max-age=31536000, immutable"
-"""`Cache-Control` for media resources, which never change: no revalidation for one year (RFC
-8246)."""
+"""`Cache-Control` for media resources, which never change: no revalidation for a year."""
 
 _SAFE: Final = (
     ("x-content-type-options", "nosniff"),

@@ -1,8 +1,7 @@
 """Settings of the memory allocator (glibc malloc) and the garbage collector.
 
 By default, glibc maps each block above 128 KiB separately and unmaps it when it is freed, so that
-each piece of an uploaded body causes a page fault per 4 KiB. These settings keep freed memory for
-the next upload.
+each piece of an uploaded body causes a page fault per 4 KiB. These settings keep freed memory.
 """
 
 import ctypes

@@ -142,8 +142,7 @@ class PinsNames(Protocol):
     """Optional capability of a disk: file names for a proxy such as nginx on the same machine.
 
     A pinned name leads to one version of an image for at least a minute, even if the image is
-    replaced or deleted. It consists of two segments of ASCII letters, digits and hyphens, separated
-    by a slash.
+    replaced or deleted. It has two segments of ASCII letters, digits and hyphens.
     """
 
     def known_name(self, image: StoredImage) -> str | None:

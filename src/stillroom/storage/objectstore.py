@@ -119,8 +119,7 @@ class ListedPage:
 
     Attributes:
         entries: Keys, and folders (with a slash at the end), in the bucket's order. An entry is
-            None if its key is not valid UTF-8, or ends with a slash (a folder created in a web
-            console).
+            None if its key is not valid UTF-8 or ends with a slash.
         next_token: Token for requesting the next page; None on the last page.
         modified_ns: Time of the last write by key, in nanoseconds since the epoch (bucket's clock).
             Keys without a reported time are missing.
@@ -177,8 +176,7 @@ class ObjectStore(Protocol):
     """
 
     keeps_guards: bool
-    """True if the store's documentation promises guarded writes but not guarded deletions. Such a
-    store is not probed."""
+    """Whether the store documents guarded writes but no guarded deletions, so it is not probed."""
 
     async def put(
         self,

@@ -145,8 +145,7 @@ class Page:
 
     Attributes:
         more: Whether more entries follow.
-        modified_ns: Time of the last save by key, in nanoseconds since the epoch (bucket's clock).
-            Empty on a disk.
+        modified_ns: Time of the last save by key, in nanoseconds since the epoch. Empty on a disk.
     """
 
     entries: Sequence[str]

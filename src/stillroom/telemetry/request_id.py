@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 FIELD: Final = "x-request-id"
 
 _ALLOWED: Final = r"[A-Za-z0-9._:/+=-]{1,128}"
-"""Pattern for valid ids: UUIDs, hexadecimal, base64 and trace ids match. Nothing that could break a
-log line or a header does."""
+"""Pattern for valid ids (UUIDs, hexadecimal, base64, trace ids), which cannot break log lines."""
 
 _ID: Final = re.compile(_ALLOWED)
 _NAME: Final = re.compile(rb"\r\nx-request-id:", re.IGNORECASE)

@@ -104,9 +104,8 @@ class FastReads:
     ) -> None:
         """Create a fast path with empty caches.
 
-        Targets longer than `longest_target` take the ASGI path. `cache_bytes` limits the cached
-        image bodies, each up to `MAX_COPIED_BYTES` (0: no cache). `extra_headers` are added to all
-        responses.
+        Targets longer than `longest_target` take the ASGI path. `cache_bytes` limits the cache for
+        image bodies (0: no cache). `extra_headers` are added to all responses.
         """
         self._operations = operations
         self._storage = operations.storage

@@ -28,8 +28,7 @@ class Bounds:
             that the proxy closes idle connections, not the server.
         write_timeout_s: Timeout while the client reads nothing of a response.
         connections: Maximum number of connections per process. Further connections get a 503. Above
-            twice the maximum, they are closed without a response, since each 503 uses a descriptor
-            until the client reads it.
+            twice the maximum, they are closed without a response, since each 503 uses a descriptor.
     """
 
     head_bytes: int = 32 * 1024

@@ -1,7 +1,6 @@
 """Background task that aborts abandoned multipart uploads, to free the space of their parts.
 
-If this process ends before it could abort an upload, the bucket's lifecycle rule deletes the parts
-(docs/r2.md).
+After a crash, the bucket's lifecycle rule deletes the parts instead (docs/r2.md).
 """
 
 import asyncio

@@ -12,8 +12,7 @@ class PartBuffer:
     """A buffer with a fixed capacity for incoming bytes.
 
     A large buffer is mapped with mmap. Only pages that were written use memory, and all memory is
-    released with the buffer. A growing buffer on the heap would use up to twice its size
-    (tests/r2/test_cdn.py).
+    released with the buffer. A growing buffer on the heap would use up to twice its size.
     """
 
     def __init__(self, most: int) -> None:

@@ -10,8 +10,7 @@ from stillroom.storage.bucket.abandoned_uploads import AbandonedUploads
 from stillroom.storage.objectstore import Guard, ObjectStore, Properties, Written
 
 PART_BYTES: Final = 16 * 1024**2
-"""Part size, within S3's limits of 5 MiB and 5 GiB. Each running upload keeps one part in
-memory."""
+"""Part size (S3 allows 5 MiB to 5 GiB). Each running upload keeps one part in memory."""
 
 MAX_PARTS: Final = 10_000
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""

@@ -19,8 +19,8 @@ PROBE: Final = ".stillroom/order-"
 """Key prefix of the temporary objects. No image can have such a key."""
 
 _NAMES: Final = ("B", "a-b", "a/b", "a0", "é")
-"""Names of the temporary objects, in byte order. Buckets that sort by folder or ignore case list
-them in another order."""
+"""Names of temporary objects in byte order. Sorting by folder or ignoring case changes the
+order."""
 
 _BODY: Final = b"written to try listings; may be deleted"
 _SHA256: Final = hashlib.sha256(_BODY).hexdigest()

@@ -97,8 +97,7 @@ class R2ImageStorage:
             description: One line for the log.
             public_url: URL of the CDN, to which keys are appended. If None, URLs are presigned.
             cache_control: Cache policy stored with every image, for the CDN and browsers.
-            check_exists: Check that an image exists before redirecting, so that no CDN caches a
-                404.
+            check_exists: Check that an image exists before redirecting: CDNs cache 404.
             changes: Observer of saves, copies and deletions.
 
         Raises:
@@ -286,8 +285,7 @@ class R2ImageStorage:
 
         Another process may save an image between the two requests. If the bucket supports
         conditional deletion, that image is kept unless it has the same ETag (the same bytes).
-        Otherwise it is deleted, too. With `save_id`, the deletion is not retried, which keeps the
-        interval short.
+        Otherwise it is deleted, too. With `save_id`, the deletion is not retried.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         began_ns = time.time_ns()
@@ -323,8 +321,7 @@ class R2ImageStorage:
     ) -> StoredImage:
         """Copy within the bucket, if the source still has this save id.
 
-        The copy gets new properties. Otherwise it would have the source's save id and perhaps an
-        outdated cache policy.
+        The copy gets new properties, since it needs its own save id and the current cache policy.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         async with self._locks.hold(target.text, deadline=deadline):

@@ -20,8 +20,7 @@ def changed_folders(data_directory: DataDirectory, since_ns: int) -> Iterator[st
     Folders without subfolders are not read if the filesystem counts subfolders.
 
     Yields:
-        For each folder, its key prefix if it has changed since `since_ns` (nanoseconds since the
-        epoch), else None.
+        For each folder, its key prefix if it changed since `since_ns` (Unix time), else None.
 
     Raises:
         OSError: the filesystem failed. Folders that vanish during the walk are skipped.

@@ -75,8 +75,7 @@ class DataDirectory:
             root: Path of the directory.
             durable: Whether to sync files.
             opener: Function that opens files. By default, the best one that works on this system.
-            observer: Called for each sync, with `fsync_file` or `fsync_folder`, and `ok` or
-                `error`.
+            observer: Called for each sync (`fsync_file`, `fsync_folder`; `ok`, `error`).
 
         Raises:
             ConfigurationError: the directory cannot be created or used; the message says why.
@@ -203,8 +202,7 @@ class DataDirectory:
     def sync_folder(self, fd: int) -> None:
         """Sync a folder's entries, like `sync`.
 
-        XFS returns 0 from the fsync of a directory while the filesystem is shutting down; only the
-        stat fails then.
+        On XFS, fsync of a folder succeeds while the filesystem is shutting down, but stat fails.
         """
         self.sync(fd, "fsync_folder")
         if self.durable:
@@ -371,8 +369,7 @@ class DataDirectory:
 def link_file(fd: int, name: str, folder_fd: int) -> None:
     """Give an open file without a name this name. Raises EEXIST if the name is in use.
 
-    Without a `dir_fd`, CPython calls link(2), which does not follow /proc/self/fd and fails with
-    EXDEV.
+    Without `dir_fd`, CPython calls link(2), which does not follow /proc/self/fd (EXDEV).
     """
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
 

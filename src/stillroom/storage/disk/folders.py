@@ -38,8 +38,7 @@ class Folders:
         """Open a folder, creating it if necessary. It and its parents then survive a power cut.
 
         Raises:
-            OSError: part of the path is a file (ENOTDIR) or a link (ELOOP), or a folder was removed
-                at the same time (ENOENT).
+            OSError: a file (ENOTDIR) or link (ELOOP) is in the path, or a removal interfered.
             ReadOnly: a sync failed.
         """
         epoch = self._data_directory.folder_epoch

@@ -53,8 +53,7 @@ class Inotify:
     def watch(self, folder_fd: int) -> int:
         """Start to report names that are created, deleted or moved in an open folder.
 
-        Returns the watch number, which the folder's events contain. Watching a folder again returns
-        the same number.
+        Returns the watch number in the folder's events, the same each time for one folder.
 
         Raises:
             OSError: there are too many watches (ENOSPC, fs.inotify.max_user_watches).

@@ -1,8 +1,8 @@
 """Check that files whose metadata is cached are unchanged, and read such files.
 
 Every response with a cached image needs this check, so it must be fast. One statx(2) call writes
-all fields that a change affects into one buffer, which is compared as a whole. `os.stat` would
-create twenty objects.
+all fields that a change affects into one buffer, which is compared as a whole. `os.stat` creates 20
+objects.
 """
 
 import ctypes
@@ -15,8 +15,7 @@ from stillroom.storage.disk.openat2 import release, try_open
 from stillroom.storage.values import StoredImage
 
 Version = tuple[bytes, bytes]
-"""File name relative to the data directory, and inode, size, times and device (bytes from
-statx)."""
+"""File name in the data directory, and inode, size, times and device (bytes from statx)."""
 
 _STATX_BYTES: Final = 256
 _INODE_AND_SIZE: Final = 32

@@ -44,8 +44,7 @@ def open_by_kernel(folder_fd: int, path: str, flags: int) -> int:
     """Open a file with openat2, which never leaves the folder and follows no link.
 
     Raises:
-        OSError: the path contains a link or leaves the folder (ELOOP, EXDEV), or openat2 is not
-            supported (ENOSYS).
+        OSError: a link is in the path (ELOOP, EXDEV), or openat2 is not supported (ENOSYS).
     """
     name = path.encode("utf-8", "surrogateescape")  # like os.fsencode, but three times as fast
     tries = 0
@@ -105,8 +104,7 @@ def release(fd: int) -> None:
     """Close a descriptor, ignoring errors.
 
     Linux closes it in any case, and reports no error that a sync has not reported before
-    (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail because of
-    it.
+    (https://man7.org/linux/man-pages/man2/close.2.html). A completed save must not fail here.
     """
     try:  # noqa: SIM105  (on every read: `suppress` would cost more than the call)
         os.close(fd)

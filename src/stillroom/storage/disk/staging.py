@@ -26,8 +26,7 @@ _MAX_CHUNKS: Final = 1024
 """Maximum number of chunks in a batch: IOV_MAX of Linux."""
 
 RESERVED_BYTES: Final = 16 * 1024**2
-"""Disk space reserved in advance. The announced size is not reserved as a whole, since the client
-may never send it."""
+"""Disk space reserved in advance, instead of the announced size, which may never be sent."""
 
 
 @dataclass(slots=True)
@@ -126,8 +125,7 @@ class Staged:
         """Set the modification time and the attributes of a complete file. Return its status.
 
         `modified_ns` is the time in another store; by default, the current time is used. Its last
-        three digits are replaced at random: otherwise two saves with a reused inode could have the
-        same save id.
+        three digits are replaced at random, so that save ids differ even if inodes are reused.
         """
         if modified_ns is None:
             time_ns = time.time_ns()

@@ -96,8 +96,7 @@ class DiskImageStorage:
             data_directory: The opened data directory.
             rules: Rules for saves.
             min_free_bytes: Saves that would leave less free disk space than this are refused.
-            list_cache_bytes: Maximum memory for cached names of large folders; 0 disables the
-                cache.
+            list_cache_bytes: Memory limit for cached names of large folders (0: no cache).
             changes: Observer of saves, copies and deletions.
         """
         self.description = f"DiskImageStorage at {data_directory.description}"

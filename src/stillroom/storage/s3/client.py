@@ -57,8 +57,7 @@ _LONGEST_PAUSE_S: Final = 4.0
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _MAX_RESPONSE_BYTES: Final = 16 * 1024**2
-"""Maximum size of a response. A page of 1,000 keys of 1,024 bytes, with each byte escaped, has 4
-MiB."""
+"""Maximum size of a response. A page of 1,000 keys of 1,024 bytes has at most 4 MiB."""
 
 
 class _TooLateError(Exception):

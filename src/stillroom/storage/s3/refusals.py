@@ -68,8 +68,7 @@ log = logging.getLogger("stillroom.r2")
 class Refusals:
     """Raises errors for refused calls. Logs the first error of each kind, and the recovery.
 
-    Not every error is logged here, since health checks run every few seconds and failed requests
-    are logged anyway.
+    Failed requests are logged anyway, and health checks would repeat errors every few seconds.
     """
 
     def __init__(self) -> None:

@@ -370,7 +370,6 @@ def _key_order(entry: str | None) -> str:
 def _tree_order(entry: str | None) -> str:
     """Sort key for the order of SeaweedFS: by name within a folder, so `a/` is before `a-b`.
 
-    Each page must end with the last entry in the bucket's order. Otherwise the next page repeats
-    entries.
+    The last entry of a page must be the last in this order, or the next page repeats entries.
     """
     return (entry or "").removesuffix("/")
