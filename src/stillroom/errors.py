@@ -49,8 +49,8 @@ class InvalidInput(StillroomError):
     """The input of the request is invalid.
 
     Args:
-        message: One sentence for the caller.
-        at: Location in the request, in the form of FastAPI: `("query", "limit")`.
+        message: One sentence for the client.
+        at: Location of the input in the request, as in FastAPI: `("query", "limit")`.
     """
 
     code = "invalid_input"
@@ -162,7 +162,7 @@ class RunConflict(StillroomError):
     """The run is not as expected, or was published with other images.
 
     Args:
-        message: One sentence for the caller.
+        message: One sentence for the client.
         count: Number of images in the run, if it is known.
     """
 
@@ -258,8 +258,8 @@ class UnsupportedMedia(StillroomError):
     """The body is not multipart/form-data, or not an image where one is required.
 
     Args:
-        message: One sentence for the caller.
-        is_cut_off: It is an image whose file ends too early.
+        message: One sentence for the client.
+        is_cut_off: Whether the body is an image whose file ends too early.
     """
 
     code = "unsupported_media"

@@ -62,7 +62,7 @@ class FileParts:
         return parts
 
     def add(self, start: int, part: bytes) -> None:
-        """Add a part that was read."""
+        """Add bytes that were read from offset `start`."""
         self._parts.append((start, part))
         self.held += len(part)
 

@@ -83,34 +83,34 @@ class LocalMedia(MediaLibrary):
     def ingest_from_storage_key(
         self, storage_key: StorageKey | str, *, relocate: bool = True
     ) -> MediaResource:
-        """See `MediaResourceService.ingest_from_storage_key`."""
+        """Ingest an image; see `MediaResourceService.ingest_from_storage_key`."""
         return self._wait(
             lambda media: media.ingest_from_storage_key(storage_key, relocate=relocate)
         )
 
     def find(self, resource_id: uuid.UUID) -> MediaResource:
-        """See `MediaResourceService.find`."""
+        """Find a resource; see `MediaResourceService.find`."""
         return self._wait(lambda media: media.find(resource_id))
 
     def page(self, query: ResourceQuery) -> ResourcePage:
-        """See `MediaResourceService.page`."""
+        """List one page of resources; see `MediaResourceService.page`."""
         return self._wait(lambda media: media.page(query))
 
     def change(
         self, resource_id: uuid.UUID, change: Change, *, only_unset: bool = False
     ) -> MediaResource:
-        """See `MediaResourceService.change`."""
+        """Change a resource; see `MediaResourceService.change`."""
         return self._wait(lambda media: media.change(resource_id, change, only_unset=only_unset))
 
     def delete(self, resource_id: ResourceId) -> MediaResource:  # type: ignore[override]  # it has always returned what the service returns
-        """See `MediaResourceService.delete`."""
+        """Delete a resource; see `MediaResourceService.delete`."""
         parsed_id = parse_id(str(resource_id), ("id",))
         return self._wait(lambda media: media.delete(parsed_id))
 
     def heal(
         self, ids: Iterable[ResourceId] | None = None, *, progress: OnHealing | None = None
     ) -> int:
-        """See `MediaLibrary.heal`. This process computes the metadata, and the call waits for it.
+        """Compute missing metadata in this process and wait for it; see `MediaLibrary.heal`.
 
         Servers or later calls retry resources that fail. `progress` is called in another thread.
         """

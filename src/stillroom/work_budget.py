@@ -41,7 +41,7 @@ class WorkBudget:
         self.characters = characters
 
     def look(self, count: int = 1) -> None:
-        """Spend a number of steps.
+        """Spend a number of steps from the budget.
 
         Raises:
             TooMuchWork: too few steps are left. `hand_out` and `produce` raise it, too.
@@ -51,13 +51,13 @@ class WorkBudget:
             raise TooMuchWork
 
     def hand_out(self, count: int) -> None:
-        """Spend a number of bytes."""
+        """Spend a number of bytes from the budget."""
         self.data -= count
         if self.data < 0:
             raise TooMuchWork
 
     def produce(self, count: int) -> None:
-        """Spend a number of characters."""
+        """Spend a number of characters from the budget."""
         self.characters -= count
         if self.characters < 0:
             raise TooMuchWork

@@ -23,7 +23,7 @@ class SecretConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeyFileConfig:
-    """Public key in a PEM file."""
+    """Public key in a PEM file, which verifies tokens."""
 
     file: Path
     algorithm: Algorithm
@@ -31,7 +31,7 @@ class KeyFileConfig:
 
 @dataclass(frozen=True, slots=True)
 class JwksConfig:
-    """Key set that an issuer publishes at a URL."""
+    """JSON Web Key Set (JWKS) that a token issuer publishes at a URL."""
 
     url: str
     algorithm: Algorithm

@@ -30,7 +30,7 @@ MIN_SECRET_BYTES: Final = 32
 https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 
 MIN_RSA_BITS: Final = 2048
-"""https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
+"""Minimum size of RSA keys: https://www.rfc-editor.org/rfc/rfc7518#section-3.3"""
 
 MAX_RSA_BITS: Final = 8192
 """Maximum size of RSA keys. Verification takes 30 µs with 2,048 bits, and 400 µs with 8,192."""
@@ -87,12 +87,12 @@ class SharedSecrets:
         self._secrets = tuple(secrets)
 
     def candidates_now(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets."""
+        """Return all secrets, since key ids are ignored."""
         del kid
         return self._secrets
 
     async def candidates(self, kid: str | None) -> Sequence[str]:
-        """Return all secrets."""
+        """Return all secrets, since key ids are ignored."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -112,12 +112,12 @@ class PublicKeyFile:
         self._key = _read_pem(file, algorithm)
 
     def candidates_now(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key."""
+        """Return the key from the file."""
         del kid
         return (self._key,)
 
     async def candidates(self, kid: str | None) -> Sequence[PublicKey]:
-        """Return the key."""
+        """Return the key from the file."""
         return self.candidates_now(kid)
 
     def keep_fresh(self) -> contextlib.AbstractAsyncContextManager[None]:

@@ -15,11 +15,11 @@ MAX_VALUES: Final = 4096
 
 _MAX_DEPTH: Final = 16
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-"""https://www.rfc-editor.org/rfc/rfc8259#section-2"""
+"""JSON whitespace: https://www.rfc-editor.org/rfc/rfc8259#section-2"""
 
 
 class TooManyValuesError(ValueError):
-    """Error for objects with more values or deeper nesting than any operation accepts."""
+    """Error for a JSON object that has too many values or is nested too deep."""
 
 
 def parse_object(data: bytes) -> dict[str, object]:

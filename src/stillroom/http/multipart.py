@@ -66,7 +66,7 @@ class FilePart:
         max_bytes: int | None = None,
         expected_sha256: bytes | None = None,
     ) -> None:
-        """Read from `body`, whose pieces may have any size.
+        """Create a reader for `body`, whose pieces may have any size.
 
         `max_bytes` is the request's Content-Length, and `expected_sha256` its Repr-Digest.
         """
@@ -155,7 +155,7 @@ class FilePart:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Return whether the part has a file name, which may be empty."""
+    """Return whether a form part has a file name (which may be empty)."""
     if part.filename is not None:
         return True
     # RFC 7578, 4.2 forbids `filename*`, but older libraries send it for non-ASCII names.

@@ -148,7 +148,7 @@ def _one_of(*allowed: str) -> Callable[[str, Place], str]:
 
 
 def choice(name: str, *allowed: str, absent: str | None, description: str) -> Parameter[Any]:
-    """Return a parameter with the `allowed` values."""
+    """Return a parameter that accepts only the `allowed` values."""
     schema: dict[str, object] = {"type": "string", "enum": list(allowed)}
     if absent is None:
         schema = {"anyOf": [schema, {"type": "null"}]}
@@ -165,7 +165,7 @@ def or_null(**schema: object) -> Mapping[str, object]:
 def optional(
     name: str, parse: Callable[[str, Place], Value], description: str, **schema: object
 ) -> Parameter[Value | None]:
-    """Return a parameter whose value is None if it is missing."""
+    """Return an optional parameter, whose value is None if it is missing."""
     return Parameter(name, parse, None, or_null(**schema), description)
 
 

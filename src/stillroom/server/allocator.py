@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 def freeze_startup_objects() -> None:
-    """Exempt all objects that exist now from garbage collection (`gc.freeze`).
+    """Exclude all existing objects from garbage collection (`gc.freeze`).
 
     The application consists of about 300,000 objects. A full collection of them would block all
     connections for 70 ms (https://docs.python.org/3/library/gc.html#gc.freeze).

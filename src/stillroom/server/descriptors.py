@@ -24,7 +24,7 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptors_for(connections: int) -> int:
-    """Return the descriptor limit that the connections require."""
+    """Return the file descriptor limit that this number of connections requires."""
     return _RESERVED + _PER_CONNECTION * connections
 
 

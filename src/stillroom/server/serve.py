@@ -46,7 +46,7 @@ log = logging.getLogger("stillroom.server")
 def serve(settings: Settings, *, sign_in_link: bool = False) -> None:
     """Serve until a signal stops the server.
 
-    With `sign_in_link`, a link that signs in to the gallery once is printed on standard output.
+    With `sign_in_link`, prints a link that signs in to the gallery once.
 
     Raises:
         ConfigurationError: the server cannot start.
@@ -117,7 +117,7 @@ def _print_sign_in_link(settings: Settings) -> None:
 
 
 def _gallery_url(settings: Settings) -> str:
-    """Return the public base URL, or the URL for browsers on this machine."""
+    """Return the configured base URL, or a local URL for browsers on this machine."""
     if settings.public_base_url:
         return settings.public_base_url
     host = _LOOPBACK.get(settings.host, settings.host)

@@ -52,12 +52,12 @@ class WorkerServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and respond to pings from now on."""
+        """Start the server, then respond to pings from the supervisor."""
         asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._respond)
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shut down, and flush the metrics."""
+        """Shut down the server, and flush the metrics."""
         await super().shutdown(sockets)
         metrics.flush()
 
@@ -78,7 +78,7 @@ class Worker(Process):
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        """Prepare a process.
+        """Prepare a worker process.
 
         A single worker is forked, so that it shares the memory of all modules. Several workers are
         spawned, since shared metrics are configured when they are imported.
@@ -96,7 +96,7 @@ class Worker(Process):
             self.process = forked  # type: ignore[assignment]  # declared as a spawned process
 
     def start(self) -> None:
-        """Start the process. Stop signals are blocked until it can handle them."""
+        """Start the process. Stop signals are blocked until it has installed its handlers."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)

@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 SNIFFED_BYTES: Final = 1024
-"""Number of bytes from the beginning that `by_content` examines."""
+"""Number of bytes at the beginning of a file that `by_content` examines."""
 
 DEFAULT: Final = "application/octet-stream"
 
@@ -50,7 +50,7 @@ EXTENSION: Final = {
     "video/quicktime": "mov",
     "video/webm": "webm",
 }
-"""File name extension of a resource, for each type in `INLINE`."""
+"""File name extension for each content type in `INLINE`."""
 
 _BY_START: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -96,7 +96,7 @@ _BY_PATTERN: Final = (
     (re.compile(rb"\x1a\x45\xdf\xa3.{,48}?\x42\x82.{1,8}?webm", re.DOTALL), "video/webm"),
 )
 KNOWN: Final = tuple(sorted({*INLINE, *_BY_BRAND.values(), "image/svg+xml", "text/html", DEFAULT}))
-"""All types that can be detected."""
+"""All content types that can be detected."""
 
 # Comments and declarations may precede the root element.
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<")

@@ -1,7 +1,7 @@
 """The object store port: operations of a cloud's API that the bucket backend needs.
 
-`storage/s3` implements it, independently of images. Another cloud's API would be another driver;
-tests/contract/memory_store.py is a minimal one.
+`storage/s3` implements this interface and knows nothing about images. Other clouds would need
+another driver; tests/contract/memory_store.py is a minimal example.
 """
 
 import enum
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 DEADLINE_S: Final = 20.0
-"""Seconds for one request with its retries and all waiting, before the client gets an error."""
+"""Default deadline of a request in seconds, including retries and waiting."""
 
 MAX_LISTED: Final = 1000
-"""Maximum entries of a listing request; the response may have fewer, or a few more."""
+"""Maximum `limit` for listing entries. Responses may have fewer, or a few more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Guard:
 
 
 class Refusal(enum.Enum):
-    """Reason why a change was not carried out."""
+    """Reason for refusing a change."""
 
     MISSING = enum.auto()
     """The guarded object, the source of a copy, or the upload does not exist."""
@@ -252,7 +252,7 @@ class ObjectStore(Protocol):
             limit: Number of entries to request, up to `MAX_LISTED`.
             after: List only keys after this text. A folder with exactly this name may be repeated.
             token: `next_token` of the previous page. If it is set, `after` is ignored.
-            delimited: Combine keys that share the text up to the next slash into one folder entry.
+            delimited: Combine keys with the same text up to the first slash after the prefix.
             deadline: Time on the event loop's clock.
         """
         ...

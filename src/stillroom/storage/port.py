@@ -32,7 +32,7 @@ class ImageStorage(Protocol):
     """
 
     description: str
-    """One line for the log: backend and location."""
+    """Backend and location, in one line for the log."""
 
     async def save(
         self, key: StorageKey, source: ImageSource, condition: Condition = UNCONDITIONAL

@@ -27,12 +27,12 @@ class PassedBytes:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the whole file was kept."""
+        """Return whether the kept bytes are the whole file."""
         return len(self.head) == self.size
 
     @property
     def kept_bytes(self) -> int:
-        """Number of bytes kept."""
+        """Number of kept bytes."""
         return self.size if self.is_whole else len(self.head) + len(self.tail)
 
     def at(self, start: int, length: int) -> bytes | None:
@@ -71,7 +71,7 @@ class UploadChecks:
         self.size = 0
 
     def count(self, chunk: bytes) -> None:
-        """Count a chunk.
+        """Count a chunk, and check size and content type.
 
         Raises:
             TooLarge: the upload exceeds the limit.

@@ -128,7 +128,7 @@ class ListQuery:
         prefix: Text that all listed keys begin with.
         after: List only entries after this text, in the byte order of whole keys. Empty: list all.
         limit: Maximum number of entries on the page, 1 to 10,000.
-        delimited: Combine keys that share the text up to the next slash into one folder entry.
+        delimited: Combine keys with the same text up to the first slash after the prefix.
         manifests: Include the manifests of runs, which are not images.
     """
 

@@ -266,12 +266,12 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Count a request as no longer in flight."""
+    """Count the end of a request that was in flight."""
     _Current.in_flight -= 1
 
 
 def report_loop(connections: int, lag_s: float) -> None:
-    """Set the number of connections and the delay of the event loop."""
+    """Set the metrics for the number of connections and the event loop's delay."""
     _Current.connections, _Current.lag_s = connections, max(0.0, lag_s)
 
 
@@ -333,7 +333,7 @@ def report_confinement(missing: Iterable[str]) -> None:
 
 
 def report_disk(*, free_bytes: int, min_free_bytes: int, read_only: bool) -> None:
-    """Set the free space of the data directory, and whether it is read-only."""
+    """Set the metrics for the data directory's free space and read-only state."""
     _FREE.set(free_bytes)
     _MIN_FREE.set(min_free_bytes)
     _READ_ONLY.set(read_only)

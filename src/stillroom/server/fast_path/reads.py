@@ -56,7 +56,7 @@ ASGI_ONLY_FIELDS: Final = frozenset(
         "upgrade",
     )
 )
-"""Requests with one of these fields take the ASGI path."""
+"""Headers that the fast path does not support. Requests with one take the ASGI path."""
 
 _CONDITIONS: Final = (
     "if-match",
@@ -67,7 +67,7 @@ _CONDITIONS: Final = (
     "range",
     OFFER,
 )
-"""Fields on which responses depend. Requests with equal values have the same response."""
+"""Headers on which responses depend. Requests with equal values get the same response."""
 
 MAX_COPIED_BYTES: Final = 64 * 1024
 """Maximum size of images that are copied and sent together with the head. Larger images use
@@ -81,7 +81,7 @@ _MAX_CONDITIONAL_BYTES: Final = 8 * 1024**2
 """Memory limit for cached responses to requests with conditions or ranges."""
 
 _ENTRY_BYTES: Final = 1024
-"""Approximate overhead of a cache entry."""
+"""Approximate memory overhead of a cache entry in bytes."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -206,7 +206,7 @@ class FastReads:
         return self._checked_fields.get(data[end : field.start] + data[field.end :]), field.id
 
     def _add_line(self, data: bytes, end: int) -> Line | None:
-        """Cache a request line if its path is valid."""
+        """Parse and cache a request line. Return None if its path is invalid."""
         match = _LINE.fullmatch(data, 0, end)
         if match is None or len(IMAGES_PREFIX) + len(match[2]) > self._longest_target:
             return None

@@ -29,7 +29,7 @@ log = logging.getLogger("stillroom.server")
 
 
 class FileSlice(NamedTuple):
-    """Range of an open image."""
+    """Byte range of an open image file."""
 
     image: LocalImage
     start: int
@@ -80,7 +80,7 @@ class FileExchange:
         return len(self._head) + self._left
 
     def disconnect(self) -> None:
-        """Stop sending."""
+        """Stop sending, since the client has disconnected."""
         self._end()
 
     def _send(self, to: socket.socket) -> None:

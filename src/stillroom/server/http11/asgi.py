@@ -243,7 +243,7 @@ class AsgiExchange:
 def make_scope(
     request: Request, connection: ClientConnection, state: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the ASGI scope of a request."""
+    """Create the ASGI scope for a request."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

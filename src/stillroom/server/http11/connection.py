@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
     # From the transport ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream socket
-        """Set up the connection, or refuse it if there are too many."""
+        """Set up the connection, or refuse it if there are too many connections."""
         self._transport = transport
         # This is the transport's descriptor, used to send without the transport's buffer.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
         return self._socket
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send immediately if possible. The transport would wait for the next loop iteration."""
+        """Write data to the socket immediately if possible, otherwise to the transport."""
         sent = 0
         if not self._transport.get_write_buffer_size():
             try:
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
         return response.request_id
 
     def _fail(self, error: Exception) -> None:
-        """Respond 500 and log a single line, since a client may repeat such a request."""
+        """Respond with 500, and log one line without a traceback, since clients may repeat this."""
         request_id = self.refuse(500, "internal server error; see the server log")
         if not request_id:
             self.abort()

@@ -85,10 +85,10 @@ class HeadParser:
         return data[end:]
 
     def request(self) -> Request:
-        """Return the complete head.
+        """Check and return the complete head.
 
         Raises:
-            BadRequest: the head fails a check.
+            BadRequest: the head is invalid.
         """
         version = self._parser.get_http_version()
         names = [name for name, _ in self._headers]
@@ -116,11 +116,11 @@ class HeadParser:
     # Called by the parser ----------------------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        """Append a part of the target."""
+        """Append a piece of the request target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Append a header field."""
+        """Append a header."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

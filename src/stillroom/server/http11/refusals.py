@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
 
 
 def refusal(status: int, message: str) -> Refusal:
-    """Create an error response."""
+    """Create an error response that the connection itself sends."""
     generated_id = request_id.generate()
     problem = plain_problem(status, message, _CODES[status], generated_id)
     head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "connection: close"]

@@ -19,7 +19,7 @@ class ObjectImage:
         self.image = image
 
     async def chunks(self, start: int, length: int) -> AsyncIterator[bytes]:
-        """Read `length` bytes from `start` on, in chunks; see `OpenedImage.chunks`."""
+        """Yield `length` bytes from offset `start` in chunks; see `OpenedImage.chunks`."""
         end = start + length
         while start < end:
             last = min(end, start + _READ_BYTES) - 1

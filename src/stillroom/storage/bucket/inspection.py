@@ -36,7 +36,7 @@ _FACTS: Final = Properties("application/json", "no-store")
 
 
 class R2Inspection:
-    """An `Inspection` of a bucket."""
+    """`Inspection` implemented for a bucket."""
 
     at_once = 8  # most images take less time to transfer than a round trip
 
@@ -130,7 +130,7 @@ class R2Inspection:
 
 @dataclass(slots=True)
 class _WholeImage:
-    """An `OpenedImage` that can be read only once, as a whole."""
+    """An `OpenedImage` that can be read only once and completely."""
 
     image: StoredImage
     download: Download

@@ -13,7 +13,7 @@ PART_BYTES: Final = 16 * 1024**2
 """Part size (S3 allows 5 MiB to 5 GiB). Each running upload keeps one part in memory."""
 
 MAX_PARTS: Final = 10_000
-"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""Limit of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 
 class MultipartUpload:

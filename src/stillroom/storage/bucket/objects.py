@@ -27,7 +27,7 @@ _SHA256_BYTES: Final = 32
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 _OPAQUE: Final = re.compile(r"[\x21\x23-\x7e]{1,1024}")
-"""Valid save id: printable ASCII without spaces and quotes."""
+"""Pattern for a valid save id: printable ASCII without spaces and quotes."""
 
 
 def properties_of(

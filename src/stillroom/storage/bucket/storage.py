@@ -47,7 +47,7 @@ BUFFERED_BYTES: Final = 128 * 1024**2
 """Memory limit in bytes for all uploads together: seven parts, or more small images."""
 
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
-"""Cache policy of the media library's objects: one year without revalidation (RFC 8246)."""
+"""`Cache-Control` for media resources: one year without revalidation (RFC 8246)."""
 
 _SMALL_BYTES: Final = 1024**2
 _RESERVED_FOR_SMALL_BYTES: Final = 16 * 1024**2
@@ -63,7 +63,7 @@ _CHECK_S: Final = 5.0
 """Timeout of the readiness check in seconds."""
 
 _CHECK_HOLDS_S: Final = 2.0
-"""Seconds for which a successful check is reused, since R2 bills each one (class B)."""
+"""Seconds for which a successful check is cached, since R2 bills each check (class B)."""
 
 log = logging.getLogger("stillroom.r2")
 

@@ -70,7 +70,7 @@ class Upload:
         condition: Condition,
         guard: Guard | None,
     ) -> None:
-        """Save `source` under `key`; `guard` makes the bucket itself enforce `condition`."""
+        """Prepare saving `source`. With `guard`, the bucket itself enforces `condition`."""
         described = source if isinstance(source, DescribedSource) else DescribedSource()
         self.checks = UploadChecks(described.rules or context.rules, described.content_type)
         self._modified_ns = described.modified_ns
@@ -89,7 +89,7 @@ class Upload:
         return self._parts is not None
 
     async def put(self, body: memoryview) -> StoredImage:
-        """Store the whole image in one request."""
+        """Store the whole image in one request, and return its metadata."""
         if len(body) > _HASHED_INLINE_BYTES:
             await self._run(self.checks.digest, body)
         else:

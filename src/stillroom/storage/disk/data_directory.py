@@ -161,7 +161,7 @@ class DataDirectory:
         return self._state[_EPOCH]
 
     def note_removed_folder(self) -> None:
-        """Invalidate, in every process, the cache of folders known to be durable."""
+        """Invalidate the cache of synced folders in every process."""
         self._state[_EPOCH] = secrets.token_bytes(8)
 
     def sync(self, fd: int, call: str = "fsync_file") -> None:

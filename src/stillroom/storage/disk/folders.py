@@ -17,7 +17,7 @@ _REMEMBERED: Final = 65_536
 
 
 class Folders:
-    """Opens folders below a data directory. Thread-safe."""
+    """Opens and creates folders in a data directory. Thread-safe."""
 
     def __init__(self, data_directory: DataDirectory) -> None:
         self._data_directory = data_directory

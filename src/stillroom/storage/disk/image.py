@@ -185,7 +185,7 @@ def warn_of_link(where: str) -> None:
 
 
 def error_of_open(key: StorageKey, error: OSError) -> Exception:
-    """Translate a failed open into `ImageNotFound` or `BackendUnavailable`."""
+    """Return `ImageNotFound` or `BackendUnavailable` for an error of open(2)."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO):
         return ImageNotFound()
     if error.errno in (errno.ELOOP, errno.EXDEV):

@@ -346,7 +346,7 @@ class DiskImageStorage:
         return self._data_directory.is_read_only
 
     async def check(self) -> None:
-        """Check the read-only flag, the free space and the staging folder."""
+        """Check that the store is writable and that there is enough free space."""
         self._data_directory.refuse_writes_if_read_only()
         self._refuse_if_full(0)
         await self._run(self._try_staging)

@@ -72,7 +72,7 @@ class Response:
             yield piece
 
     def close(self) -> None:
-        """Return the connection to the pool if all was read, else close it."""
+        """Return the connection to the pool if the body was read completely, else close it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.release(connection)

@@ -25,7 +25,7 @@ _TRANSIENT_CODES: Final = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
-"""https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
+"""Codes that are retried: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"""
 
 NOTHING_DONE: Final = frozenset(
     {"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
