@@ -201,7 +201,7 @@ def assemble(
         reports: Callbacks for metrics.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     keys, tokens, proxy_key = None, None, settings.proxy_key
     secrets, made_secret = signing_secrets(settings.secret)
@@ -262,7 +262,7 @@ async def opened_storage(
     """Open only the storage, for a command. `rules` replaces the rules from the settings.
 
     Raises:
-        ConfigurationError: the settings cannot work.
+        ConfigurationError: the settings are invalid or do not work together.
     """
     storage = open_storage(settings.storage, rules or settings.save_rules)
     try:

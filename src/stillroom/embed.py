@@ -100,7 +100,7 @@ class Stillroom:
             log.warning("%s", line)
 
     def sign_in_link(self, gallery_url: str) -> str:
-        """Create a link that signs in to the gallery once, within 10 minutes.
+        """Create a gallery link that signs in once, within 10 minutes, with all permissions.
 
         Args:
             gallery_url: URL of this app's gallery in browsers, such as
@@ -176,7 +176,7 @@ def _gallery_router(settings: Settings) -> APIRouter:
 
 
 class _FirstSaveCheck:
-    """Check of the public URL and the lifespan at the first save over HTTP. Logs warnings."""
+    """Logs a warning at the first save over HTTP if the app is not served as configured."""
 
     def __init__(self, images_url: str | None, is_running: Callable[[], bool]) -> None:
         """Check that images are served at `images_url`, unless it is None (then: no check)."""

@@ -57,7 +57,7 @@ class _WorkerSlot:
 
 
 class Supervisor(Multiprocess):
-    """Supervisor of workers. A second stop signal kills them despite running requests."""
+    """Supervisor of workers. A second stop signal kills them even if requests are running."""
 
     processes: list[Worker]  # type: ignore[assignment]  # a subclass of uvicorn's
 

@@ -203,7 +203,7 @@ class Conditions:
 
     @staticmethod
     def _describe_fault(change: _Change, result: Written | Deleted) -> str | None:
-        """Describe what is wrong if a request with a false condition had this result."""
+        """Describe the fault if a request whose condition is false had this result, else None."""
         if result.refusal in (Refusal.MISSING, Refusal.GUARD_FAILED):
             return None
         ignored = result.refusal is None

@@ -44,7 +44,7 @@ class SortedNames:
         self.size += len(packed)
 
     def sort(self) -> None:
-        """Divide added names into blocks. Otherwise, the first other method call does this."""
+        """Divide added names into blocks. `names_from` and `update` do this if necessary."""
         if not self._unsorted:
             return
         sample, self._sample = sorted(self._sample), []

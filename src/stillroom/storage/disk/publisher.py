@@ -62,7 +62,7 @@ class Publisher:
         raise BackendUnavailable("the folder is removed again and again while the image is saved")
 
     def _publish_in(self, folder_fd: int, name: str, staged: Staged, condition: Condition) -> bool:
-        """Publish in an open folder. Return False to retry, if a folder had the name.
+        """Publish in an open folder. Return False if it had to remove a folder first: retry.
 
         All processes use the folder's lock. Unconditional saves share it. Conditional replacements
         and deletions lock it exclusively, so that the check and the change are atomic.
